@@ -1,0 +1,29 @@
+"""stylealign: face-landmark detectors from few labels, by separating a face's structure from its style.
+
+An independent implementation of "Aggregation via Separation" (ICCV 2019). Names below are imported when first used, so that
+`import stylealign` does no work.
+"""
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "FaceDataset": "stylealign.dataset",
+    "write_dataset": "stylealign.dataset",
+    "FaceSample": "stylealign.sample",
+    "Prediction": "stylealign.sample",
+    "LandmarkSchema": "stylealign.schema",
+    "SCHEMAS": "stylealign.schema",
+    "get_schema": "stylealign.schema",
+    "UserError": "stylealign.errors",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        import importlib
+
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'stylealign' has no attribute '{name}'")

@@ -1,0 +1,227 @@
+"""Faces -> batches: the crop protocol, the cache of crops, and the weighted mix of data sets. Knows no model.
+
+Crops are warped once (uint8, with a margin of context round the crop) and kept in a memory-mapped file; a batch is then an index
+into it, and every geometric augmentation happens on the tensors (augment.py). A batch is a pure function of (seed, step), so
+that a resumed run sees what an uninterrupted one would have seen.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stylealign import geometry
+from stylealign.dataset import FaceDataset
+from stylealign.errors import UserError
+from stylealign.image import image_size, read_image, warp
+from stylealign.progress import track
+from stylealign.sample import FaceSample
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CropConfig:
+    """How a face is cut from its picture. Stored with every model: results of different crops are not comparable."""
+
+    size: int = 128
+    """Side of the square network input in pixels."""
+    scale: float = 1.4
+    """Side of the square over the longer side of the box."""
+    box: Literal["landmarks", "given"] = "landmarks"
+    """`landmarks`: the tight box round the labels (optimistic: a detector's box is worse). `given`: the data set's own box."""
+
+    def __post_init__(self) -> None:
+        if self.size < 8 or self.scale <= 0:
+            raise ValueError(f"crop of size {self.size} and scale {self.scale}: expected a size of at least 8 and a scale above 0")
+
+    def describe(self) -> str:
+        """One line for tables."""
+        return f"square of {self.scale:g} x the {'landmark' if self.box == 'landmarks' else 'given'} box, {self.size} px"
+
+
+class Batch(NamedTuple):
+    """What models see. Coordinates are (x, y) pixels of the crop."""
+
+    image: Tensor
+    """(B, 3, H, W) in [-1, 1], RGB"""
+    landmarks: Tensor
+    """(B, P, 2) float32; NaN for unlabelled faces"""
+    visible: Tensor
+    """(B, P) bool"""
+    crop_from_source: Tensor
+    """(B, 2, 3) float64; its inverse takes predictions home"""
+    index: Tensor
+    """(B,) int64 position in the data set (or in the mix: the sources' positions one after another)"""
+    weight: Tensor
+    """(B,) float32 weight of the face in the loss"""
+
+    def to(self, device: torch.device | str) -> "Batch":
+        return Batch(*(t.to(device, non_blocking=True) for t in self))
+
+
+def to_float(images: Tensor) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float in [-1, 1], channels-last in memory."""
+    return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0).contiguous(memory_format=torch.channels_last)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """(B, 3, H, W) in [-1, 1] -> (B, H, W, 3) uint8: clamped, then rounded, so that no colour wraps round."""
+    return images.detach().float().add(1.0).mul(127.5).clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def box_of(sample: FaceSample, box: str) -> np.ndarray:
+    """The box the crop is built on. Unlabelled faces without a box use the whole picture."""
+    if box == "landmarks" and sample.landmarks is not None:
+        return geometry.landmark_box(sample.landmarks)
+    if sample.box_xyxy is not None:
+        return sample.box_xyxy
+    if box == "given" and sample.landmarks is not None:
+        raise UserError(f"face '{sample.id}' has no box: use --crop.box landmarks")
+    width, height = image_size(sample.image)
+    # A picture without any annotation is taken to hold its face in its middle 60 %, as portraits and face crops do.
+    side = 0.6 * min(width, height)
+    cx, cy = (width - 1) / 2, (height - 1) / 2
+    return np.array([cx - side / 2, cy - side / 2, cx + side / 2, cy + side / 2])
+
+
+def sample_affine(sample: FaceSample, crop: CropConfig, margin: float = 1.0) -> np.ndarray:
+    """crop_from_source (2, 3); `margin` widens the crop at the same resolution (its size is round(size * margin))."""
+    size = round(crop.size * margin)
+    try:
+        return geometry.crop_affine(box_of(sample, crop.box), crop.scale * size / crop.size, size)
+    except ValueError as error:
+        raise UserError(f"face '{sample.id}' in {sample.image}: {error}") from None
+
+
+def crop_sample(
+    sample: FaceSample, crop: CropConfig, image: np.ndarray | None = None, margin: float = 1.0
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """The face's crop (S, S, 3) uint8, its landmarks (P, 2) in crop pixels (None if unlabelled), and crop_from_source."""
+    affine = sample_affine(sample, crop, margin)
+    pixels = warp(read_image(sample.image) if image is None else image, affine, round(crop.size * margin))
+    return pixels, None if sample.landmarks is None else geometry.apply(affine, sample.landmarks), affine
+
+
+class CropCache:
+    """All crops of a data set: images (N, S, S, 3) uint8 memory-mapped, landmarks (N, P, 2), visible (N, P), affines (N, 2, 3).
+
+    `margin` > 1 keeps context round the crop for rotations and shifts: S = round(size * margin). Built once per (data, crop,
+    margin) into `folder` (default: STYLEALIGN_CACHE or the system's temporary folder) and found again by content hash.
+    """
+
+    def __init__(self, dataset: FaceDataset, crop: CropConfig, margin: float = 1.0, folder: Path | None = None):
+        self.dataset, self.crop, self.margin = dataset, crop, margin
+        self.size = round(crop.size * margin)
+        rows = np.array([dataset.row_number(i) for i in range(len(dataset))])
+        key = json.dumps([2, dataset.content_hash, crop.size, crop.scale, crop.box, margin, hashlib.sha256(rows.tobytes()).hexdigest()])
+        root = folder or Path(os.environ.get("STYLEALIGN_CACHE", Path(tempfile.gettempdir()) / f"stylealign-{os.getuid()}"))
+        root.mkdir(parents=True, exist_ok=True)
+        path = root / f"crops-{hashlib.sha256(key.encode()).hexdigest()[:20]}.npy"
+        points = dataset.schema.num_points
+        self.landmarks = np.full((len(dataset), points, 2), np.nan, dtype=np.float32)
+        self.visible = np.ones((len(dataset), points), dtype=bool)
+        self.affines = np.empty((len(dataset), 2, 3))
+        shape = (len(dataset), self.size, self.size, 3)
+        samples = range(len(dataset))
+        if not path.exists():
+            partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+            images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+            try:
+                with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # decoding and warping release the GIL
+                    for i in track(pool.map(lambda i: self._fill(i, images), samples), "cutting crops", len(dataset)):
+                        del i
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+            images.flush()
+            os.replace(partial, path)
+        else:
+            for i in samples:
+                self._fill(i, None)
+        self.images = np.load(path, mmap_mode="r")
+
+    def _fill(self, i: int, images: np.ndarray | None) -> None:
+        sample = self.dataset[i]
+        if images is None:
+            affine = sample_affine(sample, self.crop, self.margin)
+        else:
+            images[i], _, affine = crop_sample(sample, self.crop, margin=self.margin)
+        self.affines[i] = affine
+        if sample.landmarks is not None:
+            self.landmarks[i] = geometry.apply(affine, sample.landmarks)
+        if sample.visible is not None:
+            self.visible[i] = sample.visible
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batch(self, indices: np.ndarray, index_offset: int = 0, weight: float = 1.0) -> Batch:
+        """The crops at these positions, with their margin, as a batch."""
+        return Batch(
+            image=to_float(torch.from_numpy(self.images[indices])),
+            landmarks=torch.from_numpy(self.landmarks[indices]),
+            visible=torch.from_numpy(self.visible[indices]),
+            crop_from_source=torch.from_numpy(self.affines[indices]),
+            index=torch.from_numpy(np.asarray(indices, dtype=np.int64) + index_offset),
+            weight=torch.full((len(indices),), weight),
+        )
+
+
+def epoch_order(num: int, seed: int, source: int, start: int, count: int) -> np.ndarray:
+    """Positions start..start+count of an endless walk through `num` faces, each epoch in a new seeded order."""
+    out = np.empty(count, dtype=np.int64)
+    done = 0
+    while done < count:
+        epoch, first = divmod(start + done, num)
+        order = np.random.default_rng((seed, source, epoch)).permutation(num)[first : first + count - done]
+        out[done : done + len(order)] = order
+        done += len(order)
+    return out
+
+
+class BatchSource:
+    """A mix of crop caches in which source i has the fixed share shares[i] of every batch.
+
+    Counts are whole faces whose running sum follows the shares exactly (a share of 1/3 in a batch of 32 gives 10, 11, 11, ...).
+    `rank` and `world` cut each global batch between processes: rank r takes every world-th face.
+    """
+
+    def __init__(self, caches: list[CropCache], shares: list[float], batch_size: int, seed: int, rank: int = 0, world: int = 1):
+        if batch_size % world:
+            raise UserError(f"batch_size {batch_size} cannot be divided between {world} processes")
+        if not caches or len(caches) != len(shares) or min(shares) < 0 or sum(shares) <= 0:
+            raise UserError(f"shares {shares}: expected a share of 0 or more for each of {len(caches)} data sets, not all 0")
+        self.caches, self.batch_size, self.seed, self.rank, self.world = caches, batch_size, seed, rank, world
+        self.cumulative = np.cumsum(np.array(shares, dtype=np.float64) / sum(shares))
+        self.cumulative[-1] = 1.0
+
+    def counts(self, steps: int) -> np.ndarray:
+        """How many faces of each source the first `steps` batches hold (cumulative rounding, so that every batch is full)."""
+        return np.diff(np.floor(self.cumulative * steps * self.batch_size + 0.5).astype(np.int64), prepend=0)
+
+    def indices(self, step: int) -> list[tuple[int, np.ndarray]]:
+        """(source, positions) of the global batch number `step`."""
+        before, after = self.counts(step), self.counts(step + 1)
+        return [
+            (i, epoch_order(len(cache), self.seed, i, int(before[i]), int(after[i] - before[i])))
+            for i, cache in enumerate(self.caches)
+            if after[i] > before[i]
+        ]
+
+    def batch(self, step: int) -> Batch:
+        """This process's part of batch number `step`."""
+        offsets = np.cumsum([0] + [len(c) for c in self.caches])
+        faces = [(i, int(p)) for i, positions in self.indices(step) for p in positions][self.rank :: self.world]
+        parts = []
+        for i, cache in enumerate(self.caches):
+            positions = np.array([p for source, p in faces if source == i], dtype=np.int64)
+            if len(positions):
+                parts.append(cache.batch(positions, int(offsets[i])))
+        return Batch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))

@@ -1,0 +1,146 @@
+"""The command line: `stylealign VERB [recipe.yaml] [--flags]`. Knows the verbs' names; each verb's module knows the rest.
+
+Values come from, in rising order: the defaults of the verb's config dataclass, the recipe, the flags. The module of a verb is
+imported only when that verb is asked for, so that `stylealign --help` does not import torch.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from stylealign.errors import UserError
+
+# verb: (module, config dataclass, one line). The module's `main(config)` does the job.
+VERBS = {
+    "pipeline": ("stylealign.pipeline", "Pipeline", "The whole job from one recipe: draw or take faces, translate, train, compare, report"),
+    "draw-faces": ("stylealign.toyfaces", "DrawFaces", "Draw faces with exact landmarks: a dataset without any download"),
+    "prepare": ("stylealign.prepare", "Prepare", "Read a published layout (WFLW, 300-W, COFW, AFLW, COCO, CSV, ...) into a dataset"),
+    "check": ("stylealign.check", "Check", "Verify and describe a dataset, a run or a recipe; draw it"),
+    "export-dataset": ("stylealign.export_dataset", "ExportDataset", "Write a dataset as a WFLW list, .pts, COCO or the original's list"),
+    "train-translator": ("stylealign.translators.train", "TrainTranslator", "Train a translator: structure of one face, style of another"),
+    "generate": ("stylealign.generate", "Generate", "Render every labelled face in many styles: a synthetic dataset"),
+    "train-detector": ("stylealign.detectors.train", "TrainDetector", "Train a landmark detector on real and synthetic faces"),
+    "evaluate": ("stylealign.evaluate", "Evaluate", "NME, failure rate, AUC, CED, subsets, paired comparison of detectors or predictions"),
+    "report": ("stylealign.report", "Report", "One HTML file of runs, evaluations and style sheets"),
+    "gen-landmark": ("stylealign.legacy", "GenLandmark", "Cut mosaics of the original release into a dataset, with the right labels"),
+}  # fmt: skip
+
+EPILOGUE = """
+stylealign VERB --help         flags of a verb
+stylealign VERB recipe.yaml    values from a recipe; flags given as well win
+  --dry-run                    print the resolved configuration and stop
+  --debug                      show the traceback of an error
+Start with: stylealign pipeline recipes/tiny.yaml --out demo
+"""
+
+
+def top_help() -> str:
+    """The text of `stylealign --help`."""
+    lines = [f"  {verb:<17}{line}" for verb, (_, _, line) in VERBS.items()]
+    head = "usage: stylealign [-h] [--version] VERB ...\n\nFace-landmark detectors from few labels: keep a face's structure, change its style.\n"
+    return "\n".join([head, *lines, EPILOGUE])
+
+
+def parse(verb: str, arguments: list[str], **tyro_options: Any) -> Any:
+    """Build the verb's config from `[recipe.yaml] [--flags]`."""
+    import tyro
+
+    from stylealign.config import from_dict, read_yaml
+
+    module_name, class_name, line = VERBS[verb]
+    cls = getattr(importlib.import_module(module_name), class_name)
+    default = None
+    if arguments and not arguments[0].startswith("-") and Path(arguments[0]).suffix in (".yaml", ".yml"):
+        path = Path(arguments.pop(0))
+        values = read_yaml(path) or {}
+        if verb == "train-translator":
+            from stylealign.legacy import is_legacy_recipe, translate_recipe
+
+            if isinstance(values, dict) and is_legacy_recipe(values):
+                from stylealign.progress import say
+
+                values, became = translate_recipe(values)
+                for text in became:
+                    say(f"{path.name}: {text}")
+        # Flags may supply what the recipe leaves out: required keys are checked by tyro, the rest here.
+        default = _partial(cls, values, path.name) if isinstance(values, dict) else from_dict(cls, values, path.name)
+    return tyro.cli(
+        cls, prog=f"stylealign {verb}", description=line, args=arguments, default=default, config=(tyro.conf.AvoidSubcommands,), **tyro_options
+    )
+
+
+def _partial(cls: type, values: dict[str, Any], where: str) -> Any:
+    """A default for tyro from a recipe that may leave required keys to the flags."""
+    import dataclasses
+
+    import tyro
+
+    from stylealign.config import from_dict
+
+    required = [
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in values
+    ]
+    if not required:
+        return from_dict(cls, values, where)
+    # Build with stand-ins to have everything else checked, then mark the required ones as missing.
+    import typing
+
+    kinds = typing.get_type_hints(cls)
+    stand_in = {Path: "missing", str: "missing", int: 1, float: 1.0}
+    config = from_dict(cls, {**values, **{name: stand_in.get(kinds[name], "missing") for name in required}}, where)
+    for name in required:
+        object.__setattr__(config, name, tyro.MISSING)
+    return config
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; returns the exit status (0 fine, 2 the user's input, 130 interrupted)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    dry_run = "--dry-run" in arguments
+    arguments = [a for a in arguments if a not in ("--debug", "--dry-run")]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(top_help())
+        return 0
+    if arguments[0] == "--version":
+        from stylealign import __version__
+
+        print(__version__)
+        return 0
+    verb = arguments.pop(0)
+    try:
+        if verb not in VERBS:
+            import difflib
+
+            close = difflib.get_close_matches(verb, VERBS, n=1)
+            raise UserError(f"no verb '{verb}'" + (f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(VERBS)}"))
+        config = parse(verb, arguments)
+        if dry_run:
+            import yaml
+
+            from stylealign.config import to_dict
+
+            print(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), end="")
+            return 0
+        importlib.import_module(VERBS[verb][0]).main(config)
+        return 0
+    except UserError as error:
+        if debug:
+            raise
+        print(f"stylealign {verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nstylealign {verb}: interrupted; the same command continues", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        print(f"stylealign {verb}: {type(error).__name__}: {error} (a fault of ours or of the machine; --debug shows where)", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

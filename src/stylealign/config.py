@@ -1,0 +1,142 @@
+"""Frozen dataclasses <-> YAML, strictly: an unknown key, a wrong type or a missing value is one sentence with the key's path.
+
+Knows dataclasses, `Literal`, unions with None, tuples, dicts, paths and scalars; knows nothing of faces.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from stylealign.errors import UserError
+
+C = TypeVar("C")
+
+# Words people type that difflib alone would not connect with ours.
+SYNONYMS = {
+    "learning_rate": "lr", "iterations": "steps", "iters": "steps", "num_steps": "steps", "epochs": "steps", "batch": "batch_size",
+    "dataset": "data", "data_dir": "data", "output": "out", "output_dir": "out", "image_size": "size", "spatial_size": "size",
+    "num_styles": "styles_per_face", "k": "styles_per_face", "random_seed": "seed",
+}  # fmt: skip
+
+
+def to_dict(config: Any) -> Any:
+    """Turn a config (nested dataclasses, tuples, paths) into plain values that YAML and JSON can hold."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, Mapping):
+        return {str(k): to_dict(v) for k, v in config.items()}
+    if isinstance(config, tuple | list):
+        return [to_dict(v) for v in config]
+    return str(config) if isinstance(config, Path) else config
+
+
+def _suggest(key: str, known: list[str]) -> str:
+    close = SYNONYMS.get(key)
+    if close not in known:
+        matches = difflib.get_close_matches(key, known, n=1)
+        close = matches[0] if matches else None
+    return f"; did you mean '{close}'?" if close else f"; known keys: {', '.join(known)}"
+
+
+def _convert(value: Any, kind: Any, where: str) -> Any:
+    """Read `value` (from YAML) as type `kind`; `where` is the key's path for messages."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin is typing.Annotated:
+        return _convert(value, args[0], where)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        errors = []
+        for option in args:
+            if option is not type(None):
+                try:
+                    return _convert(value, option, where)
+                except UserError as error:
+                    errors.append(error)
+        raise errors[0]
+    if origin is typing.Literal:
+        if value in args:
+            return value
+        raise UserError(f"{where}: found {value!r}, expected one of {', '.join(map(repr, args))}")
+    if dataclasses.is_dataclass(kind):
+        return from_dict(kind, value, where)  # type: ignore[arg-type]
+    if origin in (tuple, list):
+        if isinstance(value, str) or not isinstance(value, tuple | list):
+            raise UserError(f"{where}: found {value!r}, expected a list")
+        if origin is list or (len(args) == 2 and args[1] is Ellipsis):
+            return origin(_convert(v, args[0], f"{where}[{i}]") for i, v in enumerate(value))
+        if len(value) != len(args):
+            raise UserError(f"{where}: found {len(value)} values, expected {len(args)}")
+        return tuple(_convert(v, a, f"{where}[{i}]") for i, (v, a) in enumerate(zip(value, args, strict=True)))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}: found {value!r}, expected a mapping")
+        return {_convert(k, args[0], where): _convert(v, args[1], f"{where}.{k}") for k, v in value.items()}
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if kind is float and not isinstance(value, bool):
+        try:  # PyYAML reads 1e-4 as a string: accept what a person means
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    if kind is str and isinstance(value, str | int | float):
+        return str(value)
+    if kind is Path and isinstance(value, str | Path):
+        return Path(value)
+    name = getattr(kind, "__name__", str(kind))
+    raise UserError(f"{where}: found {value!r}, expected {'a number' if kind is float else name}")
+
+
+def from_dict(cls: type[C], values: Any, where: str = "config") -> C:
+    """Build the dataclass `cls` from plain values. Unknown and missing keys are refused with the key's path."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: found {values!r}, expected a mapping with keys of {cls.__name__}")
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    kinds = typing.get_type_hints(cls, include_extras=True)
+    for key in values:
+        if key not in fields:
+            raise UserError(f"{where}: unknown key '{key}'{_suggest(str(key), list(fields))}")
+    missing = [
+        name
+        for name, f in fields.items()
+        if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise UserError(f"{where}: missing key{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
+    given = {k: _convert(v, kinds[k], f"{where}.{k}") for k, v in values.items()}
+    try:
+        return cls(**given)
+    except (ValueError, UserError) as error:
+        raise UserError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file of plain values (never of objects)."""
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def load_config(cls: type[C], path: Path) -> C:
+    """Read a recipe file as `cls`."""
+    return from_dict(cls, read_yaml(path) or {}, Path(path).name)
+
+
+def save_config(config: Any, path: Path) -> None:
+    """Write a config as YAML; `load_config` reads the same config back."""
+    Path(path).write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")

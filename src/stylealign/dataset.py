@@ -1,0 +1,353 @@
+"""Dataset folder, format 1: the one contract between making faces and using them.
+
+    dataset.yaml   format, name, schema, count, splits, labelled, image_root, source, licence, how it was made, content hash
+    index.jsonl    a face a line, UTF-8: id, image (relative to image_root), split, attributes, box_xyxy, visible, provenance,
+                   digest (of the image file), landmarks - last, so that a reader of splits can stop before them
+    images/        only where the data set owns its images (image_root: images)
+
+A folder is written as `<name>.partial` and renamed when complete: a folder that exists is whole. An open data set holds the
+byte offset of each line and nothing else, so that a million faces open in megabytes. Knows no published format (readers/ do).
+"""
+
+import hashlib
+import json
+import mmap
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+
+from stylealign.config import read_yaml
+from stylealign.errors import UserError
+from stylealign.image import write_image
+from stylealign.sample import FaceSample, Provenance
+from stylealign.schema import SCHEMAS, LandmarkSchema, schema_from_dict
+
+FORMAT = 1
+LANDMARKS_KEY = b', "landmarks": '
+
+
+def _numbers(array: np.ndarray) -> list:
+    """float32 values as the shortest decimals that read back to the same float32."""
+    return [float(str(v)) for v in array.ravel()] if array.ndim == 1 else [_numbers(row) for row in array]
+
+
+def to_row(sample: FaceSample, image: str, digest: str) -> dict[str, Any]:
+    """One line of index.jsonl."""
+    row: dict[str, Any] = {"id": sample.id, "image": image, "split": sample.split}
+    if sample.attributes:
+        row["attributes"] = {k: bool(v) for k, v in sample.attributes.items()}
+    if sample.box_xyxy is not None:
+        row["box_xyxy"] = _numbers(sample.box_xyxy)
+    if sample.visible is not None:
+        row["visible"] = "".join("1" if v else "0" for v in sample.visible)
+    if sample.provenance is not None:
+        p = sample.provenance
+        row["provenance"] = {name: getattr(p, name) for name in p.__slots__}
+    row["digest"] = digest
+    row["landmarks"] = None if sample.landmarks is None else _numbers(sample.landmarks)
+    return row
+
+
+def from_row(row: dict[str, Any], image_root: Path) -> FaceSample:
+    """The face of one line of index.jsonl."""
+    provenance = row.get("provenance")
+    if provenance is not None:
+        crop = provenance.get("crop_from_source")
+        provenance = Provenance(**{**provenance, "crop_from_source": crop and tuple(tuple(r) for r in crop)})
+    visible = row.get("visible")
+    return FaceSample(
+        id=row["id"],
+        image=image_root / row["image"],
+        landmarks=row.get("landmarks"),
+        box_xyxy=row.get("box_xyxy"),
+        visible=None if visible is None else np.array([c == "1" for c in visible]),
+        attributes=row.get("attributes", {}),
+        split=row["split"],
+        provenance=provenance,
+    )
+
+
+def file_digest(path: Path) -> str:
+    """First 16 hex digits of a file's SHA-256."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    return digest.hexdigest()[:16]
+
+
+def partial_of(folder: Path) -> Path:
+    """Where a folder is while it is being written."""
+    return folder.with_name(folder.name + ".partial")
+
+
+def refuse_existing(folder: Path) -> None:
+    """Never write over a finished folder."""
+    if folder.exists():
+        raise UserError(f"{folder}: already there and complete; choose another --out, or remove it first")
+
+
+class FaceDataset:
+    """An open data set, or a view of some of its faces. `dataset[i]` reads and decodes one line."""
+
+    def __init__(self, folder: Path, meta: dict[str, Any], schema: LandmarkSchema, offsets: np.ndarray, rows: np.ndarray | None = None):
+        self.folder, self.meta, self.schema = folder, meta, schema
+        self._offsets, self._rows = offsets, rows
+        self._map: mmap.mmap | None = None
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "FaceDataset":
+        """Open a data set folder. Reads the YAML and finds line starts; decodes no face."""
+        folder = Path(folder)
+        if not folder.exists() and partial_of(folder).exists():
+            raise UserError(f"{folder}: only a half-written {partial_of(folder).name} is there; run the command that makes it again")
+        if not (folder / "dataset.yaml").exists():
+            raise UserError(f"{folder}: not a dataset folder (no dataset.yaml in it); make one with `stylealign prepare`")
+        meta = read_yaml(folder / "dataset.yaml")
+        if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+            found = meta.get("format") if isinstance(meta, dict) else None
+            raise UserError(f"{folder / 'dataset.yaml'}: format {found!r}, expected {FORMAT}")
+        schema = meta["schema"]
+        schema = SCHEMAS[schema] if schema in SCHEMAS.keys() else schema_from_dict(schema, f"{folder / 'dataset.yaml'}: schema")
+        offsets = _line_offsets(folder / "index.jsonl")
+        if len(offsets) != meta["count"]:
+            raise UserError(f"{folder / 'index.jsonl'}: {len(offsets)} faces, expected {meta['count']} (dataset.yaml)")
+        return cls(folder, meta, schema, offsets)
+
+    @property
+    def name(self) -> str:
+        return self.meta["name"]
+
+    @property
+    def content_hash(self) -> str:
+        return self.meta["content_hash"]
+
+    @property
+    def image_root(self) -> Path:
+        return self.folder / self.meta["image_root"]  # an absolute image_root stays absolute
+
+    def _line(self, row: int) -> bytes:
+        if self._map is None:
+            with open(self.folder / "index.jsonl", "rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        end = self._map.find(b"\n", self._offsets[row])
+        return self._map[self._offsets[row] : end if end >= 0 else len(self._map)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_map": None}
+
+    def row_number(self, i: int) -> int:
+        """The line (0-based) of index.jsonl that face `i` of this view stands in."""
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        return int(i if self._rows is None else self._rows[i])
+
+    def row(self, i: int) -> dict[str, Any]:
+        """The decoded line of face i."""
+        return json.loads(self._line(self.row_number(i)))
+
+    def head(self, i: int) -> dict[str, Any]:
+        """Face i's line without its landmarks (fast); `labelled` says whether it has any."""
+        line = self._line(self.row_number(i))
+        cut = line.rfind(LANDMARKS_KEY)
+        return {**json.loads(line[:cut] + b"}"), "labelled": not line.endswith(b"null}")}
+
+    def __len__(self) -> int:
+        return len(self._offsets if self._rows is None else self._rows)
+
+    def __getitem__(self, i: int) -> FaceSample:
+        return from_row(self.row(i), self.image_root)
+
+    def __iter__(self) -> Iterator[FaceSample]:
+        return (self[i] for i in range(len(self)))
+
+    def ids(self) -> list[str]:
+        return [self.head(i)["id"] for i in range(len(self))]
+
+    def subset_names(self) -> list[str]:
+        """Every attribute that at least one face of this view has set."""
+        return sorted({name for i in range(len(self)) for name, on in self.head(i).get("attributes", {}).items() if on})
+
+    def landmarks_array(self) -> np.ndarray:
+        """(N, P, 2) float32 of a view whose faces are all labelled."""
+        return np.stack([np.asarray(self.row(i)["landmarks"], dtype=np.float32) for i in range(len(self))])
+
+    def take(self, indices: Iterable[int]) -> "FaceDataset":
+        """A view of the faces at these positions, in this order."""
+        rows = np.array([self.row_number(int(i)) for i in indices], dtype=np.int64)
+        return FaceDataset(self.folder, self.meta, self.schema, self._offsets, rows)
+
+    def select(self, split: str | None = None, subset: str | None = None, labelled: bool | None = None) -> "FaceDataset":
+        """A view of the faces of a split and/or a subset (attribute), labelled or not. Raises UserError when none is left."""
+
+        def keep(head: dict[str, Any]) -> bool:
+            return (
+                (split is None or head["split"] == split)
+                and (subset is None or head.get("attributes", {}).get(subset, False))
+                and (labelled is None or head["labelled"] == labelled)
+            )
+
+        kept = [i for i in range(len(self)) if keep(self.head(i))]
+        if not kept:
+            wanted = " and ".join(f"{k} {v!r}" for k, v in (("split", split), ("subset", subset), ("labelled", labelled)) if v is not None)
+            has = f"splits {self.meta['splits']}, subsets {self.subset_names() or 'none'}"
+            raise UserError(f"{self.folder}: no face with {wanted}; it has {has}")
+        return self.take(kept)
+
+    def verify(self) -> list[str]:
+        """Every way in which the folder is not what its dataset.yaml says, a sentence each: index hash, missing or changed images."""
+        problems = []
+        found = content_hash(self.folder / "index.jsonl", self.schema)
+        if found != self.content_hash:
+            problems.append(f"{self.folder / 'index.jsonl'}: content hash {found[:12]}, expected {self.content_hash[:12]}: edited since it was made")
+        for i in range(len(self)):
+            head = self.head(i)
+            path = self.image_root / head["image"]
+            if not path.exists():
+                problems.append(f"{path}: image of face '{head['id']}' is missing")
+            elif file_digest(path) != head["digest"]:
+                problems.append(f"{path}: image of face '{head['id']}' has changed since the data set was made")
+        return problems
+
+
+def _line_offsets(path: Path) -> np.ndarray:
+    """Byte offset of every line's start, found block by block."""
+    starts, position = [np.zeros(1, dtype=np.int64)], 0
+    try:
+        with open(path, "rb") as file:
+            for block in iter(lambda: file.read(1 << 22), b""):
+                starts.append(np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == 10).astype(np.int64) + position + 1)
+                position += len(block)
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing, though its folder has a dataset.yaml") from None
+    offsets = np.concatenate(starts)
+    return offsets[offsets < position]
+
+
+def content_hash(index: Path, schema: LandmarkSchema) -> str:
+    """SHA-256 of the index (which holds the images' digests) and the schema: equal hashes mean the same faces."""
+    digest = hashlib.sha256(json.dumps(schema.to_dict(), sort_keys=True).encode())
+    with open(index, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class DatasetWriter:
+    """Write a data set face by face, in constant memory; use as a context manager. An exception inside leaves no folder behind.
+
+    images="reference" points at images where they are; "copy" copies each into the folder; "own" means that the caller writes
+    them below `writer.images` (or with `add_image`) and that samples point there.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        schema: LandmarkSchema,
+        name: str,
+        images: Literal["reference", "copy", "own"] = "reference",
+        image_root: Path | None = None,
+        source: str = "",
+        licence: str = "",
+        how: dict[str, Any] | None = None,
+    ):
+        self.folder, self.schema, self.name, self.how = Path(folder), schema, name, how or {}
+        self._mode, self._root, self._source, self._licence = images, image_root, source, licence
+        self.partial = partial_of(self.folder)
+        self.images = self.partial / "images"
+        self._ids: set[int] = set()
+        self._splits: dict[str, int] = {}
+        self._labelled = 0
+
+    def __enter__(self) -> "DatasetWriter":
+        refuse_existing(self.folder)
+        if self.partial.exists():
+            shutil.rmtree(self.partial)  # left by a stopped run of the same command; nothing finished is in it
+        (self.partial if self._mode == "reference" else self.images).mkdir(parents=True)
+        self._file = open(self.partial / "index.jsonl", "w", encoding="utf-8", newline="\n")  # noqa: SIM115
+        return self
+
+    def add_image(self, name: str, rgb: np.ndarray, quality: int = 95) -> Path:
+        """Write an image into the folder; returns the path to put into the sample."""
+        path = self.images / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, rgb, quality)
+        return path
+
+    def add(self, sample: FaceSample) -> None:
+        """Append one face. Raises UserError for a repeated id or a landmark count that is not the schema's."""
+        key = hash(sample.id)  # 8 bytes a face; a false alarm needs two of a million to collide in 64 bits
+        if key in self._ids:
+            raise UserError(f"{self.folder}: two faces have the id '{sample.id}'")
+        self._ids.add(key)
+        if sample.landmarks is not None and len(sample.landmarks) != self.schema.num_points:
+            raise UserError(f"face '{sample.id}': {len(sample.landmarks)} landmarks, expected {self.schema.num_points} of {self.schema.name}")
+        path = sample.image
+        if self._mode == "copy":
+            path = self.images / Path(f"{sample.id}{path.suffix}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(sample.image, path)
+        root = (self._root or Path("/")) if self._mode == "reference" else self.images
+        try:
+            relative = Path(os.path.abspath(path)).relative_to(os.path.abspath(root)).as_posix()
+        except ValueError:
+            raise UserError(f"face '{sample.id}': image {path} is not below {root}") from None
+        row = to_row(sample, relative, file_digest(path))
+        self._file.write(json.dumps(row, ensure_ascii=False, separators=(", ", ": ")) + "\n")
+        self._splits[sample.split] = self._splits.get(sample.split, 0) + 1
+        self._labelled += sample.landmarks is not None
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+        if kind is None and not self._ids:
+            kind, value = UserError, UserError(f"{self.folder}: no face to write: the data set would be empty")
+        if kind is not None:
+            shutil.rmtree(self.partial, ignore_errors=True)
+            if trace is None and value is not None:
+                raise value
+            return
+        root = "images" if self._mode != "reference" else os.path.abspath(self._root or "/")
+        write_meta(
+            self.partial, schema=self.schema, name=self.name, count=len(self._ids), splits=self._splits, labelled=self._labelled,
+            image_root=root, source=self._source, licence=self._licence, how=self.how,
+        )  # fmt: skip
+        os.rename(self.partial, self.folder)
+
+
+def write_meta(
+    folder: Path, *, schema: LandmarkSchema, name: str, count: int, splits: dict[str, int], labelled: int, image_root: str,
+    source: str, licence: str, how: dict[str, Any],
+) -> None:  # fmt: skip
+    """Write dataset.yaml beside a finished index.jsonl."""
+    meta = {
+        "format": FORMAT,
+        "name": name,
+        "schema": schema.name if SCHEMAS.get(schema.name) == schema else schema.to_dict(),
+        "count": count,
+        "splits": splits,
+        "labelled": labelled,
+        "image_root": image_root,
+        "source": source,
+        "licence": licence,
+        "how": how,
+        "content_hash": content_hash(folder / "index.jsonl", schema),
+    }
+    (folder / "dataset.yaml").write_text(yaml.safe_dump(meta, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def write_dataset(folder: Path | str, samples: Iterable[FaceSample], **options: Any) -> FaceDataset:
+    """Write all `samples` (options as of DatasetWriter) and open the result."""
+    with DatasetWriter(folder, **options) as writer:
+        for sample in samples:
+            writer.add(sample)
+    return FaceDataset.open(folder)

@@ -1,0 +1,537 @@
+"""The job `evaluate`: score detector runs and predictions made elsewhere on the same faces, in one table.
+
+An arm is a name with one or several paths (seeds): run folders, prediction files or prediction folders. Every arm is
+scored on every face of one split with one denominator, so that arms can be compared face by face. Scores are stored as
+fractions and shown in per cent. This file knows no file format (predictions.py), no formula (metrics.py) and no model.
+"""
+
+import csv
+import glob
+import json
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from stylealign import metrics
+from stylealign.config import from_dict
+from stylealign.dataset import FaceDataset, partial_of
+from stylealign.draw import ced_plot, contact_sheet, draw_landmarks, mean_face_plot
+from stylealign.errors import UserError
+from stylealign.geometry import apply, crop_affine, landmark_box
+from stylealign.image import read_image, warp, write_image
+from stylealign.predictions import match_predictions, read_predictions, write_predictions
+from stylealign.progress import say, track
+from stylealign.sample import FaceSample, Prediction
+from stylealign.schema import SCHEMAS, LandmarkSchema, convert
+
+FORMAT = 1
+THRESHOLDS = (0.08, 0.10)
+LEVELS = (90, 95, 99)
+TILE = 192
+MAX_DRAWN_ARMS = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluate:
+    """Score detectors and other people's predictions on the same faces: JSON, Markdown, PNG."""
+
+    data: Path
+    """Dataset folder with the true landmarks."""
+    arms: tuple[str, ...]
+    """What to score, `name=path` or `path`: a detector run folder, or predictions as a .csv or .jsonl file, a folder with
+    predictions.jsonl, or a folder of .pts files. `*` is expanded. Several paths under one name are seeds of that arm."""
+    out: Path
+    """Folder to make: evaluation.json, evaluation.md, plots, pictures, per-face errors, predictions."""
+    split: str = "test"
+    """Split to score; `all` for every face of the dataset."""
+    subset: str | None = None
+    """Score only the faces with this attribute, such as `pose`."""
+    denominator: Literal["auto", "inter_ocular", "inter_pupil", "box", "diagonal"] = "auto"
+    """What errors are divided by; `auto` is what papers use on this mark-up: outer eye corners, for AFLW the face box."""
+    baseline: str | None = None
+    """Arm the others are compared with, face by face; the first one if not given."""
+    visible_only: bool = False
+    """Score only landmarks marked visible. The field counts all of them."""
+    pixels_from_one: bool = False
+    """CSV predictions count pixels from 1: subtract 1. (.pts files always do, JSON lines never do.)"""
+    convert: bool = False
+    """Convert predictions of another mark-up to the dataset's where the conversion is known (98 to 68 points)."""
+    draw: int = 24
+    """Faces on each of the pictures best.png, median.png and worst.png; 0 draws none and needs no images."""
+    resamples: int = 2000
+    """Bootstrap resamples behind each interval."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+    accelerator: str = "auto"
+    """Where detector runs predict: auto, cpu, cuda, mps."""
+
+    def __post_init__(self) -> None:
+        if not self.arms:
+            raise UserError("arms: nothing to score; give a run folder or a predictions file, such as --arms ours=runs/ours")
+        if self.draw < 0 or self.resamples < 100:
+            raise UserError(f"draw is {self.draw}, expected 0 or more; resamples is {self.resamples}, expected at least 100")
+
+
+class Arm(NamedTuple):
+    """A named system and the paths of its seeds."""
+
+    name: str
+    paths: tuple[Path, ...]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What to score
+
+
+def parse_arms(texts: Iterable[str]) -> list[Arm]:
+    """Turn `name=path` and `path` texts, with globs, into arms in the order given.
+
+    Raises:
+        UserError: a pattern without a match, or two plain paths that would get one name.
+    """
+    found: dict[str, list[Path]] = {}
+    named: dict[str, bool] = {}
+    for text in texts:
+        name, equals, pattern = text.partition("=")
+        explicit = bool(equals) and "/" not in name and not Path(text).exists()
+        if not explicit:
+            name, pattern = "", text
+        paths = [Path(pattern)]
+        if glob.has_magic(pattern) and not paths[0].exists():
+            paths = [Path(match) for match in sorted(glob.glob(pattern)) if not match.endswith(".partial")]
+        if not paths or not all(path.exists() for path in paths):
+            half = any(partial_of(path).exists() for path in paths)
+            raise UserError(f"arm {text!r}: there is no finished {pattern}" + (", only a half-written .partial" if half else ""))
+        for path in paths:
+            label = name or (path.parent.name if path.name == "predictions.jsonl" else path.stem if path.is_file() else path.name)
+            if label in found and not (explicit and named[label]):
+                raise UserError(
+                    f"arm {text!r}: a second arm called {label!r} ({found[label][0]} and {path}); write name=path, with "
+                    f"two names to compare them or one name if they are seeds of one system"
+                )
+            found.setdefault(label, []).append(path)
+            named[label] = explicit
+    arms = [Arm(name, tuple(paths)) for name, paths in found.items()]
+    if len({slug(arm.name) for arm in arms}) < len(arms):
+        raise UserError(f"arms {', '.join(found)}: two names differ only in characters that file names cannot hold")
+    return arms
+
+
+def slug(name: str) -> str:
+    """The name as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9.+-]+", "-", name).strip("-.") or "arm"
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is a run or checkpoint folder (a predictions folder holds neither file)."""
+    return (path / "card.json").is_file() or (path / "config.yaml").is_file()
+
+
+def _crop_text(path: Path) -> str:
+    """The crop protocol of an arm's path in words, as every table must print it."""
+    if not is_run(path):
+        return "not stated"
+    from stylealign.batch import CropConfig  # torch: only needed for runs
+    from stylealign.run import read_card
+
+    crop = read_card(path).get("crop")
+    return from_dict(CropConfig, crop, f"{path / 'card.json'}: crop").describe() if crop else "not stated"
+
+
+def _fitted(landmarks: np.ndarray, source: str | None, schema: LandmarkSchema, where: str, may_convert: bool) -> np.ndarray:
+    """Check that (N, P', 2) predictions follow the dataset's schema, or convert them if that was asked for."""
+    points = landmarks.shape[1]
+    if source is None and points == schema.num_points:
+        return landmarks
+    if source == schema.name and points == schema.num_points:
+        return landmarks
+    said = f"{points} landmarks" + (f" of schema {source!r}" if source else "")
+    wanted = f"{schema.num_points} of schema {schema.name!r}"
+    if not may_convert:
+        raise UserError(f"{where}: predictions have {said}, the dataset has {wanted}; --convert tries to convert them")
+    if source is None:
+        fitting = [name for name, known in SCHEMAS.items() if known.num_points == points]
+        if len(fitting) != 1:
+            raise UserError(f"{where}: predictions have {said}, the dataset has {wanted}, and no schema is named to convert from")
+        source = fitting[0]
+    return convert(landmarks, source, schema.name)
+
+
+def _predictions_of(path: Path, faces: FaceDataset, samples: list[FaceSample], others: list[FaceSample], config: Evaluate) -> np.ndarray:
+    """(N, P, 2) predictions of one path for the faces, source px."""
+    schema = faces.schema
+    if is_run(path):
+        from stylealign.detectors.predict import predict_dataset  # torch: only needed for runs
+
+        from stylealign.run import pick_device, read_card
+
+        trained_on = read_card(path, "detector").get("schema")
+        trained_on = trained_on.get("name") if isinstance(trained_on, Mapping) else trained_on
+        if trained_on is not None and trained_on != schema.name and not config.convert:
+            points = f"{SCHEMAS[trained_on].num_points} landmarks of " if trained_on in SCHEMAS else ""
+            raise UserError(
+                f"{path}: the run predicts {points}schema {trained_on!r}, the dataset has {schema.num_points} of schema "
+                f"{schema.name!r}; --convert tries to convert them"
+            )
+        landmarks = np.asarray(predict_dataset(path, faces, device=pick_device(config.accelerator)), np.float64)
+        return _fitted(landmarks, trained_on, schema, str(path), config.convert)
+    rows = match_predictions(read_predictions(path, config.pixels_from_one), samples, others, path)
+    counts = {(len(row.landmarks), row.schema) for row in rows}
+    if len(counts) > 1:
+        first = rows[0]
+        odd = next(row for row in rows if (len(row.landmarks), row.schema) != (len(first.landmarks), first.schema))
+        raise UserError(
+            f"{odd.where}: {len(odd.landmarks)} landmarks (schema {odd.schema}), but {first.where} has {len(first.landmarks)} (schema {first.schema})"
+        )
+    return _fitted(np.stack([row.landmarks for row in rows]), rows[0].schema, schema, rows[0].where, config.convert)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Scores
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean and sample standard deviation over seeds (none for one seed)."""
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "sd": sd, "per_seed": [float(value) for value in values]}
+
+
+def summarise(nme: np.ndarray, seed: int = 0, resamples: int = 2000) -> dict[str, Any]:
+    """Summarise (S, N) per-face errors of S seeds: each figure as mean, sd over seeds, 95 % bootstrap interval over faces."""
+
+    def over_faces(per_face: np.ndarray) -> dict[str, Any]:
+        interval = metrics.bootstrap_mean_interval(per_face.mean(axis=0), seed, resamples)
+        return {**_spread(per_face.mean(axis=1)), "low": interval.low, "high": interval.high}
+
+    return {
+        "faces": nme.shape[1],
+        "nme": over_faces(nme),
+        "failure_rate": {f"{t:.2f}": over_faces((nme > t).astype(np.float64)) for t in THRESHOLDS},
+        "auc": {f"{t:.2f}": over_faces(np.stack([metrics.auc_per_face(row, t) for row in nme])) for t in THRESHOLDS},
+        "percentiles": {str(level): _spread([metrics.percentiles(row, [level])[level] for row in nme]) for level in LEVELS},
+    }
+
+
+def compare(nme: np.ndarray, base: np.ndarray, seed: int = 0, resamples: int = 2000) -> dict[str, Any]:
+    """Compare (S, N) errors with a baseline's (S', N) on the same faces.
+
+    Faces are the units of the interval and of the p values (each face's error averaged over seeds): how far the difference would
+    vary with other faces. Where both have S seeds, `seeds` gives the mean difference of seed pairs and its standard
+    error: how far it would vary with other training runs.
+    """
+    paired = metrics.paired_interval(nme.mean(axis=0), base.mean(axis=0), seed, resamples)
+    result = {**paired._asdict(), "relative": paired.difference / base.mean() if base.mean() > 0 else None, "seeds": None}
+    if len(nme) == len(base) > 1:
+        differences = nme.mean(axis=1) - base.mean(axis=1)
+        error = float(differences.std(ddof=1) / np.sqrt(len(differences)))
+        result["seeds"] = {"mean": float(differences.mean()), "standard_error": error, "pairs": len(differences)}
+    return result
+
+
+def score_arm(
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    lengths: np.ndarray,
+    mask: np.ndarray | None,
+    schema: LandmarkSchema,
+    subsets: Mapping[str, np.ndarray],
+    seed: int,
+    resamples: int,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Score one arm.
+
+    Args:
+        predicted: (S, N, P, 2) px, S seeds.
+        truth: (N, P, 2) px.
+        lengths: (N,) denominators, px.
+        mask: (N, P) landmarks that count, or None for all.
+        schema: the numbering, for parts.
+        subsets: name -> (N,) bool.
+        seed: seed of the bootstrap.
+        resamples: number of resamples.
+
+    Returns:
+        The arm's part of evaluation.json, and its (S, N) per-face errors.
+    """
+    nme = np.stack([metrics.nme_per_face(one, truth, lengths, mask) for one in predicted])
+    errors = np.stack([metrics.point_errors(one, truth) for one in predicted]) / lengths[:, None]  # (S, N, P)
+    parts = {}
+    for name, indices in schema.parts.items():
+        some = list(indices)
+        per_face = np.stack([metrics.masked_mean(e[:, some], None if mask is None else mask[:, some], 1) for e in errors])
+        parts[name] = _spread([float(np.nanmean(row)) for row in per_face]) if np.isfinite(per_face).any() else None
+    per_point = np.stack([metrics.masked_mean(e, mask, 0) for e in errors]).mean(axis=0)  # (P,) NaN: never visible
+    offset = (predicted - truth).mean(axis=(0, 1, 2))
+    return {
+        **summarise(nme, seed, resamples),
+        "subsets": {name: summarise(nme[:, member], seed, resamples) for name, member in subsets.items()},
+        "parts": parts,
+        "per_point": [float(value) if np.isfinite(value) else None for value in per_point],
+        "mean_offset_px": [float(value) for value in offset],
+    }, nme
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Tables
+
+
+class Table(NamedTuple):
+    """A table in words, for Markdown and HTML alike."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    note: str
+
+
+def _percent(figure: Mapping[str, Any] | None, digits: int = 2) -> str:
+    if figure is None:
+        return "-"
+    sd = figure.get("sd")
+    return f"{100 * figure['mean']:.{digits}f}" + (f" ± {100 * sd:.{digits}f}" if sd is not None else "")
+
+
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def protocol_line(evaluation: Mapping[str, Any]) -> str:
+    """What every table must say about itself: data, split, faces, denominator, crop protocols, seeds."""
+    data = evaluation["dataset"]
+    which = f"split {data['split']}" + (f", subset {data['subset']}" if data["subset"] else "")
+    arms = evaluation["arms"]
+    crops = "; ".join(f"{arm['name']}: {arm['crop']}" for arm in arms)
+    seeds = ", ".join(f"{arm['name']} {arm['seeds']}" for arm in arms)
+    points = "visible landmarks only" if evaluation["visible_only"] else "all landmarks"
+    return (
+        f"{data['name']}, {which}, {data['faces']} faces, {data['points']} points ({data['schema']}), {points}. Denominator: "
+        f"{evaluation['denominator']} ({metrics.DENOMINATORS[evaluation['denominator']]}). Crop: {crops}. Seeds: {seeds}."
+    )
+
+
+def tables(evaluation: Mapping[str, Any]) -> list[Table]:
+    """The tables of an evaluation, every number in per cent unless its heading says otherwise."""
+    arms, line = evaluation["arms"], protocol_line(evaluation)
+    header = ("arm", "seeds", "NME %", "95 % interval", *(f"FR@{100 * t:.0f} %" for t in THRESHOLDS))
+    header += (*(f"AUC@{100 * t:.0f} %" for t in THRESHOLDS), *(f"P{level} %" for level in LEVELS), "mean offset px")
+    rows = []
+    for arm in arms:
+        nme = arm["nme"]
+        row = [arm["name"], str(arm["seeds"]), _percent(nme, 3), f"{100 * nme['low']:.3f} to {100 * nme['high']:.3f}"]
+        row += [_percent(arm["failure_rate"][f"{t:.2f}"]) for t in THRESHOLDS]
+        row += [_percent(arm["auc"][f"{t:.2f}"]) for t in THRESHOLDS]
+        row += [_percent(arm["percentiles"][str(level)]) for level in LEVELS]
+        rows.append((*row, "({:+.2f}, {:+.2f})".format(*arm["mean_offset_px"])))
+    note = "± is the standard deviation over seeds, the interval a bootstrap over faces. A mean offset near one pixel in "
+    note += "both directions means that predictions and truth count pixels from different numbers."
+    result = [Table("Errors", header, rows, f"{line} {note}")]
+
+    if evaluation["paired"]:
+        rows = []
+        for pair in evaluation["paired"]:
+            seeds = pair["seeds"]
+            rows.append((
+                f"{pair['arm']} - {pair['baseline']}",
+                f"{100 * pair['difference']:+.3f}",
+                f"{100 * pair['low']:+.3f} to {100 * pair['high']:+.3f}",
+                "-" if pair["relative"] is None else f"{100 * pair['relative']:+.1f} %",
+                _p_value(pair["p_wilcoxon"]),
+                _p_value(pair["p_sign"]),
+                f"{pair['better']} / {pair['worse']}",
+                "-" if seeds is None else f"{100 * seeds['mean']:+.3f} ± {100 * seeds['standard_error']:.3f} ({seeds['pairs']})",
+            ))  # fmt: skip
+        header = ("difference", "NME points", "95 % interval", "relative", "p Wilcoxon", "p sign", "faces better / worse", "seed pairs, mean ± s.e.")
+        note = "Face by face, errors averaged over seeds; negative is better than the baseline."
+        result.append(Table("Paired comparison", header, rows, f"{line} {note}"))
+
+    subsets = {name: figures["faces"] for name, figures in arms[0]["subsets"].items()}
+    if subsets:
+        header = ("arm", *(f"{name} ({faces})" for name, faces in subsets.items()))
+        rows = [(arm["name"], *(_percent(arm["subsets"][name]["nme"]) for name in subsets)) for arm in arms]
+        result.append(Table("NME % per subset", header, rows, f"{line} In brackets: faces of the subset."))
+        for t in THRESHOLDS[1:]:
+            for key, what in (("failure_rate", "FR"), ("auc", "AUC")):
+                rows = [(arm["name"], *(_percent(arm["subsets"][n][key][f"{t:.2f}"]) for n in subsets)) for arm in arms]
+                result.append(Table(f"{what}@{100 * t:.0f} % per subset", header, rows, line))
+    if arms[0]["parts"]:
+        names = list(arms[0]["parts"])
+        rows = [(arm["name"], *(_percent(arm["parts"][name]) for name in names)) for arm in arms]
+        result.append(Table("NME % per facial part", ("arm", *names), rows, line))
+    hardest = []
+    for arm in arms:
+        known = [(value, i) for i, value in enumerate(arm["per_point"]) if value is not None]
+        hardest.append((arm["name"], ", ".join(f"{i}: {100 * value:.2f}" for value, i in sorted(known, reverse=True)[:8])))
+    note = "Point: NME %. All points stand in evaluation.json, and on the mean face in per_point.png."
+    result.append(Table("Hardest points", ("arm", "point: NME %"), hardest, f"{line} {note}"))
+    return result
+
+
+def to_markdown(evaluation: Mapping[str, Any]) -> str:
+    """The evaluation as a Markdown page."""
+    data = evaluation["dataset"]
+    lines = [f"# Evaluation on {data['name']}, {data['split']}", ""]
+    for table in tables(evaluation):
+        escaped = [[cell.replace("|", "\\|") for cell in row] for row in (table.header, *table.rows)]
+        lines += [f"## {table.title}", "", "| " + " | ".join(escaped[0]) + " |", "|" + " --- |" * len(table.header)]
+        lines += ["| " + " | ".join(row) + " |" for row in escaped[1:]]
+        lines += ["", table.note, ""]
+    sources = [f"- {arm['name']}: {', '.join(arm['paths'])}" for arm in evaluation["arms"]]
+    lines += ["## Sources", "", *sources, f"- dataset content hash: {data['content_hash']}", ""]
+    return "\n".join(lines)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Pictures and files
+
+
+def _face_sheet(
+    which: np.ndarray, samples: list[FaceSample], truth: np.ndarray, arms: Mapping[str, tuple[np.ndarray, np.ndarray]], schema: LandmarkSchema
+) -> np.ndarray:
+    """A contact sheet of faces, each once per arm: truth in orange, the first seed's prediction in blue and white."""
+    tiles, labels = [], []
+    for i in track(which.tolist(), "drawing faces"):
+        box = landmark_box(truth[i]) + np.array([-1, -1, 1, 1])  # a box with an area, even of coincident points
+        crop_from_source = crop_affine(box, 1.45, TILE)
+        try:
+            face = warp(read_image(samples[i].image), crop_from_source, TILE)
+        except UserError as error:
+            raise UserError(f"{error}; it is needed to draw the face, and --draw 0 does without pictures") from None
+        for name, (landmarks, nme) in arms.items():
+            tiles.append(draw_landmarks(face, apply(crop_from_source, landmarks[i]), schema, apply(crop_from_source, truth[i])))
+            labels.append(f"{100 * nme[i]:.2f} % {name} {samples[i].id}")
+    columns = len(arms) * max(1, 6 // len(arms))
+    return contact_sheet(tiles, columns, labels)
+
+
+def _mean_shape(truth: np.ndarray) -> np.ndarray:
+    """(P, 2) mean of the faces, each centred and scaled to unit size."""
+    centred = truth - truth.mean(axis=1, keepdims=True)
+    size = np.sqrt((centred**2).mean(axis=(1, 2), keepdims=True))
+    return (centred / np.maximum(size, 1e-9)).mean(axis=0)
+
+
+def _write(
+    folder: Path,
+    evaluation: Mapping[str, Any],
+    samples: list[FaceSample],
+    truth: np.ndarray,
+    predicted: Mapping[str, np.ndarray],
+    errors: Mapping[str, np.ndarray],
+    schema: LandmarkSchema,
+    draw: int,
+) -> None:
+    """Fill the output folder."""
+    (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    (folder / "evaluation.md").write_text(to_markdown(evaluation), encoding="utf-8")
+    with (folder / "per_face.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["id", *(f"{name}#{k}" for name, nme in errors.items() for k in range(len(nme)))])
+        stacked = np.concatenate(list(errors.values()))  # (all seeds of all arms, N)
+        for sample, row in zip(samples, stacked.T, strict=True):
+            table.writerow([sample.id, *(f"{value:.6f}" for value in row)])
+    for name, landmarks in predicted.items():
+        for k, one in enumerate(landmarks):
+            answers = (Prediction(id=s.id, landmarks=p) for s, p in zip(samples, one, strict=True))
+            write_predictions(folder / f"predictions_{slug(name)}_{k}.jsonl", answers, schema.name)
+
+    mean_errors = {name: nme.mean(axis=0) for name, nme in errors.items()}
+    limit = max(THRESHOLDS)
+    ced_plot(mean_errors, folder / "ced.png", limit, f"{evaluation['dataset']['name']}, {evaluation['dataset']['split']}, {len(samples)} faces")
+    per_point = {arm["name"]: np.array([np.nan if v is None else 100 * v for v in arm["per_point"]]) for arm in evaluation["arms"]}
+    mean_face_plot(schema, _mean_shape(truth), per_point, folder / "per_point.png", f"NME (%), {evaluation['denominator']}")
+    if draw:
+        order = np.argsort(np.mean(list(mean_errors.values()), axis=0), kind="stable")
+        count = min(draw, len(order))
+        middle = max(0, (len(order) - count) // 2)
+        shown = {name: (predicted[name][0], errors[name][0]) for name in list(predicted)[:MAX_DRAWN_ARMS]}
+        picks = {"best": order[:count], "median": order[middle : middle + count], "worst": order[::-1][:count]}
+        for name, which in picks.items():
+            write_image(folder / f"{name}.png", _face_sheet(which, samples, truth, shown, schema))
+
+
+def evaluate(config: Evaluate) -> dict[str, Any]:
+    """Score every arm and write the output folder; returns what evaluation.json holds.
+
+    Raises:
+        UserError: the output folder exists, an arm cannot be read or misses a face, schemas differ, a face has no denominator.
+    """
+    if config.out.exists():
+        raise UserError(f"{config.out} exists already; remove it, or name another folder with --out")
+    arms = parse_arms(config.arms)
+    baseline = config.baseline or arms[0].name
+    if baseline not in {arm.name for arm in arms}:
+        raise UserError(f"baseline: no arm is called {baseline!r}; there are {', '.join(arm.name for arm in arms)}")
+    dataset = FaceDataset.open(config.data)
+    wanted = dataset.select(split=None if config.split == "all" else config.split, subset=config.subset)
+    faces = wanted.select(labelled=True)
+    if len(faces) < len(wanted):
+        say(f"{len(wanted) - len(faces)} of {len(wanted)} faces have no landmarks and are not scored")
+    samples = list(track(faces, "reading faces", len(faces)))
+    schema = dataset.schema
+    truth = np.stack([np.asarray(sample.landmarks, np.float64) for sample in samples])  # (N, P, 2)
+    ids = [sample.id for sample in samples]
+    kind = metrics.usual_denominator(schema) if config.denominator == "auto" else config.denominator
+    boxes = np.stack([np.full(4, np.nan) if sample.box_xyxy is None else sample.box_xyxy for sample in samples])
+    lengths = metrics.denominators(truth, boxes, schema, kind, ids)
+    mask = _visible(samples, truth.shape[1]) if config.visible_only else None
+    subsets = {name: np.array([sample.attributes.get(name, False) for sample in samples]) for name in faces.subset_names()}
+
+    others: list[FaceSample] = []
+    if len(faces) < len(dataset) and not all(is_run(path) for arm in arms for path in arm.paths):
+        scored = set(ids)
+        others = [sample for sample in dataset if sample.id not in scored]
+    results: list[dict[str, Any]] = []
+    predicted: dict[str, np.ndarray] = {}
+    errors: dict[str, np.ndarray] = {}
+    for arm in track(arms, "scoring arms"):
+        predicted[arm.name] = np.stack([_predictions_of(path, faces, samples, others, config) for path in arm.paths])
+        figures, errors[arm.name] = score_arm(predicted[arm.name], truth, lengths, mask, schema, subsets, config.seed, config.resamples)
+        crops = sorted({_crop_text(path) for path in arm.paths})
+        paths = [str(path) for path in arm.paths]
+        results.append({"name": arm.name, "paths": paths, "seeds": len(paths), "crop": " / ".join(crops), **figures})
+    paired = [
+        {"arm": arm.name, "baseline": baseline, **compare(errors[arm.name], errors[baseline], config.seed, config.resamples)}
+        for arm in arms
+        if arm.name != baseline
+    ]
+    evaluation = {
+        "format": FORMAT,
+        "dataset": {
+            "name": dataset.name,
+            "split": config.split,
+            "subset": config.subset,
+            "faces": len(samples),
+            "points": schema.num_points,
+            "schema": schema.name,
+            "content_hash": dataset.content_hash,
+        },
+        "denominator": kind,
+        "visible_only": config.visible_only,
+        "arms": results,
+        "baseline": baseline,
+        "paired": paired,
+    }
+    partial = partial_of(config.out)
+    shutil.rmtree(partial, ignore_errors=True)  # left by an interrupted evaluation
+    partial.mkdir(parents=True)
+    _write(partial, evaluation, samples, truth, predicted, errors, schema, config.draw)
+    partial.rename(config.out)
+    return evaluation
+
+
+def _visible(samples: list[FaceSample], num_points: int) -> np.ndarray:
+    """(N, P) bool; refuses a dataset that does not say, since "all visible" would be a guess."""
+    silent = [sample.id for sample in samples if sample.visible is None]
+    if silent:
+        raise UserError(f"--visible-only: {len(silent)} faces do not say which landmarks are visible, first {silent[0]!r}")
+    mask = np.stack([np.asarray(sample.visible, bool) for sample in samples])
+    assert mask.shape == (len(samples), num_points)
+    hidden = np.flatnonzero(~mask.any(axis=1))
+    if hidden.size:
+        raise UserError(f"--visible-only: face {samples[hidden[0]].id!r} has no visible landmark ({hidden.size} such faces)")
+    return mask

@@ -1,0 +1,76 @@
+"""Points, boxes and 2x3 affines. Every geometric operation on a face is one affine applied to image and landmarks together.
+
+Points are (..., 2) arrays of (x, y) with pixel centres at integers; an affine named `<to>_from_<from>` is a (2, 3) float64
+array. Knows no images (image.warp does) and no tensors (augment.py has the batched twin).
+"""
+
+import math
+
+import numpy as np
+
+
+def apply(to_from: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Map (..., 2) points through an affine."""
+    return np.asarray(points, dtype=np.float64) @ to_from[:, :2].T + to_from[:, 2]
+
+
+def compose(c_from_b: np.ndarray, b_from_a: np.ndarray) -> np.ndarray:
+    """Return c_from_a: first `b_from_a`, then `c_from_b`."""
+    return np.hstack([c_from_b[:, :2] @ b_from_a[:, :2], (c_from_b[:, :2] @ b_from_a[:, 2] + c_from_b[:, 2])[:, None]])
+
+
+def invert(to_from: np.ndarray) -> np.ndarray:
+    """Return from_to."""
+    inverse = np.linalg.inv(to_from[:, :2])
+    return np.hstack([inverse, -(inverse @ to_from[:, 2])[:, None]])
+
+
+def landmark_box(landmarks: np.ndarray) -> np.ndarray:
+    """The tight box x0, y0, x1, y1 round (P, 2) landmarks."""
+    return np.concatenate([np.min(landmarks, axis=0), np.max(landmarks, axis=0)])
+
+
+def crop_affine(box_xyxy: np.ndarray, scale: float, size: int) -> np.ndarray:
+    """crop_from_source of a square crop: centred on the box, its side `scale` times the box's longer side, `size` pixels wide.
+
+    Pixel areas correspond: the crop's first pixel covers source area starting at the square's left edge, so that
+    x_crop + 0.5 = (x + 0.5 - left) * size / side. (Mapping centres to corners instead shifts labels by half a pixel.)
+    """
+    x0, y0, x1, y1 = np.asarray(box_xyxy, dtype=np.float64)
+    side = max(x1 - x0, y1 - y0) * scale
+    if not (side > 0 and math.isfinite(side)):
+        raise ValueError(f"box {(x0, y0, x1, y1)} has no area")
+    s = size / side
+    left, top = (x0 + x1) / 2 + 0.5 - side / 2, (y0 + y1) / 2 + 0.5 - side / 2
+    return np.array([[s, 0.0, s * (0.5 - left) - 0.5], [0.0, s, s * (0.5 - top) - 0.5]])
+
+
+def flip_affine(width: int) -> np.ndarray:
+    """Mirror an image of `width` pixels: x -> width - 1 - x (the last pixel becomes the first; width - x would be off by one)."""
+    return np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]])
+
+
+def rotate_scale_affine(centre: tuple[float, float], degrees: float, scale: float, shift: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
+    """Rotate (positive turns x towards y), scale round `centre`, then shift by pixels."""
+    c, s = math.cos(math.radians(degrees)) * scale, math.sin(math.radians(degrees)) * scale
+    cx, cy = centre
+    return np.array([[c, -s, cx - c * cx + s * cy + shift[0]], [s, c, cy - s * cx - c * cy + shift[1]]])
+
+
+def scale_of(to_from: np.ndarray) -> float:
+    """Length in the target of one pixel of the source (square root of the area ratio)."""
+    return math.sqrt(abs(float(np.linalg.det(to_from[:, :2]))))
+
+
+def similarity_fit(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The least-squares similarity target_from_source (rotation, uniform scale, shift; no mirror) between (P, 2) point sets.
+
+    Umeyama (1991), eq. 40-43, in two dimensions.
+    """
+    mean_s, mean_t = source.mean(axis=0), target.mean(axis=0)
+    a, b = source - mean_s, target - mean_t
+    u, d, vt = np.linalg.svd(b.T @ a)
+    sign = np.array([1.0, math.copysign(1.0, float(np.linalg.det(u @ vt)))])
+    scale = float((d * sign).sum() / (a**2).sum())
+    rotation = (u * sign) @ vt * scale
+    return np.hstack([rotation, (mean_t - rotation @ mean_s)[:, None]])

@@ -1,0 +1,86 @@
+"""The values everything speaks: one annotated face, where it came from, and one answer. Frozen, with read-only arrays."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+Mode = Literal["transfer", "interpolate", "prior"]
+
+
+def _frozen(array: object, dtype: type, shape: tuple[int | None, ...], what: str) -> np.ndarray:
+    values: np.ndarray = np.array(array, dtype=dtype)  # a copy: the caller's array is never touched
+    if values.ndim != len(shape) or any(want is not None and want != have for want, have in zip(shape, values.shape, strict=True)):
+        raise ValueError(f"{what} has shape {values.shape}, expected {tuple('P' if s is None else s for s in shape)}")
+    values.setflags(write=False)
+    return values
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Provenance:
+    """How a synthetic face was made."""
+
+    content_id: str
+    """The face whose structure (and label) it has."""
+    style_id: str | None
+    """The face whose style it wears; None for a sample of the prior; 'a + b' for an interpolation."""
+    translator: str
+    """Hash of the translator's weights."""
+    seed: int
+    mode: Mode = "transfer"
+    crop_from_source: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    """The affine from the content face's source pixels to this image's pixels."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FaceSample:
+    """One face. Coordinates are (x, y) pixels of the source image, pixel centres at integers."""
+
+    id: str
+    image: Path
+    landmarks: np.ndarray | None = None
+    """(P, 2) float32, or None for an unlabelled face."""
+    box_xyxy: np.ndarray | None = None
+    """(4,) float32: x0, y0, x1, y1. None: the whole image."""
+    visible: np.ndarray | None = None
+    """(P,) bool, or None where the data set does not say."""
+    attributes: Mapping[str, bool] = field(default_factory=dict)
+    """Named subsets: WFLW's pose, expression, illumination, make_up, occlusion, blur; label budgets; one's own."""
+    split: str = "train"
+    provenance: Provenance | None = None
+    """None for a real face."""
+
+    def __post_init__(self) -> None:
+        freeze = object.__setattr__
+        freeze(self, "image", Path(self.image))
+        if self.landmarks is not None:
+            freeze(self, "landmarks", _frozen(self.landmarks, np.float32, (None, 2), f"{self.id}: landmarks"))
+        if self.box_xyxy is not None:
+            freeze(self, "box_xyxy", _frozen(self.box_xyxy, np.float32, (4,), f"{self.id}: box"))
+        if self.visible is not None:
+            points = None if self.landmarks is None else len(self.landmarks)
+            freeze(self, "visible", _frozen(self.visible, np.bool_, (points,), f"{self.id}: visible"))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FaceSample):
+            return NotImplemented
+        same = all(getattr(self, name) == getattr(other, name) for name in ("id", "image", "split", "provenance"))
+        arrays = all(
+            (a is None) == (b is None) and (a is None or np.array_equal(a, b))
+            for a, b in ((getattr(self, n), getattr(other, n)) for n in ("landmarks", "box_xyxy", "visible"))
+        )
+        return same and arrays and dict(self.attributes) == dict(other.attributes)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """One answer, in source pixels."""
+
+    id: str
+    landmarks: np.ndarray
+    """(P, 2)"""
+    score: np.ndarray | None = None
+    """(P,) in [0, 1] where the detector gives one."""
+    box_xyxy: np.ndarray | None = None

@@ -1,0 +1,259 @@
+"""The central fact table: which landmark is which. Facts only, 0-based, checked at construction.
+
+No other file says `if num_points == 98`. Left and right of flip pairs do not matter; `inter_ocular` anchors are the outer eye
+corners. Sources: METHOD sections 4.2 and 5 (WFLW mirror table and 15 curves), the data sets' own mark-up figures for the rest.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stylealign.errors import UserError
+
+
+def _span(first: int, last: int) -> tuple[int, ...]:
+    """Indices first..last inclusive, in either direction."""
+    step = 1 if last >= first else -1
+    return tuple(range(first, last + step, step))
+
+
+def _mirror(*pairs: tuple[tuple[int, ...], tuple[int, ...]]) -> tuple[tuple[int, int], ...]:
+    """Zip pairs of index runs into flip pairs."""
+    return tuple((a, b) for left, right in pairs for a, b in zip(left, right, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LandmarkSchema:
+    """A landmark mark-up: how many points, which mirror which, which form curves, which normalise errors."""
+
+    name: str
+    num_points: int
+    flip_pairs: tuple[tuple[int, int], ...] = ()
+    """Mirror twins; every other point maps to itself. Empty: the mark-up has no known mirror and faces are never flipped."""
+    boundaries: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Ordered point indices of each facial curve."""
+    anchors: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    """Two groups of points whose means' distance normalises errors: `inter_ocular`, `inter_pupil`."""
+    parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Facial parts for tables: contour, brows, nose, eyes, mouth."""
+
+    def __post_init__(self) -> None:
+        def check(indices: tuple[int, ...], what: str) -> None:
+            for i in indices:
+                if not (isinstance(i, int) and 0 <= i < self.num_points):
+                    raise UserError(f"schema {self.name}: {what} names point {i}, expected 0 to {self.num_points - 1}")
+
+        if self.num_points < 1:
+            raise UserError(f"schema {self.name}: num_points is {self.num_points}, expected at least 1")
+        seen: set[int] = set()
+        for pair in self.flip_pairs:
+            if len(pair) != 2 or pair[0] == pair[1]:
+                raise UserError(f"schema {self.name}: flip pair {pair} is not two different points")
+            check(tuple(pair), f"flip pair {tuple(pair)}")
+            if seen & set(pair):
+                raise UserError(f"schema {self.name}: point {min(seen & set(pair))} is in two flip pairs")
+            seen |= set(pair)
+        for name, curve in self.boundaries.items():
+            check(curve, f"boundary '{name}'")
+            if len(curve) < 2:
+                raise UserError(f"schema {self.name}: boundary '{name}' has {len(curve)} point, expected at least 2")
+        for name, groups in self.anchors.items():
+            if len(groups) != 2 or not all(groups):
+                raise UserError(f"schema {self.name}: anchor '{name}' needs two groups of points")
+            check(groups[0] + groups[1], f"anchor '{name}'")
+        for name, part in self.parts.items():
+            check(part, f"part '{name}'")
+        if self.flip_pairs:
+            flip = self.flip_permutation
+            undirected = {min(c, c[::-1]) for c in self.boundaries.values()}
+            for name, curve in self.boundaries.items():
+                mirrored = tuple(int(flip[i]) for i in curve)
+                if min(mirrored, mirrored[::-1]) not in undirected:
+                    raise UserError(f"schema {self.name}: the mirror image of boundary '{name}' is no boundary: {mirrored}")
+
+    @cached_property
+    def flip_permutation(self) -> np.ndarray:
+        """(P,) int: landmark i of a mirrored face is `flipped[flip_permutation[i]]`; applying it twice changes nothing."""
+        permutation = np.arange(self.num_points)
+        for a, b in self.flip_pairs:
+            permutation[a], permutation[b] = b, a
+        permutation.setflags(write=False)
+        return permutation
+
+    @cached_property
+    def boundary_flip_permutation(self) -> np.ndarray:
+        """(K,) int: boundary i of a mirrored face is boundary `boundary_flip_permutation[i]` of the original."""
+        curves = [min(c, c[::-1]) for c in self.boundaries.values()]
+        mirrored = [tuple(int(self.flip_permutation[i]) for i in c) for c in curves]
+        return np.array([curves.index(min(m, m[::-1])) for m in mirrored], dtype=np.int64)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as in a schema YAML file."""
+        return {
+            "name": self.name,
+            "num_points": self.num_points,
+            "flip_pairs": [list(p) for p in self.flip_pairs],
+            "boundaries": {k: list(v) for k, v in self.boundaries.items()},
+            "anchors": {k: [list(g) for g in v] for k, v in self.anchors.items()},
+            "parts": {k: list(v) for k, v in self.parts.items()},
+        }
+
+
+WFLW98 = LandmarkSchema(
+    name="wflw98",
+    num_points=98,
+    flip_pairs=_mirror(
+        (_span(0, 15), _span(32, 17)), (_span(33, 37), _span(46, 42)), (_span(38, 41), _span(50, 47)), (_span(55, 56), _span(59, 58)),
+        (_span(60, 64), _span(72, 68)), (_span(65, 67), (75, 74, 73)), (_span(76, 78), _span(82, 80)), (_span(88, 89), _span(92, 91)),
+        ((95,), (93,)), (_span(87, 86), _span(83, 84)), ((96,), (97,)),
+    ),
+    boundaries={
+        "contour": _span(0, 32),
+        "left_brow_top": _span(33, 37), "right_brow_top": _span(42, 46),
+        "nose_bridge": _span(51, 54), "nose_bottom": _span(55, 59),
+        "left_eye_top": _span(60, 64), "left_eye_bottom": (60, 67, 66, 65, 64),
+        "right_eye_top": _span(68, 72), "right_eye_bottom": (68, 75, 74, 73, 72),
+        "outer_upper_lip": _span(76, 82), "inner_upper_lip": _span(88, 92),
+        "inner_lower_lip": (88, 95, 94, 93, 92), "outer_lower_lip": (76, 87, 86, 85, 84, 83, 82),
+        "left_brow_bottom": (33, 41, 40, 39, 38), "right_brow_bottom": (50, 49, 48, 47, 46),
+    },
+    anchors={"inter_ocular": ((60,), (72,)), "inter_pupil": ((96,), (97,))},
+    parts={"contour": _span(0, 32), "brows": _span(33, 50), "nose": _span(51, 59), "eyes": _span(60, 75) + (96, 97), "mouth": _span(76, 95)},
+)  # fmt: skip
+
+IBUG68 = LandmarkSchema(
+    name="ibug68",
+    num_points=68,
+    flip_pairs=_mirror(
+        (_span(0, 7), _span(16, 9)), (_span(17, 21), _span(26, 22)), (_span(31, 32), _span(35, 34)), (_span(36, 39), _span(45, 42)),
+        (_span(40, 41), (47, 46)), (_span(48, 50), _span(54, 52)), (_span(58, 59), (56, 55)), (_span(60, 61), _span(64, 63)), ((67,), (65,)),
+    ),
+    boundaries={
+        "contour": _span(0, 16), "left_brow": _span(17, 21), "right_brow": _span(22, 26),
+        "nose_bridge": _span(27, 30), "nose_bottom": _span(31, 35),
+        "left_eye_top": _span(36, 39), "left_eye_bottom": (36, 41, 40, 39),
+        "right_eye_top": _span(42, 45), "right_eye_bottom": (42, 47, 46, 45),
+        "outer_upper_lip": _span(48, 54), "inner_upper_lip": _span(60, 64),
+        "inner_lower_lip": (60, 67, 66, 65, 64), "outer_lower_lip": (48, 59, 58, 57, 56, 55, 54),
+    },
+    anchors={"inter_ocular": ((36,), (45,)), "inter_pupil": (_span(36, 41), _span(42, 47))},
+    parts={"contour": _span(0, 16), "brows": _span(17, 26), "nose": _span(27, 35), "eyes": _span(36, 47), "mouth": _span(48, 67)},
+)  # fmt: skip
+
+COFW29 = LandmarkSchema(
+    name="cofw29",
+    num_points=29,
+    flip_pairs=((0, 1), (2, 3), (4, 6), (5, 7), (8, 9), (10, 11), (12, 14), (13, 15), (16, 17), (18, 19), (22, 23)),
+    boundaries={
+        "left_brow_top": (0, 4, 2), "left_brow_bottom": (0, 5, 2), "right_brow_top": (1, 6, 3), "right_brow_bottom": (1, 7, 3),
+        "left_eye_top": (8, 12, 10), "left_eye_bottom": (8, 13, 10), "right_eye_top": (9, 14, 11), "right_eye_bottom": (9, 15, 11),
+        "nose_bottom": (18, 21, 19),
+        "outer_upper_lip": (22, 24, 23), "inner_upper_lip": (22, 25, 23), "inner_lower_lip": (22, 26, 23), "outer_lower_lip": (22, 27, 23),
+    },
+    anchors={"inter_ocular": ((8,), (9,)), "inter_pupil": ((16,), (17,))},
+    parts={"contour": (28,), "brows": _span(0, 7), "nose": _span(18, 21), "eyes": _span(8, 17), "mouth": _span(22, 27)},
+)  # fmt: skip
+
+AFLW19 = LandmarkSchema(
+    name="aflw19",
+    num_points=19,
+    flip_pairs=((0, 5), (1, 4), (2, 3), (6, 11), (7, 10), (8, 9), (12, 14), (15, 17)),
+    boundaries={
+        "left_brow": (0, 1, 2), "right_brow": (3, 4, 5), "left_eye": (6, 7, 8), "right_eye": (9, 10, 11),
+        "nose_bottom": (12, 13, 14), "mouth": (15, 16, 17),
+    },
+    anchors={"inter_ocular": ((6,), (11,)), "inter_pupil": ((7,), (10,))},
+    parts={"contour": (18,), "brows": _span(0, 5), "nose": _span(12, 14), "eyes": _span(6, 11), "mouth": _span(15, 17)},
+)  # fmt: skip
+
+FIVE = LandmarkSchema(
+    name="five",
+    num_points=5,
+    flip_pairs=((0, 1), (3, 4)),
+    boundaries={"mouth": (3, 4)},
+    anchors={"inter_pupil": ((0,), (1,))},
+    parts={"nose": (2,), "eyes": (0, 1), "mouth": (3, 4)},
+)
+
+SCHEMAS = {s.name: s for s in (WFLW98, IBUG68, COFW29, AFLW19, FIVE)}
+
+# Target landmark -> the source landmarks whose mean it is; with what is only approximate.
+_68_FROM_98 = (
+    *((i,) for i in range(0, 33, 2)), *((i,) for i in _span(33, 37)), *((i,) for i in _span(42, 46)),
+    *((i,) for i in _span(51, 59)), *((i,) for i in (60, 61, 63, 64, 65, 67, 68, 69, 71, 72, 73, 75)), *((i,) for i in _span(76, 95)),
+)  # fmt: skip
+CONVERSIONS: dict[tuple[str, str], tuple[tuple[tuple[int, ...], ...], str]] = {
+    ("wflw98", "ibug68"): (
+        _68_FROM_98,
+        "approximate: WFLW's contour is sampled denser and starts a little higher, its brows are outlined (the upper edge is taken) "
+        "and its eyelids have three points where iBUG has two",
+    ),
+    ("ibug68", "five"): ((_span(36, 41), _span(42, 47), (30,), (48,), (54,)), "approximate: eye centres are means of the eyelids"),
+    ("wflw98", "five"): (((96,), (97,), (54,), (76,), (82,)), "exact: pupils, nose tip and mouth corners are all annotated"),
+    ("cofw29", "five"): (((16,), (17,), (20,), (22,), (23,)), "exact"),
+    ("aflw19", "five"): (((7,), (10,), (13,), (15,), (17,)), "exact"),
+}
+
+
+def convert(landmarks: np.ndarray, source: str, target: str) -> np.ndarray:
+    """Re-express (..., P, 2) landmarks of one schema in another; what is approximate stands in `CONVERSIONS`.
+
+    Raises UserError where no conversion is known: points cannot be invented.
+    """
+    if source == target:
+        return np.array(landmarks)
+    if (source, target) not in CONVERSIONS:
+        known = ", ".join(f"{a} -> {b}" for a, b in CONVERSIONS)
+        raise UserError(f"no conversion of landmarks from {source} to {target}; known: {known}")
+    groups, _ = CONVERSIONS[source, target]
+    landmarks = np.asarray(landmarks)
+    want = SCHEMAS[source].num_points
+    if landmarks.shape[-2] != want:
+        raise UserError(f"convert: found {landmarks.shape[-2]} landmarks, expected {want} of {source}")
+    return np.stack([landmarks[..., list(group), :].mean(axis=-2) for group in groups], axis=-2)
+
+
+def schema_from_dict(values: Any, where: str) -> LandmarkSchema:
+    """Build a schema from plain values (a schema YAML file's content). Only name and num_points are required."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: expected a mapping with name and num_points")
+    known = {"name", "num_points", "flip_pairs", "boundaries", "anchors", "parts"}
+    for key in values:
+        if key not in known:
+            raise UserError(f"{where}: unknown key '{key}'; known keys: {', '.join(sorted(known))}")
+    for key in ("name", "num_points"):
+        if key not in values:
+            raise UserError(f"{where}: missing key '{key}'")
+    if not isinstance(values["num_points"], int):
+        raise UserError(f"{where}.num_points: found {values['num_points']!r}, expected a whole number")
+    try:
+        return LandmarkSchema(
+            name=str(values["name"]),
+            num_points=values["num_points"],
+            flip_pairs=tuple((a, b) for a, b in values.get("flip_pairs") or ()),
+            boundaries={str(k): tuple(v) for k, v in (values.get("boundaries") or {}).items()},
+            anchors={str(k): (tuple(v[0]), tuple(v[1])) for k, v in (values.get("anchors") or {}).items()},
+            parts={str(k): tuple(v) for k, v in (values.get("parts") or {}).items()},
+        )
+    except (TypeError, ValueError, IndexError, AttributeError):
+        raise UserError(
+            f"{where}: flip_pairs must be pairs of points, boundaries and parts lists of points, anchors two lists of points"
+        ) from None
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def get_schema(name_or_path: str | Path) -> LandmarkSchema:
+    """A built-in schema by name, or one's own from a YAML file."""
+    if str(name_or_path) in SCHEMAS:
+        return SCHEMAS[str(name_or_path)]
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        raise UserError(f"unknown schema '{name_or_path}': expected one of {', '.join(SCHEMAS)} or a .yaml file of your own")
+    from stylealign.config import read_yaml
+
+    return schema_from_dict(read_yaml(path), str(path))

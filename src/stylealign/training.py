@@ -1,0 +1,238 @@
+"""The one training rhythm and the only file that knows devices, precision and processes (Lightning Fabric).
+
+A job supplies `update(batch, step) -> named loss terms`, which owns forward, backward and optimizer; `fit` owns the rhythm: log,
+evaluate, preview, checkpoint, resume, finish. Everything a step draws at random is a function of (seed, step, process), so a
+killed run continued with the same command ends as if it had never stopped. Knows no model and no loss.
+"""
+
+import copy
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from stylealign.batch import Batch
+from stylealign.errors import UserError
+from stylealign.image import write_image
+from stylealign.run import Run
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoopConfig:
+    """How long and on what a model is trained."""
+
+    steps: int = 3000
+    """Optimizer updates."""
+    batch_size: int = 32
+    """Faces an update, over all processes."""
+    seed: int = 0
+    log_every: int = 50
+    """Steps between lines of metrics.jsonl (each the mean since the last)."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints; the last two are kept."""
+    preview_every: int = 500
+    """Steps between preview pictures; 0: none."""
+    evaluate_every: int = 0
+    """Steps between evaluations on the validation split; 0: only at the end."""
+    ema_decay: float = 0.998
+    """Decay of the averaged weights that are evaluated and saved; 0: none."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int = 1
+    """Devices (or CPU processes) a node; under torchrun its own number counts."""
+    num_nodes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1:
+            raise ValueError(f"steps {self.steps} and batch_size {self.batch_size}: expected at least 1")
+
+
+def start_engine(loop: LoopConfig) -> Fabric:
+    """Start (or join) the processes of a run. The same command serves one CPU, several GPUs and, under torchrun, several nodes."""
+    devices, nodes = loop.devices, loop.num_nodes
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    strategy = "ddp" if devices * nodes > 1 else "auto"
+    try:
+        engine = Fabric(accelerator=loop.accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=loop.precision)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"cannot use {devices} {loop.accelerator} device(s): {error}") from None
+    except Exception as error:  # Fabric's own MisconfigurationException is not exported
+        if "Misconfiguration" not in type(error).__name__:
+            raise
+        raise UserError(f"cannot use {devices} {loop.accelerator} device(s): {error}") from None
+    engine.launch()
+    return engine
+
+
+def seed_everything(*numbers: int) -> None:
+    """Seed torch's and NumPy's global generators from a tuple such as (seed, step, rank)."""
+    torch.manual_seed(int(np.random.default_rng([n % 2**32 for n in numbers]).integers(2**62)))
+
+
+class EMA:
+    """An exponentially averaged copy of a module's weights and floating buffers; early steps forget faster."""
+
+    def __init__(self, module: nn.Module, decay: float):
+        self.module = copy.deepcopy(module).requires_grad_(False).eval()
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for mine, theirs in zip(self.module.state_dict().values(), module.state_dict().values(), strict=True):
+            if mine.is_floating_point():
+                mine.lerp_(theirs, 1 - decay)
+            else:
+                mine.copy_(theirs)
+
+
+def cosine(step: int, steps: int, warmup: int = 100) -> float:
+    """Linear warm-up, then half a cosine from 1 to 0."""
+    warmup = min(warmup, max(1, steps // 10))
+    return (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def set_lr(optimizer: Any, lr: float) -> None:
+    """Set the learning rate of every parameter group."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """Everything that must survive a kill. `modules["model"]` is the model; wrapped modules are unwrapped when saved."""
+
+    modules: dict[str, nn.Module]
+    optimizers: dict[str, Any]
+    ema: EMA | None = None
+    step: int = 0
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def result(self) -> nn.Module:
+        """The module to evaluate and save: the averaged weights where there are any."""
+        return self.ema.module if self.ema else unwrap(self.modules["model"])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "modules": {k: unwrap(m).state_dict() for k, m in self.modules.items()},
+            "optimizers": {k: o.state_dict() for k, o in self.optimizers.items()},
+            "ema": self.ema.module.state_dict() if self.ema else {},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.step = state["step"]
+        for name, module in self.modules.items():
+            unwrap(module).load_state_dict(state["modules"][name])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        if self.ema:
+            self.ema.module.load_state_dict(state["ema"])
+
+
+def unwrap(module: Any) -> nn.Module:
+    """The user's own module inside Fabric's wrapper."""
+    from lightning_fabric.wrappers import _FabricModule
+
+    return module.module if isinstance(module, _FabricModule) else module
+
+
+def restore(state: TrainState, run: Run) -> bool:
+    """Load the newest checkpoint of a half-written run; False where there is none."""
+    saved = run.read_checkpoint()
+    if saved is None:
+        return False
+    state.load_state_dict(saved)
+    return True
+
+
+def fit(
+    update: Callable[[Batch, int], Mapping[str, Tensor]],
+    *,
+    state: TrainState,
+    batches: Callable[[int], Batch],
+    config: LoopConfig,
+    run: Run,
+    engine: Fabric,
+    evaluate: Callable[[], Mapping[str, float]] | None = None,
+    preview: Callable[[], np.ndarray] | None = None,
+    what: str = "training",
+) -> None:
+    """Call `update` until `config.steps`; log, evaluate, preview and checkpoint on the way; continue from `state.step`.
+
+    `update(batch, step)` returns named loss terms (scalars); a total that is not finite stops the run with the terms printed.
+    `evaluate` and `preview` run on the first process. The last step always evaluates and checkpoints.
+    """
+    main = engine.is_global_zero
+    if main:
+        run.forget_after(state.step)
+    bar = _bar(what, config.steps, state.step) if main and sys.stderr.isatty() else None
+    sums: dict[str, Tensor] = {}
+    summed, started, said, first = 0, time.monotonic(), time.monotonic(), state.step
+    while state.step < config.steps:
+        step = state.step
+
+        # One update.
+        seed_everything(config.seed, step, engine.global_rank, 1)
+        terms = update(batches(step).to(engine.device), step)
+        if state.ema:
+            state.ema.update(unwrap(state.modules["model"]), step)
+        for name, value in terms.items():
+            value = torch.as_tensor(value).detach().float()
+            sums[name] = value if name not in sums else sums[name] + value
+        summed += 1
+        step = state.step = step + 1
+        last = step == config.steps
+        due = {k: last or (every and step % every == 0) for k, every in (("checkpoint", config.checkpoint_every), ("log", config.log_every))}
+
+        # Log. A checkpoint closes the running mean too, so that resuming there changes no line.
+        if due["log"] or due["checkpoint"]:
+            means = {name: float(engine.all_reduce(total / summed)) for name, total in sums.items()}
+            if not all(math.isfinite(v) for v in means.values()):
+                raise UserError(f"step {step}: a loss is not finite ({means}); lower lr, or start again from an earlier checkpoint with it lowered")
+            if main:
+                run.log(step, {**means, "images_seen": step * config.batch_size, "seconds": round(time.monotonic() - started, 3)})
+            sums, summed = {}, 0
+            shown = "  ".join(f"{k} {v:.4g}" for k, v in list(means.items())[:6])
+            if bar:
+                bar[0].update(bar[1], completed=step, terms=shown)
+            elif main and (time.monotonic() - said > SECONDS_BETWEEN_LINES or last):
+                said = time.monotonic()
+                left = (said - started) / max(1, step - first) * (config.steps - step)
+                print(f"{what}: step {step} of {config.steps}, {left:.0f} s left  {shown}", file=sys.stderr, flush=True)
+
+        # Look and evaluate.
+        if main and preview and (last or (config.preview_every and step % config.preview_every == 0)):
+            write_image(run.folder / "previews" / f"step_{step:08d}.png", preview())
+        if main and evaluate and (last or (config.evaluate_every and step % config.evaluate_every == 0)):
+            run.log(step, {f"evaluate/{k}": v for k, v in evaluate().items()})
+
+        # Save.
+        if due["checkpoint"]:
+            if main:
+                run.write_checkpoint(step, state.result().state_dict(), state.card, state.state_dict())
+            engine.barrier()
+    if bar:
+        bar[0].stop()
+
+
+def _bar(what: str, steps: int, done: int) -> tuple[Any, Any]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = [TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[terms]}")]
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    progress.start()
+    return progress, progress.add_task(what, total=steps, completed=done, terms="")

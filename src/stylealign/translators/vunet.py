@@ -1,0 +1,383 @@
+"""The translator `vunet`: the paper's generator as released (METHOD 1.2-1.4), a VUNet whose style encoder sees the whole face.
+
+q(z|x) encodes an image into two small spatial latents, p(z|y) is an autoregressive prior inside the structure decoder, and
+the decoder draws structure map y in style z. Posterior and prior are Gaussians of unit variance, so a distribution is its
+mean. It knows no landmarks, files or losses: structure maps come from structure.py, loss terms from translators/losses.py.
+
+Dropout is the one thing drawn from torch's global generator; everything else random takes an explicit one.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stylealign.errors import UserError
+from stylealign.translators.layers import (
+    ResidualBlock,
+    Upsample,
+    WeightNormConv2d,
+    data_dependent_init,
+    merge_groups,
+    normal_like,
+    split_groups,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VUNetConfig:
+    """Shape of the network. The defaults are the released 256 px network (about 47 million parameters)."""
+
+    size: int = 256
+    """Side of the square image in pixels: the bottleneck times a power of two."""
+    structure_channels_in: int = 3
+    """Channels of the structure map; the release draws all landmarks into one map and copies it to three channels."""
+    style_width: int = 128
+    """Channels of the style encoder at full resolution; doubles at every halving up to `max_width`."""
+    structure_width: int = 32
+    """Channels of the structure encoder and decoder at full resolution; doubles at every halving up to `max_width`."""
+    max_width: int = 128
+    """Most channels at any resolution."""
+    latent_channels: int = 128
+    """Channels of each latent."""
+    prior_width: int | None = None
+    """Channels of the autoregressive prior's feature before space-to-depth multiplies them by four; None: the decoder's own
+    width, as released. The prior matters to the KL and to random styles only, and is most of the released parameters."""
+    bottleneck: int = 4
+    """Side of the coarsest resolution, and of the first latent."""
+    num_latent_scales: int = 2
+    """Latents, at the bottleneck and at each doubling after it: 4x4 and 8x8 as released."""
+    blocks_per_scale: int = 2
+    """Residual blocks per resolution."""
+    dropout: float = 0.1
+    """Dropout probability inside residual blocks while training."""
+    posterior: Literal["x", "xy"] = "x"
+    """q(z|x): styles need no landmarks (released code); q(z|x,y): the style encoder also sees the structure map (paper)."""
+    upsample: Literal["subpixel", "nearest"] = "subpixel"
+    """How the decoder doubles resolution: "subpixel" as released (may leave a checker pattern), "nearest" leaves none."""
+
+    def __post_init__(self) -> None:
+        ratio = self.size / self.bottleneck
+        if ratio < 2 or ratio != 2 ** (len(self.resolutions) - 1):
+            raise UserError(f"size {self.size} must be the bottleneck {self.bottleneck} times a power of two (64, 128, 256...).")
+        if self.bottleneck < 2 or self.bottleneck % 2:
+            raise UserError(f"bottleneck {self.bottleneck} must be even: the prior cuts latents into 2x2 sub-lattices.")
+        if not 1 <= self.num_latent_scales < len(self.resolutions):
+            raise UserError(
+                f"num_latent_scales {self.num_latent_scales} must be from 1 to {len(self.resolutions) - 1}, "
+                f"one fewer than the resolutions of a {self.size} px network."
+            )
+        for key in ("structure_channels_in", "style_width", "structure_width", "max_width", "latent_channels", "blocks_per_scale"):
+            if getattr(self, key) < 1:
+                raise UserError(f"{key} {getattr(self, key)} must be at least 1.")
+        if self.prior_width is not None and self.prior_width < 1:
+            raise UserError(f"prior_width {self.prior_width} must be at least 1, or left out for the decoder's width.")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout {self.dropout} must be in [0, 1).")
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Full resolution first: (256, 128, ..., 4)."""
+        sides = [self.size]
+        while sides[-1] // 2 >= self.bottleneck:
+            sides.append(sides[-1] // 2)
+        return tuple(sides)
+
+    def widths(self, width: int) -> tuple[int, ...]:
+        """Channels per resolution of a path that starts with `width`."""
+        return tuple(min(width * 2**level, self.max_width) for level in range(len(self.resolutions)))
+
+    @property
+    def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """(C, h, w) of every latent, the bottleneck's first."""
+        return tuple(
+            (self.latent_channels, self.bottleneck * 2**i, self.bottleneck * 2**i) for i in range(self.num_latent_scales)
+        )
+
+
+PRESETS = {
+    "released": VUNetConfig(),
+    "medium128": VUNetConfig(size=128, style_width=64, latent_channels=64, prior_width=32, upsample="nearest"),
+    "small64": VUNetConfig(
+        size=64,
+        style_width=16,
+        structure_width=16,
+        max_width=64,
+        latent_channels=32,
+        prior_width=16,
+        blocks_per_scale=1,
+        dropout=0.0,
+        upsample="nearest",
+    ),
+    "tiny32": VUNetConfig(
+        size=32,
+        style_width=8,
+        structure_width=8,
+        max_width=32,
+        latent_channels=8,
+        prior_width=8,
+        blocks_per_scale=1,
+        dropout=0.0,
+        upsample="nearest",
+    ),
+}
+"""released: METHOD 1.4. medium128: one GPU. small64: a CPU core or two. tiny32: tests and demonstrations."""
+
+
+class Decoded(NamedTuple):
+    """What the decoder drew."""
+
+    image: Tensor
+    """(B, 3, S, S), linear: mostly in [-1, 1] but not bounded; see `to_uint8`."""
+    prior: list[Tensor]
+    """Prior means per latent, shaped as `style`; empty when they were not asked for."""
+    style: list[Tensor]
+    """The latents used: those given, or the sampled ones."""
+
+
+class TranslatorOutput(NamedTuple):
+    """A reconstruction with sampled style, and what the KL needs."""
+
+    image: Tensor
+    """(B, 3, S, S), linear."""
+    posterior: list[Tensor]
+    """Means of q(z|x) per latent, (B, C, h, w), the bottleneck's first."""
+    prior: list[Tensor]
+    """Means of p(z|y) per latent, teacher-forced with the sampled z."""
+
+
+class Encoder(nn.Module):
+    """Residual blocks and stride-2 convolutions from full resolution to the bottleneck; keeps every block's output."""
+
+    def __init__(self, in_channels: int, width: int, config: VUNetConfig) -> None:
+        super().__init__()
+        self.resolutions, self.blocks_per_scale = config.resolutions, config.blocks_per_scale
+        widths = config.widths(width)
+        self.stem = WeightNormConv2d(in_channels, widths[0], kernel_size=1)
+        self.layers = nn.ModuleDict()
+        for level, side in enumerate(self.resolutions):
+            for i in range(config.blocks_per_scale):
+                self.layers[f"{side}x{side}_block{i}"] = ResidualBlock(widths[level], dropout=config.dropout)
+            if level + 1 < len(self.resolutions):
+                self.layers[f"{side}x{side}_down"] = WeightNormConv2d(widths[level], widths[level + 1], stride=2)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, C, S, S) -> block outputs, full resolution first, `blocks_per_scale` for every resolution."""
+        features = []
+        x = self.stem(x)
+        for side in self.resolutions:
+            for i in range(self.blocks_per_scale):
+                x = self.layers[f"{side}x{side}_block{i}"](x)
+                features.append(x)
+            if side != self.resolutions[-1]:
+                x = self.layers[f"{side}x{side}_down"](x)
+        return features
+
+
+class StyleEncoder(nn.Module):
+    """q(z|x) or q(z|x,y): an encoder, then upwards through the latent resolutions, each latent seeing the ones before it.
+
+    The released network goes on for one more block and upsampling after the last latent, which nothing reads (METHOD 2.8,
+    trap 9); they are left out here, about 1.2 of its 48.2 million parameters.
+    """
+
+    def __init__(self, config: VUNetConfig) -> None:
+        super().__init__()
+        in_channels = 3 + (config.structure_channels_in if config.posterior == "xy" else 0)
+        self.blocks_per_scale = config.blocks_per_scale
+        self.encoder = Encoder(in_channels, config.style_width, config)
+        widths = config.widths(config.style_width)[::-1]  # bottleneck first
+        self.sides = config.resolutions[::-1][: config.num_latent_scales]
+        self.stem = WeightNormConv2d(widths[0], widths[0], kernel_size=1)
+        self.layers = nn.ModuleDict()
+        for level, side in enumerate(self.sides):
+            width = widths[level]
+            self.layers[f"{side}x{side}_before"] = ResidualBlock(width, skip_channels=width, dropout=config.dropout)
+            self.layers[f"{side}x{side}_mean"] = WeightNormConv2d(width, config.latent_channels)
+            if side != self.sides[-1]:
+                self.layers[f"{side}x{side}_after"] = ResidualBlock(
+                    width, skip_channels=width + config.latent_channels, dropout=config.dropout
+                )
+                self.layers[f"{side}x{side}_up"] = Upsample(width, widths[level + 1], config.upsample)
+
+    def forward(self, x: Tensor, sample: bool, generator: torch.Generator | None) -> tuple[list[Tensor], list[Tensor]]:
+        """Return posterior means and latents; the latents are the means themselves unless `sample`."""
+        features = self.encoder(x)
+        means, latents = [], []
+        h = self.stem(features[-1])
+        for side in self.sides:
+            skips = [features.pop() for _ in range(self.blocks_per_scale)]  # last block first
+            h = self.layers[f"{side}x{side}_before"](h, skips[0])
+            means.append(self.layers[f"{side}x{side}_mean"](h))
+            latents.append(means[-1] + normal_like(means[-1], generator) if sample else means[-1])
+            if side != self.sides[-1]:
+                h = self.layers[f"{side}x{side}_after"](h, torch.cat([skips[-1], latents[-1]], dim=1))
+                h = self.layers[f"{side}x{side}_up"](h)
+        return means, latents
+
+
+class AutoregressivePrior(nn.Module):
+    """p(z|y) at one latent scale: four spatial sub-lattices in sequence, each group's mean seeing the groups before it."""
+
+    def __init__(self, width: int, config: VUNetConfig) -> None:
+        super().__init__()
+        inner = width if config.prior_width is None else config.prior_width
+        self.narrow = WeightNormConv2d(width, inner, kernel_size=1) if inner != width else nn.Identity()
+        self.block = ResidualBlock(inner, dropout=config.dropout)
+        self.means = nn.ModuleList(WeightNormConv2d(4 * inner, config.latent_channels) for _ in range(4))
+        self.updates = nn.ModuleList(
+            ResidualBlock(4 * inner, skip_channels=config.latent_channels, dropout=config.dropout) for _ in range(3)
+        )
+
+    def forward(self, h: Tensor, latent: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Decoder feature h (B, C, s, s) -> prior means and latent, both (B, latent_channels, s, s).
+
+        With a `latent` each group is fed back from it (teacher forcing) and it is returned; without, groups are sampled.
+        """
+        feature = torch.cat(split_groups(self.block(self.narrow(h))), dim=1)
+        given = None if latent is None else split_groups(latent)
+        means, groups = [], []
+        for i in range(4):
+            means.append(self.means[i](feature))
+            groups.append(means[i] + normal_like(means[i], generator) if given is None else given[i])
+            if i < 3:
+                feature = self.updates[i](feature, groups[i])
+        return merge_groups(means), merge_groups(groups) if latent is None else latent
+
+
+class Decoder(nn.Module):
+    """From the bottleneck up: consumes every skip of the structure encoder and takes a latent in at the latent resolutions."""
+
+    def __init__(self, config: VUNetConfig) -> None:
+        super().__init__()
+        self.blocks_per_scale = config.blocks_per_scale
+        self.blocks_before_latent = (config.blocks_per_scale + 1) // 2
+        self.sides = config.resolutions[::-1]  # bottleneck first
+        self.latent_sides = self.sides[: config.num_latent_scales]
+        widths = config.widths(config.structure_width)[::-1]
+        self.stem = WeightNormConv2d(widths[0], widths[0], kernel_size=1)
+        self.layers = nn.ModuleDict()
+        for level, side in enumerate(self.sides):
+            width = widths[level]
+            for i in range(config.blocks_per_scale):
+                self.layers[f"{side}x{side}_block{i}"] = ResidualBlock(width, skip_channels=width, dropout=config.dropout)
+            if side in self.latent_sides:
+                self.layers[f"{side}x{side}_prior"] = AutoregressivePrior(width, config)
+                self.layers[f"{side}x{side}_merge"] = WeightNormConv2d(width + config.latent_channels, width, kernel_size=1)
+            if side != config.size:
+                self.layers[f"{side}x{side}_up"] = Upsample(width, widths[level + 1], config.upsample)
+        self.to_image = WeightNormConv2d(widths[-1], 3)
+
+    def forward(
+        self, features: list[Tensor], style: list[Tensor] | None, generator: torch.Generator | None, with_prior: bool
+    ) -> Decoded:
+        skips = list(features)
+        prior: list[Tensor] = []
+        latents: list[Tensor] = []
+        h = self.stem(features[-1])
+        for side in self.sides:
+            for i in range(self.blocks_per_scale):
+                h = self.layers[f"{side}x{side}_block{i}"](h, skips.pop())
+                if side in self.latent_sides and i + 1 == self.blocks_before_latent:
+                    latent = None if style is None else style[len(latents)]
+                    if latent is None or with_prior:
+                        mean, latent = self.layers[f"{side}x{side}_prior"](h, latent, generator)
+                        prior.append(mean)
+                    latents.append(latent)
+                    h = self.layers[f"{side}x{side}_merge"](torch.cat([h, latent], dim=1))
+            if side != self.sides[-1]:
+                h = self.layers[f"{side}x{side}_up"](h)
+        return Decoded(self.to_image(h), prior, latents)
+
+
+class VUNet(nn.Module):
+    """Conditional VAE that draws a structure map in the style of another face (METHOD 1.2-1.4).
+
+    Images are (B, 3, S, S) RGB in [-1, 1], structure maps (B, structure_channels_in, S, S) in [0, 1]. Call `initialise` on a
+    first batch before training.
+    """
+
+    initialised: Tensor
+
+    def __init__(self, config: VUNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.style_encoder = StyleEncoder(config)
+        self.structure_encoder = Encoder(config.structure_channels_in, config.structure_width, config)
+        self.decoder = Decoder(config)
+        self.register_buffer("initialised", torch.tensor(False))
+        self._seen_initialised = False  # so that the buffer is read, and a GPU waited for, only once
+
+    def encode_style(self, image: Tensor, structure: Tensor | None = None) -> list[Tensor]:
+        """Posterior means per latent, the bottleneck's first: (B, 3, S, S) -> [(B, C, 4, 4), (B, C, 8, 8)].
+
+        `structure` is read only by a q(z|x,y) translator, which raises UserError without it.
+        """
+        means, _ = self.style_encoder(self._style_input(image, structure), sample=False, generator=None)
+        return means
+
+    def encode_structure(self, structure: Tensor) -> list[Tensor]:
+        """Every block output of the structure encoder, full resolution first; what `decode` draws from."""
+        return self.structure_encoder(structure)
+
+    def decode(
+        self,
+        structure_features: list[Tensor],
+        style: list[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+        with_prior: bool = True,
+    ) -> Decoded:
+        """Draw `encode_structure`'s features in `style`; without a style, in one sampled from the prior p(z|y).
+
+        For an n x n pass encode n styles and n structures once and give `index_features` of both. With a style the prior
+        is not needed for the picture: `with_prior=False` skips it and gives the identical image.
+        """
+        return self.decoder(structure_features, style, generator, with_prior)
+
+    def forward(self, image: Tensor, structure: Tensor, generator: torch.Generator | None = None) -> TranslatorOutput:
+        """Reconstruct `image` from its structure map and a sample of its own style: the training pass."""
+        if self.training and not self._seen_initialised:
+            assert bool(self.initialised), "call initialise(model, image, structure) before training"
+            self._seen_initialised = True
+        means, latents = self.style_encoder(self._style_input(image, structure), sample=True, generator=generator)
+        decoded = self.decode(self.encode_structure(structure), latents)
+        return TranslatorOutput(decoded.image, means, decoded.prior)
+
+    def translate(self, structure: Tensor, style_image: Tensor, style_structure: Tensor | None = None) -> Tensor:
+        """Draw each structure map in the style (posterior mean) of the image beside it: -> (B, 3, S, S), linear."""
+        style = self.encode_style(style_image, style_structure)
+        return self.decode(self.encode_structure(structure), style, with_prior=False).image
+
+    @staticmethod
+    def interpolate(style_a: list[Tensor], style_b: list[Tensor], t: float) -> list[Tensor]:
+        """Linear mix of two styles at every latent scale: t = 0 gives style_a, t = 1 gives style_b."""
+        return [torch.lerp(a, b, t) for a, b in zip(style_a, style_b, strict=True)]
+
+    def _style_input(self, image: Tensor, structure: Tensor | None) -> Tensor:
+        if self.config.posterior == "x":
+            return image
+        if structure is None:
+            raise UserError(
+                "This translator's style encoder is q(z|x,y): style samples need landmarks for a structure map; "
+                "use one trained with posterior 'x' for unlabelled style samples."
+            )
+        return torch.cat([image, structure], dim=1)
+
+
+def initialise(model: VUNet, image: Tensor, structure: Tensor, generator: torch.Generator | None = None) -> None:
+    """Set every gain and bias from one batch (the release uses 16 images); deterministic given `generator`."""
+    with data_dependent_init(model):
+        model(image, structure, generator)
+    model.initialised.fill_(True)
+
+
+def index_features(features: list[Tensor], index: Tensor) -> list[Tensor]:
+    """Pick rows of structure features or of a style: n encodings -> one per (structure, style) pair."""
+    return [feature.index_select(0, index) for feature in features]
+
+
+def to_uint8(image: Tensor) -> Tensor:
+    """(B, 3, H, W) RGB nominally in [-1, 1] -> uint8 (B, H, W, 3) RGB. Clamps, then rounds: 1.01 is white, never black."""
+    assert bool(torch.isfinite(image).all()), "an image to be written must be finite"
+    return ((image.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
