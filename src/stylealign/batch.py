@@ -11,6 +11,7 @@ import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -174,13 +175,18 @@ class CropCache:
         )
 
 
+@lru_cache(maxsize=16)  # a new order of a million faces would otherwise be drawn at every step
+def _permutation(num: int, seed: int, source: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, source, epoch)).permutation(num)
+
+
 def epoch_order(num: int, seed: int, source: int, start: int, count: int) -> np.ndarray:
     """Positions start..start+count of an endless walk through `num` faces, each epoch in a new seeded order."""
     out = np.empty(count, dtype=np.int64)
     done = 0
     while done < count:
         epoch, first = divmod(start + done, num)
-        order = np.random.default_rng((seed, source, epoch)).permutation(num)[first : first + count - done]
+        order = _permutation(num, seed, source, epoch)[first : first + count - done]
         out[done : done + len(order)] = order
         done += len(order)
     return out

@@ -5,6 +5,7 @@ sigma, element-wise maximum), tiled to three channels; `boundaries` draws a map 
 per landmark. Knows no files and no networks.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,6 +16,19 @@ from stylealign.errors import UserError
 from stylealign.schema import LandmarkSchema
 
 StructureKind = Literal["points", "boundaries", "landmarks"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StructureConfig:
+    """How landmarks are drawn into structure maps."""
+
+    kind: StructureKind = "points"
+    """points: one map of all landmarks, copied to three channels (the release). boundaries: a map per facial curve.
+    landmarks: a map per landmark."""
+    sigma: float = 1.0
+    """Standard deviation of the drawing in pixels."""
+    integer_centres: bool = False
+    """Truncate landmarks to whole pixels, as the release does; loses up to a pixel of structure."""
 
 
 def num_structure_channels(kind: StructureKind, schema: LandmarkSchema) -> int:

@@ -1,4 +1,4 @@
-"""The structure of a drawn face: who it is, what it does and where it looks, as 98 points in three dimensions.
+"""The landmarks of a drawn face: a structure as 98 points in three dimensions, turned, and projected to pixels.
 
 Knows nothing of colour, light, hair or pixels' contents: those are the style (`style.py`) and the painting (`paint.py`).
 
@@ -8,89 +8,17 @@ The model is mirror-symmetric: `mirror_structure` and the schema's flip permutat
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
+from stylealign.toyfaces.person import Structure
+
 NUM_POINTS = 98
 _CAMERA_DISTANCE = 14.0  # units; gives the nose tip of a frontal face about 8 % more scale than the ears
-_FRONT_DEPTH = 0.80  # depth of the cheeks' front, which becomes the outline on the far side of a turned head
+_FRONT = ((-0.1, 0.1, 0.3, 0.5, 0.65, 0.85, 1.0), (0.72, 0.76, 0.79, 0.79, 0.74, 0.58, 0.55))
+# depth of the cheeks' front at heights in units of eyes to chin: it becomes the outline on the far side of a turned head
 _PIVOT = np.array([0.0, 0.55, 0.45])  # this point of the head is put at the frame's centre (plus shift)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Structure:
-    """Everything that decides where the 98 landmarks are. Sizes are factors (1 = ordinary), angles are degrees."""
-
-    # identity
-    face_width: float = 1.0
-    """Width at the ears."""
-    face_length: float = 1.0
-    """Distance from the eyes to the chin; nose and mouth follow."""
-    jaw_width: float = 1.0
-    """Width at the corners of the jaw, relative to the face."""
-    chin_width: float = 1.0
-    """Small is pointed, large is square."""
-    eye_size: float = 1.0
-    """Length of the eyes."""
-    eye_height: float = 1.0
-    """How far open the resting eyes are."""
-    eye_spacing: float = 1.0
-    """Distance between the eyes."""
-    eye_tilt: float = 0.0
-    """Rise of the outer corners in units of 0.1; negative droops."""
-    nose_length: float = 1.0
-    """Bridge to base."""
-    nose_width: float = 1.0
-    """Across the wings."""
-    nose_depth: float = 1.0
-    """How far the tip stands out."""
-    mouth_width: float = 1.0
-    """Corner to corner, at rest."""
-    upper_lip: float = 1.0
-    """Thickness of the upper lip."""
-    lower_lip: float = 1.0
-    """Thickness of the lower lip."""
-    brow_height: float = 0.0
-    """Resting height of the brows in units of 0.1."""
-    brow_thickness: float = 1.0
-    """Thickness of the brows at the inner end."""
-    brow_arch: float = 1.0
-    """Height of the brows' arch."""
-    # expression
-    smile: float = 0.0
-    """-1 corners pulled down ... 1 broad smile."""
-    smirk: float = 0.0
-    """Extra lift of the image-right corner of the mouth, and as much drop of the other; -1 ... 1."""
-    mouth_open: float = 0.0
-    """0 closed ... 1 wide open; the jaw goes down with it."""
-    eye_closed_left: float = 0.0
-    """Image-left eye: 0 as at rest ... 1 shut."""
-    eye_closed_right: float = 0.0
-    """Image-right eye: 0 as at rest ... 1 shut."""
-    brow_raise: float = 0.0
-    """-1 lowered ... 1 raised."""
-    brow_frown: float = 0.0
-    """0 ... 1: inner ends drawn down and together."""
-    gaze_x: float = 0.0
-    """-1 looks to the image's left ... 1 to its right."""
-    gaze_y: float = 0.0
-    """-1 looks up ... 1 down."""
-    # pose
-    yaw: float = 0.0
-    """Positive turns the nose to the image's right."""
-    pitch: float = 0.0
-    """Positive lowers the nose."""
-    roll: float = 0.0
-    """Positive turns the face clockwise in the image."""
-    # placement in the frame
-    scale: float = 0.6
-    """Two units of the head (brow to chin, about) as a fraction of the frame."""
-    shift_x: float = 0.0
-    """Displacement from the frame's centre, as a fraction of the frame."""
-    shift_y: float = 0.0
-    """Displacement from the frame's centre, as a fraction of the frame."""
 
 
 @lru_cache(maxsize=64)
@@ -117,20 +45,6 @@ def smooth_curve(points: np.ndarray, samples_per_gap: int = 8) -> np.ndarray:
     return _spline_matrix(len(points), samples_per_gap * (len(points) - 1) + 1) @ points
 
 
-def mirror_structure(structure: Structure) -> Structure:
-    """The same face seen in a mirror: signed sideways quantities negated, the eyes' states exchanged."""
-    return replace(
-        structure,
-        smirk=-structure.smirk,
-        gaze_x=-structure.gaze_x,
-        yaw=-structure.yaw,
-        roll=-structure.roll,
-        shift_x=-structure.shift_x,
-        eye_closed_left=structure.eye_closed_right,
-        eye_closed_right=structure.eye_closed_left,
-    )
-
-
 def _lower_face(s: Structure) -> tuple[float, float, float, float]:
     """Heights (y) of the nose tip, the nose base, the line between the lips and the chin, with the mouth at rest."""
     base = 0.66 * (0.55 + 0.45 * s.face_length) * s.nose_length
@@ -143,23 +57,36 @@ def _opening(s: Structure) -> float:
     return 0.46 * s.mouth_open + 0.09 * max(0.0, s.smile - 0.35)
 
 
-def _contour(s: Structure) -> np.ndarray:
-    """The 33 points of the outline (33, 3) of the head turned by the structure's yaw.
+def slide(points: np.ndarray, yaw: float, front: np.ndarray | float) -> np.ndarray:
+    """Move points (n, 3) of the head's frontal outline to the outline of the head turned by `yaw` degrees.
 
-    On the far side of a turned head the outline is where the cheek's front curves away: the points slide there along the
-    horizontal section of the face, taken for a half ellipse from the ear's depth to the front.
+    Points of the near side stay. Those of the far side move along the horizontal section of the face, taken for a half
+    ellipse from their own depth to `front` (one depth or one a point), to where it curves away from the viewer.
     """
+    points = np.array(points, dtype=np.float64)
+    angle = np.radians(yaw)
+    far = points[:, 0] * np.sign(angle) > 0
+    x, z = points[far, 0], points[far, 2]
+    room = np.maximum(np.broadcast_to(front, len(points))[far] - z, 0)
+    along = np.arctan2(room * abs(np.sin(angle)), np.abs(x) * np.cos(angle))
+    points[far, 0] = x * np.cos(along)
+    points[far, 2] = z + room * np.sin(along)
+    return points
+
+
+def _contour(s: Structure) -> np.ndarray:
+    """The 33 points of the outline (33, 3) of the head turned by the structure's yaw."""
     *_, chin = _lower_face(s)
     w, j, c = s.face_width, s.face_width * s.jaw_width, s.face_width * s.chin_width
     half = np.array(
         [
             (0.0, chin, 0.80),
-            (0.26 * c, chin - 0.045, 0.75),
-            (0.53 * (j + c) / 2, chin * 0.90 - 0.02, 0.52),
-            (0.74 * j, chin * 0.72, 0.26),
-            (0.855 * (w + j) / 2, chin * 0.48, 0.08),
-            (0.93 * w, chin * 0.20, 0.0),
-            (0.95 * w, -0.10, -0.02),
+            (0.24 * c, chin - 0.045, 0.71),
+            (0.50 * (j + c) / 2, chin * 0.89 - 0.02, 0.42),
+            (0.71 * j, chin * 0.70, 0.16),
+            (0.85 * (w + j) / 2, chin * 0.46, 0.03),
+            (0.93 * w, chin * 0.19, -0.02),
+            (0.95 * w, -0.10, -0.04),
         ]
     )
     both = np.concatenate([half[:0:-1] * (-1, 1, 1), half])
@@ -171,13 +98,8 @@ def _contour(s: Structure) -> np.ndarray:
     drop = 0.62 * _opening(s) * np.clip((points[:, 1] - 0.45) / (chin - 0.45), 0, 1) ** 1.5
     points[:, 1] += drop
 
-    yaw = np.radians(s.yaw)
-    far = points[:, 0] * np.sign(yaw) > 0
-    x, z = points[far, 0], points[far, 2]
-    angle = np.arctan2((_FRONT_DEPTH - z) * abs(np.sin(yaw)), np.abs(x) * np.cos(yaw))
-    points[far, 0] = x * np.cos(angle)
-    points[far, 2] = z + (_FRONT_DEPTH - z) * np.sin(angle)
-    return points
+    front = np.interp(points[:, 1] / chin, *_FRONT)
+    return slide(points, s.yaw, front)
 
 
 def _brow(s: Structure) -> np.ndarray:
@@ -264,7 +186,7 @@ def _mouth(s: Structure) -> np.ndarray:
     u_inner_bottom = np.array([0.42, 0.0, -0.42])
 
     def gap(u: np.ndarray) -> np.ndarray:
-        return opening * np.clip(1 - (u / 0.84) ** 2, 0, 1) ** 0.75
+        return opening * np.clip(1 - (u / 0.84) ** 2, 0, 1) ** 0.58
 
     height_top = upper * np.array([0.0, 0.58, 1.0, 0.84, 1.0, 0.58, 0.0])
     height_bottom = lower * np.array([0.62, 0.95, 1.0, 0.95, 0.62])
@@ -331,67 +253,3 @@ def project(structure: Structure, points: np.ndarray | Sequence, size: int) -> n
 def landmarks(structure: Structure, size: int) -> np.ndarray:
     """The 98 landmarks (98, 2) float32 as (x, y) pixels of a frame of `size` x `size`; pixel centres are integers."""
     return project(structure, head_points(structure), size).astype(np.float32)
-
-
-def _around(rng: np.random.Generator, mean: float, spread: float, reach: float = 2.2) -> float:
-    """A normal number cut off at `reach` spreads."""
-    return float(mean + spread * np.clip(rng.standard_normal(), -reach, reach))
-
-
-def random_structure(
-    rng: np.random.Generator,
-    *,
-    max_yaw: float = 55.0,
-    expression: float = 1.0,
-    placement: float = 1.0,
-) -> Structure:
-    """Draw a face's structure. `max_yaw` in degrees; `expression` and `placement` scale how much they vary (0: neutral, centred)."""
-    identity = {
-        "face_width": _around(rng, 1.0, 0.06),
-        "face_length": _around(rng, 1.0, 0.06),
-        "jaw_width": _around(rng, 1.0, 0.07),
-        "chin_width": _around(rng, 1.0, 0.14),
-        "eye_size": _around(rng, 1.0, 0.08),
-        "eye_height": _around(rng, 1.0, 0.15),
-        "eye_spacing": _around(rng, 1.0, 0.05),
-        "eye_tilt": _around(rng, 0.05, 0.2),
-        "nose_length": _around(rng, 1.0, 0.06),
-        "nose_width": _around(rng, 1.0, 0.14),
-        "nose_depth": _around(rng, 1.0, 0.12),
-        "mouth_width": _around(rng, 1.0, 0.08),
-        "upper_lip": _around(rng, 1.0, 0.22),
-        "lower_lip": _around(rng, 1.0, 0.2),
-        "brow_height": _around(rng, 0.0, 0.3),
-        "brow_thickness": _around(rng, 1.0, 0.25),
-        "brow_arch": _around(rng, 0.9, 0.35),
-    }
-    moods = rng.random(6)
-    wink, blink = moods[0] < 0.03, moods[1] < 0.06
-    closed = rng.uniform(0.9, 1.0, 2) if blink else rng.uniform(0.0, 0.25, 2).clip(0.0, 0.2)
-    if wink:
-        closed[rng.integers(2)] = 1.0
-    face = {
-        "smile": _around(rng, 0.25, 0.4) if moods[2] < 0.75 else rng.uniform(-0.7, 0.9),
-        "smirk": _around(rng, 0.0, 0.2),
-        "mouth_open": rng.uniform(0.25, 1.0) if moods[3] < 0.22 else max(0.0, rng.uniform(-0.2, 0.15)),
-        "eye_closed_left": closed[0],
-        "eye_closed_right": closed[1],
-        "brow_raise": _around(rng, 0.0, 0.3) if moods[4] < 0.85 else rng.uniform(0.5, 1.0),
-        "brow_frown": rng.uniform(0.3, 1.0) if moods[5] < 0.12 else max(0.0, _around(rng, 0.0, 0.12)),
-        "gaze_x": _around(rng, 0.0, 0.4),
-        "gaze_y": _around(rng, 0.0, 0.3),
-    }
-    turned = rng.random() < 0.3
-    yaw = rng.uniform(-max_yaw, max_yaw) if turned else _around(rng, 0.0, min(13.0, max_yaw / 2.2))
-    pitch, roll = _around(rng, 2.0, 7.0), _around(rng, 0.0, 7.0)
-    shifts = rng.uniform(-0.05, 0.05, 2) * placement
-    return Structure(
-        **identity,
-        **{name: float(value) * expression for name, value in face.items()},
-        yaw=float(yaw),
-        pitch=pitch,
-        roll=roll,
-        scale=0.58 + placement * float(rng.uniform(-0.09, 0.09)),
-        shift_x=float(shifts[0]),
-        shift_y=0.03 + float(shifts[1]),
-    )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_SMALLEST_STD = 1e-3  # keeps a channel that is constant on the first batch (an empty structure map) from exploding
+_SMALLEST_STD = 1e-4  # below it a channel is constant on the first batch (an empty structure map): nothing to normalise
 
 
 def normal_like(tensor: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -63,7 +63,7 @@ class WeightNormConv2d(nn.Module):
     def _set_from_data(self, response: Tensor) -> Tensor:
         """Set gain and bias so that this batch's `response` gets zero mean and unit deviation per channel; return it so."""
         std, mean = torch.std_mean(response.float(), dim=(0, 2, 3), correction=0)
-        gain = 1 / std.clamp(min=_SMALLEST_STD)
+        gain = torch.where(std > _SMALLEST_STD, 1 / std.clamp(min=_SMALLEST_STD), 1.0)
         with torch.no_grad():
             self.gain.copy_(gain)
             self.bias.copy_(-mean * gain)

@@ -60,7 +60,9 @@ class VUNetConfig:
     def __post_init__(self) -> None:
         ratio = self.size / self.bottleneck
         if ratio < 2 or ratio != 2 ** (len(self.resolutions) - 1):
-            raise UserError(f"size {self.size} must be the bottleneck {self.bottleneck} times a power of two (64, 128, 256...).")
+            raise UserError(
+                f"size {self.size} must be the bottleneck {self.bottleneck} times a power of two (64, 128, 256...)."
+            )
         if self.bottleneck < 2 or self.bottleneck % 2:
             raise UserError(f"bottleneck {self.bottleneck} must be even: the prior cuts latents into 2x2 sub-lattices.")
         if not 1 <= self.num_latent_scales < len(self.resolutions):
@@ -68,7 +70,14 @@ class VUNetConfig:
                 f"num_latent_scales {self.num_latent_scales} must be from 1 to {len(self.resolutions) - 1}, "
                 f"one fewer than the resolutions of a {self.size} px network."
             )
-        for key in ("structure_channels_in", "style_width", "structure_width", "max_width", "latent_channels", "blocks_per_scale"):
+        for key in (
+            "structure_channels_in",
+            "style_width",
+            "structure_width",
+            "max_width",
+            "latent_channels",
+            "blocks_per_scale",
+        ):
             if getattr(self, key) < 1:
                 raise UserError(f"{key} {getattr(self, key)} must be at least 1.")
         if self.prior_width is not None and self.prior_width < 1:
@@ -92,7 +101,8 @@ class VUNetConfig:
     def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
         """(C, h, w) of every latent, the bottleneck's first."""
         return tuple(
-            (self.latent_channels, self.bottleneck * 2**i, self.bottleneck * 2**i) for i in range(self.num_latent_scales)
+            (self.latent_channels, self.bottleneck * 2**i, self.bottleneck * 2**i)
+            for i in range(self.num_latent_scales)
         )
 
 
@@ -261,10 +271,14 @@ class Decoder(nn.Module):
         for level, side in enumerate(self.sides):
             width = widths[level]
             for i in range(config.blocks_per_scale):
-                self.layers[f"{side}x{side}_block{i}"] = ResidualBlock(width, skip_channels=width, dropout=config.dropout)
+                self.layers[f"{side}x{side}_block{i}"] = ResidualBlock(
+                    width, skip_channels=width, dropout=config.dropout
+                )
             if side in self.latent_sides:
                 self.layers[f"{side}x{side}_prior"] = AutoregressivePrior(width, config)
-                self.layers[f"{side}x{side}_merge"] = WeightNormConv2d(width + config.latent_channels, width, kernel_size=1)
+                self.layers[f"{side}x{side}_merge"] = WeightNormConv2d(
+                    width + config.latent_channels, width, kernel_size=1
+                )
             if side != config.size:
                 self.layers[f"{side}x{side}_up"] = Upsample(width, widths[level + 1], config.upsample)
         self.to_image = WeightNormConv2d(widths[-1], 3)

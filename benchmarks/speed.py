@@ -1,0 +1,268 @@
+"""Speed and memory, each as a ratio against a floor taken in the same run, so that a slow or noisy machine cancels out.
+
+    python benchmarks/speed.py [--out docs/performance_table.md]
+
+Everything runs on drawn faces at 64 px on the CPU; pairs are measured in turn (A B A B ...) and medians of the ratios are shown.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+
+def paired(a: Callable[[], object], b: Callable[[], object], rounds: int = 7) -> tuple[float, float, float]:
+    """Seconds of a and of b (medians), and the median of the pairwise ratios a / b."""
+    a(), b()
+    times: list[tuple[float, float]] = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        a()
+        middle = time.perf_counter()
+        b()
+        times.append((middle - start, time.perf_counter() - middle))
+    return median(t for t, _ in times), median(t for _, t in times), median(x / y for x, y in times)
+
+
+def training_steps(data: Path) -> list[tuple[str, str, float, str]]:
+    """A step with loading and augmentation over the same step on a resident, already augmented batch."""
+    import torch
+
+    from stylealign.augment import AugmentConfig, augment
+    from stylealign.batch import BatchSource, CropCache, CropConfig
+    from stylealign.dataset import FaceDataset
+    from stylealign.detectors.losses import LossConfig, landmark_loss
+    from stylealign.detectors.resnet import ResNet18, ResNetConfig
+    from stylealign.structure import structure_maps
+    from stylealign.translators.losses import kl_nats
+    from stylealign.translators.vunet import PRESETS, VUNet, initialise
+
+    rows = []
+    faces = FaceDataset.open(data)
+    schema = faces.schema
+    source = BatchSource([CropCache(faces, CropConfig(size=64), margin=1.25)], [1.0], 32, seed=0)
+    counter = iter(range(10**9))
+
+    def fresh() -> object:
+        step = next(counter)
+        return augment(source.batch(step), 64, AugmentConfig(), torch.Generator().manual_seed(step), schema)
+
+    resident = fresh()
+    for name, config in (("width 16", ResNetConfig(width=16)), ("width 64", ResNetConfig(width=64))):
+        mean_shape = resident.landmarks.mean(0)
+        model = ResNet18(config, size=64, mean_shape=mean_shape).to(memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+        def detector_step(batch, model=model, optimizer=optimizer) -> None:
+            loss = landmark_loss(model(batch.image).landmarks, batch, LossConfig())
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+        loaded, floor, ratio = paired(lambda: detector_step(fresh()), lambda: detector_step(resident), 15)
+        rows.append((f"detector step, ResNet-18 {name}, 64 px, batch 32, loading and augmentation / resident batch",
+                     f"{loaded * 1e3:.0f} / {floor * 1e3:.0f} ms", ratio, "1.10"))  # fmt: skip
+
+    translator = VUNet(PRESETS["small64"]).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(translator.parameters(), lr=1e-4)
+    maps = structure_maps(resident.landmarks, 64, "points", schema)
+    initialise(translator, resident.image, maps)
+
+    def translator_step(batch, maps) -> None:
+        out = translator(batch.image, maps)
+        loss = (out.image - batch.image).abs().sum() + kl_nats(out.posterior, out.prior)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    def loaded_step() -> None:
+        batch = fresh()
+        translator_step(batch, structure_maps(batch.landmarks, 64, "points", schema))
+
+    loaded, floor, ratio = paired(loaded_step, lambda: translator_step(resident, maps))
+    rows.append(("translator step, small64, batch 32, loading, augmentation and structure maps / resident batch",
+                 f"{loaded * 1e3:.0f} / {floor * 1e3:.0f} ms", ratio, "1.10"))  # fmt: skip
+    return rows
+
+
+def transfer(translator_run: Path, data: Path, n: int = 12) -> list[tuple[str, str, float, str]]:
+    """The n x n pass over n^2 bare decodes, and over encoding every pair."""
+    import torch
+
+    from stylealign.batch import CropCache
+    from stylealign.dataset import FaceDataset
+    from stylealign.generate import swap_matrix
+    from stylealign.translators.load import load_translator
+
+    translator = load_translator(translator_run)
+    cache = CropCache(FaceDataset.open(data), translator.crop)
+    batch = cache.batch(np.arange(n))
+    content, style = translator.encode_structure(batch.landmarks), translator.encode_style(batch.image)
+
+    def bare() -> None:
+        for row in range(n):
+            translator.decode([f[row : row + 1].expand(n, -1, -1, -1) for f in content], style)
+
+    def each_pair() -> None:
+        for row in range(n):
+            own = translator.encode_structure(batch.landmarks[row : row + 1].expand(n, -1, -1))
+            translator.decode(own, translator.encode_style(batch.image))
+
+    whole = lambda: swap_matrix(translator, batch.landmarks, batch.image)  # noqa: E731
+    a, b, ratio = paired(whole, bare)
+    c, d, faster = paired(each_pair, whole)
+    return [
+        (f"{n} x {n} transfer / {n * n} bare decodes", f"{a * 1e3:.0f} / {b * 1e3:.0f} ms", ratio, "1.15"),
+        ("encoding each pair / the n x n pass", f"{c * 1e3:.0f} / {d * 1e3:.0f} ms", faster, "above 1"),
+    ]
+
+
+def generation(translator_run: Path, data: Path, scratch: Path) -> list[tuple[str, str, float, str]]:
+    """`generate` from its first encode to the finished folder with JPEGs, over the bare network passes it needs."""
+    import torch
+
+    from stylealign.batch import CropCache
+    from stylealign.dataset import FaceDataset
+    from stylealign.generate import Generate, generate
+    from stylealign.translators.load import load_translator
+
+    translator = load_translator(translator_run)
+    faces = FaceDataset.open(data).select("train")
+    k, unit = 8, 8
+    cache = CropCache(faces, translator.crop)
+    number = iter(range(1000))
+
+    def whole() -> None:
+        out = scratch / f"generated{next(number)}"
+        generate(Generate(data=data, translator=translator_run, out=out, styles_per_face=k, sheets=0), translator)
+
+    batches = [cache.batch(np.arange(s, min(s + unit, len(cache)))) for s in range(0, len(cache), unit)]
+
+    def bare() -> None:
+        with torch.no_grad():
+            styles = [translator.encode_style(b.image) for b in batches]
+            for batch, style in zip(batches, styles, strict=True):
+                content = translator.encode_structure(batch.landmarks)
+                index = torch.arange(len(batch.image)).repeat_interleave(k)
+                translator.decode([f[index] for f in content], [s[index] for s in style])
+
+    a, b, ratio = paired(whole, bare, 3)
+    return [(f"generate {len(cache)} faces x {k} with JPEG / the bare network", f"{a:.2f} / {b:.2f} s ({len(cache) * k / a:.0f} images/s)", ratio, "1.20")]
+
+
+def _peak_mb(code: str) -> dict[str, float]:
+    """Run code in a fresh process; it prints JSON; peak memory above a bare import is added."""
+    bare = "import resource, json, numpy, cv2, yaml; import stylealign.dataset, stylealign.prepare\n"
+    measured = bare + "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n" + code + (
+        "\nprint(json.dumps({**result, 'mb': (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}))"
+    )
+    done = subprocess.run([sys.executable, "-c", measured], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def index_memory(scratch: Path, count: int) -> list[tuple[str, str, float | None, str]]:
+    """Open a data set index of `count` faces: time, peak memory above the import, state bytes a face."""
+    folder = scratch / f"index{count}"
+    folder.mkdir()
+    landmarks = [[float(i % 97), float(i % 89)] for i in range(68)]
+    tail = f'"digest": "0123456789abcdef", "landmarks": {json.dumps(landmarks)}}}\n'
+    with open(folder / "index.jsonl", "w") as file:
+        for i in range(count):
+            file.write(f'{{"id": "face{i}", "image": "{i}.jpg", "split": "train", "box_xyxy": [0.0, 0.0, 9.0, 9.0], {tail}')
+    from stylealign.dataset import write_meta
+    from stylealign.schema import IBUG68
+
+    write_meta(folder, schema=IBUG68, name="many", count=count, splits={"train": count}, labelled=count, image_root="images",
+               source="", licence="", how={})  # fmt: skip
+    code = (
+        "import time; start = time.perf_counter()\n"
+        f"d = stylealign.dataset.FaceDataset.open({str(folder)!r})\n"
+        "seconds = time.perf_counter() - start\n"
+        "assert d[len(d) // 2].landmarks.shape == (68, 2)\n"
+        "result = {'seconds': seconds, 'bytes': d._offsets.nbytes / len(d)}"
+    )
+    found = _peak_mb(code)
+    shutil.rmtree(folder)
+    text = f"{found['seconds']:.2f} s, {found['mb']:.0f} MB, {found['bytes']:.0f} bytes a face held"
+    return [(f"open an index of {count:,} faces", text, None, "")]
+
+
+def prepare_memory(scratch: Path, count: int) -> list[tuple[str, str, float | None, str]]:
+    """Peak memory of `prepare` over `count` faces (one small picture, a CSV of 68 points)."""
+    from stylealign.image import write_image
+
+    folder = scratch / f"csv{count}"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    header = "image," + ",".join(f"x{i},y{i}" for i in range(68))
+    points = ",".join(f"{v:.1f}" for v in rng.uniform(8, 56, 136))
+    (folder / "images").mkdir()
+    write_image(folder / "images" / "first.png", picture)
+    for i in range(count):
+        os.link(folder / "images" / "first.png", folder / "images" / f"{i}.png")
+    with open(folder / "train.csv", "w") as file:
+        file.write(header + "\n" + "".join(f"{i}.png,{points}\n" for i in range(count)))
+    code = (
+        "from pathlib import Path; import time; start = time.perf_counter()\n"
+        f"config = stylealign.prepare.Prepare(reader='csv', path=Path({str(folder)!r}), out=Path({str(scratch / f'prepared{count}')!r}), schema='ibug68')\n"
+        "stylealign.prepare.main(config)\n"
+        "result = {'seconds': time.perf_counter() - start}"
+    )
+    found = _peak_mb(code)
+    shutil.rmtree(folder)
+    shutil.rmtree(scratch / f"prepared{count}")
+    return [(f"prepare {count:,} faces", f"{found['seconds']:.1f} s, {found['mb']:.0f} MB above the import", None, "")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="also write the table to this Markdown file")
+    parser.add_argument("--faces", type=int, default=1_000_000, help="faces of the largest index (default one million)")
+    parser.add_argument("--prepared", type=int, default=10_000, help="faces of the largest prepared set")
+    options = parser.parse_args()
+    from stylealign import toyfaces
+    from stylealign.translators.train import AuxiliaryConfig, TrainTranslator
+    from stylealign.translators.train import main as train_translator
+    from stylealign.training import LoopConfig
+
+    scratch = Path(tempfile.mkdtemp(prefix="stylealign-bench-"))
+    os.environ["STYLEALIGN_CACHE"] = str(scratch / "cache")
+    try:
+        toyfaces.main(toyfaces.DrawFaces(out=scratch / "faces", count=120, size=96, seed=0))
+        train_translator(TrainTranslator(data=scratch / "faces", run=scratch / "translator", auxiliary=AuxiliaryConfig(steps=2),
+                                         loop=LoopConfig(steps=2, batch_size=8, preview_every=0)))  # fmt: skip
+        rows: list[tuple[str, str, float | None, str]] = []
+        rows += training_steps(scratch / "faces")
+        rows += transfer(scratch / "translator", scratch / "faces")
+        rows += generation(scratch / "translator", scratch / "faces", scratch)
+        for count in (1000, options.prepared):
+            rows += prepare_memory(scratch, count)
+        for count in (10_000, options.faces):
+            rows += index_memory(scratch, count)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    lines = ["| what | measured | ratio | aim |", "|---|---|---|---|"]
+    lines += [f"| {what} | {measured} | {'' if ratio is None else f'{ratio:.2f}'} | {aim} |" for what, measured, ratio, aim in rows]
+    import torch
+
+    lines += ["", f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, Python "
+              f"{platform.python_version()}, torch {torch.__version__}; peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB."]  # fmt: skip
+    print("\n".join(lines))
+    if options.out:
+        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

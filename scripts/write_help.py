@@ -1,0 +1,27 @@
+"""Write docs/jobs/<verb>.txt, the `--help` of every verb. Run it after changing a configuration; a test fails until you do."""
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+from stylealign.cli import VERBS, parse, top_help
+
+FOLDER = Path(__file__).parents[1] / "docs" / "jobs"
+
+
+def help_text(verb: str) -> str:
+    """What `stylealign VERB --help` prints, 110 columns wide and without colour."""
+    os.environ.update(COLUMNS="110", NO_COLOR="1", TERM="dumb")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        parse(verb, ["--help"])
+    return "\n".join(line.rstrip() for line in printed.getvalue().strip().splitlines()) + "\n"
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / "stylealign.txt").write_text(top_help(), encoding="utf-8")
+    for verb in VERBS:
+        (FOLDER / f"{verb}.txt").write_text(help_text(verb), encoding="utf-8")
+        print(FOLDER / f"{verb}.txt")

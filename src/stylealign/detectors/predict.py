@@ -1,0 +1,104 @@
+"""A trained detector's answers on a data set, in source pixels: the crop protocol of its card, there and back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stylealign import geometry
+from stylealign.batch import CropCache, CropConfig, to_float
+from stylealign.config import from_dict
+from stylealign.dataset import FaceDataset
+from stylealign.detectors import DETECTORS, build_detector
+from stylealign.errors import UserError
+from stylealign.progress import track
+from stylealign.run import load_model, load_weights
+from stylealign.schema import LandmarkSchema, schema_from_dict
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedDetector:
+    """A trained detector and what its card says of it."""
+
+    model: nn.Module
+    """In evaluation mode; (B, 3, size, size) in [-1, 1] -> DetectorOutput"""
+    schema: LandmarkSchema
+    crop: CropConfig
+    card: dict[str, Any]
+
+
+def load_detector(run: Path, device: torch.device | str = "cpu") -> LoadedDetector:
+    """Load the detector of a finished run or a checkpoint folder. Raises UserError for anything else."""
+    state, card = load_model(Path(run), "detector")
+    schema = schema_from_dict(card["schema"], f"{run}/card.json: schema")
+    crop = from_dict(CropConfig, card["crop"], f"{run}/card.json: crop")
+    if card["model"] not in DETECTORS:
+        raise UserError(f"{run}/card.json: unknown detector '{card['model']}'; known: {', '.join(DETECTORS)}")
+    network: Any = from_dict(DETECTORS[card["model"]][1], card["network"], f"{run}/card.json: network")
+    model = build_detector(card["model"], schema.num_points, crop.size, network)
+    load_weights(model, state, str(run))
+    model = model.to(memory_format=torch.channels_last).to(device).eval()  # type: ignore[call-overload]
+    return LoadedDetector(model=model, schema=schema, crop=crop, card=card)
+
+
+def _answer(model: nn.Module, image: Tensor, schema: LandmarkSchema, flip_average: bool) -> Tensor:
+    """(B, P, 2) crop px; `flip_average`: the mean with the mirror image's answer, mirrored back."""
+    landmarks = model(image).landmarks.double()
+    if not flip_average:
+        return landmarks
+    mirrored = model(image.flip(3).contiguous(memory_format=torch.channels_last)).landmarks.double()
+    mirrored = mirrored[:, torch.as_tensor(schema.flip_permutation.copy(), device=mirrored.device)]
+    mirrored[..., 0] = image.shape[-1] - 1 - mirrored[..., 0]
+    return (landmarks + mirrored) / 2
+
+
+@torch.no_grad()
+def predict_crops(model: nn.Module, cache: CropCache, batch_size: int = 64, flip_average: bool = False) -> np.ndarray:
+    """(N, P, 2) float64 source px of the faces of a crop cache without a margin; the model is used in evaluation mode."""
+    schema = cache.dataset.schema
+    if flip_average and not schema.flip_pairs:
+        raise UserError(f"schema {schema.name} has no flip_pairs: predictions of mirrored faces cannot be averaged")
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    found = []
+    try:
+        for start in track(range(0, len(cache), batch_size), "predicting landmarks"):
+            image = to_float(torch.from_numpy(cache.images[start : start + batch_size].copy())).to(device)
+            landmarks = _answer(model, image, schema, flip_average).cpu().numpy()
+            affines = cache.affines[start : start + batch_size]
+            found += [geometry.apply(geometry.invert(a), points) for a, points in zip(affines, landmarks, strict=True)]
+    finally:
+        model.train(was_training)
+    return np.stack(found)
+
+
+def predict_dataset(
+    run: Path,
+    dataset: FaceDataset,
+    *,
+    device: torch.device | str | None = None,
+    batch_size: int = 64,
+    flip_average: bool = False,
+) -> np.ndarray:
+    """Predict every face of a data set (or a view of one), in its order.
+
+    Args:
+        run: a finished detector run or a checkpoint folder.
+        dataset: faces; their boxes (or labels, as the crop protocol of the run says) place the crops.
+        device: where to compute; not given: the CPU.
+        batch_size: faces at a time.
+        flip_average: average with the answer on the mirrored crop.
+
+    Returns:
+        (N, P, 2) float64 (x, y) source px, in the mark-up the detector was trained on.
+    """
+    loaded = load_detector(run, device or "cpu")
+    if flip_average and dataset.schema != loaded.schema:
+        raise UserError(
+            f"{run}: trained on {loaded.schema.name}, the data set has {dataset.schema.name}: no mirror average"
+        )
+    return predict_crops(loaded.model, CropCache(dataset, loaded.crop), batch_size, flip_average)

@@ -1,0 +1,150 @@
+"""ResNet-18 that regresses landmark coordinates: the baseline of the paper (METHOD 4.1), at any width and from small crops.
+
+Parameters have torchvision's names, so that a state dict of ImageNet weights loads; the last layer predicts each landmark's
+offset from the mean shape of the training faces. Knows no files and no losses.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from stylealign.detectors.output import DetectorOutput
+from stylealign.errors import UserError
+
+# Mean and standard deviation per channel, in [0, 1] units, of the inputs ImageNet weights were trained on.
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResNetConfig:
+    """The network's shape."""
+
+    width: int = 64
+    """Channels of the first stage; 64 is the usual ResNet-18, 16 fits a CPU."""
+    head: Literal["pool", "flatten"] | None = None
+    """`pool`: the usual mean over places. `flatten`: every place has its own weights, better for small crops and few updates.
+    Not given: flatten below 128 px, else pool."""
+    max_pool: bool | None = None
+    """Halve the resolution after the first convolution; not given: from 128 px upwards."""
+    dropout: float = 0.0
+    """Before the last layer."""
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or not 0 <= self.dropout < 1:
+            raise ValueError(
+                f"resnet of width {self.width} and dropout {self.dropout}: expected at least 1, and 0 to below 1"
+            )
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al. 2016, figure 5 left)."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = None
+        if stride != 1 or channels_in != channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(x)) + shortcut)
+
+
+class ResNet18(nn.Module):
+    """(B, 3, size, size) crops in [-1, 1] -> landmarks (B, P, 2) in crop px.
+
+    Buffer `mean_shape` (P, 2) px holds the mean of the training labels; the last layer's unit is a sixteenth of the crop.
+    """
+
+    def __init__(self, num_points: int, size: int, config: ResNetConfig):
+        super().__init__()
+        self.num_points, self.size = num_points, size
+        w = config.width
+        self.conv1 = nn.Conv2d(3, w, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(w)
+        self.relu = nn.ReLU(inplace=True)
+        pool = size >= 128 if config.max_pool is None else config.max_pool
+        self.maxpool = nn.MaxPool2d(3, 2, 1) if pool else nn.Identity()
+        channels_in = w
+        for stage in range(4):
+            channels, stride = w * 2**stage, 1 if stage == 0 else 2
+            setattr(
+                self,
+                f"layer{stage + 1}",
+                nn.Sequential(BasicBlock(channels_in, channels, stride), BasicBlock(channels, channels, 1)),
+            )
+            channels_in = channels
+        self.flatten = size < 128 if config.head is None else config.head == "flatten"
+        halvings = 5 if pool else 4
+        side = -(-size // 2**halvings)  # each halving rounds up
+        self.dropout = nn.Dropout(config.dropout)
+        self.fc = nn.Linear(channels_in * (side * side if self.flatten else 1), 2 * num_points)
+        self.register_buffer("mean_shape", torch.zeros(num_points, 2))
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """He et al.'s normal draws for convolutions; the last layer starts near zero, so that training starts at the mean shape."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.normal_(self.fc.weight, std=0.1 * self.fc.in_features**-0.5)
+        nn.init.zeros_(self.fc.bias)
+
+    def stages(self) -> list[nn.Module]:
+        """The four stages of blocks."""
+        return [getattr(self, f"layer{i}") for i in range(1, 5)]
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Activations after the stem and after each stage, fine to coarse: a frozen detector as a perceptual network."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
+        found = [x]
+        for stage in self.stages():
+            found.append(x := stage(x))
+        return found
+
+    def forward(self, image: Tensor) -> DetectorOutput:
+        x = self.features(image)[-1]
+        x = x.flatten(1) if self.flatten else x.mean(dim=(2, 3))
+        with torch.autocast(x.device.type, enabled=False):  # bf16 has 8 bits: half a pixel at 128
+            offsets = self.fc(self.dropout(x.float())).view(-1, self.num_points, 2)
+            return DetectorOutput(self.mean_shape + offsets * (self.size / 16))
+
+
+def load_imagenet(model: ResNet18, state: Mapping[str, Tensor], where: str) -> None:
+    """Load everything but the last layer from a state dict with torchvision's names and shapes (width 64).
+
+    ImageNet weights expect (x - mean) / std of values in [0, 1]; ours are in [-1, 1]. The factor goes into the first convolution
+    and the offset into the running mean of the normalisation after it: the same outputs away from the zero-padded border.
+    Raises UserError naming the first key that does not fit. `where` is the file's name for messages.
+    """
+    own = {k: v for k, v in model.state_dict().items() if not k.startswith("fc.") and k != "mean_shape"}
+    for key, value in own.items():
+        if key not in state:
+            if key.endswith("num_batches_tracked"):
+                continue  # files older than torch 0.4.1 lack these counters
+            raise UserError(f"{where}: weight '{key}' is missing; expected a ResNet-18 with torchvision's names")
+        if state[key].shape != value.shape:
+            found, expected = tuple(state[key].shape), tuple(value.shape)
+            hint = "; ImageNet weights need --resnet.width 64" if key == "conv1.weight" else ""
+            raise UserError(f"{where}: weight '{key}' has shape {found}, expected {expected}{hint}")
+    for key in state:
+        if key not in own and not key.startswith("fc."):
+            raise UserError(f"{where}: weight '{key}' is unknown; expected a ResNet-18 with torchvision's names")
+    loaded = {k: v for k, v in state.items() if k in own}
+    mean, std = torch.tensor(_IMAGENET_MEAN), torch.tensor(_IMAGENET_STD)
+    kernel = state["conv1.weight"].float()
+    offset = torch.einsum("oihw,i->o", kernel, (0.5 - mean) / std)
+    loaded["conv1.weight"] = kernel * (0.5 / std).view(1, 3, 1, 1)
+    loaded["bn1.running_mean"] = state["bn1.running_mean"] - offset
+    model.load_state_dict(loaded, strict=False)

@@ -1,0 +1,370 @@
+"""Job: published data -> a dataset folder. Reads one source or merges several; nothing is left behind when a face is bad.
+
+Knows splits, subsets and merging; the formats themselves are in readers/.
+"""
+
+import dataclasses
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from stylealign.config import to_dict
+from stylealign.dataset import DatasetWriter, FaceDataset, partial_of, refuse_existing
+from stylealign.errors import UserError
+from stylealign.image import image_size
+from stylealign.progress import say, track
+from stylealign.readers import READERS, BadEntry, ReadOptions, schema_of
+from stylealign.readers.entry import folder_of, lines_of, stem_of
+from stylealign.sample import FaceSample
+from stylealign.schema import CONVERSIONS, LandmarkSchema, convert, get_schema
+
+ReaderName = Literal["wflw", "ibug", "cofw", "aflw", "coco", "csv", "list", "folder", "dataset"]
+SKIPPED_FILE = "skipped.txt"
+_SKIPPED_IN_META = 100
+_WITH_IMAGES = ("wflw", "aflw", "coco", "csv", "list")
+
+
+def _named_lists(entries: tuple[str, ...], what: str) -> list[tuple[str, str]]:
+    """[(name, list file)] of entries `name=list.txt`."""
+    pairs = []
+    for entry in entries:
+        name, equals, path = entry.partition("=")
+        if not (name and equals and path):
+            raise ValueError(f"{what}: found {entry!r}, expected name=list.txt")
+        pairs.append((name, path))
+    return pairs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """One published data set to read."""
+
+    reader: ReaderName
+    """The layout."""
+    path: Path
+    """Its folder (or file)."""
+    name: str = ""
+    """Prefix of its faces' ids when several sources are merged; the folder's name if not given."""
+    split: str | None = None
+    """Put all of its faces into this split."""
+    splits: tuple[str, ...] = ()
+    """`name=list.txt` each: faces whose image the list names form that split; faces in no list are left out. Lists hold an image path
+    (or a face's id) a line and are looked for in the source's folder first."""
+    subsets: tuple[str, ...] = ()
+    """`name=list.txt` each: faces whose image the list names get this attribute, e.g. train_0157=splits/train_0157.txt."""
+    schema: str | None = None
+    """Mark-up of its landmarks: a built-in name or your own YAML file; for formats that do not tell."""
+    frame: int | None = None
+    """`list` only: coordinates live in a square frame of this side (the original: 384) and are scaled to each picture."""
+    images: Path | None = None
+    """Folder that image names are relative to, where it is not the layout's own."""
+    box_frac: float | None = None
+    """Give faces that have neither landmarks nor box a centred square box of this share of the picture's shorter side."""
+
+    def __post_init__(self) -> None:
+        _named_lists(self.splits, "splits")
+        _named_lists(self.subsets, "subsets")
+        if self.split is not None and self.splits:
+            raise ValueError("give split (one for all faces) or splits (lists), not both")
+        if self.frame is not None and (self.reader != "list" or self.frame < 1):
+            raise ValueError(
+                f"frame {self.frame} with reader {self.reader}: expected a side in pixels, and reader list"
+            )
+        if self.images is not None and self.reader not in _WITH_IMAGES:
+            raise ValueError(
+                f"images with reader {self.reader}: only {', '.join(_WITH_IMAGES)} name pictures in a list"
+            )
+        if self.box_frac is not None and not 0 < self.box_frac <= 1:
+            raise ValueError(f"box_frac is {self.box_frac}, expected above 0 and at most 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepare:
+    """Make a dataset folder of published data: of one source, or of several merged."""
+
+    out: Path
+    """The dataset folder to make."""
+    reader: ReaderName | None = None
+    """The layout of the one source."""
+    path: Path | None = None
+    """Folder (or file) of the one source."""
+    split: str | None = None
+    """Put all faces into this split."""
+    splits: tuple[str, ...] = ()
+    """`name=list.txt` each: faces whose image the list names form that split; faces in no list are left out. Lists hold an image path
+    (or a face's id) a line and are looked for in the source's folder first."""
+    subsets: tuple[str, ...] = ()
+    """`name=list.txt` each: faces whose image the list names get this attribute, e.g. train_0157=splits/train_0157.txt."""
+    schema: str | None = None
+    """Mark-up of the landmarks: a built-in name or your own YAML file; for formats that do not tell."""
+    frame: int | None = None
+    """`list` only: coordinates live in a square frame of this side (the original: 384) and are scaled to each picture."""
+    images: Path | None = None
+    """Folder that image names are relative to, where it is not the layout's own."""
+    box_frac: float | None = None
+    """Give faces that have neither landmarks nor box a centred square box of this share of the picture's shorter side."""
+    sources: tuple[Source, ...] = ()
+    """Several sources to merge, in a recipe; their ids get the source's name in front."""
+    convert: str | None = None
+    """Re-express all landmarks in this mark-up (what is approximate is listed in docs/schemas.md)."""
+    copy: bool = False
+    """Copy the pictures into the dataset folder; otherwise it points at them where they are."""
+    skip_bad: bool = False
+    """Leave out bad faces and list them in skipped.txt; otherwise the first one ends the work."""
+    check_images: bool = True
+    """Decode every picture to the end, to find those cut short; False reads their headers only."""
+    name: str = ""
+    """Name of the data set; the folder's name if not given."""
+    licence: str = ""
+    """Licence of the data, kept in dataset.yaml."""
+
+    def __post_init__(self) -> None:
+        if bool(self.sources) == (self.reader is not None or self.path is not None):
+            raise ValueError("expected either one source (reader and path) or a recipe with sources")
+        if not self.sources and (self.reader is None or self.path is None):
+            raise ValueError("expected both reader and path")
+        if self.sources:
+            given = [
+                f for f in ("split", "splits", "subsets", "schema", "frame", "images", "box_frac") if getattr(self, f)
+            ]
+            if given:
+                raise ValueError(f"{', '.join(given)}: belongs to each of the sources, not beside them")
+            names = [_name(s) for s in self.sources]
+            if len(set(names)) < len(names):
+                raise ValueError(f"sources are named {', '.join(names)}, expected different names")
+        else:
+            _only(self)
+
+
+def _only(config: Prepare) -> Source:
+    """The one source that a command line describes."""
+    shared = [f.name for f in dataclasses.fields(Source) if f.name != "name"]
+    return Source(**{name: getattr(config, name) for name in shared})
+
+
+def _name(source: Source) -> str:
+    return source.name or source.path.absolute().name
+
+
+def _list_path(source: Source, path: str) -> Path:
+    inside = folder_of(source.path) / path
+    found = inside if inside.exists() else Path(path)
+    if not found.is_file():
+        raise UserError(f"{path}: no such list, neither in {folder_of(source.path)} nor here")
+    return found
+
+
+class _Lists:
+    """Which faces the split and subset lists of a source name, and which of their lines named nothing."""
+
+    def __init__(self, source: Source):
+        self.split_of: dict[str, str] = {}
+        self.subsets: dict[str, set[str]] = {}
+        self._where: dict[str, dict[str, str]] = {}  # key -> {list: file:line}
+        self._seen: set[str] = set()
+        for split, key, where in self._lines(source, _named_lists(source.splits, "splits")):
+            if self.split_of.setdefault(key, split) != split:
+                raise UserError(
+                    f"{where}: '{key}' is in split {split} and in split {self.split_of[key]}, expected one split a face"
+                )
+        for subset, key, _ in self._lines(source, _named_lists(source.subsets, "subsets")):
+            self.subsets.setdefault(key, set()).add(subset)
+
+    def _lines(self, source: Source, named: list[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
+        for name, file in named:
+            path = _list_path(source, file)
+            for number, text in lines_of(path):
+                key = stem_of(text)
+                self._where.setdefault(key, {})[str(path)] = f"{path}:{number}"
+                yield name, key, f"{path}:{number}"
+
+    def _key(self, face: str) -> str:
+        """The key a face is listed under: its id, or its image's path."""
+        return face if face in self._where else face.rpartition("#")[0] or face
+
+    def mark(self, face: str) -> None:
+        self._seen.add(self._key(face))
+
+    def assign(self, sample: FaceSample, only_listed: bool) -> FaceSample | None:
+        """The face with its split and subsets; None where it is in no split list and there are some."""
+        self.mark(sample.id)
+        key = self._key(sample.id)
+        if only_listed and key not in self.split_of:
+            return None
+        attributes = {**sample.attributes, **dict.fromkeys(sorted(self.subsets.get(key, ())), True)}
+        return dataclasses.replace(sample, split=self.split_of.get(key, sample.split), attributes=attributes)
+
+    def unmatched(self) -> Iterator[BadEntry]:
+        for key in self._where.keys() - self._seen:
+            for where in self._where[key].values():
+                yield BadEntry(where, f"names '{key}', but the source has no face of that image or id", key)
+
+
+def _converted(sample: FaceSample, schema: LandmarkSchema, target: LandmarkSchema) -> FaceSample:
+    if sample.landmarks is None or schema == target:
+        return sample
+    landmarks, visible = convert(sample.landmarks, schema.name, target.name), sample.visible
+    if visible is not None:
+        groups, _ = CONVERSIONS[schema.name, target.name]
+        visible = np.array([bool(visible[list(group)].all()) for group in groups])
+    return dataclasses.replace(sample, landmarks=landmarks, visible=visible)
+
+
+def _centred_box(image: Path, frac: float) -> np.ndarray:
+    width, height = image_size(image)
+    half = frac * min(width, height) / 2
+    x, y = (width - 1) / 2, (height - 1) / 2
+    return np.array([x - half, y - half, x + half, y + half])
+
+
+def _schemas(sources: list[Source], wanted: str | None) -> tuple[list[LandmarkSchema], LandmarkSchema]:
+    """The mark-up of each source, and the one of the data set."""
+    own = [schema_of(s.reader, s.path, s.schema) for s in sources]
+    known = [s for s in own if s is not None]
+    if not known and wanted is None:
+        raise UserError(
+            f"{sources[0].path}: pictures without landmarks; say with --schema which mark-up they are to be used with"
+        )
+    target = get_schema(wanted) if wanted is not None else known[0]
+    for source, schema in zip(sources, own, strict=True):
+        if schema is not None and schema != target:
+            if wanted is None:
+                raise UserError(
+                    f"{source.path}: its landmarks are {schema.name}, expected {target.name} as of {sources[0].path}; use --convert"
+                )
+            convert(np.zeros((schema.num_points, 2)), schema.name, target.name)  # raises where no conversion is known
+    return [target if s is None else s for s in own], target
+
+
+def _image_root(source: Source) -> Path:
+    """A folder that holds every picture of a source."""
+    return source.images or (
+        FaceDataset.open(source.path).image_root if source.reader == "dataset" else folder_of(source.path)
+    )
+
+
+class _Copies:
+    """Copies each picture once, keeping its path below its source's folder."""
+
+    def __init__(self, images: Path):
+        self._images, self._done = images, dict[Path, Path]()
+
+    def of(self, image: Path, root: Path, prefix: str) -> Path:
+        if image.is_relative_to(self._images):
+            return image
+        if image not in self._done:
+            relative = (
+                image.relative_to(root).as_posix()
+                if image.is_relative_to(root)
+                else f"{len(self._done):07d}{image.suffix}"
+            )
+            self._done[image] = self._images / f"{prefix}{relative}"
+            self._done[image].parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(image, self._done[image])
+        return self._done[image]
+
+
+def describe(dataset: FaceDataset) -> None:
+    """Print a data set's counts, a column a split and a row a subset, and how large its faces are."""
+    faces: Counter[str] = Counter()
+    labelled: Counter[str] = Counter()
+    subsets: dict[str, Counter[str]] = {}
+    sides, boxes = [], 0
+    for sample in dataset:
+        faces[sample.split] += 1
+        labelled[sample.split] += sample.landmarks is not None
+        boxes += sample.box_xyxy is not None
+        for name, on in sample.attributes.items():
+            subsets.setdefault(name, Counter())[sample.split] += on
+        if sample.landmarks is not None:
+            sides.append(float(np.ptp(sample.landmarks, axis=0).max()))
+    table = Table(
+        title=f"{dataset.name}: {dataset.schema.name}, {dataset.schema.num_points} landmarks", title_justify="left"
+    )
+    table.add_column("")
+    for split in faces:
+        table.add_column(split, justify="right")
+    table.add_column("all", justify="right")
+    for name, counts in {"faces": faces, "labelled": labelled, **subsets}.items():
+        table.add_row(
+            name, *(f"{counts[split]:,}" for split in faces), f"{counts.total():,}", end_section=name == "labelled"
+        )
+    console = Console()
+    console.print(table)
+    if sides:
+        low, middle, high = np.percentile(sides, (5, 50, 95))
+        lines = (
+            f"landmark boxes: longer side {middle:.0f} px (5 % below {low:.0f}, 5 % above {high:.0f}); "
+            f"{boxes:,} of {len(dataset):,} faces have a box of their own",
+            f"crops are 1.4 x the landmark box unless you say otherwise (--crop.scale, --crop.box): {1.4 * middle:.0f} px here, so a "
+            "--crop.size above that only enlarges; results with different crops cannot be compared",
+        )
+        console.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def main(config: Prepare) -> None:
+    """Read the sources and write the data set."""
+    refuse_existing(config.out)
+    sources = list(config.sources) or [_only(config)]
+    schemas, target = _schemas(sources, config.convert)
+    extracted = partial_of(config.out) / "images"
+    own = config.copy or any(s.reader == "cofw" for s in sources)
+    skipped: list[str] = []
+    left_out: dict[str, int] = {}
+
+    def bad(entry: BadEntry) -> None:
+        if not config.skip_bad:
+            raise UserError(f"{entry} (--skip-bad leaves such faces out and lists them)")
+        skipped.append(str(entry))
+
+    def faces(source: Source, schema: LandmarkSchema) -> Iterable[FaceSample]:
+        prefix = f"{_name(source)}/" if len(sources) > 1 else ""
+        options = ReadOptions(
+            schema=schema, split=source.split, images=source.images, frame=source.frame, check_images=config.check_images,
+            extract_to=extracted / prefix,
+        )  # fmt: skip
+        lists, copies, root = _Lists(source), _Copies(extracted), _image_root(source)
+        for entry in track(READERS[source.reader].read(source.path, options), f"reading {source.path.name}"):
+            if isinstance(entry, BadEntry):
+                lists.mark(entry.face)
+                bad(entry)
+                continue
+            sample = lists.assign(entry, bool(source.splits))
+            if sample is None:
+                left_out[_name(source)] = left_out.get(_name(source), 0) + 1
+                continue
+            if source.box_frac is not None and sample.landmarks is None and sample.box_xyxy is None:
+                sample = dataclasses.replace(sample, box_xyxy=_centred_box(sample.image, source.box_frac))
+            image = copies.of(sample.image, root, prefix) if own else sample.image
+            yield dataclasses.replace(_converted(sample, schema, target), id=prefix + sample.id, image=image)
+        for entry in lists.unmatched():
+            bad(entry)
+
+    with DatasetWriter(
+        config.out, schema=target, name=config.name or config.out.absolute().name, images="own" if own else "reference",
+        image_root=None if own else Path(os.path.commonpath([os.path.abspath(_image_root(s)) for s in sources])), source=", ".join(f"{_name(s)} ({s.reader})" for s in sources),
+        licence=config.licence, how={"command": "prepare", "config": to_dict(config)},
+    ) as writer:  # fmt: skip
+        for source, schema in zip(sources, schemas, strict=True):
+            for sample in faces(source, schema):
+                writer.add(sample)
+        if skipped:
+            writer.how = {**writer.how, "num_skipped": len(skipped), "skipped": skipped[:_SKIPPED_IN_META]}
+            (writer.partial / SKIPPED_FILE).write_text("".join(f"{line}\n" for line in skipped), encoding="utf-8")
+        if left_out:
+            writer.how = {**writer.how, "in_no_split_list": left_out}
+
+    describe(FaceDataset.open(config.out))
+    for name, count in left_out.items():
+        say(f"{name}: {count:,} faces are in no split list and were left out")
+    if skipped:
+        say(f"{len(skipped):,} bad entries were left out; they are listed in {config.out / SKIPPED_FILE}")
+    say(f"wrote {config.out}")

@@ -1,0 +1,125 @@
+"""CSV with a header `image,x0,y0,x1,y1,...`, a line a face, pixels counted from 0 (YouTube Faces with 68 points is laid out so).
+
+A source is one .csv, or a folder whose `*.csv` name their split (train.csv, val.csv, test.csv); images lie in its `images/` or in
+the folder. Optional columns: `split`, and `box_x0,box_y0,box_x1,box_y1`. A line whose coordinates are all empty is an unlabelled face.
+`unlabelled.txt` beside them lists images without landmarks, one a line: they get the split `unlabelled`, so that
+nobody counts them by accident.
+"""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from stylealign.errors import UserError
+from stylealign.readers.entry import (
+    BadEntry,
+    Entry,
+    Ids,
+    ReadOptions,
+    checked_face,
+    folder_of,
+    lines_of,
+    numbers_of,
+    split_of,
+)
+
+UNLABELLED = "unlabelled.txt"
+_BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
+
+
+def _files(source: Path) -> list[Path]:
+    if source.is_file():
+        return [source]
+    found = sorted(folder_of(source).glob("*.csv"))
+    if not found and not (source / UNLABELLED).exists():
+        raise UserError(f"{source}: found no .csv file in it, expected one with the header image,x0,y0,...")
+    return found
+
+
+def _open_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of every line that is not blank."""
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+            rows = csv.reader(file)
+            for row in rows:
+                if any(cell.strip() for cell in row):
+                    yield rows.line_num, [cell.strip() for cell in row]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except csv.Error as error:
+        raise UserError(f"{path}: not a CSV file ({error})") from None
+
+
+def _columns(path: Path, header: list[str]) -> tuple[dict[str, int], int]:
+    """Column of each name and the number of points, of a header that is as expected."""
+    columns = {name.lower(): i for i, name in enumerate(header)}
+    count = sum(name.startswith("x") for name in columns)
+    coordinates = [f"{axis}{i}" for i in range(count) for axis in "xy"]
+    known = {"image", "split", *_BOX, *coordinates}
+    missing = [name for name in ("image", *coordinates) if name not in columns]
+    unknown = [name for name in columns if name not in known]
+    if missing or unknown or len(columns) != len(header):
+        found = f"no column {missing[0]!r}" if missing else f"column {unknown[0]!r}" if unknown else "a column twice"
+        raise UserError(
+            f"{path}:1: {found}, expected the header image,x0,y0,x1,y1,... (and split, {', '.join(_BOX)} if wanted)"
+        )
+    return columns, count
+
+
+def count_points(source: Path) -> int:
+    """Points a face of the first file, from its header."""
+    for path in _files(source):
+        for _, header in _open_rows(path):
+            return _columns(path, header)[1]
+    raise UserError(f"{source}: no .csv file with a header; say with --schema which mark-up the faces are for")
+
+
+def _image_root(source: Path, options: ReadOptions) -> Path:
+    folder = folder_of(source)
+    return options.images or (folder / "images" if (folder / "images").is_dir() else folder)
+
+
+def _faces(path: Path, root: Path, ids: Ids, options: ReadOptions) -> Iterator[Entry]:
+    rows = _open_rows(path)
+    try:
+        _, header = next(rows)
+    except StopIteration:
+        raise UserError(f"{path}: empty, expected the header image,x0,y0,...") from None
+    columns, count = _columns(path, header)
+    if count != options.schema.num_points:
+        raise UserError(f"{path}:1: {count} points, expected {options.schema.num_points} of {options.schema.name}")
+    order = [columns[f"{axis}{i}"] for i in range(count) for axis in "xy"]
+    boxes = [columns[name] for name in _BOX] if all(name in columns for name in _BOX) else []
+    for line, row in rows:
+        where = f"{path}:{line}"
+        if len(row) != len(header):
+            yield BadEntry(where, f"{len(row)} fields, expected {len(header)} as in the header")
+            continue
+        image = row[columns["image"]]
+        if not image:
+            yield BadEntry(where, "no image name")
+            continue
+        face = ids.of(image, line)
+        cells, box_cells = [row[i] for i in order], [row[i] for i in boxes]
+        landmarks = numbers_of(cells, "coordinate") if any(cells) else None
+        box = numbers_of(box_cells, "box value") if any(box_cells) else None
+        if isinstance(landmarks, str) or isinstance(box, str):
+            yield BadEntry(where, landmarks if isinstance(landmarks, str) else str(box), face)
+            continue
+        split = row[columns["split"]] if "split" in columns else ""
+        yield checked_face(
+            where, options, id=face, image=root / image, root=root, box_xyxy=box,
+            landmarks=None if landmarks is None else landmarks.reshape(-1, 2), split=split or split_of(path.stem),
+        )  # fmt: skip
+
+
+def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
+    """Yield the faces of every file, then the unlabelled ones; ids are image paths without suffix (see `Ids`)."""
+    root, ids = _image_root(source, options), Ids()
+    for path in _files(source):
+        yield from _faces(path, root, ids, options)
+    extra = source / UNLABELLED
+    for line, image in lines_of(extra) if source.is_dir() and extra.exists() else ():
+        yield checked_face(
+            f"{extra}:{line}", options, id=ids.of(image, line), image=root / image, root=root, split="unlabelled"
+        )

@@ -1,0 +1,225 @@
+"""What every reader is given and gives: ReadOptions in, a FaceSample or a BadEntry per face out, after the same checks.
+
+A reader never stops at a bad face: it yields a BadEntry naming file and line, and prepare.py decides whether that ends the work.
+This file knows what a sane face is; it knows no format.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stylealign.errors import UserError
+from stylealign.image import IMAGE_SUFFIXES, MAX_PIXELS, image_size, read_image
+from stylealign.sample import FaceSample
+from stylealign.schema import SCHEMAS, LandmarkSchema
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadOptions:
+    """How to read a source."""
+
+    schema: LandmarkSchema
+    """The mark-up that landmarks are in; their count is checked against it."""
+    split: str | None = None
+    """Put every face into this split instead of the one the layout implies."""
+    images: Path | None = None
+    """Folder that image names are relative to; None: where the layout has them."""
+    frame: int | None = None
+    """`list` only: side of the square frame the coordinates live in, scaled to each image's size. None: pixels of the image."""
+    check_images: bool = True
+    """Decode every image to the end, which finds those cut short; False reads headers only."""
+    max_pixels: int = MAX_PIXELS
+    """Refuse images with more pixels than this."""
+    extract_to: Path | None = None
+    """Folder for pictures that a container (`cofw`) holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadEntry:
+    """One face that cannot be used, and why."""
+
+    where: str
+    """file:line (or the nearest thing the format has)."""
+    message: str
+    """What was found and what was expected."""
+    face: str = ""
+    """The id the face would have had, where that much could be read."""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+
+Entry = FaceSample | BadEntry
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, str]]:
+    """(number from 1, stripped text) of every line that is not blank; LF or CRLF, with or without a byte-order mark.
+
+    Bytes that are no UTF-8 become replacement characters, so that they end as one bad line rather than as an unreadable file.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            for number, line in enumerate(file, start=1):
+                if text := line.strip():
+                    yield number, text
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def numbers_of(tokens: Sequence[str], what: str = "value") -> np.ndarray | str:
+    """Parse tokens as (n,) float64, or say which one is no number."""
+    values = np.empty(len(tokens))
+    for i, token in enumerate(tokens):
+        try:
+            values[i] = float(token)
+        except ValueError:
+            return f"{what} {i + 1} is {token[:40]!r}, expected a number"
+    return values
+
+
+def is_number(token: str) -> bool:
+    """Whether a token parses as a number."""
+    return not isinstance(numbers_of([token]), str)
+
+
+def schema_of_count(count: int, where: str) -> LandmarkSchema:
+    """The built-in mark-up with this many points (their counts all differ), or the advice to name one's own."""
+    for schema in SCHEMAS.values():
+        if schema.num_points == count:
+            return schema
+    known = ", ".join(f"{s.name} ({s.num_points})" for s in SCHEMAS.values())
+    raise UserError(
+        f"{where}: {count} points a face is no built-in mark-up ({known}); name yours with --schema FILE.yaml"
+    )
+
+
+def folder_of(source: Path) -> Path:
+    """The folder of a source that may be a folder or a file."""
+    if not source.exists():
+        raise UserError(f"{source}: no such file or folder")
+    return source if source.is_dir() else source.parent
+
+
+def find_images(folder: Path) -> Iterator[Path]:
+    """Every image file below a folder, in the same order on every machine."""
+    yield from sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+
+
+def split_of(name: str) -> str:
+    """The split a file or folder name speaks of: 'test' or 'val' as a word of it, otherwise 'train'."""
+    words = "".join(c if c.isalnum() else " " for c in name.lower()).split()
+    for split, names in (("test", ("test", "testset", "ibug")), ("val", ("val", "valset", "validation", "valid"))):
+        if any(word in names for word in words):
+            return split
+    return "train"
+
+
+class Ids:
+    """Gives each face its id: the image's path without suffix; later faces of the same path get '#' and their line as well."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def of(self, image: str, line: int) -> str:
+        """The id of the face at `line` in `image` (relative path)."""
+        name = stem_of(image)
+        if name in self._seen:
+            name = f"{name}#{line}"
+        self._seen.add(name)
+        return name
+
+
+def stem_of(image: str) -> str:
+    """An image's relative path with '/' and without its suffix."""
+    image = image.replace("\\", "/").removeprefix("./")
+    suffix = Path(image).suffix
+    return image[: -len(suffix)] if suffix.lower() in IMAGE_SUFFIXES else image
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _inspect(path: Path, max_pixels: int, decode: bool, stamp: tuple[int, int]) -> tuple[int, int] | str:
+    """(width, height) of an image or what is wrong with it; `stamp` makes a changed file a new question."""
+    del stamp
+    try:
+        if decode:
+            height, width = read_image(path, max_pixels).shape[:2]
+        else:
+            width, height = image_size(path)
+            if width * height > max_pixels:
+                return f"{path}: {width} x {height} pixels, expected at most {max_pixels:,} in all"
+        return width, height
+    except UserError as error:
+        return str(error)
+
+
+def inspect_image(path: Path, options: ReadOptions) -> tuple[int, int] | str:
+    """(width, height) of an image that can be used, or what is wrong with it. An image with several faces is decoded once."""
+    try:
+        stat = path.stat()
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return f"no such image {path}"
+    if not path.is_file():
+        return f"{path} is not a file, expected an image"
+    return _inspect(path, options.max_pixels, options.check_images, (stat.st_mtime_ns, stat.st_size))
+
+
+def _landmark_problem(landmarks: np.ndarray, size_wh: tuple[int, int], schema: LandmarkSchema) -> str | None:
+    if landmarks.shape != (schema.num_points, 2):
+        return f"{len(landmarks)} landmarks, expected {schema.num_points} of {schema.name}"
+    finite = np.isfinite(landmarks).all(axis=1)
+    if not finite.all():
+        i = int(np.flatnonzero(~finite)[0])
+        return f"landmark {i} is ({landmarks[i, 0]:g}, {landmarks[i, 1]:g}), expected finite numbers"
+    size = np.array(size_wh)
+    far = ((landmarks < -size) | (landmarks > 2 * size)).any(axis=1)
+    if far.any():
+        i = int(np.flatnonzero(far)[0])
+        x, y = landmarks[i]
+        return (
+            f"landmark {i} is at ({x:g}, {y:g}), more than one image side outside the {size_wh[0]} x {size_wh[1]} image: "
+            "are these the coordinates of another image size (see --frame)?"
+        )
+    if (np.ptp(landmarks, axis=0) <= 0).all():
+        return f"all landmarks are at ({landmarks[0, 0]:g}, {landmarks[0, 1]:g}), expected a face"
+    return None
+
+
+def _box_problem(box: np.ndarray, size_wh: tuple[int, int]) -> str | None:
+    if not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
+        return f"box {tuple(float(v) for v in box)}, expected x0 < x1 and y0 < y1"
+    if box[0] > size_wh[0] or box[1] > size_wh[1] or box[2] < 0 or box[3] < 0:
+        return f"box {tuple(float(v) for v in box)} does not touch the {size_wh[0]} x {size_wh[1]} image"
+    return None
+
+
+def checked_face(
+    where: str,
+    options: ReadOptions,
+    *,
+    id: str,
+    image: Path,
+    root: Path,
+    landmarks: np.ndarray | None = None,
+    box_xyxy: np.ndarray | None = None,
+    **fields: Any,
+) -> Entry:
+    """The face, or a BadEntry naming the first thing wrong with it: its name, its image, its landmarks or its box.
+
+    `image` must lie below `root`; landmarks (P, 2) and box (4,) are (x, y) source pixels counted from 0.
+    """
+    if not image.is_relative_to(root) or ".." in image.relative_to(root).parts:
+        return BadEntry(where, f"image {image} does not lie below {root}", id)
+    size_wh = inspect_image(image, options)
+    if isinstance(size_wh, str):
+        return BadEntry(where, size_wh, id)
+    if landmarks is not None and (problem := _landmark_problem(landmarks, size_wh, options.schema)):
+        return BadEntry(where, problem, id)
+    if box_xyxy is not None and (problem := _box_problem(box_xyxy, size_wh)):
+        return BadEntry(where, problem, id)
+    if options.split is not None:
+        fields["split"] = options.split
+    return FaceSample(id=id, image=image, landmarks=landmarks, box_xyxy=box_xyxy, **fields)

@@ -1,0 +1,21 @@
+"""A plain folder of pictures without landmarks: style donors, or faces to pseudo-label. One face a picture is assumed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from stylealign.errors import UserError
+from stylealign.readers.entry import Entry, ReadOptions, checked_face, find_images
+
+
+def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
+    """Yield every picture below the folder as an unlabelled face of the split `unlabelled`; ids are paths without suffix, or with
+    it where two pictures differ in nothing else."""
+    if not source.is_dir():
+        raise UserError(f"{source}: no such folder")
+    seen: set[str] = set()
+    for image in find_images(source):
+        relative = image.relative_to(source)
+        face = relative.with_suffix("").as_posix()
+        face = relative.as_posix() if face in seen else face
+        seen.add(face)
+        yield checked_face(str(image), options, id=face, image=image, root=source, split="unlabelled")

@@ -1,0 +1,19 @@
+"""Our own dataset folder (format 1) as a source: to merge, convert to another mark-up, re-split or copy. Nothing of a face is lost."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from stylealign.dataset import FaceDataset
+from stylealign.readers.entry import BadEntry, Entry, ReadOptions, inspect_image
+
+
+def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
+    """Yield the faces of a dataset folder in its order."""
+    dataset = FaceDataset.open(source)
+    for i, sample in enumerate(dataset):
+        problem = inspect_image(sample.image, options)
+        if isinstance(problem, str):
+            yield BadEntry(f"{source / 'index.jsonl'}:{dataset.row_number(i) + 1}", problem, sample.id)
+        else:
+            yield sample if options.split is None else dataclasses.replace(sample, split=options.split)

@@ -1,0 +1,80 @@
+"""The original stylealign's list: `x1 y1 ... xL yL filename`, a face a line, blanks between (METHOD: its data loader).
+
+The original read such lines in a 384-pixel frame and multiplied by 2/3, whatever the pictures' size. Here the frame is said
+(`--frame 384`) and scaled to each picture, or not said, and coordinates are pixels of the picture, counted from 0.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from stylealign.errors import UserError
+from stylealign.readers.entry import (
+    BadEntry,
+    Entry,
+    Ids,
+    ReadOptions,
+    checked_face,
+    folder_of,
+    inspect_image,
+    is_number,
+    lines_of,
+    numbers_of,
+    split_of,
+)  # fmt: skip
+
+
+def _files(source: Path) -> list[Path]:
+    if source.is_file():
+        return [source]
+    found = sorted(folder_of(source).glob("*.txt"))
+    if not found:
+        raise UserError(f"{source}: found no .txt list in it")
+    return found
+
+
+def count_points(source: Path) -> int:
+    """Points a face of the first line."""
+    for path in _files(source):
+        for number, text in lines_of(path):
+            count = next((i for i, token in enumerate(text.split()) if not is_number(token)), 0)
+            if count < 2 or count % 2:
+                raise UserError(f"{path}:{number}: {count} numbers before the file name, expected two a point")
+            return count // 2
+    raise UserError(f"{source}: no line in it, expected x1 y1 ... xL yL filename")
+
+
+def from_frame(landmarks: np.ndarray, frame: int, size_wh: tuple[int, int]) -> np.ndarray:
+    """(P, 2) of a frame x frame picture -> pixels of the same picture at size_wh; pixel areas correspond."""
+    return (landmarks + 0.5) * (np.array(size_wh) / frame) - 0.5
+
+
+def _image_root(source: Path, options: ReadOptions) -> Path:
+    folder = folder_of(source)
+    return options.images or next((p for p in (folder / "images", folder / "Image") if p.is_dir()), folder)
+
+
+def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
+    """Yield a face a line; ids are image paths without suffix (see `Ids`); a file's name tells its split."""
+    root, ids, count = _image_root(source, options), Ids(), 2 * options.schema.num_points
+    for path in _files(source):
+        for line, text in lines_of(path):
+            where = f"{path}:{line}"
+            fields = text.split(maxsplit=count)  # what is left is the name, which may hold blanks
+            leading = next((i for i, token in enumerate(text.split()) if not is_number(token)), len(text.split()))
+            if len(fields) != count + 1 or leading != count:
+                yield BadEntry(
+                    where, f"{leading} numbers before the file name, expected {count} ({options.schema.name})"
+                )
+                continue
+            values, image = numbers_of(fields[:count]), fields[count]
+            assert not isinstance(values, str)
+            landmarks, face = values.reshape(-1, 2), ids.of(image, line)
+            if options.frame is not None:
+                size_wh = inspect_image(root / image, options)
+                if not isinstance(size_wh, str):  # checked_face says what is wrong with it
+                    landmarks = from_frame(landmarks, options.frame, size_wh)
+            yield checked_face(
+                where, options, id=face, image=root / image, root=root, landmarks=landmarks, split=split_of(path.stem)
+            )

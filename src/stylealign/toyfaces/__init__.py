@@ -1,0 +1,27 @@
+"""Drawn faces: any structure (who, doing what, seen from where) in any style (light, skin, hair, background, camera), with exact
+landmarks. What a perfect translator would make is here a call, `draw_face(structure_i, style_j)`; a whole data set is a job.
+Knows no torch.
+"""
+
+from stylealign.toyfaces.job import DrawFaces, attributes, draw_swap_sheet, face_of, main, split_of
+from stylealign.toyfaces.paint import draw_face
+from stylealign.toyfaces.person import Structure, mirror_structure, random_structure
+from stylealign.toyfaces.shape import head_points, landmarks
+from stylealign.toyfaces.style import Style, random_style
+
+__all__ = [
+    "DrawFaces",
+    "Structure",
+    "Style",
+    "attributes",
+    "draw_face",
+    "draw_swap_sheet",
+    "face_of",
+    "head_points",
+    "landmarks",
+    "main",
+    "mirror_structure",
+    "random_structure",
+    "random_style",
+    "split_of",
+]

@@ -1,0 +1,166 @@
+"""The job `draw-faces`: a data set of drawn faces, to run everything before any download and to measure what real data cannot tell.
+
+Face i is a function of (seed, i) alone: making more faces, or none unlabelled, changes no other face.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from stylealign.dataset import DatasetWriter
+from stylealign.errors import UserError
+from stylealign.geometry import landmark_box
+from stylealign.progress import say, track
+from stylealign.sample import FaceSample
+from stylealign.schema import SCHEMAS
+from stylealign.toyfaces.paint import draw_face
+from stylealign.toyfaces.person import Structure, random_structure
+from stylealign.toyfaces.style import Style, StyleShift, random_style
+
+_LABELLED, _UNLABELLED = 0, 1  # random streams
+_GOLDEN = 0.6180339887498949
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DrawFaces:
+    """Draw faces with exact 98-point landmarks and the six attributes of WFLW into a dataset folder."""
+
+    out: Path
+    """Dataset folder to make."""
+    count: int = 1000
+    """Labelled faces, over all splits."""
+    unlabelled: int = 0
+    """More faces without landmarks, in split train: donors of style."""
+    size: int = 160
+    """Width and height of a picture in pixels."""
+    seed: int = 0
+    """Face i is a function of (seed, i)."""
+    val_frac: float = 0.1
+    """Share of the labelled faces in split val."""
+    test_frac: float = 0.2
+    """Share of the labelled faces in split test."""
+    max_yaw: float = 55.0
+    """Largest turn of a head, degrees (at most 60: beyond, the far landmarks would be guesses)."""
+    style_shift: StyleShift = "none"
+    """dark: the test faces (only) are seen at night - a planted difference of style that leaves structure alone."""
+    unlabelled_shift: bool = True
+    """Whether unlabelled faces wear the test faces' styles (no difference unless style_shift is set)."""
+    png: bool = False
+    """Write PNG instead of JPEG of quality 95."""
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise UserError(f"count: found {self.count}, expected at least 1")
+        if self.unlabelled < 0:
+            raise UserError(f"unlabelled: found {self.unlabelled}, expected 0 or more")
+        if self.size < 32:
+            raise UserError(f"size: found {self.size}, expected at least 32 pixels")
+        if not 0 <= self.max_yaw <= 60:
+            raise UserError(f"max_yaw: found {self.max_yaw}, expected 0 to 60 degrees")
+        if min(self.val_frac, self.test_frac) < 0 or self.val_frac + self.test_frac > 1:
+            raise UserError(
+                f"val_frac {self.val_frac} and test_frac {self.test_frac}: expected shares that sum to at most 1"
+            )
+        if self.style_shift not in ("none", "dark"):
+            raise UserError(f"style_shift: found '{self.style_shift}', expected none or dark")
+
+
+def attributes(structure: Structure, style: Style) -> dict[str, bool]:
+    """WFLW's six subsets, from the parameters: pose, expression, illumination, make_up, occlusion, blur."""
+    s, t = structure, style
+    night = t.exposure * (t.ambient + t.lamp) < 0.6
+    return {
+        "pose": abs(s.yaw) > 30 or abs(s.pitch) > 18 or abs(s.roll) > 25,
+        "expression": s.mouth_open > 0.3
+        or abs(s.smile) > 0.8
+        or max(s.eye_closed_left, s.eye_closed_right) > 0.8
+        or abs(s.brow_raise) > 0.7
+        or s.brow_frown > 0.6,
+        "illumination": night
+        or t.exposure > 1.25
+        or t.ambient < 0.35
+        or min(t.light_colour) < 0.75 * max(t.light_colour),
+        "make_up": max(t.lipstick, t.eye_shadow, t.blush) > 0.3,
+        "occlusion": t.occluder in ("hand", "bar", "microphone") or t.glasses == "sun",
+        "blur": t.blur > 0.6 or t.motion > 2 or t.downscale > 1.8,
+    }
+
+
+def split_of(index: int, val_frac: float, test_frac: float) -> str:
+    """Split of face `index`: the golden-ratio sequence fills the shares evenly, whatever the count."""
+    place = (0.5 + index * _GOLDEN) % 1.0
+    return "test" if place < test_frac else "val" if place < test_frac + val_frac else "train"
+
+
+def face_of(config: DrawFaces, index: int, unlabelled: bool = False) -> tuple[Structure, Style, str]:
+    """Structure, style and split of one face: a function of (seed, index) and the options, not of the counts."""
+    rng = np.random.default_rng((config.seed, _UNLABELLED if unlabelled else _LABELLED, index))
+    split = "train" if unlabelled else split_of(index, config.val_frac, config.test_frac)
+    shifted = config.unlabelled_shift if unlabelled else split == "test"
+    structure = random_structure(rng, max_yaw=config.max_yaw)
+    return structure, random_style(rng, shift=config.style_shift if shifted else "none"), split
+
+
+def draw_swap_sheet(structures: Sequence[Structure], styles: Sequence[Style], size: int = 128) -> np.ndarray:
+    """Every structure in every style: ((1 + len(styles)) * size, (1 + len(structures)) * size, 3) uint8.
+
+    Row 0 shows each structure in its own style (the style of the same index, cyclically), column 0 each style on its own
+    structure; the cell at (1 + i, 1 + j) is structure j in style i - what a perfect translator would make. The corner is grey.
+    """
+    sheet = np.full(((1 + len(styles)) * size, (1 + len(structures)) * size, 3), 128, np.uint8)
+
+    def put(row: int, column: int, structure: Structure, style: Style) -> None:
+        sheet[row * size : (row + 1) * size, column * size : (column + 1) * size] = draw_face(structure, style, size)[0]
+
+    for j, structure in enumerate(structures):
+        put(0, 1 + j, structure, styles[j % len(styles)])
+    for i, style in enumerate(styles):
+        put(1 + i, 0, structures[i % len(structures)], style)
+        for j, structure in enumerate(structures):
+            put(1 + i, 1 + j, structure, style)
+    return sheet
+
+
+def _samples(config: DrawFaces, writer: DatasetWriter) -> Iterator[FaceSample]:
+    """Draw, write and describe every face."""
+    jobs = [(i, False) for i in range(config.count)] + [(i, True) for i in range(config.unlabelled)]
+    for index, unlabelled in track(jobs, "drawing faces"):
+        structure, style, split = face_of(config, index, unlabelled)
+        image, landmarks, visible = draw_face(structure, style, config.size)
+        name = f"{'unlabelled' if unlabelled else 'face'}{index:06d}"
+        yield FaceSample(
+            id=name,
+            image=writer.add_image(f"{name[:-3]}/{name}.{'png' if config.png else 'jpg'}", image),
+            landmarks=None if unlabelled else landmarks,
+            box_xyxy=landmark_box(landmarks),
+            visible=None if unlabelled else visible,
+            attributes=attributes(structure, style),
+            split=split,
+        )
+
+
+def main(config: DrawFaces) -> None:
+    """Run the job. Raises UserError when `out` is already there."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # the pictures are too small for threads to pay
+    try:
+        with DatasetWriter(
+            config.out,
+            schema=SCHEMAS["wflw98"],
+            name=config.out.name,
+            images="own",
+            source="drawn by stylealign draw-faces",
+            licence="no rights reserved: no person is shown",
+            how={k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items() if k != "out"},
+        ) as writer:
+            for sample in _samples(config, writer):
+                writer.add(sample)
+    finally:
+        cv2.setNumThreads(threads)
+    say(
+        f"{config.out}: {config.count} faces of {config.size} x {config.size} pixels"
+        + (f", {config.unlabelled} unlabelled" if config.unlabelled else "")
+    )

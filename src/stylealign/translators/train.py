@@ -1,0 +1,330 @@
+"""The job `train-translator`: a data set in, a translator out, with an independent judge's verdict on its swapped faces.
+
+Two small detectors are trained beside it on the same training split, unless the user names others: one whose features serve as
+the perceptual loss where no VGG-19 weights are given, and a judge that never meets the translator until the end. The judge's NME
+on faces drawn in a stranger's style, beside its NME on the same real faces, says whether the translator may be used.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stylealign import metrics
+from stylealign.augment import AugmentConfig, augment, centre_crop
+from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, to_uint8
+from stylealign.config import to_dict
+from stylealign.dataset import FaceDataset
+from stylealign.detectors import train as detector_job
+from stylealign.detectors.predict import load_detector
+from stylealign.detectors.resnet import ResNetConfig
+from stylealign.draw import style_sheet
+from stylealign.errors import UserError
+from stylealign.progress import say
+from stylealign.run import Run, describe_data
+from stylealign.schema import LandmarkSchema
+from stylealign.structure import StructureConfig, num_structure_channels, structure_maps
+from stylealign.training import EMA, LoopConfig, TrainState, fit, restore, set_lr, start_engine, unwrap
+from stylealign.translators.losses import (
+    KLConfig,
+    KLController,
+    LearningRateConfig,
+    Reconstruction,
+    ReconstructionConfig,
+    kl_warning,
+    learning_rate,
+    num_elements,
+    translator_loss,
+)
+from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
+from stylealign.translators.vunet import PRESETS, VUNet, VUNetConfig, index_features, initialise
+
+FEATURE_LAYERS = ("layer1", "layer2", "layer3")
+MAX_GAP = 0.010  # NME points a translator may cost before `generate` warns: AVS's whole gain is 0.005 to 0.008
+MAX_SHARE_ABOVE_10 = 0.10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuxiliaryConfig:
+    """The small detectors trained beside a translator (features and judge)."""
+
+    steps: int = 1000
+    """Updates of each."""
+    width: int = 16
+    """Width of their ResNet-18; 64 is the usual one."""
+    batch_size: int = 32
+    lr: float = 3e-3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainTranslator:
+    """Train a translator on a data set's labelled faces."""
+
+    data: Path
+    """Data set folder (from `prepare` or `draw-faces`)."""
+    run: Path
+    """Run folder to make; the same command continues a stopped run."""
+    split: str = "train"
+    subset: str | None = None
+    """Use only the faces with this attribute, such as a label budget."""
+    val_split: str = "val"
+    """Faces for previews and for the judge; the training split is used, and said so, where there is no such split."""
+    vunet: VUNetConfig = PRESETS["small64"]
+    """The network. Its size and number of structure channels follow `crop` and `structure`."""
+    structure: StructureConfig = field(default_factory=StructureConfig)
+    crop: CropConfig = field(default_factory=lambda: CropConfig(size=64, scale=1.6))
+    augment: AugmentConfig = field(
+        default_factory=lambda: AugmentConfig(
+            rotation=10, scale=0.06, shift=0.03, flip=True, colour=0.0, blur_prob=0.0, occlusion_prob=0.0, noise=0.0, grey_prob=0.0
+        )
+    )
+    """The release uses none; with few faces, mirroring and small motions keep the network from learning them by heart."""
+    reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
+    kl: KLConfig = field(default_factory=KLConfig)
+    lr: LearningRateConfig = field(default_factory=lambda: LearningRateConfig(start=2e-3, flat_frac=0.5))
+    vgg19: Path | None = None
+    """torchvision's or Keras' VGG-19 weights, for the perceptual loss of the release."""
+    feature_detector: Path | None = None
+    """A detector run whose features serve as the perceptual loss; trained here where neither this nor `vgg19` is given."""
+    judge: Path | None = None
+    """A detector run to judge swapped faces; trained here (another seed) where not given. It must not have seen synthetic faces."""
+    judge_faces: int = 200
+    """Faces the judge sees."""
+    auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
+    init_batches: int = 4
+    """Batches whose pre-activations set the data-dependent initial gains."""
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=2000, batch_size=16, ema_decay=0.995))
+
+    def __post_init__(self) -> None:
+        if self.vgg19 and self.feature_detector:
+            raise ValueError("vgg19 and feature_detector are both given: expected one")
+
+
+def train_auxiliary(config: TrainTranslator, run: Path, seed_offset: int, what: str) -> Path:
+    """Train (or find finished) one of the small detectors, on real faces only and at the translator's own crop."""
+    a = config.auxiliary
+    say(f"training the {what}: ResNet-18 of width {a.width}, {a.steps} updates, real faces only")
+    detector_job.main(
+        detector_job.TrainDetector(
+            real=config.data,
+            real_split=config.split,
+            subset=config.subset,
+            run=run,
+            crop=config.crop,
+            resnet=ResNetConfig(width=a.width, head="flatten", max_pool=False),
+            lr=a.lr,
+            loop=LoopConfig(
+                steps=a.steps, batch_size=a.batch_size, seed=config.loop.seed + seed_offset, preview_every=0,
+                accelerator=config.loop.accelerator, devices=config.loop.devices, num_nodes=config.loop.num_nodes,
+            ),
+        )
+    )  # fmt: skip
+    return run
+
+
+def feature_network(config: TrainTranslator, folder: Path, device: torch.device) -> tuple[Any, int, str]:
+    """(features, number of levels, name) for the perceptual loss."""
+    if not config.reconstruction.needs_features:
+        return None, 0, "none"
+    if config.vgg19:
+        vgg = load_vgg19(config.vgg19)
+        return vgg.to(device), vgg.num_levels, f"VGG-19 ({config.vgg19.name})"
+    run = config.feature_detector or train_auxiliary(config, folder / "features", 1001, "feature detector")
+    loaded = load_detector(run)
+    if loaded.schema.name != FaceDataset.open(config.data).schema.name:
+        raise UserError(f"{run}: a detector of {loaded.schema.name}, but {config.data} holds {FaceDataset.open(config.data).schema.name}")
+    name = f"layers of a landmark detector trained on the same split ({len(FEATURE_LAYERS)} levels)"
+    return FrozenFeatures(loaded.model, FEATURE_LAYERS).to(device), len(FEATURE_LAYERS), name
+
+
+def swap_partners(num: int, seed: int) -> np.ndarray:
+    """(num,) a style donor for each face, never itself: a seeded cyclic order."""
+    order = np.random.default_rng((seed, 77)).permutation(num)
+    partners = np.empty(num, dtype=np.int64)
+    partners[order] = np.roll(order, 1)
+    return partners
+
+
+@torch.no_grad()
+def judge_swaps(
+    model: VUNet, batch: Batch, maps: Tensor, judge: nn.Module, judge_size: int, schema: LandmarkSchema, seed: int, chunk: int = 16
+) -> dict[str, Any]:
+    """The judge's NME (fractions) on real faces and on the same structures drawn in a stranger's style.
+
+    `gap` = swap NME - real NME; `share_above_10` the share of swapped faces above 0.10; `parts` both NMEs per facial part;
+    `style_distance` the mean colour distance of the outputs to the style's and to the content's picture (mean absolute
+    difference of 4 x 4 thumbnails, in [0, 2]): a translator that changes style is nearer to the style's.
+    """
+    partners = torch.from_numpy(swap_partners(len(batch.image), seed))
+    swapped = torch.cat([model.translate(maps[i], batch.image[partners[i]], maps[partners[i]]) for i in torch.arange(len(partners)).split(chunk)])
+    swapped = swapped.clamp(-1, 1)
+
+    def landmarks(images: Tensor) -> np.ndarray:
+        scale = images.shape[-1] / judge_size
+        resized = images if scale == 1 else nn.functional.interpolate(images, size=judge_size, mode="bilinear", antialias=True)
+        found = torch.cat([judge(part).landmarks for part in resized.split(chunk)]).double().cpu().numpy()
+        return (found + 0.5) * scale - 0.5
+
+    truth = batch.landmarks.double().cpu().numpy()
+    boxes = np.concatenate([truth.min(axis=1), truth.max(axis=1)], axis=1)
+    denominators = metrics.denominators(truth, boxes, schema, metrics.usual_denominator(schema))
+    found = {"real": landmarks(batch.image), "swap": landmarks(swapped)}
+    nme = {k: metrics.nme_per_face(v, truth, denominators) for k, v in found.items()}
+    per_point = {k: metrics.point_errors(v, truth) / denominators[:, None] for k, v in found.items()}
+
+    def thumbnails(images: Tensor) -> Tensor:
+        return nn.functional.adaptive_avg_pool2d(images, 4)
+
+    colours = thumbnails(swapped)
+    real_colours = thumbnails(batch.image)
+    return {
+        "faces": len(truth),
+        "real_nme": float(nme["real"].mean()),
+        "swap_nme": float(nme["swap"].mean()),
+        "gap": float(nme["swap"].mean() - nme["real"].mean()),
+        "share_above_10": float((nme["swap"] > 0.10).mean()),
+        "parts": {p: {k: float(v[:, list(i)].mean()) for k, v in per_point.items()} for p, i in schema.parts.items()},
+        "style_distance": {
+            "to_style": float((colours - real_colours[partners]).abs().mean()),
+            "to_content": float((colours - real_colours).abs().mean()),
+        },
+    }
+
+
+def verdict(judge: dict[str, Any]) -> str:
+    """One sentence on the judge's figures: may the translator be used?"""
+    figures = (
+        f"NME on swapped faces {judge['swap_nme']:.2%}, on the same real faces {judge['real_nme']:.2%}: structure gap "
+        f"{100 * judge['gap']:+.2f} points, {judge['share_above_10']:.1%} of swapped faces above 10 %"
+    )
+    if judge["gap"] > MAX_GAP or judge["share_above_10"] > MAX_SHARE_ABOVE_10:
+        return f"{figures}. Too far from its labels: training a detector on these faces would teach it wrong labels"
+    if judge["gap"] < -0.005:
+        return f"{figures}. Keeps its labels; swapped faces are easier than real ones, a sign of lost variety"
+    return f"{figures}. Keeps its labels"
+
+
+def main(config: TrainTranslator) -> None:
+    """Train, judge, and leave a run folder."""
+    engine = start_engine(config.loop)
+    run = Run.open(config.run, config, engine.is_global_zero)
+    if run.finished:
+        say(f"{config.run}: already trained with this configuration; nothing to do")
+        return
+    engine.barrier()
+    opened = FaceDataset.open(config.data)
+    schema = opened.schema
+    faces = opened.select(config.split, config.subset, labelled=True)
+    held_out = config.val_split in opened.meta["splits"]
+    val_faces = opened.select(config.val_split, labelled=True) if held_out else faces
+    val_faces = val_faces.take(range(min(len(val_faces), config.judge_faces)))
+    if len(faces) < 2:
+        raise UserError(f"{config.data}: {len(faces)} labelled face in split {config.split}; a translator needs at least 2, and hundreds to be of use")
+
+    features, num_levels, feature_name = feature_network(config, run.folder, engine.device)
+    judge_run = config.judge or train_auxiliary(config, run.folder / "judge", 2002, "judge")
+    judge = load_detector(judge_run, device=engine.device)
+
+    # Data: crops with room for the small motions.
+    size, structure = config.crop.size, config.structure
+    caches = [CropCache(faces, config.crop, margin=1.25)]
+    source = BatchSource(caches, [1.0], config.loop.batch_size, config.loop.seed, engine.global_rank, engine.world_size)
+
+    def maps_of(landmarks: Tensor) -> Tensor:
+        maps = structure_maps(landmarks, size, structure.kind, schema, structure.sigma, structure.integer_centres)
+        return maps.contiguous(memory_format=torch.channels_last)
+
+    def augmented(batch: Batch, step: int, rank: int) -> Batch:
+        seed = int(np.random.default_rng((config.loop.seed, step, rank, 5)).integers(2**62))
+        return augment(batch, size, config.augment, torch.Generator().manual_seed(seed), schema)
+
+    val = centre_crop(CropCache(val_faces, config.crop).batch(np.arange(len(val_faces))), size).to(engine.device)
+    val_maps = maps_of(val.landmarks)
+
+    # Model. The initial gains come from one fixed batch, the same in every process.
+    wanted = {"size": size, "structure_channels_in": num_structure_channels(structure.kind, schema)}
+    network = VUNetConfig(**{**to_dict(config.vunet), **wanted})
+    torch.manual_seed(config.loop.seed)
+    model = VUNet(network).to(memory_format=torch.channels_last)
+    first = BatchSource(caches, [1.0], min(config.init_batches * config.loop.batch_size, 64), config.loop.seed).batch(0)
+    first = augmented(first, 2**31 - 1, 0)
+    initialise(model, first.image, maps_of(first.landmarks), torch.Generator().manual_seed(config.loop.seed))
+    model, kl = model.to(engine.device), KLController(config.kl).to(engine.device)
+    reconstruction = Reconstruction(config.reconstruction, features, num_levels).to(engine.device)
+    reconstruction.calibrate(first.image.to(engine.device))
+    ema = EMA(model, config.loop.ema_decay) if config.loop.ema_decay else None
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr.start, betas=config.lr.betas)
+    wrapped, optimizer = engine.setup(model, optimizer)
+    state = TrainState(
+        modules={"model": wrapped, "kl": kl, "reconstruction": reconstruction},
+        optimizers={"model": optimizer},
+        ema=ema,
+        card={
+            "kind": "translator", "model": "vunet", "schema": schema.to_dict(), "crop": to_dict(config.crop),
+            "config": {**to_dict(config), "vunet": to_dict(network)}, "perceptual": feature_name,
+            "data": [describe_data(faces, split=config.split, subset=config.subset)],
+        },
+    )  # fmt: skip
+    if restore(state, run):
+        say(f"continuing {config.run} at step {state.step}")
+
+    def update(batch: Batch, step: int) -> dict[str, Tensor]:
+        set_lr(optimizer, learning_rate(step, config.loop.steps, config.lr))
+        batch = augmented(batch, step, engine.global_rank)
+        out = wrapped(batch.image, maps_of(batch.landmarks))
+        weight = kl.weight(step, config.loop.steps)
+        terms = translator_loss(reconstruction, out.image, batch.image, out.posterior, out.prior, weight)
+        optimizer.zero_grad(set_to_none=True)
+        engine.backward(terms["total"])
+        optimizer.step()
+        kl.update(engine.all_reduce(terms["kl"].detach()))
+        elements = num_elements(config.reconstruction, size)
+        return {**terms, "kl_weight_per_nat": weight * (3 * size * size / elements)}
+
+    shown = torch.arange(min(6, len(val_faces)), device=engine.device)
+
+    @torch.no_grad()
+    def preview() -> np.ndarray:
+        result = state.result().eval()
+        n = len(shown)
+        style = result.encode_style(val.image[shown], val_maps[shown])
+        content = result.encode_structure(val_maps[shown])
+        index = torch.arange(n, device=engine.device)
+        rows, columns = index.repeat_interleave(n), index.repeat(n)  # row: structure; column: style
+        images = result.decode(index_features(content, rows), index_features(style, columns), with_prior=False).image
+        state.modules["model"].train()
+        real = to_uint8(val.image[shown]).cpu().numpy()
+        return style_sheet(list(real), list(real), to_uint8(images).cpu().numpy().reshape(n, n, size, size, 3))
+
+    wrapped.train()
+    fit(
+        update, state=state, batches=source.batch, config=config.loop, run=run, engine=engine,
+        preview=preview if len(val_faces) > 1 else None, what="translator",
+    )  # fmt: skip
+
+    # The verdict.
+    if engine.is_global_zero:
+        result = state.result().eval()
+        figures = judge_swaps(unwrap(result), val, val_maps, judge.model, judge.crop.size, schema, config.loop.seed)
+        figures["held_out"] = held_out
+        figures["judge"] = "given" if config.judge else "trained on the same split with another seed"
+        nats = next((line["kl"] for line in reversed(read_metrics(run.folder)) if "kl" in line), float("nan"))
+        figures["kl_nats"] = nats
+        warning = kl_warning(nats, size)
+        if warning:
+            say(f"warning: {warning}")
+        if not held_out:
+            say(f"warning: {config.data} has no split {config.val_split}: the judge looked at training faces")
+        (run.folder / "judge.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        say(f"judge: {verdict(figures)} (KL {nats:.0f} nats)")
+        run.finish(result.state_dict(), {**state.card, "step": state.step, "judge": figures})
+    engine.barrier()
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
