@@ -44,6 +44,7 @@ def training_steps(data: Path) -> list[tuple[str, str, float, str]]:
     from stylealign.dataset import FaceDataset
     from stylealign.detectors.losses import LossConfig, landmark_loss
     from stylealign.detectors.resnet import ResNet18, ResNetConfig
+    from stylealign.run import place
     from stylealign.structure import structure_maps
     from stylealign.translators.losses import kl_nats
     from stylealign.translators.vunet import PRESETS, VUNet, initialise
@@ -60,12 +61,11 @@ def training_steps(data: Path) -> list[tuple[str, str, float, str]]:
 
     resident = fresh()
     for name, config in (("width 16", ResNetConfig(width=16)), ("width 64", ResNetConfig(width=64))):
-        mean_shape = resident.landmarks.mean(0)
-        model = ResNet18(config, size=64, mean_shape=mean_shape).to(memory_format=torch.channels_last)
+        model = place(ResNet18(schema.num_points, 64, config), "cpu")
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
         def detector_step(batch, model=model, optimizer=optimizer) -> None:
-            loss = landmark_loss(model(batch.image).landmarks, batch, LossConfig())
+            loss = landmark_loss(model(batch.image).landmarks, batch.landmarks, batch.visible, batch.weight, LossConfig())
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -74,7 +74,7 @@ def training_steps(data: Path) -> list[tuple[str, str, float, str]]:
         rows.append((f"detector step, ResNet-18 {name}, 64 px, batch 32, loading and augmentation / resident batch",
                      f"{loaded * 1e3:.0f} / {floor * 1e3:.0f} ms", ratio, "1.10"))  # fmt: skip
 
-    translator = VUNet(PRESETS["small64"]).to(memory_format=torch.channels_last)
+    translator = place(VUNet(PRESETS["small64"]), "cpu")
     optimizer = torch.optim.Adam(translator.parameters(), lr=1e-4)
     maps = structure_maps(resident.landmarks, 64, "points", schema)
     initialise(translator, resident.image, maps)
@@ -98,7 +98,6 @@ def training_steps(data: Path) -> list[tuple[str, str, float, str]]:
 
 def transfer(translator_run: Path, data: Path, n: int = 12) -> list[tuple[str, str, float, str]]:
     """The n x n pass over n^2 bare decodes, and over encoding every pair."""
-    import torch
 
     from stylealign.batch import CropCache
     from stylealign.dataset import FaceDataset
@@ -233,9 +232,9 @@ def main() -> None:
     parser.add_argument("--prepared", type=int, default=10_000, help="faces of the largest prepared set")
     options = parser.parse_args()
     from stylealign import toyfaces
+    from stylealign.training import LoopConfig
     from stylealign.translators.train import AuxiliaryConfig, TrainTranslator
     from stylealign.translators.train import main as train_translator
-    from stylealign.training import LoopConfig
 
     scratch = Path(tempfile.mkdtemp(prefix="stylealign-bench-"))
     os.environ["STYLEALIGN_CACHE"] = str(scratch / "cache")

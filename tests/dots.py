@@ -34,7 +34,7 @@ def dots(
     samples = []
     for i in range(count):
         width, height = 80 + int(rng.integers(20)), 90
-        landmarks = PLACES * rng.uniform(0.9, 1.2) + [width / 2, height / 2] + rng.normal(0, 1.5, (5, 2))
+        landmarks = PLACES * rng.uniform(0.9, 1.2) + [width / 2, height / 2] + rng.normal(0, 3, (5, 2))
         path = pictures / f"{i}.png"
         write_image(path, paint(landmarks, width, height, rng.integers(0, 120, 3)))
         content = None if made_from is None else made_from[i % len(made_from)]

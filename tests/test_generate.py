@@ -54,7 +54,9 @@ class PaintedTranslator:
         return self.decode(features, [torch.rand((len(features[0]), 3, 1, 1), generator=generator)])
 
 
-def make_faces(folder: Path, count: int, seed: int = 0, labelled: bool = True, split: str = "train", prefix: str = "a/face") -> FaceDataset:
+def make_faces(
+    folder: Path, count: int, seed: int = 0, labelled: bool = True, split: str = "train", prefix: str = "a/face"
+) -> FaceDataset:
     """Pictures of one colour each, with five landmarks."""
     rng = np.random.default_rng((seed, 9))
     (folder.parent / f"{folder.name}_images").mkdir(parents=True)
@@ -82,7 +84,18 @@ def faces(tmp_path_factory) -> FaceDataset:
 
 
 def job(faces: FaceDataset, out: Path, **more) -> Generate:
-    return Generate(**{"data": faces.folder, "translator": Path("none"), "out": out, "styles_per_face": 3, "faces_per_unit": 2, "sheets": 1, "sheet_size": 3, **more})
+    return Generate(
+        **{
+            "data": faces.folder,
+            "translator": Path("none"),
+            "out": out,
+            "styles_per_face": 3,
+            "faces_per_unit": 2,
+            "sheets": 1,
+            "sheet_size": 3,
+            **more,
+        }
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ pairing
@@ -115,7 +128,10 @@ def test_every_donor_is_drawn_about_equally_often():
 
 
 def test_more_styles_than_donors_is_refused_with_both_numbers():
-    with pytest.raises(UserError, match=r"needs 5 different donors a face, but there are 5, one of which is the face itself: ask for at most 4"):
+    with pytest.raises(
+        UserError,
+        match=r"needs 5 different donors a face, but there are 5, one of which is the face itself: ask for at most 4",
+    ):
         pair_styles(5, 5, 5, 0, np.arange(5))
     assert pair_styles(5, 5, 5, 0).shape == (5, 5)  # five strangers are enough
 
@@ -156,7 +172,9 @@ def test_the_result_is_a_data_set_with_exactly_inherited_labels(tmp_path, faces)
         assert np.array_equal(face.visible, content.visible)
         assert (face.split, face.provenance.mode, face.provenance.translator) == ("train", "transfer", "f" * 64)
         picture = read_image(face.image).astype(float)
-        assert np.abs(np.median(picture, axis=(0, 1)) - read_image(style.image)[0, 0]).max() <= 1  # the donor's colour ...
+        assert (
+            np.abs(np.median(picture, axis=(0, 1)) - read_image(style.image)[0, 0]).max() <= 1
+        )  # the donor's colour ...
         x, y = np.round(face.landmarks[2]).astype(int)
         drawn = np.abs(picture - np.median(picture, axis=(0, 1))).sum(-1)
         assert drawn[y, x] > 0.5 * drawn.max()  # ... and the content's structure, where its label says
@@ -281,7 +299,9 @@ def test_samples_of_the_prior_need_no_donor_and_differ(tmp_path):
 
 
 def test_refusals_say_what_was_found(tmp_path, faces):
-    mixed = write_dataset(tmp_path / "mixed", [*faces, FaceSample(id="bare", image=faces[0].image)], schema=FIVE, name="mixed")
+    mixed = write_dataset(
+        tmp_path / "mixed", [*faces, FaceSample(id="bare", image=faces[0].image)], schema=FIVE, name="mixed"
+    )
     with pytest.raises(UserError, match=r"1 of 12 faces of split 'train' have no landmarks"):
         generate(job(mixed, tmp_path / "made"), PaintedTranslator())
     generate(job(mixed, tmp_path / "made", skip_unlabelled=True), PaintedTranslator())
@@ -318,7 +338,9 @@ def test_a_sheet_s_sidecar_says_what_every_tile_is(tmp_path, faces, mode):
     sidecar = json.loads((tmp_path / "made" / "sheets" / "sheet_00.json").read_text())
     sheet = read_image(tmp_path / "made" / "sheets" / "sheet_00.png").astype(float)
     by_id = {f.id: f for f in faces}
-    for content, landmarks, row in zip(sidecar["structure_ids"], sidecar["landmarks"], sidecar["tiles_xy"], strict=True):
+    for content, landmarks, row in zip(
+        sidecar["structure_ids"], sidecar["landmarks"], sidecar["tiles_xy"], strict=True
+    ):
         _, expected, _ = crop_sample(by_id[content], PaintedTranslator.crop)
         assert np.allclose(landmarks, expected, atol=1e-4)
         for style, (x, y) in zip(sidecar["style_ids"], row, strict=True):
@@ -346,7 +368,9 @@ def untrained_run(tmp_path_factory, faces) -> Path:
     return run
 
 
-def test_torchrun_with_two_processes_and_one_process_on_many_threads_make_the_same_bytes(tmp_path, faces, untrained_run):
+def test_torchrun_with_two_processes_and_one_process_on_many_threads_make_the_same_bytes(
+    tmp_path, faces, untrained_run
+):
     def run(out: Path, launcher: list[str], threads: str) -> None:
         command = [
             sys.executable, "-m", *launcher, "stylealign", "generate", "--data", str(faces.folder), "--translator", str(untrained_run),

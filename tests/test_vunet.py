@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from stylealign.batch import to_uint8
 from stylealign.errors import UserError
 from stylealign.translators import losses
 from stylealign.translators.layers import (
@@ -16,7 +17,7 @@ from stylealign.translators.layers import (
     normal_like,
     split_groups,
 )
-from stylealign.translators.vunet import PRESETS, VUNet, VUNetConfig, index_features, initialise, to_uint8
+from stylealign.translators.vunet import PRESETS, VUNet, VUNetConfig, index_features, initialise
 
 TINY = VUNetConfig(
     size=32, style_width=4, structure_width=4, max_width=8, latent_channels=4, blocks_per_scale=2, bottleneck=4

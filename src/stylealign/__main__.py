@@ -1,3 +1,7 @@
 """`python -m stylealign`."""
 
-from stylealign.cli import main; import sys; sys.exit(main())
+import sys
+
+from stylealign.cli import main
+
+sys.exit(main())

@@ -40,11 +40,15 @@ class CropConfig:
 
     def __post_init__(self) -> None:
         if self.size < 8 or self.scale <= 0:
-            raise ValueError(f"crop of size {self.size} and scale {self.scale}: expected a size of at least 8 and a scale above 0")
+            raise ValueError(
+                f"crop of size {self.size} and scale {self.scale}: expected a size of at least 8 and a scale above 0"
+            )
 
     def describe(self) -> str:
         """One line for tables."""
-        return f"square of {self.scale:g} x the {'landmark' if self.box == 'landmarks' else 'given'} box, {self.size} px"
+        return (
+            f"square of {self.scale:g} x the {'landmark' if self.box == 'landmarks' else 'given'} box, {self.size} px"
+        )
 
 
 class Batch(NamedTuple):
@@ -58,7 +62,7 @@ class Batch(NamedTuple):
     """(B, P) bool"""
     crop_from_source: Tensor
     """(B, 2, 3) float64; its inverse takes predictions home"""
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     """(B,) int64 position in the data set (or in the mix: the sources' positions one after another)"""
     weight: Tensor
     """(B,) float32 weight of the face in the loss"""
@@ -74,7 +78,18 @@ def to_float(images: Tensor) -> Tensor:
 
 def to_uint8(images: Tensor) -> Tensor:
     """(B, 3, H, W) in [-1, 1] -> (B, H, W, 3) uint8: clamped, then rounded, so that no colour wraps round."""
-    return images.detach().float().add(1.0).mul(127.5).clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    assert bool(torch.isfinite(images).all()), "an image to be written must be finite"
+    return (
+        images.detach()
+        .float()
+        .add(1.0)
+        .mul(127.5)
+        .clamp(0, 255)
+        .round()
+        .to(torch.uint8)
+        .permute(0, 2, 3, 1)
+        .contiguous()
+    )
 
 
 def box_of(sample: FaceSample, box: str) -> np.ndarray:
@@ -121,8 +136,20 @@ class CropCache:
         self.dataset, self.crop, self.margin = dataset, crop, margin
         self.size = round(crop.size * margin)
         rows = np.array([dataset.row_number(i) for i in range(len(dataset))])
-        key = json.dumps([2, dataset.content_hash, crop.size, crop.scale, crop.box, margin, hashlib.sha256(rows.tobytes()).hexdigest()])
-        root = folder or Path(os.environ.get("STYLEALIGN_CACHE", Path(tempfile.gettempdir()) / f"stylealign-{os.getuid()}"))
+        key = json.dumps(
+            [
+                2,
+                dataset.content_hash,
+                crop.size,
+                crop.scale,
+                crop.box,
+                margin,
+                hashlib.sha256(rows.tobytes()).hexdigest(),
+            ]
+        )
+        root = folder or Path(
+            os.environ.get("STYLEALIGN_CACHE", Path(tempfile.gettempdir()) / f"stylealign-{os.getuid()}")
+        )
         root.mkdir(parents=True, exist_ok=True)
         path = root / f"crops-{hashlib.sha256(key.encode()).hexdigest()[:20]}.npy"
         points = dataset.schema.num_points
@@ -195,22 +222,36 @@ def epoch_order(num: int, seed: int, source: int, start: int, count: int) -> np.
 class BatchSource:
     """A mix of crop caches in which source i has the fixed share shares[i] of every batch.
 
-    Counts are whole faces whose running sum follows the shares exactly (a share of 1/3 in a batch of 32 gives 10, 11, 11, ...).
+    Counts are whole faces that follow the shares over time (a share of 1/3 in a batch of 32 gives 11, 10, 11, ...).
     `rank` and `world` cut each global batch between processes: rank r takes every world-th face.
     """
 
-    def __init__(self, caches: list[CropCache], shares: list[float], batch_size: int, seed: int, rank: int = 0, world: int = 1):
+    def __init__(
+        self, caches: list[CropCache], shares: list[float], batch_size: int, seed: int, rank: int = 0, world: int = 1
+    ):
         if batch_size % world:
             raise UserError(f"batch_size {batch_size} cannot be divided between {world} processes")
         if not caches or len(caches) != len(shares) or min(shares) < 0 or sum(shares) <= 0:
-            raise UserError(f"shares {shares}: expected a share of 0 or more for each of {len(caches)} data sets, not all 0")
+            raise UserError(
+                f"shares {shares}: expected a share of 0 or more for each of {len(caches)} data sets, not all 0"
+            )
         self.caches, self.batch_size, self.seed, self.rank, self.world = caches, batch_size, seed, rank, world
-        self.cumulative = np.cumsum(np.array(shares, dtype=np.float64) / sum(shares))
-        self.cumulative[-1] = 1.0
+        # Each source's whole faces are in every batch; the few places left go, one at a time, to the source furthest behind.
+        wanted = np.array(shares, dtype=np.float64) / sum(shares) * batch_size
+        self._whole = np.floor(wanted + 1e-9).astype(np.int64)
+        self._left_over = np.maximum(wanted - self._whole, 0.0)
+        self._extra = [np.zeros(len(caches), dtype=np.int64)]  # given out before step 0, 1, 2, ...
 
     def counts(self, steps: int) -> np.ndarray:
-        """How many faces of each source the first `steps` batches hold (cumulative rounding, so that every batch is full)."""
-        return np.diff(np.floor(self.cumulative * steps * self.batch_size + 0.5).astype(np.int64), prepend=0)
+        """How many faces of each source the first `steps` batches hold; every batch is full."""
+        places = self.batch_size - int(self._whole.sum())
+        while len(self._extra) <= steps:
+            given = self._extra[-1].copy()
+            due = self._left_over * len(self._extra)
+            for _ in range(places):
+                given[int(np.argmax(due - given))] += 1
+            self._extra.append(given)
+        return self._whole * steps + self._extra[steps]
 
     def indices(self, step: int) -> list[tuple[int, np.ndarray]]:
         """(source, positions) of the global batch number `step`."""

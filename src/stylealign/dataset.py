@@ -117,7 +117,7 @@ class FaceDataset:
             found = meta.get("format") if isinstance(meta, dict) else None
             raise UserError(f"{folder / 'dataset.yaml'}: format {found!r}, expected {FORMAT}")
         schema = meta["schema"]
-        schema = SCHEMAS[schema] if schema in SCHEMAS.keys() else schema_from_dict(schema, f"{folder / 'dataset.yaml'}: schema")
+        schema = SCHEMAS[schema] if isinstance(schema, str) and schema in SCHEMAS else schema_from_dict(schema, f"{folder / 'dataset.yaml'}: schema")
         offsets = _line_offsets(folder / "index.jsonl")
         if len(offsets) != meta["count"]:
             raise UserError(f"{folder / 'index.jsonl'}: {len(offsets)} faces, expected {meta['count']} (dataset.yaml)")
@@ -274,7 +274,7 @@ class DatasetWriter:
         if self.partial.exists():
             shutil.rmtree(self.partial)  # left by a stopped run of the same command; nothing finished is in it
         (self.partial if self._mode == "reference" else self.images).mkdir(parents=True)
-        self._file = open(self.partial / "index.jsonl", "w", encoding="utf-8", newline="\n")  # noqa: SIM115
+        self._file = open(self.partial / "index.jsonl", "w", encoding="utf-8", newline="\n")
         return self
 
     def add_image(self, name: str, rgb: np.ndarray, quality: int = 95) -> Path:

@@ -167,7 +167,6 @@ def _predictions_of(path: Path, faces: FaceDataset, samples: list[FaceSample], o
     schema = faces.schema
     if is_run(path):
         from stylealign.detectors.predict import predict_dataset  # torch: only needed for runs
-
         from stylealign.run import pick_device, read_card
 
         trained_on = read_card(path, "detector").get("schema")

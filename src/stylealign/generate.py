@@ -138,7 +138,9 @@ def pair_styles(num_contents: int, num_donors: int, k: int, seed: int, same: np.
     own = bool((same >= 0).any())
     if k > num_donors - own:
         but = ", one of which is the face itself" if own else ""
-        raise UserError(f"styles_per_face needs {k} different donors a face, but there are {num_donors}{but}: ask for at most {num_donors - own}")
+        raise UserError(
+            f"styles_per_face needs {k} different donors a face, but there are {num_donors}{but}: ask for at most {num_donors - own}"
+        )
     pairs = np.empty((num_contents, k), dtype=np.int64)
     for i, itself in enumerate(same):
         drawn = np.random.default_rng((seed, i, _PAIRS)).choice(num_donors - (itself >= 0), k, replace=False)
@@ -177,7 +179,9 @@ def _rows(features: Iterable[Tensor], index: Tensor) -> list[Tensor]:
     return [f.index_select(0, index.to(f.device)) for f in features]
 
 
-def decode_pairs(translator: Translator, features: list[Tensor], style: list[Tensor], rows: Tensor, columns: Tensor) -> Iterator[Tensor]:
+def decode_pairs(
+    translator: Translator, features: list[Tensor], style: list[Tensor], rows: Tensor, columns: Tensor
+) -> Iterator[Tensor]:
     """Decode structure rows[p] in style columns[p] for every pair p, some at a time: (b, 3, S, S) each, linear."""
     style = [s.to(features[0].device) for s in style]
     for r, c in zip(rows.split(PAIRS_A_PASS), columns.split(PAIRS_A_PASS), strict=True):
@@ -190,7 +194,9 @@ def _decode_grid(translator: Translator, features: list[Tensor], style: list[Ten
     return torch.cat(list(decode_pairs(translator, features, style, rows, columns))).unflatten(0, (n, m))
 
 
-def swap_matrix(translator: Translator, structures: Tensor, styles: Tensor, style_landmarks: Tensor | None = None) -> Tensor:
+def swap_matrix(
+    translator: Translator, structures: Tensor, styles: Tensor, style_landmarks: Tensor | None = None
+) -> Tensor:
     """Every structure in every style: n + m encodings, n * m decodings.
 
     Args:
@@ -201,13 +207,17 @@ def swap_matrix(translator: Translator, structures: Tensor, styles: Tensor, styl
     Returns:
         (n, m, 3, S, S), linear: [i, j] has structure i and style j.
     """
-    return _decode_grid(translator, translator.encode_structure(structures), translator.encode_style(styles, style_landmarks))
+    return _decode_grid(
+        translator, translator.encode_structure(structures), translator.encode_style(styles, style_landmarks)
+    )
 
 
 def _pictures(images: Tensor) -> np.ndarray:
     """(B, 3, S, S) -> (B, S, S, 3) uint8; refuses what is not a number."""
     if not bool(torch.isfinite(images).all()):
-        raise UserError("the translator made pictures that are not finite: its training diverged; train it again with a lower lr")
+        raise UserError(
+            "the translator made pictures that are not finite: its training diverged; train it again with a lower lr"
+        )
     return to_uint8(images).cpu().numpy()
 
 
@@ -262,8 +272,12 @@ class Work:
         codes = []
         mine = self.used[number * DONORS_A_FILE :][:DONORS_A_FILE]
         for part in np.split(mine, range(DONORS_A_PASS, len(mine), DONORS_A_PASS)):
-            images, landmarks = _crops([self.donors[int(j)] for j in part], self.translator.crop, self.translator.schema)
-            style = [s.float().cpu() for s in self.translator.encode_style(to_float(torch.from_numpy(images)), landmarks)]
+            images, landmarks = _crops(
+                [self.donors[int(j)] for j in part], self.translator.crop, self.translator.schema
+            )
+            style = [
+                s.float().cpu() for s in self.translator.encode_style(to_float(torch.from_numpy(images)), landmarks)
+            ]
             codes.append(torch.cat([s.flatten(1) for s in style], dim=1).numpy())
             shapes = [list(s.shape[1:]) for s in style]
         _write(self.folder / "styles" / f"{number:06d}.shapes", json.dumps(shapes).encode())
@@ -299,7 +313,9 @@ class Work:
 
     def is_done(self, unit: int) -> bool:
         path = self.unit_file(unit)
-        return path.exists() and path.read_bytes().count(b"\n") == len(self.faces_of(unit)) * self.config.styles_per_face
+        return (
+            path.exists() and path.read_bytes().count(b"\n") == len(self.faces_of(unit)) * self.config.styles_per_face
+        )
 
     def _images(self, faces: range, structures: np.ndarray) -> Iterator[Tensor]:
         k, seed = self.config.styles_per_face, self.config.seed
@@ -379,7 +395,10 @@ class Work:
             if config.mode == "interpolate":
                 others, other_style, other_ids = self._donors(np.roll(a, 1))
                 header = np.concatenate([header[:, :, : size // 2], others[:, :, size // 2 :]], axis=2)
-                style, ids = _mixed(style, other_style, config.mix), [f"{x} + {y}" for x, y in zip(ids, other_ids, strict=True)]
+                style, ids = (
+                    _mixed(style, other_style, config.mix),
+                    [f"{x} + {y}" for x, y in zip(ids, other_ids, strict=True)],
+                )
             grid = _decode_grid(self.translator, features, style).flatten(0, 1)
         tiles = _pictures(grid).reshape(len(samples), len(header), size, size, 3)
         sheet = style_sheet(list(real), list(header), [list(row) for row in tiles])
@@ -401,7 +420,11 @@ class Work:
         assert self.donors is not None
         samples = [self.donors[int(j)] for j in positions]
         images, landmarks = _crops(samples, self.translator.crop, self.translator.schema)
-        return images, self.translator.encode_style(to_float(torch.from_numpy(images)), landmarks), [s.id for s in samples]
+        return (
+            images,
+            self.translator.encode_style(to_float(torch.from_numpy(images)), landmarks),
+            [s.id for s in samples],
+        )
 
 
 def _mixed(a: list[Tensor], b: list[Tensor], share: float) -> list[Tensor]:
@@ -411,7 +434,8 @@ def _mixed(a: list[Tensor], b: list[Tensor], share: float) -> list[Tensor]:
 def _find_tile(sheet: np.ndarray, tiles: np.ndarray, i: int, j: int) -> list[int]:
     """(x, y) of the upper left pixel of tile (i, j) on a style sheet, checked against the tile itself."""
     n, _, size = tiles.shape[:3]
-    gap = (sheet.shape[0] - (n + 1) * size) // (n + 4)  # n + 2 gaps between and round n + 1 tiles, two more below the header
+    # n + 2 gaps between and round n + 1 tiles, and two more below the header
+    gap = (sheet.shape[0] - (n + 1) * size) // (n + 4)
     x, y = gap + (j + 1) * (size + gap) + 2 * gap, gap + (i + 1) * (size + gap) + 2 * gap
     assert np.array_equal(sheet[y : y + size, x : x + size], tiles[i, j]), "the layout of style sheets has changed"
     return [x, y]
@@ -473,7 +497,9 @@ def _select(config: Generate) -> tuple[FaceDataset, FaceDataset | None]:
     return contents, donors.select(split, config.donor_subset) if split or config.donor_subset else donors
 
 
-def describe(config: Generate, translator: Translator, contents: FaceDataset, donors: FaceDataset | None) -> dict[str, Any]:
+def describe(
+    config: Generate, translator: Translator, contents: FaceDataset, donors: FaceDataset | None
+) -> dict[str, Any]:
     """What fixes the result, as plain YAML values: the same description, the same bytes."""
     values = {
         "verb": "generate",
@@ -490,7 +516,9 @@ def describe(config: Generate, translator: Translator, contents: FaceDataset, do
 def _refuse_other(there: Any, now: dict[str, Any], where: Path) -> None:
     difference = first_difference(there if isinstance(there, dict) else {}, now)
     if difference:
-        raise UserError(f"{where}: holds the work of another configuration ({difference}); choose another --out or remove it")
+        raise UserError(
+            f"{where}: holds the work of another configuration ({difference}); choose another --out or remove it"
+        )
 
 
 def _is_whole(folder: Path, schema: LandmarkSchema) -> bool:
@@ -510,7 +538,11 @@ def _join(work: Work, how: dict[str, Any]) -> None:
             index.write(work.unit_file(unit).read_bytes())
     os.replace(folder / "index.tmp", folder / "index.jsonl")
     count = len(contents) * config.styles_per_face
-    names = contents.name if work.donors is None or work.donors.name == contents.name else f"{contents.name} and {work.donors.name}"
+    names = (
+        contents.name
+        if work.donors is None or work.donors.name == contents.name
+        else f"{contents.name} and {work.donors.name}"
+    )
     write_meta(
         folder, schema=contents.schema, name=config.out.name, count=count, splits={"train": count}, labelled=count, image_root="images",
         source=f"generated from {names} by translator {work.translator.hash[:12]}", licence=contents.meta.get("licence", ""), how=how,
@@ -518,7 +550,13 @@ def _join(work: Work, how: dict[str, Any]) -> None:
 
 
 def generate(
-    config: Generate, translator: Translator, *, device: str = "cpu", rank: int = 0, world: int = 1, barrier: Callable[[], None] = lambda: None
+    config: Generate,
+    translator: Translator,
+    *,
+    device: str = "cpu",
+    rank: int = 0,
+    world: int = 1,
+    barrier: Callable[[], None] = lambda: None,
 ) -> None:
     """Make (or continue) the data set with an open translator; process `rank` of `world` does every world-th piece of work.
 
@@ -555,7 +593,9 @@ def generate(
         for line in judge_lines(translator.card):
             say(line)
         if config.split == "test":
-            say("warning: these faces inherit labels of split test: a detector trained on them must not be tested there")
+            say(
+                "warning: these faces inherit labels of split test: a detector trained on them must not be tested there"
+            )
         for name in ("styles", "units", "images", "sheets"):
             (partial / name).mkdir(parents=True, exist_ok=True)
         _write(partial / "generate.yaml", yaml.safe_dump(how, sort_keys=False, allow_unicode=True).encode())
@@ -567,7 +607,9 @@ def generate(
         done = sum(work.is_done(u) for u in range(work.num_units)) if main_process else 0
         if done:
             say(f"continuing {config.out}: {done} of {work.num_units} units are done")
-        torch.set_num_threads(1)  # so that a picture's last bits do not depend on the machine's cores; the workers share those
+        torch.set_num_threads(
+            1
+        )  # so that a picture's last bits do not depend on the machine's cores; the workers share those
         try:
             todo = [n for n in range(work.num_style_files) if not work.style_file(n).exists()]
             _run_all(work.encode_styles, [n for n in todo if n % world == rank], workers, "encoding styles")
@@ -588,7 +630,10 @@ def generate(
         (partial / "generate.yaml").unlink(missing_ok=True)
         os.rename(partial, config.out)
         k = config.styles_per_face
-        say(f"finished: {config.out}: {len(contents)} faces x {k} styles = {len(contents) * k} faces" + (f"; look at {config.out / 'sheets'}" if config.sheets else ""))
+        say(
+            f"finished: {config.out}: {len(contents)} faces x {k} styles = {len(contents) * k} faces"
+            + (f"; look at {config.out / 'sheets'}" if config.sheets else "")
+        )
     barrier()
 
 
@@ -597,7 +642,9 @@ def main(config: Generate) -> None:
     from stylealign.translators.load import load_translator
 
     # Nothing is trained: the loop's own fields keep their defaults.
-    engine = start_engine(LoopConfig(accelerator=config.accelerator, devices=config.devices, num_nodes=config.num_nodes))
+    engine = start_engine(
+        LoopConfig(accelerator=config.accelerator, devices=config.devices, num_nodes=config.num_nodes)
+    )
     translator = load_translator(config.translator, engine.device)
     generate(
         config, translator, device=engine.device.type, rank=engine.global_rank, world=engine.world_size, barrier=lambda: engine.barrier()

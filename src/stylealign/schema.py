@@ -122,7 +122,7 @@ WFLW98 = LandmarkSchema(
         "left_brow_bottom": (33, 41, 40, 39, 38), "right_brow_bottom": (50, 49, 48, 47, 46),
     },
     anchors={"inter_ocular": ((60,), (72,)), "inter_pupil": ((96,), (97,))},
-    parts={"contour": _span(0, 32), "brows": _span(33, 50), "nose": _span(51, 59), "eyes": _span(60, 75) + (96, 97), "mouth": _span(76, 95)},
+    parts={"contour": _span(0, 32), "brows": _span(33, 50), "nose": _span(51, 59), "eyes": (*_span(60, 75), 96, 97), "mouth": _span(76, 95)},
 )  # fmt: skip
 
 IBUG68 = LandmarkSchema(

@@ -5,12 +5,14 @@ evaluate, preview, checkpoint, resume, finish. Everything a step draws at random
 killed run continued with the same command ends as if it had never stopped. Knows no model and no loss.
 """
 
+import atexit
 import copy
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -65,7 +67,9 @@ def start_engine(loop: LoopConfig) -> Fabric:
         nodes = int(os.environ["WORLD_SIZE"]) // devices
     strategy = "ddp" if devices * nodes > 1 else "auto"
     try:
-        engine = Fabric(accelerator=loop.accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=loop.precision)
+        engine = Fabric(
+            accelerator=loop.accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=loop.precision
+        )
     except (RuntimeError, ValueError) as error:
         raise UserError(f"cannot use {devices} {loop.accelerator} device(s): {error}") from None
     except Exception as error:  # Fabric's own MisconfigurationException is not exported
@@ -101,7 +105,11 @@ class EMA:
 def cosine(step: int, steps: int, warmup: int = 100) -> float:
     """Linear warm-up, then half a cosine from 1 to 0."""
     warmup = min(warmup, max(1, steps // 10))
-    return (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    return (
+        (step + 1) / warmup
+        if step < warmup
+        else 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    )
 
 
 def set_lr(optimizer: Any, lr: float) -> None:
@@ -142,6 +150,13 @@ class TrainState:
             self.ema.module.load_state_dict(state["ema"])
 
 
+def mean_over_processes(engine: Fabric, value: Tensor) -> Tensor:
+    """The mean of a scalar over all processes."""
+    reduced = engine.all_reduce(value.detach())
+    assert isinstance(reduced, Tensor)
+    return reduced
+
+
 def unwrap(module: Any) -> nn.Module:
     """The user's own module inside Fabric's wrapper."""
     from lightning_fabric.wrappers import _FabricModule
@@ -156,6 +171,17 @@ def restore(state: TrainState, run: Run) -> bool:
         return False
     state.load_state_dict(saved)
     return True
+
+
+def _one_ahead(batches: Callable[[int], Batch], first: int, end: int) -> Iterator[Batch]:
+    """Batches first..end, each gathered in a thread while the one before is learnt from (a batch depends on its step alone)."""
+    with ThreadPoolExecutor(1, "next-batch") as thread:
+        upcoming = thread.submit(batches, first) if first < end else None
+        for step in range(first, end):
+            assert upcoming is not None
+            batch = upcoming.result()
+            upcoming = thread.submit(batches, step + 1) if step + 1 < end else None
+            yield batch
 
 
 def fit(
@@ -181,12 +207,12 @@ def fit(
     bar = _bar(what, config.steps, state.step) if main and sys.stderr.isatty() else None
     sums: dict[str, Tensor] = {}
     summed, started, said, first = 0, time.monotonic(), time.monotonic(), state.step
-    while state.step < config.steps:
+    for batch in _one_ahead(batches, state.step, config.steps):
         step = state.step
 
         # One update.
         seed_everything(config.seed, step, engine.global_rank, 1)
-        terms = update(batches(step).to(engine.device), step)
+        terms = update(batch.to(engine.device), step)
         if state.ema:
             state.ema.update(unwrap(state.modules["model"]), step)
         for name, value in terms.items():
@@ -195,15 +221,23 @@ def fit(
         summed += 1
         step = state.step = step + 1
         last = step == config.steps
-        due = {k: last or (every and step % every == 0) for k, every in (("checkpoint", config.checkpoint_every), ("log", config.log_every))}
+        due = {
+            k: last or (every and step % every == 0)
+            for k, every in (("checkpoint", config.checkpoint_every), ("log", config.log_every))
+        }
 
         # Log. A checkpoint closes the running mean too, so that resuming there changes no line.
         if due["log"] or due["checkpoint"]:
-            means = {name: float(engine.all_reduce(total / summed)) for name, total in sums.items()}
+            means = {name: float(mean_over_processes(engine, total / summed)) for name, total in sums.items()}
             if not all(math.isfinite(v) for v in means.values()):
-                raise UserError(f"step {step}: a loss is not finite ({means}); lower lr, or start again from an earlier checkpoint with it lowered")
+                raise UserError(
+                    f"step {step}: a loss is not finite ({means}); lower lr, or start again from an earlier checkpoint with it lowered"
+                )
             if main:
-                run.log(step, {**means, "images_seen": step * config.batch_size, "seconds": round(time.monotonic() - started, 3)})
+                run.log(
+                    step,
+                    {**means, "images_seen": step * config.batch_size, "seconds": round(time.monotonic() - started, 3)},
+                )
             sums, summed = {}, 0
             shown = "  ".join(f"{k} {v:.4g}" for k, v in list(means.items())[:6])
             if bar:
@@ -232,7 +266,14 @@ def _bar(what: str, steps: int, done: int) -> tuple[Any, Any]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = [TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[terms]}")]
+    columns = [
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[terms]}"),
+    ]
     progress = Progress(*columns, console=Console(stderr=True), transient=True)
     progress.start()
+    atexit.register(progress.stop)  # an interrupted run must give the terminal its cursor back
     return progress, progress.add_task(what, total=steps, completed=done, terms="")

@@ -15,7 +15,7 @@ from stylealign.dataset import FaceDataset
 from stylealign.detectors import DETECTORS, build_detector
 from stylealign.errors import UserError
 from stylealign.progress import track
-from stylealign.run import load_model, load_weights
+from stylealign.run import load_model, load_weights, place
 from stylealign.schema import LandmarkSchema, schema_from_dict
 
 
@@ -40,7 +40,7 @@ def load_detector(run: Path, device: torch.device | str = "cpu") -> LoadedDetect
     network: Any = from_dict(DETECTORS[card["model"]][1], card["network"], f"{run}/card.json: network")
     model = build_detector(card["model"], schema.num_points, crop.size, network)
     load_weights(model, state, str(run))
-    model = model.to(memory_format=torch.channels_last).to(device).eval()  # type: ignore[call-overload]
+    model = place(model, device).eval()
     return LoadedDetector(model=model, schema=schema, crop=crop, card=card)
 
 

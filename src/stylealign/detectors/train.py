@@ -26,6 +26,7 @@ from stylealign.draw import contact_sheet, draw_landmarks
 from stylealign.errors import UserError
 from stylealign.progress import say
 from stylealign.run import Run, describe_data, read_tensors
+from stylealign.schema import LandmarkSchema
 from stylealign.training import EMA, LoopConfig, TrainState, cosine, fit, restore, set_lr, start_engine
 
 MARGIN = 1.25  # context round the crop for rotations and shifts
@@ -171,7 +172,7 @@ def resolve_data(config: TrainDetector) -> list[tuple[FaceDataset, float, dict[s
     return [(faces, share / total, said) for faces, share, said in found if share > 0]
 
 
-def validation_faces(config: TrainDetector, schema_name: str) -> FaceDataset | None:
+def validation_faces(config: TrainDetector, schema: LandmarkSchema) -> FaceDataset | None:
     """The labelled faces to evaluate on, or None where none were asked for and there are none."""
     first = config.data[0].path if config.data else config.real or config.synthetic
     assert first is not None
@@ -179,8 +180,8 @@ def validation_faces(config: TrainDetector, schema_name: str) -> FaceDataset | N
     if config.val is None and config.val_split not in opened.meta["splits"]:
         say(f"{first}: no split {config.val_split}; training goes without evaluation (--val names another data set)")
         return None
-    if opened.schema.name != schema_name:
-        raise UserError(f"{opened.folder}: annotated with {opened.schema.name}, the training faces with {schema_name}")
+    if opened.schema != schema:
+        raise UserError(f"{opened.folder}: annotated with {opened.schema.name}, the training faces with {schema.name}")
     return opened.select(config.val_split, labelled=True)
 
 
@@ -271,7 +272,7 @@ def main(config: TrainDetector) -> None:
     mix = resolve_data(config)
     datasets, shares = [faces for faces, _, _ in mix], [share for _, share, _ in mix]
     schema = datasets[0].schema
-    val_faces = validation_faces(config, schema.name)
+    val_faces = validation_faces(config, schema)
     margin = MARGIN if config.augment.is_geometric else 1.0
     if not engine.is_global_zero:
         engine.barrier()

@@ -1,7 +1,7 @@
 """Translators: networks that draw a structure map in the style of another face."""
 
 from stylealign.translators.vunet import PRESETS as VUNET_PRESETS
-from stylealign.translators.vunet import TranslatorOutput, VUNet, VUNetConfig, index_features, initialise, to_uint8
+from stylealign.translators.vunet import TranslatorOutput, VUNet, VUNetConfig, index_features, initialise
 
 TRANSLATORS = {"vunet": (VUNetConfig, VUNet)}
 """Name -> (config dataclass, network built from it)."""
@@ -14,5 +14,4 @@ __all__ = [
     "VUNetConfig",
     "index_features",
     "initialise",
-    "to_uint8",
 ]

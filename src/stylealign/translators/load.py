@@ -7,7 +7,7 @@ from torch import Tensor
 
 from stylealign.batch import CropConfig
 from stylealign.config import from_dict
-from stylealign.run import load_model, load_weights
+from stylealign.run import load_model, load_weights, place
 from stylealign.schema import LandmarkSchema, schema_from_dict
 from stylealign.structure import StructureConfig, structure_maps
 from stylealign.translators.vunet import VUNet, VUNetConfig
@@ -17,7 +17,7 @@ class LoadedTranslator:
     """Encode and decode with landmarks in crop pixels and images in [-1, 1]; the model is in eval mode and frozen."""
 
     def __init__(self, model: VUNet, schema: LandmarkSchema, crop: CropConfig, structure: StructureConfig, card: dict, device: torch.device):
-        self.model = model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.model = place(model, device).eval().requires_grad_(False)
         self.schema, self.crop, self.structure, self.card, self.device = schema, crop, structure, card, device
 
     @property

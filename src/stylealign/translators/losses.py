@@ -40,9 +40,9 @@ class ReconstructionConfig:
     """L1 between horizontal and vertical pixel differences, averaged over `gradient_scales` resolutions."""
     gradient_scales: int = 3
     """Resolutions of the gradient term: full, half, quarter..."""
-    feature: float = 0.5
+    feature: float = 0.2
     """L1 between feature maps, added over the feature network's levels; 0 when there is none."""
-    gram: float = 0.05
+    gram: float = 0.01
     """L1 between Gram matrices, added over the same levels."""
     calibrated: bool = True
     """Divide each level's feature and Gram term by its value between unrelated images of the first batch, so that 1 means
@@ -150,7 +150,9 @@ class Reconstruction(nn.Module):
         if config.needs_features:
             with torch.no_grad():
                 wanted = self._levels(target)
-            drawn = self._levels(image)
+            # The output is linear. Where the pixel term holds it in range, the feature network sees the picture as it would be
+            # saved: early outputs far outside send squared (Gram) terms up by a factor of a million, and training with them.
+            drawn = self._levels(image.clamp(-1, 1) if config.pixel > 0 else image)
             if config.feature > 0:
                 terms["feature"] = (feature_l1(drawn, wanted) / self.feature_scale).sum()
             if config.gram > 0:
@@ -333,8 +335,7 @@ class LearningRateConfig:
     flat_frac: float = 0.02
     """Share of training at the first learning rate: the release's 1,000 of 50,000 steps."""
     warmup_frac: float = 0.0
-    """Share of training over which the rate rises linearly to its first value; none as released. Deep networks at a few hundred
-    steps need some: their first steps otherwise throw the style away."""
+    """Share of training over which the rate rises linearly to its first value; none as released."""
     betas: tuple[float, float] = (0.5, 0.9)
     """Adam's betas."""
 

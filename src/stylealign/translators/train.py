@@ -25,11 +25,12 @@ from stylealign.detectors.resnet import ResNetConfig
 from stylealign.draw import style_sheet
 from stylealign.errors import UserError
 from stylealign.progress import say
-from stylealign.run import Run, describe_data
+from stylealign.run import Run, describe_data, place
 from stylealign.schema import LandmarkSchema
 from stylealign.structure import StructureConfig, num_structure_channels, structure_maps
-from stylealign.training import EMA, LoopConfig, TrainState, fit, restore, set_lr, start_engine, unwrap
+from stylealign.training import EMA, LoopConfig, TrainState, fit, mean_over_processes, restore, set_lr, start_engine
 from stylealign.translators.losses import (
+    LEARNING_RATE_PRESETS,
     KLConfig,
     KLController,
     LearningRateConfig,
@@ -85,7 +86,7 @@ class TrainTranslator:
     """The release uses none; with few faces, mirroring and small motions keep the network from learning them by heart."""
     reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
     kl: KLConfig = field(default_factory=KLConfig)
-    lr: LearningRateConfig = field(default_factory=lambda: LearningRateConfig(start=2e-3, flat_frac=0.5))
+    lr: LearningRateConfig = LEARNING_RATE_PRESETS["small"]
     vgg19: Path | None = None
     """torchvision's or Keras' VGG-19 weights, for the perceptual loss of the release."""
     feature_detector: Path | None = None
@@ -249,7 +250,7 @@ def main(config: TrainTranslator) -> None:
     wanted = {"size": size, "structure_channels_in": num_structure_channels(structure.kind, schema)}
     network = VUNetConfig(**{**to_dict(config.vunet), **wanted})
     torch.manual_seed(config.loop.seed)
-    model = VUNet(network).to(memory_format=torch.channels_last)
+    model = place(VUNet(network), "cpu")
     first = BatchSource(caches, [1.0], min(config.init_batches * config.loop.batch_size, 64), config.loop.seed).batch(0)
     first = augmented(first, 2**31 - 1, 0)
     initialise(model, first.image, maps_of(first.landmarks), torch.Generator().manual_seed(config.loop.seed))
@@ -281,15 +282,20 @@ def main(config: TrainTranslator) -> None:
         optimizer.zero_grad(set_to_none=True)
         engine.backward(terms["total"])
         optimizer.step()
-        kl.update(engine.all_reduce(terms["kl"].detach()))
+        kl.update(mean_over_processes(engine, terms["kl"]))
         elements = num_elements(config.reconstruction, size)
         return {**terms, "kl_weight_per_nat": weight * (3 * size * size / elements)}
 
     shown = torch.arange(min(6, len(val_faces)), device=engine.device)
 
+    def averaged() -> VUNet:
+        result = state.result().eval()
+        assert isinstance(result, VUNet)
+        return result
+
     @torch.no_grad()
     def preview() -> np.ndarray:
-        result = state.result().eval()
+        result = averaged()
         n = len(shown)
         style = result.encode_style(val.image[shown], val_maps[shown])
         content = result.encode_structure(val_maps[shown])
@@ -298,7 +304,7 @@ def main(config: TrainTranslator) -> None:
         images = result.decode(index_features(content, rows), index_features(style, columns), with_prior=False).image
         state.modules["model"].train()
         real = to_uint8(val.image[shown]).cpu().numpy()
-        return style_sheet(list(real), list(real), to_uint8(images).cpu().numpy().reshape(n, n, size, size, 3))
+        return style_sheet(list(real), list(real), list(to_uint8(images).cpu().numpy().reshape(n, n, size, size, 3)))
 
     wrapped.train()
     fit(
@@ -308,8 +314,8 @@ def main(config: TrainTranslator) -> None:
 
     # The verdict.
     if engine.is_global_zero:
-        result = state.result().eval()
-        figures = judge_swaps(unwrap(result), val, val_maps, judge.model, judge.crop.size, schema, config.loop.seed)
+        result = averaged()
+        figures = judge_swaps(result, val, val_maps, judge.model, judge.crop.size, schema, config.loop.seed)
         figures["held_out"] = held_out
         figures["judge"] = "given" if config.judge else "trained on the same split with another seed"
         nats = next((line["kl"] for line in reversed(read_metrics(run.folder)) if "kl" in line), float("nan"))

@@ -139,7 +139,7 @@ class Decoded(NamedTuple):
     """What the decoder drew."""
 
     image: Tensor
-    """(B, 3, S, S), linear: mostly in [-1, 1] but not bounded; see `to_uint8`."""
+    """(B, 3, S, S), linear: mostly in [-1, 1] but not bounded; batch.to_uint8 clamps."""
     prior: list[Tensor]
     """Prior means per latent, shaped as `style`; empty when they were not asked for."""
     style: list[Tensor]
@@ -389,9 +389,3 @@ def initialise(model: VUNet, image: Tensor, structure: Tensor, generator: torch.
 def index_features(features: list[Tensor], index: Tensor) -> list[Tensor]:
     """Pick rows of structure features or of a style: n encodings -> one per (structure, style) pair."""
     return [feature.index_select(0, index) for feature in features]
-
-
-def to_uint8(image: Tensor) -> Tensor:
-    """(B, 3, H, W) RGB nominally in [-1, 1] -> uint8 (B, H, W, 3) RGB. Clamps, then rounds: 1.01 is white, never black."""
-    assert bool(torch.isfinite(image).all()), "an image to be written must be finite"
-    return ((image.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()

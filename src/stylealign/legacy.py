@@ -1,0 +1,444 @@
+"""The original release's steps, for whoever follows its README: its recipe keys, and its mosaics of translated faces.
+
+`translate_recipe` turns its fifteen YAML keys into values of `train-translator`, with a line on what each became (METHOD 2.2).
+`gen-landmark` cuts its n x n mosaics into a data set (METHOD 2.4, 2.5). The original counted lines to find a mosaic's labels, which
+is right only when the checkpoint's step is a multiple of log_freq (METHOD 2.8, 3); here a mosaic's own structure tiles are compared
+with the structure maps that the label file renders to, and a mosaic that matches no line is refused. Our own style sheets are cut by
+the sidecar that lies beside them. Knows the original's layouts; everything it makes is in our format.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+
+from stylealign.dataset import DatasetWriter
+from stylealign.errors import UserError
+from stylealign.image import read_image
+from stylealign.progress import say, track
+from stylealign.readers import schema_of
+from stylealign.readers.entry import lines_of, numbers_of, stem_of
+from stylealign.sample import FaceSample, Provenance
+from stylealign.schema import LandmarkSchema, get_schema, schema_from_dict
+from stylealign.structure import structure_maps
+
+# --------------------------------------------------------------------------------------------------------------------
+# Recipes
+
+# The original's keys with the values of its training recipe (METHOD 2.2); None where those were paths.
+LEGACY_KEYS: dict[str, Any] = {
+    "exp_name": "exp_0001", "data_dir": None, "img_list": None, "batch_size": 4, "init_batches": 4, "spatial_size": 256,
+    "bottleneck_factor": 2, "lr": 1e-3, "lr_decay_begin": 1000, "lr_decay_end": 50000, "log_freq": 250, "ckpt_freq": 5000,
+    "test_freq": 100, "drop_prob": 0.1, "sigma": 1,
+}  # fmt: skip
+_OURS_TOO = {"batch_size", "init_batches", "lr"}
+
+
+def is_legacy_recipe(values: Mapping[str, Any]) -> bool:
+    """Whether a recipe's keys are those of the original: two or more that no recipe of ours has."""
+    return len((LEGACY_KEYS.keys() - _OURS_TOO) & values.keys()) >= 2
+
+
+def _number(values: Mapping[str, Any], key: str, kind: type, least: float) -> Any:
+    try:
+        number = float(values[key])  # PyYAML reads 1e-3 as text
+    except (TypeError, ValueError):
+        raise UserError(f"{key}: found {values[key]!r}, expected a number") from None
+    if number < least or (kind is int and number != int(number)):
+        raise UserError(
+            f"{key}: found {values[key]!r}, expected a {'whole ' if kind is int else ''}number of at least {least:g}"
+        )
+    return kind(number)
+
+
+def translate_recipe(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Turn the original's fifteen keys into values of `TrainTranslator`, and say in a line what each became.
+
+    A key that is left out has the value of the original's training recipe. `data` is left to the user (`--data`), since the
+    original's list has to be prepared first. Raises UserError for a key that is not the original's, and for its test recipe.
+    """
+    for key in values:
+        if key not in LEGACY_KEYS:
+            close = difflib.get_close_matches(str(key), LEGACY_KEYS, n=1)
+            raise UserError(
+                f"unknown key '{key}' in a recipe of the original" + (f"; did you mean '{close[0]}'?" if close else "")
+            )
+    v = {**LEGACY_KEYS, **values}
+    lr = _number(v, "lr", float, 0)
+    if lr == 0:
+        raise UserError(
+            "lr is 0: this is the original's test recipe, which wrote mosaics while training with a rate of nothing; here the same faces "
+            "are made by `stylealign generate --translator RUN --data DATA --out OUT`"
+        )
+    whole = {
+        k: _number(v, k, int, 1)
+        for k in ("batch_size", "init_batches", "spatial_size", "log_freq", "ckpt_freq", "test_freq", "lr_decay_end")
+    }
+    factor, begin = _number(v, "bottleneck_factor", int, 1), _number(v, "lr_decay_begin", int, 0)
+    dropout, sigma = _number(v, "drop_prob", float, 0), _number(v, "sigma", float, 0)
+    size, steps = whole["spatial_size"], whole["lr_decay_end"]
+    if begin >= steps:
+        raise UserError(f"lr_decay_begin: found {begin}, expected less than lr_decay_end ({steps})")
+    run = f"runs/{v['exp_name']}"
+    ours = {
+        "run": run,
+        "vunet": {"size": size, "bottleneck": 2**factor, "dropout": dropout},  # the rest of VUNetConfig's defaults is the release
+        "structure": {"kind": "points", "sigma": sigma, "integer_centres": True},
+        "crop": {"size": size, "scale": 1.4, "box": "landmarks"},
+        "augment": {
+            "rotation": 0.0, "scale": 0.0, "shift": 0.0, "flip": False, "colour": 0.0, "blur_prob": 0.0, "occlusion_prob": 0.0,
+            "noise": 0.0, "grey_prob": 0.0,
+        },
+        "init_batches": whole["init_batches"],
+        "lr": {"start": lr, "end": 0.0, "flat_frac": begin / steps},
+        "loop": {
+            "steps": steps, "batch_size": whole["batch_size"], "log_every": whole["log_freq"], "checkpoint_every": whole["ckpt_freq"],
+            "preview_every": whole["test_freq"], "ema_decay": 0.0,
+        },
+    }  # fmt: skip
+    images, listed = v["data_dir"] or "DATA_DIR", v["img_list"] or "IMG_LIST"
+    became = {
+        "exp_name": f"run: {run} (the same command continues it; the original refused a name twice)",
+        "data_dir": f"--images of `stylealign prepare --reader list --path {listed} --images {images} --frame 384 --out DATA`; then --data DATA",
+        "img_list": "--path of that `prepare`: faces are read once, with their frame said instead of a fixed 2/3",
+        "batch_size": f"loop.batch_size: {whole['batch_size']}",
+        "init_batches": f"init_batches: {whole['init_batches']}",
+        "spatial_size": f"vunet.size and crop.size: {size} (the crop is 1.4 x the landmark box, where the original resized its whole crop)",
+        "bottleneck_factor": f"vunet.bottleneck: {2**factor} (2 to the power of {factor})",
+        "lr": f"lr.start: {lr:g}",
+        "lr_decay_begin": f"lr.flat_frac: {begin / steps:g} (step {begin} of {steps})",
+        "lr_decay_end": f"loop.steps: {steps}, with lr.end 0",
+        "log_freq": f"loop.log_every: {whole['log_freq']}",
+        "ckpt_freq": f"loop.checkpoint_every: {whole['ckpt_freq']}",
+        "test_freq": f"loop.preview_every: {whole['test_freq']} (pictures only; faces are made by `stylealign generate`)",
+        "drop_prob": f"vunet.dropout: {dropout:g}",
+        "sigma": f"structure.sigma: {sigma:g}, with integer_centres as the original (set it to False to keep sub-pixel structure)",
+    }
+    lines = [
+        f"{key} -> {text}" + ("" if key in values else " (not given: the original's own value)")
+        for key, text in became.items()
+    ]
+    lines.append(
+        "not in its recipe: no augmentation and no averaged weights, as the original; its perceptual loss needs --vgg19 FILE"
+    )
+    return ours, lines
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Mosaics
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenLandmark:
+    """Cut mosaics of translated faces into a data set: the original's, by the structure they show, or ours, by their sidecar."""
+
+    gen_dir: Path
+    """Folder of mosaics: transfer_0010001.png ... of the original, or sheet_00.png with sheet_00.json of `generate`."""
+    out_dir: Path
+    """Data set folder to make."""
+    label_file: Path | None = None
+    """The original's list, `x1 y1 ... xL yL filename` a line (not needed for our own sheets)."""
+    checkpoint_iter: int = 10000
+    """Step of the checkpoint the original resumed from: its mosaics are numbered from the next step on."""
+    batch_size: int = 4
+    """Faces a mosaic: n structures x n styles."""
+    num_grids: int | None = None
+    """Mosaics to cut; default: all that are there."""
+    first_label_row: int | None = None
+    """Line (counted from 0) of the first mosaic's first structure, if you know it; it is checked against the picture all the same."""
+    frame: int = 384
+    """Side of the square frame the labels live in."""
+    tile: int = 256
+    """Side of a mosaic's tiles."""
+    sigma: float = 1.0
+    """Standard deviation in pixels of the original's structure maps."""
+    schema: str | None = None
+    """Mark-up: a built-in name or a YAML file; default: by the number of points."""
+    image_format: Literal["png", "jpg"] = "png"
+    upsample: bool = False
+    """Enlarge tiles to `frame` pixels, as the original did; it adds no detail."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.frame < 1 or self.tile < 8:
+            raise ValueError(
+                f"batch_size {self.batch_size}, frame {self.frame}, tile {self.tile}: expected at least 1, 1 and 8"
+            )
+
+
+def scale_affine(source: int, target: int) -> np.ndarray:
+    """target_from_source of a resized square picture, (2, 3): pixel areas correspond."""
+    s = target / source
+    return np.array([[s, 0.0, (s - 1) / 2], [0.0, s, (s - 1) / 2]])
+
+
+def read_labels(path: Path, schema: LandmarkSchema) -> tuple[np.ndarray, list[str]]:
+    """(N, P, 2) landmarks in the frame, and file names, of the original's list. Pictures need not exist."""
+    landmarks, names = [], []
+    count = 2 * schema.num_points
+    for number, text in lines_of(path):
+        fields = text.split(maxsplit=count)
+        values = numbers_of(fields[:count])
+        if len(fields) != count + 1 or isinstance(values, str):
+            raise UserError(
+                f"{path}:{number}: expected {count} numbers ({schema.name}) and a file name, found {len(text.split())} fields"
+            )
+        landmarks.append(values.reshape(-1, 2))
+        names.append(fields[count])
+    if not landmarks:
+        raise UserError(f"{path}: no line in it")
+    return np.stack(landmarks), names
+
+
+def batch_rows(batch: int, num_rows: int, batch_size: int) -> np.ndarray:
+    """(n,) label rows of the original loader's batch number `batch`: file order; the last batch of an epoch is topped up with the
+    first rows, and the next epoch starts from row 0 again (METHOD 2.3)."""
+    batches = -(-num_rows // batch_size)
+    return (batch % batches * batch_size + np.arange(batch_size)) % num_rows
+
+
+def rendered(landmarks: np.ndarray, config: GenLandmark, schema: LandmarkSchema) -> np.ndarray:
+    """(T, T) values 0..1 of the structure map that the original drew for these (P, 2) landmarks of its frame."""
+    points = torch.from_numpy(landmarks * (config.tile / config.frame))[None].double()
+    return structure_maps(points, config.tile, "points", schema, config.sigma, integer_centres=True)[0, 0].numpy()
+
+
+def _shown(tile: np.ndarray) -> np.ndarray:
+    """A structure tile's values: the original showed 0..1 as 127..255."""
+    return (tile.astype(np.float64).mean(axis=-1) / 127.5 - 1).clip(0, 1)
+
+
+def matching_rows(
+    tile: np.ndarray, labels: np.ndarray, config: GenLandmark, schema: LandmarkSchema, rows: np.ndarray | None = None
+) -> list[int]:
+    """Label rows (of `rows`, else of all) whose structure map is the one this tile shows.
+
+    Peaks first, for all rows at once: every point of the right row is a lit pixel. What passes is rendered and compared whole.
+    """
+    rows = np.arange(len(labels)) if rows is None else rows
+    shown = _shown(tile)
+    centres = np.trunc(labels[rows] * (config.tile / config.frame))
+    inside = np.asarray(((centres >= 0) & (centres < config.tile)).all(axis=-1))  # (rows, P)
+    x, y = np.moveaxis(centres.clip(0, config.tile - 1).astype(int), -1, 0)  # (rows, P) each
+    lit = np.all((shown[y, x] > 0.95) | ~inside, axis=1) & np.any(inside, axis=1)
+    tolerance = 3 / 127.5  # of the picture's 8 bits; another face's map differs by 1
+    return [int(r) for r in rows[lit] if np.abs(rendered(labels[r], config, schema) - shown).max() < tolerance]
+
+
+def cut(mosaic: np.ndarray, path: Path, config: GenLandmark) -> np.ndarray:
+    """(n + 1, n + 1, T, T, 3) tiles of a mosaic. Tile (0, 0) is black, row 0 structures, column 0 styles (METHOD 2.4)."""
+    n, size = config.batch_size + 1, config.tile
+    if mosaic.shape[:2] != (n * size, n * size):
+        height, width = mosaic.shape[:2]
+        raise UserError(
+            f"{path}: {width} x {height} pixels, expected {n * size} x {n * size} ((--batch_size {n - 1} + 1) tiles of {size})"
+        )
+    return mosaic.reshape(n, size, n, size, 3).swapaxes(1, 2)
+
+
+def find_rows(
+    tiles: np.ndarray, expected: int | None, labels: np.ndarray, config: GenLandmark, schema: LandmarkSchema
+) -> tuple[np.ndarray, int] | None:
+    """(label rows of the mosaic's n structures, batch number), or None where some structure is no line's.
+
+    The batch that continues the mosaic before is tried first, which also settles faces that two lines render alike.
+    """
+    n = config.batch_size
+    batches = -(-len(labels) // n)
+
+    def fits(batch: int) -> bool:
+        rows = batch_rows(batch, len(labels), n)
+        return all(matching_rows(tiles[0, j + 1], labels, config, schema, rows[j : j + 1]) for j in range(n))
+
+    if expected is not None and fits(expected):
+        return batch_rows(expected, len(labels), n), expected % batches
+    first = matching_rows(tiles[0, 1], labels, config, schema)
+    for batch in sorted({r // n for r in first if r % n == 0}):
+        if fits(batch):
+            return batch_rows(batch, len(labels), n), batch
+    return None
+
+
+def _mosaics(config: GenLandmark) -> list[tuple[int, Path]]:
+    """(step, path) of every mosaic after the checkpoint."""
+    found = {
+        int(m[1]): p
+        for p in sorted(config.gen_dir.glob("transfer_*.png"))
+        if (m := re.fullmatch(r"transfer_(\d+)", p.stem))
+    }
+    steps = sorted(s for s in found if s > config.checkpoint_iter)
+    if config.num_grids is not None:
+        steps = list(range(config.checkpoint_iter + 1, config.checkpoint_iter + 1 + config.num_grids))
+        for step in steps:
+            if step not in found:
+                raise UserError(
+                    f"{config.gen_dir / f'transfer_{step:07d}.png'}: no such mosaic; leave out --num_grids to cut those that are there"
+                )
+    if not steps:
+        raise UserError(
+            f"{config.gen_dir}: found {len(found)} mosaics, none of a step after --checkpoint_iter {config.checkpoint_iter}"
+            + (
+                f" (theirs are {min(found)} to {max(found)})"
+                if found
+                else " (transfer_0010001.png, or our sheet_00.png with sheet_00.json)"
+            )
+        )
+    return [(step, found[step]) for step in steps]
+
+
+def _original(
+    config: GenLandmark, labels: np.ndarray, names: list[str], schema: LandmarkSchema
+) -> Iterator[tuple[FaceSample, np.ndarray]]:
+    """Faces and pictures of the original's mosaics."""
+    n, batches = config.batch_size, -(-len(labels) // config.batch_size)
+    if config.first_label_row is not None and (
+        config.first_label_row % n or not 0 <= config.first_label_row < len(labels)
+    ):
+        raise UserError(
+            f"first_label_row: found {config.first_label_row}, expected a multiple of --batch_size {n} below {len(labels)}, since batches start there"
+        )
+    expected = None if config.first_label_row is None else config.first_label_row // n
+    side = config.frame if config.upsample else config.tile
+    moved = (
+        labels
+        if config.upsample
+        else labels @ scale_affine(config.frame, side)[:, :2].T + scale_affine(config.frame, side)[:, 2]
+    )
+    affine = tuple(tuple(float(v) for v in row) for row in scale_affine(config.frame, side))
+    mosaics = _mosaics(config)
+    shift, before = None, mosaics[0][0]
+    for step, path in track(mosaics, "cutting mosaics"):
+        tiles = cut(read_image(path), path, config)
+        if expected is not None:
+            expected += max(0, step - before - 1)  # a mosaic that is missing took its batch with it
+        found = find_rows(tiles, expected, labels, config, schema)
+        if found is None:
+            raise UserError(
+                f"{path}: its structures are not those of any batch of {n} lines of {config.label_file}: another list, another --frame "
+                f"({config.frame}), --sigma ({config.sigma:g}) or --batch_size"
+            )
+        rows, batch = found
+        if config.first_label_row is not None and (step, path) == mosaics[0] and batch != expected:
+            raise UserError(
+                f"first_label_row: found {config.first_label_row}, but {path.name} shows the structures of line {batch * n} on (counted from 0)"
+            )
+        i = step - config.checkpoint_iter - 1
+        if shift is None:
+            shift = (batch - i) % batches
+            right = shift == 1 % batches
+            say(
+                f"{path.name} shows label rows {batch * n} to {batch * n + n - 1}: "
+                + (
+                    "the original's own count is right here"
+                    if right
+                    else f"the original would have labelled it with rows {(i + 1) * n} on, which is wrong"
+                )
+            )
+        expected, before = batch + 1, step
+        for j, row in enumerate(rows):
+            for s, style_row in enumerate(rows):  # a batch gives its own styles: style s is the picture of its row s
+                sample = FaceSample(
+                    id=f"{step:07d}-{s}-{j}",
+                    image=Path(f"{step:07d}-{s}-{j}.{config.image_format}"),
+                    landmarks=moved[row],
+                    provenance=Provenance(
+                        content_id=stem_of(names[row]), style_id=stem_of(names[style_row]), translator=f"original release, step {config.checkpoint_iter}",
+                        seed=0, crop_from_source=affine,  # type: ignore[arg-type]
+                    ),
+                )  # fmt: skip
+                picture = tiles[s + 1, j + 1]
+                if config.upsample:
+                    picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
+                yield sample, picture
+
+
+def _ours(sidecars: list[Path]) -> Iterator[tuple[FaceSample, np.ndarray]]:
+    """Faces and pictures of our own style sheets, each tile where its sidecar says."""
+    for path in track(sidecars, "cutting style sheets"):
+        side = _read_sidecar(path)
+        sheet = read_image(path.with_suffix(".png"))
+        size = side["tile"]
+        for i, content in enumerate(side["structure_ids"]):
+            for j, style in enumerate(side["style_ids"]):
+                x, y = side["tiles_xy"][i][j]
+                picture = sheet[y : y + size, x : x + size]
+                if picture.shape != (size, size, 3):
+                    raise UserError(
+                        f"{path}: tile ({i}, {j}) at ({x}, {y}) does not lie on {path.with_suffix('.png').name}"
+                    )
+                name = f"{path.stem}-{i}-{j}"
+                yield (
+                    FaceSample(
+                        id=name,
+                        image=Path(f"{name}.png"),
+                        landmarks=side["landmarks"][i],
+                        provenance=Provenance(
+                            content_id=content, style_id=style, translator=side["translator"], seed=side["seed"], mode=side["mode"],
+                            crop_from_source=tuple(tuple(r) for r in side["crop_from_source"][i]),  # type: ignore[arg-type]
+                        ),
+                    ),
+                    np.ascontiguousarray(picture),
+                )  # fmt: skip
+
+
+def _read_sidecar(path: Path) -> dict[str, Any]:
+    try:
+        side = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a sidecar that can be read ({error})") from None
+    if not isinstance(side, dict) or side.get("format") != 1:
+        raise UserError(f"{path}: not a style sheet's sidecar of format 1")
+    return side
+
+
+def _schema_of(described: Any, where: Path) -> LandmarkSchema:
+    return get_schema(described) if isinstance(described, str) else schema_from_dict(described, f"{where}: schema")
+
+
+def main(config: GenLandmark) -> None:
+    """Cut mosaics into a data set (`stylealign export-dataset` turns it into the original's list, .pts and others)."""
+    if not config.gen_dir.is_dir():
+        raise UserError(f"{config.gen_dir}: no such folder of mosaics")
+    sidecars = sorted(config.gen_dir.glob("sheet_*.json"))
+    if sidecars:
+        schema = _schema_of(_read_sidecar(sidecars[0])["schema"], sidecars[0])
+        faces, how = _ours(sidecars), {"sheets": len(sidecars)}
+    else:
+        if config.label_file is None:
+            raise UserError(
+                f"{config.gen_dir}: holds no sheet_*.json of ours, and mosaics of the original need --label_file"
+            )
+        found = schema_of("list", config.label_file, config.schema)
+        assert found is not None
+        schema = found
+        labels, names = read_labels(config.label_file, schema)
+        faces = _original(config, labels, names, schema)
+        how = {
+            "checkpoint_iter": config.checkpoint_iter,
+            "batch_size": config.batch_size,
+            "frame": config.frame,
+            "tile": config.tile,
+        }
+    source = f"cut from mosaics in {config.gen_dir.name}"
+    with DatasetWriter(
+        config.out_dir,
+        schema=schema,
+        name=config.out_dir.name,
+        images="own",
+        source=source,
+        how={"verb": "gen-landmark", **how},
+    ) as writer:
+        count = 0
+        for sample, picture in faces:
+            written = writer.add_image(sample.image.name, picture)
+            writer.add(
+                FaceSample(id=sample.id, image=written, landmarks=sample.landmarks, provenance=sample.provenance),
+            )
+            count += 1
+    say(f"finished: {config.out_dir}: {count} faces")
