@@ -327,7 +327,6 @@ def test_mark_ups_that_differ_and_empty_selections_are_refused(tmp_path: Path, r
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({}, "no data"),
         ({"real": Path("a"), "data": (DataSource(path=Path("b")),)}, "one way of naming"),
         ({"real": Path("a"), "synthetic_share": 1.5}, "expected 0 to 1"),
         ({"real": Path("a"), "lr": 0.0}, "above 0"),
@@ -336,6 +335,11 @@ def test_mark_ups_that_differ_and_empty_selections_are_refused(tmp_path: Path, r
 def test_configurations_without_meaning_are_refused(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         TrainDetector(run=Path("run"), **changes)
+
+
+def test_data_may_come_after_the_recipe_but_must_come(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no data: give --real, --synthetic or both"):
+        resolve_data(TrainDetector(run=tmp_path / "run"))
 
 
 # --------------------------------------------------------------------------------------------------------------------

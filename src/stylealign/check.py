@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import tyro
 from rich.console import Console
 
 from stylealign import geometry
@@ -34,7 +35,7 @@ _FACES_A_SHEET, _COLUMNS, _SHOWN = 16, 8, 5
 class Check:
     """Verify and describe a dataset, a run, a model folder, a schema or a recipe; optionally draw faces."""
 
-    path: Path
+    path: tyro.conf.Positional[Path]
     """Dataset folder, run folder, or .yaml file."""
     draw: int = 0
     """Draw this many faces, evenly spread over the data set, as crops and mirrored, with their landmarks."""

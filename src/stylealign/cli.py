@@ -51,7 +51,7 @@ def parse(verb: str, arguments: list[str], **tyro_options: Any) -> Any:
     module_name, class_name, line = VERBS[verb]
     cls = getattr(importlib.import_module(module_name), class_name)
     default = None
-    if arguments and not arguments[0].startswith("-") and Path(arguments[0]).suffix in (".yaml", ".yml"):
+    if verb != "check" and arguments and not arguments[0].startswith("-") and Path(arguments[0]).suffix in (".yaml", ".yml"):
         path = Path(arguments.pop(0))
         values = read_yaml(path) or {}
         if verb == "train-translator":

@@ -81,15 +81,17 @@ def _padded(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _labelled(tile: np.ndarray, label: str, strip: int) -> np.ndarray:
-    """Add a white strip with a line of text below a tile; what does not fit is cut from the middle."""
+    """Add a white strip a line of text high for each line of the label; a line that is too long loses its beginning."""
     font = ImageFont.load_default(strip - 6)
-    text = label
-    while len(text) > 3 and font.getlength(text) > tile.shape[1] - 4:
-        middle = len(text) // 2
-        text = text[: middle - 1].rstrip("…") + "…" + text[middle + 1 :].lstrip("…")
-    page = Image.new("RGB", (tile.shape[1], strip), "white")
-    ImageDraw.Draw(page).text((2, 1), text, fill="black", font=font)
-    return np.concatenate([tile, np.asarray(page)])
+    pages = []
+    for line in label.split("\n"):
+        cut = 0
+        while cut < len(line) and font.getlength(line if not cut else "..." + line[cut:]) > tile.shape[1] - 4:
+            cut += 1
+        page = Image.new("RGB", (tile.shape[1], strip), "white")
+        ImageDraw.Draw(page).text((2, 1), line if not cut else "..." + line[cut:], fill="black", font=font)
+        pages.append(np.asarray(page))
+    return np.concatenate([tile, *pages])
 
 
 def contact_sheet(
@@ -100,7 +102,7 @@ def contact_sheet(
     Args:
         images: (h, w, 3) uint8 RGB each, at least one.
         columns: images per row.
-        labels: a line of text under each image.
+        labels: text under each image, of one line or several.
         gap: white pixels between images.
     """
     if not images or columns < 1 or (labels is not None and len(labels) != len(images)):
@@ -108,7 +110,9 @@ def contact_sheet(
     height, width = max(image.shape[0] for image in images), max(image.shape[1] for image in images)
     tiles = [_padded(image, height, width) for image in images]
     if labels is not None:
-        strip = max(16, width // 10)
+        strip = min(24, max(16, width // 10))
+        lines = max(label.count("\n") for label in labels)  # tiles of one height
+        labels = [label + "\n" * (lines - label.count("\n")) for label in labels]
         tiles = [_labelled(tile, label, strip) for tile, label in zip(tiles, labels, strict=True)]
     columns, rows = min(columns, len(tiles)), -(-len(tiles) // columns)
     cell_h, cell_w = tiles[0].shape[0] + gap, width + gap
@@ -131,14 +135,28 @@ def style_sheet(
         gap: white pixels between images; the header row and column stand apart by three times as much.
     """
     if len(grid) != len(contents) or any(len(row) != len(styles) for row in grid):
-        raise ValueError(f"a grid of rows {[len(row) for row in grid]} for {len(contents)} contents, {len(styles)} styles")
+        raise ValueError(
+            f"a grid of rows {[len(row) for row in grid]} for {len(contents)} contents, {len(styles)} styles"
+        )
     size = contents[0].shape[0]
     corner = np.full_like(contents[0], 255)
     header = contact_sheet([corner, *styles], len(styles) + 1, gap=gap)
-    body = [contact_sheet([content, *row], len(styles) + 1, gap=gap)[:-gap] for content, row in zip(contents, grid, strict=True)]
-    sheet = np.concatenate([header, np.full((gap, header.shape[1], 3), 255, np.uint8), *body, np.full((gap, header.shape[1], 3), 255, np.uint8)])
+    body = [
+        contact_sheet([content, *row], len(styles) + 1, gap=gap)[:-gap]
+        for content, row in zip(contents, grid, strict=True)
+    ]
+    sheet = np.concatenate(
+        [
+            header,
+            np.full((gap, header.shape[1], 3), 255, np.uint8),
+            *body,
+            np.full((gap, header.shape[1], 3), 255, np.uint8),
+        ]
+    )
     cut = size + 2 * gap
-    return np.concatenate([sheet[:, :cut], np.full((sheet.shape[0], 2 * gap, 3), 255, np.uint8), sheet[:, cut:]], axis=1)
+    return np.concatenate(
+        [sheet[:, :cut], np.full((sheet.shape[0], 2 * gap, 3), 255, np.uint8), sheet[:, cut:]], axis=1
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -172,8 +190,12 @@ def ced_plot(curves: Mapping[str, np.ndarray], path: Path | BinaryIO, limit: flo
         y = np.concatenate([[0.0], np.arange(1, errors.size + 1) / errors.size, [1.0]])
         label = f"{name} (AUC {100 * auc(errors, limit):.1f})"
         line = ("-", "--", "-.")[i // len(COLOURS) % 3]
-        axes.step(100 * x, 100 * y, where="post", color=COLOURS[i % len(COLOURS)], linestyle=line, linewidth=1.6, label=label)
-    axes.set(xlim=(0, 100 * limit), ylim=(0, 100), xlabel="NME (%)", ylabel="faces with at most that error (%)", title=title)
+        axes.step(
+            100 * x, 100 * y, where="post", color=COLOURS[i % len(COLOURS)], linestyle=line, linewidth=1.6, label=label
+        )
+    axes.set(
+        xlim=(0, 100 * limit), ylim=(0, 100), xlabel="NME (%)", ylabel="faces with at most that error (%)", title=title
+    )
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=9)
     _save(figure, path)

@@ -2,7 +2,8 @@
 
 An arm is a name with one or several paths (seeds): run folders, prediction files or prediction folders. Every arm is
 scored on every face of one split with one denominator, so that arms can be compared face by face. Scores are stored as
-fractions and shown in per cent. This file knows no file format (predictions.py), no formula (metrics.py) and no model.
+fractions and shown in per cent. This file knows no file format (predictions.py), no formula (metrics.py),
+no model, and not what a table looks like (tables.py).
 """
 
 import csv
@@ -28,10 +29,9 @@ from stylealign.predictions import match_predictions, read_predictions, write_pr
 from stylealign.progress import say, track
 from stylealign.sample import FaceSample, Prediction
 from stylealign.schema import SCHEMAS, LandmarkSchema, convert
+from stylealign.tables import LEVELS, THRESHOLDS, to_markdown
 
 FORMAT = 1
-THRESHOLDS = (0.08, 0.10)
-LEVELS = (90, 95, 99)
 TILE = 192
 MAX_DRAWN_ARMS = 4
 
@@ -72,9 +72,13 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         if not self.arms:
-            raise UserError("arms: nothing to score; give a run folder or a predictions file, such as --arms ours=runs/ours")
+            raise ValueError(
+                "arms: nothing to score; give a run folder or a predictions file, such as --arms ours=runs/ours"
+            )
         if self.draw < 0 or self.resamples < 100:
-            raise UserError(f"draw is {self.draw}, expected 0 or more; resamples is {self.resamples}, expected at least 100")
+            raise ValueError(
+                f"draw is {self.draw}, expected 0 or more; resamples is {self.resamples}, expected at least 100"
+            )
 
 
 class Arm(NamedTuple):
@@ -106,9 +110,13 @@ def parse_arms(texts: Iterable[str]) -> list[Arm]:
             paths = [Path(match) for match in sorted(glob.glob(pattern)) if not match.endswith(".partial")]
         if not paths or not all(path.exists() for path in paths):
             half = any(partial_of(path).exists() for path in paths)
-            raise UserError(f"arm {text!r}: there is no finished {pattern}" + (", only a half-written .partial" if half else ""))
+            raise UserError(
+                f"arm {text!r}: there is no finished {pattern}" + (", only a half-written .partial" if half else "")
+            )
         for path in paths:
-            label = name or (path.parent.name if path.name == "predictions.jsonl" else path.stem if path.is_file() else path.name)
+            label = name or (
+                path.parent.name if path.name == "predictions.jsonl" else path.stem if path.is_file() else path.name
+            )
             if label in found and not (explicit and named[label]):
                 raise UserError(
                     f"arm {text!r}: a second arm called {label!r} ({found[label][0]} and {path}); write name=path, with "
@@ -143,7 +151,9 @@ def _crop_text(path: Path) -> str:
     return from_dict(CropConfig, crop, f"{path / 'card.json'}: crop").describe() if crop else "not stated"
 
 
-def _fitted(landmarks: np.ndarray, source: str | None, schema: LandmarkSchema, where: str, may_convert: bool) -> np.ndarray:
+def _fitted(
+    landmarks: np.ndarray, source: str | None, schema: LandmarkSchema, where: str, may_convert: bool
+) -> np.ndarray:
     """Check that (N, P', 2) predictions follow the dataset's schema, or convert them if that was asked for."""
     points = landmarks.shape[1]
     if source is None and points == schema.num_points:
@@ -157,12 +167,16 @@ def _fitted(landmarks: np.ndarray, source: str | None, schema: LandmarkSchema, w
     if source is None:
         fitting = [name for name, known in SCHEMAS.items() if known.num_points == points]
         if len(fitting) != 1:
-            raise UserError(f"{where}: predictions have {said}, the dataset has {wanted}, and no schema is named to convert from")
+            raise UserError(
+                f"{where}: predictions have {said}, the dataset has {wanted}, and no schema is named to convert from"
+            )
         source = fitting[0]
     return convert(landmarks, source, schema.name)
 
 
-def _predictions_of(path: Path, faces: FaceDataset, samples: list[FaceSample], others: list[FaceSample], config: Evaluate) -> np.ndarray:
+def _predictions_of(
+    path: Path, faces: FaceDataset, samples: list[FaceSample], others: list[FaceSample], config: Evaluate
+) -> np.ndarray:
     """(N, P, 2) predictions of one path for the faces, source px."""
     schema = faces.schema
     if is_run(path):
@@ -212,7 +226,9 @@ def summarise(nme: np.ndarray, seed: int = 0, resamples: int = 2000) -> dict[str
         "nme": over_faces(nme),
         "failure_rate": {f"{t:.2f}": over_faces((nme > t).astype(np.float64)) for t in THRESHOLDS},
         "auc": {f"{t:.2f}": over_faces(np.stack([metrics.auc_per_face(row, t) for row in nme])) for t in THRESHOLDS},
-        "percentiles": {str(level): _spread([metrics.percentiles(row, [level])[level] for row in nme]) for level in LEVELS},
+        "percentiles": {
+            str(level): _spread([metrics.percentiles(row, [level])[level] for row in nme]) for level in LEVELS
+        },
     }
 
 
@@ -224,7 +240,11 @@ def compare(nme: np.ndarray, base: np.ndarray, seed: int = 0, resamples: int = 2
     error: how far it would vary with other training runs.
     """
     paired = metrics.paired_interval(nme.mean(axis=0), base.mean(axis=0), seed, resamples)
-    result = {**paired._asdict(), "relative": paired.difference / base.mean() if base.mean() > 0 else None, "seeds": None}
+    result = {
+        **paired._asdict(),
+        "relative": paired.difference / base.mean() if base.mean() > 0 else None,
+        "seeds": None,
+    }
     if len(nme) == len(base) > 1:
         differences = nme.mean(axis=1) - base.mean(axis=1)
         error = float(differences.std(ddof=1) / np.sqrt(len(differences)))
@@ -262,7 +282,9 @@ def score_arm(
     parts = {}
     for name, indices in schema.parts.items():
         some = list(indices)
-        per_face = np.stack([metrics.masked_mean(e[:, some], None if mask is None else mask[:, some], 1) for e in errors])
+        per_face = np.stack(
+            [metrics.masked_mean(e[:, some], None if mask is None else mask[:, some], 1) for e in errors]
+        )
         parts[name] = _spread([float(np.nanmean(row)) for row in per_face]) if np.isfinite(per_face).any() else None
     per_point = np.stack([metrics.masked_mean(e, mask, 0) for e in errors]).mean(axis=0)  # (P,) NaN: never visible
     offset = (predicted - truth).mean(axis=(0, 1, 2))
@@ -276,120 +298,15 @@ def score_arm(
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# Tables
-
-
-class Table(NamedTuple):
-    """A table in words, for Markdown and HTML alike."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    note: str
-
-
-def _percent(figure: Mapping[str, Any] | None, digits: int = 2) -> str:
-    if figure is None:
-        return "-"
-    sd = figure.get("sd")
-    return f"{100 * figure['mean']:.{digits}f}" + (f" ± {100 * sd:.{digits}f}" if sd is not None else "")
-
-
-def _p_value(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def protocol_line(evaluation: Mapping[str, Any]) -> str:
-    """What every table must say about itself: data, split, faces, denominator, crop protocols, seeds."""
-    data = evaluation["dataset"]
-    which = f"split {data['split']}" + (f", subset {data['subset']}" if data["subset"] else "")
-    arms = evaluation["arms"]
-    crops = "; ".join(f"{arm['name']}: {arm['crop']}" for arm in arms)
-    seeds = ", ".join(f"{arm['name']} {arm['seeds']}" for arm in arms)
-    points = "visible landmarks only" if evaluation["visible_only"] else "all landmarks"
-    return (
-        f"{data['name']}, {which}, {data['faces']} faces, {data['points']} points ({data['schema']}), {points}. Denominator: "
-        f"{evaluation['denominator']} ({metrics.DENOMINATORS[evaluation['denominator']]}). Crop: {crops}. Seeds: {seeds}."
-    )
-
-
-def tables(evaluation: Mapping[str, Any]) -> list[Table]:
-    """The tables of an evaluation, every number in per cent unless its heading says otherwise."""
-    arms, line = evaluation["arms"], protocol_line(evaluation)
-    header = ("arm", "seeds", "NME %", "95 % interval", *(f"FR@{100 * t:.0f} %" for t in THRESHOLDS))
-    header += (*(f"AUC@{100 * t:.0f} %" for t in THRESHOLDS), *(f"P{level} %" for level in LEVELS), "mean offset px")
-    rows = []
-    for arm in arms:
-        nme = arm["nme"]
-        row = [arm["name"], str(arm["seeds"]), _percent(nme, 3), f"{100 * nme['low']:.3f} to {100 * nme['high']:.3f}"]
-        row += [_percent(arm["failure_rate"][f"{t:.2f}"]) for t in THRESHOLDS]
-        row += [_percent(arm["auc"][f"{t:.2f}"]) for t in THRESHOLDS]
-        row += [_percent(arm["percentiles"][str(level)]) for level in LEVELS]
-        rows.append((*row, "({:+.2f}, {:+.2f})".format(*arm["mean_offset_px"])))
-    note = "± is the standard deviation over seeds, the interval a bootstrap over faces. A mean offset near one pixel in "
-    note += "both directions means that predictions and truth count pixels from different numbers."
-    result = [Table("Errors", header, rows, f"{line} {note}")]
-
-    if evaluation["paired"]:
-        rows = []
-        for pair in evaluation["paired"]:
-            seeds = pair["seeds"]
-            rows.append((
-                f"{pair['arm']} - {pair['baseline']}",
-                f"{100 * pair['difference']:+.3f}",
-                f"{100 * pair['low']:+.3f} to {100 * pair['high']:+.3f}",
-                "-" if pair["relative"] is None else f"{100 * pair['relative']:+.1f} %",
-                _p_value(pair["p_wilcoxon"]),
-                _p_value(pair["p_sign"]),
-                f"{pair['better']} / {pair['worse']}",
-                "-" if seeds is None else f"{100 * seeds['mean']:+.3f} ± {100 * seeds['standard_error']:.3f} ({seeds['pairs']})",
-            ))  # fmt: skip
-        header = ("difference", "NME points", "95 % interval", "relative", "p Wilcoxon", "p sign", "faces better / worse", "seed pairs, mean ± s.e.")
-        note = "Face by face, errors averaged over seeds; negative is better than the baseline."
-        result.append(Table("Paired comparison", header, rows, f"{line} {note}"))
-
-    subsets = {name: figures["faces"] for name, figures in arms[0]["subsets"].items()}
-    if subsets:
-        header = ("arm", *(f"{name} ({faces})" for name, faces in subsets.items()))
-        rows = [(arm["name"], *(_percent(arm["subsets"][name]["nme"]) for name in subsets)) for arm in arms]
-        result.append(Table("NME % per subset", header, rows, f"{line} In brackets: faces of the subset."))
-        for t in THRESHOLDS[1:]:
-            for key, what in (("failure_rate", "FR"), ("auc", "AUC")):
-                rows = [(arm["name"], *(_percent(arm["subsets"][n][key][f"{t:.2f}"]) for n in subsets)) for arm in arms]
-                result.append(Table(f"{what}@{100 * t:.0f} % per subset", header, rows, line))
-    if arms[0]["parts"]:
-        names = list(arms[0]["parts"])
-        rows = [(arm["name"], *(_percent(arm["parts"][name]) for name in names)) for arm in arms]
-        result.append(Table("NME % per facial part", ("arm", *names), rows, line))
-    hardest = []
-    for arm in arms:
-        known = [(value, i) for i, value in enumerate(arm["per_point"]) if value is not None]
-        hardest.append((arm["name"], ", ".join(f"{i}: {100 * value:.2f}" for value, i in sorted(known, reverse=True)[:8])))
-    note = "Point: NME %. All points stand in evaluation.json, and on the mean face in per_point.png."
-    result.append(Table("Hardest points", ("arm", "point: NME %"), hardest, f"{line} {note}"))
-    return result
-
-
-def to_markdown(evaluation: Mapping[str, Any]) -> str:
-    """The evaluation as a Markdown page."""
-    data = evaluation["dataset"]
-    lines = [f"# Evaluation on {data['name']}, {data['split']}", ""]
-    for table in tables(evaluation):
-        escaped = [[cell.replace("|", "\\|") for cell in row] for row in (table.header, *table.rows)]
-        lines += [f"## {table.title}", "", "| " + " | ".join(escaped[0]) + " |", "|" + " --- |" * len(table.header)]
-        lines += ["| " + " | ".join(row) + " |" for row in escaped[1:]]
-        lines += ["", table.note, ""]
-    sources = [f"- {arm['name']}: {', '.join(arm['paths'])}" for arm in evaluation["arms"]]
-    lines += ["## Sources", "", *sources, f"- dataset content hash: {data['content_hash']}", ""]
-    return "\n".join(lines)
-
-
-# --------------------------------------------------------------------------------------------------------------------
 # Pictures and files
 
 
 def _face_sheet(
-    which: np.ndarray, samples: list[FaceSample], truth: np.ndarray, arms: Mapping[str, tuple[np.ndarray, np.ndarray]], schema: LandmarkSchema
+    which: np.ndarray,
+    samples: list[FaceSample],
+    truth: np.ndarray,
+    arms: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    schema: LandmarkSchema,
 ) -> np.ndarray:
     """A contact sheet of faces, each once per arm: truth in orange, the first seed's prediction in blue and white."""
     tiles, labels = [], []
@@ -401,8 +318,10 @@ def _face_sheet(
         except UserError as error:
             raise UserError(f"{error}; it is needed to draw the face, and --draw 0 does without pictures") from None
         for name, (landmarks, nme) in arms.items():
-            tiles.append(draw_landmarks(face, apply(crop_from_source, landmarks[i]), schema, apply(crop_from_source, truth[i])))
-            labels.append(f"{100 * nme[i]:.2f} % {name} {samples[i].id}")
+            tiles.append(
+                draw_landmarks(face, apply(crop_from_source, landmarks[i]), schema, apply(crop_from_source, truth[i]))
+            )
+            labels.append(f"{100 * nme[i]:.2f} % {name}\n{samples[i].id}")
     columns = len(arms) * max(1, 6 // len(arms))
     return contact_sheet(tiles, columns, labels)
 
@@ -425,7 +344,9 @@ def _write(
     draw: int,
 ) -> None:
     """Fill the output folder."""
-    (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    (folder / "evaluation.json").write_text(
+        json.dumps(evaluation, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
     (folder / "evaluation.md").write_text(to_markdown(evaluation), encoding="utf-8")
     with (folder / "per_face.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
@@ -440,9 +361,19 @@ def _write(
 
     mean_errors = {name: nme.mean(axis=0) for name, nme in errors.items()}
     limit = max(THRESHOLDS)
-    ced_plot(mean_errors, folder / "ced.png", limit, f"{evaluation['dataset']['name']}, {evaluation['dataset']['split']}, {len(samples)} faces")
-    per_point = {arm["name"]: np.array([np.nan if v is None else 100 * v for v in arm["per_point"]]) for arm in evaluation["arms"]}
-    mean_face_plot(schema, _mean_shape(truth), per_point, folder / "per_point.png", f"NME (%), {evaluation['denominator']}")
+    ced_plot(
+        mean_errors,
+        folder / "ced.png",
+        limit,
+        f"{evaluation['dataset']['name']}, {evaluation['dataset']['split']}, {len(samples)} faces",
+    )
+    per_point = {
+        arm["name"]: np.array([np.nan if v is None else 100 * v for v in arm["per_point"]])
+        for arm in evaluation["arms"]
+    }
+    mean_face_plot(
+        schema, _mean_shape(truth), per_point, folder / "per_point.png", f"NME (%), {evaluation['denominator']}"
+    )
     if draw:
         order = np.argsort(np.mean(list(mean_errors.values()), axis=0), kind="stable")
         count = min(draw, len(order))
@@ -451,6 +382,23 @@ def _write(
         picks = {"best": order[:count], "median": order[middle : middle + count], "worst": order[::-1][:count]}
         for name, which in picks.items():
             write_image(folder / f"{name}.png", _face_sheet(which, samples, truth, shown, schema))
+
+
+def _visible(samples: list[FaceSample], num_points: int) -> np.ndarray:
+    """(N, P) bool; refuses a dataset that does not say, since "all visible" would be a guess."""
+    silent = [sample.id for sample in samples if sample.visible is None]
+    if silent:
+        raise UserError(
+            f"--visible-only: {len(silent)} faces do not say which landmarks are visible, first {silent[0]!r}"
+        )
+    mask = np.stack([np.asarray(sample.visible, bool) for sample in samples])
+    assert mask.shape == (len(samples), num_points)
+    hidden = np.flatnonzero(~mask.any(axis=1))
+    if hidden.size:
+        raise UserError(
+            f"--visible-only: face {samples[hidden[0]].id!r} has no visible landmark ({hidden.size} such faces)"
+        )
+    return mask
 
 
 def evaluate(config: Evaluate) -> dict[str, Any]:
@@ -478,7 +426,9 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     boxes = np.stack([np.full(4, np.nan) if sample.box_xyxy is None else sample.box_xyxy for sample in samples])
     lengths = metrics.denominators(truth, boxes, schema, kind, ids)
     mask = _visible(samples, truth.shape[1]) if config.visible_only else None
-    subsets = {name: np.array([sample.attributes.get(name, False) for sample in samples]) for name in faces.subset_names()}
+    subsets = {
+        name: np.array([sample.attributes.get(name, False) for sample in samples]) for name in faces.subset_names()
+    }
 
     others: list[FaceSample] = []
     if len(faces) < len(dataset) and not all(is_run(path) for arm in arms for path in arm.paths):
@@ -489,12 +439,18 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     errors: dict[str, np.ndarray] = {}
     for arm in track(arms, "scoring arms"):
         predicted[arm.name] = np.stack([_predictions_of(path, faces, samples, others, config) for path in arm.paths])
-        figures, errors[arm.name] = score_arm(predicted[arm.name], truth, lengths, mask, schema, subsets, config.seed, config.resamples)
+        figures, errors[arm.name] = score_arm(
+            predicted[arm.name], truth, lengths, mask, schema, subsets, config.seed, config.resamples
+        )
         crops = sorted({_crop_text(path) for path in arm.paths})
         paths = [str(path) for path in arm.paths]
         results.append({"name": arm.name, "paths": paths, "seeds": len(paths), "crop": " / ".join(crops), **figures})
     paired = [
-        {"arm": arm.name, "baseline": baseline, **compare(errors[arm.name], errors[baseline], config.seed, config.resamples)}
+        {
+            "arm": arm.name,
+            "baseline": baseline,
+            **compare(errors[arm.name], errors[baseline], config.seed, config.resamples),
+        }
         for arm in arms
         if arm.name != baseline
     ]
@@ -523,14 +479,8 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     return evaluation
 
 
-def _visible(samples: list[FaceSample], num_points: int) -> np.ndarray:
-    """(N, P) bool; refuses a dataset that does not say, since "all visible" would be a guess."""
-    silent = [sample.id for sample in samples if sample.visible is None]
-    if silent:
-        raise UserError(f"--visible-only: {len(silent)} faces do not say which landmarks are visible, first {silent[0]!r}")
-    mask = np.stack([np.asarray(sample.visible, bool) for sample in samples])
-    assert mask.shape == (len(samples), num_points)
-    hidden = np.flatnonzero(~mask.any(axis=1))
-    if hidden.size:
-        raise UserError(f"--visible-only: face {samples[hidden[0]].id!r} has no visible landmark ({hidden.size} such faces)")
-    return mask
+def main(config: Evaluate) -> None:
+    """Score, and print the table that evaluation.md holds."""
+    evaluate(config)
+    print((config.out / "evaluation.md").read_text(encoding="utf-8"))
+    say(f"finished: {config.out}")

@@ -8,6 +8,7 @@ csv    <split>.csv with image,x0,y0,...; images/
 """
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -123,7 +124,7 @@ def list_line(sample: FaceSample, image: str, frame: int | None) -> str:
 def coco_content(samples: Iterator[tuple[FaceSample, str]], schema: LandmarkSchema) -> dict[str, Any]:
     """COCO key-point JSON. Beyond COCO an annotation has our id, split and attributes; other readers ignore them."""
     images: dict[str, dict[str, Any]] = {}
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for sample, name in samples:
         width, height = image_size(sample.image)
         image = images.setdefault(name, {"id": len(images) + 1, "file_name": name, "width": width, "height": height})
@@ -137,7 +138,7 @@ def coco_content(samples: Iterator[tuple[FaceSample, str]], schema: LandmarkSche
             "face_id": sample.id, "split": sample.split, "attributes": {k: bool(v) for k, v in sample.attributes.items()},
         })  # fmt: skip
     names = [f"{schema.name}_{i}" for i in range(schema.num_points)]
-    skeleton = sorted({(a + 1, b + 1) for c in schema.boundaries.values() for a, b in zip(c, c[1:], strict=False)})
+    skeleton = sorted({(a + 1, b + 1) for c in schema.boundaries.values() for a, b in itertools.pairwise(c)})
     category = {
         "id": 1,
         "name": "face",

@@ -49,7 +49,9 @@ def point_errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     for name, values in (("predicted", predicted), ("true", truth)):
         bad = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))
         if bad.size:
-            raise UserError(f"{bad.size} faces have {name} landmarks that are not finite numbers, first in row {bad[0]}")
+            raise UserError(
+                f"{bad.size} faces have {name} landmarks that are not finite numbers, first in row {bad[0]}"
+            )
     return np.linalg.norm(predicted.astype(np.float64) - truth.astype(np.float64), axis=-1)
 
 

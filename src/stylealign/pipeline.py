@@ -58,7 +58,7 @@ def _deep(values: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def main(config: Pipeline) -> None:
-    from stylealign import evaluate, generate, report, toyfaces
+    from stylealign import evaluate, generate, toyfaces
     from stylealign.detectors import train as detector
     from stylealign.translators import train as translator
 
@@ -103,6 +103,8 @@ def main(config: Pipeline) -> None:
         evaluate.main(from_dict(evaluate.Evaluate, values, "evaluate"))
     else:
         print((out / "evaluation" / "evaluation.md").read_text(encoding="utf-8"))
+    from stylealign import report
+
     page = out / "report.html"
     page.unlink(missing_ok=True)
     inputs = (out / "evaluation", out / "synthetic", out / "translator", *sorted((out / "detectors").iterdir()), data)

@@ -22,6 +22,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from stylealign.errors import UserError
+from stylealign.readers.entry import BadEntry
+from stylealign.readers.ibug import parse_pts
 from stylealign.sample import FaceSample, Prediction
 
 PREDICTIONS_FILE = "predictions.jsonl"
@@ -104,35 +106,23 @@ def read_csv(path: Path, pixels_from_one: bool = False) -> list[PredictionRow]:
 
 def read_pts(path: Path) -> np.ndarray:
     """Read one iBUG .pts file, whose pixels count from 1: (P, 2) float64 (x, y) px counted from 0."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    declared: int | None = None
-    points: list[np.ndarray] = []
-    inside = closed = False
-    for number, line in enumerate(lines, start=1):
-        where, text = f"{path}:{number}", line.strip()
-        if not inside:
-            if text.startswith("n_points"):
-                declared = int(_numbers([text.partition(":")[2]], where)[0])
-            inside = text == "{"
-        elif text == "}":
-            closed = True
-            break
-        elif text:
-            cells = text.replace(",", " ").split()
-            if len(cells) != 2:
-                raise UserError(f"{where}: expected 'x y', found {text!r}")
-            points.append(_numbers(cells, where))
-    if not inside or not closed:
-        raise UserError(f"{path}:{len(lines)}: not a .pts file: expected points between a line '{{' and a line '}}'")
-    if not points or (declared is not None and declared != len(points)):
-        raise UserError(f"{path}: {len(points)} points between the braces, n_points says {declared}")
-    return np.stack(points) - 1.0
+    parsed = parse_pts(path)
+    if isinstance(parsed, BadEntry):
+        raise UserError(str(parsed))
+    points, _ = parsed
+    if not np.isfinite(points).all():
+        raise UserError(
+            f"{path}: point {int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])} is not a finite number"
+        )
+    return points - 1.0
 
 
 def read_pts_folder(folder: Path) -> list[PredictionRow]:
     """Read every .pts file below a folder; a face is named by the file's path in the folder, without extension."""
     return [
-        PredictionRow(name=file.relative_to(folder).with_suffix("").as_posix(), landmarks=read_pts(file), where=f"{file}")
+        PredictionRow(
+            name=file.relative_to(folder).with_suffix("").as_posix(), landmarks=read_pts(file), where=f"{file}"
+        )
         for file in sorted(folder.rglob("*.pts"))
     ]
 

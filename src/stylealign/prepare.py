@@ -186,21 +186,26 @@ class _Lists:
                 self._where.setdefault(key, {})[str(path)] = f"{path}:{number}"
                 yield name, key, f"{path}:{number}"
 
-    def _key(self, face: str) -> str:
-        """The key a face is listed under: its id, or its image's path."""
-        return face if face in self._where else face.rpartition("#")[0] or face
-
     def mark(self, face: str) -> None:
-        self._seen.add(self._key(face))
+        """Remember that the source has this face, good or bad."""
+        self._seen.update((face, face.rpartition("#")[0]))
 
     def assign(self, sample: FaceSample, only_listed: bool) -> FaceSample | None:
-        """The face with its split and subsets; None where it is in no split list and there are some."""
+        """The face with its split and subsets; None where it is in no split list and there are some.
+
+        A list names a face by its id, or all faces of an image by the image's path, which is the id before its `#`.
+        """
         self.mark(sample.id)
-        key = self._key(sample.id)
-        if only_listed and key not in self.split_of:
+        keys = [sample.id]
+        image = sample.id.rpartition("#")[0]
+        if image and sample.image.with_suffix("").as_posix().endswith(image):  # else the '#' is part of a file name
+            keys.append(image)
+        split = next((self.split_of[key] for key in keys if key in self.split_of), None)
+        if only_listed and split is None:
             return None
-        attributes = {**sample.attributes, **dict.fromkeys(sorted(self.subsets.get(key, ())), True)}
-        return dataclasses.replace(sample, split=self.split_of.get(key, sample.split), attributes=attributes)
+        named = sorted({name for key in keys for name in self.subsets.get(key, ())})
+        attributes = {**sample.attributes, **dict.fromkeys(named, True)}
+        return dataclasses.replace(sample, split=split or sample.split, attributes=attributes)
 
     def unmatched(self) -> Iterator[BadEntry]:
         for key in self._where.keys() - self._seen:
@@ -276,6 +281,7 @@ def describe(dataset: FaceDataset) -> None:
     """Print a data set's counts, a column a split and a row a subset, and how large its faces are."""
     faces: Counter[str] = Counter()
     labelled: Counter[str] = Counter()
+    said: Counter[str] = Counter()
     subsets: dict[str, Counter[str]] = {}
     sides, boxes = [], 0
     for sample in dataset:
@@ -284,8 +290,12 @@ def describe(dataset: FaceDataset) -> None:
         boxes += sample.box_xyxy is not None
         for name, on in sample.attributes.items():
             subsets.setdefault(name, Counter())[sample.split] += on
+            said[name] += 1
         if sample.landmarks is not None:
             sides.append(float(np.ptp(sample.landmarks, axis=0).max()))
+    # flags that stand on every face keep the data set's order; what lists added comes after them, by name
+    flags = [name for name in dataset[0].attributes if said[name] == len(dataset)]
+    ordered = {name: subsets[name] for name in (*flags, *sorted(subsets.keys() - flags))}
     table = Table(
         title=f"{dataset.name}: {dataset.schema.name}, {dataset.schema.num_points} landmarks", title_justify="left"
     )
@@ -293,7 +303,7 @@ def describe(dataset: FaceDataset) -> None:
     for split in faces:
         table.add_column(split, justify="right")
     table.add_column("all", justify="right")
-    for name, counts in {"faces": faces, "labelled": labelled, **subsets}.items():
+    for name, counts in {"faces": faces, "labelled": labelled, **ordered}.items():
         table.add_row(
             name, *(f"{counts[split]:,}" for split in faces), f"{counts.total():,}", end_section=name == "labelled"
         )

@@ -91,8 +91,6 @@ class TrainDetector:
     def __post_init__(self) -> None:
         if self.data and (self.real or self.synthetic or self.subset):
             raise ValueError("data is given beside real, synthetic or subset: expected one way of naming the data sets")
-        if not (self.data or self.real or self.synthetic):
-            raise ValueError("no data: give --real, --synthetic or both")
         if not 0 <= self.synthetic_share <= 1:
             raise ValueError(f"synthetic_share is {self.synthetic_share}, expected 0 to 1")
         if self.lr <= 0 or self.weight_decay < 0:
@@ -139,6 +137,8 @@ def resolve_data(config: TrainDetector) -> list[tuple[FaceDataset, float, dict[s
 
     Raises UserError where mark-ups differ, a selection is empty, or a synthetic face was made from a face that must not be seen.
     """
+    if not (config.data or config.real or config.synthetic):  # not in the config: a recipe may leave the data to the flags
+        raise UserError("no data: give --real, --synthetic or both")
     found: list[tuple[FaceDataset, float, dict[str, Any]]] = []
     if config.data:
         for source in config.data:
