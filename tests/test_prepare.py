@@ -1,6 +1,7 @@
 """prepare and export-dataset: splits, subsets, merging, converting, bad faces, and layouts written back and read again."""
 
 import dataclasses
+import itertools
 import os
 from collections import Counter
 from pathlib import Path
@@ -384,7 +385,7 @@ def test_real_300w_has_its_splits_and_nested_budgets(tmp_path: Path) -> None:
     assert dataset.meta["splits"] == {"train": 1812, "val": 200, "test": 554}
     chosen = [set(dataset.select(subset=b).ids()) for b in budgets]
     assert [len(c) for c in chosen] == [50, 157, 315, 630]
-    assert all(small < large for small, large in zip(chosen, chosen[1:], strict=False))
+    assert all(small < large for small, large in itertools.pairwise(chosen))
     assert all(s.split == "train" for s in dataset.select(subset="train_0630"))
 
 

@@ -90,7 +90,7 @@ TABLE = [
     ),
     ("nan", wflw_line(FACE, "a/1.png").replace(f"{FACE[1, 0]:.6f}", "nan", 1), r"landmark 1 is \(nan,"),
     ("infinite", wflw_line(FACE, "a/1.png").replace(f"{FACE[1, 0]:.6f}", "1e999", 1), r"landmark 1 is \(inf,"),
-    ("far outside", wflw_line(FACE + [3 * WIDTH, 0], "a/1.png"), "more than one image side outside the 60 x 40 image"),
+    ("far outside", wflw_line(FACE + np.array([3 * WIDTH, 0]), "a/1.png"), "more than one image side outside the 60 x 40 image"),
     ("one place", wflw_line(np.full((98, 2), 7.0), "a/1.png"), "all landmarks are at"),
     ("missing image", wflw_line(FACE, "a/2.png"), "no such image"),
     ("image is a folder", wflw_line(FACE, "a"), "is not a file"),
@@ -266,10 +266,10 @@ def test_a_mat_file_of_something_else_is_refused_naming_what_was_expected(tmp_pa
     from scipy.io import savemat
 
     savemat(tmp_path / "COFW_train.mat", {"x": 1})
-    with pytest.raises(UserError, match="COFW_train.mat: expected .*phisTr"):
+    with pytest.raises(UserError, match=r"COFW_train.mat: expected .*phisTr"):
         read("cofw", tmp_path, extract_to=tmp_path / "out")
     (tmp_path / "COFW_train.mat").write_bytes(b"not a mat file at all" * 20)
-    with pytest.raises(UserError, match="COFW_train.mat: expected"):
+    with pytest.raises(UserError, match=r"COFW_train.mat: expected"):
         read("cofw", tmp_path, extract_to=tmp_path / "out")
 
 

@@ -29,7 +29,7 @@ from stylealign.predictions import match_predictions, read_predictions, write_pr
 from stylealign.progress import say, track
 from stylealign.sample import FaceSample, Prediction
 from stylealign.schema import SCHEMAS, LandmarkSchema, convert
-from stylealign.tables import LEVELS, THRESHOLDS, to_markdown
+from stylealign.tables import LEVELS, THRESHOLDS, show, to_markdown
 
 FORMAT = 1
 TILE = 192
@@ -480,7 +480,6 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
 
 
 def main(config: Evaluate) -> None:
-    """Score, and print the table that evaluation.md holds."""
-    evaluate(config)
-    print((config.out / "evaluation.md").read_text(encoding="utf-8"))
-    say(f"finished: {config.out}")
+    """Score, and print the tables a person wants first."""
+    show(evaluate(config))
+    say(f"finished: {config.out}; every table in {config.out / 'evaluation.md'}")

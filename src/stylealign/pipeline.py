@@ -9,6 +9,7 @@
 A stopped pipeline continues with the same command: every stage resumes, and finished stages are kept.
 """
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from stylealign.config import from_dict, save_config, to_dict
 from stylealign.errors import UserError
 from stylealign.progress import say
 from stylealign.run import first_difference
+from stylealign.tables import show
 
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]
 ARMS = {"real": 0.0, "real+synthetic": None}  # share of synthetic faces in a batch; None: the recipe's
@@ -102,7 +104,7 @@ def main(config: Pipeline) -> None:
         values = _deep(config.evaluate, data=str(data), arms=arms, out=str(out / "evaluation"))
         evaluate.main(from_dict(evaluate.Evaluate, values, "evaluate"))
     else:
-        print((out / "evaluation" / "evaluation.md").read_text(encoding="utf-8"))
+        show(json.loads((out / "evaluation" / "evaluation.json").read_text(encoding="utf-8")))
     from stylealign import report
 
     page = out / "report.html"

@@ -14,6 +14,9 @@ THRESHOLDS = (0.08, 0.10)
 LEVELS = (90, 95, 99)
 
 
+SHOWN = {"Errors": 8, "Paired comparison": 8, "NME % per subset": 12}  # on a terminal: table, and how many of its columns
+
+
 class Table(NamedTuple):
     """A table in words, for Markdown and HTML alike."""
 
@@ -136,3 +139,23 @@ def to_markdown(evaluation: Mapping[str, Any]) -> str:
     sources = [f"- {arm['name']}: {', '.join(arm['paths'])}" for arm in evaluation["arms"]]
     lines += ["## Sources", "", *sources, f"- dataset content hash: {data['content_hash']}", ""]
     return "\n".join(lines)
+
+
+def show(evaluation: Mapping[str, Any]) -> None:
+    """Print what a person wants first: the errors and the paired comparison. evaluation.md holds the rest."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    for table in tables(evaluation):
+        if table.title in SHOWN:
+            shown = RichTable(title=table.title, title_justify="left")
+            columns = SHOWN[table.title]
+            for i, name in enumerate(table.header[:columns]):
+                shown.add_column(name, justify="right" if i else "left", no_wrap=i == 0)
+            for row in table.rows:
+                shown.add_row(*row[:columns])
+            console.print(shown)
+    console.print(protocol_line(evaluation))

@@ -1,0 +1,139 @@
+"""Image files: colours, bit depths and rotations as stored; what is broken, missing or too large is refused with its name."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stylealign import geometry
+from stylealign.errors import UserError
+from stylealign.image import image_size, read_image, warp, write_image
+
+RED = np.full((12, 20, 3), (255, 0, 0), np.uint8)
+
+
+@pytest.mark.parametrize(("suffix", "tolerance"), [(".png", 0), (".bmp", 0), (".tif", 0), (".jpg", 3), (".webp", 40)])
+def test_red_stays_red(suffix: str, tolerance: int, tmp_path: Path) -> None:
+    path = tmp_path / f"red{suffix}"
+    write_image(path, RED)
+    back = read_image(path)
+    assert (back.shape, back.dtype, image_size(path)) == ((12, 20, 3), np.uint8, (20, 12))
+    assert np.abs(back.astype(int) - RED).max() <= tolerance
+
+
+def test_colour_edges_survive_jpeg(tmp_path: Path) -> None:
+    """Without chroma subsampling a red pixel beside a blue one keeps its colour."""
+    stripes = np.zeros((16, 16, 3), np.uint8)
+    stripes[:, ::2, 0] = stripes[:, 1::2, 2] = 255
+    write_image(tmp_path / "s.jpg", stripes)
+    assert np.abs(read_image(tmp_path / "s.jpg").astype(int) - stripes).mean() < 6
+
+
+def test_an_exif_rotation_is_not_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by a quarter
+    Image.fromarray(RED).save(tmp_path / "r.jpg", exif=exif)
+    assert read_image(tmp_path / "r.jpg").shape == (12, 20, 3)
+    assert image_size(tmp_path / "r.jpg") == (20, 12)
+
+
+@pytest.mark.parametrize(
+    ("image", "want"),
+    [
+        (Image.fromarray(np.full((4, 4), 77, np.uint8)), (77, 77, 77)),
+        (Image.fromarray(np.full((4, 4), 77 * 257, np.uint16)), (77, 77, 77)),
+        (Image.new("RGBA", (4, 4), (255, 0, 0, 0)), (255, 255, 255)),
+        (Image.new("RGBA", (4, 4), (255, 0, 0, 255)), (255, 0, 0)),
+        (Image.new("LA", (4, 4), (10, 255)), (10, 10, 10)),
+        (Image.new("RGB", (4, 4), (1, 2, 3)).quantize(4), (1, 2, 3)),
+        (Image.new("1", (4, 4), 1), (255, 255, 255)),
+    ],
+    ids=["grey", "16 bits", "transparent", "opaque", "grey with alpha", "palette", "1 bit"],
+)
+def test_every_kind_of_pixel_becomes_rgb(image: Image.Image, want: tuple, tmp_path: Path) -> None:
+    image.save(tmp_path / "x.png")
+    assert read_image(tmp_path / "x.png")[1, 1].tolist() == list(want)
+
+
+def test_cmyk_jpegs_are_read(tmp_path: Path) -> None:
+    Image.new("CMYK", (4, 4), (0, 255, 255, 0)).save(tmp_path / "x.jpg")
+    assert np.abs(read_image(tmp_path / "x.jpg")[0, 0].astype(int) - [255, 0, 0]).max() < 10
+
+
+def _noise(path: Path) -> Path:
+    write_image(path, np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_pictures_cut_short_are_refused(suffix: str, share: float, tmp_path: Path) -> None:
+    path = _noise(tmp_path / f"x{suffix}")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match=rf"x\{suffix}: (image cut short or damaged|not an image)"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"<svg/>", b"\0" * 999])
+def test_files_that_are_no_picture_are_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(content)
+    for read in (read_image, image_size):
+        with pytest.raises(UserError, match=r"x\.jpg: (not an image|image cut short)"):
+            read(tmp_path / "x.jpg")
+
+
+def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such image"):
+        read_image(tmp_path / "none.png")
+    with pytest.raises(UserError, match="not an image"):
+        read_image(tmp_path)
+
+
+def test_a_header_that_promises_too_many_pixels_is_refused_without_decoding(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b""))
+    with pytest.raises(UserError, match="60000 x 60000 pixels, expected at most 100,000,000"):
+        read_image(tmp_path / "bomb.png")
+    assert image_size(tmp_path / "bomb.png") == (60_000, 60_000)
+    with pytest.raises(UserError, match="expected at most 100 "):
+        read_image(_noise(tmp_path / "x.png"), max_pixels=100)
+
+
+def test_only_bytes_are_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        write_image(tmp_path / "x.png", np.zeros((4, 4, 3)))
+
+
+def test_warping_by_nothing_changes_nothing_and_mirroring_reverses_columns() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    assert np.array_equal(warp(image, np.array([[1.0, 0, 0], [0, 1, 0]]), 16), image)
+    assert np.array_equal(warp(image, geometry.flip_affine(16), 16), image[:, ::-1])
+    assert warp(image, np.eye(2, 3), (8, 4)).shape == (4, 8, 3)
+
+
+def test_edges_are_replicated_outside_the_picture() -> None:
+    image = np.full((8, 8, 3), 9, np.uint8)
+    assert (warp(image, np.array([[1.0, 0, 20], [0, 1, 20]]), 32) == 9).all()
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4.5, 8])
+def test_shrinking_averages_instead_of_skipping_pixels(factor: float) -> None:
+    checks = (np.indices((160, 160)).sum(axis=0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, axis=2)
+    size = int(160 / factor)
+    small = warp(checks, geometry.crop_affine(np.array([-0.5, -0.5, 159.5, 159.5]), 1.0, size), size)
+    assert np.abs(small[1:-1, 1:-1].astype(int) - 127.5).max() < 40
+
+
+def test_the_arguments_are_left_alone() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    image.setflags(write=False)
+    affine = np.array([[0.2, 0, 0], [0, 0.2, 0]])
+    affine.setflags(write=False)
+    warp(image, affine, 12)
