@@ -41,7 +41,10 @@ jobs = st.builds(
     Job,
     run=st.from_regex(r"[a-zé/ ]{1,10}", fullmatch=True).map(Path),
     optim=st.builds(
-        Optim, lr=st.floats(allow_nan=False), betas=st.tuples(st.floats(0, 1), st.floats(0, 1)), name=st.sampled_from(["adam", "sgd"])
+        Optim,
+        lr=st.floats(allow_nan=False),
+        betas=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+        name=st.sampled_from(["adam", "sgd"]),
     ),
     steps=st.integers(0, 10**12),
     flip=st.booleans(),

@@ -26,7 +26,9 @@ def test_an_affine_undone_is_where_one_was(affine: np.ndarray, points: np.ndarra
 
 @given(affines, affines, point_sets)
 def test_composing_is_applying_one_after_the_other(outer: np.ndarray, inner: np.ndarray, points: np.ndarray) -> None:
-    np.testing.assert_allclose(g.apply(g.compose(outer, inner), points), g.apply(outer, g.apply(inner, points)), atol=1e-7)
+    np.testing.assert_allclose(
+        g.apply(g.compose(outer, inner), points), g.apply(outer, g.apply(inner, points)), atol=1e-7
+    )
 
 
 @given(st.integers(1, 500), point_sets)
@@ -46,7 +48,9 @@ def test_a_face_mirrored_twice_is_the_face(schema) -> None:
     np.testing.assert_allclose(mirror(mirror(face)), face, atol=1e-12)
 
 
-boxes = st.tuples(number, number, st.floats(1, 80), st.floats(1, 80)).map(lambda b: np.array([b[0], b[1], b[0] + b[2], b[1] + b[3]]))
+boxes = st.tuples(number, number, st.floats(1, 80), st.floats(1, 80)).map(
+    lambda b: np.array([b[0], b[1], b[0] + b[2], b[1] + b[3]])
+)
 
 
 @given(boxes, st.floats(0.5, 3), st.integers(8, 256))

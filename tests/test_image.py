@@ -98,7 +98,9 @@ def test_a_header_that_promises_too_many_pixels_is_refused_without_decoding(tmp_
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
-    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b""))
+    (tmp_path / "bomb.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    )
     with pytest.raises(UserError, match="60000 x 60000 pixels, expected at most 100,000,000"):
         read_image(tmp_path / "bomb.png")
     assert image_size(tmp_path / "bomb.png") == (60_000, 60_000)

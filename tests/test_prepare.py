@@ -394,3 +394,10 @@ def test_real_youtube_faces_have_their_splits_and_unlabelled_frames(tmp_path: Pa
     dataset = made(Prepare(reader="csv", path=_real("ytfaces"), out=tmp_path / "out", check_images=False))
     assert dataset.meta["splits"] == {"train": 2600, "val": 410, "test": 579, "unlabelled": 946}
     assert dataset.meta["labelled"] == 3589
+
+
+def test_the_recipe_in_the_docs_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")
+    (tmp_path / "r.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
+    assert [s.reader for s in load_config(Prepare, tmp_path / "r.yaml").sources] == ["wflw", "ibug", "folder"]
+    assert all(f"| `{name}` |" in text for name in READERS)

@@ -90,7 +90,11 @@ TABLE = [
     ),
     ("nan", wflw_line(FACE, "a/1.png").replace(f"{FACE[1, 0]:.6f}", "nan", 1), r"landmark 1 is \(nan,"),
     ("infinite", wflw_line(FACE, "a/1.png").replace(f"{FACE[1, 0]:.6f}", "1e999", 1), r"landmark 1 is \(inf,"),
-    ("far outside", wflw_line(FACE + np.array([3 * WIDTH, 0]), "a/1.png"), "more than one image side outside the 60 x 40 image"),
+    (
+        "far outside",
+        wflw_line(FACE + np.array([3 * WIDTH, 0]), "a/1.png"),
+        "more than one image side outside the 60 x 40 image",
+    ),
     ("one place", wflw_line(np.full((98, 2), 7.0), "a/1.png"), "all landmarks are at"),
     ("missing image", wflw_line(FACE, "a/2.png"), "no such image"),
     ("image is a folder", wflw_line(FACE, "a"), "is not a file"),

@@ -13,7 +13,6 @@ from stylealign.schema import CONVERSIONS, SCHEMAS, LandmarkSchema, convert, get
 every_schema = pytest.mark.parametrize("schema", SCHEMAS.values(), ids=lambda s: s.name)
 
 
-
 @every_schema
 def test_mirroring_twice_changes_nothing(schema: LandmarkSchema) -> None:
     assert sorted(schema.flip_permutation) == list(range(schema.num_points))
@@ -56,7 +55,20 @@ def test_wflw_has_the_fifteen_curves_and_the_mirror_pairs_of_its_authors() -> No
     wflw = get_schema("wflw98")
     assert len(wflw.boundaries) == 15
     flip = wflw.flip_permutation
-    for a, b in ((0, 32), (15, 17), (33, 46), (38, 50), (41, 47), (60, 72), (65, 75), (66, 74), (76, 82), (95, 93), (87, 83), (96, 97)):
+    for a, b in (
+        (0, 32),
+        (15, 17),
+        (33, 46),
+        (38, 50),
+        (41, 47),
+        (60, 72),
+        (65, 75),
+        (66, 74),
+        (76, 82),
+        (95, 93),
+        (87, 83),
+        (96, 97),
+    ):
         assert (flip[a], flip[b]) == (b, a)
     assert [i for i in range(98) if flip[i] == i] == [16, 51, 52, 53, 54, 57, 79, 85, 90, 94]
     assert wflw.anchors["inter_ocular"] == ((60,), (72,))
@@ -80,7 +92,10 @@ BASE = {"name": "s", "num_points": 68}
         ({"flip_pairs": [[3, 3]]}, "is not two different points"),
         ({"flip_pairs": [[0, 1, 2]]}, "flip_pairs must be pairs"),
         ({"flip_pairs": [[0, -1]]}, "names point -1"),
-        ({"flip_pairs": [[0, 1]], "boundaries": {"right_eye": [0, 2, 0], "left_eye": [1, 2]}}, "mirror image of boundary 'right_eye' is no boundary"),
+        (
+            {"flip_pairs": [[0, 1]], "boundaries": {"right_eye": [0, 2, 0], "left_eye": [1, 2]}},
+            "mirror image of boundary 'right_eye' is no boundary",
+        ),
         ({"boundaries": {"a": [3]}}, "has 1 point, expected at least 2"),
         ({"boundaries": {"a": [3, 68]}}, "boundary 'a' names point 68"),
         ({"boundaries": {"a": 3}}, "boundaries and parts lists of points"),
@@ -145,3 +160,23 @@ def test_converting_to_itself_copies() -> None:
     out = convert(face, "five", "five")
     out[0] = 1
     assert not face.any()
+
+
+DOCS = Path(__file__).parents[1] / "docs" / "schemas.md"
+
+
+@every_schema
+def test_the_table_in_the_docs_is_what_the_schema_is(schema: LandmarkSchema) -> None:
+    anchors = ", ".join(
+        f"{name} ({'; '.join(' '.join(map(str, g)) for g in groups)})" for name, groups in schema.anchors.items()
+    )
+    pairs = len(schema.flip_pairs)
+    row = f"| {schema.name} | {schema.num_points} | {pairs} | {schema.num_points - 2 * pairs} | {len(schema.boundaries)} | {anchors} |"
+    assert row in DOCS.read_text(encoding="utf-8")
+
+
+def test_the_docs_list_every_conversion_and_their_example_is_a_schema(tmp_path: Path) -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    assert all(f"| {source} | {target} |" in text for source, target in CONVERSIONS)
+    (tmp_path / "three.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
+    assert get_schema(tmp_path / "three.yaml").flip_pairs == ((0, 1),)

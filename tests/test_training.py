@@ -186,7 +186,8 @@ def test_loops_without_steps_are_refused() -> None:
 
 
 def test_a_run_of_another_configuration_is_never_touched(tmp_path: Path) -> None:
-    Run.open(tmp_path / "run", LoopConfig(steps=3))
+    Run.open(tmp_path / "run", LoopConfig(steps=9))  # nothing was learnt: the corrected command takes its place
+    Run.open(tmp_path / "run", LoopConfig(steps=3)).log(1, {"total": 1.0})
     with pytest.raises(UserError, match=r"another configuration \(steps: 3 there, 4 now\)"):
         Run.open(tmp_path / "run", LoopConfig(steps=4))
     run = Run.open(tmp_path / "run", LoopConfig(steps=3, accelerator="cpu", devices=2))  # where it runs is free

@@ -116,6 +116,9 @@ class FaceDataset:
         if not isinstance(meta, dict) or meta.get("format") != FORMAT:
             found = meta.get("format") if isinstance(meta, dict) else None
             raise UserError(f"{folder / 'dataset.yaml'}: format {found!r}, expected {FORMAT}")
+        missing = [key for key in ("name", "schema", "count", "splits", "image_root", "content_hash") if key not in meta]
+        if missing:
+            raise UserError(f"{folder / 'dataset.yaml'}: missing key {', '.join(missing)}")
         schema = meta["schema"]
         schema = SCHEMAS[schema] if isinstance(schema, str) and schema in SCHEMAS else schema_from_dict(schema, f"{folder / 'dataset.yaml'}: schema")
         offsets = _line_offsets(folder / "index.jsonl")
@@ -151,21 +154,37 @@ class FaceDataset:
             raise IndexError(i)
         return int(i if self._rows is None else self._rows[i])
 
+    def _decode(self, i: int, line: bytes) -> dict[str, Any]:
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{self._where(i)}: not valid JSON ({error})") from None
+        if not isinstance(row, dict) or not {"id", "image", "split", "digest"} <= row.keys():
+            raise UserError(f"{self._where(i)}: expected a face with id, image, split and digest")
+        return row
+
+    def _where(self, i: int) -> str:
+        return f"{self.folder / 'index.jsonl'}:{self.row_number(i) + 1}"
+
     def row(self, i: int) -> dict[str, Any]:
         """The decoded line of face i."""
-        return json.loads(self._line(self.row_number(i)))
+        return self._decode(i, self._line(self.row_number(i)))
 
     def head(self, i: int) -> dict[str, Any]:
         """Face i's line without its landmarks (fast); `labelled` says whether it has any."""
         line = self._line(self.row_number(i))
         cut = line.rfind(LANDMARKS_KEY)
-        return {**json.loads(line[:cut] + b"}"), "labelled": not line.endswith(b"null}")}
+        return {**self._decode(i, line[:cut] + b"}"), "labelled": not line.endswith(b"null}")}
 
     def __len__(self) -> int:
         return len(self._offsets if self._rows is None else self._rows)
 
     def __getitem__(self, i: int) -> FaceSample:
-        return from_row(self.row(i), self.image_root)
+        row = self.row(i)
+        try:
+            return from_row(row, self.image_root)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{self._where(i)}: not a face of format {FORMAT} ({error})") from None
 
     def __iter__(self) -> Iterator[FaceSample]:
         return (self[i] for i in range(len(self)))
@@ -292,8 +311,12 @@ class DatasetWriter:
         self._ids.add(key)
         if sample.landmarks is not None and len(sample.landmarks) != self.schema.num_points:
             raise UserError(f"face '{sample.id}': {len(sample.landmarks)} landmarks, expected {self.schema.num_points} of {self.schema.name}")
+        if not (sample.split and sample.split.isprintable()):  # splits are keys of dataset.yaml, and words for --split
+            raise UserError(f"face '{sample.id}': its split is {sample.split!r}, expected a word")
         path = sample.image
         if self._mode == "copy":
+            if Path(sample.id).is_absolute() or ".." in Path(sample.id).parts:
+                raise UserError(f"face '{sample.id}': its id cannot be a file name below {self.images}")
             path = self.images / Path(f"{sample.id}{path.suffix}")
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(sample.image, path)

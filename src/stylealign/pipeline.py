@@ -6,7 +6,8 @@
     <out>/detectors   with and without the synthetic faces, at equal updates, a run a seed
     <out>/evaluation  the table;  <out>/report.html  the pictures to look at
 
-A stopped pipeline continues with the same command: every stage resumes, and finished stages are kept.
+A stopped pipeline continues with the same command: every stage resumes, and finished stages are kept. All stages' values are
+read before the first one starts.
 """
 
 import json
@@ -60,55 +61,61 @@ def _deep(values: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def main(config: Pipeline) -> None:
-    from stylealign import evaluate, generate, toyfaces
+    from stylealign import evaluate, generate, report, toyfaces
     from stylealign.detectors import train as detector
     from stylealign.translators import train as translator
 
     out = config.out
-    out.mkdir(parents=True, exist_ok=True)
-    saved = out / "pipeline.yaml"
-    if saved.exists():
-        difference = first_difference(yaml.safe_load(saved.read_text()), yaml.safe_load(yaml.safe_dump(to_dict(config))))
-        if difference:
-            raise UserError(f"{out}: holds a pipeline of another recipe ({difference}); choose another --out or remove it")
-    elif any(out.iterdir()):
-        raise UserError(f"{out}: not empty and not a pipeline's folder; choose another --out")
-    else:
-        save_config(config, saved)
-
     data = config.data or out / "data"
-    if config.data is None and not data.exists():
-        say("1/5  drawing faces")
-        toyfaces.main(from_dict(toyfaces.DrawFaces, _deep(config.faces, out=str(data)), "faces"))
 
-    say("2/5  training the translator")
-    translator.main(from_dict(translator.TrainTranslator, _deep(config.translator, data=str(data), run=str(out / "translator")), "translator"))
-
-    say("3/5  generating synthetic faces")
-    made = _deep(config.generate, data=str(data), translator=str(out / "translator"), out=str(out / "synthetic"))
-    generate.main(from_dict(generate.Generate, made, "generate"))
-
-    say(f"4/5  training detectors: {len(ARMS)} arms x {len(config.seeds)} seed(s), equal updates")
-    arms = []
+    # Every stage's configuration, so that a wrong key of the last is refused before the first has begun.
+    faces = from_dict(toyfaces.DrawFaces, _deep(config.faces, out=str(data)), "faces")
+    values = _deep(config.translator, data=str(data), run=str(out / "translator"))
+    translators = from_dict(translator.TrainTranslator, values, "translator")
+    values = _deep(config.generate, data=str(data), translator=str(out / "translator"), out=str(out / "synthetic"))
+    synthetic = from_dict(generate.Generate, values, "generate")
+    arms: dict[str, detector.TrainDetector] = {}
     for arm, share in ARMS.items():
         for seed in config.seeds:
             run = out / "detectors" / f"{arm}_s{seed}"
             values = _deep(config.detector, real=str(data), run=str(run), loop={"seed": seed})
             if share is None:
                 values = _deep(values, synthetic=str(out / "synthetic"), synthetic_share=config.synthetic_share)
-            detector.main(from_dict(detector.TrainDetector, values, "detector"))
-            arms.append(f"{arm}={run}")
+            arms[f"{arm}={run}"] = from_dict(detector.TrainDetector, values, "detector")
+    values = _deep(config.evaluate, data=str(data), arms=list(arms), out=str(out / "evaluation"))
+    table = from_dict(evaluate.Evaluate, values, "evaluate")
 
-    say("5/5  evaluating")
-    if not (out / "evaluation").exists():
-        values = _deep(config.evaluate, data=str(data), arms=arms, out=str(out / "evaluation"))
-        evaluate.main(from_dict(evaluate.Evaluate, values, "evaluate"))
+    saved = out / "pipeline.yaml"
+    if saved.exists():
+        difference = first_difference(
+            yaml.safe_load(saved.read_text()), yaml.safe_load(yaml.safe_dump(to_dict(config)))
+        )
+        if difference:
+            raise UserError(
+                f"{out}: holds a pipeline of another recipe ({difference}); choose another --out or remove it"
+            )
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: not empty and not a pipeline's folder; choose another --out")
     else:
-        show(json.loads((out / "evaluation" / "evaluation.json").read_text(encoding="utf-8")))
-    from stylealign import report
+        out.mkdir(parents=True, exist_ok=True)
+        save_config(config, saved)
 
+    if config.data is None and not data.exists():
+        say("1/5  drawing faces")
+        toyfaces.main(faces)
+    say("2/5  training the translator")
+    translator.main(translators)
+    say("3/5  generating synthetic faces")
+    generate.main(synthetic)
+    say(f"4/5  training detectors: {len(ARMS)} arms x {len(config.seeds)} seed(s), equal updates")
+    for job in arms.values():
+        detector.main(job)
+    say("5/5  evaluating")
+    if not table.out.exists():
+        evaluate.main(table)
+    else:
+        show(json.loads((table.out / "evaluation.json").read_text(encoding="utf-8")))
     page = out / "report.html"
-    page.unlink(missing_ok=True)
-    inputs = (out / "evaluation", out / "synthetic", out / "translator", *sorted((out / "detectors").iterdir()), data)
+    inputs = (table.out, synthetic.out, translators.run, *(job.run for job in arms.values()), data)
     report.main(report.Report(inputs=inputs, out=page, title="stylealign: the whole job"))
     say(f"look at {page}")

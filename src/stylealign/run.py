@@ -69,6 +69,11 @@ def first_difference(a: Any, b: Any, path: str = "") -> str | None:
     return None if a == b else f"{path}: {a!r} there, {b!r} now"
 
 
+def _has_work(folder: Path) -> bool:
+    """Whether anything was learnt in a half-written run, or in a run inside it."""
+    return any(folder.rglob("metrics.jsonl")) or any(folder.rglob("*.safetensors"))
+
+
 class Run:
     """A run folder being written. `folder` is the `.partial` one until `finish`."""
 
@@ -79,16 +84,19 @@ class Run:
     def open(cls, target: Path, config: Any, main_process: bool = True) -> "Run":
         """Start a run, continue a half-written one, or find it finished (`run.finished`).
 
-        Raises UserError where a folder of that name holds a run of another configuration: nothing is overwritten.
+        Raises UserError where a folder of that name holds a run of another configuration: nothing is overwritten. A start that
+        came to nothing (refused inputs, a key pressed in time) is no run yet, and the corrected command takes its place.
         """
         target = Path(target)
         partial = partial_of(target)
         # Through YAML's own round trip, so that both sides hold the same plain values.
         now = yaml.safe_load(yaml.safe_dump(to_dict(config)))
+        stale = False
         for folder in (target, partial):
             if (folder / "config.yaml").exists():
                 difference = first_difference(read_yaml(folder / "config.yaml"), now)
-                if difference:
+                stale = bool(difference) and folder == partial and not _has_work(partial)
+                if difference and not stale:
                     raise UserError(f"{folder}: holds a run of another configuration ({difference}); choose another --run or remove it")
                 if folder == target:
                     return cls(target, target, True)
@@ -96,7 +104,7 @@ class Run:
                 raise UserError(f"{folder}: exists and is not a run folder; choose another --run")
         if main_process:
             (partial / "previews").mkdir(parents=True, exist_ok=True)
-            if not (partial / "config.yaml").exists():
+            if stale or not (partial / "config.yaml").exists():
                 temporary = partial / "config.yaml.tmp"
                 temporary.write_text(yaml.safe_dump(now, sort_keys=False, allow_unicode=True), encoding="utf-8")
                 os.replace(temporary, partial / "config.yaml")
