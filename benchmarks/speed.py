@@ -65,7 +65,9 @@ def training_steps(data: Path) -> list[tuple[str, str, float, str]]:
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
         def detector_step(batch, model=model, optimizer=optimizer) -> None:
-            loss = landmark_loss(model(batch.image).landmarks, batch.landmarks, batch.visible, batch.weight, LossConfig())
+            loss = landmark_loss(
+                model(batch.image).landmarks, batch.landmarks, batch.visible, batch.weight, LossConfig()
+            )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -101,7 +103,7 @@ def transfer(translator_run: Path, data: Path, n: int = 12) -> list[tuple[str, s
 
     from stylealign.batch import CropCache
     from stylealign.dataset import FaceDataset
-    from stylealign.generate import swap_matrix
+    from stylealign.swapping import swap_matrix
     from stylealign.translators.load import load_translator
 
     translator = load_translator(translator_run)
@@ -157,14 +159,26 @@ def generation(translator_run: Path, data: Path, scratch: Path) -> list[tuple[st
                 translator.decode([f[index] for f in content], [s[index] for s in style])
 
     a, b, ratio = paired(whole, bare, 3)
-    return [(f"generate {len(cache)} faces x {k} with JPEG / the bare network", f"{a:.2f} / {b:.2f} s ({len(cache) * k / a:.0f} images/s)", ratio, "1.20")]
+    return [
+        (
+            f"generate {len(cache)} faces x {k} with JPEG / the bare network",
+            f"{a:.2f} / {b:.2f} s ({len(cache) * k / a:.0f} images/s)",
+            ratio,
+            "1.20",
+        )
+    ]
 
 
 def _peak_mb(code: str) -> dict[str, float]:
     """Run code in a fresh process; it prints JSON; peak memory above a bare import is added."""
     bare = "import resource, json, numpy, cv2, yaml; import stylealign.dataset, stylealign.prepare\n"
-    measured = bare + "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n" + code + (
-        "\nprint(json.dumps({**result, 'mb': (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}))"
+    measured = (
+        bare
+        + "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        + code
+        + (
+            "\nprint(json.dumps({**result, 'mb': (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}))"
+        )
     )
     done = subprocess.run([sys.executable, "-c", measured], capture_output=True, text=True, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -178,7 +192,9 @@ def index_memory(scratch: Path, count: int) -> list[tuple[str, str, float | None
     tail = f'"digest": "0123456789abcdef", "landmarks": {json.dumps(landmarks)}}}\n'
     with open(folder / "index.jsonl", "w") as file:
         for i in range(count):
-            file.write(f'{{"id": "face{i}", "image": "{i}.jpg", "split": "train", "box_xyxy": [0.0, 0.0, 9.0, 9.0], {tail}')
+            file.write(
+                f'{{"id": "face{i}", "image": "{i}.jpg", "split": "train", "box_xyxy": [0.0, 0.0, 9.0, 9.0], {tail}'
+            )
     from stylealign.dataset import write_meta
     from stylealign.schema import IBUG68
 
@@ -253,7 +269,10 @@ def main() -> None:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     lines = ["| what | measured | ratio | aim |", "|---|---|---|---|"]
-    lines += [f"| {what} | {measured} | {'' if ratio is None else f'{ratio:.2f}'} | {aim} |" for what, measured, ratio, aim in rows]
+    lines += [
+        f"| {what} | {measured} | {'' if ratio is None else f'{ratio:.2f}'} | {aim} |"
+        for what, measured, ratio, aim in rows
+    ]
     import torch
 
     lines += ["", f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, Python "

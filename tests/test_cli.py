@@ -19,7 +19,12 @@ def test_top_level_help_and_import_do_not_load_torch() -> None:
         "assert stylealign.cli.main(['--help']) == 0\n"
         "assert 'torch' not in sys.modules and 'cv2' not in sys.modules and 'numpy' not in sys.modules, sorted(sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )
     assert done.returncode == 0, done.stderr
     assert all(verb in done.stdout for verb in VERBS)
 

@@ -17,12 +17,13 @@ from stylealign.batch import CropConfig, crop_sample
 from stylealign.config import to_dict
 from stylealign.dataset import FaceDataset, write_dataset
 from stylealign.errors import UserError
-from stylealign.generate import Generate, generate, inherited_attributes, own_positions, pair_styles, swap_matrix
+from stylealign.generate import Generate, generate
 from stylealign.image import read_image, write_image
 from stylealign.run import save_model
 from stylealign.sample import FaceSample
 from stylealign.schema import SCHEMAS, get_schema
 from stylealign.structure import StructureConfig, structure_maps
+from stylealign.swapping import inherited_attributes, own_positions, pair_styles, swap_matrix
 from stylealign.translators.vunet import PRESETS, VUNet, initialise
 
 SIZE, FIVE = 32, get_schema("five")
@@ -322,7 +323,15 @@ def test_refusals_say_what_was_found(tmp_path, faces):
 
 def test_the_judge_is_quoted_and_a_bad_translator_warned_about(tmp_path, faces, capsys):
     translator = PaintedTranslator()
-    translator.card = {"judge": {"swap_nme": 0.071, "real_nme": 0.05, "gap": 0.021, "share_above_10": 0.12}}
+    translator.card = {
+        "judge": {
+            "swap_nme": 0.071,
+            "real_nme": 0.05,
+            "gap": 0.021,
+            "share_above_10": 0.12,
+            "real_share_above_10": 0.05,
+        }
+    }
     generate(job(faces, tmp_path / "made"), translator)
     said = capsys.readouterr().err
     assert "structure gap +2.10 points" in said

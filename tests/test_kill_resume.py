@@ -87,7 +87,14 @@ def done_when(verb: str) -> str:
     return "units/*.jsonl" if verb == "generate" else "checkpoints/step_*"
 
 
-@pytest.mark.parametrize("verb", ["train-translator", "train-detector", "generate"])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "train-translator",
+        "generate",
+        pytest.param("train-detector", marks=pytest.mark.slow),
+    ],  # its rhythm is the first's
+)
 def test_a_killed_command_given_again_ends_in_the_same_bytes(
     verb: str, tmp_path: Path, faces: FaceDataset, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,15 @@ WITHOUT_TORCH = {
     "__init__", "errors", "config", "schema", "sample", "geometry", "boundary", "metrics", "image", "draw", "progress", "dataset",
     "predictions", "prepare", "export_dataset", "evaluate", "report", "tables", "cli",
 }  # fmt: skip
-WITHOUT_PATHS = {"structure", "augment", "translators.vunet", "translators.layers", "translators.losses", "detectors.resnet", "detectors.losses"}
+WITHOUT_PATHS = {
+    "structure",
+    "augment",
+    "translators.vunet",
+    "translators.layers",
+    "translators.losses",
+    "detectors.resnet",
+    "detectors.losses",
+}
 
 
 def name_of(path: Path) -> str:
@@ -35,7 +43,11 @@ def imports(path: Path, top_level_only: bool) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if name_of(p) in WITHOUT_TORCH or name_of(p).startswith(("readers", "toyfaces"))], ids=name_of)
+@pytest.mark.parametrize(
+    "path",
+    [p for p in MODULES if name_of(p) in WITHOUT_TORCH or name_of(p).startswith(("readers", "toyfaces"))],
+    ids=name_of,
+)
 def test_facts_and_files_do_not_import_torch(path: Path) -> None:
     names = imports(path, top_level_only=True)
     assert not {n for n in names if n.split(".")[0] in ("torch", "lightning_fabric")}
@@ -45,11 +57,21 @@ def test_facts_and_files_do_not_import_torch(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in MODULES if name_of(p) in WITHOUT_PATHS], ids=name_of)
 def test_models_and_losses_know_no_paths_and_no_yaml(path: Path) -> None:
-    assert not imports(path, top_level_only=False) & {"pathlib", "yaml", "json", "os", "stylealign.dataset", "stylealign.run", "stylealign.config"}
+    assert not imports(path, top_level_only=False) & {
+        "pathlib",
+        "yaml",
+        "json",
+        "os",
+        "stylealign.dataset",
+        "stylealign.run",
+        "stylealign.config",
+    }
 
 
 def test_only_training_meets_fabric() -> None:
-    assert [name_of(p) for p in MODULES if any(n.startswith("lightning_fabric") for n in imports(p, False))] == ["training"]
+    assert [name_of(p) for p in MODULES if any(n.startswith("lightning_fabric") for n in imports(p, False))] == [
+        "training"
+    ]
 
 
 def test_nothing_is_unpickled() -> None:

@@ -30,9 +30,10 @@ from stylealign.schema import FIVE, LandmarkSchema
 from stylealign.structure import StructureConfig
 from stylealign.translators import perceptual
 from stylealign.translators import train as train_module
+from stylealign.translators.judge import judge_swaps, swap_partners, verdict
 from stylealign.translators.load import load_translator
 from stylealign.translators.losses import KL_PRESETS, RECONSTRUCTION_PRESETS
-from stylealign.translators.train import TrainTranslator, judge_swaps, main, swap_partners, verdict
+from stylealign.translators.train import TrainTranslator, main
 from stylealign.translators.vunet import PRESETS
 from tiny import detector_job, drawn, metrics_of, translator_job
 
@@ -109,7 +110,7 @@ def test_the_judge_s_figures_are_finite_and_stand_in_the_card(trained: Path, fac
     assert read_card(trained)["judge"] == figures
     assert figures["faces"] == len(faces.select("val"))
     assert figures["held_out"] is True
-    numbers = [figures[k] for k in ("real_nme", "swap_nme", "gap", "share_above_10", "kl_nats")]
+    numbers = [figures[k] for k in ("real_nme", "swap_nme", "gap", "share_above_10", "real_share_above_10", "kl_nats")]
     numbers += [v for part in figures["parts"].values() for v in part.values()] + list(
         figures["style_distance"].values()
     )
@@ -240,7 +241,9 @@ def test_a_translator_that_keeps_structure_has_no_gap_and_one_that_leaks_has_the
     ],
 )
 def test_the_verdict_follows_the_gap_and_the_share_of_bad_faces(swap: float, share: float, words: str) -> None:
-    text = verdict({"swap_nme": swap, "real_nme": 0.05, "gap": swap - 0.05, "share_above_10": share})
+    text = verdict(
+        {"swap_nme": swap, "real_nme": 0.05, "gap": swap - 0.05, "share_above_10": share, "real_share_above_10": 0.0}
+    )
     assert words in text
     assert f"structure gap {100 * (swap - 0.05):+.2f} points" in text
 

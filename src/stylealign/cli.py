@@ -51,7 +51,12 @@ def parse(verb: str, arguments: list[str], **tyro_options: Any) -> Any:
     module_name, class_name, line = VERBS[verb]
     cls = getattr(importlib.import_module(module_name), class_name)
     default = None
-    if verb != "check" and arguments and not arguments[0].startswith("-") and Path(arguments[0]).suffix in (".yaml", ".yml"):
+    if (
+        verb != "check"
+        and arguments
+        and not arguments[0].startswith("-")
+        and Path(arguments[0]).suffix in (".yaml", ".yml")
+    ):
         path = Path(arguments.pop(0))
         values = read_yaml(path) or {}
         if verb == "train-translator":
@@ -66,7 +71,13 @@ def parse(verb: str, arguments: list[str], **tyro_options: Any) -> Any:
         # Flags may supply what the recipe leaves out: required keys are checked by tyro, the rest here.
         default = _partial(cls, values, path.name) if isinstance(values, dict) else from_dict(cls, values, path.name)
     return tyro.cli(
-        cls, prog=f"stylealign {verb}", description=line, args=arguments, default=default, config=(tyro.conf.AvoidSubcommands,), **tyro_options
+        cls,
+        prog=f"stylealign {verb}",
+        description=line,
+        args=arguments,
+        default=default,
+        config=(tyro.conf.AvoidSubcommands,),
+        **tyro_options,
     )
 
 
@@ -90,7 +101,7 @@ def _partial(cls: type, values: dict[str, Any], where: str) -> Any:
 
     kinds = typing.get_type_hints(cls)
     stand_in = {Path: "missing", str: "missing", int: 1, float: 1.0}
-    config = from_dict(cls, {**values, **{name: stand_in.get(kinds[name], "missing") for name in required}}, where)
+    config: Any = from_dict(cls, {**values, **{name: stand_in.get(kinds[name], "missing") for name in required}}, where)
     for name in required:
         object.__setattr__(config, name, tyro.MISSING)
     return config
@@ -116,7 +127,9 @@ def main(argv: list[str] | None = None) -> int:
             import difflib
 
             close = difflib.get_close_matches(verb, VERBS, n=1)
-            raise UserError(f"no verb '{verb}'" + (f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(VERBS)}"))
+            raise UserError(
+                f"no verb '{verb}'" + (f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(VERBS)}")
+            )
         config = parse(verb, arguments)
         if dry_run:
             import yaml
@@ -138,7 +151,10 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        print(f"stylealign {verb}: {type(error).__name__}: {error} (a fault of ours or of the machine; --debug shows where)", file=sys.stderr)
+        print(
+            f"stylealign {verb}: {type(error).__name__}: {error} (a fault of ours or of the machine; --debug shows where)",
+            file=sys.stderr,
+        )
         return 1
 
 

@@ -99,7 +99,14 @@ def refuse_existing(folder: Path) -> None:
 class FaceDataset:
     """An open data set, or a view of some of its faces. `dataset[i]` reads and decodes one line."""
 
-    def __init__(self, folder: Path, meta: dict[str, Any], schema: LandmarkSchema, offsets: np.ndarray, rows: np.ndarray | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        meta: dict[str, Any],
+        schema: LandmarkSchema,
+        offsets: np.ndarray,
+        rows: np.ndarray | None = None,
+    ):
         self.folder, self.meta, self.schema = folder, meta, schema
         self._offsets, self._rows = offsets, rows
         self._map: mmap.mmap | None = None
@@ -109,18 +116,28 @@ class FaceDataset:
         """Open a data set folder. Reads the YAML and finds line starts; decodes no face."""
         folder = Path(folder)
         if not folder.exists() and partial_of(folder).exists():
-            raise UserError(f"{folder}: only a half-written {partial_of(folder).name} is there; run the command that makes it again")
+            raise UserError(
+                f"{folder}: only a half-written {partial_of(folder).name} is there; run the command that makes it again"
+            )
         if not (folder / "dataset.yaml").exists():
-            raise UserError(f"{folder}: not a dataset folder (no dataset.yaml in it); make one with `stylealign prepare`")
+            raise UserError(
+                f"{folder}: not a dataset folder (no dataset.yaml in it); make one with `stylealign prepare`"
+            )
         meta = read_yaml(folder / "dataset.yaml")
         if not isinstance(meta, dict) or meta.get("format") != FORMAT:
             found = meta.get("format") if isinstance(meta, dict) else None
             raise UserError(f"{folder / 'dataset.yaml'}: format {found!r}, expected {FORMAT}")
-        missing = [key for key in ("name", "schema", "count", "splits", "image_root", "content_hash") if key not in meta]
+        missing = [
+            key for key in ("name", "schema", "count", "splits", "image_root", "content_hash") if key not in meta
+        ]
         if missing:
             raise UserError(f"{folder / 'dataset.yaml'}: missing key {', '.join(missing)}")
         schema = meta["schema"]
-        schema = SCHEMAS[schema] if isinstance(schema, str) and schema in SCHEMAS else schema_from_dict(schema, f"{folder / 'dataset.yaml'}: schema")
+        schema = (
+            SCHEMAS[schema]
+            if isinstance(schema, str) and schema in SCHEMAS
+            else schema_from_dict(schema, f"{folder / 'dataset.yaml'}: schema")
+        )
         offsets = _line_offsets(folder / "index.jsonl")
         if len(offsets) != meta["count"]:
             raise UserError(f"{folder / 'index.jsonl'}: {len(offsets)} faces, expected {meta['count']} (dataset.yaml)")
@@ -205,7 +222,9 @@ class FaceDataset:
         rows = np.array([self.row_number(int(i)) for i in indices], dtype=np.int64)
         return FaceDataset(self.folder, self.meta, self.schema, self._offsets, rows)
 
-    def select(self, split: str | None = None, subset: str | None = None, labelled: bool | None = None) -> "FaceDataset":
+    def select(
+        self, split: str | None = None, subset: str | None = None, labelled: bool | None = None
+    ) -> "FaceDataset":
         """A view of the faces of a split and/or a subset (attribute), labelled or not. Raises UserError when none is left."""
 
         def keep(head: dict[str, Any]) -> bool:
@@ -217,7 +236,9 @@ class FaceDataset:
 
         kept = [i for i in range(len(self)) if keep(self.head(i))]
         if not kept:
-            wanted = " and ".join(f"{k} {v!r}" for k, v in (("split", split), ("subset", subset), ("labelled", labelled)) if v is not None)
+            wanted = " and ".join(
+                f"{k} {v!r}" for k, v in (("split", split), ("subset", subset), ("labelled", labelled)) if v is not None
+            )
             has = f"splits {self.meta['splits']}, subsets {self.subset_names() or 'none'}"
             raise UserError(f"{self.folder}: no face with {wanted}; it has {has}")
         return self.take(kept)
@@ -227,7 +248,9 @@ class FaceDataset:
         problems = []
         found = content_hash(self.folder / "index.jsonl", self.schema)
         if found != self.content_hash:
-            problems.append(f"{self.folder / 'index.jsonl'}: content hash {found[:12]}, expected {self.content_hash[:12]}: edited since it was made")
+            problems.append(
+                f"{self.folder / 'index.jsonl'}: content hash {found[:12]}, expected {self.content_hash[:12]}: edited since it was made"
+            )
         for i in range(len(self)):
             head = self.head(i)
             path = self.image_root / head["image"]
@@ -244,7 +267,9 @@ def _line_offsets(path: Path) -> np.ndarray:
     try:
         with open(path, "rb") as file:
             for block in iter(lambda: file.read(1 << 22), b""):
-                starts.append(np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == 10).astype(np.int64) + position + 1)
+                starts.append(
+                    np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == 10).astype(np.int64) + position + 1
+                )
                 position += len(block)
     except FileNotFoundError:
         raise UserError(f"{path}: missing, though its folder has a dataset.yaml") from None
@@ -310,7 +335,9 @@ class DatasetWriter:
             raise UserError(f"{self.folder}: two faces have the id '{sample.id}'")
         self._ids.add(key)
         if sample.landmarks is not None and len(sample.landmarks) != self.schema.num_points:
-            raise UserError(f"face '{sample.id}': {len(sample.landmarks)} landmarks, expected {self.schema.num_points} of {self.schema.name}")
+            raise UserError(
+                f"face '{sample.id}': {len(sample.landmarks)} landmarks, expected {self.schema.num_points} of {self.schema.name}"
+            )
         if not (sample.split and sample.split.isprintable()):  # splits are keys of dataset.yaml, and words for --split
             raise UserError(f"face '{sample.id}': its split is {sample.split!r}, expected a word")
         path = sample.image
@@ -330,7 +357,9 @@ class DatasetWriter:
         self._splits[sample.split] = self._splits.get(sample.split, 0) + 1
         self._labelled += sample.landmarks is not None
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
         if kind is None and not self._ids:
             kind, value = UserError, UserError(f"{self.folder}: no face to write: the data set would be empty")

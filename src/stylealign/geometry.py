@@ -50,7 +50,9 @@ def flip_affine(width: int) -> np.ndarray:
     return np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]])
 
 
-def rotate_scale_affine(centre: tuple[float, float], degrees: float, scale: float, shift: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
+def rotate_scale_affine(
+    centre: tuple[float, float], degrees: float, scale: float, shift: tuple[float, float] = (0.0, 0.0)
+) -> np.ndarray:
     """Rotate (positive turns x towards y), scale round `centre`, then shift by pixels."""
     c, s = math.cos(math.radians(degrees)) * scale, math.sin(math.radians(degrees)) * scale
     cx, cy = centre

@@ -51,7 +51,9 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         except (OSError, SyntaxError, ValueError) as error:
             raise UserError(f"{path}: image cut short or damaged ({error})") from None
         if image.mode.startswith("I;16") or image.mode == "I":
-            return np.repeat((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).round().astype(np.uint8)[..., None], 3, axis=2)
+            return np.repeat(
+                (np.asarray(image, dtype=np.float64) / 257).clip(0, 255).round().astype(np.uint8)[..., None], 3, axis=2
+            )
         if "A" in image.getbands() or "transparency" in image.info:
             rgba = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
@@ -76,7 +78,9 @@ def warp(image: np.ndarray, to_from: np.ndarray, size: int | tuple[int, int]) ->
     if factor >= 2:
         height, width = image.shape[0] // factor * factor, image.shape[1] // factor * factor
         if height and width:
-            image = cv2.resize(image[:height, :width], (width // factor, height // factor), interpolation=cv2.INTER_AREA)
+            image = cv2.resize(
+                image[:height, :width], (width // factor, height // factor), interpolation=cv2.INTER_AREA
+            )
             # x_full = factor * x_small + (factor - 1) / 2, since areas correspond
             full_from_small = np.array([[factor, 0, (factor - 1) / 2], [0, factor, (factor - 1) / 2]], dtype=np.float64)
             to_from = geometry.compose(to_from, full_from_small)

@@ -24,7 +24,11 @@ def track(iterable: Iterable[T], what: str, total: int | None = None) -> Iterato
         now = time.monotonic()
         if now - said > SECONDS_BETWEEN_LINES:
             said = now
-            print(f"{what}: {done}{'' if total is None else f' of {total}'} ({now - start:.0f} s)", file=sys.stderr, flush=True)
+            print(
+                f"{what}: {done}{'' if total is None else f' of {total}'} ({now - start:.0f} s)",
+                file=sys.stderr,
+                flush=True,
+            )
         yield item
 
 

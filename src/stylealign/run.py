@@ -97,7 +97,9 @@ class Run:
                 difference = first_difference(read_yaml(folder / "config.yaml"), now)
                 stale = bool(difference) and folder == partial and not _has_work(partial)
                 if difference and not stale:
-                    raise UserError(f"{folder}: holds a run of another configuration ({difference}); choose another --run or remove it")
+                    raise UserError(
+                        f"{folder}: holds a run of another configuration ({difference}); choose another --run or remove it"
+                    )
                 if folder == target:
                     return cls(target, target, True)
             elif folder == target and folder.exists():
@@ -133,7 +135,9 @@ class Run:
         """Complete checkpoints, oldest first."""
         return sorted(p for p in (self.folder / "checkpoints").glob("step_*") if re.fullmatch(r"step_\d+", p.name))
 
-    def write_checkpoint(self, step: int, model: Mapping[str, Tensor], card: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    def write_checkpoint(
+        self, step: int, model: Mapping[str, Tensor], card: Mapping[str, Any], state: Mapping[str, Any]
+    ) -> None:
         """Write a checkpoint as a whole or not at all, and let go of the oldest ones."""
         folder = self.folder / "checkpoints" / f"step_{step:08d}"
         partial = partial_of(folder)
@@ -188,7 +192,10 @@ def flatten(state: Any, path: str = "") -> tuple[dict[str, Tensor], Any]:
             tensors[path] = value.detach().cpu().contiguous().clone()
             return f"@{path}"
         if isinstance(value, Mapping):
-            return {"keys": [[type(k).__name__, k] for k in value], "values": [walk(v, f"{path}/{k}") for k, v in value.items()]}
+            return {
+                "keys": [[type(k).__name__, k] for k in value],
+                "values": [walk(v, f"{path}/{k}") for k, v in value.items()],
+            }
         if isinstance(value, list | tuple):
             return [walk(v, f"{path}/{i}") for i, v in enumerate(value)]
         return value
@@ -221,11 +228,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def save_model(folder: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
     """Write model.safetensors and card.json (with the weights' hash)."""
     # clone: safetensors refuses tensors that share memory
-    safetensors.torch.save_file({k: v.detach().cpu().contiguous().clone() for k, v in state.items()}, folder / "model.safetensors")
+    safetensors.torch.save_file(
+        {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}, folder / "model.safetensors"
+    )
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     from stylealign import __version__
 
-    text = json.dumps({**to_dict(dict(card)), "stylealign": __version__, "model_hash": digest}, indent=2, ensure_ascii=False)
+    text = json.dumps(
+        {**to_dict(dict(card)), "stylealign": __version__, "model_hash": digest}, indent=2, ensure_ascii=False
+    )
     (folder / "card.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -234,8 +245,12 @@ def read_card(folder: Path, kind: str | None = None) -> dict[str, Any]:
     folder = Path(folder)
     if not (folder / "card.json").exists():
         if partial_of(folder).exists():
-            raise UserError(f"{folder}: its training has not finished ({partial_of(folder).name}); run the same command again to continue it")
-        raise UserError(f"{folder}: not a run folder (no card.json in it)" if folder.exists() else f"{folder}: no such run")
+            raise UserError(
+                f"{folder}: its training has not finished ({partial_of(folder).name}); run the same command again to continue it"
+            )
+        raise UserError(
+            f"{folder}: not a run folder (no card.json in it)" if folder.exists() else f"{folder}: no such run"
+        )
     try:
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     except ValueError as error:
@@ -264,5 +279,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str) -> N
         if key not in own:
             raise UserError(f"{where}: unknown weight '{key}': it belongs to another model or configuration")
         if own[key].shape != state[key].shape:
-            raise UserError(f"{where}: weight '{key}' has shape {tuple(state[key].shape)}, expected {tuple(own[key].shape)}")
+            raise UserError(
+                f"{where}: weight '{key}' has shape {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
+            )
     model.load_state_dict(dict(state))

@@ -12,7 +12,9 @@ Mode = Literal["transfer", "interpolate", "prior"]
 
 def _frozen(array: object, dtype: type, shape: tuple[int | None, ...], what: str) -> np.ndarray:
     values: np.ndarray = np.array(array, dtype=dtype)  # a copy: the caller's array is never touched
-    if values.ndim != len(shape) or any(want is not None and want != have for want, have in zip(shape, values.shape, strict=True)):
+    if values.ndim != len(shape) or any(
+        want is not None and want != have for want, have in zip(shape, values.shape, strict=True)
+    ):
         raise ValueError(f"{what} has shape {values.shape}, expected {tuple('P' if s is None else s for s in shape)}")
     values.setflags(write=False)
     return values

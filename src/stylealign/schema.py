@@ -73,7 +73,9 @@ class LandmarkSchema:
             for name, curve in self.boundaries.items():
                 mirrored = tuple(int(flip[i]) for i in curve)
                 if min(mirrored, mirrored[::-1]) not in undirected:
-                    raise UserError(f"schema {self.name}: the mirror image of boundary '{name}' is no boundary: {mirrored}")
+                    raise UserError(
+                        f"schema {self.name}: the mirror image of boundary '{name}' is no boundary: {mirrored}"
+                    )
 
     @cached_property
     def flip_permutation(self) -> np.ndarray:
@@ -192,8 +194,14 @@ CONVERSIONS: dict[tuple[str, str], tuple[tuple[tuple[int, ...], ...], str]] = {
         "approximate: WFLW's contour is sampled denser and starts a little higher, its brows are outlined (the upper edge is taken) "
         "and its eyelids have three points where iBUG has two",
     ),
-    ("ibug68", "five"): ((_span(36, 41), _span(42, 47), (30,), (48,), (54,)), "approximate: eye centres are means of the eyelids"),
-    ("wflw98", "five"): (((96,), (97,), (54,), (76,), (82,)), "exact: pupils, nose tip and mouth corners are all annotated"),
+    ("ibug68", "five"): (
+        (_span(36, 41), _span(42, 47), (30,), (48,), (54,)),
+        "approximate: eye centres are means of the eyelids",
+    ),
+    ("wflw98", "five"): (
+        ((96,), (97,), (54,), (76,), (82,)),
+        "exact: pupils, nose tip and mouth corners are all annotated",
+    ),
     ("cofw29", "five"): (((16,), (17,), (20,), (22,), (23,)), "exact"),
     ("aflw19", "five"): (((7,), (10,), (13,), (15,), (17,)), "exact"),
 }
@@ -253,7 +261,9 @@ def get_schema(name_or_path: str | Path) -> LandmarkSchema:
         return SCHEMAS[str(name_or_path)]
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
-        raise UserError(f"unknown schema '{name_or_path}': expected one of {', '.join(SCHEMAS)} or a .yaml file of your own")
+        raise UserError(
+            f"unknown schema '{name_or_path}': expected one of {', '.join(SCHEMAS)} or a .yaml file of your own"
+        )
     from stylealign.config import read_yaml
 
     return schema_from_dict(read_yaml(path), str(path))

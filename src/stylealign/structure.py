@@ -34,7 +34,9 @@ class StructureConfig:
 def num_structure_channels(kind: StructureKind, schema: LandmarkSchema) -> int:
     """Channels of `structure_maps` for a schema."""
     if kind == "boundaries" and not schema.boundaries:
-        raise UserError(f"schema {schema.name} has no boundaries: use --structure points, or list its curves in the schema's YAML")
+        raise UserError(
+            f"schema {schema.name} has no boundaries: use --structure points, or list its curves in the schema's YAML"
+        )
     return {"points": 3, "boundaries": len(schema.boundaries), "landmarks": schema.num_points}[kind]
 
 
@@ -64,7 +66,9 @@ def boundary_maps(landmarks: Tensor, size: int, sigma: float, schema: LandmarkSc
         samples = torch.as_tensor(sample_curves(points, curve, num)).to(landmarks)  # (B, num, 2)
         start, step = samples[:, None, :-1], samples[:, None, 1:] - samples[:, None, :-1]
         nearest = []
-        for b in range(len(samples)):  # one face at a time: (S*S, num-1, 2) distances fit a cache, a batch of them does not
+        for b in range(
+            len(samples)
+        ):  # one face at a time: (S*S, num-1, 2) distances fit a cache, a batch of them does not
             along = (((grid[0] - start[b]) * step[b]).sum(-1) / step[b].square().sum(-1).clamp_min(1e-12)).clamp(0, 1)
             nearest.append((grid[0] - start[b] - along[..., None] * step[b]).square().sum(-1).amin(-1))
         squared = torch.stack(nearest).view(-1, size, size)
@@ -86,7 +90,9 @@ def structure_maps(
     reproduce the original (METHOD 1.3).
     """
     if landmarks.shape[1] != schema.num_points:
-        raise UserError(f"structure map: found {landmarks.shape[1]} landmarks, expected {schema.num_points} of {schema.name}")
+        raise UserError(
+            f"structure map: found {landmarks.shape[1]} landmarks, expected {schema.num_points} of {schema.name}"
+        )
     if integer_centres:
         landmarks = landmarks.trunc()
     if kind == "boundaries":

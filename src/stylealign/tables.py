@@ -14,7 +14,11 @@ THRESHOLDS = (0.08, 0.10)
 LEVELS = (90, 95, 99)
 
 
-SHOWN = {"Errors": 8, "Paired comparison": 8, "NME % per subset": 12}  # on a terminal: table, and how many of its columns
+SHOWN = {
+    "Errors": 8,
+    "Paired comparison": 8,
+    "NME % per subset": 12,
+}  # on a terminal: table, and how many of its columns
 
 
 class Table(NamedTuple):

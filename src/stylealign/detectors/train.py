@@ -137,7 +137,9 @@ def resolve_data(config: TrainDetector) -> list[tuple[FaceDataset, float, dict[s
 
     Raises UserError where mark-ups differ, a selection is empty, or a synthetic face was made from a face that must not be seen.
     """
-    if not (config.data or config.real or config.synthetic):  # not in the config: a recipe may leave the data to the flags
+    if not (
+        config.data or config.real or config.synthetic
+    ):  # not in the config: a recipe may leave the data to the flags
         raise UserError("no data: give --real, --synthetic or both")
     found: list[tuple[FaceDataset, float, dict[str, Any]]] = []
     if config.data:

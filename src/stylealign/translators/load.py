@@ -16,7 +16,15 @@ from stylealign.translators.vunet import VUNet, VUNetConfig
 class LoadedTranslator:
     """Encode and decode with landmarks in crop pixels and images in [-1, 1]; the model is in eval mode and frozen."""
 
-    def __init__(self, model: VUNet, schema: LandmarkSchema, crop: CropConfig, structure: StructureConfig, card: dict, device: torch.device):
+    def __init__(
+        self,
+        model: VUNet,
+        schema: LandmarkSchema,
+        crop: CropConfig,
+        structure: StructureConfig,
+        card: dict,
+        device: torch.device,
+    ):
         self.model = place(model, device).eval().requires_grad_(False)
         self.schema, self.crop, self.structure, self.card, self.device = schema, crop, structure, card, device
 
@@ -28,14 +36,18 @@ class LoadedTranslator:
     def structure_maps(self, landmarks: Tensor) -> Tensor:
         """(B, P, 2) crop pixels -> (B, C, S, S)."""
         s = self.structure
-        maps = structure_maps(landmarks.to(self.device), self.crop.size, s.kind, self.schema, s.sigma, s.integer_centres)
+        maps = structure_maps(
+            landmarks.to(self.device), self.crop.size, s.kind, self.schema, s.sigma, s.integer_centres
+        )
         return maps.contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def encode_style(self, image: Tensor, landmarks: Tensor | None = None) -> list[Tensor]:
         """Posterior means of (B, 3, S, S) images. Landmarks are needed only by a q(z|x,y) translator."""
         needs = self.model.config.posterior == "xy" and landmarks is not None
-        return self.model.encode_style(image.to(self.device), self.structure_maps(landmarks) if needs and landmarks is not None else None)
+        return self.model.encode_style(
+            image.to(self.device), self.structure_maps(landmarks) if needs and landmarks is not None else None
+        )
 
     @torch.no_grad()
     def encode_structure(self, landmarks: Tensor) -> list[Tensor]:

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from stylealign import metrics
 from stylealign.augment import AugmentConfig, augment, centre_crop
 from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, to_uint8
 from stylealign.config import to_dict
@@ -29,6 +28,7 @@ from stylealign.run import Run, describe_data, place
 from stylealign.schema import LandmarkSchema
 from stylealign.structure import StructureConfig, num_structure_channels, structure_maps
 from stylealign.training import EMA, LoopConfig, TrainState, fit, mean_over_processes, restore, set_lr, start_engine
+from stylealign.translators.judge import judge_swaps, verdict
 from stylealign.translators.losses import (
     LEARNING_RATE_PRESETS,
     KLConfig,
@@ -45,8 +45,6 @@ from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
 from stylealign.translators.vunet import PRESETS, VUNet, VUNetConfig, index_features, initialise
 
 FEATURE_LAYERS = ("layer1", "layer2", "layer3")
-MAX_GAP = 0.010  # NME points a translator may cost before `generate` warns: AVS's whole gain is 0.005 to 0.008
-MAX_SHARE_ABOVE_10 = 0.10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +78,15 @@ class TrainTranslator:
     crop: CropConfig = field(default_factory=lambda: CropConfig(size=64, scale=1.6))
     augment: AugmentConfig = field(
         default_factory=lambda: AugmentConfig(
-            rotation=10, scale=0.06, shift=0.03, flip=True, colour=0.0, blur_prob=0.0, occlusion_prob=0.0, noise=0.0, grey_prob=0.0
+            rotation=10,
+            scale=0.06,
+            shift=0.03,
+            flip=True,
+            colour=0.0,
+            blur_prob=0.0,
+            occlusion_prob=0.0,
+            noise=0.0,
+            grey_prob=0.0,
         )
     )
     """The release uses none; with few faces, mirroring and small motions keep the network from learning them by heart."""
@@ -104,7 +110,9 @@ class TrainTranslator:
         if self.vgg19 and self.feature_detector:
             raise ValueError("vgg19 and feature_detector are both given: expected one")
         if self.init_batches * self.loop.batch_size < 2:
-            raise ValueError(f"init_batches {self.init_batches} of batch_size {self.loop.batch_size}: expected at least 2 faces to start from")
+            raise ValueError(
+                f"init_batches {self.init_batches} of batch_size {self.loop.batch_size}: expected at least 2 faces to start from"
+            )
 
 
 def train_auxiliary(config: TrainTranslator, run: Path, seed_offset: int, what: str) -> Path:
@@ -162,74 +170,6 @@ def check_given_detectors(config: TrainTranslator, schema: LandmarkSchema) -> No
             )
 
 
-def swap_partners(num: int, seed: int) -> np.ndarray:
-    """(num,) a style donor for each face, never itself: a seeded cyclic order of at least 2 faces."""
-    assert num >= 2, "a face alone has no partner"
-    order = np.random.default_rng((seed, 77)).permutation(num)
-    partners = np.empty(num, dtype=np.int64)
-    partners[order] = np.roll(order, 1)
-    return partners
-
-
-@torch.no_grad()
-def judge_swaps(
-    model: VUNet, batch: Batch, maps: Tensor, judge: nn.Module, judge_size: int, schema: LandmarkSchema, seed: int, chunk: int = 16
-) -> dict[str, Any]:
-    """The judge's NME (fractions) on real faces and on the same structures drawn in a stranger's style.
-
-    `gap` = swap NME - real NME; `share_above_10` the share of swapped faces above 0.10; `parts` both NMEs per facial part;
-    `style_distance` the mean colour distance of the outputs to the style's and to the content's picture (mean absolute
-    difference of 4 x 4 thumbnails, in [0, 2]): a translator that changes style is nearer to the style's.
-    """
-    partners = torch.from_numpy(swap_partners(len(batch.image), seed))
-    swapped = torch.cat([model.translate(maps[i], batch.image[partners[i]], maps[partners[i]]) for i in torch.arange(len(partners)).split(chunk)])
-    swapped = swapped.clamp(-1, 1)
-
-    def landmarks(images: Tensor) -> np.ndarray:
-        scale = images.shape[-1] / judge_size
-        resized = images if scale == 1 else nn.functional.interpolate(images, size=judge_size, mode="bilinear", antialias=True)
-        found = torch.cat([judge(part).landmarks for part in resized.split(chunk)]).double().cpu().numpy()
-        return (found + 0.5) * scale - 0.5
-
-    truth = batch.landmarks.double().cpu().numpy()
-    boxes = np.concatenate([truth.min(axis=1), truth.max(axis=1)], axis=1)
-    denominators = metrics.denominators(truth, boxes, schema, metrics.usual_denominator(schema))
-    found = {"real": landmarks(batch.image), "swap": landmarks(swapped)}
-    nme = {k: metrics.nme_per_face(v, truth, denominators) for k, v in found.items()}
-    per_point = {k: metrics.point_errors(v, truth) / denominators[:, None] for k, v in found.items()}
-
-    def thumbnails(images: Tensor) -> Tensor:
-        return nn.functional.adaptive_avg_pool2d(images, 4)
-
-    colours = thumbnails(swapped)
-    real_colours = thumbnails(batch.image)
-    return {
-        "faces": len(truth),
-        "real_nme": float(nme["real"].mean()),
-        "swap_nme": float(nme["swap"].mean()),
-        "gap": float(nme["swap"].mean() - nme["real"].mean()),
-        "share_above_10": float((nme["swap"] > 0.10).mean()),
-        "parts": {p: {k: float(v[:, list(i)].mean()) for k, v in per_point.items()} for p, i in schema.parts.items()},
-        "style_distance": {
-            "to_style": float((colours - real_colours[partners]).abs().mean()),
-            "to_content": float((colours - real_colours).abs().mean()),
-        },
-    }
-
-
-def verdict(judge: dict[str, Any]) -> str:
-    """One sentence on the judge's figures: may the translator be used?"""
-    figures = (
-        f"NME on swapped faces {judge['swap_nme']:.2%}, on the same real faces {judge['real_nme']:.2%}: structure gap "
-        f"{100 * judge['gap']:+.2f} points, {judge['share_above_10']:.1%} of swapped faces above 10 %"
-    )
-    if not (judge["gap"] <= MAX_GAP and judge["share_above_10"] <= MAX_SHARE_ABOVE_10):  # so that NaN is no recommendation
-        return f"{figures}. Too far from its labels: training a detector on these faces would teach it wrong labels"
-    if judge["gap"] < -0.005:
-        return f"{figures}. Keeps its labels; swapped faces are easier than real ones, a sign of lost variety"
-    return f"{figures}. Keeps its labels"
-
-
 def main(config: TrainTranslator) -> None:
     """Train, judge, and leave a run folder."""
     engine = start_engine(config.loop)
@@ -245,7 +185,9 @@ def main(config: TrainTranslator) -> None:
     val_faces = opened.select(config.val_split, labelled=True) if held_out else faces
     val_faces = val_faces.take(range(min(len(val_faces), config.judge_faces)))
     if len(faces) < 2:
-        raise UserError(f"{config.data}: {len(faces)} labelled face in split {config.split}; a translator needs at least 2, and hundreds to be of use")
+        raise UserError(
+            f"{config.data}: {len(faces)} labelled face in split {config.split}; a translator needs at least 2, and hundreds to be of use"
+        )
     if len(val_faces) < 2:
         raise UserError(
             f"{config.data}: {len(val_faces)} labelled face in split {config.val_split} (judge_faces {config.judge_faces}); the judge needs at least 2 to swap"

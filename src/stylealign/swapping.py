@@ -1,0 +1,151 @@
+"""Who wears whose style, and the pass that encodes n styles and n structures once and decodes the pairs. Knows no folders.
+
+A translator is whatever has the members of `Translator`; `translators.load.LoadedTranslator` is one.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stylealign import geometry
+from stylealign.batch import CropConfig, crop_sample, sample_affine, to_uint8
+from stylealign.dataset import FaceDataset
+from stylealign.errors import UserError
+from stylealign.sample import FaceSample
+from stylealign.schema import LandmarkSchema
+
+# Named subsets that belong to a picture's style and are therefore not inherited with its structure.
+STYLE_ATTRIBUTES = frozenset({"illumination", "make_up", "makeup", "occlusion", "blur"})
+PAIRS_A_PASS = 32  # pictures decoded at a time; part of what fixes the bytes
+_PAIRS = 1  # the stream of random numbers that draws donors
+
+
+class Translator(Protocol):
+    """What `generate` needs of a translator; `translators.load.LoadedTranslator` is one."""
+
+    @property
+    def schema(self) -> LandmarkSchema: ...
+    @property
+    def crop(self) -> CropConfig: ...
+    @property
+    def card(self) -> dict[str, Any]: ...
+    @property
+    def hash(self) -> str: ...
+
+    def encode_style(self, image: Tensor, landmarks: Tensor | None = None) -> list[Tensor]: ...
+    def encode_structure(self, landmarks: Tensor) -> list[Tensor]: ...
+    def decode(self, features: list[Tensor], style: list[Tensor]) -> Tensor: ...
+    def sample_prior(self, features: list[Tensor], generator: torch.Generator) -> Tensor: ...
+
+
+def pair_styles(num_contents: int, num_donors: int, k: int, seed: int, same: np.ndarray | None = None) -> np.ndarray:
+    """(num_contents, k) donors: k different ones a face, never the face itself; row i is a function of (seed, i) only.
+
+    Args:
+        same: (num_contents,) position of each face among the donors, -1 where it is not one of them.
+
+    Raises UserError where there are fewer donors than styles asked for.
+    """
+    same = np.full(num_contents, -1, dtype=np.int64) if same is None else same
+    own = bool((same >= 0).any())
+    if k > num_donors - own:
+        but = ", one of which is the face itself" if own else ""
+        raise UserError(
+            f"styles_per_face needs {k} different donors a face, but there are {num_donors}{but}: ask for at most {num_donors - own}"
+        )
+    pairs = np.empty((num_contents, k), dtype=np.int64)
+    for i, itself in enumerate(same):
+        drawn = np.random.default_rng((seed, i, _PAIRS)).choice(num_donors - (itself >= 0), k, replace=False)
+        pairs[i] = drawn + (drawn >= itself) if itself >= 0 else drawn
+    return pairs
+
+
+def own_positions(contents: FaceDataset, donors: FaceDataset) -> np.ndarray:
+    """(N,) position of each content face among the donors, -1 where it is none of them.
+
+    In one and the same data set a face is its id; in another it is the same picture (by digest) under the same name.
+    """
+    one = contents.content_hash == donors.content_hash
+
+    def key(head: dict[str, Any]) -> Any:
+        return head["id"] if one else (head["digest"], head["id"].rsplit("/", 1)[-1])
+
+    where = {key(donors.head(j)): j for j in reversed(range(len(donors)))}
+    return np.array([where.get(key(contents.head(i)), -1) for i in range(len(contents))], dtype=np.int64)
+
+
+def inherited_attributes(sample: FaceSample) -> dict[str, bool]:
+    """The attributes a translated face keeps: all but those of its style (illumination, make-up, occlusion, blur).
+
+    Pose and expression belong to the structure; label budgets and one's own subsets say which label was used, so that the
+    synthetic faces of a budget can be selected by its name.
+    """
+    return {k: v for k, v in sample.attributes.items() if k not in STYLE_ATTRIBUTES}
+
+
+def take_rows(features: Iterable[Tensor], index: Tensor) -> list[Tensor]:
+    return [f.index_select(0, index.to(f.device)) for f in features]
+
+
+def decode_pairs(
+    translator: Translator, features: list[Tensor], style: list[Tensor], rows: Tensor, columns: Tensor
+) -> Iterator[Tensor]:
+    """Decode structure rows[p] in style columns[p] for every pair p, some at a time: (b, 3, S, S) each, linear."""
+    style = [s.to(features[0].device) for s in style]
+    for r, c in zip(rows.split(PAIRS_A_PASS), columns.split(PAIRS_A_PASS), strict=True):
+        yield translator.decode(take_rows(features, r), take_rows(style, c))
+
+
+def decode_grid(translator: Translator, features: list[Tensor], style: list[Tensor]) -> Tensor:
+    n, m = len(features[0]), len(style[0])
+    rows, columns = torch.arange(n).repeat_interleave(m), torch.arange(m).repeat(n)
+    return torch.cat(list(decode_pairs(translator, features, style, rows, columns))).unflatten(0, (n, m))
+
+
+def swap_matrix(
+    translator: Translator, structures: Tensor, styles: Tensor, style_landmarks: Tensor | None = None
+) -> Tensor:
+    """Every structure in every style: n + m encodings, n * m decodings.
+
+    Args:
+        structures: (n, P, 2) landmarks in crop pixels.
+        styles: (m, 3, S, S) pictures in [-1, 1].
+        style_landmarks: (m, P, 2), for translators whose style encoder sees them.
+
+    Returns:
+        (n, m, 3, S, S), linear: [i, j] has structure i and style j.
+    """
+    return decode_grid(
+        translator, translator.encode_structure(structures), translator.encode_style(styles, style_landmarks)
+    )
+
+
+def pictures(images: Tensor) -> np.ndarray:
+    """(B, 3, S, S) -> (B, S, S, 3) uint8; refuses what is not a number."""
+    if not bool(torch.isfinite(images).all()):
+        raise UserError(
+            "the translator made pictures that are not finite: its training diverged; train it again with a lower lr"
+        )
+    return to_uint8(images).cpu().numpy()
+
+
+def structures_of(samples: list[FaceSample], crop: CropConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Landmarks (n, P, 2) float32 in crop pixels, as crop_sample gives them, and crop_from_source (n, 2, 3)."""
+    affines = [sample_affine(s, crop) for s in samples]
+    moved = [geometry.apply(a, s.landmarks) for a, s in zip(affines, samples, strict=True) if s.landmarks is not None]
+    return np.stack(moved).astype(np.float32), np.stack(affines)
+
+
+def crops_of(samples: list[FaceSample], crop: CropConfig, schema: LandmarkSchema) -> tuple[np.ndarray, Tensor | None]:
+    """Pictures (n, S, S, 3) uint8, and their landmarks (n, P, 2) where every face has them in the translator's schema."""
+    found = [crop_sample(s, crop) for s in samples]
+    landmarks = [points for _, points, _ in found if points is not None and len(points) == schema.num_points]
+    known = torch.from_numpy(np.stack(landmarks).astype(np.float32)) if len(landmarks) == len(samples) else None
+    return np.stack([pixels for pixels, _, _ in found]), known
+
+
+def mixed(a: list[Tensor], b: list[Tensor], share: float) -> list[Tensor]:
+    return [torch.lerp(x, y, share) for x, y in zip(a, b, strict=True)]
