@@ -73,11 +73,11 @@ def trained(real: FaceDataset, synthetic: FaceDataset, tmp_path_factory: pytest.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STYLEALIGN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         loop = {
-            "steps": 120,
+            "steps": 300,
             "batch_size": 16,
             "log_every": 10,
-            "checkpoint_every": 60,
-            "preview_every": 60,
+            "checkpoint_every": 150,
+            "preview_every": 150,
             "ema_decay": 0.9,
         }
         gentle = AugmentConfig(rotation=0, scale=0, shift=0.05, flip=False, occlusion_prob=0, blur_prob=0, grey_prob=0)
@@ -98,12 +98,12 @@ def test_a_run_leaves_its_card_numbers_and_pictures(trained: Path, real: FaceDat
     assert card["schema"] == real.schema.to_dict()
     assert [(d["name"], d["faces"], d["share"]) for d in card["data"]] == [("real", 8, 0.5), ("synthetic", 16, 0.5)]
     assert card["data"][1]["content_hash"] == synthetic.content_hash
-    assert card["step"] == 120
+    assert card["step"] == 300
     assert card["val"]["faces"] == 4
     assert card["val"]["denominator"] == "inter_pupil"
     logged = lines(trained)
-    assert logged[-1] == {"step": 120, "evaluate/nme": card["val"]["nme"]}
-    assert sorted(p.name for p in (trained / "previews").iterdir()) == ["step_00000060.png", "step_00000120.png"]
+    assert logged[-1] == {"step": 300, "evaluate/nme": card["val"]["nme"]}
+    assert sorted(p.name for p in (trained / "previews").iterdir()) == ["step_00000150.png", "step_00000300.png"]
     assert not trained.with_name("trained.partial").exists()
 
 
