@@ -145,6 +145,11 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"stylealign {verb}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # the disk, a right, a file in the way: the machine's fault or the user's, never ours to explain in a trace
+        if debug:
+            raise
+        print(f"stylealign {verb}: {error.filename or 'the machine'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"\nstylealign {verb}: interrupted; the same command continues", file=sys.stderr)
         return 130

@@ -113,6 +113,11 @@ class Run:
             (partial / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
         return cls(target, partial, False)
 
+    def abandon(self) -> None:
+        """Remove a folder in which nothing was learnt: what the user gave was refused."""
+        if not _has_work(self.folder):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Append one line to metrics.jsonl."""
         with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:

@@ -26,6 +26,7 @@ from stylealign.errors import UserError
 from stylealign.image import write_image
 from stylealign.run import Run
 
+Engine = Fabric  # what jobs call it, so that only this file names the library
 SECONDS_BETWEEN_LINES = 15.0
 
 

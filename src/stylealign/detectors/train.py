@@ -27,7 +27,7 @@ from stylealign.errors import UserError
 from stylealign.progress import say
 from stylealign.run import Run, describe_data, read_tensors
 from stylealign.schema import LandmarkSchema
-from stylealign.training import EMA, LoopConfig, TrainState, cosine, fit, restore, set_lr, start_engine
+from stylealign.training import EMA, Engine, LoopConfig, TrainState, cosine, fit, restore, set_lr, start_engine
 
 MARGIN = 1.25  # context round the crop for rotations and shifts
 PREVIEW_FACES = 12
@@ -268,6 +268,16 @@ def main(config: TrainDetector) -> None:
         say(f"{config.run}: already trained with this configuration; nothing to do")
         return
     engine.barrier()
+    try:
+        train(config, engine, run)
+    except UserError:
+        if engine.is_global_zero:
+            run.abandon()
+        raise
+
+
+def train(config: TrainDetector, engine: Engine, run: Run) -> None:
+    """The training itself, into an open run."""
     loop, size = config.loop, config.crop.size
 
     # Data. The first process cuts the crops, the others find them.

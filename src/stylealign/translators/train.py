@@ -27,7 +27,17 @@ from stylealign.progress import say
 from stylealign.run import Run, describe_data, place
 from stylealign.schema import LandmarkSchema
 from stylealign.structure import StructureConfig, num_structure_channels, structure_maps
-from stylealign.training import EMA, LoopConfig, TrainState, fit, mean_over_processes, restore, set_lr, start_engine
+from stylealign.training import (
+    EMA,
+    Engine,
+    LoopConfig,
+    TrainState,
+    fit,
+    mean_over_processes,
+    restore,
+    set_lr,
+    start_engine,
+)
 from stylealign.translators.judge import judge_swaps, verdict
 from stylealign.translators.losses import (
     LEARNING_RATE_PRESETS,
@@ -178,6 +188,16 @@ def main(config: TrainTranslator) -> None:
         say(f"{config.run}: already trained with this configuration; nothing to do")
         return
     engine.barrier()
+    try:
+        train(config, engine, run)
+    except UserError:
+        if engine.is_global_zero:
+            run.abandon()
+        raise
+
+
+def train(config: TrainTranslator, engine: Engine, run: Run) -> None:
+    """The training itself, into an open run."""
     opened = FaceDataset.open(config.data)
     schema = opened.schema
     faces = opened.select(config.split, config.subset, labelled=True)
