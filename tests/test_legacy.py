@@ -7,21 +7,16 @@ import pytest
 import torch
 
 from stylealign import legacy
+from stylealign.cli import parse
 from stylealign.config import from_dict
 from stylealign.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.generate import Generate, generate
 from stylealign.image import read_image, write_image
-from stylealign.legacy import (
-    LEGACY_KEYS,
-    GenLandmark,
-    batch_rows,
-    is_legacy_recipe,
-    matching_rows,
-    rendered,
-    translate_recipe,
-)
+from stylealign.legacy import GenLandmark, batch_rows, matching_rows, rendered
+from stylealign.legacy_recipes import LEGACY_KEYS, is_legacy_recipe, translate_recipe
 from stylealign.schema import get_schema
+from stylealign.translators.losses import KL_PRESETS, LEARNING_RATE_PRESETS, RECONSTRUCTION_PRESETS
 from stylealign.translators.vunet import VUNetConfig
 from test_generate import PaintedTranslator, make_faces
 
@@ -62,6 +57,17 @@ def test_the_values_are_a_train_translator_configuration():
     config = from_dict(train.TrainTranslator, {**translate_recipe(TRAINING_RECIPE)[0], "data": "faces"})
     assert config.structure.integer_centres
     assert config.loop.ema_decay == 0
+
+
+@pytest.mark.parametrize("flag", [["--vgg19", "vgg.pth"], ["--vgg19=vgg.pth"], []])
+def test_the_losses_are_the_released_ones_exactly_if_vgg_weights_are_given(tmp_path, flag, capsys):
+    recipe = tmp_path / "exp_0001.yaml"
+    recipe.write_text("exp_name: exp_0001\nlr_decay_end: 50000\nlog_freq: 250\n")
+    config = parse("train-translator", [str(recipe), "--data", "faces", "--run", "r", *flag])
+    released = (RECONSTRUCTION_PRESETS["released"], KL_PRESETS["released"])
+    assert ((config.reconstruction, config.kl) == released) == bool(flag)
+    assert (config.lr, config.vunet) == (LEARNING_RATE_PRESETS["released"], VUNetConfig())
+    assert ("NOT as the original: without --vgg19" in capsys.readouterr().err) == (not flag)
 
 
 def test_changed_values_are_passed_on_and_missing_ones_are_the_original_s():

@@ -4,8 +4,13 @@ Values come from, in rising order: the defaults of the verb's config dataclass, 
 imported only when that verb is asked for, so that `stylealign --help` does not import torch.
 """
 
+import contextlib
 import importlib
+import io
+import os
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,42 +48,90 @@ def top_help() -> str:
 
 
 def parse(verb: str, arguments: list[str], **tyro_options: Any) -> Any:
-    """Build the verb's config from `[recipe.yaml] [--flags]`."""
+    """Build the verb's config from `[recipe.yaml] [--flags]`. Raises UserError for whatever cannot be meant; `--help` exits."""
     import tyro
-
-    from stylealign.config import from_dict, read_yaml
 
     module_name, class_name, line = VERBS[verb]
     cls = getattr(importlib.import_module(module_name), class_name)
     default = None
-    if (
-        verb != "check"
-        and arguments
-        and not arguments[0].startswith("-")
-        and Path(arguments[0]).suffix in (".yaml", ".yml")
-    ):
-        path = Path(arguments.pop(0))
-        values = read_yaml(path) or {}
-        if verb == "train-translator":
-            from stylealign.legacy import is_legacy_recipe, translate_recipe
+    if verb != "check" and arguments and Path(arguments[0]).suffix in (".yaml", ".yml") and arguments[0][0] != "-":
+        default = _recipe(verb, cls, Path(arguments[0]), arguments[1:])
+        arguments = arguments[1:]
 
-            if isinstance(values, dict) and is_legacy_recipe(values):
-                from stylealign.progress import say
+    def read_flags() -> Any:
+        return tyro.cli(
+            cls,
+            prog=f"stylealign {verb}",
+            description=line,
+            args=arguments,
+            default=default,
+            config=(tyro.conf.AvoidSubcommands,),
+            **tyro_options,
+        )
 
-                values, became = translate_recipe(values)
-                for text in became:
-                    say(f"{path.name}: {text}")
-        # Flags may supply what the recipe leaves out: required keys are checked by tyro, the rest here.
-        default = _partial(cls, values, path.name) if isinstance(values, dict) else from_dict(cls, values, path.name)
-    return tyro.cli(
-        cls,
-        prog=f"stylealign {verb}",
-        description=line,
-        args=arguments,
-        default=default,
-        config=(tyro.conf.AvoidSubcommands,),
-        **tyro_options,
-    )
+    if {"-h", "--help"} & set(arguments):
+        return read_flags()
+    # tyro draws a box round its errors and exits: the box is caught (on one long line) and said as a sentence.
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box), _columns(2000):
+            return read_flags()
+    except SystemExit as exit:
+        if exit.code != 2:
+            raise
+        raise UserError(f"{sentence_of(box.getvalue())} (`stylealign {verb} --help` shows all flags)") from None
+
+
+@contextlib.contextmanager
+def _columns(number: int) -> Iterator[None]:
+    """Make the terminal look this wide."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(number)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+
+
+def sentence_of(box: str) -> str:
+    """What one of tyro's error boxes says. It has a title, a message, a rule, and flags with their help, indented by four."""
+    lines = [re.sub("^│ ?| *│$", "", re.sub("\x1b\\[[0-9;]*m", "", line)).rstrip() for line in box.splitlines()]
+    lines = [line for line in lines if line and line[0] not in "╭╰"]
+    rules = [i for i, line in enumerate(lines) if set(line.strip()) == {"─"}] or [len(lines)]
+    message = " ".join(line.strip() for line in lines[: rules[0]])
+    flags = [m[1] for line in lines if (m := re.match(r" {4}(--[\w.-]+)", line))]
+    if message.startswith("Missing from"):
+        return f"missing {', '.join(flags)}"
+    if "nrecognized" in message:
+        recipes = re.findall(r"[^\s,]+\.ya?ml\b", message)
+        hint = f"; did you mean {' or '.join(dict.fromkeys(flags))}?" if flags else ""
+        return message[0].lower() + message[1:] + hint + (f"; a recipe comes first: {recipes[0]}" if recipes else "")
+    return re.sub("^Error parsing ([A-Z]\\w*: )?", "", message)
+
+
+def _recipe(verb: str, cls: type, path: Path, flags: list[str]) -> Any:
+    """The values of a recipe file, as defaults for the flags, which may supply what the recipe leaves out."""
+    from stylealign.config import from_dict, read_yaml
+
+    values = read_yaml(path) or {}
+    if not isinstance(values, dict):
+        return from_dict(cls, values, path.name)  # says what was expected
+    if verb == "train-translator":
+        from stylealign.legacy_recipes import is_legacy_recipe, translate_recipe
+
+        if is_legacy_recipe(values):
+            from stylealign.progress import say
+
+            try:
+                values, became = translate_recipe(values, vgg19="--vgg19" in {flag.split("=")[0] for flag in flags})
+            except UserError as error:
+                raise UserError(f"{path.name}: {error}") from None
+            for text in became:
+                say(f"{path.name}: {text}")
+    return _partial(cls, values, path.name)
 
 
 def _partial(cls: type, values: dict[str, Any], where: str) -> Any:

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -24,8 +25,10 @@ from torch import Tensor, nn
 from stylealign.batch import Batch
 from stylealign.errors import UserError
 from stylealign.image import write_image
+from stylealign.progress import say
 from stylealign.run import Run
 
+C = TypeVar("C")
 Engine = Fabric  # what jobs call it, so that only this file names the library
 SECONDS_BETWEEN_LINES = 15.0
 
@@ -163,6 +166,25 @@ def unwrap(module: Any) -> nn.Module:
     from lightning_fabric.wrappers import _FabricModule
 
     return module.module if isinstance(module, _FabricModule) else module
+
+
+def run_training(target: Path, config: C, loop: LoopConfig, train: Callable[[C, Engine, Run], None]) -> None:
+    """Start the processes, open (or continue) the run folder, and `train` into it.
+
+    A run that has finished with this configuration is left alone; one that is refused before anything was learnt leaves nothing.
+    """
+    engine = start_engine(loop)
+    run = Run.open(target, config, engine.is_global_zero)
+    if run.finished:
+        say(f"{target}: already trained with this configuration; nothing to do")
+        return
+    engine.barrier()
+    try:
+        train(config, engine, run)
+    except UserError:
+        if engine.is_global_zero:
+            run.abandon()
+        raise
 
 
 def restore(state: TrainState, run: Run) -> bool:

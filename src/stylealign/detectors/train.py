@@ -25,9 +25,9 @@ from stylealign.detectors.resnet import ResNetConfig, load_imagenet
 from stylealign.draw import contact_sheet, draw_landmarks
 from stylealign.errors import UserError
 from stylealign.progress import say
-from stylealign.run import Run, describe_data, read_tensors
+from stylealign.run import Run, describe_data, place, read_tensors
 from stylealign.schema import LandmarkSchema
-from stylealign.training import EMA, Engine, LoopConfig, TrainState, cosine, fit, restore, set_lr, start_engine
+from stylealign.training import EMA, Engine, LoopConfig, TrainState, cosine, fit, restore, run_training, set_lr
 
 MARGIN = 1.25  # context round the crop for rotations and shifts
 PREVIEW_FACES = 12
@@ -262,18 +262,7 @@ def _optimizer(model: nn.Module, config: TrainDetector) -> torch.optim.Optimizer
 
 def main(config: TrainDetector) -> None:
     """Train, evaluate, and leave a run folder."""
-    engine = start_engine(config.loop)
-    run = Run.open(config.run, config, engine.is_global_zero)
-    if run.finished:
-        say(f"{config.run}: already trained with this configuration; nothing to do")
-        return
-    engine.barrier()
-    try:
-        train(config, engine, run)
-    except UserError:
-        if engine.is_global_zero:
-            run.abandon()
-        raise
+    run_training(config.run, config, config.loop, train)
 
 
 def train(config: TrainDetector, engine: Engine, run: Run) -> None:
@@ -300,7 +289,7 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
     if config.pretrained is not None:
         load_imagenet(model, _pretrained_state(config.pretrained), str(config.pretrained))  # type: ignore[arg-type]
     model.mean_shape.copy_(torch.as_tensor(mean_shape(caches, shares)))  # type: ignore[union-attr,operator]
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = place(model, "cpu")
     model = model.to(engine.device)
     ema = EMA(model, loop.ema_decay) if loop.ema_decay else None
     wrapped, optimizer = engine.setup(model, _optimizer(model, config))

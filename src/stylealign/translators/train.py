@@ -35,8 +35,8 @@ from stylealign.training import (
     fit,
     mean_over_processes,
     restore,
+    run_training,
     set_lr,
-    start_engine,
 )
 from stylealign.translators.judge import judge_swaps, verdict
 from stylealign.translators.losses import (
@@ -182,18 +182,7 @@ def check_given_detectors(config: TrainTranslator, schema: LandmarkSchema) -> No
 
 def main(config: TrainTranslator) -> None:
     """Train, judge, and leave a run folder."""
-    engine = start_engine(config.loop)
-    run = Run.open(config.run, config, engine.is_global_zero)
-    if run.finished:
-        say(f"{config.run}: already trained with this configuration; nothing to do")
-        return
-    engine.barrier()
-    try:
-        train(config, engine, run)
-    except UserError:
-        if engine.is_global_zero:
-            run.abandon()
-        raise
+    run_training(config.run, config, config.loop, train)
 
 
 def train(config: TrainTranslator, engine: Engine, run: Run) -> None:
