@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import sys
@@ -98,7 +97,7 @@ def training_steps(data: Path) -> list[tuple[str, str, float, str]]:
     return rows
 
 
-def transfer(translator_run: Path, data: Path, n: int = 12) -> list[tuple[str, str, float, str]]:
+def transfer(translator_run: Path, data: Path, n: int) -> list[tuple[str, str, float, str]]:
     """The n x n pass over n^2 bare decodes, and over encoding every pair."""
 
     from stylealign.batch import CropCache
@@ -170,17 +169,14 @@ def generation(translator_run: Path, data: Path, scratch: Path) -> list[tuple[st
 
 
 def _peak_mb(code: str) -> dict[str, float]:
-    """Run code in a fresh process; it prints JSON; peak memory above a bare import is added."""
-    bare = "import resource, json, numpy, cv2, yaml; import stylealign.dataset, stylealign.prepare\n"
-    measured = (
-        bare
-        + "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        + code
-        + (
-            "\nprint(json.dumps({**result, 'mb': (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}))"
-        )
+    """Run code in a fresh process; it prints JSON; its peak memory (VmHWM: ru_maxrss would be the parent's) above the import is added."""
+    start = (
+        "import json, numpy, cv2, yaml; import stylealign.dataset, stylealign.prepare\n"
+        "peak = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1]) / 1024\n"
+        "before = peak()\n"
     )
-    done = subprocess.run([sys.executable, "-c", measured], capture_output=True, text=True, check=True)
+    end = "\nprint(json.dumps({**result, 'mb': peak() - before}))"
+    done = subprocess.run([sys.executable, "-c", start + code + end], capture_output=True, text=True, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -255,12 +251,13 @@ def main() -> None:
     scratch = Path(tempfile.mkdtemp(prefix="stylealign-bench-"))
     os.environ["STYLEALIGN_CACHE"] = str(scratch / "cache")
     try:
-        toyfaces.main(toyfaces.DrawFaces(out=scratch / "faces", count=120, size=96, seed=0))
+        toyfaces.main(toyfaces.DrawFaces(out=scratch / "faces", count=400, size=96, seed=0))
         train_translator(TrainTranslator(data=scratch / "faces", run=scratch / "translator", auxiliary=AuxiliaryConfig(steps=2),
                                          loop=LoopConfig(steps=2, batch_size=8, preview_every=0)))  # fmt: skip
         rows: list[tuple[str, str, float | None, str]] = []
         rows += training_steps(scratch / "faces")
-        rows += transfer(scratch / "translator", scratch / "faces")
+        for n in (12, 32):
+            rows += transfer(scratch / "translator", scratch / "faces", n)
         rows += generation(scratch / "translator", scratch / "faces", scratch)
         for count in (1000, options.prepared):
             rows += prepare_memory(scratch, count)
@@ -276,7 +273,7 @@ def main() -> None:
     import torch
 
     lines += ["", f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, Python "
-              f"{platform.python_version()}, torch {torch.__version__}; peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB."]  # fmt: skip
+              f"{platform.python_version()}, torch {torch.__version__}."]  # fmt: skip
     print("\n".join(lines))
     if options.out:
         options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -209,10 +209,16 @@ def check_yaml(path: Path) -> list[str]:
         return []
     import importlib
 
-    from stylealign.cli import (  # only the command line knows all verbs, and no module of ours but this asks it
-        VERBS,
-        _partial,
-    )
+    # Only the command line knows all verbs, and no module of ours but this asks it.
+    from stylealign.cli import VERBS, partial_config
+    from stylealign.legacy_recipes import is_legacy_recipe, translate_recipe
+
+    if is_legacy_recipe(values):
+        translate_recipe(values, path.name)
+        console.print(
+            f"{path.name}: a recipe of the original; `stylealign train-translator {path} --data DATA --dry-run` says what its keys become"
+        )
+        return []
 
     classes = {verb: getattr(importlib.import_module(module), cls) for verb, (module, cls, _) in VERBS.items()}
     known = {verb: {f.name for f in dataclasses.fields(cls)} & values.keys() for verb, cls in classes.items()}
@@ -220,7 +226,7 @@ def check_yaml(path: Path) -> list[str]:
     first: UserError | None = None
     for verb in (v for v in likely if len(known[v]) == len(known[likely[0]])):
         try:
-            _partial(classes[verb], values, path.name)
+            partial_config(classes[verb], values, path.name)
         except UserError as error:
             first = first or error
             continue

@@ -4,13 +4,9 @@ Values come from, in rising order: the defaults of the verb's config dataclass, 
 imported only when that verb is asked for, so that `stylealign --help` does not import torch.
 """
 
-import contextlib
 import importlib
-import io
-import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,67 +45,15 @@ def top_help() -> str:
 
 def parse(verb: str, arguments: list[str], **tyro_options: Any) -> Any:
     """Build the verb's config from `[recipe.yaml] [--flags]`. Raises UserError for whatever cannot be meant; `--help` exits."""
-    import tyro
+    from stylealign.flags import read_flags
 
     module_name, class_name, line = VERBS[verb]
     cls = getattr(importlib.import_module(module_name), class_name)
     default = None
-    if verb != "check" and arguments and Path(arguments[0]).suffix in (".yaml", ".yml") and arguments[0][0] != "-":
+    if verb != "check" and arguments and re.fullmatch(r"[^-].*\.ya?ml", arguments[0]):
         default = _recipe(verb, cls, Path(arguments[0]), arguments[1:])
         arguments = arguments[1:]
-
-    def read_flags() -> Any:
-        return tyro.cli(
-            cls,
-            prog=f"stylealign {verb}",
-            description=line,
-            args=arguments,
-            default=default,
-            config=(tyro.conf.AvoidSubcommands,),
-            **tyro_options,
-        )
-
-    if {"-h", "--help"} & set(arguments):
-        return read_flags()
-    # tyro draws a box round its errors and exits: the box is caught (on one long line) and said as a sentence.
-    box = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(box), _columns(2000):
-            return read_flags()
-    except SystemExit as exit:
-        if exit.code != 2:
-            raise
-        raise UserError(f"{sentence_of(box.getvalue())} (`stylealign {verb} --help` shows all flags)") from None
-
-
-@contextlib.contextmanager
-def _columns(number: int) -> Iterator[None]:
-    """Make the terminal look this wide."""
-    before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = str(number)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["COLUMNS"]
-        else:
-            os.environ["COLUMNS"] = before
-
-
-def sentence_of(box: str) -> str:
-    """What one of tyro's error boxes says. It has a title, a message, a rule, and flags with their help, indented by four."""
-    lines = [re.sub("^│ ?| *│$", "", re.sub("\x1b\\[[0-9;]*m", "", line)).rstrip() for line in box.splitlines()]
-    lines = [line for line in lines if line and line[0] not in "╭╰"]
-    rules = [i for i, line in enumerate(lines) if set(line.strip()) == {"─"}] or [len(lines)]
-    message = " ".join(line.strip() for line in lines[: rules[0]])
-    flags = [m[1] for line in lines if (m := re.match(r" {4}(--[\w.-]+)", line))]
-    if message.startswith("Missing from"):
-        return f"missing {', '.join(flags)}"
-    if "nrecognized" in message:
-        recipes = re.findall(r"[^\s,]+\.ya?ml\b", message)
-        hint = f"; did you mean {' or '.join(dict.fromkeys(flags))}?" if flags else ""
-        return message[0].lower() + message[1:] + hint + (f"; a recipe comes first: {recipes[0]}" if recipes else "")
-    return re.sub("^Error parsing ([A-Z]\\w*: )?", "", message)
+    return read_flags(cls, verb, line, arguments, default, **tyro_options)
 
 
 def _recipe(verb: str, cls: type, path: Path, flags: list[str]) -> Any:
@@ -125,16 +69,14 @@ def _recipe(verb: str, cls: type, path: Path, flags: list[str]) -> Any:
         if is_legacy_recipe(values):
             from stylealign.progress import say
 
-            try:
-                values, became = translate_recipe(values, vgg19="--vgg19" in {flag.split("=")[0] for flag in flags})
-            except UserError as error:
-                raise UserError(f"{path.name}: {error}") from None
+            vgg19 = "--vgg19" in {flag.split("=")[0] for flag in flags}
+            values, became = translate_recipe(values, path.name, vgg19)
             for text in became:
                 say(f"{path.name}: {text}")
-    return _partial(cls, values, path.name)
+    return partial_config(cls, values, path.name)
 
 
-def _partial(cls: type, values: dict[str, Any], where: str) -> Any:
+def partial_config(cls: type, values: dict[str, Any], where: str) -> Any:
     """A default for tyro from a recipe that may leave required keys to the flags."""
     import dataclasses
 

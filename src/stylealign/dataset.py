@@ -73,16 +73,17 @@ def from_row(row: dict[str, Any], image_root: Path) -> FaceSample:
     )
 
 
+def digest_of(content: bytes) -> str:
+    """First 16 hex digits of the SHA-256 of a file's content."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 def file_digest(path: Path) -> str:
-    """First 16 hex digits of a file's SHA-256."""
-    digest = hashlib.sha256()
+    """`digest_of` a file on disk."""
     try:
-        with open(path, "rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                digest.update(block)
+        return digest_of(Path(path).read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    return digest.hexdigest()[:16]
 
 
 def partial_of(folder: Path) -> Path:

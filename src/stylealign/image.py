@@ -4,6 +4,7 @@ Arrays are (H, W, 3) uint8 RGB. Files are read and written by Pillow, which rais
 fill the rest with grey; warps are OpenCV's.
 """
 
+import io
 import math
 from pathlib import Path
 
@@ -60,12 +61,20 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         return np.asarray(image.convert("RGB")).copy()
 
 
-def write_image(path: Path, rgb: np.ndarray, quality: int = 95) -> None:
-    """Write (H, W, 3) or (H, W) uint8 as the format the suffix names (JPEG without chroma subsampling, so that colour edges stay)."""
+def encode_image(rgb: np.ndarray, suffix: str, quality: int = 95) -> bytes:
+    """(H, W, 3) or (H, W) uint8 as the bytes of a picture file of this suffix (JPEG without chroma subsampling: colour edges stay)."""
     if rgb.dtype != np.uint8:
-        raise ValueError(f"write_image takes uint8, not {rgb.dtype}")
-    options = {"quality": quality, "subsampling": 0} if Path(path).suffix.lower() in (".jpg", ".jpeg") else {}
-    Image.fromarray(rgb).save(path, **options)  # type: ignore[arg-type]
+        raise ValueError(f"encode_image takes uint8, not {rgb.dtype}")
+    suffix = suffix.lower()
+    options = {"quality": quality, "subsampling": 0} if suffix in (".jpg", ".jpeg") else {}
+    written = io.BytesIO()
+    Image.fromarray(rgb).save(written, format=Image.registered_extensions()[suffix], **options)  # type: ignore[arg-type]
+    return written.getvalue()
+
+
+def write_image(path: Path, rgb: np.ndarray, quality: int = 95) -> None:
+    """Write (H, W, 3) or (H, W) uint8 as the format the suffix names."""
+    Path(path).write_bytes(encode_image(rgb, Path(path).suffix, quality))
 
 
 def warp(image: np.ndarray, to_from: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:

@@ -26,47 +26,56 @@ def is_legacy_recipe(values: Mapping[str, Any]) -> bool:
     return len((LEGACY_KEYS.keys() - _OURS_TOO) & values.keys()) >= 2
 
 
-def _number(values: Mapping[str, Any], key: str, kind: type, least: float) -> Any:
+def _number(values: Mapping[str, Any], key: str, kind: type, least: float, where: str) -> Any:
     try:
         number = float(values[key])  # PyYAML reads 1e-3 as text
     except (TypeError, ValueError):
-        raise UserError(f"{key}: found {values[key]!r}, expected a number") from None
+        raise UserError(f"{where}: {key}: found {values[key]!r}, expected a number") from None
     if number < least or (kind is int and number != int(number)):
         raise UserError(
-            f"{key}: found {values[key]!r}, expected a {'whole ' if kind is int else ''}number of at least {least:g}"
+            f"{where}: {key}: found {values[key]!r}, expected a {'whole ' if kind is int else ''}number of at least {least:g}"
         )
     return kind(number)
 
 
-def translate_recipe(values: Mapping[str, Any], vgg19: bool = False) -> tuple[dict[str, Any], list[str]]:
+def translate_recipe(
+    values: Mapping[str, Any], where: str = "recipe", vgg19: bool = False
+) -> tuple[dict[str, Any], list[str]]:
     """Turn the original's fifteen keys into values of `TrainTranslator`, and say in a line what each became.
 
     A key that is left out has the value of the original's training recipe. `data` is left to the user (`--data`), since the
-    original's list has to be prepared first. `vgg19`: the user gives VGG-19 weights, so the losses can be the released ones.
-    Raises UserError for a key that is not the original's, and for its test recipe.
+    original's list has to be prepared first.
+
+    Args:
+        values: the recipe.
+        where: its file, for errors.
+        vgg19: whether the user gives VGG-19 weights, so that the losses can be the released ones.
+
+    Raises UserError for a key that is not the original's, a value that cannot be meant, and the original's test recipe.
     """
     for key in values:
         if key not in LEGACY_KEYS:
             close = difflib.get_close_matches(str(key), LEGACY_KEYS, n=1)
             raise UserError(
-                f"unknown key '{key}' in a recipe of the original" + (f"; did you mean '{close[0]}'?" if close else "")
+                f"{where}: unknown key '{key}' in a recipe of the original"
+                + (f"; did you mean '{close[0]}'?" if close else "")
             )
     v = {**LEGACY_KEYS, **values}
-    lr = _number(v, "lr", float, 0)
+    lr = _number(v, "lr", float, 0, where)
     if lr == 0:
         raise UserError(
-            "lr is 0: this is the original's test recipe, which wrote mosaics while training with a rate of nothing; here the same faces "
+            f"{where}: lr is 0: this is the original's test recipe, which wrote mosaics while training with a rate of nothing; here the same faces "
             "are made by `stylealign generate --translator RUN --data DATA --out OUT`"
         )
     whole = {
-        k: _number(v, k, int, 1)
+        k: _number(v, k, int, 1, where)
         for k in ("batch_size", "init_batches", "spatial_size", "log_freq", "ckpt_freq", "test_freq", "lr_decay_end")
     }
-    factor, begin = _number(v, "bottleneck_factor", int, 1), _number(v, "lr_decay_begin", int, 0)
-    dropout, sigma = _number(v, "drop_prob", float, 0), _number(v, "sigma", float, 0)
+    factor, begin = _number(v, "bottleneck_factor", int, 1, where), _number(v, "lr_decay_begin", int, 0, where)
+    dropout, sigma = _number(v, "drop_prob", float, 0, where), _number(v, "sigma", float, 0, where)
     size, steps = whole["spatial_size"], whole["lr_decay_end"]
     if begin >= steps:
-        raise UserError(f"lr_decay_begin: found {begin}, expected less than lr_decay_end ({steps})")
+        raise UserError(f"{where}: lr_decay_begin: found {begin}, expected less than lr_decay_end ({steps})")
     run = f"runs/{v['exp_name']}"
     ours = {
         "run": run,

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from stylealign import geometry
 from stylealign.batch import to_float
-from stylealign.dataset import FaceDataset, file_digest, to_row
+from stylealign.dataset import FaceDataset, digest_of, to_row
 from stylealign.draw import style_sheet
-from stylealign.image import write_image
+from stylealign.image import encode_image, write_image
 from stylealign.progress import track
 from stylealign.sample import FaceSample, Provenance
 from stylealign.schema import SCHEMAS
@@ -157,7 +157,8 @@ class Work:
                 slug = re.sub(r"[^A-Za-z0-9.-]+", "_", sample.id)[-60:]
                 name = f"{unit:06d}/{face:08d}_{slug}@{style}.{config.image_format}"
                 path = self.folder / "images" / name
-                write_image(path, picture, config.quality)
+                content = encode_image(picture, path.suffix, config.quality)
+                path.write_bytes(content)
                 made = FaceSample(
                     id=f"{sample.id}@{style}",
                     image=path,
@@ -171,7 +172,7 @@ class Work:
                         mode=config.mode, crop_from_source=tuple(tuple(float(v) for v in r) for r in affine),  # type: ignore[arg-type]
                     ),
                 )  # fmt: skip
-                line = json.dumps(to_row(made, name, file_digest(path)), ensure_ascii=False, separators=(", ", ": "))
+                line = json.dumps(to_row(made, name, digest_of(content)), ensure_ascii=False, separators=(", ", ": "))
                 lines.append(line.encode() + b"\n")
         assert len(lines) == k * len(faces)
         write_whole(self.unit_file(unit), b"".join(lines))

@@ -1,0 +1,91 @@
+"""Flags of the command line -> a config dataclass, and a wrong flag -> one sentence. Knows tyro's error boxes and no verb.
+
+tyro draws a box round what is wrong and exits. Here the box is caught, drawn so wide that no line of it is broken, and read back.
+"""
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import tyro
+
+from stylealign.errors import UserError
+
+
+@contextlib.contextmanager
+def _columns(number: int) -> Iterator[None]:
+    """Make the terminal look this wide."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(number)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+
+
+def sentence_of(box: str) -> str:
+    """What one of tyro's error boxes says.
+
+    A box has a title and sections with rules between them: a message, the flags that are missing or unknown, flags that are like
+    them, each indented by four, and where to find help. Where the terminal has no UTF-8, the title is underlined instead.
+    """
+    lines = [re.sub("\x1b\\[[0-9;]*m", "", line) for line in box.splitlines()]
+    lines = [re.sub("^(│ |  )|[ │]+$", "", line) for line in lines if line.strip() and line[0] not in "╭╰"]
+    sections: list[list[str]] = [[]]
+    for line in lines if "╭" in box else lines[2:]:
+        if set(line) <= set("─-"):
+            sections.append([])
+        else:
+            sections[-1].append(line)
+    said = []
+    for head, *rest in filter(None, sections):
+        names = [m[1] for line in rest if (m := re.match(r" {4}(\S+)", line))]
+        if head.startswith("Missing from"):
+            said.append(f"missing {', '.join(names)}")
+        elif head.startswith("Unrecognized"):
+            said.append(f"unknown {', '.join(names) or head.partition(': ')[2]}")
+            if recipe := re.search(r"[^\s,]+\.ya?ml\b", said[-1]):
+                said.append(f"a recipe comes first, before the flags: {recipe[0]}")
+        elif head.startswith(("Perhaps", "Arguments similar")):
+            said.append(f"did you mean {' or '.join(names)}?")
+        elif not head.startswith(("For full", "Argument helptext")):
+            said.append(re.sub(r"^Error parsing ([A-Z]\w*: )?", "", " ".join(line.strip() for line in [head, *rest])))
+    return "; ".join(said) or box.strip()
+
+
+def read_flags(cls: type, verb: str, line: str, flags: list[str], default: Any = None, **options: Any) -> Any:
+    """Build `cls` from flags; `default` holds a recipe's values. `--help` prints and exits.
+
+    Raises UserError where flags are missing, unknown or have no such value, and where the config's own checks refuse it.
+    """
+
+    def read() -> Any:
+        return tyro.cli(
+            cls,
+            prog=f"stylealign {verb}",
+            description=line,
+            args=flags,
+            default=default,
+            config=(tyro.conf.AvoidSubcommands,),
+            **options,
+        )
+
+    if {"-h", "--help"} & set(flags):
+        return read()
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box), _columns(2000):
+            config = read()
+    except SystemExit as stop:
+        if stop.code != 2:
+            raise
+        raise UserError(f"{sentence_of(box.getvalue())} (`stylealign {verb} --help` shows all flags)") from None
+    sys.stderr.write(box.getvalue())  # a warning, if anything
+    return config
