@@ -1,24 +1,57 @@
 """What a person sees who gives something wrong: exit status 2, one sentence with the name of what is wrong, nothing left behind."""
 
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from dots import dots
 from stylealign.batch import CropConfig
 from stylealign.cli import main
 from stylealign.config import to_dict
-from stylealign.dataset import FaceDataset
+from stylealign.dataset import FaceDataset, write_dataset
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
-from stylealign.run import save_model
+from stylealign.detectors.train import TrainDetector
+from stylealign.errors import UserError
+from stylealign.flags import sentence_of
+from stylealign.run import Run, save_model
+from stylealign.sample import FaceSample
 from stylealign.schema import WFLW98
 from stylealign.structure import StructureConfig
 from stylealign.toyfaces import DrawFaces
 from stylealign.toyfaces import main as draw_faces
 from stylealign.translators.vunet import PRESETS, VUNet
+
+
+def damaged_copy(source: Path, name: str, change: Callable[[dict[str, Any]], Any]) -> None:
+    """A copy of a data set whose first face was changed by hand."""
+    folder = source.with_name(name)
+    shutil.copytree(source, folder)
+    first, *others = (folder / "index.jsonl").read_text().splitlines()
+    face = json.loads(first)
+    change(face)
+    (folder / "index.jsonl").write_text("\n".join([json.dumps(face), *others]) + "\n")
+
+
+def set_meta(source: Path, name: str, **values: Any) -> None:
+    """A copy of a data set whose dataset.yaml was changed by hand."""
+    shutil.copytree(source, source.with_name(name))
+    path = source.with_name(name) / "dataset.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **values}))
+
+
+def set_card(source: Path, name: str, **values: Any) -> None:
+    """A copy of a run whose card.json was changed by hand; None takes a key out."""
+    shutil.copytree(source, source.with_name(name))
+    path = source.with_name(name) / "card.json"
+    card = {**json.loads(path.read_text()), **values}
+    path.write_text(json.dumps({k: v for k, v in card.items() if v is not None}))
 
 
 @pytest.fixture(scope="module")
@@ -54,19 +87,62 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     picture.write_bytes(picture.read_bytes()[: picture.stat().st_size // 2])
     (here / "recipe.yaml").write_text("learning_rate: 1e-3\n")
     (here / "broken.yaml").write_text("{\n")
+    (here / "binary.yaml").write_bytes(b"\xff\xfe\x81")
+    (here / "list.yaml").write_text("- 1\n")
+    (here / "folder.yaml").mkdir()
+    (here / "loop.yaml").write_text("loop: 5\n")
+    (here / "original.yaml").write_text("exp_name: a\nlog_freq: 5\nspacial_size: 256\n")
     (here / "file").write_text("in the way")
+    (here / "vgg.pth").write_text("no weights")
+
+    faces = here / "faces"
+    samples = list(FaceDataset.open(faces))
+    bare = [FaceSample(id=s.id, image=s.image) for s in samples]
+    write_dataset(here / "unlabelled", bare, schema=WFLW98, name="unlabelled")
+    damaged_copy(faces, "count97", lambda face: face.update(landmarks=face["landmarks"][:97], visible="1" * 97))
+    damaged_copy(faces, "nan", lambda face: face["landmarks"].__setitem__(3, [float("nan"), 1.0]))
+    damaged_copy(faces, "point", lambda face: face.update(landmarks=[[3.0, 3.0]] * 98))
+    damaged_copy(faces, "missing", lambda face: face.update(image="gone.jpg"))
+    damaged_copy(faces, "text", lambda face: face.update(landmarks="hello"))
+    set_meta(faces, "format2", format=2)
+    set_meta(faces, "other_count", count=7)
+    set_meta(faces, "no_splits", splits=None)
+    set_meta(faces, "empty", count=0)
+    (here / "empty" / "index.jsonl").write_text("")
+    set_card(here / "detector", "no_crop", crop=None)
+    set_card(here / "detector", "no_model", model=None)
+    set_card(here / "detector", "wide", network=to_dict(ResNetConfig(width=8)))
+    set_card(here / "detector", "other_hash", model_hash="0" * 64)
+    set_card(here / "translator", "no_config", config=None)
+    shutil.copytree(here / "detector", here / "cut_short")
+    weights = here / "cut_short" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    (here / "one.csv").write_text(
+        "image," + ",".join(f"x{i},y{i}" for i in range(98)) + f"\n{samples[0].id}," + ",".join(["1"] * 196) + "\n"
+    )
+    (here / "binary.csv").write_bytes(b"\xff\xfe\x00")
+    (here / "nine.txt").write_text("1 2 3 4 5 6 7 8 9 a.jpg\n")
+
+    # Work begun with another configuration.
+    other = TrainDetector(run=here / "begun", real=Path("faces"), lr=0.5)
+    Run.open(here / "begun", other).log(1, {"total": 1.0})
+    (here / "half.partial").mkdir()
+    (here / "half.partial" / "generate.yaml").write_text("verb: generate\nconfig: {styles_per_face: 3}\n")
     (here / "short.csv").write_text(
         "image," + ",".join(f"x{i},y{i}" for i in range(98)) + "\nnobody.jpg," + ",".join(["1"] * 196) + "\n"
     )
     return here
 
 
+TRAIN = "train-detector --run out --crop.size 32 --resnet.width 4 --loop.steps 1 --loop.batch-size 2"
+GENERATE = "generate --out out --styles-per-face 1 --accelerator cpu"
+EVALUATE = "evaluate --data faces --split all --out out --draw 0 --resamples 100"
 WRONG = {
     "unknown recipe key": (
         "train-detector recipe.yaml --real faces --run out",
         "unknown key 'learning_rate'; did you mean 'lr'",
     ),
-    "no YAML": ("train-detector broken.yaml --real faces --run out", "broken.yaml: not valid YAML"),
+    "no YAML": ("train-detector broken.yaml --real faces --run out", "broken.yaml: not valid YAML: line 2: "),
     "no data": ("train-detector --run out", "no data: give --real"),
     "no dataset": ("train-detector --real . --run out", "not a dataset folder"),
     "finished dataset": ("draw-faces --out faces --count 3", "already there and complete"),
@@ -101,7 +177,7 @@ WRONG = {
     ),
     "no such subset": (
         "train-detector --real faces --run out --subset rare",
-        "no face with split 'train' and subset 'rare'",
+        "no face with split 'train' and subset 'rare' that is labelled",
     ),
     "predictions of nobody": ("evaluate --data faces --split train --arms a=short.csv --out out", "short.csv"),
     "no such path": ("evaluate --data faces --split train --arms a=nowhere.csv --out out", "nowhere.csv"),
@@ -109,19 +185,130 @@ WRONG = {
     "nothing to read": ("prepare --reader folder --path stopped.partial --out out", "stopped.partial"),
     "no GPU": ("generate --data faces --translator translator --out out --accelerator cuda", "cuda"),
     "no such verb": ("generat", "did you mean 'generate'"),
-}
+    # Data sets.
+    "two mark-ups": ("train-detector --real faces --synthetic five --run out", "five is annotated with five (5 points), faces with"),
+    "another mark-up to validate on": (TRAIN + " --real faces --val five", "five: annotated with five, the training faces with wflw98"),
+    "wrong number of landmarks": (TRAIN + " --real count97", "count97/index.jsonl:1: 97 landmarks, expected 98 of wflw98"),
+    "wrong number of landmarks, evaluated": ("evaluate --data count97 --split all --arms a=detector --out out", "count97/index.jsonl:1: 97 landmarks"),
+    "wrong number of landmarks, generated": (GENERATE + " --data count97 --translator translator", "count97/index.jsonl:1: 97 landmarks"),
+    "landmarks that are no numbers": (TRAIN + " --real text", "text/index.jsonl:1: not a face of format 1"),
+    "landmarks that are NaN": (TRAIN + " --real nan", "nan/index.jsonl:1: not a face of format 1 (face000000: landmarks holds a value that is not"),
+    "landmarks that are NaN, read in": ("prepare --reader dataset --path nan --out out", "nan/index.jsonl:1: not a face"),
+    "all landmarks in one point": (GENERATE + " --data point --translator translator", "face 'face000000' in point/"),
+    "picture missing": (GENERATE + " --data missing --translator translator", "missing/images/gone.jpg: no such image"),
+    "picture cut short, generated": (GENERATE + " --data damaged --translator translator", "cut short or damaged"),
+    "picture missing, exported": ("export-dataset --data missing --format csv --out out", "missing/images/gone.jpg"),
+    "empty data set": (TRAIN + " --real empty", "empty/index.jsonl: no face in it"),
+    "another format": (TRAIN + " --real format2", "format2/dataset.yaml: format 2, expected 1"),
+    "another count": (TRAIN + " --real other_count", "other_count/index.jsonl: 6 faces, expected 7"),
+    "dataset.yaml without splits": (TRAIN + " --real no_splits", "no_splits/dataset.yaml: splits: found None"),
+    "unlabelled contents": (GENERATE + " --data unlabelled --translator translator", "6 of 6 faces of split 'train' have no landmarks"),
+    "unlabelled training faces": (TRAIN + " --real unlabelled", "unlabelled: no face with split 'train' that is labelled"),
+    "numbers that are no faces": ("prepare --reader list --path nine.txt --out out", "nine.txt:1: 9 numbers before the file name"),
+    "no layout": ("prepare --reader wflw --path folder.yaml --out out", "folder.yaml: found no list of faces"),
+    "a MATLAB file that is none": ("prepare --reader aflw --path file --out out", "file: expected a MATLAB file"),
+    "no such schema": ("prepare --reader list --path nine.txt --out out --schema wflw97", "unknown schema 'wflw97'"),
+    # Runs and models.
+    "no run": (GENERATE + " --data faces --translator faces", "faces: not a run folder (no card.json in it)"),
+    "neither run nor predictions": (EVALUATE + " --arms a=faces", "faces: expected a run (card.json) or predictions"),
+    "unfinished translator": (GENERATE + " --data faces --translator stopped", "stopped: its training has not finished (stopped.partial)"),
+    "a card without a crop": (EVALUATE + " --arms a=no_crop", "no_crop/card.json: missing key crop"),
+    "a card without a model": (EVALUATE + " --arms a=no_model", "no_model/card.json: unknown detector 'None'"),
+    "a card without a configuration": (GENERATE + " --data faces --translator no_config", "no_config/card.json: vunet: found None"),
+    "weights of another width": (EVALUATE + " --arms a=wide", "wide: weight 'conv1.weight' has shape (4, 3, 7, 7), expected (8, 3, 7, 7)"),
+    "weights that changed": (EVALUATE + " --arms a=other_hash", "other_hash/model.safetensors: the weights are not those"),
+    "weights cut short": (EVALUATE + " --arms a=cut_short", "cut_short/model.safetensors: not a safetensors file, or cut short"),
+    "no ImageNet weights": (TRAIN + " --real faces --pretrained vgg.pth", "vgg.pth: not a file of weights"),
+    "no VGG weights": ("train-translator --data faces --run out --crop.size 32 --vgg19 vgg.pth", "vgg.pth: not readable as a file of weights"),
+    "a judge of another mark-up": ("train-translator --data five --run out --crop.size 32 --judge detector", "detector: a detector of wflw98 (98 points), but"),
+    "a run of another configuration, begun": (TRAIN.replace("--run out", "--run begun") + " --real faces", "begun.partial: holds a run of another configuration"),
+    "faces of another configuration, begun": (GENERATE.replace("--out out", "--out half") + " --data faces --translator translator", "half.partial: holds the work of another configuration"),
+    # Predictions.
+    "predictions that miss a face": (EVALUATE + " --arms a=one.csv", "one.csv: no prediction for 5 of 6 faces, first 'face000001'"),
+    "predictions that are no text": (EVALUATE + " --arms a=binary.csv", "binary.csv: not a text file"),
+    # Places.
+    "a folder of something else": (GENERATE.replace("--out out", "--out faces") + " --data faces --translator translator", "faces: exists and was not made by generate"),
+    "a run where data are": (TRAIN.replace("--run out", "--run faces") + " --real faces", "faces: exists and is not a run folder"),
+    "an evaluation where data are": (EVALUATE.replace("--out out", "--out faces") + " --arms a=detector", "faces exists already"),
+    "a file in the way of a run": (TRAIN.replace("--run out", "--run file/x") + " --real faces", "file/x.partial"),
+    "a file in the way of faces": (GENERATE.replace("--out out", "--out file/x") + " --data faces --translator translator", "file/x.partial"),
+    "a file in the way of an evaluation": (EVALUATE.replace("--out out", "--out file/x") + " --arms a=detector", "file/x.partial"),
+    "a page where a file is": ("report --inputs detector --out file", "file: exists and is not a report of ours"),
+    "no name": ("train-detector --real faces --run .", ".: expected a folder with a name of its own"),
+    "a pipeline without data": ("pipeline --out out --data nowhere", "nowhere: not a dataset folder"),
+    # Recipes and flags.
+    "recipe of bytes": ("train-detector binary.yaml --run out", "binary.yaml: cannot be read"),
+    "recipe of a list": ("train-detector list.yaml --run out", "list.yaml: found [1], expected a mapping with keys of TrainDetector"),
+    "recipe that is a folder": ("train-detector folder.yaml --run out", "folder.yaml: cannot be read"),
+    "recipe with a number for a section": ("train-detector loop.yaml --run out", "loop.yaml.loop: found 5, expected a mapping"),
+    "recipe after the flags": ("train-detector --run out loop.yaml", "a recipe comes first, before the flags: loop.yaml"),
+    "recipe of the original, misspelt": ("train-translator original.yaml", "original.yaml: unknown key 'spacial_size' in a recipe of the original; did you mean"),
+    "missing flag": ("generate --data faces --out out", "missing --translator"),
+    "unknown flag": (TRAIN + " --real faces --loop.step 3", "unknown --loop.step, 3; did you mean --loop.steps"),
+    "no number": (TRAIN + " --real faces --lr fast", "--lr: could not convert string to float: 'fast'"),
+    "no precision": (TRAIN + " --real faces --loop.precision half", "invalid choice 'half' for argument '--loop.precision'"),
+    "no steps": ("train-detector --run out --real faces --loop.steps 0", "loop: steps 0 and batch_size 32: expected at least 1"),
+    "NaN for a rate": (TRAIN + " --real faces --lr nan", "lr nan and weight_decay 0.05: expected above 0"),
+    "negative seed": (TRAIN + " --real faces --loop.seed -1", "loop: seed is -1, expected 0 or more"),
+    "a crop as large as a house": (TRAIN + " --real faces --crop.size 100000", "crop: crop of size 100000"),
+    "no devices": (TRAIN + " --real faces --loop.accelerator cpu --loop.devices -2", "cannot use -2 cpu device(s)"),
+    "seven GPUs": (TRAIN + " --real faces --loop.accelerator cuda --loop.devices 7", "cannot use 7 cuda device(s)"),
+    "no accelerator": (EVALUATE + " --arms a=detector --accelerator abacus", "invalid choice 'abacus' for argument '--accelerator'"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_the_sentence_names_what_is_wrong_and_nothing_is_left(
     name: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if name == "no GPU" and torch.cuda.is_available():
+        pytest.skip("there is one")
     command, sentence = WRONG[name]
     monkeypatch.chdir(here)
     monkeypatch.setenv("STYLEALIGN_CACHE", str(here / "cache"))
-    before = {p for p in here.rglob("*") if "cache" not in p.parts}
+    before = contents(here)
     assert main(command.split()) == 2
     said = capsys.readouterr().err
     assert sentence in said
     assert "Traceback" not in said
-    assert {p for p in here.rglob("*") if "cache" not in p.parts} == before
+    assert said.count(f"stylealign {command.split()[0]}: ") == 1
+    assert contents(here) == before
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Every file of a folder but the cache's."""
+    return {p: p.read_bytes() if p.is_file() else b"" for p in folder.rglob("*") if "cache" not in p.parts}
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_that_may_not_be_written_is_named(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tmp_path.chmod(0o500)
+    assert main(["draw-faces", "--out", str(tmp_path / "x"), "--count", "2"]) == 2
+    assert f"{tmp_path / 'x'}" in capsys.readouterr().err
+
+
+def test_debug_shows_where_an_error_came_from() -> None:
+    with pytest.raises(UserError, match="no verb 'nothing'"):
+        main(["nothing", "--debug"])
+
+
+@pytest.mark.parametrize("utf8", [True, False])
+def test_flags_are_explained_in_a_sentence_on_any_terminal(utf8: bool) -> None:
+    box = """
+╭─ Required options ────────────────────────╮
+│ Missing from stylealign train-detector:   │
+│     --run PATH                            │
+│         Run folder to make                │
+│ ───────────────────────────────────────── │
+│ Arguments similar to --rn:                │
+│     --run PATH                            │
+│ ───────────────────────────────────────── │
+│ For full helptext, run x --help           │
+╰───────────────────────────────────────────╯
+"""
+    if not utf8:
+        lines = [line.replace("│", " ").replace("─", "-") for line in box.splitlines()]
+        box = "\n".join([" Required options ", " " + "-" * 43, *lines[2:-1]])
+    assert sentence_of(box) == "missing --run; did you mean --run?"

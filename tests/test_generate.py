@@ -394,3 +394,23 @@ def test_torchrun_with_two_processes_and_one_process_on_many_threads_make_the_sa
     run(tmp_path / "two" / "made", ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"], "1")
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
     assert FaceDataset.open(tmp_path / "two" / "made").verify() == []
+
+
+def test_a_refusal_keeps_finished_units_and_leaves_no_folder_where_there_are_none(tmp_path, faces):
+    class Refusing(PaintedTranslator):
+        def decode(self, features, style):
+            try:
+                return super().decode(features, style)
+            except KeyboardInterrupt:
+                raise UserError("no more") from None
+
+    config = job(faces, tmp_path / "out", sheets=0)
+    with pytest.raises(UserError, match="no more"):
+        generate(config, Refusing(stop_after=0))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="no more"):
+        generate(config, Refusing(stop_after=6))  # one unit: two faces in three styles
+    assert len(list((tmp_path / "out.partial" / "units").iterdir())) == 1
+    generate(config, PaintedTranslator())
+    generate(job(faces, tmp_path / "whole" / "out", sheets=0), PaintedTranslator())
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole" / "out")

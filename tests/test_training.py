@@ -218,7 +218,7 @@ def test_states_survive_flattening() -> None:
 
 
 def test_models_are_stored_with_their_hash(tmp_path: Path) -> None:
-    save_model(tmp_path, {"w": torch.arange(4.0)}, {"kind": "detector", "crop": {"size": 64}})
+    save_model(tmp_path, {"w": torch.arange(4.0)}, {"kind": "detector", "schema": "five", "crop": {"size": 64}})
     state, card = load_model(tmp_path, "detector")
     assert torch.equal(state["w"], torch.arange(4.0))
     assert card["crop"] == {"size": 64}

@@ -39,9 +39,9 @@ class CropConfig:
     """`landmarks`: the tight box round the labels (optimistic: a detector's box is worse). `given`: the data set's own box."""
 
     def __post_init__(self) -> None:
-        if self.size < 8 or self.scale <= 0:
+        if not (8 <= self.size <= 4096 and self.scale > 0):
             raise ValueError(
-                f"crop of size {self.size} and scale {self.scale}: expected a size of at least 8 and a scale above 0"
+                f"crop of size {self.size} and scale {self.scale}: expected a size of at least 8 and at most 4096, and a scale above 0"
             )
 
     def describe(self) -> str:

@@ -129,7 +129,9 @@ def read_yaml(path: Path) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f"line {mark.line + 1}: "
+        raise UserError(f"{path}: not valid YAML: {line}{getattr(error, 'problem', None) or error}") from None
 
 
 def load_config(cls: type[C], path: Path) -> C:

@@ -88,6 +88,8 @@ def file_digest(path: Path) -> str:
 
 def partial_of(folder: Path) -> Path:
     """Where a folder is while it is being written."""
+    if folder.name in ("", ".."):
+        raise UserError(f"{folder}: expected a folder with a name of its own")
     return folder.with_name(folder.name + ".partial")
 
 
@@ -133,6 +135,10 @@ class FaceDataset:
         ]
         if missing:
             raise UserError(f"{folder / 'dataset.yaml'}: missing key {', '.join(missing)}")
+        if not isinstance(meta["splits"], dict):
+            raise UserError(
+                f"{folder / 'dataset.yaml'}: splits: found {meta['splits']!r}, expected a count of each split"
+            )
         schema = meta["schema"]
         schema = (
             SCHEMAS[schema]
@@ -142,6 +148,8 @@ class FaceDataset:
         offsets = _line_offsets(folder / "index.jsonl")
         if len(offsets) != meta["count"]:
             raise UserError(f"{folder / 'index.jsonl'}: {len(offsets)} faces, expected {meta['count']} (dataset.yaml)")
+        if not len(offsets):
+            raise UserError(f"{folder / 'index.jsonl'}: no face in it")
         return cls(folder, meta, schema, offsets)
 
     @property
@@ -200,9 +208,13 @@ class FaceDataset:
     def __getitem__(self, i: int) -> FaceSample:
         row = self.row(i)
         try:
-            return from_row(row, self.image_root)
+            sample = from_row(row, self.image_root)
         except (TypeError, ValueError) as error:
             raise UserError(f"{self._where(i)}: not a face of format {FORMAT} ({error})") from None
+        if sample.landmarks is not None and len(sample.landmarks) != self.schema.num_points:
+            found, schema = len(sample.landmarks), self.schema
+            raise UserError(f"{self._where(i)}: {found} landmarks, expected {schema.num_points} of {schema.name}")
+        return sample
 
     def __iter__(self) -> Iterator[FaceSample]:
         return (self[i] for i in range(len(self)))
@@ -216,7 +228,7 @@ class FaceDataset:
 
     def landmarks_array(self) -> np.ndarray:
         """(N, P, 2) float32 of a view whose faces are all labelled."""
-        return np.stack([np.asarray(self.row(i)["landmarks"], dtype=np.float32) for i in range(len(self))])
+        return np.stack([np.asarray(sample.landmarks, dtype=np.float32) for sample in self])
 
     def take(self, indices: Iterable[int]) -> "FaceDataset":
         """A view of the faces at these positions, in this order."""
@@ -237,11 +249,10 @@ class FaceDataset:
 
         kept = [i for i in range(len(self)) if keep(self.head(i))]
         if not kept:
-            wanted = " and ".join(
-                f"{k} {v!r}" for k, v in (("split", split), ("subset", subset), ("labelled", labelled)) if v is not None
-            )
+            wanted = " and ".join(f"{k} {v!r}" for k, v in (("split", split), ("subset", subset)) if v is not None)
+            kind = "" if labelled is None else f" that is {'' if labelled else 'un'}labelled"
             has = f"splits {self.meta['splits']}, subsets {self.subset_names() or 'none'}"
-            raise UserError(f"{self.folder}: no face with {wanted}; it has {has}")
+            raise UserError(f"{self.folder}: no face{' with ' if wanted else ''}{wanted}{kind}; it has {has}")
         return self.take(kept)
 
     def verify(self) -> list[str]:

@@ -67,17 +67,17 @@ class Evaluate:
     """Bootstrap resamples behind each interval."""
     seed: int = 0
     """Seed of the bootstrap."""
-    accelerator: str = "auto"
-    """Where detector runs predict: auto, cpu, cuda, mps."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where detector runs predict."""
 
     def __post_init__(self) -> None:
         if not self.arms:
             raise ValueError(
                 "arms: nothing to score; give a run folder or a predictions file, such as --arms ours=runs/ours"
             )
-        if self.draw < 0 or self.resamples < 100:
+        if min(self.draw, self.seed) < 0 or self.resamples < 100:
             raise ValueError(
-                f"draw is {self.draw}, expected 0 or more; resamples is {self.resamples}, expected at least 100"
+                f"draw {self.draw}, seed {self.seed} and resamples {self.resamples}: expected 0 or more, 0 or more, and at least 100"
             )
 
 

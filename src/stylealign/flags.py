@@ -44,7 +44,8 @@ def sentence_of(box: str) -> str:
             sections.append([])
         else:
             sections[-1].append(line)
-    said = []
+    said: list[str] = []
+    like: list[str] = []
     for head, *rest in filter(None, sections):
         names = [m[1] for line in rest if (m := re.match(r" {4}(\S+)", line))]
         if head.startswith("Missing from"):
@@ -54,9 +55,11 @@ def sentence_of(box: str) -> str:
             if recipe := re.search(r"[^\s,]+\.ya?ml\b", said[-1]):
                 said.append(f"a recipe comes first, before the flags: {recipe[0]}")
         elif head.startswith(("Perhaps", "Arguments similar")):
-            said.append(f"did you mean {' or '.join(names)}?")
+            like += names
         elif not head.startswith(("For full", "Argument helptext")):
             said.append(re.sub(r"^Error parsing ([A-Z]\w*: )?", "", " ".join(line.strip() for line in [head, *rest])))
+    if like:
+        said.append(f"did you mean {' or '.join(dict.fromkeys(like))}?")
     return "; ".join(said) or box.strip()
 
 

@@ -175,6 +175,45 @@ def _join(work: Work, how: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
+def _begin(work: Work, how: dict[str, Any]) -> None:
+    """Say what is known of the translator, and make the folder."""
+    config, partial = work.config, work.folder
+    for line in judge_lines(work.translator.card):
+        say(line)
+    if config.split == "test":
+        say("warning: these faces inherit labels of split test: a detector trained on them must not be tested there")
+    for name in ("styles", "units", "images", "sheets"):
+        (partial / name).mkdir(parents=True, exist_ok=True)
+    write_whole(partial / "generate.yaml", yaml.safe_dump(how, sort_keys=False, allow_unicode=True).encode())
+
+
+def _render(work: Work, how: dict[str, Any], device: str, rank: int, world: int, barrier: Callable[[], None]) -> None:
+    """Do this process's share of what is not done yet; the first process joins the units at the end."""
+    config, partial, main_process = work.config, work.folder, rank == 0
+    if _is_whole(partial, work.contents.schema):
+        return
+    threads = torch.get_num_threads()
+    workers = GPU_WORKERS if device != "cpu" else max(1, threads)
+    done = sum(work.is_done(u) for u in range(work.num_units)) if main_process else 0
+    if done:
+        say(f"continuing {config.out}: {done} of {work.num_units} units are done")
+    # So that a picture's last bits do not depend on the machine's cores; the workers share those.
+    torch.set_num_threads(1)
+    try:
+        todo = [n for n in range(work.num_style_files) if not work.style_file(n).exists()]
+        run_all(work.encode_styles, [n for n in todo if n % world == rank], workers, "encoding styles")
+        barrier()
+        sheets = [s for s in range(config.sheets) if not (partial / "sheets" / f"sheet_{s:02d}.png").exists()]
+        run_all(work.write_sheet, [s for s in sheets if s % world == rank], workers, "style sheets")
+        units = [u for u in range(rank, work.num_units, world) if not work.is_done(u)]
+        run_all(work.render, units, workers, f"generating (units of {config.faces_per_unit} faces)")
+    finally:
+        torch.set_num_threads(threads)
+    barrier()
+    if main_process:
+        _join(work, how)
+
+
 def generate(
     config: Generate,
     translator: Translator,
@@ -213,43 +252,18 @@ def generate(
         draws = config.styles_per_face * (2 if config.mode == "interpolate" else 1)
         pairs = pair_styles(len(contents), len(donors), draws, config.seed, own_positions(contents, donors))
     work = Work(config=config, translator=translator, contents=contents, donors=donors, pairs=pairs, folder=partial)
+    fresh = not partial.exists()
     barrier()  # everyone has looked before anyone writes
-
     if main_process:
-        for line in judge_lines(translator.card):
-            say(line)
-        if config.split == "test":
-            say(
-                "warning: these faces inherit labels of split test: a detector trained on them must not be tested there"
-            )
-        for name in ("styles", "units", "images", "sheets"):
-            (partial / name).mkdir(parents=True, exist_ok=True)
-        write_whole(partial / "generate.yaml", yaml.safe_dump(how, sort_keys=False, allow_unicode=True).encode())
+        _begin(work, how)
     barrier()
-
-    if not _is_whole(partial, contents.schema):
-        threads = torch.get_num_threads()
-        workers = GPU_WORKERS if device != "cpu" else max(1, threads)
-        done = sum(work.is_done(u) for u in range(work.num_units)) if main_process else 0
-        if done:
-            say(f"continuing {config.out}: {done} of {work.num_units} units are done")
-        torch.set_num_threads(
-            1
-        )  # so that a picture's last bits do not depend on the machine's cores; the workers share those
-        try:
-            todo = [n for n in range(work.num_style_files) if not work.style_file(n).exists()]
-            run_all(work.encode_styles, [n for n in todo if n % world == rank], workers, "encoding styles")
-            barrier()
-            sheets = [s for s in range(config.sheets) if not (partial / "sheets" / f"sheet_{s:02d}.png").exists()]
-            run_all(work.write_sheet, [s for s in sheets if s % world == rank], workers, "style sheets")
-            units = [u for u in range(rank, work.num_units, world) if not work.is_done(u)]
-            run_all(work.render, units, workers, f"generating (units of {config.faces_per_unit} faces)")
-        finally:
-            torch.set_num_threads(threads)
-        barrier()
-        if main_process:
-            _join(work, how)
-
+    try:
+        _render(work, how, device, rank, world, barrier)
+    except UserError:
+        # A picture that cannot be read, say: units that are done are kept, but a folder with nothing done is not left behind.
+        if main_process and fresh and not any((partial / "units").iterdir()):
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
     if main_process:
         shutil.rmtree(partial / "styles", ignore_errors=True)
         shutil.rmtree(partial / "units", ignore_errors=True)

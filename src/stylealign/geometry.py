@@ -39,7 +39,7 @@ def crop_affine(box_xyxy: np.ndarray, scale: float, size: int) -> np.ndarray:
     x0, y0, x1, y1 = np.asarray(box_xyxy, dtype=np.float64)
     side = max(x1 - x0, y1 - y0) * scale
     if not (side > 0 and math.isfinite(side)):
-        raise ValueError(f"box {(x0, y0, x1, y1)} has no area")
+        raise ValueError(f"box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) has no area")
     s = size / side
     left, top = (x0 + x1) / 2 + 0.5 - side / 2, (y0 + y1) / 2 + 0.5 - side / 2
     return np.array([[s, 0.0, s * (0.5 - left) - 0.5], [0.0, s, s * (0.5 - top) - 0.5]])

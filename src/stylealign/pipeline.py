@@ -19,6 +19,7 @@ import tyro
 import yaml
 
 from stylealign.config import from_dict, save_config, to_dict
+from stylealign.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.progress import say
 from stylealign.run import first_difference
@@ -85,6 +86,8 @@ def main(config: Pipeline) -> None:
     values = _deep(config.evaluate, data=str(data), arms=list(arms), out=str(out / "evaluation"))
     table = from_dict(evaluate.Evaluate, values, "evaluate")
 
+    if config.data is not None:
+        FaceDataset.open(config.data)  # refused before anything is made
     saved = out / "pipeline.yaml"
     if saved.exists():
         difference = first_difference(

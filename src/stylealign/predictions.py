@@ -162,12 +162,21 @@ def read_predictions(path: Path, pixels_from_one: bool = False) -> list[Predicti
     Raises:
         UserError: nothing there, an unknown format, or a line that cannot be read, with file:line.
     """
+    try:
+        return _read(path, pixels_from_one)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a text file that can be read ({error})") from None
+
+
+def _read(path: Path, pixels_from_one: bool) -> list[PredictionRow]:
     if path.is_dir():
         if (path / PREDICTIONS_FILE).is_file():
             return read_jsonl(path / PREDICTIONS_FILE)
         rows = read_pts_folder(path)
         if not rows:
-            raise UserError(f"{path}: expected {PREDICTIONS_FILE} or .pts files in this folder, found neither")
+            raise UserError(
+                f"{path}: expected a run (card.json) or predictions ({PREDICTIONS_FILE}, .pts files) in this folder, found neither"
+            )
         return rows
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder of predictions")

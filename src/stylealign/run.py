@@ -260,14 +260,19 @@ def read_card(folder: Path, kind: str | None = None) -> dict[str, Any]:
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{folder / 'card.json'}: not valid JSON ({error})") from None
-    if kind and card.get("kind") != kind:
-        raise UserError(f"{folder}: holds a {card.get('kind')}, expected a {kind}")
+    if not isinstance(card, dict) or "kind" not in card:
+        raise UserError(f"{folder / 'card.json'}: no kind in it, expected the card of a {kind or 'model'}")
+    if kind and card["kind"] != kind:
+        raise UserError(f"{folder}: holds a {card['kind']}, expected a {kind}")
     return card
 
 
 def load_model(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(weights, card) of a finished run or checkpoint folder. Raises UserError for another kind, or weights that changed."""
     card = read_card(folder, kind)
+    missing = [key for key in ("schema", "crop", "model_hash") if key not in card]
+    if missing:
+        raise UserError(f"{Path(folder) / 'card.json'}: missing key {', '.join(missing)}")
     path = Path(folder) / "model.safetensors"
     state = read_tensors(path)
     if hashlib.sha256(path.read_bytes()).hexdigest() != card["model_hash"]:

@@ -16,6 +16,8 @@ def _frozen(array: object, dtype: type, shape: tuple[int | None, ...], what: str
         want is not None and want != have for want, have in zip(shape, values.shape, strict=True)
     ):
         raise ValueError(f"{what} has shape {values.shape}, expected {tuple('P' if s is None else s for s in shape)}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{what} holds a value that is not a finite number")
     values.setflags(write=False)
     return values
 

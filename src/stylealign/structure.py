@@ -30,6 +30,10 @@ class StructureConfig:
     integer_centres: bool = False
     """Truncate landmarks to whole pixels, as the release does; loses up to a pixel of structure."""
 
+    def __post_init__(self) -> None:
+        if not self.sigma > 0:
+            raise ValueError(f"sigma is {self.sigma}, expected above 0")
+
 
 def num_structure_channels(kind: StructureKind, schema: LandmarkSchema) -> int:
     """Channels of `structure_maps` for a schema."""

@@ -61,6 +61,11 @@ class LoopConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1:
             raise ValueError(f"steps {self.steps} and batch_size {self.batch_size}: expected at least 1")
+        for name in ("seed", "log_every", "checkpoint_every", "preview_every", "evaluate_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is {self.ema_decay}, expected 0 to below 1")
 
 
 def start_engine(loop: LoopConfig) -> Fabric:
@@ -74,7 +79,7 @@ def start_engine(loop: LoopConfig) -> Fabric:
         engine = Fabric(
             accelerator=loop.accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=loop.precision
         )
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"cannot use {devices} {loop.accelerator} device(s): {error}") from None
     except Exception as error:  # Fabric's own MisconfigurationException is not exported
         if "Misconfiguration" not in type(error).__name__:

@@ -35,9 +35,9 @@ def load_detector(run: Path, device: torch.device | str = "cpu") -> LoadedDetect
     state, card = load_model(Path(run), "detector")
     schema = schema_from_dict(card["schema"], f"{run}/card.json: schema")
     crop = from_dict(CropConfig, card["crop"], f"{run}/card.json: crop")
-    if card["model"] not in DETECTORS:
-        raise UserError(f"{run}/card.json: unknown detector '{card['model']}'; known: {', '.join(DETECTORS)}")
-    network: Any = from_dict(DETECTORS[card["model"]][1], card["network"], f"{run}/card.json: network")
+    if card.get("model") not in DETECTORS:
+        raise UserError(f"{run}/card.json: unknown detector '{card.get('model')}'; known: {', '.join(DETECTORS)}")
+    network: Any = from_dict(DETECTORS[card["model"]][1], card.get("network"), f"{run}/card.json: network")
     model = build_detector(card["model"], schema.num_points, crop.size, network)
     load_weights(model, state, str(run))
     model = place(model, device).eval()

@@ -93,7 +93,7 @@ class TrainDetector:
             raise ValueError("data is given beside real, synthetic or subset: expected one way of naming the data sets")
         if not 0 <= self.synthetic_share <= 1:
             raise ValueError(f"synthetic_share is {self.synthetic_share}, expected 0 to 1")
-        if self.lr <= 0 or self.weight_decay < 0:
+        if not (self.lr > 0 and self.weight_decay >= 0):
             raise ValueError(f"lr {self.lr} and weight_decay {self.weight_decay}: expected above 0, and at least 0")
 
 
@@ -246,7 +246,8 @@ def _pretrained_state(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except Exception as error:  # torch raises many kinds for a file that is not its own
-        raise UserError(f"{path}: not a file of weights that torch can load ({str(error).splitlines()[0]})") from None
+        said = type(error).__name__  # its text is of many lines, and advises to unpickle whatever it is
+        raise UserError(f"{path}: not a file of weights that torch can load without running code ({said})") from None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path}: expected a state dict (names to tensors) of a ResNet-18")
     return state

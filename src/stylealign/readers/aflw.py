@@ -28,12 +28,13 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     if not path.exists():
         raise UserError(f"{path}: no such file, expected the 19-point annotation")
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     names = ("nameList", "data", "bbox", "mask_new", "ra")
     try:
         mat = loadmat(path, variable_names=names)
         images, data, boxes, mask, order = (mat[n] for n in names)
-    except (OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, MatReadError) as error:
         raise UserError(f"{path}: expected a MATLAB file with {', '.join(names)} ({error})") from None
     points = options.schema.num_points
     if (

@@ -37,12 +37,13 @@ def _matlab(path: Path, names: tuple[str, str, str]) -> tuple[Picture, np.ndarra
         except (OSError, KeyError) as error:
             raise UserError(f"{path}: expected a MATLAB 7.3 file with {', '.join(names)} ({error})") from None
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     try:
         mat: dict[str, Any] = loadmat(path, variable_names=names)
         pictures = mat[images].ravel()
         return lambda i: np.asarray(pictures[i]), np.asarray(mat[phis]), np.asarray(mat[boxes])
-    except (OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, MatReadError) as error:
         raise UserError(f"{path}: expected a MATLAB file with {', '.join(names)} ({error})") from None
 
 

@@ -58,9 +58,11 @@ class DrawFaces:
             raise UserError(f"unlabelled: found {self.unlabelled}, expected 0 or more")
         if self.size < 32:
             raise UserError(f"size: found {self.size}, expected at least 32 pixels")
+        if self.seed < 0:
+            raise UserError(f"seed: found {self.seed}, expected 0 or more")
         if not 0 <= self.max_yaw <= 60:
             raise UserError(f"max_yaw: found {self.max_yaw}, expected 0 to 60 degrees")
-        if min(self.val_frac, self.test_frac) < 0 or self.val_frac + self.test_frac > 1:
+        if not (self.val_frac >= 0 and self.test_frac >= 0 and self.val_frac + self.test_frac <= 1):
             raise UserError(
                 f"val_frac {self.val_frac} and test_frac {self.test_frac}: expected shares that sum to at most 1"
             )

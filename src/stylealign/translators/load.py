@@ -69,13 +69,14 @@ def load_translator(run: Path, device: torch.device | str = "cpu") -> LoadedTran
     """Load a finished translator run (or one of its checkpoints)."""
     state, card = load_model(Path(run), "translator")
     where = f"{run}/card.json"
-    model = VUNet(from_dict(VUNetConfig, card["config"]["vunet"], f"{where}: vunet"))
+    config = card["config"] if isinstance(card.get("config"), dict) else {}
+    model = VUNet(from_dict(VUNetConfig, config.get("vunet"), f"{where}: vunet"))
     load_weights(model, state, str(Path(run) / "model.safetensors"))
     return LoadedTranslator(
         model,
         schema_from_dict(card["schema"], f"{where}: schema"),
         from_dict(CropConfig, card["crop"], f"{where}: crop"),
-        from_dict(StructureConfig, card["config"]["structure"], f"{where}: structure"),
+        from_dict(StructureConfig, config.get("structure"), f"{where}: structure"),
         card,
         torch.device(device),
     )

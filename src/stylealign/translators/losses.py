@@ -340,7 +340,7 @@ class LearningRateConfig:
     """Adam's betas."""
 
     def __post_init__(self) -> None:
-        if self.start <= 0 or self.end < 0:
+        if not (self.start > 0 and self.end >= 0):
             raise UserError(f"learning rates start {self.start} and end {self.end} must be positive (end may be 0).")
         if not 0 <= self.warmup_frac <= self.flat_frac < 1:
             raise UserError(

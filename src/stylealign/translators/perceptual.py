@@ -113,7 +113,8 @@ def _read_torchvision(path: Path) -> _Named:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the two readers raise a dozen kinds of error for a damaged file
-        raise UserError(f"{path}: not readable as a file of weights ({type(error).__name__}: {error}).") from error
+        said = type(error).__name__  # its text is of many lines, and advises to unpickle whatever it is
+        raise UserError(f"{path}: not readable as a file of weights that holds no code ({said})") from error
     if not isinstance(state, dict):
         raise UserError(f"{path}: expected a dict of tensors (a state dict), found {type(state).__name__}.")
     found: _Named = {}
