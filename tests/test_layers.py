@@ -19,6 +19,7 @@ WITHOUT_PATHS = {
     "translators.losses",
     "detectors.resnet",
     "detectors.losses",
+    "optim",
 }
 
 

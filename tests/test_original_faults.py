@@ -37,7 +37,8 @@ from stylealign.sample import FaceSample
 from stylealign.schema import SCHEMAS, LandmarkSchema, convert, get_schema
 from stylealign.structure import structure_maps
 from stylealign.swapping import swap_matrix
-from stylealign.training import LoopConfig, cosine
+from stylealign.optim import cosine
+from stylealign.training import LoopConfig
 from stylealign.translators.layers import WeightNormConv2d, data_dependent_init
 from stylealign.translators.losses import LEARNING_RATE_PRESETS, learning_rate
 from stylealign.translators.perceptual import VGG19Features

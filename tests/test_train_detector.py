@@ -16,10 +16,11 @@ from stylealign.augment import NO_AUGMENTATION, AugmentConfig
 from stylealign.batch import CropConfig, crop_sample, to_float
 from stylealign.config import from_dict, to_dict
 from stylealign.dataset import FaceDataset, write_dataset
-from stylealign.detectors import train as train_module
+from stylealign.detectors import learning as learning_module
+from stylealign.detectors.data import DataSource, resolve_data
 from stylealign.detectors.predict import load_detector, predict_dataset
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
-from stylealign.detectors.train import DataSource, TrainDetector, main, resolve_data
+from stylealign.detectors.train import TrainDetector, main
 from stylealign.errors import UserError
 from stylealign.run import read_card
 from stylealign.sample import FaceSample
@@ -204,11 +205,11 @@ def test_a_killed_training_continued_is_bitwise_the_same(
             raise KeyboardInterrupt
         return original(*arguments)
 
-    original = train_module.landmark_loss
-    monkeypatch.setattr(train_module, "landmark_loss", failing)
+    original = learning_module.landmark_loss
+    monkeypatch.setattr(learning_module, "landmark_loss", failing)
     with pytest.raises(KeyboardInterrupt):
         main(job(tmp_path / "killed", real, **changes))
-    monkeypatch.setattr(train_module, "landmark_loss", original)
+    monkeypatch.setattr(learning_module, "landmark_loss", original)
     with pytest.raises(UserError, match="has not finished"):
         load_detector(tmp_path / "killed")
     main(job(tmp_path / "killed", real, **changes))

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from stylealign.batch import Batch
 from stylealign.errors import UserError
+from stylealign.optim import cosine
 from stylealign.run import Run, first_difference, flatten, load_model, load_weights, read_card, save_model, unflatten
-from stylealign.training import EMA, LoopConfig, TrainState, cosine, fit, restore, seed_everything, start_engine
+from stylealign.training import EMA, LoopConfig, TrainState, fit, restore, seed_everything, start_engine
 
 CPU: dict[str, Any] = {"accelerator": "cpu", "ema_decay": 0.0}
 

@@ -71,6 +71,13 @@ class Batch(NamedTuple):
         return Batch(*(t.to(device, non_blocking=True) for t in self))
 
 
+class HeadBatches(tuple[Batch, ...]):
+    """A batch for each head of a network that learns several mark-ups."""
+
+    def to(self, device: torch.device | str) -> "HeadBatches":
+        return HeadBatches(batch.to(device) for batch in self)
+
+
 def to_float(images: Tensor) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) float in [-1, 1], channels-last in memory."""
     return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0).contiguous(memory_format=torch.channels_last)

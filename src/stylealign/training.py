@@ -22,7 +22,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from stylealign.batch import Batch
 from stylealign.errors import UserError
 from stylealign.image import write_image
 from stylealign.progress import say
@@ -111,22 +110,6 @@ class EMA:
                 mine.copy_(theirs)
 
 
-def cosine(step: int, steps: int, warmup: int = 100) -> float:
-    """Linear warm-up, then half a cosine from 1 to 0."""
-    warmup = min(warmup, max(1, steps // 10))
-    return (
-        (step + 1) / warmup
-        if step < warmup
-        else 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-    )
-
-
-def set_lr(optimizer: Any, lr: float) -> None:
-    """Set the learning rate of every parameter group."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-
-
 @dataclass(kw_only=True)
 class TrainState:
     """Everything that must survive a kill. `modules["model"]` is the model; wrapped modules are unwrapped when saved."""
@@ -201,7 +184,7 @@ def restore(state: TrainState, run: Run) -> bool:
     return True
 
 
-def _one_ahead(batches: Callable[[int], Batch], first: int, end: int, device: torch.device) -> Iterator[Batch]:
+def _one_ahead(batches: Callable[[int], Any], first: int, end: int, device: torch.device) -> Iterator[Any]:
     """Batches first..end; for a GPU each is gathered in a thread while the one before is learnt from.
 
     On a CPU gathering costs a hundredth of a step, and a second thread with its own team of workers made steps twice as long.
@@ -219,10 +202,10 @@ def _one_ahead(batches: Callable[[int], Batch], first: int, end: int, device: to
 
 
 def fit(
-    update: Callable[[Batch, int], Mapping[str, Tensor]],
+    update: Callable[[Any, int], Mapping[str, Tensor]],
     *,
     state: TrainState,
-    batches: Callable[[int], Batch],
+    batches: Callable[[int], Any],
     config: LoopConfig,
     run: Run,
     engine: Fabric,
@@ -232,7 +215,7 @@ def fit(
 ) -> None:
     """Call `update` until `config.steps`; log, evaluate, preview and checkpoint on the way; continue from `state.step`.
 
-    `update(batch, step)` returns named loss terms (scalars); a total that is not finite stops the run with the terms printed.
+    `batches(step)` gives what has a `to(device)`: a Batch, or HeadBatches. `update(batch, step)` returns named loss terms (scalars); a total that is not finite stops the run with the terms printed.
     `evaluate` and `preview` run on the first process. The last step always evaluates and checkpoints.
     """
     main = engine.is_global_zero

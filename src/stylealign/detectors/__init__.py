@@ -1,22 +1,48 @@
 """Landmark detectors: crops in, landmarks in crop px out (`DetectorOutput`). A new one is a file and a line of `DETECTORS`."""
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
+from stylealign.detectors.learning import Learner, Learning, learn_coordinates
 from stylealign.detectors.output import DetectorOutput
-from stylealign.detectors.resnet import ResNet18, ResNetConfig
+from stylealign.detectors.resnet import ResNet18, ResNetConfig, load_imagenet
 from stylealign.errors import UserError
+from stylealign.schema import LandmarkSchema
 
-__all__ = ["DETECTORS", "DetectorOutput", "build_detector"]
+__all__ = ["DETECTORS", "SECTIONS", "Detector", "DetectorOutput", "build_detector"]
 
-# name: (network, its config). A network is built from (num_points, size, config) and has a buffer `mean_shape` (P, 2) px.
-DETECTORS: dict[str, tuple[type[nn.Module], type]] = {"resnet18": (ResNet18, ResNetConfig)}
+Schemas = tuple[LandmarkSchema, ...]
 
 
-def build_detector(name: str, num_points: int, size: int, config: Any) -> nn.Module:
+class Detector(NamedTuple):
+    """What makes a detector."""
+
+    build: Callable[[Schemas, int, Any], nn.Module]
+    """(mark-ups, side of the crop in px, its config) -> network with a buffer `mean_shape` (P, 2) px. The first mark-up is the one
+    it answers in; only networks that learn several are given more."""
+    config: type
+    """The network's shape"""
+    learn: Callable[[Learning], Learner] = learn_coordinates
+    """How it learns"""
+    pretrained: Callable[[Any, Mapping[str, Tensor], str], None] | None = None
+    """(network, state dict, the file's name) -> loads ImageNet weights into the part they fit"""
+
+
+def _resnet18(schemas: Schemas, size: int, config: ResNetConfig) -> nn.Module:
+    return ResNet18(schemas[0].num_points, size, config)
+
+
+DETECTORS = {
+    "resnet18": Detector(_resnet18, ResNetConfig, pretrained=load_imagenet),
+}
+# The section of `train-detector`'s configuration that holds each network's shape.
+SECTIONS = {"resnet18": "resnet"}
+
+
+def build_detector(name: str, schemas: Schemas, size: int, config: Any) -> nn.Module:
     """A detector with fresh weights; `size` is the crop's side in px."""
     if name not in DETECTORS:
         raise UserError(f"unknown detector '{name}'; known: {', '.join(DETECTORS)}")
-    network, _ = DETECTORS[name]
-    return network(num_points, size, config)
+    return DETECTORS[name].build(schemas, size, config)

@@ -11,4 +11,8 @@ class DetectorOutput(NamedTuple):
     landmarks: Tensor
     """(B, P, 2) float32 (x, y) pixels of the crop"""
     heatmaps: Tensor | None = None
-    """(B, P, h, w), where the detector makes such maps"""
+    """(B, P, h, w), where the detector makes a map a landmark"""
+    boundaries: Tensor | None = None
+    """(B, K, h, w), where it makes a map a facial curve"""
+    stages: tuple[Tensor, ...] = ()
+    """What its stages, stacks or candidates answered, for intermediate supervision; each detector says in which order"""

@@ -37,8 +37,11 @@ def load_detector(run: Path, device: torch.device | str = "cpu") -> LoadedDetect
     crop = from_dict(CropConfig, card["crop"], f"{run}/card.json: crop")
     if card.get("model") not in DETECTORS:
         raise UserError(f"{run}/card.json: unknown detector '{card.get('model')}'; known: {', '.join(DETECTORS)}")
-    network: Any = from_dict(DETECTORS[card["model"]][1], card.get("network"), f"{run}/card.json: network")
-    model = build_detector(card["model"], schema.num_points, crop.size, network)
+    network: Any = from_dict(DETECTORS[card["model"]].config, card.get("network"), f"{run}/card.json: network")
+    others = [
+        schema_from_dict(s, f"{run}/card.json: other_schemas[{i}]") for i, s in enumerate(card.get("other_schemas", []))
+    ]
+    model = build_detector(card["model"], (schema, *others), crop.size, network)
     load_weights(model, state, str(run))
     model = place(model, device).eval()
     return LoadedDetector(model=model, schema=schema, crop=crop, card=card)

@@ -6,49 +6,36 @@ differ in what they see and never in how many updates they get.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import tyro
 from torch import Tensor, nn
 
-from stylealign import metrics
 from stylealign.augment import AugmentConfig, augment
-from stylealign.batch import Batch, BatchSource, CropCache, CropConfig
+from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, HeadBatches
 from stylealign.config import to_dict
-from stylealign.dataset import FaceDataset
-from stylealign.detectors import build_detector
-from stylealign.detectors.losses import LossConfig, landmark_loss, mean_error
-from stylealign.detectors.predict import predict_crops
-from stylealign.detectors.resnet import ResNetConfig, load_imagenet
-from stylealign.draw import contact_sheet, draw_landmarks
+from stylealign.detectors import DETECTORS, SECTIONS, build_detector
+from stylealign.detectors.data import (
+    DataSource,
+    Validation,
+    head_batch_sizes,
+    mean_shape,
+    resolve_data,
+    resolve_others,
+    validation_faces,
+)
+from stylealign.detectors.learning import Learning
+from stylealign.detectors.losses import LossConfig
+from stylealign.detectors.resnet import ResNetConfig
 from stylealign.errors import UserError
+from stylealign.optim import OptimizerConfig
 from stylealign.progress import say
 from stylealign.run import Run, describe_data, place, read_tensors
-from stylealign.schema import LandmarkSchema
-from stylealign.training import EMA, Engine, LoopConfig, TrainState, cosine, fit, restore, run_training, set_lr
+from stylealign.training import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
 
 MARGIN = 1.25  # context round the crop for rotations and shifts
-PREVIEW_FACES = 12
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DataSource:
-    """One data set of a mix."""
-
-    path: Path
-    """Data set folder."""
-    split: str | None = "train"
-    """Its faces of this split; null: of all splits."""
-    subset: str | None = None
-    """Only faces with this attribute."""
-    share: float = 1.0
-    """Its part of every batch, relative to the other shares."""
-
-    def __post_init__(self) -> None:
-        if not self.share >= 0:
-            raise ValueError(f"share {self.share} of {self.path}: expected 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,17 +62,25 @@ class TrainDetector:
     """Data set to evaluate on; not given: the first data set."""
     val_split: str = "val"
     """Its split. No evaluation where `val` is not given and the first data set has no such split."""
+    other: tuple[Path, ...] = ()
+    """Further data sets, of any mark-up, each with a head of its own (dvln)."""
+    other_share: float = 0.5
+    """Share of their faces in every batch, all of them together."""
+    other_split: str = "train"
+    """Their split."""
     model: Literal["resnet18"] = "resnet18"
+    """Which network; its section below sets its shape."""
     resnet: ResNetConfig = field(default_factory=ResNetConfig)
     pretrained: Path | None = None
-    """ImageNet weights with torchvision's names, .pth or .safetensors; needs width 64."""
+    """ImageNet weights with torchvision's names, .pth or .safetensors, for the part of the network they fit; needs full width."""
     crop: CropConfig = field(default_factory=CropConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     lr: float = 3e-3
-    """Highest learning rate of AdamW; it rises over the first updates and falls along a cosine."""
+    """Highest learning rate."""
     weight_decay: float = 0.05
-    """On weights of convolutions and of the last layer."""
+    """On weights of convolutions and linear layers."""
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
@@ -93,148 +88,10 @@ class TrainDetector:
             raise ValueError("data is given beside real, synthetic or subset: expected one way of naming the data sets")
         if not 0 <= self.synthetic_share <= 1:
             raise ValueError(f"synthetic_share is {self.synthetic_share}, expected 0 to 1")
+        if not 0 < self.other_share < 1:
+            raise ValueError(f"other_share is {self.other_share}, expected above 0 and below 1")
         if not (self.lr > 0 and self.weight_decay >= 0):
             raise ValueError(f"lr {self.lr} and weight_decay {self.weight_decay}: expected above 0, and at least 0")
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Data
-
-
-def _ids_by_split(dataset: FaceDataset) -> dict[str, str]:
-    heads = (dataset.head(i) for i in range(len(dataset)))
-    return {head["id"]: head["split"] for head in heads}
-
-
-def synthetic_of(synthetic: FaceDataset, opened: FaceDataset, real: FaceDataset, config: TrainDetector) -> FaceDataset:
-    """The synthetic faces that may be trained on beside `real`, a view of `opened`: labels of no other face of it may come in.
-
-    Raises UserError where faces were made from another split. Under a label budget (`subset`), only faces made from its faces are kept.
-    """
-    split_of, allowed = _ids_by_split(opened), set(real.ids())
-    kept = []
-    for i in range(len(synthetic)):
-        head = synthetic.head(i)
-        content = (head.get("provenance") or {}).get("content_id")
-        if content in split_of and split_of[content] != config.real_split:
-            raise UserError(
-                f"{synthetic.folder}: face '{head['id']}' was made from '{content}' of split {split_of[content]} of {opened.folder}, "
-                f"expected faces of split {config.real_split} only: its label would be trained on"
-            )
-        if config.subset is None or content in allowed:
-            kept.append(i)
-    if not kept:
-        raise UserError(f"{synthetic.folder}: no face made from one of subset {config.subset} of {opened.folder}")
-    if len(kept) < len(synthetic):
-        say(
-            f"{synthetic.folder}: {len(kept)} of {len(synthetic)} faces were made from faces of {config.subset}; the others are left out"
-        )
-    return synthetic.take(kept)
-
-
-def resolve_data(config: TrainDetector) -> list[tuple[FaceDataset, float, dict[str, Any]]]:
-    """[(faces, share, what the card says)] of the mix; shares sum to 1 and data sets with share 0 are left out.
-
-    Raises UserError where mark-ups differ, a selection is empty, or a synthetic face was made from a face that must not be seen.
-    """
-    if not (
-        config.data or config.real or config.synthetic
-    ):  # not in the config: a recipe may leave the data to the flags
-        raise UserError("no data: give --real, --synthetic or both")
-    found: list[tuple[FaceDataset, float, dict[str, Any]]] = []
-    if config.data:
-        for source in config.data:
-            faces = FaceDataset.open(source.path).select(source.split, source.subset, labelled=True)
-            found.append((faces, source.share, {"split": source.split, "subset": source.subset}))
-    else:
-        real_share = 1.0 if config.synthetic is None else 1.0 - config.synthetic_share
-        chosen = {"split": config.real_split, "subset": config.subset}
-        opened = real = None
-        if config.real is not None:
-            opened = FaceDataset.open(config.real)
-            real = opened.select(config.real_split, config.subset, labelled=True)
-            found.append((real, real_share, {"role": "real", **chosen}))
-        if config.synthetic is not None:
-            synthetic = FaceDataset.open(config.synthetic).select(labelled=True)
-            if opened is not None and real is not None:
-                synthetic = synthetic_of(synthetic, opened, real, config)
-            found.append((synthetic, 1.0 - real_share if found else 1.0, {"role": "synthetic"}))
-    if config.mix == "concatenate":
-        found = [(faces, float(len(faces)), said) for faces, _, said in found]
-    for faces, _, _ in found[1:]:
-        first = found[0][0]
-        if faces.schema != first.schema:
-            raise UserError(
-                f"{faces.folder} is annotated with {faces.schema.name} ({faces.schema.num_points} points), {first.folder} with "
-                f"{first.schema.name} ({first.schema.num_points} points): expected one mark-up; `stylealign prepare` converts"
-            )
-    total = sum(share for _, share, _ in found)
-    if total <= 0:
-        raise UserError("the shares of all data sets are 0: nothing to train on")
-    return [(faces, share / total, said) for faces, share, said in found if share > 0]
-
-
-def validation_faces(config: TrainDetector, schema: LandmarkSchema) -> FaceDataset | None:
-    """The labelled faces to evaluate on, or None where none were asked for and there are none."""
-    first = config.data[0].path if config.data else config.real or config.synthetic
-    assert first is not None
-    opened = FaceDataset.open(config.val or first)
-    if config.val is None and config.val_split not in opened.meta["splits"]:
-        say(f"{first}: no split {config.val_split}; training goes without evaluation (--val names another data set)")
-        return None
-    if opened.schema != schema:
-        raise UserError(f"{opened.folder}: annotated with {opened.schema.name}, the training faces with {schema.name}")
-    return opened.select(config.val_split, labelled=True)
-
-
-def mean_shape(caches: list[CropCache], shares: list[float]) -> np.ndarray:
-    """(P, 2) mean of the training labels in px of the crop (without its margin), sources weighted by their shares."""
-    weighted = [
-        np.nanmean(c.landmarks - (c.size - c.crop.size) / 2, axis=0) * s for c, s in zip(caches, shares, strict=True)
-    ]
-    return np.sum(weighted, axis=0) / sum(shares)
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Evaluation
-
-
-class Validation:
-    """The validation faces, cut once: NME and a sheet to look at."""
-
-    def __init__(self, faces: FaceDataset, crop: CropConfig):
-        self.faces, self.schema = faces, faces.schema
-        self.cache = CropCache(faces, crop)
-        self.truth = faces.landmarks_array().astype(np.float64)
-        given = [s.box_xyxy for s in faces if s.box_xyxy is not None]
-        boxes = np.stack(given) if len(given) == len(faces) else None
-        self.denominator = metrics.usual_denominator(self.schema)
-        self.denominators = metrics.denominators(self.truth, boxes, self.schema, self.denominator, faces.ids())
-
-    def nme(self, model: nn.Module) -> float:
-        """Mean NME, a fraction."""
-        return float(metrics.nme_per_face(predict_crops(model, self.cache), self.truth, self.denominators).mean())
-
-    @torch.no_grad()
-    def sheet(self, model: nn.Module) -> np.ndarray:
-        """The first faces with predicted and true landmarks."""
-        shown = np.arange(min(PREVIEW_FACES, len(self.cache)))
-        batch = self.cache.batch(shown)
-        was_training, device = model.training, next(model.parameters()).device
-        predicted = model.eval()(batch.image.to(device)).landmarks.cpu().numpy()
-        model.train(was_training)
-        tiles = []
-        for i in shown:
-            # Enlarged, so that dots do not hide a small face; pixel areas correspond.
-            k = max(1, 192 // self.cache.size)
-            image = self.cache.images[i].repeat(k, axis=0).repeat(k, axis=1)
-            place = [(points + 0.5) * k - 0.5 for points in (predicted[i], self.cache.landmarks[i])]
-            tiles.append(draw_landmarks(image, place[0], self.schema, truth=place[1]))
-        return contact_sheet(tiles, columns=4)
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# The job
 
 
 def _pretrained_state(path: Path) -> dict[str, Tensor]:
@@ -249,16 +106,17 @@ def _pretrained_state(path: Path) -> dict[str, Tensor]:
         said = type(error).__name__  # its text is of many lines, and advises to unpickle whatever it is
         raise UserError(f"{path}: not a file of weights that torch can load without running code ({said})") from None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{path}: expected a state dict (names to tensors) of a ResNet-18")
+        raise UserError(f"{path}: expected a state dict (names to tensors)")
     return state
 
 
-def _optimizer(model: nn.Module, config: TrainDetector) -> torch.optim.Optimizer:
-    """AdamW; biases and normalisations do not decay."""
-    kernels = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": kernels, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.lr)
+def load_pretrained(model: nn.Module, name: str, path: Path) -> None:
+    """Load a user's ImageNet weights into the part of a network that has torchvision's names."""
+    load = DETECTORS[name].pretrained
+    if load is None:
+        having = ", ".join(known for known, detector in DETECTORS.items() if detector.pretrained)
+        raise UserError(f"{path}: {name} has no part that ImageNet weights fit; --pretrained is for {having}")
+    load(model, _pretrained_state(path), str(path))
 
 
 def main(config: TrainDetector) -> None:
@@ -269,54 +127,66 @@ def main(config: TrainDetector) -> None:
 def train(config: TrainDetector, engine: Engine, run: Run) -> None:
     """The training itself, into an open run."""
     loop, size = config.loop, config.crop.size
+    network = getattr(config, SECTIONS[config.model])
 
-    # Data. The first process cuts the crops, the others find them.
-    mix = resolve_data(config)
-    datasets, shares = [faces for faces, _, _ in mix], [share for _, share, _ in mix]
-    schema = datasets[0].schema
-    val_faces = validation_faces(config, schema)
+    # Data: a mix a head (one head, but for networks that learn several mark-ups). The first process cuts the crops, the others find them.
+    mixes = [resolve_data(config), *resolve_others(config)]
+    schemas = tuple(mix[0][0].schema for mix in mixes)
+    if config.other and config.model != "dvln":
+        raise UserError(
+            f"--other is for networks that learn several mark-ups (dvln); found it with --model {config.model}"
+        )
+    val_faces = validation_faces(config, schemas[0])
     margin = MARGIN if config.augment.is_geometric else 1.0
     if not engine.is_global_zero:
         engine.barrier()
-    caches = [CropCache(faces, config.crop, margin) for faces in datasets]
+    caches = [[CropCache(faces, config.crop, margin) for faces, _, _ in mix] for mix in mixes]
     if engine.is_global_zero:
         engine.barrier()
     validation = Validation(val_faces, config.crop) if val_faces is not None and engine.is_global_zero else None
-    source = BatchSource(caches, shares, loop.batch_size, loop.seed, engine.global_rank, engine.world_size)
+    shares = [[share for _, share, _ in mix] for mix in mixes]
+    sizes = head_batch_sizes(loop.batch_size, len(mixes) - 1, config.other_share)
+    place_in_world = (engine.global_rank, engine.world_size)
+    sources = [
+        BatchSource(cache, share, num, loop.seed + 7919 * head, *place_in_world)
+        for head, (cache, share, num) in enumerate(zip(caches, shares, sizes, strict=True))
+    ]
 
     # Model.
     torch.manual_seed(loop.seed)
-    model = build_detector(config.model, schema.num_points, size, config.resnet)
+    model = build_detector(config.model, schemas, size, network)
     if config.pretrained is not None:
-        load_imagenet(model, _pretrained_state(config.pretrained), str(config.pretrained))  # type: ignore[arg-type]
-    model.mean_shape.copy_(torch.as_tensor(mean_shape(caches, shares)))  # type: ignore[union-attr,operator]
-    model = place(model, "cpu")
-    model = model.to(engine.device)
-    ema = EMA(model, loop.ema_decay) if loop.ema_decay else None
-    wrapped, optimizer = engine.setup(model, _optimizer(model, config))
-    said = [describe_data(faces, share=round(share, 6), **more) for faces, share, more in mix]
+        load_pretrained(model, config.model, config.pretrained)
+    means = tuple(mean_shape(cache, share) for cache, share in zip(caches, shares, strict=True))
+    model.mean_shape.copy_(torch.as_tensor(means[0]))  # type: ignore[union-attr,operator]
+    model = place(model, "cpu").to(engine.device)
+    learner = DETECTORS[config.model].learn(
+        Learning(
+            model=model, config=config, engine=engine, schemas=schemas, mean_shapes=means, size=size, faces=mixes[0][0][0],
+            folder=run.folder,
+        )
+    )  # fmt: skip
+    said = [describe_data(faces, share=round(share, 6), **more) for mix in mixes for faces, share, more in mix]
     state = TrainState(
-        modules={"model": wrapped},
-        optimizers={"model": optimizer},
-        ema=ema,
+        modules=learner.modules,
+        optimizers=learner.optimizers,
+        ema=EMA(model, loop.ema_decay) if loop.ema_decay else None,
         card={
-            "kind": "detector", "model": config.model, "network": to_dict(config.resnet), "schema": schema.to_dict(),
-            "crop": to_dict(config.crop), "config": to_dict(config), "data": said,
+            "kind": "detector", "model": config.model, "network": to_dict(network), "schema": schemas[0].to_dict(),
+            "other_schemas": [schema.to_dict() for schema in schemas[1:]], "crop": to_dict(config.crop),
+            "config": to_dict(config), "data": said, **learner.card,
         },
     )  # fmt: skip
     if restore(state, run):
         say(f"continuing {config.run} at step {state.step}")
 
-    def update(batch: Batch, step: int) -> dict[str, Tensor]:
-        set_lr(optimizer, config.lr * cosine(step, loop.steps))
-        seed = int(np.random.default_rng((loop.seed, step, engine.global_rank, 7)).integers(2**62))
-        batch = augment(batch, size, config.augment, torch.Generator().manual_seed(seed), schema)
-        out = wrapped(batch.image)
-        loss = landmark_loss(out.landmarks, batch.landmarks, batch.visible, batch.weight, config.loss)
-        optimizer.zero_grad(set_to_none=True)
-        engine.backward(loss)
-        optimizer.step()
-        return {"total": loss, "error_px": mean_error(out.landmarks, batch.landmarks)}
+    def vary(batch: Batch, step: int, head: int) -> Batch:
+        key = (loop.seed, step, engine.global_rank, 7, *[head] * (head > 0))
+        seed = int(np.random.default_rng(key).integers(2**62))
+        return augment(batch, size, config.augment, torch.Generator().manual_seed(seed), schemas[head])
+
+    def update(batches: HeadBatches, step: int) -> dict[str, Tensor]:
+        return learner.update(tuple(vary(batch, step, head) for head, batch in enumerate(batches)), step)
 
     measured: dict[int, float] = {}  # step: NME
 
@@ -328,7 +198,7 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
     fit(
         update,
         state=state,
-        batches=source.batch,
+        batches=lambda step: HeadBatches(source.batch(step) for source in sources),
         config=loop,
         run=run,
         engine=engine,

@@ -23,6 +23,7 @@ from stylealign.detectors.predict import load_detector
 from stylealign.detectors.resnet import ResNetConfig
 from stylealign.draw import style_sheet
 from stylealign.errors import UserError
+from stylealign.optim import set_lr
 from stylealign.progress import say
 from stylealign.run import Run, describe_data, place
 from stylealign.schema import LandmarkSchema
@@ -36,7 +37,6 @@ from stylealign.training import (
     mean_over_processes,
     restore,
     run_training,
-    set_lr,
 )
 from stylealign.translators.judge import judge_swaps, verdict
 from stylealign.translators.losses import (

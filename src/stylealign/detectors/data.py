@@ -1,0 +1,201 @@
+"""Which faces a detector learns from, in which shares, and which it is measured on. Reads data sets; knows no network.
+
+Real and synthetic faces meet here and only here. A synthetic face inherits its label, so one made from a face that must not be
+seen (another split, beyond the label budget) is refused or left out.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from stylealign import metrics
+from stylealign.batch import CropCache, CropConfig
+from stylealign.dataset import FaceDataset
+from stylealign.detectors.predict import predict_crops
+from stylealign.draw import contact_sheet, draw_landmarks
+from stylealign.errors import UserError
+from stylealign.progress import say
+from stylealign.schema import LandmarkSchema
+
+if TYPE_CHECKING:
+    from stylealign.detectors.train import TrainDetector
+
+PREVIEW_FACES = 12
+Mix = list[tuple[FaceDataset, float, dict[str, Any]]]  # (faces, share of the batch, what the card says of them)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSource:
+    """One data set of a mix."""
+
+    path: Path
+    """Data set folder."""
+    split: str | None = "train"
+    """Its faces of this split; null: of all splits."""
+    subset: str | None = None
+    """Only faces with this attribute."""
+    share: float = 1.0
+    """Its part of every batch, relative to the other shares."""
+
+    def __post_init__(self) -> None:
+        if not self.share >= 0:
+            raise ValueError(f"share {self.share} of {self.path}: expected 0 or more")
+
+
+def _ids_by_split(dataset: FaceDataset) -> dict[str, str]:
+    heads = (dataset.head(i) for i in range(len(dataset)))
+    return {head["id"]: head["split"] for head in heads}
+
+
+def synthetic_of(
+    synthetic: FaceDataset, opened: FaceDataset, real: FaceDataset, config: "TrainDetector"
+) -> FaceDataset:
+    """The synthetic faces that may be trained on beside `real`, a view of `opened`: labels of no other face of it may come in.
+
+    Raises UserError where faces were made from another split. Under a label budget (`subset`), only faces made from its faces are kept.
+    """
+    split_of, allowed = _ids_by_split(opened), set(real.ids())
+    kept = []
+    for i in range(len(synthetic)):
+        head = synthetic.head(i)
+        content = (head.get("provenance") or {}).get("content_id")
+        if content in split_of and split_of[content] != config.real_split:
+            raise UserError(
+                f"{synthetic.folder}: face '{head['id']}' was made from '{content}' of split {split_of[content]} of {opened.folder}, "
+                f"expected faces of split {config.real_split} only: its label would be trained on"
+            )
+        if config.subset is None or content in allowed:
+            kept.append(i)
+    if not kept:
+        raise UserError(f"{synthetic.folder}: no face made from one of subset {config.subset} of {opened.folder}")
+    if len(kept) < len(synthetic):
+        say(
+            f"{synthetic.folder}: {len(kept)} of {len(synthetic)} faces were made from faces of {config.subset}; the others are left out"
+        )
+    return synthetic.take(kept)
+
+
+def resolve_data(config: "TrainDetector") -> Mix:
+    """[(faces, share, what the card says)] of the mix; shares sum to 1 and data sets with share 0 are left out.
+
+    Raises UserError where mark-ups differ, a selection is empty, or a synthetic face was made from a face that must not be seen.
+    """
+    if not (
+        config.data or config.real or config.synthetic
+    ):  # not in the config: a recipe may leave the data to the flags
+        raise UserError("no data: give --real, --synthetic or both")
+    found: Mix = []
+    if config.data:
+        for source in config.data:
+            faces = FaceDataset.open(source.path).select(source.split, source.subset, labelled=True)
+            found.append((faces, source.share, {"split": source.split, "subset": source.subset}))
+    else:
+        real_share = 1.0 if config.synthetic is None else 1.0 - config.synthetic_share
+        chosen = {"split": config.real_split, "subset": config.subset}
+        opened = real = None
+        if config.real is not None:
+            opened = FaceDataset.open(config.real)
+            real = opened.select(config.real_split, config.subset, labelled=True)
+            found.append((real, real_share, {"role": "real", **chosen}))
+        if config.synthetic is not None:
+            synthetic = FaceDataset.open(config.synthetic).select(labelled=True)
+            if opened is not None and real is not None:
+                synthetic = synthetic_of(synthetic, opened, real, config)
+            found.append((synthetic, 1.0 - real_share if found else 1.0, {"role": "synthetic"}))
+    if config.mix == "concatenate":
+        found = [(faces, float(len(faces)), said) for faces, _, said in found]
+    for faces, _, _ in found[1:]:
+        first = found[0][0]
+        if faces.schema != first.schema:
+            raise UserError(
+                f"{faces.folder} is annotated with {faces.schema.name} ({faces.schema.num_points} points), {first.folder} with "
+                f"{first.schema.name} ({first.schema.num_points} points): expected one mark-up; `stylealign prepare` converts, and --model dvln --other learns several"
+            )
+    total = sum(share for _, share, _ in found)
+    if total <= 0:
+        raise UserError("the shares of all data sets are 0: nothing to train on")
+    return [(faces, share / total, said) for faces, share, said in found if share > 0]
+
+
+def resolve_others(config: "TrainDetector") -> list[Mix]:
+    """The mix of each further head: one data set each, of any mark-up (`other`, for networks that learn several)."""
+    mixes: list[Mix] = []
+    for path in config.other:
+        faces = FaceDataset.open(path).select(config.other_split, labelled=True)
+        mixes.append([(faces, 1.0, {"role": "other", "split": config.other_split})])
+    return mixes
+
+
+def head_batch_sizes(batch_size: int, num_others: int, other_share: float) -> tuple[int, ...]:
+    """How many faces of a batch each head gets: the first what the others leave, the others equal parts of `other_share`.
+
+    >>> head_batch_sizes(32, 0, 0.5), head_batch_sizes(32, 1, 0.25), head_batch_sizes(32, 2, 0.5)
+    ((32,), (24, 8), (16, 8, 8))
+    """
+    each = round(batch_size * other_share / num_others) if num_others else 0
+    sizes = (batch_size - each * num_others, *[each] * num_others)
+    if min(sizes) < 1:
+        raise UserError(
+            f"a batch of {batch_size} faces with other_share {other_share} for {num_others} data sets gives the heads {sizes} faces: "
+            "expected at least 1 each"
+        )
+    return sizes
+
+
+def validation_faces(config: "TrainDetector", schema: LandmarkSchema) -> FaceDataset | None:
+    """The labelled faces to evaluate on, or None where none were asked for and there are none."""
+    first = config.data[0].path if config.data else config.real or config.synthetic
+    assert first is not None
+    opened = FaceDataset.open(config.val or first)
+    if config.val is None and config.val_split not in opened.meta["splits"]:
+        say(f"{first}: no split {config.val_split}; training goes without evaluation (--val names another data set)")
+        return None
+    if opened.schema != schema:
+        raise UserError(f"{opened.folder}: annotated with {opened.schema.name}, the training faces with {schema.name}")
+    return opened.select(config.val_split, labelled=True)
+
+
+def mean_shape(caches: list[CropCache], shares: list[float]) -> np.ndarray:
+    """(P, 2) mean of the training labels in px of the crop (without its margin), sources weighted by their shares."""
+    weighted = [
+        np.nanmean(c.landmarks - (c.size - c.crop.size) / 2, axis=0) * s for c, s in zip(caches, shares, strict=True)
+    ]
+    return np.sum(weighted, axis=0) / sum(shares)
+
+
+class Validation:
+    """The validation faces, cut once: NME and a sheet to look at."""
+
+    def __init__(self, faces: FaceDataset, crop: CropConfig):
+        self.faces, self.schema = faces, faces.schema
+        self.cache = CropCache(faces, crop)
+        self.truth = faces.landmarks_array().astype(np.float64)
+        given = [s.box_xyxy for s in faces if s.box_xyxy is not None]
+        boxes = np.stack(given) if len(given) == len(faces) else None
+        self.denominator = metrics.usual_denominator(self.schema)
+        self.denominators = metrics.denominators(self.truth, boxes, self.schema, self.denominator, faces.ids())
+
+    def nme(self, model: nn.Module) -> float:
+        """Mean NME, a fraction."""
+        return float(metrics.nme_per_face(predict_crops(model, self.cache), self.truth, self.denominators).mean())
+
+    @torch.no_grad()
+    def sheet(self, model: nn.Module) -> np.ndarray:
+        """The first faces with predicted and true landmarks."""
+        shown = np.arange(min(PREVIEW_FACES, len(self.cache)))
+        batch = self.cache.batch(shown)
+        was_training, device = model.training, next(model.parameters()).device
+        predicted = model.eval()(batch.image.to(device)).landmarks.cpu().numpy()
+        model.train(was_training)
+        tiles = []
+        for i in shown:
+            # Enlarged, so that dots do not hide a small face; pixel areas correspond.
+            k = max(1, 192 // self.cache.size)
+            image = self.cache.images[i].repeat(k, axis=0).repeat(k, axis=1)
+            place = [(points + 0.5) * k - 0.5 for points in (predicted[i], self.cache.landmarks[i])]
+            tiles.append(draw_landmarks(image, place[0], self.schema, truth=place[1]))
+        return contact_sheet(tiles, columns=4)

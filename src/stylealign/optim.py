@@ -1,0 +1,82 @@
+"""Optimizers and learning rates of a training. Torch only: knows no model, no device and no data."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """Which optimizer, and how its learning rate falls."""
+
+    kind: Literal["adamw", "sgd"] = "adamw"
+    """`sgd` has Nesterov momentum: what the detectors' papers use; AdamW needs less care."""
+    momentum: float = 0.9
+    """Of sgd."""
+    schedule: Literal["cosine", "exponential", "steps"] = "cosine"
+    """cosine: a short rise, then half a cosine to 0. exponential: from lr to lr x last_frac by equal factors. steps: x gamma at each milestone."""
+    last_frac: float = 1e-3
+    """Last over first learning rate (exponential)."""
+    milestones: tuple[float, ...] = (0.6, 0.7, 0.8, 0.9)
+    """Fractions of the training at which the learning rate falls (steps)."""
+    gamma: float = 0.5
+    """The factor at each milestone (steps)."""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.momentum < 1 and 0 < self.last_frac <= 1 and 0 < self.gamma <= 1):
+            raise ValueError(
+                f"momentum {self.momentum}, last_frac {self.last_frac}, gamma {self.gamma}: expected 0 to below 1, and above 0 to 1"
+            )
+        if not all(0 <= m <= 1 for m in self.milestones):
+            raise ValueError(f"milestones {self.milestones}: expected fractions of the training, 0 to 1")
+
+
+def cosine(step: int, steps: int, warmup: int = 100) -> float:
+    """Linear warm-up, then half a cosine from 1 to 0."""
+    warmup = min(warmup, max(1, steps // 10))
+    return (
+        (step + 1) / warmup
+        if step < warmup
+        else 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    )
+
+
+def lr_factor(step: int, steps: int, config: OptimizerConfig) -> float:
+    """The learning rate of update `step` (from 0) of `steps`, over the highest one."""
+    if config.schedule == "cosine":
+        return cosine(step, steps)
+    if config.schedule == "exponential":
+        return config.last_frac ** (step / max(1, steps - 1))
+    return config.gamma ** sum(step >= m * steps for m in config.milestones)
+
+
+def set_lr(optimizer: Any, lr: float) -> None:
+    """Set the learning rate of every parameter group: `lr` times the group's own `lr_scale`, where it has one."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_scale", 1.0)
+
+
+def make_optimizer(
+    parameters: nn.Module | Iterable[dict[str, Any]], lr: float, weight_decay: float, config: OptimizerConfig
+) -> torch.optim.Optimizer:
+    """An optimizer of a module's trainable parameters, or of parameter groups made by the caller.
+
+    Of a module, weights of convolutions and linear layers decay; biases and normalisations do not. A group may hold `lr_scale`
+    (see `set_lr`) and its own `weight_decay`.
+    """
+    if isinstance(parameters, nn.Module):
+        trained = [p for p in parameters.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+    else:
+        groups = [{"weight_decay": weight_decay, **group} for group in parameters]
+    groups = [group for group in groups if group["params"]]
+    if config.kind == "adamw":
+        return torch.optim.AdamW(groups, lr=lr)
+    return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0)
