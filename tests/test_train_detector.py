@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from dots import dots
 from stylealign import geometry
@@ -290,6 +291,28 @@ def test_shares_presets_and_budgets(
         ("synthetic", 8, 0.5),
     ]  # labels outside the budget stay out
     assert "8 of 16 faces were made from faces of few" in capsys.readouterr().err
+
+
+def test_a_recipe_of_several_data_sets_guards_the_labels_of_the_one_another_was_made_from(
+    tmp_path: Path, real: FaceDataset
+) -> None:
+    """As `real` and `synthetic` do: what was made from a held-out face brings its label in."""
+
+    def mix(made_from: list[str], **source: Any) -> list[int]:
+        folder = tmp_path / f"made{len(list(tmp_path.iterdir()))}"
+        dots(folder, 8, seed=2, splits=("train",), name="leak", made_from=made_from)
+        meta = yaml.safe_load((folder / "dataset.yaml").read_text())
+        meta["how"] = {"inputs": {"data": {"content_hash": real.content_hash}}}
+        (folder / "dataset.yaml").write_text(yaml.safe_dump(meta))
+        data = (DataSource(path=real.folder, **source), DataSource(path=folder))
+        return [len(faces) for faces, _, _ in resolve_data(job(tmp_path / "run", None, data=data))]
+
+    train, val = real.select("train").ids(), real.select("val").ids()
+    assert mix(train) == [8, 8]
+    assert mix(train, subset="few") == [4, 4]
+    assert mix([*train[:7], val[0]], split=None) == [12, 8]
+    with pytest.raises(UserError, match=f"was made from '{val[0]}' of split val"):
+        mix([*train[:7], val[0]])
 
 
 def test_synthetic_faces_made_from_held_out_faces_are_refused(tmp_path: Path, real: FaceDataset) -> None:

@@ -52,7 +52,7 @@ def _ids_by_split(dataset: FaceDataset) -> dict[str, str]:
 
 
 def synthetic_of(
-    synthetic: FaceDataset, opened: FaceDataset, real: FaceDataset, config: "TrainDetector"
+    synthetic: FaceDataset, opened: FaceDataset, real: FaceDataset, split: str | None, subset: str | None
 ) -> FaceDataset:
     """The synthetic faces that may be trained on beside `real`, a view of `opened`: labels of no other face of it may come in.
 
@@ -63,20 +63,36 @@ def synthetic_of(
     for i in range(len(synthetic)):
         head = synthetic.head(i)
         content = (head.get("provenance") or {}).get("content_id")
-        if content in split_of and split_of[content] != config.real_split:
+        if split is not None and split_of.get(content, split) != split:
             raise UserError(
                 f"{synthetic.folder}: face '{head['id']}' was made from '{content}' of split {split_of[content]} of {opened.folder}, "
-                f"expected faces of split {config.real_split} only: its label would be trained on"
+                f"expected faces of split {split} only: its label would be trained on"
             )
-        if config.subset is None or content in allowed:
+        if subset is None or content in allowed:
             kept.append(i)
     if not kept:
-        raise UserError(f"{synthetic.folder}: no face made from one of subset {config.subset} of {opened.folder}")
+        raise UserError(f"{synthetic.folder}: no face made from one of subset {subset} of {opened.folder}")
     if len(kept) < len(synthetic):
         say(
-            f"{synthetic.folder}: {len(kept)} of {len(synthetic)} faces were made from faces of {config.subset}; the others are left out"
+            f"{synthetic.folder}: {len(kept)} of {len(synthetic)} faces were made from faces of {subset}; the others are left out"
         )
     return synthetic.take(kept)
+
+
+def _sources(config: "TrainDetector") -> Mix:
+    """The data sets of a `data:` recipe; one that was made from another of them keeps only what that one's choice allows."""
+    opened = [FaceDataset.open(source.path) for source in config.data]
+    chosen = [
+        faces.select(source.split, source.subset, labelled=True)
+        for faces, source in zip(opened, config.data, strict=True)
+    ]
+    for i, faces in enumerate(opened):
+        made_from = faces.meta.get("how", {}).get("inputs", {}).get("data", {}).get("content_hash")
+        for j, source in enumerate(config.data):
+            if i != j and opened[j].content_hash == made_from:
+                chosen[i] = synthetic_of(chosen[i], opened[j], chosen[j], source.split, source.subset)
+    said = [{"split": source.split, "subset": source.subset} for source in config.data]
+    return [(faces, source.share, more) for faces, source, more in zip(chosen, config.data, said, strict=True)]
 
 
 def resolve_data(config: "TrainDetector") -> Mix:
@@ -90,9 +106,7 @@ def resolve_data(config: "TrainDetector") -> Mix:
         raise UserError("no data: give --real, --synthetic or both")
     found: Mix = []
     if config.data:
-        for source in config.data:
-            faces = FaceDataset.open(source.path).select(source.split, source.subset, labelled=True)
-            found.append((faces, source.share, {"split": source.split, "subset": source.subset}))
+        found = _sources(config)
     else:
         real_share = 1.0 if config.synthetic is None else 1.0 - config.synthetic_share
         chosen = {"split": config.real_split, "subset": config.subset}
@@ -104,7 +118,7 @@ def resolve_data(config: "TrainDetector") -> Mix:
         if config.synthetic is not None:
             synthetic = FaceDataset.open(config.synthetic).select(labelled=True)
             if opened is not None and real is not None:
-                synthetic = synthetic_of(synthetic, opened, real, config)
+                synthetic = synthetic_of(synthetic, opened, real, config.real_split, config.subset)
             found.append((synthetic, 1.0 - real_share if found else 1.0, {"role": "synthetic"}))
     if config.mix == "concatenate":
         found = [(faces, float(len(faces)), said) for faces, _, said in found]
