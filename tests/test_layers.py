@@ -9,7 +9,7 @@ SRC = Path(__file__).parents[1] / "src" / "stylealign"
 MODULES = sorted(SRC.rglob("*.py"))
 WITHOUT_TORCH = {
     "__init__", "errors", "config", "schema", "sample", "geometry", "boundary", "metrics", "image", "draw", "progress", "dataset",
-    "predictions", "prepare", "export_dataset", "evaluate", "report", "tables", "cli", "flags",
+    "predictions", "prepare", "export_dataset", "evaluate", "report", "tables", "scoring", "workers", "cli", "flags",
 }  # fmt: skip
 WITHOUT_PATHS = {
     "structure",

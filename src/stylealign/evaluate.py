@@ -2,7 +2,7 @@
 
 An arm is a name with one or several paths (seeds): run folders, prediction files or prediction folders. Every arm is
 scored on every face of one split with one denominator, so that arms can be compared face by face. Scores are stored as
-fractions and shown in per cent. This file knows no file format (predictions.py), no formula (metrics.py),
+fractions and shown in per cent. This file knows no file format (predictions.py), no formula (metrics.py, scoring.py),
 no model, and not what a table looks like (tables.py).
 """
 
@@ -11,14 +11,13 @@ import glob
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from stylealign import metrics
 from stylealign.config import from_dict
 from stylealign.dataset import FaceDataset, partial_of
 from stylealign.draw import ced_plot, contact_sheet, draw_landmarks, mean_face_plot
@@ -29,7 +28,8 @@ from stylealign.predictions import match_predictions, read_predictions, write_pr
 from stylealign.progress import say, track
 from stylealign.sample import FaceSample, Prediction
 from stylealign.schema import SCHEMAS, LandmarkSchema, convert
-from stylealign.tables import LEVELS, THRESHOLDS, show, to_markdown
+from stylealign.scoring import compare, read_truth, score_arm
+from stylealign.tables import THRESHOLDS, show, to_markdown
 
 FORMAT = 1
 TILE = 192
@@ -174,7 +174,7 @@ def _fitted(
     return convert(landmarks, source, schema.name)
 
 
-def _predictions_of(
+def predictions_of(
     path: Path, faces: FaceDataset, samples: list[FaceSample], others: list[FaceSample], config: Evaluate
 ) -> np.ndarray:
     """(N, P, 2) predictions of one path for the faces, source px."""
@@ -202,99 +202,6 @@ def _predictions_of(
             f"{odd.where}: {len(odd.landmarks)} landmarks (schema {odd.schema}), but {first.where} has {len(first.landmarks)} (schema {first.schema})"
         )
     return _fitted(np.stack([row.landmarks for row in rows]), rows[0].schema, schema, rows[0].where, config.convert)
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Scores
-
-
-def _spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and sample standard deviation over seeds (none for one seed)."""
-    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"mean": float(np.mean(values)), "sd": sd, "per_seed": [float(value) for value in values]}
-
-
-def summarise(nme: np.ndarray, seed: int = 0, resamples: int = 2000) -> dict[str, Any]:
-    """Summarise (S, N) per-face errors of S seeds: each figure as mean, sd over seeds, 95 % bootstrap interval over faces."""
-
-    def over_faces(per_face: np.ndarray) -> dict[str, Any]:
-        interval = metrics.bootstrap_mean_interval(per_face.mean(axis=0), seed, resamples)
-        return {**_spread(per_face.mean(axis=1)), "low": interval.low, "high": interval.high}
-
-    return {
-        "faces": nme.shape[1],
-        "nme": over_faces(nme),
-        "failure_rate": {f"{t:.2f}": over_faces((nme > t).astype(np.float64)) for t in THRESHOLDS},
-        "auc": {f"{t:.2f}": over_faces(np.stack([metrics.auc_per_face(row, t) for row in nme])) for t in THRESHOLDS},
-        "percentiles": {
-            str(level): _spread([metrics.percentiles(row, [level])[level] for row in nme]) for level in LEVELS
-        },
-    }
-
-
-def compare(nme: np.ndarray, base: np.ndarray, seed: int = 0, resamples: int = 2000) -> dict[str, Any]:
-    """Compare (S, N) errors with a baseline's (S', N) on the same faces.
-
-    Faces are the units of the interval and of the p values (each face's error averaged over seeds): how far the difference would
-    vary with other faces. Where both have S seeds, `seeds` gives the mean difference of seed pairs and its standard
-    error: how far it would vary with other training runs.
-    """
-    paired = metrics.paired_interval(nme.mean(axis=0), base.mean(axis=0), seed, resamples)
-    result = {
-        **paired._asdict(),
-        "relative": paired.difference / base.mean() if base.mean() > 0 else None,
-        "seeds": None,
-    }
-    if len(nme) == len(base) > 1:
-        differences = nme.mean(axis=1) - base.mean(axis=1)
-        error = float(differences.std(ddof=1) / np.sqrt(len(differences)))
-        result["seeds"] = {"mean": float(differences.mean()), "standard_error": error, "pairs": len(differences)}
-    return result
-
-
-def score_arm(
-    predicted: np.ndarray,
-    truth: np.ndarray,
-    lengths: np.ndarray,
-    mask: np.ndarray | None,
-    schema: LandmarkSchema,
-    subsets: Mapping[str, np.ndarray],
-    seed: int,
-    resamples: int,
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Score one arm.
-
-    Args:
-        predicted: (S, N, P, 2) px, S seeds.
-        truth: (N, P, 2) px.
-        lengths: (N,) denominators, px.
-        mask: (N, P) landmarks that count, or None for all.
-        schema: the numbering, for parts.
-        subsets: name -> (N,) bool.
-        seed: seed of the bootstrap.
-        resamples: number of resamples.
-
-    Returns:
-        The arm's part of evaluation.json, and its (S, N) per-face errors.
-    """
-    nme = np.stack([metrics.nme_per_face(one, truth, lengths, mask) for one in predicted])
-    errors = np.stack([metrics.point_errors(one, truth) for one in predicted]) / lengths[:, None]  # (S, N, P)
-    parts = {}
-    for name, indices in schema.parts.items():
-        some = list(indices)
-        per_face = np.stack(
-            [metrics.masked_mean(e[:, some], None if mask is None else mask[:, some], 1) for e in errors]
-        )
-        parts[name] = _spread([float(np.nanmean(row)) for row in per_face]) if np.isfinite(per_face).any() else None
-    per_point = np.stack([metrics.masked_mean(e, mask, 0) for e in errors]).mean(axis=0)  # (P,) NaN: never visible
-    offset = (predicted - truth).mean(axis=(0, 1, 2))
-    return {
-        **summarise(nme, seed, resamples),
-        "subsets": {name: summarise(nme[:, member], seed, resamples) for name, member in subsets.items()},
-        "parts": parts,
-        "per_point": [float(value) if np.isfinite(value) else None for value in per_point],
-        "mean_offset_px": [float(value) for value in offset],
-    }, nme
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -384,23 +291,6 @@ def _write(
             write_image(folder / f"{name}.png", _face_sheet(which, samples, truth, shown, schema))
 
 
-def _visible(samples: list[FaceSample], num_points: int) -> np.ndarray:
-    """(N, P) bool; refuses a dataset that does not say, since "all visible" would be a guess."""
-    silent = [sample.id for sample in samples if sample.visible is None]
-    if silent:
-        raise UserError(
-            f"--visible-only: {len(silent)} faces do not say which landmarks are visible, first {silent[0]!r}"
-        )
-    mask = np.stack([np.asarray(sample.visible, bool) for sample in samples])
-    assert mask.shape == (len(samples), num_points)
-    hidden = np.flatnonzero(~mask.any(axis=1))
-    if hidden.size:
-        raise UserError(
-            f"--visible-only: face {samples[hidden[0]].id!r} has no visible landmark ({hidden.size} such faces)"
-        )
-    return mask
-
-
 def evaluate(config: Evaluate) -> dict[str, Any]:
     """Score every arm and write the output folder; returns what evaluation.json holds.
 
@@ -414,34 +304,19 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     if baseline not in {arm.name for arm in arms}:
         raise UserError(f"baseline: no arm is called {baseline!r}; there are {', '.join(arm.name for arm in arms)}")
     dataset = FaceDataset.open(config.data)
-    wanted = dataset.select(split=None if config.split == "all" else config.split, subset=config.subset)
-    faces = wanted.select(labelled=True)
-    if len(faces) < len(wanted):
-        say(f"{len(wanted) - len(faces)} of {len(wanted)} faces have no landmarks and are not scored")
-    samples = list(track(faces, "reading faces", len(faces)))
-    schema = dataset.schema
-    truth = np.stack([np.asarray(sample.landmarks, np.float64) for sample in samples])  # (N, P, 2)
-    ids = [sample.id for sample in samples]
-    kind = metrics.usual_denominator(schema) if config.denominator == "auto" else config.denominator
-    boxes = np.stack([np.full(4, np.nan) if sample.box_xyxy is None else sample.box_xyxy for sample in samples])
-    lengths = metrics.denominators(truth, boxes, schema, kind, ids)
-    mask = _visible(samples, truth.shape[1]) if config.visible_only else None
-    subsets = {
-        name: np.array([sample.attributes.get(name, False) for sample in samples]) for name in faces.subset_names()
-    }
+    truth = read_truth(dataset, config.split, config.subset, config.denominator, config.visible_only)
+    faces, samples = truth.faces, truth.samples
 
     others: list[FaceSample] = []
     if len(faces) < len(dataset) and not all(is_run(path) for arm in arms for path in arm.paths):
-        scored = set(ids)
+        scored = set(faces.ids())
         others = [sample for sample in dataset if sample.id not in scored]
     results: list[dict[str, Any]] = []
     predicted: dict[str, np.ndarray] = {}
     errors: dict[str, np.ndarray] = {}
     for arm in track(arms, "scoring arms"):
-        predicted[arm.name] = np.stack([_predictions_of(path, faces, samples, others, config) for path in arm.paths])
-        figures, errors[arm.name] = score_arm(
-            predicted[arm.name], truth, lengths, mask, schema, subsets, config.seed, config.resamples
-        )
+        predicted[arm.name] = np.stack([predictions_of(path, faces, samples, others, config) for path in arm.paths])
+        figures, errors[arm.name] = score_arm(predicted[arm.name], truth, config.seed, config.resamples)
         crops = sorted({_crop_text(path) for path in arm.paths})
         paths = [str(path) for path in arm.paths]
         results.append({"name": arm.name, "paths": paths, "seeds": len(paths), "crop": " / ".join(crops), **figures})
@@ -456,16 +331,8 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     ]
     evaluation = {
         "format": FORMAT,
-        "dataset": {
-            "name": dataset.name,
-            "split": config.split,
-            "subset": config.subset,
-            "faces": len(samples),
-            "points": schema.num_points,
-            "schema": schema.name,
-            "content_hash": dataset.content_hash,
-        },
-        "denominator": kind,
+        "dataset": {**truth.describe(), "split": config.split, "subset": config.subset},
+        "denominator": truth.denominator,
         "visible_only": config.visible_only,
         "arms": results,
         "baseline": baseline,
@@ -474,7 +341,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     partial = partial_of(config.out)
     shutil.rmtree(partial, ignore_errors=True)  # left by an interrupted evaluation
     partial.mkdir(parents=True)
-    _write(partial, evaluation, samples, truth, predicted, errors, schema, config.draw)
+    _write(partial, evaluation, samples, truth.landmarks, predicted, errors, dataset.schema, config.draw)
     partial.rename(config.out)
     return evaluation
 

@@ -30,14 +30,16 @@ class Table(NamedTuple):
     note: str
 
 
-def _percent(figure: Mapping[str, Any] | None, digits: int = 2) -> str:
+def percent(figure: Mapping[str, Any] | None, digits: int = 2) -> str:
+    """A figure of evaluation.json in per cent, with its spread over seeds."""
     if figure is None:
         return "-"
     sd = figure.get("sd")
     return f"{100 * figure['mean']:.{digits}f}" + (f" ± {100 * sd:.{digits}f}" if sd is not None else "")
 
 
-def _p_value(p: float) -> str:
+def p_value(p: float) -> str:
+    """A p value as tables show it."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -69,10 +71,10 @@ def tables(evaluation: Mapping[str, Any]) -> list[Table]:
     rows = []
     for arm in arms:
         nme = arm["nme"]
-        row = [arm["name"], str(arm["seeds"]), _percent(nme, 3), f"{100 * nme['low']:.3f} to {100 * nme['high']:.3f}"]
-        row += [_percent(arm["failure_rate"][f"{t:.2f}"]) for t in THRESHOLDS]
-        row += [_percent(arm["auc"][f"{t:.2f}"]) for t in THRESHOLDS]
-        row += [_percent(arm["percentiles"][str(level)]) for level in LEVELS]
+        row = [arm["name"], str(arm["seeds"]), percent(nme, 3), f"{100 * nme['low']:.3f} to {100 * nme['high']:.3f}"]
+        row += [percent(arm["failure_rate"][f"{t:.2f}"]) for t in THRESHOLDS]
+        row += [percent(arm["auc"][f"{t:.2f}"]) for t in THRESHOLDS]
+        row += [percent(arm["percentiles"][str(level)]) for level in LEVELS]
         rows.append((*row, "({:+.2f}, {:+.2f})".format(*arm["mean_offset_px"])))
     note = (
         "± is the standard deviation over seeds, the interval a bootstrap over faces. A mean offset near one pixel in "
@@ -89,8 +91,8 @@ def tables(evaluation: Mapping[str, Any]) -> list[Table]:
                 f"{100 * pair['difference']:+.3f}",
                 f"{100 * pair['low']:+.3f} to {100 * pair['high']:+.3f}",
                 "-" if pair["relative"] is None else f"{100 * pair['relative']:+.1f} %",
-                _p_value(pair["p_wilcoxon"]),
-                _p_value(pair["p_sign"]),
+                p_value(pair["p_wilcoxon"]),
+                p_value(pair["p_sign"]),
                 f"{pair['better']} / {pair['worse']}",
                 "-" if seeds is None else f"{100 * seeds['mean']:+.3f} ± {100 * seeds['standard_error']:.3f} ({seeds['pairs']})",
             ))  # fmt: skip
@@ -110,15 +112,15 @@ def tables(evaluation: Mapping[str, Any]) -> list[Table]:
     subsets = {name: figures["faces"] for name, figures in arms[0]["subsets"].items()}
     if subsets:
         header = ("arm", *(f"{name} ({faces})" for name, faces in subsets.items()))
-        rows = [(arm["name"], *(_percent(arm["subsets"][name]["nme"]) for name in subsets)) for arm in arms]
+        rows = [(arm["name"], *(percent(arm["subsets"][name]["nme"]) for name in subsets)) for arm in arms]
         result.append(Table("NME % per subset", header, rows, f"{line} In brackets: faces of the subset."))
         for t in THRESHOLDS[1:]:
             for key, what in (("failure_rate", "FR"), ("auc", "AUC")):
-                rows = [(arm["name"], *(_percent(arm["subsets"][n][key][f"{t:.2f}"]) for n in subsets)) for arm in arms]
+                rows = [(arm["name"], *(percent(arm["subsets"][n][key][f"{t:.2f}"]) for n in subsets)) for arm in arms]
                 result.append(Table(f"{what}@{100 * t:.0f} % per subset", header, rows, line))
     if arms[0]["parts"]:
         names = list(arms[0]["parts"])
-        rows = [(arm["name"], *(_percent(arm["parts"][name]) for name in names)) for arm in arms]
+        rows = [(arm["name"], *(percent(arm["parts"][name]) for name in names)) for arm in arms]
         result.append(Table("NME % per facial part", ("arm", *names), rows, line))
     hardest: list[tuple[str, ...]] = []
     for arm in arms:
@@ -131,35 +133,50 @@ def tables(evaluation: Mapping[str, Any]) -> list[Table]:
     return result
 
 
+def markdown_of(table: Table) -> list[str]:
+    """The lines of a table in Markdown, without its title and note."""
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in (table.header, *table.rows)]
+    lines = ["| " + " | ".join(row) + " |" for row in escaped]
+    return [lines[0], "|" + " --- |" * len(table.header), *lines[1:]]
+
+
+def print_table(console: Any, table: Table, columns: int | None = None) -> None:
+    """Print the first columns of a table on a rich console; its note is left to the caller."""
+    from rich.table import Table as RichTable
+
+    shown = RichTable(title=table.title, title_justify="left")
+    for i, name in enumerate(table.header[:columns]):
+        shown.add_column(name, justify="right" if i else "left", no_wrap=i == 0)
+    for row in table.rows:
+        shown.add_row(*row[:columns])
+    console.print(shown)
+
+
 def to_markdown(evaluation: Mapping[str, Any]) -> str:
     """The evaluation as a Markdown page."""
     data = evaluation["dataset"]
     lines = [f"# Evaluation on {data['name']}, {data['split']}", ""]
     for table in tables(evaluation):
-        escaped = [[cell.replace("|", "\\|") for cell in row] for row in (table.header, *table.rows)]
-        lines += [f"## {table.title}", "", "| " + " | ".join(escaped[0]) + " |", "|" + " --- |" * len(table.header)]
-        lines += ["| " + " | ".join(row) + " |" for row in escaped[1:]]
-        lines += ["", table.note, ""]
+        lines += [f"## {table.title}", "", *markdown_of(table), "", table.note, ""]
     sources = [f"- {arm['name']}: {', '.join(arm['paths'])}" for arm in evaluation["arms"]]
     lines += ["## Sources", "", *sources, f"- dataset content hash: {data['content_hash']}", ""]
     return "\n".join(lines)
 
 
-def show(evaluation: Mapping[str, Any]) -> None:
-    """Print what a person wants first: the errors and the paired comparison. evaluation.md holds the rest."""
+def wide_console() -> Any:
+    """A rich console on standard output; 160 columns where that is no terminal."""
     from rich.console import Console
-    from rich.table import Table as RichTable
 
     console = Console()
     if not console.is_terminal:
         console.width = 160
+    return console
+
+
+def show(evaluation: Mapping[str, Any]) -> None:
+    """Print what a person wants first: the errors and the paired comparison. evaluation.md holds the rest."""
+    console = wide_console()
     for table in tables(evaluation):
         if table.title in SHOWN:
-            shown = RichTable(title=table.title, title_justify="left")
-            columns = SHOWN[table.title]
-            for i, name in enumerate(table.header[:columns]):
-                shown.add_column(name, justify="right" if i else "left", no_wrap=i == 0)
-            for row in table.rows:
-                shown.add_row(*row[:columns])
-            console.print(shown)
+            print_table(console, table, SHOWN[table.title])
     console.print(protocol_line(evaluation))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from stylealign.detectors.learning import Learner, Learning, learn_coordinates
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNet18, ResNetConfig, load_imagenet
+from stylealign.detectors.wing import Wing, WingConfig, learn_wing
 from stylealign.errors import UserError
 from stylealign.schema import LandmarkSchema
 
@@ -34,11 +35,16 @@ def _resnet18(schemas: Schemas, size: int, config: ResNetConfig) -> nn.Module:
     return ResNet18(schemas[0].num_points, size, config)
 
 
+def _wing(schemas: Schemas, size: int, config: WingConfig) -> nn.Module:
+    return Wing(schemas[0].num_points, size, config)
+
+
 DETECTORS = {
     "resnet18": Detector(_resnet18, ResNetConfig, pretrained=load_imagenet),
+    "wing": Detector(_wing, WingConfig, learn_wing, load_imagenet),
 }
 # The section of `train-detector`'s configuration that holds each network's shape.
-SECTIONS = {"resnet18": "resnet"}
+SECTIONS = {"resnet18": "resnet", "wing": "wing"}
 
 
 def build_detector(name: str, schemas: Schemas, size: int, config: Any) -> nn.Module:

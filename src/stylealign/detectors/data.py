@@ -15,6 +15,7 @@ from torch import nn
 from stylealign import metrics
 from stylealign.batch import CropCache, CropConfig
 from stylealign.dataset import FaceDataset
+from stylealign.detectors.balance import BalanceConfig, repeats
 from stylealign.detectors.predict import predict_crops
 from stylealign.draw import contact_sheet, draw_landmarks
 from stylealign.errors import UserError
@@ -142,6 +143,26 @@ def resolve_others(config: "TrainDetector") -> list[Mix]:
         faces = FaceDataset.open(path).select(config.other_split, labelled=True)
         mixes.append([(faces, 1.0, {"role": "other", "split": config.other_split})])
     return mixes
+
+
+def balanced(mix: Mix, config: BalanceConfig) -> Mix:
+    """The mix with the faces of rare head poses repeated, in each of its data sets; shares stay."""
+    if config.bins == 0:
+        return mix
+    found = []
+    for faces, share, said in mix:
+        times = repeats(faces.landmarks_array(), config)
+        say(
+            f"{faces.folder}: balancing by pose shows {len(faces)} faces {times.sum()} times an epoch, one of them {times.max()} times"
+        )
+        found.append(
+            (
+                faces.take(np.repeat(np.arange(len(faces)), times)),
+                share,
+                {**said, "faces": len(faces), "balance_bins": config.bins},
+            )
+        )
+    return found
 
 
 def head_batch_sizes(batch_size: int, num_others: int, other_share: float) -> tuple[int, ...]:

@@ -1,12 +1,13 @@
-"""ResNet-18 that regresses landmark coordinates: the baseline of the paper (METHOD 4.1), at any width and from small crops.
+"""ResNet-18 and ResNet-50 that regress landmark coordinates, at any width and from small crops.
 
-Parameters have torchvision's names, so that a state dict of ImageNet weights loads; the last layer predicts each landmark's
-offset from the mean shape of the training faces. Knows no files and no losses.
+ResNet-18 is the baseline of the paper, ResNet-50 the large network under the Wing loss (wing.py). Parameters have torchvision's
+names, so that a state dict of ImageNet weights loads; the last layer predicts each landmark's offset from the mean shape of the
+training faces. Knows no files and no losses.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ class ResNetConfig:
     """The network's shape."""
 
     width: int = 64
-    """Channels of the first stage; 64 is the usual ResNet-18, 16 fits a CPU."""
+    """Channels of the first convolution; 64 is the usual network, 16 fits a CPU."""
     head: Literal["pool", "flatten"] | None = None
     """`pool`: the usual mean over places. `flatten`: every place has its own weights, better for small crops and few updates.
     Not given: flatten below 128 px, else pool."""
@@ -39,8 +40,17 @@ class ResNetConfig:
             )
 
 
+def _shortcut(channels_in: int, channels: int, stride: int) -> nn.Module | None:
+    """The shortcut's 1x1 convolution, where it cannot be the input itself."""
+    if stride == 1 and channels_in == channels:
+        return None
+    return nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut (He et al. 2016, figure 5 left)."""
+
+    expansion = 1
 
     def __init__(self, channels_in: int, channels: int, stride: int):
         super().__init__()
@@ -49,11 +59,7 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = None
-        if stride != 1 or channels_in != channels:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
-            )
+        self.downsample = _shortcut(channels_in, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -61,11 +67,42 @@ class BasicBlock(nn.Module):
         return self.relu(self.bn2(self.conv2(x)) + shortcut)
 
 
-class ResNet18(nn.Module):
-    """(B, 3, size, size) crops in [-1, 1] -> landmarks (B, P, 2) in crop px.
+class Bottleneck(nn.Module):
+    """1x1 to `channels`, 3x3, 1x1 to four times as many, and a shortcut (He et al. 2016, figure 5 right).
+
+    The stride is in the 3x3 convolution, as in torchvision and the weights trained with it; the paper has it in the first 1x1.
+    """
+
+    expansion = 4
+
+    def __init__(self, channels_in: int, channels: int, stride: int):
+        super().__init__()
+        out = self.expansion * channels
+        self.conv1 = nn.Conv2d(channels_in, channels, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _shortcut(channels_in, out, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        return self.relu(self.bn3(self.conv3(x)) + shortcut)
+
+
+class ResNet(nn.Module):
+    """(B, 3, size, size) crops in [-1, 1] -> landmarks (B, P, 2) in crop px; use `ResNet18` or `ResNet50`.
 
     Buffer `mean_shape` (P, 2) px holds the mean of the training labels; the last layer's unit is a sixteenth of the crop.
     """
+
+    title: ClassVar[str]
+    block: ClassVar[type[BasicBlock] | type[Bottleneck]]
+    num_blocks: ClassVar[tuple[int, int, int, int]]
 
     def __init__(self, num_points: int, size: int, config: ResNetConfig):
         super().__init__()
@@ -77,14 +114,12 @@ class ResNet18(nn.Module):
         pool = size >= 128 if config.max_pool is None else config.max_pool
         self.maxpool = nn.MaxPool2d(3, 2, 1) if pool else nn.Identity()
         channels_in = w
-        for stage in range(4):
-            channels, stride = w * 2**stage, 1 if stage == 0 else 2
-            setattr(
-                self,
-                f"layer{stage + 1}",
-                nn.Sequential(BasicBlock(channels_in, channels, stride), BasicBlock(channels, channels, 1)),
-            )
-            channels_in = channels
+        for stage, num_blocks in enumerate(self.num_blocks):
+            channels, blocks = w * 2**stage, []
+            for i in range(num_blocks):
+                blocks.append(self.block(channels_in, channels, 2 if i == 0 and stage > 0 else 1))
+                channels_in = channels * self.block.expansion
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
         self.flatten = size < 128 if config.head is None else config.head == "flatten"
         halvings = 5 if pool else 4
         side = -(-size // 2**halvings)  # each halving rounds up
@@ -121,26 +156,55 @@ class ResNet18(nn.Module):
             return DetectorOutput(self.mean_shape + offsets * (self.size / 16))
 
 
-def load_imagenet(model: ResNet18, state: Mapping[str, Tensor], where: str) -> None:
+class ResNet18(ResNet):
+    """Two basic blocks a stage (He et al. 2016, table 1)."""
+
+    title, block, num_blocks = "ResNet-18", BasicBlock, (2, 2, 2, 2)
+
+
+class ResNet50(ResNet):
+    """3, 4, 6 and 3 bottlenecks (He et al. 2016, table 1)."""
+
+    title, block, num_blocks = "ResNet-50", Bottleneck, (3, 4, 6, 3)
+
+
+def load_imagenet(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Load everything but the last layer from a state dict with torchvision's names and shapes (width 64).
 
-    ImageNet weights expect (x - mean) / std of values in [0, 1]; ours are in [-1, 1]. The factor goes into the first convolution
+    Args:
+        model: a ResNet-18 or ResNet-50, or a detector made of such: each of them is loaded.
+        state: the file's names and tensors.
+        where: the file's name for messages.
+
+    Raises UserError naming the first key that does not fit, and where `model` holds no such network.
+    """
+    networks = [module for module in model.modules() if isinstance(module, ResNet)]
+    if not networks:
+        raise UserError(
+            f"{where}: ImageNet weights load into a ResNet-18 or ResNet-50, and this detector holds neither: choose such a "
+            f"network, or train without pretrained weights"
+        )
+    for network in networks:
+        _load_imagenet(network, state, where)
+
+
+def _load_imagenet(model: ResNet, state: Mapping[str, Tensor], where: str) -> None:
+    """ImageNet weights expect (x - mean) / std of values in [0, 1]; ours are in [-1, 1]. The factor goes into the first convolution
     and the offset into the running mean of the normalisation after it: the same outputs away from the zero-padded border.
-    Raises UserError naming the first key that does not fit. `where` is the file's name for messages.
     """
     own = {k: v for k, v in model.state_dict().items() if not k.startswith("fc.") and k != "mean_shape"}
     for key, value in own.items():
         if key not in state:
             if key.endswith("num_batches_tracked"):
                 continue  # files older than torch 0.4.1 lack these counters
-            raise UserError(f"{where}: weight '{key}' is missing; expected a ResNet-18 with torchvision's names")
+            raise UserError(f"{where}: weight '{key}' is missing; expected a {model.title} with torchvision's names")
         if state[key].shape != value.shape:
             found, expected = tuple(state[key].shape), tuple(value.shape)
-            hint = "; ImageNet weights need --resnet.width 64" if key == "conv1.weight" else ""
-            raise UserError(f"{where}: weight '{key}' has shape {found}, expected {expected}{hint}")
+            hint = "; ImageNet weights need width 64, as in --resnet.width 64" if key == "conv1.weight" else ""
+            raise UserError(f"{where}: weight '{key}' has shape {found}, expected {expected} of a {model.title}{hint}")
     for key in state:
         if key not in own and not key.startswith("fc."):
-            raise UserError(f"{where}: weight '{key}' is unknown; expected a ResNet-18 with torchvision's names")
+            raise UserError(f"{where}: weight '{key}' is unknown; expected a {model.title} with torchvision's names")
     loaded = {k: v for k, v in state.items() if k in own}
     mean, std = torch.tensor(_IMAGENET_MEAN), torch.tensor(_IMAGENET_STD)
     kernel = state["conv1.weight"].float()

@@ -17,9 +17,11 @@ from stylealign.augment import AugmentConfig, augment
 from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, HeadBatches
 from stylealign.config import to_dict
 from stylealign.detectors import DETECTORS, SECTIONS, build_detector
+from stylealign.detectors.balance import BalanceConfig
 from stylealign.detectors.data import (
     DataSource,
     Validation,
+    balanced,
     head_batch_sizes,
     mean_shape,
     resolve_data,
@@ -29,6 +31,7 @@ from stylealign.detectors.data import (
 from stylealign.detectors.learning import Learning
 from stylealign.detectors.losses import LossConfig
 from stylealign.detectors.resnet import ResNetConfig
+from stylealign.detectors.wing import WingConfig
 from stylealign.errors import UserError
 from stylealign.optim import OptimizerConfig
 from stylealign.progress import say
@@ -68,12 +71,14 @@ class TrainDetector:
     """Share of their faces in every batch, all of them together."""
     other_split: str = "train"
     """Their split."""
-    model: Literal["resnet18"] = "resnet18"
+    model: Literal["resnet18", "wing"] = "resnet18"
     """Which network; its section below sets its shape."""
     resnet: ResNetConfig = field(default_factory=ResNetConfig)
+    wing: WingConfig = field(default_factory=WingConfig)
     pretrained: Path | None = None
     """ImageNet weights with torchvision's names, .pth or .safetensors, for the part of the network they fit; needs full width."""
     crop: CropConfig = field(default_factory=CropConfig)
+    balance: BalanceConfig = field(default_factory=BalanceConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -130,7 +135,7 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
     network = getattr(config, SECTIONS[config.model])
 
     # Data: a mix a head (one head, but for networks that learn several mark-ups). The first process cuts the crops, the others find them.
-    mixes = [resolve_data(config), *resolve_others(config)]
+    mixes = [balanced(mix, config.balance) for mix in (resolve_data(config), *resolve_others(config))]
     schemas = tuple(mix[0][0].schema for mix in mixes)
     if config.other and config.model != "dvln":
         raise UserError(

@@ -1,0 +1,98 @@
+"""Pose-based data balancing (Feng et al., CVPR 2018, pdb.m): how often to show each training face, so that turned heads are not rare.
+
+Works on labels alone, so it goes under any detector. Knows no images, no networks and no files.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stylealign.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BalanceConfig:
+    """Repeat the faces of rare head poses."""
+
+    bins: int = 0
+    """Bins of the histogram of yaw; the authors' example has 9. 0: every face once."""
+    component: int = 0
+    """Principal component of the aligned shapes that is the yaw: 0 for dense mark-ups, 1 for the 19 points of AFLW."""
+
+    def __post_init__(self) -> None:
+        if self.bins < 0 or self.component < 0:
+            raise ValueError(f"balance of {self.bins} bins by component {self.component}: expected 0 or more of each")
+
+
+def align(landmarks: np.ndarray) -> np.ndarray:
+    """(N, P, 2) shapes -> the same without place, size and rotation: generalised Procrustes analysis.
+
+    With a landmark as one complex number, turning and scaling a shape is multiplying by another, so the mean shape that all
+    shapes fit best is the first singular vector of the centred shapes of unit size (Kent 1994), with nothing to iterate.
+    """
+    shapes = landmarks[..., 0] + 1j * landmarks[..., 1]
+    shapes = shapes - shapes.mean(axis=1, keepdims=True)
+    shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
+    mean = np.linalg.svd(shapes, full_matrices=False)[2][0]  # (P,)
+    aligned = shapes * (shapes.conj() @ mean)[:, None]  # the least-squares fit of each to the mean
+    return np.stack([aligned.real, aligned.imag], axis=-1)
+
+
+def coefficients(landmarks: np.ndarray, component: int = 0) -> np.ndarray:
+    """(N,) coefficients of the aligned shapes along a principal component; their common sign is arbitrary.
+
+    Component 0 is the yaw, the largest change of shape between faces once place, size and rotation in the picture are out.
+    """
+    shapes = align(landmarks).reshape(len(landmarks), -1)
+    shapes = shapes - shapes.mean(axis=0)
+    axis = np.linalg.svd(shapes, full_matrices=False)[2][component]
+    return shapes @ axis
+
+
+def repeats(landmarks: np.ndarray, config: BalanceConfig) -> np.ndarray:
+    """How often each face is to be shown so that every bin of |yaw| gets about as much as the fullest.
+
+    A face in a bin of n is shown round(n of the fullest bin / n) times (a half rounds up). Bins are of equal width from the
+    smallest to the largest |coefficient|; a bin of a single face may repeat it hundreds of times, in the original too, which is
+    why faces are varied at random wherever they are shown.
+
+    Args:
+        landmarks: (N, P, 2), in any coordinates: place, size and rotation of a face change nothing.
+        config: how many bins; 0 repeats nothing.
+
+    Returns:
+        (N,) int64, 1 or more.
+
+    Raises:
+        UserError: where a face is not fully labelled or has no extent, or where there are too few faces or points.
+    """
+    num, points = landmarks.shape[:2]
+    if config.bins == 0:
+        return np.ones(num, dtype=np.int64)
+    landmarks = np.asarray(landmarks, dtype=np.float64)
+    incomplete = ~np.isfinite(landmarks).all(axis=(1, 2))
+    if incomplete.any():
+        raise UserError(
+            f"balancing by pose: {incomplete.sum()} of {num} training faces lack landmarks (the first is number "
+            f"{np.argmax(incomplete)}), expected every landmark of every face: leave those faces out, or set balance.bins to 0"
+        )
+    if num < 2 * config.bins:
+        raise UserError(
+            f"balancing by pose: {num} training faces for {config.bins} bins, expected at least two faces a bin: set balance.bins "
+            f"to {num // 2} or less, or to 0 for none"
+        )
+    most = min(num - 1, 2 * points - 4)  # aligning takes four degrees of freedom, the mean a face
+    if config.component >= most:
+        raise UserError(
+            f"balancing by pose: component {config.component} of {num} faces of {points} points, which have "
+            f"{max(most, 0)} components (the first is 0): set a lower balance.component, or balance.bins to 0"
+        )
+    flat = (np.ptp(landmarks, axis=1) == 0).all(axis=1)
+    if flat.any():
+        raise UserError(
+            f"balancing by pose: all landmarks of face number {np.argmax(flat)} are one point, expected a face: correct its labels"
+        )
+    yaw = np.abs(coefficients(landmarks, config.component))
+    sizes, edges = np.histogram(yaw, bins=config.bins)
+    bins = np.searchsorted(edges[1:-1], yaw, side="right")  # the largest belongs to the last bin
+    return np.floor(sizes.max() / sizes[bins] + 0.5).astype(np.int64)

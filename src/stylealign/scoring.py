@@ -1,0 +1,181 @@
+"""Predictions against the truth of a selection of faces: what `evaluate` and `study` say of an arm, and of two.
+
+Arrays in, plain dicts of fractions out (what evaluation.json holds). Reads data sets; knows no file of predictions, no model and not what
+a table looks like.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stylealign import metrics
+from stylealign.dataset import FaceDataset
+from stylealign.errors import UserError
+from stylealign.progress import say, track
+from stylealign.sample import FaceSample
+from stylealign.tables import LEVELS, THRESHOLDS
+
+
+class Truth(NamedTuple):
+    """The faces to be scored on, and what errors on them are divided by."""
+
+    faces: FaceDataset
+    """N faces, a view"""
+    samples: list[FaceSample]
+    landmarks: np.ndarray
+    """(N, P, 2) float64 (x, y) px of the source image"""
+    denominator: str
+    """its name"""
+    lengths: np.ndarray
+    """(N,) the denominator of each face, px"""
+    mask: np.ndarray | None
+    """(N, P) landmarks that count; None: all"""
+    subsets: dict[str, np.ndarray]
+    """attribute -> (N,) bool"""
+
+    def describe(self) -> dict[str, Any]:
+        """Which data set this is, for results."""
+        dataset, schema = self.faces, self.faces.schema
+        return {"name": dataset.name, "faces": len(self.samples), "points": schema.num_points, "schema": schema.name,
+                "content_hash": dataset.content_hash}  # fmt: skip
+
+
+def read_truth(
+    dataset: FaceDataset,
+    split: str = "test",
+    subset: str | None = None,
+    denominator: str = "auto",
+    visible_only: bool = False,
+) -> Truth:
+    """Read the labelled faces of a split (`all` for every face), or of a subset of it.
+
+    Raises UserError where none is left or a face has no usable denominator.
+    """
+    wanted = dataset.select(split=None if split == "all" else split, subset=subset)
+    faces = wanted.select(labelled=True)
+    if len(faces) < len(wanted):
+        say(f"{len(wanted) - len(faces)} of {len(wanted)} faces have no landmarks and are not scored")
+    samples = list(track(faces, "reading faces", len(faces)))
+    schema = dataset.schema
+    truth = np.stack([np.asarray(sample.landmarks, np.float64) for sample in samples])
+    kind = metrics.usual_denominator(schema) if denominator == "auto" else denominator
+    boxes = np.stack([np.full(4, np.nan) if sample.box_xyxy is None else sample.box_xyxy for sample in samples])
+    lengths = metrics.denominators(truth, boxes, schema, kind, [sample.id for sample in samples])
+    mask = _visible(samples, truth.shape[1]) if visible_only else None
+    subsets = {
+        name: np.array([sample.attributes.get(name, False) for sample in samples]) for name in faces.subset_names()
+    }
+    return Truth(faces, samples, truth, kind, lengths, mask, subsets)
+
+
+def _visible(samples: list[FaceSample], num_points: int) -> np.ndarray:
+    """(N, P) bool; refuses a dataset that does not say, since "all visible" would be a guess."""
+    silent = [sample.id for sample in samples if sample.visible is None]
+    if silent:
+        raise UserError(
+            f"--visible-only: {len(silent)} faces do not say which landmarks are visible, first {silent[0]!r}"
+        )
+    mask = np.stack([np.asarray(sample.visible, bool) for sample in samples])
+    assert mask.shape == (len(samples), num_points)
+    hidden = np.flatnonzero(~mask.any(axis=1))
+    if hidden.size:
+        raise UserError(
+            f"--visible-only: face {samples[hidden[0]].id!r} has no visible landmark ({hidden.size} such faces)"
+        )
+    return mask
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean and sample standard deviation over seeds (none for one seed)."""
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "sd": sd, "per_seed": [float(value) for value in values]}
+
+
+def summarise(nme: np.ndarray, seed: int = 0, resamples: int = 2000) -> dict[str, Any]:
+    """Summarise (S, N) per-face errors of S seeds: each figure as mean, sd over seeds, 95 % bootstrap interval over faces."""
+
+    def over_faces(per_face: np.ndarray) -> dict[str, Any]:
+        interval = metrics.bootstrap_mean_interval(per_face.mean(axis=0), seed, resamples)
+        return {**spread(per_face.mean(axis=1)), "low": interval.low, "high": interval.high}
+
+    return {
+        "faces": nme.shape[1],
+        "nme": over_faces(nme),
+        "failure_rate": {f"{t:.2f}": over_faces((nme > t).astype(np.float64)) for t in THRESHOLDS},
+        "auc": {f"{t:.2f}": over_faces(np.stack([metrics.auc_per_face(row, t) for row in nme])) for t in THRESHOLDS},
+        "percentiles": {
+            str(level): spread([metrics.percentiles(row, [level])[level] for row in nme]) for level in LEVELS
+        },
+    }
+
+
+def compare(nme: np.ndarray, base: np.ndarray, seed: int = 0, resamples: int = 2000) -> dict[str, Any]:
+    """Compare (S, N) errors with a baseline's (S', N) on the same faces.
+
+    Faces are the units of the interval and of the p values (each face's error averaged over seeds): how far the difference would
+    vary with other faces. Where both have S seeds, `seeds` gives the mean difference of seed pairs and its standard
+    error: how far it would vary with other training runs.
+    """
+    paired = metrics.paired_interval(nme.mean(axis=0), base.mean(axis=0), seed, resamples)
+    result = {
+        **paired._asdict(),
+        "relative": paired.difference / base.mean() if base.mean() > 0 else None,
+        "seeds": None,
+    }
+    if len(nme) == len(base) > 1:
+        differences = nme.mean(axis=1) - base.mean(axis=1)
+        error = float(differences.std(ddof=1) / np.sqrt(len(differences)))
+        result["seeds"] = {"mean": float(differences.mean()), "standard_error": error, "pairs": len(differences)}
+    return result
+
+
+def interval_over_seeds(nme: np.ndarray, base: np.ndarray, seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean difference of two arms over faces and seeds, both drawn with replacement.
+
+    How far the difference would vary with other faces and other training runs: the crossed ("pigeonhole") bootstrap of Owen (2007).
+    With one seed it is the interval over faces. With few seeds (3 to 5) it is too narrow by about sqrt((S - 1) / S), as any
+    bootstrap of few units is.
+
+    Args:
+        nme: (S, N) errors of the first arm, a row a seed.
+        base: (S, N) errors of the second: the same seeds and faces in the same order.
+        seed: seed of the resampling.
+        resamples: how many.
+    """
+    difference = nme - base
+    (seeds, faces), rng = difference.shape, np.random.default_rng((seed, 0x5EED5))
+    draws = max(1, 2_000_000 // faces)  # a block at a time, as in metrics.bootstrap_mean_interval
+    means = []
+    for start in range(0, resamples, draws):
+        count = min(draws, resamples - start)
+        of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), count)  # how often each is drawn
+        of_faces = rng.multinomial(faces, np.full(faces, 1 / faces), count)
+        means.append(((of_seeds @ difference) * of_faces).sum(axis=1) / (seeds * faces))
+    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def score_arm(
+    predicted: np.ndarray, truth: Truth, seed: int = 0, resamples: int = 2000
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Score one arm: (S, N, P, 2) px predictions of S seeds. Gives its part of evaluation.json, and its (S, N) per-face errors."""
+    true, mask, schema = truth.landmarks, truth.mask, truth.faces.schema
+    nme = np.stack([metrics.nme_per_face(one, true, truth.lengths, mask) for one in predicted])
+    errors = np.stack([metrics.point_errors(one, true) for one in predicted]) / truth.lengths[:, None]  # (S, N, P)
+    parts = {}
+    for name, indices in schema.parts.items():
+        some = list(indices)
+        per_face = np.stack(
+            [metrics.masked_mean(e[:, some], None if mask is None else mask[:, some], 1) for e in errors]
+        )
+        parts[name] = spread([float(np.nanmean(row)) for row in per_face]) if np.isfinite(per_face).any() else None
+    per_point = np.stack([metrics.masked_mean(e, mask, 0) for e in errors]).mean(axis=0)  # (P,) NaN: never visible
+    offset = (predicted - true).mean(axis=(0, 1, 2))
+    return {
+        **summarise(nme, seed, resamples),
+        "subsets": {name: summarise(nme[:, member], seed, resamples) for name, member in truth.subsets.items()},
+        "parts": parts,
+        "per_point": [float(value) if np.isfinite(value) else None for value in per_point],
+        "mean_offset_px": [float(value) for value in offset],
+    }, nme

@@ -1,0 +1,161 @@
+"""What a study found, in words and lines: the published table's layout for each test set and label budget. Computes nothing."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stylealign.draw import lines_plot
+from stylealign.evaluate import slug
+from stylealign.metrics import DENOMINATORS
+from stylealign.models import millions
+from stylealign.tables import THRESHOLDS, Table, markdown_of, p_value, percent, print_table, wide_console
+
+
+def _same(values: Sequence[Any]) -> str:
+    """A fact of several rows, once where it is the same for all."""
+    return " / ".join(dict.fromkeys(str(value) for value in values))
+
+
+def protocol(result: Mapping[str, Any], one: Mapping[str, Any], block: Mapping[str, Any]) -> str:
+    """What a table cannot be read without."""
+    data, rows = one["dataset"], {row["name"]: row for row in result["rows"]}
+    mine = [rows[arm["name"]] for arm in block["arms"]]
+    labels = _same([arm["labels"] for arm in block["arms"]])
+    return (
+        f"{data['name']}, split {data['split']}, {data['faces']} faces, {data['points']} points ({data['schema']}). Denominator: "
+        f"{one['denominator']} ({DENOMINATORS[one['denominator']]}). Crop: {_same([row['crop'] for row in mine])}. Labels: "
+        f"{block['budget']} ({labels} faces) of {_same([row['trained_on'] for row in mine])}. Updates: {_same([row['updates'] for row in mine])} of {_same([row['batch_size'] for row in mine])} "
+        f"faces. Seeds: {_same([arm['seeds'] for arm in block['arms']])}; ± is the standard deviation over them."
+    )
+
+
+def models_table(result: Mapping[str, Any]) -> Table:
+    """Each row's network, its cost and what it learnt from."""
+    header = (
+        "method",
+        "parameters M",
+        "trainable M",
+        "MACs M",
+        "updates",
+        "faces an update",
+        "s an update",
+        "crop",
+        "trained on",
+    )
+    rows = []
+    for row in result["rows"]:
+        seconds = row["seconds_per_update"]
+        sizes = [millions(row[key]) for key in ("parameters", "trainable", "macs")]
+        rows.append((row["name"], *sizes, str(row["updates"]), str(row["batch_size"]), "-" if seconds is None else f"{seconds:.3f}",
+                     row["crop"], row["trained_on"]))  # fmt: skip
+    note = (
+        "MACs of one picture: convolutions, linear layers and matrix products. Updates are the detector's own: networks trained before it or "
+        "beside it are not counted. Seconds: as trained, side by side with other cells."
+    )
+    return Table("Methods", header, rows, note)
+
+
+def _row_facts(result: Mapping[str, Any], arm: Mapping[str, Any]) -> tuple[str, ...]:
+    row = next(row for row in result["rows"] if row["name"] == arm["name"])
+    return (millions(row["parameters"]), millions(row["macs"]), str(row["updates"]), str(arm["seeds"]))
+
+
+def block_tables(result: Mapping[str, Any], one: Mapping[str, Any], block: Mapping[str, Any]) -> list[Table]:
+    """The tables of one test set at one label budget: NME, FR and AUC in the published layout, then differences."""
+    arms = block["arms"]
+    subsets = {name: figures["faces"] for name, figures in arms[0]["subsets"].items()}
+    places = (f"full ({one['dataset']['faces']})", *(f"{name} ({faces})" for name, faces in subsets.items()))
+    tables: list[Table] = []
+    figures_of: dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {"NME %": itemgetter("nme")}
+    for t in THRESHOLDS:
+        for key, short in (("failure_rate", "FR"), ("auc", "AUC")):
+            figures_of[f"{short}@{100 * t:.0f} %"] = lambda figures, key=key, t=t: figures[key][f"{t:.2f}"]  # type: ignore[misc]
+    for title, figure in figures_of.items():
+        scored: list[tuple[str, ...]] = []
+        for arm in arms:
+            of_subsets = (percent(figure(arm["subsets"][name])) for name in subsets)
+            facts = _row_facts(result, arm) if not tables else ()
+            scored.append((arm["name"], *facts, percent(figure(arm)), *of_subsets))
+        facts = ("params M", "MACs M", "updates", "seeds") if not tables else ()
+        tables.append(Table(title, ("method", *facts, *places), scored, ""))
+    rows: list[tuple[str, ...]] = []
+    for pair in block["paired"]:
+        seeds = pair["seeds"]
+        rows.append((
+            f"{pair['arm']} - {pair['baseline']}", f"{100 * pair['difference']:+.3f}",
+            f"{100 * pair['low']:+.3f} to {100 * pair['high']:+.3f}",
+            "-" if pair["relative"] is None else f"{100 * pair['relative']:+.1f} %",
+            f"{100 * pair['low_faces']:+.3f} to {100 * pair['high_faces']:+.3f}",
+            "-" if seeds is None else f"{100 * seeds['mean']:+.3f} ± {100 * seeds['standard_error']:.3f} ({seeds['pairs']})",
+            p_value(pair["p_wilcoxon"]), f"{pair['better']} / {pair['worse']}",
+        ))  # fmt: skip
+    if rows:
+        header = ("difference", "NME points", "95 % interval", "relative", "95 % over faces only", "seed pairs, mean ± s.e.", "p Wilcoxon",
+                  "faces better / worse")  # fmt: skip
+        note = (
+            "Face by face; negative is better than the row after the minus. The interval draws faces and seeds anew, both; with so few seeds it is "
+            "somewhat too narrow."
+        )
+        tables.append(Table("Paired differences", header, rows, note))
+    return tables
+
+
+def _title(one: Mapping[str, Any], block: Mapping[str, Any]) -> str:
+    return f"{one['name']}{' (to choose by)' if one['role'] == 'val' else ''}, labels: {block['budget']}"
+
+
+def _curve_name(one: Mapping[str, Any]) -> str:
+    return f"nme_{slug(one['name'])}.png"
+
+
+def to_markdown(result: Mapping[str, Any]) -> str:
+    """The study as a Markdown page: tests first, the split to choose by after them."""
+    methods = models_table(result)
+    lines = [f"# Study on {result['data']['name']}", "", "## Methods", "", *markdown_of(methods), "", methods.note, ""]
+    for one in sorted(result["sets"], key=lambda one: one["role"] == "val"):
+        for block in one["blocks"]:
+            lines += [f"## {_title(one, block)}", "", protocol(result, one, block), ""]
+            for table in block_tables(result, one, block):
+                lines += [f"### {table.title}", "", *markdown_of(table), "", *([table.note, ""] if table.note else [])]
+        if len(one["blocks"]) > 1:
+            lines += [f"![NME over labels]({_curve_name(one)})", ""]
+    hashes = dict.fromkeys(f"{one['dataset']['name']} {one['dataset']['content_hash']}" for one in result["sets"])
+    return "\n".join([*lines, f"Content hashes: {'; '.join(hashes)}.", ""])
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Whole or not at all: the file of an earlier, smaller study stays until then."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def write_study(out: Path, result: Mapping[str, Any]) -> None:
+    """Write study.json, study.md and, of several label budgets, a curve a test set."""
+    _write_text(out / "study.json", json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    _write_text(out / "study.md", to_markdown(result))
+    for one in result["sets"]:
+        if len(one["blocks"]) > 1:
+            curves: dict[str, list[tuple[int, float]]] = {}
+            for block in one["blocks"]:
+                for arm in block["arms"]:
+                    curves.setdefault(arm["name"], []).append((arm["labels"], 100 * arm["nme"]["mean"]))
+            series = {name: tuple(np.array(sorted(points), float).T) for name, points in curves.items()}
+            lines_plot(series, out / _curve_name(one), "labelled faces", f"NME %, {one['name']}", log=False)  # type: ignore[arg-type]
+
+
+def show_study(result: Mapping[str, Any]) -> None:
+    """Print NME, FR and AUC (at 10 %) and the differences; study.md holds the rest."""
+    console = wide_console()
+    for one in result["sets"]:
+        for block in one["blocks"]:
+            console.rule(_title(one, block), align="left")
+            console.print(protocol(result, one, block))
+            for table in block_tables(result, one, block):
+                if "@8 %" not in table.title:
+                    print_table(console, table, 4 if table.title == "Paired differences" else None)
