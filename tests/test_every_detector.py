@@ -15,10 +15,15 @@ from stylealign.batch import Batch, CropConfig
 from stylealign.config import from_dict, to_dict
 from stylealign.dataset import FaceDataset
 from stylealign.detectors import DETECTORS, SECTIONS, DetectorOutput, build_detector
+from stylealign.detectors.cyclegan import CycleGANConfig, GeneratorConfig
+from stylealign.detectors.dvln import DVLNConfig
+from stylealign.detectors.lab import LABConfig
 from stylealign.detectors.learning import Learning
 from stylealign.detectors.predict import load_detector, predict_dataset
 from stylealign.detectors.resnet import ResNetConfig
+from stylealign.detectors.san import SANConfig
 from stylealign.detectors.train import TrainDetector, main
+from stylealign.detectors.train_styles import AuxiliaryStyles, ClusterConfig
 from stylealign.detectors.wing import WingConfig
 from stylealign.run import read_card
 from stylealign.schema import SCHEMAS
@@ -30,6 +35,9 @@ SIZE = 32
 TINY: dict[str, Any] = {
     "resnet18": ResNetConfig(width=4),
     "wing": WingConfig(width=4, hidden=16),
+    "lab": LABConfig(stacks=2, channels=8, depth=2, width=4, hidden=8, adversarial_from=0.5),
+    "san": SANConfig(generator=GeneratorConfig(width=4, blocks=1), width=2, features=4, hidden=4, top=8, kernel=3),
+    "dvln": DVLNConfig(width=4, embedding=8, candidates=2, evidence=2, hidden=4),
 }
 
 
@@ -94,7 +102,17 @@ def job(name: str, run: Path, faces: FaceDataset, **loop: Any) -> TrainDetector:
     return dataclasses.replace(config, **JOB_CHANGES.get(name, lambda faces: {})(faces))
 
 
-JOB_CHANGES: dict[str, Any] = {}
+def second_mark_up(faces: FaceDataset) -> dict[str, Any]:
+    return {"other": (faces.folder,), "other_share": 0.5}
+
+
+def quick_styles(faces: FaceDataset) -> dict[str, Any]:
+    small = CycleGANConfig(discriminator_width=4, discriminator_layers=1)
+    clusters = ClusterConfig(clusters=2, pair="two_largest", min_faces=1)
+    return {"san_styles": AuxiliaryStyles(steps=2, batch_size=2, styles=clusters, cyclegan=small)}
+
+
+JOB_CHANGES: dict[str, Any] = {"dvln": second_mark_up, "san": quick_styles}
 
 
 @pytest.mark.parametrize("name", DETECTORS)

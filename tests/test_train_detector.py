@@ -331,6 +331,25 @@ def test_synthetic_faces_made_from_held_out_faces_are_refused(tmp_path: Path, re
         resolve_data(job(tmp_path / "run", real, synthetic=strangers.folder, subset="few"))
 
 
+def test_balancing_by_pose_repeats_rare_faces_under_any_detector(
+    tmp_path: Path, real: FaceDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stylealign.detectors.balance import BalanceConfig, repeats
+    from stylealign.detectors.data import epoch_of
+
+    config = job(tmp_path / "run", real, balance=BalanceConfig(bins=3))
+    faces = real.select("train")
+    times = repeats(faces.landmarks_array(), config.balance)
+    (order,) = epoch_of(resolve_data(config), config.balance)
+    assert np.bincount(order, minlength=len(faces)).tolist() == times.tolist()
+    assert len(order) > len(faces)
+    main(config)
+    assert f"shows {len(faces)} faces {len(order)} times an epoch" in capsys.readouterr().err
+    with pytest.raises(UserError, match="8 training faces for 9 bins"):
+        main(job(tmp_path / "other", real, balance=BalanceConfig(bins=9)))
+    assert not (tmp_path / "other").exists()
+
+
 def test_mark_ups_that_differ_and_empty_selections_are_refused(tmp_path: Path, real: FaceDataset) -> None:
     three = LandmarkSchema(name="three", num_points=3)
     sample = dataclasses.replace(real[0], landmarks=real[0].landmarks[:3])  # type: ignore[index]

@@ -100,10 +100,10 @@ class TestEveryKind:
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# The published networks
+# The networks
 
 
-def test_cnn6_is_the_published_one() -> None:
+def test_cnn6_layer_by_layer() -> None:
     model = Wing(68, 64, WingConfig(batch_norm=False))
     shapes = [tuple(p.shape) for p in model.parameters() if p.ndim > 1]
     filters = [3, 32, 64, 128, 256, 512]

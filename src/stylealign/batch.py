@@ -230,11 +230,19 @@ class BatchSource:
     """A mix of crop caches in which source i has the fixed share shares[i] of every batch.
 
     Counts are whole faces that follow the shares over time (a share of 1/3 in a batch of 32 gives 11, 10, 11, ...).
-    `rank` and `world` cut each global batch between processes: rank r takes every world-th face.
+    `rank` and `world` cut each global batch between processes: rank r takes every world-th face. `orders` names for each source the
+    positions that make up one epoch, where that is not each face once (balance.py).
     """
 
     def __init__(
-        self, caches: list[CropCache], shares: list[float], batch_size: int, seed: int, rank: int = 0, world: int = 1
+        self,
+        caches: list[CropCache],
+        shares: list[float],
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        orders: list[np.ndarray] | None = None,
     ):
         if batch_size % world:
             raise UserError(f"batch_size {batch_size} cannot be divided between {world} processes")
@@ -243,6 +251,7 @@ class BatchSource:
                 f"shares {shares}: expected a share of 0 or more for each of {len(caches)} data sets, not all 0"
             )
         self.caches, self.batch_size, self.seed, self.rank, self.world = caches, batch_size, seed, rank, world
+        self._orders = orders or [np.arange(len(cache)) for cache in caches]
         # Each source's whole faces are in every batch; the few places left go, one at a time, to the source furthest behind.
         wanted = np.array(shares, dtype=np.float64) / sum(shares) * batch_size
         self._whole = np.floor(wanted + 1e-9).astype(np.int64)
@@ -264,8 +273,8 @@ class BatchSource:
         """(source, positions) of the global batch number `step`."""
         before, after = self.counts(step), self.counts(step + 1)
         return [
-            (i, epoch_order(len(cache), self.seed, i, int(before[i]), int(after[i] - before[i])))
-            for i, cache in enumerate(self.caches)
+            (i, order[epoch_order(len(order), self.seed, i, int(before[i]), int(after[i] - before[i]))])
+            for i, order in enumerate(self._orders)
             if after[i] > before[i]
         ]
 

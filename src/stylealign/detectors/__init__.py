@@ -5,9 +5,13 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from stylealign.detectors.adversary import learn_lab
+from stylealign.detectors.dvln import DVLN, DVLNConfig, learn_dvln
+from stylealign.detectors.lab import LAB, LABConfig
 from stylealign.detectors.learning import Learner, Learning, learn_coordinates
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNet18, ResNetConfig, load_imagenet
+from stylealign.detectors.san import SAN, SANConfig, learn_san, load_vgg
 from stylealign.detectors.wing import Wing, WingConfig, learn_wing
 from stylealign.errors import UserError
 from stylealign.schema import LandmarkSchema
@@ -39,12 +43,23 @@ def _wing(schemas: Schemas, size: int, config: WingConfig) -> nn.Module:
     return Wing(schemas[0].num_points, size, config)
 
 
+def _lab(schemas: Schemas, size: int, config: LABConfig) -> nn.Module:
+    return LAB(schemas[0], size, config)
+
+
+def _san(schemas: Schemas, size: int, config: SANConfig) -> nn.Module:
+    return SAN(schemas[0].num_points, size, config)
+
+
 DETECTORS = {
     "resnet18": Detector(_resnet18, ResNetConfig, pretrained=load_imagenet),
     "wing": Detector(_wing, WingConfig, learn_wing, load_imagenet),
+    "lab": Detector(_lab, LABConfig, learn_lab),
+    "san": Detector(_san, SANConfig, learn_san, load_vgg),
+    "dvln": Detector(DVLN, DVLNConfig, learn_dvln, load_imagenet),
 }
 # The section of `train-detector`'s configuration that holds each network's shape.
-SECTIONS = {"resnet18": "resnet", "wing": "wing"}
+SECTIONS = {"resnet18": "resnet", "wing": "wing", "lab": "lab", "san": "san", "dvln": "dvln"}
 
 
 def build_detector(name: str, schemas: Schemas, size: int, config: Any) -> nn.Module:

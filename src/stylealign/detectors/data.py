@@ -145,23 +145,18 @@ def resolve_others(config: "TrainDetector") -> list[Mix]:
     return mixes
 
 
-def balanced(mix: Mix, config: BalanceConfig) -> Mix:
-    """The mix with the faces of rare head poses repeated, in each of its data sets; shares stay."""
-    if config.bins == 0:
-        return mix
+def epoch_of(mix: Mix, config: BalanceConfig) -> list[np.ndarray]:
+    """The positions that make up an epoch of each data set of a mix: each face once, or those of rare head poses several times."""
     found = []
-    for faces, share, said in mix:
-        times = repeats(faces.landmarks_array(), config)
-        say(
-            f"{faces.folder}: balancing by pose shows {len(faces)} faces {times.sum()} times an epoch, one of them {times.max()} times"
-        )
-        found.append(
-            (
-                faces.take(np.repeat(np.arange(len(faces)), times)),
-                share,
-                {**said, "faces": len(faces), "balance_bins": config.bins},
+    for faces, _, _ in mix:
+        once = np.arange(len(faces))
+        if config.bins:
+            times = repeats(faces.landmarks_array(), config)
+            once = np.repeat(once, times)
+            say(
+                f"{faces.folder}: balancing by pose shows {len(faces)} faces {len(once)} times an epoch, one of them {times.max()} times"
             )
-        )
+        found.append(once)
     return found
 
 

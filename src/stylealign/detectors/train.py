@@ -21,16 +21,20 @@ from stylealign.detectors.balance import BalanceConfig
 from stylealign.detectors.data import (
     DataSource,
     Validation,
-    balanced,
+    epoch_of,
     head_batch_sizes,
     mean_shape,
     resolve_data,
     resolve_others,
     validation_faces,
 )
+from stylealign.detectors.dvln import DVLNConfig
+from stylealign.detectors.lab import LABConfig
 from stylealign.detectors.learning import Learning
 from stylealign.detectors.losses import LossConfig
 from stylealign.detectors.resnet import ResNetConfig
+from stylealign.detectors.san import SANConfig
+from stylealign.detectors.train_styles import AuxiliaryStyles
 from stylealign.detectors.wing import WingConfig
 from stylealign.errors import UserError
 from stylealign.optim import OptimizerConfig
@@ -71,10 +75,16 @@ class TrainDetector:
     """Share of their faces in every batch, all of them together."""
     other_split: str = "train"
     """Their split."""
-    model: Literal["resnet18", "wing"] = "resnet18"
+    model: Literal["resnet18", "wing", "lab", "san", "dvln"] = "resnet18"
     """Which network; its section below sets its shape."""
     resnet: ResNetConfig = field(default_factory=ResNetConfig)
     wing: WingConfig = field(default_factory=WingConfig)
+    lab: LABConfig = field(default_factory=LABConfig)
+    san: SANConfig = field(default_factory=SANConfig)
+    styles: Path | None = None
+    """A finished `train-styles` run, whose generators san looks through; not given: trained inside this run first."""
+    san_styles: AuxiliaryStyles = field(default_factory=AuxiliaryStyles)
+    dvln: DVLNConfig = field(default_factory=DVLNConfig)
     pretrained: Path | None = None
     """ImageNet weights with torchvision's names, .pth or .safetensors, for the part of the network they fit; needs full width."""
     crop: CropConfig = field(default_factory=CropConfig)
@@ -135,7 +145,8 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
     network = getattr(config, SECTIONS[config.model])
 
     # Data: a mix a head (one head, but for networks that learn several mark-ups). The first process cuts the crops, the others find them.
-    mixes = [balanced(mix, config.balance) for mix in (resolve_data(config), *resolve_others(config))]
+    mixes = [resolve_data(config), *resolve_others(config)]
+    orders = [epoch_of(mix, config.balance) for mix in mixes]
     schemas = tuple(mix[0][0].schema for mix in mixes)
     if config.other and config.model != "dvln":
         raise UserError(
@@ -153,8 +164,8 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
     sizes = head_batch_sizes(loop.batch_size, len(mixes) - 1, config.other_share)
     place_in_world = (engine.global_rank, engine.world_size)
     sources = [
-        BatchSource(cache, share, num, loop.seed + 7919 * head, *place_in_world)
-        for head, (cache, share, num) in enumerate(zip(caches, shares, sizes, strict=True))
+        BatchSource(cache, share, num, loop.seed + 7919 * head, *place_in_world, order)
+        for head, (cache, share, num, order) in enumerate(zip(caches, shares, sizes, orders, strict=True))
     ]
 
     # Model.

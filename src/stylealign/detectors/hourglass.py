@@ -1,0 +1,125 @@
+"""Stacked hourglasses that draw facial boundaries (LAB, CVPR 2018, section 3.2; hourglasses: Newell et al., ECCV 2016).
+
+Image in, a map per boundary and stack out. Knows no landmarks, no losses and no training.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stylealign.detectors.messages import BlockConv, MessagePassing, levels
+
+
+class Residual(nn.Module):
+    """Pre-activated bottleneck: 1x1 to a quarter of the channels, 3x3, 1x1, and a shortcut (LAB issue 5: a quarter, not Newell's half)."""
+
+    def __init__(self, channels_in: int, channels: int):
+        super().__init__()
+        middle = max(1, channels // 4)
+        self.layers = nn.Sequential(
+            nn.BatchNorm2d(channels_in), nn.ReLU(inplace=True), nn.Conv2d(channels_in, middle, 1, bias=False),
+            nn.BatchNorm2d(middle), nn.ReLU(inplace=True), nn.Conv2d(middle, middle, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(middle), nn.ReLU(inplace=True), nn.Conv2d(middle, channels, 1),
+        )  # fmt: skip
+        self.shortcut = nn.Conv2d(channels_in, channels, 1) if channels_in != channels else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x) + self.shortcut(x)
+
+
+class Hourglass(nn.Module):
+    """(B, C, h, w) -> the same shape: down by two `depth` (1 or more) times and up again, a residual unit across at every scale."""
+
+    def __init__(self, depth: int, channels: int):
+        super().__init__()
+        self.across = Residual(channels, channels)
+        self.down = Residual(channels, channels)
+        self.inner = Hourglass(depth - 1, channels) if depth > 1 else Residual(channels, channels)
+        self.up = Residual(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        low = F.max_pool2d(x, 2, ceil_mode=True)  # odd sides keep their last row
+        low = self.up(self.inner(self.down(low)))
+        return self.across(x) + F.interpolate(low, size=x.shape[-2:], mode="nearest")
+
+
+class Stack(nn.Module):
+    """An hourglass and what it draws: (B, C, h, w) -> maps (B, K, h, w), the next stack's input, and what each boundary knows.
+
+    With a tree, features are split by boundary, hear the same boundary of the stack before (inter-level messages, 1x1
+    convolutions), then each other (intra-level messages), and each boundary's map is drawn from its own. Without (`parents` None),
+    maps are drawn from all features at once, as in Newell et al.
+    """
+
+    def __init__(
+        self, num: int, channels: int, depth: int, parents: Sequence[int] | None, kernel: int, first: bool, last: bool
+    ):
+        super().__init__()
+        self.hourglass = nn.Sequential(
+            Hourglass(depth, channels), Residual(channels, channels),
+            nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+        )  # fmt: skip
+        drawn_from, self.split, self.from_before, self.messages = channels, None, None, None
+        self.draw: nn.Module = nn.Conv2d(channels, num, 1)
+        if parents is not None:
+            each = max(2, channels // num)
+            drawn_from = num * each
+            self.split = nn.Sequential(nn.Conv2d(channels, drawn_from, 1, bias=False), nn.BatchNorm2d(drawn_from))
+            # Features lie level by level, root first; only the maps are in the schema's order.
+            order = [(place, boundary) for place, boundary in enumerate(i for level in levels(parents) for i in level)]
+            if not first:
+                self.from_before = BlockConv([(i, i) for i in range(num)], num, num, each, each, 1)
+            self.messages = MessagePassing(parents, each, kernel)
+            self.draw = BlockConv(order, num, num, each, 1, 1)
+        self.merge = None if last else nn.Conv2d(drawn_from, channels, 1)
+        self.remap = None if last else nn.Conv2d(num, channels, 1)
+
+    def forward(self, x: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        features = self.hourglass(x)
+        if self.split is not None and self.messages is not None:
+            features = self.split(features)
+            if self.from_before is not None:
+                features = features + self.from_before(before)
+            features = self.messages(features)
+        maps = self.draw(features)
+        if self.merge is not None and self.remap is not None:
+            x = x + self.merge(features) + self.remap(maps)
+        return maps, x, features
+
+
+class BoundaryEstimator(nn.Module):
+    """(B, 1 or 3, size, size) -> boundary maps of every stack, first to last, each (B, K, size / stride, size / stride).
+
+    Args:
+        channels_in: of the image.
+        num: boundaries K.
+        stacks: hourglasses one after another.
+        channels: of the hourglasses.
+        depth: how often each halves the map.
+        stride: of the maps, 2 or 4.
+        parents: the tree messages are passed along; None: no messages.
+        kernel: of the messages.
+    """
+
+    def __init__(
+        self, channels_in: int, num: int, *, stacks: int, channels: int, depth: int, stride: int,
+        parents: Sequence[int] | None, kernel: int = 3,
+    ):  # fmt: skip
+        super().__init__()
+        quarter, half = max(1, channels // 4), max(1, channels // 2)
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels_in, quarter, 7, 2, 3, bias=False), nn.BatchNorm2d(quarter), nn.ReLU(inplace=True),
+            Residual(quarter, half), nn.MaxPool2d(2) if stride == 4 else nn.Identity(),
+            Residual(half, half), Residual(half, channels),
+        )  # fmt: skip
+        self.stacks = nn.ModuleList(
+            Stack(num, channels, depth, parents, kernel, first=i == 0, last=i == stacks - 1) for i in range(stacks)
+        )
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        x, features, found = self.stem(image), None, []
+        for stack in self.stacks:
+            maps, x, features = stack(x, features)
+            found.append(maps)
+        return tuple(found)

@@ -1,0 +1,295 @@
+"""SAN, the style-aggregated network (Dong et al., CVPR 2018): a cascade of heatmaps that sees every face twice, as it is and with its
+photographic style averaged away by two frozen generators (cyclegan.py).
+
+`aggregate: false` leaves the second look out: the plain cascade, a convolutional pose machine (Wei et al., CVPR 2016) on VGG-16.
+Knows no files.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from stylealign.batch import Batch
+from stylealign.detectors.cyclegan import GeneratorConfig, Generators
+from stylealign.detectors.heatmap import decode, map_loss, map_weights, target_maps
+from stylealign.detectors.learning import Learner, Learning, lr_at
+from stylealign.detectors.losses import mean_error
+from stylealign.detectors.output import DetectorOutput
+from stylealign.detectors.resnet import _IMAGENET_MEAN, _IMAGENET_STD
+from stylealign.errors import UserError
+from stylealign.optim import make_optimizer, set_lr
+from stylealign.progress import say
+
+# VGG-16's convolutions up to conv4_3, in widths of the first one; "pool" halves. Order and indices are torchvision's.
+_TRUNK = (1, 1, "pool", 2, 2, "pool", 4, 4, 4, "pool", 8, 8, 8)
+_STAGES_LR, _BIAS_LR = 4.0, 2.0  # learning rates of stages 2 and 3, and of biases, over the rest's (published)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SANConfig:
+    """The network's shape."""
+
+    aggregate: bool = True
+    """Look at the style-aggregated face as well; off: the plain cascade, without generators."""
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    """Of the two generators; those of a finished `train-styles` run must have this shape."""
+    width: int = 64
+    """Channels of the first convolution of the VGG-16 trunk; 64 as published."""
+    features: int = 128
+    """Channels that the stages see of each look at the face."""
+    hidden: int = 128
+    """Channels inside the stages."""
+    top: int = 512
+    """Channels of stage 1's first 1x1 convolution."""
+    kernel: int = 7
+    """Side of the wide convolutions of stages 2 and 3."""
+    stride: Literal[4, 8] | None = None
+    """Pixels a cell of the maps. Not given: 8 as published from 128 px upwards, else 4, so that 64 px have the paper's 16 x 16 cells."""
+    batch_norm: bool = True
+    """Batch normalisation after each convolution but the last of a stage. The published network has none and starts from ImageNet
+    weights; from nothing, a plain VGG with 20 layers more behind it hardly learns."""
+    sigma: float = 1 / 32
+    """Of the Gaussians in the target maps, over the crop's side: 4 px of 128 as published."""
+    patch: int = 3
+    """The centroid is taken over 2 x patch + 1 cells a side."""
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.hidden, self.top, self.patch) < 1 or self.features < 1:
+            raise ValueError("san: expected width, features, hidden, top and patch of at least 1")
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ValueError(f"san.kernel is {self.kernel}, expected an odd number")
+        if not self.sigma > 0:
+            raise ValueError(f"san.sigma is {self.sigma}, expected above 0")
+
+
+def _conv(channels_in: int, channels: int, kernel: int, batch_norm: bool) -> list[nn.Module]:
+    """A convolution that keeps the resolution, its normalisation, ReLU. Its bias stays, as torchvision's VGG with and without has it."""
+    norm: list[nn.Module] = [nn.BatchNorm2d(channels)] if batch_norm else []
+    return [nn.Conv2d(channels_in, channels, kernel, 1, kernel // 2), *norm, nn.ReLU(inplace=True)]
+
+
+def _chain(channels: list[int], kernels: list[int], batch_norm: bool) -> nn.Sequential:
+    """Convolutions one after another, the last without normalisation and ReLU."""
+    layers: list[nn.Module] = []
+    for channels_in, out, kernel in zip(channels[:-2], channels[1:-1], kernels[:-1], strict=True):
+        layers += _conv(channels_in, out, kernel, batch_norm)
+    return nn.Sequential(*layers, nn.Conv2d(channels[-2], channels[-1], kernels[-1], 1, kernels[-1] // 2))
+
+
+class SAN(nn.Module):
+    """(B, 3, size, size) crops in [-1, 1] -> landmarks (B, P, 2) in crop px, `heatmaps` (B, P, h, h) of the last stage.
+
+    `stages` holds the (B, P + 1, h, h) maps of stage 1 on the face, stage 1 on its aggregated image, stage 2 and stage 3 (without
+    `aggregate`: stage 1, 2, 3); the last map of each is the background. The side must be a multiple of the stride.
+    """
+
+    mean_shape: Tensor
+
+    def __init__(self, num_points: int, size: int, config: SANConfig):
+        super().__init__()
+        self.num_points, self.size, self.config = num_points, size, config
+        self.stride = config.stride or (8 if size >= 128 else 4)
+        if size % self.stride:
+            raise UserError(
+                f"a crop of {size} px: san's maps have cells of {self.stride} px, expected a multiple of that"
+            )
+        self.generators = Generators(config.generator).requires_grad_(False) if config.aggregate else None
+        norm, f, h, maps = config.batch_norm, config.features, config.hidden, num_points + 1
+
+        layers, channels_in, halvings = list[nn.Module](), 3, 0
+        for step in _TRUNK:
+            if step == "pool":
+                halvings += 1
+                # A pool that is left out keeps its place, so that names stay torchvision's.
+                layers.append(nn.MaxPool2d(2) if 2**halvings <= self.stride else nn.Identity())
+            else:
+                channels = config.width * int(step)
+                layers += _conv(channels_in, channels, 3, norm)
+                channels_in = channels
+        self.features = nn.Sequential(*layers)
+        # 512 -> 256 -> 128 as published: between the two, half of what comes in.
+        self.narrow = nn.Sequential(
+            *_conv(channels_in, channels_in // 2 or 1, 3, norm), *_conv(channels_in // 2 or 1, f, 3, norm)
+        )
+        self.stage1 = _chain([f, h, h, h, h, config.top, maps], [3, 3, 3, 3, 1, 1], norm)
+        looks = 2 if config.aggregate else 1
+        wide = [config.kernel] * 3 + [3] * 4 + [1, 1]
+        self.stage2 = _chain([looks * (f + maps), *[h] * 8, maps], wide, norm)
+        self.stage3 = _chain([looks * f + maps, *[h] * 8, maps], wide, norm)
+        self.register_buffer("mean_shape", torch.zeros(num_points, 2))
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """With batch normalisation He et al.'s normal draws. Without, those for the trunk, to be replaced by ImageNet weights, and
+        N(0, 0.01) behind it, as published. Biases 0."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d) and not name.startswith("generators."):
+                if self.config.batch_norm or name.startswith("features."):
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                else:
+                    nn.init.normal_(module.weight, std=0.01)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+        for stage in (self.stage1, self.stage2, self.stage3):
+            last = stage[-1]
+            assert isinstance(last, nn.Conv2d)
+            nn.init.normal_(last.weight, std=0.01)  # a target map is 0 nearly everywhere
+
+    def train(self, mode: bool = True) -> "SAN":
+        """The generators stay as they were trained."""
+        super().train(mode)
+        if self.generators is not None:
+            self.generators.eval()
+        return self
+
+    @torch.no_grad()
+    def looks(self, image: Tensor) -> Tensor:
+        """The faces, and behind them in the batch their aggregated images: (B or 2 B, 3, size, size)."""
+        return image if self.generators is None else torch.cat([image, self.generators.aggregate(image)])
+
+    def forward(self, image: Tensor) -> DetectorOutput:
+        seen = self.narrow(self.features(self.looks(image)))  # both looks through the same weights, as one batch
+        first = self.stage1(seen)
+        num = len(first) // len(image)
+        features = torch.cat(seen.chunk(num), dim=1)
+        firsts = first.chunk(num)
+        second = self.stage2(torch.cat([features, *firsts], dim=1))
+        third = self.stage3(torch.cat([features, second], dim=1))
+        heatmaps = third[:, :-1]
+        with torch.autocast(image.device.type, enabled=False):
+            landmarks = decode(heatmaps, self.stride, self.config.patch)
+        return DetectorOutput(landmarks, heatmaps=heatmaps, stages=(*firsts, second, third))
+
+    def targets(self, landmarks: Tensor) -> Tensor:
+        """(B, P, 2) px -> (B, P + 1, h, h), what every stage is to answer."""
+        return target_maps(landmarks, self.size // self.stride, self.stride, self.config.sigma * self.size)
+
+
+def load_vgg(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Load the trunk, VGG-16's conv1_1 to conv4_3, from a state dict with torchvision's names (vgg16, or vgg16_bn with `batch_norm`).
+
+    ImageNet weights expect (x - mean) / std of values in [0, 1]; ours are in [-1, 1]. Factor and offset go into the first
+    convolution: the same outputs away from the zero-padded border. Raises UserError naming the first key that does not fit.
+    """
+    assert isinstance(model, SAN)
+    network = "vgg16_bn" if model.config.batch_norm else "vgg16"
+    loaded = {}
+    for key, value in model.features.state_dict().items():
+        found = state.get(f"features.{key}")
+        if found is None and key.endswith("num_batches_tracked"):
+            continue
+        if found is None or found.shape != value.shape:
+            what = "is missing" if found is None else f"has shape {tuple(found.shape)}, expected {tuple(value.shape)}"
+            raise UserError(
+                f"{where}: weight 'features.{key}' {what}; expected torchvision's {network} for san of width 64 "
+                f"({'without' if model.config.batch_norm else 'with'} --san.batch-norm it is vgg16{'' if model.config.batch_norm else '_bn'})"
+            )
+        loaded[key] = found.float() if found.is_floating_point() else found
+    mean, std = torch.tensor(_IMAGENET_MEAN), torch.tensor(_IMAGENET_STD)
+    kernel = loaded["0.weight"]
+    loaded["0.bias"] = loaded["0.bias"] + torch.einsum("oihw,i->o", kernel, (0.5 - mean) / std)
+    loaded["0.weight"] = kernel * (0.5 / std).view(1, 3, 1, 1)
+    model.features.load_state_dict(loaded, strict=False)
+
+
+def parameter_groups(model: SAN, weight_decay: float) -> Iterator[dict[str, Any]]:
+    """The published multiples of the learning rate: biases twice, stages 2 and 3 four times, their biases eight times; no decay of
+    biases. (Parameters of normalisations, which the published network has not, go with the biases' decay and the weights' rate.)"""
+    for late in (False, True):
+        parts = (model.stage2, model.stage3) if late else (model.features, model.narrow, model.stage1)
+        named = [(name, p, p.ndim) for part in parts for name, p in part.named_parameters()]
+        biases = [
+            p for part in parts for m in part if isinstance(m, nn.Conv2d) and m.bias is not None for p in (m.bias,)
+        ]
+        known = {id(p) for p in biases}
+        weights = [p for _, p, ndim in named if ndim > 1]
+        norms = [p for _, p, ndim in named if ndim <= 1 and id(p) not in known]
+        scale = _STAGES_LR if late else 1.0
+        yield {"params": weights, "lr_scale": scale, "weight_decay": weight_decay}
+        yield {"params": biases, "lr_scale": scale * _BIAS_LR, "weight_decay": 0.0}
+        yield {"params": norms, "lr_scale": scale, "weight_decay": 0.0}
+
+
+def find_generators(learning: Learning) -> None:
+    """Load into the network the generators of the given `train-styles` run, or of one trained here, inside the detector's run."""
+    from stylealign.detectors import train_styles  # not above: it knows files
+
+    config, model = learning.config, learning.model
+    assert isinstance(model, SAN)
+    assert model.generators is not None
+    network: SANConfig = config.san
+    run = config.styles
+    if run is None:
+        run, small, loop = learning.folder / "styles", config.san_styles, config.loop
+        # The selection of the first data set of the mix; of synthetic faces all. Labels are not looked at.
+        folder = learning.faces.folder
+        chosen = {source.path: (source.split, source.subset) for source in config.data}
+        if config.real is not None:
+            chosen[config.real] = (config.real_split, config.subset)
+        split, subset = chosen.get(folder, (None, None))
+        say(
+            f"training the generators of san, {small.steps} updates: a finished train-styles run can be given with --styles"
+        )
+        train_styles.main(
+            train_styles.TrainStyles(
+                data=folder, run=run, split=split, subset=subset, crop=config.crop, augment=config.augment,
+                styles=small.styles, generator=network.generator, cyclegan=small.cyclegan,
+                loop=type(loop)(
+                    steps=small.steps, batch_size=small.batch_size, seed=loop.seed + 3003, ema_decay=0.0, precision=loop.precision,
+                    accelerator=loop.accelerator, devices=loop.devices, num_nodes=loop.num_nodes,
+                ),
+            )
+        )  # fmt: skip
+    generators, card = train_styles.load_styles(run)
+    state = generators.state_dict()
+    own = model.generators.state_dict()
+    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in own.items()}:
+        there = card["network"]
+        raise UserError(
+            f"{run}: its generators have width {there['width']} and {there['blocks']} blocks, this detector's {network.generator.width} and "
+            f"{network.generator.blocks}; give --san.generator.width {there['width']} --san.generator.blocks {there['blocks']}"
+        )
+    if card["crop"]["size"] != learning.size:
+        say(
+            f"warning: {run}: its generators were trained on crops of {card['crop']['size']} px, this detector's have {learning.size}"
+        )
+    model.generators.load_state_dict(state)
+
+
+def learn_san(learning: Learning) -> Learner:
+    """The sum of the stages' map losses. With `optimizer.kind: sgd`, the published multiples of the learning rate.
+
+    What the detector learns with AdamW has no multiples: its steps do not depend on the size of gradients, which is what they are
+    for. Hidden landmarks weigh `loss.hidden_weight`; 0 is the published mask.
+    """
+    config, engine, network = learning.config, learning.engine, learning.model
+    assert isinstance(network, SAN)
+    if network.generators is not None:
+        find_generators(learning)
+    if config.pretrained is None:
+        say("san: no ImageNet weights given (--pretrained); the trunk starts from nothing, unlike the published one")
+    by_hand = config.optimizer.kind == "sgd"
+    parameters: Any = parameter_groups(network, config.weight_decay) if by_hand else network
+    optimizer = make_optimizer(parameters, config.lr, config.weight_decay, config.optimizer)
+    model, optimizer = engine.setup(network, optimizer)
+    names = [*(["original", "aggregated"] if network.generators is not None else ["stage1"]), "stage2", "stage3"]
+
+    def update(batches: tuple[Batch, ...], step: int) -> dict[str, Tensor]:
+        (batch,) = batches
+        set_lr(optimizer, lr_at(step, config))
+        out = model(batch.image)
+        target = network.targets(batch.landmarks)
+        weights = map_weights(batch.landmarks, batch.visible, batch.weight, config.loss.hidden_weight)
+        losses = {
+            name: map_loss(maps, target, weights, batch.weight) for name, maps in zip(names, out.stages, strict=True)
+        }
+        total = torch.stack(list(losses.values())).sum()
+        optimizer.zero_grad(set_to_none=True)
+        engine.backward(total)
+        optimizer.step()
+        return {"total": total, **losses, "error_px": mean_error(out.landmarks, batch.landmarks)}
+
+    return Learner(modules={"model": model}, optimizers={"model": optimizer}, update=update)
