@@ -19,6 +19,17 @@ WITHOUT_PATHS = {
     "translators.losses",
     "detectors.resnet",
     "detectors.losses",
+    "detectors.heatmap",
+    "detectors.cyclegan",
+    "detectors.styles",
+    "detectors.san",
+    "detectors.lab",
+    "detectors.hourglass",
+    "detectors.messages",
+    "detectors.adversary",
+    "detectors.wing",
+    "detectors.dvln",
+    "detectors.balance",
     "optim",
 }
 

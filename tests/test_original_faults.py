@@ -32,12 +32,12 @@ from stylealign.config import read_yaml
 from stylealign.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.generate import generate
+from stylealign.optim import cosine
 from stylealign.run import Run
 from stylealign.sample import FaceSample
 from stylealign.schema import SCHEMAS, LandmarkSchema, convert, get_schema
 from stylealign.structure import structure_maps
 from stylealign.swapping import swap_matrix
-from stylealign.optim import cosine
 from stylealign.training import LoopConfig
 from stylealign.translators.layers import WeightNormConv2d, data_dependent_init
 from stylealign.translators.losses import LEARNING_RATE_PRESETS, learning_rate

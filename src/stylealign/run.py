@@ -230,6 +230,22 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: not a safetensors file, or cut short ({error})") from None
 
 
+def read_state(path: Path) -> dict[str, Tensor]:
+    """A state dict from a .safetensors or a .pth file (weights only: nothing else is unpickled)."""
+    if path.suffix == ".safetensors":
+        return read_tensors(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except Exception as error:  # torch raises many kinds for a file that is not its own
+        said = type(error).__name__  # its text is of many lines, and advises to unpickle whatever it is
+        raise UserError(f"{path}: not a file of weights that torch can load without running code ({said})") from None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"{path}: expected a state dict (names to tensors)")
+    return state
+
+
 def save_model(folder: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
     """Write model.safetensors and card.json (with the weights' hash)."""
     # clone: safetensors refuses tensors that share memory

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from stylealign.detectors.adversary import learn_lab
-from stylealign.detectors.dvln import DVLN, DVLNConfig, learn_dvln
+from stylealign.detectors.dvln import DVLN, DVLNConfig, learn_dvln, load_trunk
 from stylealign.detectors.lab import LAB, LABConfig
 from stylealign.detectors.learning import Learner, Learning, learn_coordinates
 from stylealign.detectors.output import DetectorOutput
@@ -56,7 +56,7 @@ DETECTORS = {
     "wing": Detector(_wing, WingConfig, learn_wing, load_imagenet),
     "lab": Detector(_lab, LABConfig, learn_lab),
     "san": Detector(_san, SANConfig, learn_san, load_vgg),
-    "dvln": Detector(DVLN, DVLNConfig, learn_dvln, load_imagenet),
+    "dvln": Detector(DVLN, DVLNConfig, learn_dvln, load_trunk),
 }
 # The section of `train-detector`'s configuration that holds each network's shape.
 SECTIONS = {"resnet18": "resnet", "wing": "wing", "lab": "lab", "san": "san", "dvln": "dvln"}

@@ -64,7 +64,7 @@ def synthetic_of(
     for i in range(len(synthetic)):
         head = synthetic.head(i)
         content = (head.get("provenance") or {}).get("content_id")
-        if split is not None and split_of.get(content, split) != split:
+        if split is not None and content in split_of and split_of[content] != split:
             raise UserError(
                 f"{synthetic.folder}: face '{head['id']}' was made from '{content}' of split {split_of[content]} of {opened.folder}, "
                 f"expected faces of split {split} only: its label would be trained on"

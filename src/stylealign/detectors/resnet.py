@@ -16,7 +16,7 @@ from stylealign.detectors.output import DetectorOutput
 from stylealign.errors import UserError
 
 # Mean and standard deviation per channel, in [0, 1] units, of the inputs ImageNet weights were trained on.
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,7 +206,7 @@ def _load_imagenet(model: ResNet, state: Mapping[str, Tensor], where: str) -> No
         if key not in own and not key.startswith("fc."):
             raise UserError(f"{where}: weight '{key}' is unknown; expected a {model.title} with torchvision's names")
     loaded = {k: v for k, v in state.items() if k in own}
-    mean, std = torch.tensor(_IMAGENET_MEAN), torch.tensor(_IMAGENET_STD)
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     kernel = state["conv1.weight"].float()
     offset = torch.einsum("oihw,i->o", kernel, (0.5 - mean) / std)
     loaded["conv1.weight"] = kernel * (0.5 / std).view(1, 3, 1, 1)

@@ -18,7 +18,7 @@ from stylealign.detectors.heatmap import decode, map_loss, map_weights, target_m
 from stylealign.detectors.learning import Learner, Learning, lr_at
 from stylealign.detectors.losses import mean_error
 from stylealign.detectors.output import DetectorOutput
-from stylealign.detectors.resnet import _IMAGENET_MEAN, _IMAGENET_STD
+from stylealign.detectors.resnet import IMAGENET_MEAN, IMAGENET_STD
 from stylealign.errors import UserError
 from stylealign.optim import make_optimizer, set_lr
 from stylealign.progress import say
@@ -188,7 +188,7 @@ def load_vgg(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
                 f"({'without' if model.config.batch_norm else 'with'} --san.batch-norm it is vgg16{'' if model.config.batch_norm else '_bn'})"
             )
         loaded[key] = found.float() if found.is_floating_point() else found
-    mean, std = torch.tensor(_IMAGENET_MEAN), torch.tensor(_IMAGENET_STD)
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     kernel = loaded["0.weight"]
     loaded["0.bias"] = loaded["0.bias"] + torch.einsum("oihw,i->o", kernel, (0.5 - mean) / std)
     loaded["0.weight"] = kernel * (0.5 / std).view(1, 3, 1, 1)

@@ -39,7 +39,7 @@ from stylealign.detectors.wing import WingConfig
 from stylealign.errors import UserError
 from stylealign.optim import OptimizerConfig
 from stylealign.progress import say
-from stylealign.run import Run, describe_data, place, read_tensors
+from stylealign.run import Run, describe_data, place, read_state
 from stylealign.training import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
 
 MARGIN = 1.25  # context round the crop for rotations and shifts
@@ -109,29 +109,13 @@ class TrainDetector:
             raise ValueError(f"lr {self.lr} and weight_decay {self.weight_decay}: expected above 0, and at least 0")
 
 
-def _pretrained_state(path: Path) -> dict[str, Tensor]:
-    """A state dict from a .safetensors or a .pth file (weights only: nothing else is unpickled)."""
-    if path.suffix == ".safetensors":
-        return read_tensors(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except Exception as error:  # torch raises many kinds for a file that is not its own
-        said = type(error).__name__  # its text is of many lines, and advises to unpickle whatever it is
-        raise UserError(f"{path}: not a file of weights that torch can load without running code ({said})") from None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{path}: expected a state dict (names to tensors)")
-    return state
-
-
 def load_pretrained(model: nn.Module, name: str, path: Path) -> None:
     """Load a user's ImageNet weights into the part of a network that has torchvision's names."""
     load = DETECTORS[name].pretrained
     if load is None:
         having = ", ".join(known for known, detector in DETECTORS.items() if detector.pretrained)
         raise UserError(f"{path}: {name} has no part that ImageNet weights fit; --pretrained is for {having}")
-    load(model, _pretrained_state(path), str(path))
+    load(model, read_state(path), str(path))
 
 
 def main(config: TrainDetector) -> None:

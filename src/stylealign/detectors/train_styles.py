@@ -33,7 +33,7 @@ from stylealign.errors import UserError
 from stylealign.image import write_image
 from stylealign.optim import set_lr
 from stylealign.progress import say
-from stylealign.run import Run, describe_data, load_model, load_weights, place
+from stylealign.run import Run, describe_data, load_model, load_weights, place, read_state
 from stylealign.training import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training, unwrap
 
 MARGIN = 1.25  # context round the crop for rotations and shifts
@@ -102,8 +102,6 @@ def find_clusters(cache: CropCache, config: ClusterConfig, seed: int, device: to
     """
     network = None
     if config.imagenet is not None:
-        from stylealign.detectors.train import _pretrained_state as read_state  # not above: it knows all detectors
-
         network = ResNet18(1, cache.crop.size, ResNetConfig(head="pool"))
         load_imagenet(network, read_state(config.imagenet), str(config.imagenet))
         network = place(network, device).eval()
