@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 
 from dots import dots
 from stylealign.batch import CropConfig
@@ -22,7 +24,7 @@ from stylealign.errors import UserError
 from stylealign.flags import sentence_of
 from stylealign.run import Run, save_model
 from stylealign.sample import FaceSample
-from stylealign.schema import WFLW98
+from stylealign.schema import WFLW98, LandmarkSchema
 from stylealign.structure import StructureConfig
 from stylealign.toyfaces import DrawFaces
 from stylealign.toyfaces import main as draw_faces
@@ -98,6 +100,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     faces = here / "faces"
     samples = list(FaceDataset.open(faces))
     bare = [FaceSample(id=s.id, image=s.image) for s in samples]
+    three = [replace(sample, landmarks=sample.landmarks[:3], visible=None) for sample in samples]  # type: ignore[index]
+    write_dataset(here / "three", three, schema=LandmarkSchema(name="three", num_points=3), name="three")
     write_dataset(here / "unlabelled", bare, schema=WFLW98, name="unlabelled")
     damaged_copy(faces, "count97", lambda face: face.update(landmarks=face["landmarks"][:97], visible="1" * 97))
     damaged_copy(faces, "nan", lambda face: face["landmarks"].__setitem__(3, [float("nan"), 1.0]))
@@ -122,6 +126,11 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (here / "binary.csv").write_bytes(b"\xff\xfe\x00")
     (here / "nine.txt").write_text("1 2 3 4 5 6 7 8 9 a.jpg\n")
+
+    save_file({"some": torch.zeros(1)}, here / "some.safetensors")
+    unequal = "detectors: {a: {model: resnet18}, b: {model: wing, loop: {steps: 7}}}\n"
+    (here / "unequal.yaml").write_text(unequal)
+    (here / "synthetic.yaml").write_text("detectors: {a: {}}\narms: {real: {}, both: {synthetic_share: 0.5}}\n")
 
     # Work begun with another configuration.
     other = TrainDetector(run=here / "begun", real=Path("faces"), lr=0.5)
@@ -223,6 +232,21 @@ WRONG = {
     "a judge of another mark-up": ("train-translator --data five --run out --crop.size 32 --judge detector", "detector: a detector of wflw98 (98 points), but"),
     "a run of another configuration, begun": (TRAIN.replace("--run out", "--run begun") + " --real faces", "begun.partial: holds a run of another configuration"),
     "faces of another configuration, begun": (GENERATE.replace("--out out", "--out half") + " --data faces --translator translator", "half.partial: holds the work of another configuration"),
+    # Detectors and what each of them needs.
+    "LAB without curves": (TRAIN + " --real three --model lab --val-split none", "schema three has none: list its curves"),
+    "DVLN with one data set": (TRAIN + " --real faces --model dvln --dvln.width 4", "dvln learns from at least two data sets"),
+    "a second mark-up for a network of one": (TRAIN + " --real faces --other five", "--other is for networks that learn several mark-ups (dvln); found it with --model resnet18"),
+    "more heads than faces in a batch": (TRAIN + " --real faces --model dvln --other five five five", "expected at least 1 each"),
+    "too few faces for the styles": ("train-styles --data faces --run out --crop.size 32", "expected at least"),
+    "too few faces for the styles inside a run": (TRAIN + " --real faces --model san", "expected at least"),
+    "too few faces for the poses": (TRAIN + " --real faces --balance.bins 9", "6 training faces for 9 bins"),
+    "weights for a network that takes none": (TRAIN + " --real faces --model lab --pretrained some.safetensors", "lab has no part that ImageNet weights fit"),
+    "weights of another architecture": (TRAIN + " --real faces --pretrained some.safetensors", "some.safetensors: weight 'conv1.weight' is missing; expected a ResNet-18"),
+    "a detector as styles": (TRAIN + " --real faces --model san --styles detector", "detector: holds a detector, expected a styles"),
+    "a study of nothing": ("study --data faces --out out", "detectors and arms: nothing to train"),
+    "a study at unequal updates": ("study unequal.yaml --data faces --out out", "a comparison needs equal updates"),
+    "a study of synthetic faces without any": ("study synthetic.yaml --data faces --out out", "needs synthetic faces; give --synthetic"),
+    "models of no such detector": ("models --only resnet19", "unknown detector 'resnet19'"),
     # Predictions.
     "predictions that miss a face": (EVALUATE + " --arms a=one.csv", "one.csv: no prediction for 5 of 6 faces, first 'face000001'"),
     "predictions that are no text": (EVALUATE + " --arms a=binary.csv", "binary.csv: not a text file"),

@@ -1,16 +1,19 @@
 """The verb `models`: counts that were worked out by hand, every detector in the table, figures that are measured."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from stylealign import models
-from stylealign.config import from_dict
-from stylealign.detectors import DETECTORS
+from stylealign.config import from_dict, read_yaml
+from stylealign.detectors import DETECTORS, SECTIONS, build_detector
 from stylealign.detectors.output import DetectorOutput
+from stylealign.detectors.train import TrainDetector
 from stylealign.errors import UserError
 from stylealign.models import Models, Preset, describe, millions, model_table, presets
-from stylealign.schema import WFLW98
+from stylealign.schema import IBUG68, WFLW98
 
 
 class Hand(nn.Module):
@@ -54,6 +57,25 @@ def test_macs_grow_with_the_picture_and_known_networks_have_their_known_size() -
 def test_every_detector_stands_in_the_table_at_two_sizes() -> None:
     found = {(p.detector, p.version) for p in presets()}
     assert found >= {(name, version) for name in DETECTORS for version in ("small", "paper")}
+
+
+RECIPES = [
+    path
+    for version in ("small", "paper")
+    for path in sorted((Path(__file__).parents[1] / "recipes" / version).glob("*.yaml"))
+    if "styles" not in path.name and "two_stage" not in path.name
+]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_sizes_are_those_of_the_recipes(path: Path) -> None:
+    """PRESETS repeat what the recipes say, because recipes do not travel with an installed package."""
+    job = from_dict(TrainDetector, {**read_yaml(path), "run": "run"})
+    config, schemas = getattr(job, SECTIONS[job.model]), (IBUG68, WFLW98)[: 1 + (job.model == "dvln")]
+    trained = build_detector(job.model, schemas, job.crop.size, config)
+    shapes = {key: value.shape for key, value in trained.state_dict().items()}
+    mine = [p for p in presets() if (p.detector, p.version, p.size) == (job.model, path.parent.name, job.crop.size)]
+    assert shapes in [{k: v.shape for k, v in models.build(preset, IBUG68).state_dict().items()} for preset in mine]
 
 
 def test_a_table_has_a_line_a_network_and_says_what_it_counts() -> None:

@@ -47,23 +47,23 @@ class Preset(NamedTuple):
 PRESETS = (
     Preset("ResNet-18", "resnet18", "small", 64, {"width": 16}),
     Preset("ResNet-18", "resnet18", "paper", 256, {}),
-    Preset("Wing CNN-6", "wing", "small", 64, {"width": 16, "hidden": 256}),
-    Preset("Wing CNN-6", "wing", "paper", 64, {}),
-    Preset("Wing CNN-7", "wing", "paper", 128, {"network": "cnn7"}),
+    Preset("Wing CNN-6", "wing", "small", 64, {"width": 32}),
+    Preset("Wing CNN-6", "wing", "paper", 64, {"batch_norm": False}),
+    Preset("Wing CNN-7", "wing", "paper", 128, {"network": "cnn7", "batch_norm": False}),
     Preset("Wing ResNet-50", "wing", "paper", 256, {"network": "resnet50"}),
-    Preset("LAB", "lab", "small", 64, {"stacks": 2, "channels": 32, "depth": 3, "width": 16, "hidden": 128}),
+    Preset(
+        "LAB", "lab", "small", 64,
+        {"stacks": 1, "channels": 32, "depth": 3, "width": 16, "hidden": 256, "feature_fusion": 3, "dropout": 0.0},
+    ),
     Preset("LAB", "lab", "paper", 256, {}),
     Preset(
-        "SAN",
-        "san",
-        "small",
-        64,
-        {"generator": {"width": 8, "blocks": 3}, "width": 16, "features": 32, "hidden": 32, "top": 128, "kernel": 5},
+        "SAN", "san", "small", 64,
+        {"generator": {"width": 8, "blocks": 3}, "width": 8, "features": 32, "hidden": 32, "top": 128, "kernel": 3, "sigma": 0.0625},
     ),
-    Preset("SAN", "san", "paper", 128, {}),
+    Preset("SAN", "san", "paper", 128, {"batch_norm": False}),
     Preset("DVLN", "dvln", "small", 64, {"width": 16}),
-    Preset("DVLN", "dvln", "paper", 256, {}),
-)
+    Preset("DVLN", "dvln", "paper", 256, {"dropout": 0.2}),
+)  # fmt: skip
 
 
 def presets() -> list[Preset]:
