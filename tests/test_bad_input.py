@@ -239,7 +239,7 @@ WRONG = {
     "more heads than faces in a batch": (TRAIN + " --real faces --model dvln --other five five five", "expected at least 1 each"),
     "too few faces for the styles": ("train-styles --data faces --run out --crop.size 32", "expected at least"),
     "too few faces for the styles inside a run": (TRAIN + " --real faces --model san", "expected at least"),
-    "too few faces for the poses": (TRAIN + " --real faces --balance.bins 9", "6 training faces for 9 bins"),
+    "too few faces for the poses": (TRAIN + " --real faces --balance.bins 9", "5 training faces for 9 bins"),
     "weights for a network that takes none": (TRAIN + " --real faces --model lab --pretrained some.safetensors", "lab has no part that ImageNet weights fit"),
     "weights of another architecture": (TRAIN + " --real faces --pretrained some.safetensors", "some.safetensors: weight 'conv1.weight' is missing; expected a ResNet-18"),
     "a detector as styles": (TRAIN + " --real faces --model san --styles detector", "detector: holds a detector, expected a styles"),

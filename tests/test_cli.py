@@ -40,9 +40,14 @@ def test_help_in_docs_is_what_the_verb_prints(verb: str, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
 def test_every_recipe_resolves(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = next(line for line in recipe.read_text().splitlines() if line.strip("# ").startswith("stylealign "))
+    text = recipe.read_text().replace("\\\n#", "")  # a command may go on after a backslash
+    command = next(line for line in text.splitlines() if line.strip("# ").startswith("stylealign "))
     verb, _, *flags = command.strip("# ").removeprefix("stylealign ").split()
     assert main([verb, str(recipe), *flags, "--dry-run"]) == 0, capsys.readouterr().err
+    if verb == "study":  # its cells are read when it starts: read them now
+        from stylealign.study.plan import plan
+
+        assert plan(parse("study", [str(recipe), *flags]))
     if verb == "pipeline":  # its sections are read when their stage comes: read them now
         from stylealign.config import from_dict
         from stylealign.detectors.train import TrainDetector

@@ -203,4 +203,4 @@ class TestEveryDetector:
                 rough = model(images(4)).landmarks
         assert rough.dtype == torch.float32
         if name != "san":  # of random maps, the highest cell is anybody's guess
-            assert float((rough - exact).abs().max()) < 0.05 * float((exact - model.mean_shape).abs().max()) + 0.01
+            assert float((rough - exact).abs().max()) < 0.05 * float((exact - model.mean_shape).abs().max()) + 0.05
