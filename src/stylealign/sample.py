@@ -81,10 +81,14 @@ class FaceSample:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FaceSample):
             return NotImplemented
-        same = all(getattr(self, name) == getattr(other, name) for name in ("id", "image", "split", "provenance", "trust"))
+        same = all(
+            getattr(self, name) == getattr(other, name) for name in ("id", "image", "split", "provenance", "trust")
+        )
         arrays = all(
             (a is None) == (b is None) and (a is None or np.array_equal(a, b))
-            for a, b in ((getattr(self, n), getattr(other, n)) for n in ("landmarks", "box_xyxy", "visible", "point_trust"))
+            for a, b in (
+                (getattr(self, n), getattr(other, n)) for n in ("landmarks", "box_xyxy", "visible", "point_trust")
+            )
         )
         return same and arrays and dict(self.attributes) == dict(other.attributes)
 

@@ -65,7 +65,11 @@ def landmark_loss(predicted: Tensor, target: Tensor, visible: Tensor, weight: Te
         config: which loss.
     """
     labelled = torch.isfinite(target).all(dim=-1)
-    weights = (weight if weight.ndim == 2 else weight[:, None]).to(predicted.dtype) * torch.where(visible, 1.0, config.hidden_weight) * labelled  # (B, P)
+    weights = (
+        (weight if weight.ndim == 2 else weight[:, None]).to(predicted.dtype)
+        * torch.where(visible, 1.0, config.hidden_weight)
+        * labelled
+    )  # (B, P)
     error = predicted - torch.where(labelled[..., None], target, predicted.detach())
     total = (weights * coordinate_loss(error, config).mean(dim=-1)).sum()
     return total / weights.sum().clamp_min(1e-8)

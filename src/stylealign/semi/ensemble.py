@@ -69,15 +69,18 @@ def looks_of(config: LookConfig, schema: LandmarkSchema) -> list[Look]:
     """The plain look, the jittered ones, and the mirror images of all of them."""
     draws = np.random.default_rng((config.seed, 0x100C)).uniform(-1, 1, (config.jitters, 4))
     looks = [
-        Look(config.rotation * a, float(np.exp(config.scale * b)), (config.shift * c, config.shift * d)) for a, b, c, d in draws
+        Look(config.rotation * a, float(np.exp(config.scale * b)), (config.shift * c, config.shift * d))
+        for a, b, c, d in draws
     ]
     looks = [Look(), *looks]
     return looks + [look._replace(mirrored=True) for look in looks if config.flip and schema.flip_pairs]
 
 
-def load_ensemble(runs: Sequence[Path], schema: LandmarkSchema | None, device: torch.device | str) -> list[LoadedDetector]:
+def load_ensemble(
+    runs: Sequence[Path], schema: LandmarkSchema | None, device: torch.device | str
+) -> list[LoadedDetector]:
     """The detectors of finished runs, all of one mark-up (that of a data set, where `schema` is given)."""
-    loaded = []
+    loaded: list[LoadedDetector] = []
     for run in runs:
         detector = load_detector(run, device)
         expected = schema or (loaded[0].schema if loaded else detector.schema)
@@ -111,7 +114,9 @@ def _answer(
     crop, order = detector.crop, detector.schema.flip_permutation
     motions = [look.affine(crop.size) for look in looks]
     affines = [
-        geometry.compose(motion, geometry.crop_affine(box, crop.scale, crop.size)) for box in boxes for motion in motions
+        geometry.compose(motion, geometry.crop_affine(box, crop.scale, crop.size))
+        for box in boxes
+        for motion in motions
     ]
     crops = np.stack([warp(images[i // len(looks)], affine, crop.size) for i, affine in enumerate(affines)])
     device = next(detector.model.parameters()).device
@@ -136,7 +141,11 @@ def _usable(box: np.ndarray, start: np.ndarray) -> np.ndarray:
 
 
 def _group(
-    detectors: list[LoadedDetector], samples: list[FaceSample], images: list[np.ndarray], config: LookConfig, use_labels: bool
+    detectors: list[LoadedDetector],
+    samples: list[FaceSample],
+    images: list[np.ndarray],
+    config: LookConfig,
+    use_labels: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     looks = looks_of(config, detectors[0].schema)
     blind = [s if use_labels else FaceSample(id=s.id, image=s.image, box_xyxy=s.box_xyxy) for s in samples]

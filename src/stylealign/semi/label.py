@@ -122,7 +122,9 @@ def _check(config: PseudoLabel | Trust) -> None:
         raise ValueError(f"sheet_faces is {config.sheet_faces}, expected 0 or more")
 
 
-def describe(config: PseudoLabel | Trust, verb: str, faces: FaceDataset, detectors: list[LoadedDetector]) -> dict[str, Any]:
+def describe(
+    config: PseudoLabel | Trust, verb: str, faces: FaceDataset, detectors: list[LoadedDetector]
+) -> dict[str, Any]:
     """What made the data set, for its dataset.yaml.
 
     Where the faces were themselves made from another data set, that one stays named under inputs.data, so that training still refuses
@@ -131,7 +133,12 @@ def describe(config: PseudoLabel | Trust, verb: str, faces: FaceDataset, detecto
     inputs: dict[str, Any] = {
         "faces": describe_data(faces),
         "detectors": [
-            {"run": str(run), "hash": loaded.card["model_hash"], "model": loaded.card["model"], "data": loaded.card.get("data", [])}
+            {
+                "run": str(run),
+                "hash": loaded.card["model_hash"],
+                "model": loaded.card["model"],
+                "data": loaded.card.get("data", []),
+            }
             for run, loaded in zip(config.detectors, detectors, strict=True)
         ],
     }
@@ -144,15 +151,21 @@ def describe(config: PseudoLabel | Trust, verb: str, faces: FaceDataset, detecto
 def _warn(faces: FaceDataset, detectors: list[LoadedDetector], labels_are_judged: bool) -> None:
     held_out = {s for s in {faces.head(i)["split"] for i in range(len(faces))} if s == "val" or s.startswith("test")}
     if held_out and not labels_are_judged:
-        say(f"warning: faces of split {', '.join(sorted(held_out))} are among them: a detector trained on them must not be measured there")
+        say(
+            f"warning: faces of split {', '.join(sorted(held_out))} are among them: a detector trained on them must not be measured there"
+        )
     for loaded in detectors:
         if labels_are_judged and any(d.get("content_hash") == faces.content_hash for d in loaded.card.get("data", [])):
-            say("warning: a detector was trained on these very faces, and will find their labels right: expected one that never saw them")
+            say(
+                "warning: a detector was trained on these very faces, and will find their labels right: expected one that never saw them"
+            )
 
 
-def _sheet(faces: FaceDataset, chosen: np.ndarray, found: np.ndarray, labels: np.ndarray | None, said: list[str]) -> np.ndarray:
-    tiles = []
-    for i, points, text in zip(chosen, found, said, strict=True):
+def _sheet(
+    faces: FaceDataset, chosen: np.ndarray, found: np.ndarray, labels: np.ndarray | None, said: list[str]
+) -> np.ndarray:
+    tiles: list[np.ndarray] = []
+    for i, points in zip(chosen, found, strict=True):
         affine = geometry.crop_affine(geometry.landmark_box(points), 1.5, TILE)
         picture = warp(read_image(faces[int(i)].image), affine, TILE)
         truth = None if labels is None else geometry.apply(affine, labels[len(tiles)])
@@ -173,7 +186,9 @@ def _write(
         if labelled.schema != faces.schema and labelled.schema.num_points != found.shape[1]:
             raise UserError(f"{match}: annotated with {labelled.schema.name}, the detectors answer in another mark-up")
         count = round(config.keep * len(positions))
-        among, missing = match_poses(found[allowed], overall[allowed], labelled.landmarks_array(), count, config.match_bins)
+        among, missing = match_poses(
+            found[allowed], overall[allowed], labelled.landmarks_array(), count, config.match_bins
+        )
         kept = allowed[among]
         said["match"] = {"wanted": count, "without_a_face": missing}
         if missing:
@@ -191,7 +206,9 @@ def _write(
                 sample, landmarks=found[k], visible=None, point_trust=None, attributes=attributes, split=config.as_split  # type: ignore[union-attr]
             )  # fmt: skip
         if config.weigh:
-            sample = dataclasses.replace(sample, trust=round(float(face_trust[k]), 4), point_trust=point_trust[k].round(4))
+            sample = dataclasses.replace(
+                sample, trust=round(float(face_trust[k]), 4), point_trust=point_trust[k].round(4)
+            )
         samples.append(sample)
     root = faces.image_root
     with DatasetWriter(
@@ -213,10 +230,17 @@ def _write(
             {"faces kept": (thresholds, kept_percent)}, writer.partial / "keep_rate.png", "largest disagreement (% of the "
             f"{said['denominator']} length)", "faces kept (%)", log=False,
         )  # fmt: skip
-        lines = {"mean disagreement of the kept": (kept_percent, np.array([100 * row["mean_disagreement"] for row in curve]))}
+        lines = {
+            "mean disagreement of the kept": (kept_percent, np.array([100 * row["mean_disagreement"] for row in curve]))
+        }
         if known is not None:
-            lines["mean distance of the kept from known labels"] = (kept_percent, np.array([100 * r["mean_error"] for r in curve]))
-        lines_plot(lines, writer.partial / "disagreement.png", "faces kept (%)", "% of the usual denominator", log=False)
+            lines["mean distance of the kept from known labels"] = (
+                kept_percent,
+                np.array([100 * r["mean_error"] for r in curve]),
+            )
+        lines_plot(
+            lines, writer.partial / "disagreement.png", "faces kept (%)", "% of the usual denominator", log=False
+        )
         if config.sheet_faces:
             (writer.partial / "sheets").mkdir()
             order, n = np.argsort(overall, kind="stable"), min(config.sheet_faces, len(overall))
