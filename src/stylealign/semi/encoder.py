@@ -60,7 +60,8 @@ def gaussians_at(points: Tensor, n: int, sigma: float) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """(geometry view, style view), (B, 3, size, size) each -> the geometry view drawn again, (B, 3, size, size)."""
+    """(geometry view, style view), (B, 3, size, size) each -> the geometry view drawn again at half the size, (B, 3, size / 2, size / 2):
+    where things are shows there too, and the decoder is not what is wanted."""
 
     def __init__(self, size: int, config: EncoderConfig):
         super().__init__()
@@ -74,9 +75,7 @@ class Encoder(nn.Module):
         w = config.style_width
         self.style = nn.Sequential(_block(3, w, 2), _block(w, w, 2), _block(w, w))
         self.mix = nn.Sequential(_block(w + config.points, 2 * w), _block(2 * w, 2 * w))
-        self.up = nn.Sequential(
-            _block(2 * w, w), nn.Upsample(scale_factor=2), _block(w, w), nn.Upsample(scale_factor=2), _block(w, w)
-        )
+        self.up = nn.Sequential(_block(2 * w, w), nn.Upsample(scale_factor=2), _block(w, w))
         self.paint = nn.Conv2d(w, 3, 3, 1, 1)
 
     def points(self, image: Tensor) -> Tensor:
@@ -90,8 +89,7 @@ class Encoder(nn.Module):
     def forward(self, geometry: Tensor, style: Tensor) -> Tensor:
         look = self.style(style)
         drawn = gaussians_at(self.points(geometry), look.shape[-1], self.config.sigma)
-        painted = self.paint(self.up(self.mix(torch.cat([look, drawn.to(look.dtype)], dim=1))))
-        return F.interpolate(painted, size=geometry.shape[-2:], mode="bilinear", align_corners=False)
+        return self.paint(self.up(self.mix(torch.cat([look, drawn.to(look.dtype)], dim=1))))
 
 
 def elastic(image: Tensor, offsets: Tensor) -> Tensor:
@@ -104,7 +102,11 @@ def elastic(image: Tensor, offsets: Tensor) -> Tensor:
 
 
 def picture_loss(drawn: Tensor, target: Tensor, scales: int = 3) -> Tensor:
-    """L1 of the pictures and of their differences between neighbouring pixels, at full, half and quarter size; a scalar."""
+    """L1 of the pictures and of their differences between neighbouring pixels, at the drawn size, a half and a quarter of it; a scalar.
+
+    A larger target is averaged down to the drawn one's size first.
+    """
+    target = F.adaptive_avg_pool2d(target, drawn.shape[-2:])
     total = drawn.new_zeros(())
     for scale in range(scales):
         if scale:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from stylealign.augment import AugmentConfig, augment, centre_crop, random_affines, warp
 from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, to_uint8
@@ -28,7 +29,7 @@ from stylealign.training import EMA, Engine, LoopConfig, TrainState, fit, restor
 MARGIN = 1.25
 GRID = 4  # control points a side of the elastic warp
 SHOWN = 8
-RIDGE = 1e-3
+RIDGE = 0.03  # of the number of faces
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,10 +127,10 @@ class Probe:
             return np.concatenate(parts).astype(np.float64)
 
         x, target = features(self.train), self.train.landmarks.reshape(len(self.train), -1).astype(np.float64)
-        mean_x, mean_y = x.mean(axis=0), target.mean(axis=0)
-        centred = x - mean_x
-        weights = np.linalg.solve(centred.T @ centred + RIDGE * np.eye(x.shape[1]), centred.T @ (target - mean_y))
-        found = ((features(self.val) - mean_x) @ weights + mean_y).reshape(self.val.landmarks.shape)
+        mean_x, scale, mean_y = x.mean(axis=0), x.std(axis=0) + 1e-9, target.mean(axis=0)
+        z = (x - mean_x) / scale  # points that hardly move, as a fresh network's, are heard as well as others
+        weights = np.linalg.solve(z.T @ z + RIDGE * len(z) * np.eye(z.shape[1]), z.T @ (target - mean_y))
+        found = ((features(self.val) - mean_x) / scale @ weights + mean_y).reshape(self.val.landmarks.shape)
         model.train(was_training)
         return float((np.linalg.norm(found - self.val.landmarks, axis=2).mean(axis=1) / self.lengths).mean())
 
@@ -195,7 +196,8 @@ def train(config: Pretrain, engine: Engine, run: Run) -> None:
         plain = centre_crop(batch, size).image.to(engine.device)
         _, style = views(batch, size, config, torch.Generator().manual_seed(0))
         style = style.to(engine.device)
-        drawn, points = result(plain, style), result.points(plain).cpu().numpy() * size - 0.5
+        drawn = F.interpolate(result(plain, style), size=(size, size), mode="nearest")
+        points = result.points(plain).cpu().numpy() * size - 0.5
         result.train(was_training)
         k = max(1, 128 // size)
         rows = [
