@@ -311,12 +311,32 @@ def test_geometry_reaches_the_picture_through_the_points_alone() -> None:
     torch.manual_seed(0)
     net = Encoder(32, EncoderConfig(width=4, points=3, style_width=8)).eval()
     geometry, style = torch.rand(2, 1, 3, 32, 32)
-    drawn = net(geometry, style)
+    drawn, points, others = net(geometry, style)
     assert drawn.shape == (1, 3, 16, 16)
-    net.points = lambda image: torch.full((1, 3, 2), 0.5)  # type: ignore[method-assign]
-    fixed = net(geometry, style)
+    assert points.shape == others.shape == (1, 3, 2)
+    net.points = lambda image: torch.full((2, 3, 2), 0.5)  # type: ignore[method-assign]
+    fixed = net(geometry, style)[0]
     assert not torch.equal(drawn, fixed)
-    assert torch.equal(fixed, net(torch.rand(1, 3, 32, 32), style))
+    assert torch.equal(fixed, net(torch.rand(1, 3, 32, 32), style)[0])
+
+
+def test_a_dot_found_in_either_view_is_taken_back_to_where_it_was(blind: FaceDataset, tmp_path: Path) -> None:
+    """A bright dot in the margin crop; its centroid in each view, which is turned, scaled, moved, mirrored and bent, leads home."""
+    y, x = torch.meshgrid(torch.arange(MARGIN_SIZE * 2.0), torch.arange(MARGIN_SIZE * 2.0), indexing="ij")
+    places = torch.tensor([[38.0, 41.0], [30, 35], [48, 44], [41, 30]]).double()
+    image = torch.stack(
+        [torch.exp(-((x - px) ** 2 + (y - py) ** 2) / 8).expand(3, -1, -1) for px, py in places.tolist()]
+    )
+    batch = half_red(4)._replace(image=image)
+    config = dataclasses.replace(encoder_job(tmp_path, blind, blind), crop=CropConfig(size=64))
+    made = pretrain.views(batch, 64, config, torch.Generator().manual_seed(1))
+    assert torch.equal(made[0].affine[:, :, :2].det() < 0, made[1].affine[:, :, :2].det() < 0)
+    for view in made:
+        mass = view.image[:, :1] / view.image[:, :1].sum(dim=(2, 3), keepdim=True)
+        centres = (torch.arange(64) + 0.5) / 64
+        points = torch.stack([(mass.sum(dim=2) * centres).sum(dim=2), (mass.sum(dim=3) * centres).sum(dim=2)], dim=2)
+        assert float((view.to_crop(points)[:, 0] - places).norm(dim=1).max()) < 0.4
+    assert float((made[0].affine - made[1].affine).abs().max()) > 1
 
 
 def encoder_job(run: Path, faces: FaceDataset, blind: FaceDataset) -> Pretrain:

@@ -5,7 +5,8 @@
     decoder:             both -> the first view
 
 The style view does not know where things are in the first one, and K Gaussians cannot say what things look like: so the points must
-follow places of the face. `train.py` of the detectors takes the trunk's weights (`--init-from`). Knows no files.
+follow places of the face. Both views' motions are known, so the points must also agree where they are taken back to the picture
+(Thewlis et al., ICCV 2017), which is learnt much sooner. A detector takes the trunk's weights (`--init-from`). Knows no files.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from torch.nn import functional as F
 
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
 
+SHARPNESS = 10.0  # of the softmax over places: a fresh network's maps are so flat that all points start in the middle and hardly move
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderConfig:
@@ -25,7 +28,7 @@ class EncoderConfig:
     """Of the trunk, the detector's `resnet.width`."""
     points: int = 30
     """Heatmaps, K."""
-    sigma: float = 0.05
+    sigma: float = 0.1
     """Of the Gaussians, over the crop's side."""
     style_width: int = 32
     """Channels of the style and of the decoder."""
@@ -84,12 +87,27 @@ class Encoder(nn.Module):
         x = self.lateral[3](maps[3])
         for i in (2, 1, 0):
             x = F.interpolate(x, size=maps[i].shape[-2:], mode="nearest") + self.lateral[i](maps[i])
-        return soft_points(self.score(F.relu(x)).float())
+        return soft_points(SHARPNESS * self.score(F.relu(x)).float())
 
-    def forward(self, geometry: Tensor, style: Tensor) -> Tensor:
+    def draw(self, points: Tensor, style: Tensor) -> Tensor:
+        """(B, K, 2) points and (B, 3, size, size) style views -> (B, 3, size / 2, size / 2)."""
         look = self.style(style)
-        drawn = gaussians_at(self.points(geometry), look.shape[-1], self.config.sigma)
+        drawn = gaussians_at(points, look.shape[-1], self.config.sigma)
         return self.paint(self.up(self.mix(torch.cat([look, drawn.to(look.dtype)], dim=1))))
+
+    def forward(self, geometry: Tensor, style: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(the geometry view drawn again, its points, the style view's points)."""
+        points, others = self.points(torch.cat([geometry, style])).chunk(2)
+        return self.draw(points, style), points, others
+
+
+def unbend(points: Tensor, offsets: Tensor) -> Tensor:
+    """(B, K, 2) in [0, 1] of a picture warped by `elastic` with these offsets -> where they were before."""
+    at = (2 * points - 1)[:, None]
+    g = offsets.shape[-1]
+    field = F.interpolate(offsets, size=(8 * g, 8 * g), mode="bicubic", align_corners=True)
+    moved = F.grid_sample(field, at, mode="bilinear", padding_mode="border", align_corners=False)  # (B, 2, 1, K)
+    return points + moved[:, :, 0].transpose(1, 2)
 
 
 def elastic(image: Tensor, offsets: Tensor) -> Tensor:
@@ -106,7 +124,7 @@ def picture_loss(drawn: Tensor, target: Tensor, scales: int = 3) -> Tensor:
 
     A larger target is averaged down to the drawn one's size first.
     """
-    target = F.adaptive_avg_pool2d(target, drawn.shape[-2:])
+    target = F.adaptive_avg_pool2d(target, (drawn.shape[2], drawn.shape[3]))
     total = drawn.new_zeros(())
     for scale in range(scales):
         if scale:

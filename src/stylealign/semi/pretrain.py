@@ -6,14 +6,14 @@ again (encoder.py). A linear probe, from the points of labelled faces to their l
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylealign.augment import AugmentConfig, augment, centre_crop, random_affines, warp
+from stylealign.augment import AugmentConfig, augment, centre_crop, invert, random_affines, transform, warp
 from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, to_uint8
 from stylealign.config import to_dict
 from stylealign.dataset import FaceDataset
@@ -22,7 +22,7 @@ from stylealign.errors import UserError
 from stylealign.optim import OptimizerConfig, lr_factor, make_optimizer, set_lr
 from stylealign.progress import say
 from stylealign.run import Run, describe_data, place
-from stylealign.semi.encoder import Encoder, EncoderConfig, elastic, picture_loss
+from stylealign.semi.encoder import Encoder, EncoderConfig, elastic, picture_loss, unbend
 from stylealign.semi.trust import face_lengths
 from stylealign.training import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
 
@@ -62,6 +62,8 @@ class Pretrain:
     """Standard deviation of the elastic warp's control points, over the crop's side."""
     colour: float = 0.3
     """Brightness and contrast factors of the view whose geometry is read, which may not tell the style."""
+    follow: float = 1.0
+    """Weight of the distance between a view's points and the other's, both taken back to the picture, over the crop's side."""
     lr: float = 2e-3
     weight_decay: float = 0.01
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -70,12 +72,29 @@ class Pretrain:
     def __post_init__(self) -> None:
         if not self.data:
             raise ValueError("data: found none, expected at least one data set")
-        if min(self.rotation, self.scale, self.shift, self.bend, self.weight_decay) < 0 or self.lr <= 0:
-            raise ValueError("rotation, scale, shift, bend and weight_decay: expected at least 0, and lr above 0")
+        if min(self.rotation, self.scale, self.shift, self.bend, self.follow, self.weight_decay) < 0 or self.lr <= 0:
+            raise ValueError(
+                "rotation, scale, shift, bend, follow and weight_decay: expected at least 0, and lr above 0"
+            )
 
 
-def views(batch: Batch, size: int, config: Pretrain, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Two views (B, 3, size, size) of margin crops, each turned, scaled, moved and bent on its own; both or neither mirrored."""
+class View(NamedTuple):
+    """A face, turned, scaled, moved, then bent."""
+
+    image: Tensor
+    """(B, 3, size, size)"""
+    affine: Tensor
+    """(B, 2, 3) float64 to its pixels (before the bend) from those of the margin crop"""
+    offsets: Tensor
+    """(B, 2, GRID, GRID) of `elastic`"""
+
+    def to_crop(self, points: Tensor) -> Tensor:
+        """(B, K, 2) in [0, 1] of the view -> in px of the margin crop, where both views of a face agree."""
+        return transform(invert(self.affine), unbend(points, self.offsets) * self.image.shape[-1] - 0.5)
+
+
+def views(batch: Batch, size: int, config: Pretrain, generator: torch.Generator) -> tuple[View, View]:
+    """Two views of margin crops, each turned, scaled, moved and bent on its own; both or neither mirrored."""
     num = len(batch.image)
     draws = torch.rand(2, num, 5, generator=generator)
     draws[1, :, 4] = draws[0, :, 4]  # a mirrored face is another face: left and right would be mixed up
@@ -84,7 +103,8 @@ def views(batch: Batch, size: int, config: Pretrain, generator: torch.Generator)
     made = []
     for draw, bend in zip(draws, bends, strict=True):
         affine = random_affines(draw, batch.image.shape[-1], size, motion).to(batch.image.device)
-        made.append(elastic(warp(batch.image, affine, size), bend.to(batch.image)))
+        offsets = bend.to(batch.image)
+        made.append(View(elastic(warp(batch.image, affine, size), offsets), affine, offsets))
     return made[0], made[1]
 
 
@@ -180,11 +200,14 @@ def train(config: Pretrain, engine: Engine, run: Run) -> None:
         generator = torch.Generator().manual_seed(seed)
         set_lr(optimizer, config.lr * lr_factor(step, loop.steps, config.optimizer))
         target, style = views(batch, size, config, generator)
-        loss = picture_loss(model(in_other_colours(target, config, generator, schema), style), target)
+        drawn, points, others = model(in_other_colours(target.image, config, generator, schema), style.image)
+        picture = picture_loss(drawn, target.image)
+        apart = (target.to_crop(points) - style.to_crop(others)).norm(dim=-1).mean() / size
+        loss = picture + config.follow * apart
         optimizer.zero_grad(set_to_none=True)
         engine.backward(loss)
         optimizer.step()
-        return {"total": loss}
+        return {"total": loss, "picture": picture, "apart": apart}
 
     @torch.no_grad()
     def sheet() -> np.ndarray:
@@ -195,13 +218,13 @@ def train(config: Pretrain, engine: Engine, run: Run) -> None:
         batch = caches[0].batch(np.arange(min(SHOWN, len(caches[0]))))
         plain = centre_crop(batch, size).image.to(engine.device)
         _, style = views(batch, size, config, torch.Generator().manual_seed(0))
-        style = style.to(engine.device)
-        drawn = F.interpolate(result(plain, style), size=(size, size), mode="nearest")
-        points = result.points(plain).cpu().numpy() * size - 0.5
+        drawn, found, _ = result(plain, style.image.to(engine.device))
+        points, drawn = found.cpu().numpy() * size - 0.5, F.interpolate(drawn, size=(size, size))
         result.train(was_training)
         k = max(1, 128 // size)
         rows = [
-            to_uint8(t.clamp(-1, 1)).cpu().numpy().repeat(k, axis=1).repeat(k, axis=2) for t in (plain, style, drawn)
+            to_uint8(t.clamp(-1, 1)).cpu().numpy().repeat(k, axis=1).repeat(k, axis=2)
+            for t in (plain, style.image, drawn)
         ]
         first = [draw_landmarks(image, (p + 0.5) * k - 0.5) for image, p in zip(rows[0], points, strict=True)]
         return contact_sheet([*first, *rows[1], *rows[2]], columns=len(first))
