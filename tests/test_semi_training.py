@@ -16,10 +16,12 @@ from stylealign.batch import Batch, CropConfig
 from stylealign.dataset import FaceDataset, write_dataset
 from stylealign.detectors import build_detector
 from stylealign.detectors import learning as learning_module
+from stylealign.detectors.data import DataSource, resolve_data
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNetConfig
 from stylealign.detectors.start import start_from
 from stylealign.detectors.teacher import TeacherConfig, num_unlabelled, ramp, taught
+from stylealign.detectors.train import TrainDetector
 from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
 from stylealign.run import read_card, read_tensors
@@ -372,3 +374,38 @@ def test_pre_training_resumes_bitwise_and_a_detector_starts_from_its_trunk(
     train_detector(detector_job(tmp_path / "started", faces.folder, init_from=tmp_path / "run", loop={"steps": 1}))
     start = read_card(tmp_path / "started")["start"]
     assert (start["kind"], start["fresh"]) == ("encoder", ["fc.weight", "fc.bias"])
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What pseudo-labels may be trained beside
+
+
+def test_pseudo_labels_go_beside_a_budget_unless_their_detectors_saw_more(
+    tmp_path: Path, faces: FaceDataset, blind: FaceDataset
+) -> None:
+    few = write_dataset(
+        tmp_path / "few", [dataclasses.replace(s, attributes={"few": i < 3}) for i, s in enumerate(faces.select("train"))],
+        schema=FIVE, name="few", image_root=faces.image_root,
+    )  # fmt: skip
+
+    def pseudo(name: str, subset: str | None) -> Path:
+        learnt = [{"content_hash": few.content_hash, "split": "train", "subset": subset}]
+        how = {"verb": "pseudo-label", "inputs": {"detectors": [{"run": "r", "data": learnt}]}}
+        samples = [dataclasses.replace(s, id=f"p{s.id}", split="train") for s in faces]
+        return write_dataset(
+            tmp_path / name, samples, schema=FIVE, name=name, image_root=faces.image_root, how=how
+        ).folder
+
+    within, beyond = pseudo("within", "few"), pseudo("beyond", None)
+    for source, sentence in (
+        (within, None),
+        (beyond, "labelled by r, which learnt from split train, subset all of .*expected split train, subset few"),
+    ):
+        mixed = (DataSource(path=few.folder, subset="few"), DataSource(path=source))
+        for values in ({"real": few.folder, "subset": "few", "synthetic": source}, {"data": mixed}):
+            config = TrainDetector(run=tmp_path / "run", **values)
+            if sentence:
+                with pytest.raises(UserError, match=sentence):
+                    resolve_data(config)
+            else:
+                assert [len(found) for found, _, _ in resolve_data(config)] == [3, 12]
