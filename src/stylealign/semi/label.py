@@ -183,8 +183,10 @@ def _write(
     if isinstance(config, PseudoLabel) and match is not None:
         allowed = choose(overall, 1.0, config.max_disagreement, str(faces.folder))
         labelled = FaceDataset.open(match).select(config.match_split, config.match_subset, labelled=True)
-        if labelled.schema != faces.schema and labelled.schema.num_points != found.shape[1]:
-            raise UserError(f"{match}: annotated with {labelled.schema.name}, the detectors answer in another mark-up")
+        if labelled.schema != faces.schema:
+            raise UserError(
+                f"{match}: its mark-up is {labelled.schema.name}, expected {faces.schema.name} as the detectors answer in"
+            )
         count = round(config.keep * len(positions))
         among, missing = match_poses(
             found[allowed], overall[allowed], labelled.landmarks_array(), count, config.match_bins
