@@ -31,6 +31,7 @@ WITHOUT_PATHS = {
     "detectors.dvln",
     "detectors.balance",
     "optim",
+    "semi.encoder",
 }
 
 

@@ -283,7 +283,7 @@ def learn_san(learning: Learning) -> Learner:
         set_lr(optimizer, lr_at(step, config))
         out = model(batch.image)
         target = network.targets(batch.landmarks)
-        weights = map_weights(batch.landmarks, batch.visible, batch.weight, config.loss.hidden_weight)
+        weights = map_weights(batch.landmarks, batch.visible, batch.weights(), config.loss.hidden_weight)
         losses = {
             name: map_loss(maps, target, weights, batch.weight) for name, maps in zip(names, out.stages, strict=True)
         }

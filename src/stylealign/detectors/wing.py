@@ -209,7 +209,7 @@ def learn_wing(learning: Learning) -> Learner:
         set_lr(optimizer, lr_at(step, config))
         out = model(batch.image)
         first, second = (
-            landmark_loss(found, batch.landmarks, batch.visible, batch.weight, config.loss)
+            landmark_loss(found, batch.landmarks, batch.visible, batch.weights(), config.loss)
             for found in (*out.stages, out.landmarks)
         )
         total = first + second
