@@ -25,6 +25,7 @@ VERBS = {
     "train-styles": ("stylealign.detectors.train_styles", "TrainStyles", "Train the generators that the style-aggregated detector (san) looks through"),
     "study": ("stylealign.study", "Study", "Detectors x arms x label budgets x seeds at equal updates, in one table"),
     "models": ("stylealign.models", "Models", "Every detector's parameters and MACs; --measure: its speed and memory"),
+    "stress": ("stylealign.stress", "Stress", "Make test faces harder at rising strength: light, make-up, occlusion, blur, tilt"),
     "evaluate": ("stylealign.evaluate", "Evaluate", "NME, failure rate, AUC, CED, subsets, paired comparison of detectors or predictions"),
     "report": ("stylealign.report", "Report", "One HTML file of runs, evaluations and style sheets"),
     "gen-landmark": ("stylealign.legacy", "GenLandmark", "Cut mosaics of the original release into a dataset, with the right labels"),
