@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from stylealign.batch import Batch, to_float, to_uint8
+from stylealign.errors import UserError
+from stylealign.schema import FIVE, WFLW98
 from stylealign.styling import degrade, light, places
 from stylealign.styling.arm import NUM_DRAWS
+from stylealign.styling.make_up import make_up
 from stylealign.styling.occlude import occlude
 from stylealign.styling.pixels import PIXEL_ARMS
 from stylealign.toyfaces import draw_face, random_structure, random_style
@@ -386,3 +389,30 @@ def test_every_kind_of_object_and_region_hides_something(faces: tuple[Batch, Bat
             change = (answer.image - content.image).abs().amax(dim=1)
             at = change[torch.arange(COUNT)[:, None], spots[..., 1], spots[..., 0]]
             assert hidden.sum() == 0 or float((at[hidden] > 0.01).float().mean()) > 0.8, (name, kind)
+
+
+def test_make_up_paints_lips_lids_and_cheeks_and_nothing_else(faces: tuple[Batch, Batch]) -> None:
+    content, donors = faces
+    arm = make_up(WFLW98)
+    draws = uniform(5)
+    draws[:, 3:12] = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64).repeat(3)  # red, wherever it goes
+    ones = torch.ones(COUNT)
+    answer = arm(content, donors, ones, draws)
+    assert torch.equal(arm(content, donors, 0 * ones, draws).image, content.image)
+    nobody = unlabelled(content)
+    assert torch.equal(arm(nobody, donors, ones, draws).image, content.image)
+    change = (answer.image - content.image).numpy()
+    for i, points in enumerate(content.landmarks.numpy()):
+        lower_lip = np.rint((points[85] + points[94]) / 2).astype(int)
+        brow, chin = np.rint(points[[35, 16]]).astype(int)
+        if max(lower_lip) < SIZE:
+            red, green, blue = change[i, :, lower_lip[1], lower_lip[0]]
+            assert red > -0.01
+            assert min(green, blue) < -0.05
+        if max(chin) < SIZE - 3:
+            assert np.abs(change[i, :, chin[1], chin[0]]).max() < 0.1
+        assert np.abs(change[i, :, max(brow[1] - 6, 0), brow[0]]).max() < 0.1
+    single = arm(rows(content, [2]), rows(donors, [2]), ones[:1], draws[2:3])
+    torch.testing.assert_close(single.image, answer.image[2:3], atol=1e-4, rtol=0)
+    with pytest.raises(UserError, match="five: has no curve outer_upper_lip"):
+        make_up(FIVE)
