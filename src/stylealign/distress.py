@@ -57,12 +57,12 @@ def _to_bytes(picture: np.ndarray) -> np.ndarray:
 
 
 def pose_affine(landmarks: np.ndarray, t: float, rng: np.random.Generator) -> np.ndarray:
-    """A turn in the picture's plane of up to 45 to 60 degrees and a squeeze across the face to 60 to 70 %, about the landmarks' box.
+    """A turn in the picture's plane of up to 30 to 40 degrees and a squeeze across the face to 60 to 70 %, about the landmarks' box.
 
     Not a turned head: no far cheek disappears, no nose stands out. It is what an affine can do, and named `tilt` for that.
     """
     middle = (landmarks.min(axis=0) + landmarks.max(axis=0)) / 2
-    angle = float(rng.choice([-1, 1]) * rng.uniform(45, 60)) * t
+    angle = float(rng.choice([-1, 1]) * rng.uniform(30, 40)) * t
     narrow = 1 - float(rng.uniform(0.3, 0.4)) * t
     squeeze = np.array([[narrow, 0, middle[0] * (1 - narrow)], [0, 1, 0]])
     return compose(rotate_scale_affine((float(middle[0]), float(middle[1])), angle, 1.0), squeeze)
@@ -74,7 +74,7 @@ def illuminate(picture: np.ndarray, scene: Scene, t: float, rng: np.random.Gener
     side, elevation = float(rng.choice([-1, 1])), math.radians(rng.uniform(-10, 35))
     azimuth = side * math.radians(rng.uniform(50, 85))
     colour = np.array(colorsys.hsv_to_rgb(rng.random(), float(rng.uniform(0, 0.6)), 1.0))
-    full = float(rng.uniform(1.5, 2.5) if rng.random() < 1 / 3 else rng.uniform(0.5, 0.9))
+    full = float(rng.uniform(1.5, 2.5) if rng.random() < 1 / 3 else rng.uniform(0.3, 0.7))
     direction = np.array(
         [math.sin(azimuth) * math.cos(elevation), -math.sin(elevation), math.cos(azimuth) * math.cos(elevation)]
     )
