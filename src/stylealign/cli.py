@@ -29,6 +29,7 @@ VERBS = {
     "trust": ("stylealign.semi.label", "Trust", "How far generated faces keep their labels, to a detector that never saw the translator"),
     "self-train": ("stylealign.semi.rounds", "SelfTrain", "Rounds of pseudo-labels and training on them, from one recipe"),
     "pretrain": ("stylealign.semi.pretrain", "Pretrain", "Train a detector's trunk without labels: geometry apart from style"),
+    "stress": ("stylealign.stress", "Stress", "Make test faces harder at rising strength: light, make-up, occlusion, blur, tilt"),
     "evaluate": ("stylealign.evaluate", "Evaluate", "NME, failure rate, AUC, CED, subsets, paired comparison of detectors or predictions"),
     "report": ("stylealign.report", "Report", "One HTML file of runs, evaluations and style sheets"),
     "gen-landmark": ("stylealign.legacy", "GenLandmark", "Cut mosaics of the original release into a dataset, with the right labels"),
