@@ -40,6 +40,8 @@ from stylealign.errors import UserError
 from stylealign.optim import OptimizerConfig
 from stylealign.progress import say
 from stylealign.run import Run, describe_data, place, read_state
+from stylealign.styling.chain import StyleConfig
+from stylealign.styling.training import open_styling
 from stylealign.training import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
 
 MARGIN = 1.25  # context round the crop for rotations and shifts
@@ -89,6 +91,7 @@ class TrainDetector:
     """ImageNet weights with torchvision's names, .pth or .safetensors, for the part of the network they fit; needs full width."""
     crop: CropConfig = field(default_factory=CropConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)
+    style: StyleConfig = field(default_factory=StyleConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -141,6 +144,7 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
     if not engine.is_global_zero:
         engine.barrier()
     caches = [[CropCache(faces, config.crop, margin) for faces, _, _ in mix] for mix in mixes]
+    styling = open_styling(config.style, config.crop, margin, caches, schemas, val_faces, engine.device)
     if engine.is_global_zero:
         engine.barrier()
     validation = Validation(val_faces, config.crop) if val_faces is not None and engine.is_global_zero else None
@@ -174,7 +178,7 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
         card={
             "kind": "detector", "model": config.model, "network": to_dict(network), "schema": schemas[0].to_dict(),
             "other_schemas": [schema.to_dict() for schema in schemas[1:]], "crop": to_dict(config.crop),
-            "config": to_dict(config), "data": said, **learner.card,
+            "config": to_dict(config), "data": said, **({"donors": styling.said} if styling else {}), **learner.card,
         },
     )  # fmt: skip
     if restore(state, run):
@@ -185,7 +189,13 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
         seed = int(np.random.default_rng(key).integers(2**62))
         return augment(batch, size, config.augment, torch.Generator().manual_seed(seed), schemas[head])
 
+    def gather(step: int) -> HeadBatches:
+        batches = HeadBatches(source.batch(step) for source in sources)
+        return styling.with_donors(batches, loop.seed, step, engine.global_rank) if styling else batches
+
     def update(batches: HeadBatches, step: int) -> dict[str, Tensor]:
+        if styling:
+            batches = styling.restyled(batches, loop.seed, step, engine.global_rank)
         return learner.update(tuple(vary(batch, step, head) for head, batch in enumerate(batches)), step)
 
     measured: dict[int, float] = {}  # step: NME
@@ -198,7 +208,7 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
     fit(
         update,
         state=state,
-        batches=lambda step: HeadBatches(source.batch(step) for source in sources),
+        batches=gather,
         config=loop,
         run=run,
         engine=engine,
