@@ -33,7 +33,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--arms", nargs="*", default=[*ARMS, *(name for name in PRESETS if name != "none")])
     parser.add_argument("--steps", type=int, default=40, help="pairs of steps measured of each arm")
-    parser.add_argument("--translator", type=Path, help="a finished train-translator run of the schema wflw98 (drawn faces)")
+    parser.add_argument(
+        "--translator", type=Path, help="a finished train-translator run of the schema wflw98 (drawn faces)"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     from stylealign.dataset import FaceDataset
@@ -52,7 +54,9 @@ def measure(options: argparse.Namespace, schema, crop: CropConfig, caches: list[
 
     def learner(mixstyle: float):
         torch.manual_seed(0)
-        model = place(ResNet18(schema.num_points, SIZE, ResNetConfig(width=16, mixstyle=MixStyleConfig(prob=mixstyle))), "cpu")
+        model = place(
+            ResNet18(schema.num_points, SIZE, ResNetConfig(width=16, mixstyle=MixStyleConfig(prob=mixstyle))), "cpu"
+        )
         return model.train(), torch.optim.AdamW(model.parameters(), lr=1e-4)
 
     plain, mixing = learner(0.0), learner(1.0)

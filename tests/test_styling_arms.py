@@ -75,7 +75,9 @@ def test_a_batch_is_its_faces_one_by_one_and_a_face_does_not_depend_on_its_neigh
     whole = ARMS[kind](content, donors, strength, draws)
     for i in range(NUM):
         one = slice(i, i + 1)
-        single = ARMS[kind](Batch(*(t[one] for t in content)), Batch(*(t[one] for t in donors)), strength[one], draws[one])
+        single = ARMS[kind](
+            Batch(*(t[one] for t in content)), Batch(*(t[one] for t in donors)), strength[one], draws[one]
+        )
         torch.testing.assert_close(single.image[0], whole.image[i], rtol=0, atol=1e-4)
         assert torch.equal(single.visible[0], whole.visible[i])
 
@@ -253,7 +255,9 @@ def test_histogram_matching_gives_each_value_the_donor_s_value_of_its_rank(faces
     """The oracle sorts: with as many pixels, the n-th smallest value becomes the donor's n-th smallest."""
     content, donors = soft(faces[0], 0.3, 1), soft(faces[1], 0.1, 2)
     found = ARMS["histogram"](content, donors, torch.ones(NUM), draws_of()).image
-    for ours, theirs, before in zip(found.flatten(0, 1), donors.image.flatten(0, 1), content.image.flatten(0, 1), strict=True):
+    for ours, theirs, before in zip(
+        found.flatten(0, 1), donors.image.flatten(0, 1), content.image.flatten(0, 1), strict=True
+    ):
         expected = torch.empty(ours.numel())
         expected[before.flatten().argsort()] = theirs.flatten().sort().values
         error = (ours.flatten() - expected).abs()
@@ -263,7 +267,9 @@ def test_histogram_matching_gives_each_value_the_donor_s_value_of_its_rank(faces
 
 def test_fda_swaps_the_amplitudes_of_the_mirrored_picture_and_keeps_its_phases(faces: tuple[Batch, Batch]) -> None:
     """The oracle is the plain Fourier transform of the picture continued by its mirror images, grey and at one beta."""
-    content, donors = (batch._replace(image=0.3 * batch.image.mean(dim=1, keepdim=True).expand_as(batch.image)) for batch in faces)
+    content, donors = (
+        batch._replace(image=0.3 * batch.image.mean(dim=1, keepdim=True).expand_as(batch.image)) for batch in faces
+    )
     size = content.image.shape[-1]
     draws = draws_of()
     draws[:, 0] = 0.7
@@ -277,7 +283,9 @@ def test_fda_swaps_the_amplitudes_of_the_mirrored_picture_and_keeps_its_phases(f
     ours, before, theirs = (spectrum(batch) for batch in (found, content.image, donors.image))
     whole = slice(0, int(reach * 0.8))  # of the window, not yet fading
     scale = theirs.abs().amax()
-    torch.testing.assert_close(ours[:, whole, whole].abs(), theirs[:, whole, whole].abs(), rtol=0, atol=1e-6 * float(scale))
+    torch.testing.assert_close(
+        ours[:, whole, whole].abs(), theirs[:, whole, whole].abs(), rtol=0, atol=1e-6 * float(scale)
+    )
     beyond = slice(reach + 1, size)
     torch.testing.assert_close(ours[:, beyond, :size], before[:, beyond, :size], rtol=0, atol=1e-6 * float(scale))
     phase = (ours * before.conj())[:, whole, whole]

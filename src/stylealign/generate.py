@@ -123,7 +123,9 @@ def _select(config: Generate) -> tuple[FaceDataset, FaceDataset | None]:
             "structure needs: choose a --subset of labelled faces, or leave them out with --skip-unlabelled (they may be donors all the same)"
         )
     contents = contents.take(labelled)
-    if config.mode == "prior" or (config.translator is None and config.style.groups() and not config.style.needs_donors()):
+    if config.mode == "prior" or (
+        config.translator is None and config.style.groups() and not config.style.needs_donors()
+    ):
         return contents, None
     split = config.donor_split or (config.split if config.donors is None else None)
     donors = data if config.donors is None else FaceDataset.open(config.donors)
@@ -134,7 +136,9 @@ def describe(
     config: Generate, translator: Translator | Looks, contents: FaceDataset, donors: FaceDataset | None
 ) -> dict[str, Any]:
     """What fixes the result, as plain YAML values: the same description, the same bytes."""
-    idle = () if isinstance(translator, Looks) else ("style", "crop")  # of arms; a translator's data sets never had them
+    idle = (
+        () if isinstance(translator, Looks) else ("style", "crop")
+    )  # of arms; a translator's data sets never had them
     values = {
         "verb": "generate",
         "inputs": {
@@ -297,7 +301,9 @@ def main(config: Generate) -> None:
     if config.translator is None:
         maker: Translator | Looks = open_looks(config, engine.device)
     elif config.style.groups():
-        raise UserError("--translator and --style are both given: expected one of the two (a chain may hold a translator as an arm)")
+        raise UserError(
+            "--translator and --style are both given: expected one of the two (a chain may hold a translator as an arm)"
+        )
     else:
         maker = load_translator(config.translator, engine.device)
     generate(

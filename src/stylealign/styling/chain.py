@@ -30,7 +30,9 @@ ARMS: dict[str, Arm] = {
     "fda": fda,
 }
 # Arms that need a finished run: (run folder, crop of the detector, mark-up, device) -> arm.
-LEARNED: dict[str, Callable[[Path, CropConfig, LandmarkSchema, torch.device], Arm]] = {"translator": open_translator_arm}
+LEARNED: dict[str, Callable[[Path, CropConfig, LandmarkSchema, torch.device], Arm]] = {
+    "translator": open_translator_arm
+}
 # Arms that look at no donor: with these alone, no donors are gathered and none are missed.
 ALONE = frozenset({"jitter"})
 
@@ -53,14 +55,20 @@ class ArmConfig:
     def __post_init__(self) -> None:
         known = [*ARMS, *LEARNED]
         if self.kind == "mixstyle":
-            raise ValueError("mixstyle is a layer of the detector, not an arm: set resnet.mixstyle.prob (or that of wing, dvln)")
+            raise ValueError(
+                "mixstyle is a layer of the detector, not an arm: set resnet.mixstyle.prob (or that of wing, dvln)"
+            )
         if self.kind not in known:
             raise ValueError(f"no style arm is called {self.kind!r}; there are {', '.join(known)}")
         if (self.kind in LEARNED) != (self.run is not None):
-            raise ValueError(f"arm {self.kind}: {'needs a run folder' if self.kind in LEARNED else 'takes no run folder'}")
+            raise ValueError(
+                f"arm {self.kind}: {'needs a run folder' if self.kind in LEARNED else 'takes no run folder'}"
+            )
         low, high = self.strength
         if not (self.prob >= 0 and 0 <= low <= high <= 1):
-            raise ValueError(f"arm {self.kind} of prob {self.prob} and strength {low} to {high}: expected 0 or more, and a range in 0 to 1")
+            raise ValueError(
+                f"arm {self.kind} of prob {self.prob} and strength {low} to {high}: expected 0 or more, and a range in 0 to 1"
+            )
 
 
 def _arms(*kinds: str, group: int = 0) -> tuple[ArmConfig, ...]:
@@ -94,7 +102,9 @@ class ChainConfig:
             raise ValueError(f"style has the preset {self.preset!r} and arms of its own: expected one of the two")
         for group in self.groups():
             if not sum(arm.prob for arm in group) > 0:
-                raise ValueError(f"style: the arms {', '.join(arm.kind for arm in group)} all have prob 0: one has to be above")
+                raise ValueError(
+                    f"style: the arms {', '.join(arm.kind for arm in group)} all have prob 0: one has to be above"
+                )
 
     def groups(self) -> list[tuple[ArmConfig, ...]]:
         """The links of the chain, in order: alternatives, of which a batch gets one."""
@@ -124,7 +134,9 @@ class StyleConfig(ChainConfig):
         if not 0 <= self.prob <= 1:
             raise ValueError(f"style.prob is {self.prob}, expected 0 to 1")
         if self.donor_split is not None and not self.donors:
-            raise ValueError(f"style.donor_split {self.donor_split!r} without style.donors: expected the data sets it is a split of")
+            raise ValueError(
+                f"style.donor_split {self.donor_split!r} without style.donors: expected the data sets it is a split of"
+            )
 
 
 class Link(NamedTuple):
@@ -138,7 +150,9 @@ class Link(NamedTuple):
     """share of the faces it restyles"""
 
 
-def open_chain(config: ChainConfig, prob: float, crop: CropConfig, schema: LandmarkSchema, device: torch.device) -> tuple[Link, ...]:
+def open_chain(
+    config: ChainConfig, prob: float, crop: CropConfig, schema: LandmarkSchema, device: torch.device
+) -> tuple[Link, ...]:
     """The arms of a configuration, ready to use; learned ones are read from their runs.
 
     Args:
@@ -155,7 +169,13 @@ def open_chain(config: ChainConfig, prob: float, crop: CropConfig, schema: Landm
         )
         share = prob * min(1.0, group[0].prob) if config.choose == "all" else prob
         links.append(
-            Link(tuple(a.kind for a in group), arms, tuple(a.prob for a in group), tuple(a.strength for a in group), share)
+            Link(
+                tuple(a.kind for a in group),
+                arms,
+                tuple(a.prob for a in group),
+                tuple(a.strength for a in group),
+                share,
+            )
         )
     return tuple(links)
 

@@ -56,17 +56,25 @@ def donor_faces(style: StyleConfig, training: list[FaceDataset], validation: Fac
         elif split is None and "train" in opened.meta["splits"]:
             faces = opened.select("train")
             if len(faces) < len(opened):
-                say(f"{path}: {len(faces)} faces of split train are donors; the other {len(opened) - len(faces)} are left alone")
+                say(
+                    f"{path}: {len(faces)} faces of split train are donors; the other {len(opened) - len(faces)} are left alone"
+                )
         else:
             faces = opened.select(split)
             if any(name.startswith("test") for name in _splits_of(faces)):
-                say(f"warning: pictures of a test split of {path} are donors: a detector trained with them must not be tested there")
+                say(
+                    f"warning: pictures of a test split of {path} are donors: a detector trained with them must not be tested there"
+                )
         if mine is None and held_out:
             kept = [i for i in range(len(faces)) if faces.head(i)["digest"] not in held_out]
             if not kept:
-                raise UserError(f"{path}: all {len(faces)} donors are pictures that the training holds out: expected others")
+                raise UserError(
+                    f"{path}: all {len(faces)} donors are pictures that the training holds out: expected others"
+                )
             if len(kept) < len(faces):
-                say(f"{path}: {len(faces) - len(kept)} of {len(faces)} donors are pictures that the training holds out; they are left out")
+                say(
+                    f"{path}: {len(faces) - len(kept)} of {len(faces)} donors are pictures that the training holds out; they are left out"
+                )
                 faces = faces.take(kept)
         chosen.append(faces)
     if sum(map(len, chosen)) == 1:

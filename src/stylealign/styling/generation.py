@@ -47,7 +47,7 @@ class Looks:
 def open_looks(config: "Generate", device: torch.device) -> Looks:
     """The arms of a `generate` without a translator. Raises UserError where there are none, or where they cannot do what is asked."""
     if not config.style.groups():
-        raise UserError("nothing to make faces with: give --translator, or style arms, such as --style.preset free")
+        raise UserError("missing --translator, or style arms in its place, such as --style.preset free")
     if config.mode != "transfer":
         raise UserError(f"mode {config.mode} is a translator's: style arms only transfer")
     schema = FaceDataset.open(config.data).schema
