@@ -12,6 +12,7 @@ from torch import Tensor
 from stylealign.augment import invert, transform, warp
 from stylealign.batch import Batch, CropConfig
 from stylealign.errors import UserError
+from stylealign.progress import say
 from stylealign.schema import LandmarkSchema
 from stylealign.styling.arm import Arm
 from stylealign.swapping import Translator
@@ -76,6 +77,7 @@ def translator_arm(translator: Translator, crop: CropConfig) -> Arm:
 
 def open_translator_arm(run: Path, crop: CropConfig, schema: LandmarkSchema, device: torch.device) -> Arm:
     """The translator of a finished run as an arm. Raises UserError where it draws another mark-up or was taught on other boxes."""
+    from stylealign.translators.judge import too_far, verdict
     from stylealign.translators.load import load_translator
 
     translator = load_translator(run, device)
@@ -88,4 +90,9 @@ def open_translator_arm(run: Path, crop: CropConfig, schema: LandmarkSchema, dev
             f"{run}: the translator saw faces cut by the given box, which cannot be told from a crop by the landmarks: "
             "train the detector with --crop.box given"
         )
+    judge = translator.card.get("judge")
+    if not isinstance(judge, dict):
+        say(f"{run}: this translator was never judged; nobody knows whether its faces keep their landmarks")
+    elif too_far(judge):
+        say(f"WARNING: {run}: its faces do not have the landmarks they are learnt with: {verdict(judge)}")
     return translator_arm(translator, crop)
