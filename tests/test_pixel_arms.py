@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from stylealign.batch import Batch, to_float, to_uint8
+from stylealign.batch import Batch, take_faces, to_float, to_uint8
 from stylealign.errors import UserError
 from stylealign.schema import FIVE, WFLW98
 from stylealign.styling import degrade, light, places
@@ -48,7 +48,7 @@ def uniform(seed: int = 0, count: int = COUNT) -> torch.Tensor:
 
 
 def rows(batch: Batch, chosen: list[int]) -> Batch:
-    return Batch(*(t[chosen] for t in batch))
+    return take_faces(batch, torch.tensor(chosen))
 
 
 def unlabelled(batch: Batch) -> Batch:

@@ -87,6 +87,11 @@ def join(batches: list[Batch]) -> Batch:
     return Batch(*(torch.cat(tensors) for tensors in zip(*told, strict=True)))
 
 
+def take_faces(batch: Batch, rows: Tensor) -> Batch:
+    """Some faces of a batch; a field that is empty stays so."""
+    return Batch(*(t[rows.to(t.device)] if len(t) == len(batch.image) else t for t in batch))
+
+
 class HeadBatches(tuple[Batch, ...]):
     """A batch for each head of a network that learns several mark-ups."""
 

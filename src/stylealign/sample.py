@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-Mode = Literal["transfer", "interpolate", "prior"]
+Mode = Literal["transfer", "interpolate", "prior", "arm"]
 
 
 def _frozen(array: object, dtype: type, shape: tuple[int | None, ...], what: str) -> np.ndarray:
@@ -31,7 +31,7 @@ class Provenance:
     style_id: str | None
     """The face whose style it wears; None for a sample of the prior; 'a + b' for an interpolation."""
     translator: str
-    """Hash of the translator's weights."""
+    """Hash of the translator's weights; the names of style arms where those made it (mode `arm`)."""
     seed: int
     mode: Mode = "transfer"
     crop_from_source: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None

@@ -8,7 +8,7 @@ are chosen here, and each docstring says so; no number of the paper is claimed. 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -23,6 +23,7 @@ from stylealign.detectors.resnet import ResNet18, ResNetConfig, load_imagenet
 from stylealign.errors import UserError
 from stylealign.optim import make_optimizer, set_lr
 from stylealign.schema import LandmarkSchema
+from stylealign.styling.mixstyle import MixStyleConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +46,8 @@ class DVLNConfig:
     """Width of the decision's hidden layer."""
     dropout: float = 0.0
     """Before the heads."""
+    mixstyle: MixStyleConfig = field(default_factory=MixStyleConfig)
+    """In training, after the trunk's first and second stage; faces of all data sets mix."""
     relax: float = 0.2
     """Share of the candidates' loss that all but the best divide between them, so that none is left without a lesson."""
     candidates_weight: float = 1.0
@@ -137,7 +140,7 @@ class DVLN(nn.Module):
     def __init__(self, schemas: tuple[LandmarkSchema, ...], size: int, config: DVLNConfig):
         super().__init__()
         self.size, self.config = size, config
-        self.trunk = ResNet18(1, size, ResNetConfig(width=config.width))
+        self.trunk = ResNet18(1, size, ResNetConfig(width=config.width, mixstyle=config.mixstyle))
         features = self.trunk.fc.in_features
         self.trunk.fc, self.trunk.mean_shape = nn.Identity(), None  # type: ignore[assignment]  # the heads do what these did
         self.embed = nn.Sequential(

@@ -42,6 +42,8 @@ from stylealign.errors import UserError
 from stylealign.optim import OptimizerConfig
 from stylealign.progress import say
 from stylealign.run import Run, describe_data, place, read_state
+from stylealign.styling.chain import StyleConfig
+from stylealign.styling.training import open_styling
 from stylealign.training import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
 
 MARGIN = 1.25  # context round the crop for rotations and shifts
@@ -94,6 +96,7 @@ class TrainDetector:
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     crop: CropConfig = field(default_factory=CropConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)
+    style: StyleConfig = field(default_factory=StyleConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -152,6 +155,7 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
         engine.barrier()
     caches = [[CropCache(faces, config.crop, margin) for faces, _, _ in mix] for mix in mixes]
     unlabelled_cache = None if unlabelled is None else CropCache(unlabelled, config.crop, margin)
+    styling = open_styling(config.style, config.crop, margin, caches, schemas, val_faces, engine.device)
     if engine.is_global_zero:
         engine.barrier()
     validation = Validation(val_faces, config.crop) if val_faces is not None and engine.is_global_zero else None
@@ -188,6 +192,8 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
     extra: dict[str, Any] = {} if start is None else {"start": start}
     if unlabelled is not None:
         extra["teacher_data"] = describe_data(unlabelled)
+    if styling is not None:
+        extra["donors"] = styling.said
     state = TrainState(
         modules=learner.modules,
         optimizers=learner.optimizers,
@@ -206,15 +212,27 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
         seed = int(np.random.default_rng(key).integers(2**62))
         return augment(batch, size, config.augment, torch.Generator().manual_seed(seed), schemas[head % len(schemas)])
 
+    def gather(step: int) -> HeadBatches:
+        batches = [source.batch(step) for source in sources]
+        heads, rest = HeadBatches(batches[: len(mixes)]), batches[len(mixes) :]
+        if styling is not None:
+            heads = styling.with_donors(heads, loop.seed, step, engine.global_rank)
+        return HeadBatches((*heads, *rest))
+
     def update(batches: HeadBatches, step: int) -> dict[str, Tensor]:
-        if unlabelled is None:
-            return learner.update(tuple(vary(batch, step, head) for head, batch in enumerate(batches)), step)
+        key = (loop.seed, step, engine.global_rank)
+        heads, blind = (batches, None) if unlabelled is None else (HeadBatches(batches[:-1]), batches[-1])
+        if styling is not None:
+            heads = styling.restyled(heads, *key)
+        if blind is None:
+            return learner.update(tuple(vary(batch, step, head) for head, batch in enumerate(heads)), step)
         assert state.ema is not None  # teacher_faces has seen to it, and to there being one head
-        labelled, blind = batches
         factor = config.teacher.weight * ramp(step, loop.steps, config.teacher.ramp_up)
         blind = taught(state.ema.module, blind, size, config.teacher, schemas[0], factor)
-        terms = learner.update((join([vary(labelled, step, 0), vary(blind, step, 1)]),), step)
-        return {**terms, **trust_terms(blind)}
+        terms = trust_terms(blind)
+        if styling is not None:  # the teacher has seen them as they are
+            blind = styling.restyled_among(blind, *key)
+        return {**learner.update((join([vary(heads[0], step, 0), vary(blind, step, 1)]),), step), **terms}
 
     measured: dict[int, float] = {}  # step: NME
 
@@ -226,7 +244,7 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
     fit(
         update,
         state=state,
-        batches=lambda step: HeadBatches(source.batch(step) for source in sources),
+        batches=gather,
         config=loop,
         run=run,
         engine=engine,
