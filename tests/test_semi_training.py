@@ -30,6 +30,7 @@ from stylealign.semi import pretrain, rounds
 from stylealign.semi.encoder import Encoder, EncoderConfig, elastic, gaussians_at, picture_loss, soft_points
 from stylealign.semi.pretrain import Pretrain
 from stylealign.semi.rounds import SelfTrain
+from stylealign.styling.chain import StyleConfig
 from tiny import LOOP, detector_job, metrics_of
 
 SIZE, MARGIN_SIZE = 32, 40
@@ -67,7 +68,7 @@ def teaching(faces: FaceDataset, blind: FaceDataset, tmp_path_factory: pytest.Te
 
 def teacher_job(run: Path, faces: FaceDataset, blind: FaceDataset, **changes: Any) -> Any:
     teacher = TeacherConfig(data=blind.folder, share=0.5, ramp_up=0.5)
-    return detector_job(run, faces.folder, **{"teacher": teacher, **changes})
+    return detector_job(run, faces.folder, **{"teacher": teacher, "style": StyleConfig(preset="free"), **changes})
 
 
 # --------------------------------------------------------------------------------------------------------------------
