@@ -30,10 +30,11 @@ from stylealign.sample import Mode
 from stylealign.schema import LandmarkSchema
 from stylealign.swapping import Translator, own_positions, pair_styles
 from stylealign.training import LoopConfig, start_engine
-from stylealign.translators.judge import too_far, verdict
+from stylealign.translators.judge import gate
 
 GPU_WORKERS = 4  # one decodes while the others write pictures
-_PLACES = ("data", "donors", "translator", "out", "accelerator", "devices", "num_nodes")  # say where, not what
+# Say where, or that it was wanted, not what.
+_PLACES = ("data", "donors", "translator", "out", "accelerator", "devices", "num_nodes", "accept_gap")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +67,8 @@ class Generate:
     """Draws the donors (and the prior's samples)."""
     skip_unlabelled: bool = False
     """Leave faces without landmarks out of the structures instead of refusing them; they can be donors all the same."""
+    accept_gap: bool = False
+    """Go on with a translator whose judge found its faces too far from their labels (a structure gap above 1.0 point); refused otherwise."""
     image_format: Literal["jpg", "png"] = "jpg"
     quality: int = 95
     """Of JPEG files."""
@@ -90,19 +93,6 @@ class Generate:
             raise ValueError(f"mix is {self.mix}, expected from 0 to 1")
         if not 1 <= self.quality <= 100:
             raise ValueError(f"quality is {self.quality}, expected from 1 to 100")
-
-
-def judge_lines(card: dict[str, Any]) -> list[str]:
-    """What the translator's judge said, and a warning where its faces do not keep their labels."""
-    judge = card.get("judge")
-    if not isinstance(judge, dict):
-        return ["this translator was never judged: look at the sheets before you train on these faces"]
-    lines = [f"judge: {verdict(judge)}"]
-    if too_far(judge):
-        lines.append(
-            "WARNING: these faces do not have the landmarks they are labelled with; train the translator better before you use them"
-        )
-    return lines
 
 
 def _select(config: Generate) -> tuple[FaceDataset, FaceDataset | None]:
@@ -178,7 +168,7 @@ def _join(work: Work, how: dict[str, Any]) -> None:
 def _begin(work: Work, how: dict[str, Any]) -> None:
     """Say what is known of the translator, and make the folder."""
     config, partial = work.config, work.folder
-    for line in judge_lines(work.translator.card):
+    for line in gate(work.translator.card, config.accept_gap, str(config.translator)):
         say(line)
     if config.split == "test":
         say("warning: these faces inherit labels of split test: a detector trained on them must not be tested there")
@@ -225,7 +215,7 @@ def generate(
 ) -> None:
     """Make (or continue) the data set with an open translator; process `rank` of `world` does every world-th piece of work.
 
-    Raises UserError for another schema, unlabelled content faces, too few donors, or an `out` of another configuration.
+    Raises UserError for a translator that its judge found too far from its labels (unless `accept_gap`), another schema, unlabelled content faces, too few donors, or an `out` of another configuration.
     """
     main_process = rank == 0
     contents, donors = _select(config)
@@ -251,6 +241,7 @@ def generate(
     else:
         draws = config.styles_per_face * (2 if config.mode == "interpolate" else 1)
         pairs = pair_styles(len(contents), len(donors), draws, config.seed, own_positions(contents, donors))
+    gate(translator.card, config.accept_gap, str(config.translator))  # before a folder is made
     work = Work(config=config, translator=translator, contents=contents, donors=donors, pairs=pairs, folder=partial)
     fresh = not partial.exists()
     barrier()  # everyone has looked before anyone writes
