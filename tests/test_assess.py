@@ -366,11 +366,11 @@ def leaking(faces: FaceDataset, tmp_path_factory: pytest.TempPathFactory) -> Pat
     crop = CropConfig(size=SIZE, scale=1.6)
     resnet = ResNetConfig(width=8, head="flatten", max_pool=False)
     train_detector(
-        detector_job(folder / "judge", faces.folder, crop=crop, augment=NO_AUGMENTATION, lr=1e-2, resnet=resnet, loop={"steps": 40, "batch_size": 12, **loop})
+        detector_job(folder / "judge", faces.folder, crop=crop, augment=NO_AUGMENTATION, lr=1e-2, resnet=resnet, loop={"steps": 50, "batch_size": 12, **loop})
     )  # fmt: skip
     config = translator_job(
         folder / "weak", faces.folder, kl=KLConfig(target_nats=None, start=1e-4, weight=1e-4), reconstruction=RECONSTRUCTION_PRESETS["pixels"],
-        augment=NO_AUGMENTATION, judge=folder / "judge", loop={"steps": 56, "batch_size": 6, **loop},
+        augment=NO_AUGMENTATION, judge=folder / "judge", loop={"steps": 80, "batch_size": 6, **loop},
     )  # fmt: skip
     train_translator(config)
     return folder / "weak"
