@@ -256,6 +256,9 @@ def test_a_planted_dependence_is_read_whole_and_noise_not_at_all() -> None:
     low = rng.normal(size=(120, 4))
     assert ridge_r2(low @ rng.normal(size=(4, 600)), low, seed=1) > 0.95
     assert ridge_r2(np.ones((120, 7)), y, seed=1) == 0.0  # a code that says the same of every face
+    # Numbers that are nearly always 0 and then 1 say nothing, and must not be taken at their word.
+    rare = (rng.random((120, 50)) < 0.02) + 1e-6 * rng.normal(size=(120, 50))
+    assert abs(ridge_r2(rare, rng.normal(size=(120, 3)), seed=1)) <= 0.1
 
 
 def test_with_many_faces_and_one_number_the_regression_is_ordinary_least_squares() -> None:

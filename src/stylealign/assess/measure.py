@@ -149,15 +149,14 @@ def diversity(
 def kernel_distance(batch: Batch, made: Tensor, network: FeatureNetwork, seed: int) -> dict[str, Any]:
     """KID between swapped and real faces of different people, and of two halves of real faces as the floor: the same n in both.
 
-    The features are the channel means of the coarsest level, over their root mean square on the real faces: the scale on which the
-    kernel's 1 counts. (Standardised channels would let one that hardly ever fires decide alone.)
+    The features are the channel means of the coarsest level, each picture's scaled to the same length (the root of their number): a
+    detector's features have heavy tails, and to the third power one face would outweigh all others.
     """
     order = torch.from_numpy(np.random.default_rng((seed, 5)).permutation(len(made)))
     half = len(made) // 2
     one, other = order[:half], order[half : 2 * half]
     real, drawn = (levels_of(network, x)[-1].double().mean((2, 3)) for x in (batch.image, made))
-    scale = real.square().mean().sqrt().clamp(min=1e-9)
-    real, drawn = real / scale, drawn / scale
+    real, drawn = (torch.nn.functional.normalize(x, dim=1) * x.shape[1] ** 0.5 for x in (real, drawn))
     value, sd = likeness.kid(drawn[one], real[other], seed)
     floor, floor_sd = likeness.kid(real[one], real[other], seed)
     return {"faces": half, "value": value, "sd": sd, "floor": floor, "floor_sd": floor_sd}

@@ -13,12 +13,14 @@ from stylealign.detectors.balance import align, coefficients
 
 LAMBDAS = tuple(10.0**k for k in range(-4, 7))
 REPEATS = 5
+FAR = 5.0
 
 
 def ridge_r2(x: np.ndarray, y: np.ndarray, seed: int, lambdas: tuple[float, ...] = LAMBDAS) -> float:
     """R^2 of a ridge regression of (N, K) `y` on (N, D) `x`: fitted on a random half of the rows, scored on the other.
 
-    Columns of x are standardised on the first half. Lambda is the one of least leave-one-out error there, which for ridge is exact
+    Columns of x are standardised on the first half and cut off at FAR deviations, so that a number which hardly varies there does not
+    decide the other half. Lambda is the one of least leave-one-out error there, which for ridge is exact
     and free: e_i / (1 - h_ii) (Golub, Heath and Wahba 1979). Solved in the dual, so D may be any size. The R^2 pools the columns of y.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
@@ -29,7 +31,7 @@ def ridge_r2(x: np.ndarray, y: np.ndarray, seed: int, lambdas: tuple[float, ...]
     used = spread > 1e-9 * max(1.0, float(np.abs(x).max()))
     if not used.any():
         return 0.0  # a code that says the same of every face
-    z = (x[:, used] - x[fit][:, used].mean(axis=0)) / spread[used] / np.sqrt(used.sum())
+    z = np.clip((x[:, used] - x[fit][:, used].mean(axis=0)) / spread[used], -FAR, FAR) / np.sqrt(used.sum())
     mean = y[fit].mean(axis=0)
     target = y[fit] - mean
     values, vectors = np.linalg.eigh(z[fit] @ z[fit].T)
