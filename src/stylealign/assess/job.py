@@ -245,35 +245,44 @@ def assess(
     return found
 
 
+def open_subject(config: Assess, device: torch.device) -> tuple[Subject, dict[str, Any]]:
+    """What is assessed, and its card."""
+    translator = load_translator(config.translator, device)
+    return subject_of(translator, config.translator.absolute().name), translator.card
+
+
 def main(config: Assess) -> None:
     """Assess a translator, and say the figures that have aims."""
     device = pick_device(config.accelerator)
     out = config.out or config.translator / "assessment"
     if out.exists():
         raise UserError(f"{out} exists already; remove it, or name another folder with --out")
-    translator = load_translator(config.translator, device)
-    card = translator.card
+    subject, card = open_subject(config, device)
     faces = FaceDataset.open(config.data).select(config.split, config.subset, labelled=True)
     faces = faces.take(range(min(len(faces), config.faces)))
     judge_run = config.judge or _beside(config, card, "judge", "judge")
-    judge = open_judge(judge_run, translator.crop, translator.schema, device, config.translator)
+    judge = open_judge(judge_run, subject.crop, subject.schema, device, config.translator)
     assert judge_run is not None
     network = open_features(config, card, judge_run, device)
-    name = config.translator.absolute().name
     held = held_out(card, faces, config.split)
     if held is False:
         say(
             f"warning: the translator was trained on split {config.split} of {config.data}: these figures are not of held-out faces"
         )
     said = {
-        "translator": {"name": name, "model": card.get("model"), "hash": translator.hash, "step": card.get("step")},
+        "translator": {
+            "name": subject.name,
+            "model": card.get("model"),
+            "hash": subject.hash,
+            "step": card.get("step"),
+        },
         "judge": {
             "name": f"{judge_run.absolute().parent.name}/{judge_run.absolute().name}",
             "hash": judge.card.get("model_hash"),
         },
         "held_out": held,
     }
-    found = assess(subject_of(translator, name), faces, judge, network, out, said, config)
+    found = assess(subject, faces, judge, network, out, said, config)
     for figure, value, aim, met in summary(found).rows:
         say(f"{figure}: {value} (aim: {aim}, {met})")
     if "kl_nats" in found["latent"]:
