@@ -215,7 +215,8 @@ def generate(
 ) -> None:
     """Make (or continue) the data set with an open translator; process `rank` of `world` does every world-th piece of work.
 
-    Raises UserError for a translator that its judge found too far from its labels (unless `accept_gap`), another schema, unlabelled content faces, too few donors, or an `out` of another configuration.
+    Raises UserError for a translator that its judge found too far from its labels (unless `accept_gap`), another schema, unlabelled
+    content faces, too few donors, or an `out` of another configuration.
     """
     main_process = rank == 0
     contents, donors = _select(config)
