@@ -145,7 +145,10 @@ def generation(translator_run: Path, data: Path, scratch: Path) -> list[tuple[st
 
     def whole() -> None:
         out = scratch / f"generated{next(number)}"
-        generate(Generate(data=data, translator=translator_run, out=out, styles_per_face=k, sheets=0), translator)
+        generate(
+            Generate(data=data, translator=translator_run, out=out, styles_per_face=k, sheets=0, accept_gap=True),
+            translator,
+        )
 
     batches = [cache.batch(np.arange(s, min(s + unit, len(cache)))) for s in range(0, len(cache), unit)]
 

@@ -321,24 +321,52 @@ def test_refusals_say_what_was_found(tmp_path, faces):
         generate(job(faces, tmp_path / "x"), broken)
 
 
-def test_the_judge_is_quoted_and_a_bad_translator_warned_about(tmp_path, faces, capsys):
+def judged(**changes) -> dict:
+    """A card whose judge found nothing wrong, but for what changes."""
+    figures = {"swap_nme": 0.054, "real_nme": 0.05, "gap": 0.004, "share_above_10": 0.06, "real_share_above_10": 0.05}
+    return {"judge": {**figures, **changes}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"gap": 0.021, "swap_nme": 0.071}, r"structure gap \+2.10 points"),
+        ({"gap": 0.0101}, r"structure gap \+1.01 points"),
+        ({"share_above_10": 0.16}, r"16.0% of swapped faces above 10 %"),
+        ({"gap": float("nan")}, "limits are a gap of 1.0 points and 10% more faces"),
+        ({"gap": 0.1, "swap_nme": 0.15, "style_nme": 0.06}, "LEAKING: they lie 6.00% from the landmarks of the face that gave the style"),
+    ],
+)  # fmt: skip
+def test_a_translator_that_does_not_keep_labels_is_refused_with_the_figure_unless_told_otherwise(
+    tmp_path, faces, capsys, changes, words
+):
     translator = PaintedTranslator()
-    translator.card = {
-        "judge": {
-            "swap_nme": 0.071,
-            "real_nme": 0.05,
-            "gap": 0.021,
-            "share_above_10": 0.12,
-            "real_share_above_10": 0.05,
-        }
-    }
-    generate(job(faces, tmp_path / "made"), translator)
+    translator.card = judged(**changes)
+    with pytest.raises(UserError, match=f"none: refused by its judge.*{words}.*--accept-gap"):
+        generate(job(faces, tmp_path / "made"), translator)
+    assert not list(tmp_path.iterdir())
+    assert translator.decodes == 0
+    generate(job(faces, tmp_path / "made", accept_gap=True), translator)
     said = capsys.readouterr().err
-    assert "structure gap +2.10 points" in said
-    assert said.count("WARNING") == 1
-    translator.card["judge"]["gap"] = 0.004
-    generate(job(faces, tmp_path / "other"), translator)
-    assert "WARNING" not in capsys.readouterr().err
+    assert said.count("WARNING: accepted all the same") == 1
+    assert len(FaceDataset.open(tmp_path / "made")) == 33
+    # Whether it was accepted is no part of what was made: the same bytes as from a translator that needed no accepting.
+    sound = PaintedTranslator()
+    sound.card = judged()
+    generate(job(faces, tmp_path / "sound" / "made"), sound)
+    assert tree(tmp_path / "made") == tree(tmp_path / "sound" / "made")
+
+
+def test_a_translator_that_keeps_labels_passes_and_one_never_judged_is_warned_of(tmp_path, faces, capsys):
+    translator = PaintedTranslator()
+    translator.card = judged(gap=0.01)  # the limit itself
+    generate(job(faces, tmp_path / "made", sheets=0), translator)
+    said = capsys.readouterr().err
+    assert "judge: NME on swapped faces" in said
+    assert "warning" not in said.lower()
+    translator.card = {}
+    generate(job(faces, tmp_path / "other", sheets=0), translator)
+    assert "warning: this translator was never judged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mode", ["transfer", "interpolate", "prior"])

@@ -68,7 +68,7 @@ def command(verb: str, folder: Path, faces: FaceDataset, translator: Path | None
     out = folder / "out"
     if verb == "generate":
         rest = ["--data", faces.folder, "--translator", translator, "--out", out, "--styles-per-face", 6]
-        return [verb, *map(str, rest), "--faces-per-unit", "1", "--sheets", "1", "--accelerator", "cpu"]
+        return [verb, *map(str, rest), "--accept-gap", "--faces-per-unit", "1", "--sheets", "1", "--accelerator", "cpu"]
     job = translator_job if verb == "train-translator" else detector_job
     save_config(job(out, faces.folder, loop=LOOP), folder / "job.yaml")
     return [verb, str(folder / "job.yaml")]

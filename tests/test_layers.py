@@ -10,6 +10,7 @@ MODULES = sorted(SRC.rglob("*.py"))
 WITHOUT_TORCH = {
     "__init__", "errors", "config", "schema", "sample", "geometry", "boundary", "metrics", "image", "draw", "progress", "dataset",
     "predictions", "prepare", "export_dataset", "evaluate", "report", "tables", "scoring", "workers", "cli", "flags",
+    "assess.tables", "assess.plots",
 }  # fmt: skip
 WITHOUT_PATHS = {
     "structure",

@@ -30,7 +30,7 @@ from stylealign.schema import FIVE, LandmarkSchema
 from stylealign.structure import StructureConfig
 from stylealign.translators import perceptual
 from stylealign.translators import train as train_module
-from stylealign.translators.judge import judge_swaps, swap_partners, verdict
+from stylealign.translators.judge import judge_swaps, leaks, swap_partners, verdict
 from stylealign.translators.load import load_translator
 from stylealign.translators.losses import KL_PRESETS, RECONSTRUCTION_PRESETS
 from stylealign.translators.train import TrainTranslator, main
@@ -110,7 +110,10 @@ def test_the_judge_s_figures_are_finite_and_stand_in_the_card(trained: Path, fac
     assert read_card(trained)["judge"] == figures
     assert figures["faces"] == len(faces.select("val"))
     assert figures["held_out"] is True
-    numbers = [figures[k] for k in ("real_nme", "swap_nme", "gap", "share_above_10", "real_share_above_10", "kl_nats")]
+    numbers = [
+        figures[k]
+        for k in ("real_nme", "swap_nme", "style_nme", "gap", "share_above_10", "real_share_above_10", "kl_nats")
+    ]
     numbers += [v for part in figures["parts"].values() for v in part.values()] + list(
         figures["style_distance"].values()
     )
@@ -224,6 +227,13 @@ def test_a_translator_that_keeps_structure_has_no_gap_and_one_that_leaks_has_the
     expected = ((truth[partners] - truth).norm(dim=-1).mean(dim=1) / pupils).numpy()
     assert leaked["swap_nme"] == pytest.approx(expected.mean(), rel=1e-4)
     assert leaked["share_above_10"] == pytest.approx((expected > 0.1).mean())
+    # What leaks lies on the landmarks of the face that gave the style, what does not as far from them as faces from each other.
+    assert leaked["style_nme"] == pytest.approx(0, abs=1e-6)
+    assert kept["style_nme"] == pytest.approx(expected.mean(), rel=1e-4)
+    assert leaks(leaked)
+    assert not leaks(kept)
+    assert "LEAKING" in verdict(leaked)
+    assert "LEAKING" not in verdict(kept)
     # What looks like the style is at no distance from it, what looks like the content at none from that.
     assert leaked["style_distance"]["to_style"] == pytest.approx(0, abs=1e-6)
     assert kept["style_distance"]["to_content"] == pytest.approx(0, abs=1e-6)

@@ -20,6 +20,7 @@ VERBS = {
     "check": ("stylealign.check", "Check", "Verify and describe a dataset, a run or a recipe; draw it"),
     "export-dataset": ("stylealign.export_dataset", "ExportDataset", "Write a dataset as a WFLW list, .pts, COCO or the original's list"),
     "train-translator": ("stylealign.translators.train", "TrainTranslator", "Train a translator: structure of one face, style of another"),
+    "assess": ("stylealign.assess.job", "Assess", "What a translator keeps of held-out faces and what it changes: the translator report"),
     "generate": ("stylealign.generate", "Generate", "Render every labelled face in many styles: a synthetic dataset"),
     "train-detector": ("stylealign.detectors.train", "TrainDetector", "Train a landmark detector on real and synthetic faces"),
     "train-styles": ("stylealign.detectors.train_styles", "TrainStyles", "Train the generators that the style-aggregated detector (san) looks through"),

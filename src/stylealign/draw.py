@@ -163,13 +163,15 @@ def style_sheet(
 # Plots
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure, inches wide and high."""
     from matplotlib.figure import Figure  # a Figure of its own draws with Agg; pyplot would pick a display
 
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
-def _save(figure: "Figure", path: Path | BinaryIO) -> None:
+def save_figure(figure: "Figure", path: Path | BinaryIO) -> None:
+    """Write a figure as PNG."""
     figure.savefig(path, format="png", metadata={"Software": None})  # same numbers, same bytes
 
 
@@ -182,7 +184,7 @@ def ced_plot(curves: Mapping[str, np.ndarray], path: Path | BinaryIO, limit: flo
         limit: right end of the plot, a fraction; the legend gives the AUC up to it.
         title: a line above.
     """
-    figure = _figure(6.4, 4.4)
+    figure = new_figure(6.4, 4.4)
     axes = figure.subplots()
     for i, (name, nme) in enumerate(curves.items()):
         errors = np.sort(np.asarray(nme, np.float64))
@@ -198,7 +200,7 @@ def ced_plot(curves: Mapping[str, np.ndarray], path: Path | BinaryIO, limit: flo
     )
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def mean_face_plot(
@@ -220,7 +222,7 @@ def mean_face_plot(
     panels = values if isinstance(values, Mapping) else {"": values}
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = _figure(3.6 * columns + 0.9, 3.7 * rows)
+    figure = new_figure(3.6 * columns + 0.9, 3.7 * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
     known = np.concatenate([np.asarray(v, np.float64) for v in panels.values()])
     low, high = float(np.nanmin(known)), float(np.nanmax(known))
@@ -239,7 +241,7 @@ def mean_face_plot(
         axes.set_title(name, fontsize=10)
     if dots is not None:
         figure.colorbar(dots, ax=grid, label=unit, shrink=0.8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def lines_plot(
@@ -250,7 +252,7 @@ def lines_plot(
     log: bool = True,
 ) -> None:
     """Plot named lines, such as training losses; `log` makes the y axis logarithmic where every value is positive."""
-    figure = _figure(6.4, 3.4)
+    figure = new_figure(6.4, 3.4)
     axes = figure.subplots()
     for i, (name, (x, y)) in enumerate(series.items()):
         axes.plot(x, y, color=COLOURS[i % len(COLOURS)], linewidth=1.2, label=name)
@@ -259,4 +261,4 @@ def lines_plot(
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, ncols=2 if len(series) > 5 else 1)
-    _save(figure, path)
+    save_figure(figure, path)

@@ -32,10 +32,11 @@ from stylealign.styling.chain import ChainConfig
 from stylealign.styling.generation import Looks, open_looks, open_work
 from stylealign.swapping import Translator, own_positions, pair_styles
 from stylealign.training import LoopConfig, start_engine
-from stylealign.translators.judge import too_far, verdict
+from stylealign.translators.judge import gate
 
 GPU_WORKERS = 4  # one decodes while the others write pictures
-_PLACES = ("data", "donors", "translator", "out", "accelerator", "devices", "num_nodes")  # say where, not what
+# Say where, or that it was wanted, not what.
+_PLACES = ("data", "donors", "translator", "out", "accelerator", "devices", "num_nodes", "accept_gap")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +74,8 @@ class Generate:
     """Draws the donors (and the prior's samples)."""
     skip_unlabelled: bool = False
     """Leave faces without landmarks out of the structures instead of refusing them; they can be donors all the same."""
+    accept_gap: bool = False
+    """Go on with a translator whose judge found its faces too far from their labels (a structure gap above 1.0 point); refused otherwise."""
     image_format: Literal["jpg", "png"] = "jpg"
     quality: int = 95
     """Of JPEG files."""
@@ -97,19 +100,6 @@ class Generate:
             raise ValueError(f"mix is {self.mix}, expected from 0 to 1")
         if not 1 <= self.quality <= 100:
             raise ValueError(f"quality is {self.quality}, expected from 1 to 100")
-
-
-def judge_lines(card: dict[str, Any]) -> list[str]:
-    """What the translator's judge said, and a warning where its faces do not keep their labels."""
-    judge = card.get("judge")
-    if not isinstance(judge, dict):
-        return ["this translator was never judged: look at the sheets before you train on these faces"]
-    lines = [f"judge: {verdict(judge)}"]
-    if too_far(judge):
-        lines.append(
-            "WARNING: these faces do not have the landmarks they are labelled with; train the translator better before you use them"
-        )
-    return lines
 
 
 def _select(config: Generate) -> tuple[FaceDataset, FaceDataset | None]:
@@ -191,7 +181,7 @@ def _begin(work: Work, how: dict[str, Any]) -> None:
     """Say what is known of the translator, and make the folder."""
     config, partial = work.config, work.folder
     for card in work.cards():
-        for line in judge_lines(card):
+        for line in gate(card, config.accept_gap, str(config.translator or "style arms")):
             say(line)
     if config.split == "test":
         say("warning: these faces inherit labels of split test: a detector trained on them must not be tested there")
@@ -238,7 +228,8 @@ def generate(
 ) -> None:
     """Make (or continue) the data set with an open translator or open arms; process `rank` of `world` does every world-th piece of work.
 
-    Raises UserError for another schema, unlabelled content faces, too few donors, or an `out` of another configuration.
+    Raises UserError for a translator that its judge found too far from its labels (unless `accept_gap`), another schema, unlabelled
+    content faces, too few donors, or an `out` of another configuration.
     """
     main_process = rank == 0
     contents, donors = _select(config)
@@ -265,6 +256,8 @@ def generate(
         draws = config.styles_per_face * (2 if config.mode == "interpolate" else 1)
         pairs = pair_styles(len(contents), len(donors), draws, config.seed, own_positions(contents, donors))
     work = open_work(config, translator, contents=contents, donors=donors, pairs=pairs, folder=partial)
+    for card in work.cards():  # before a folder is made
+        gate(card, config.accept_gap, str(config.translator or "style arms"))
     fresh = not partial.exists()
     barrier()  # everyone has looked before anyone writes
     if main_process:

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stylealign.assess import tables as assessment_tables
+from stylealign.assess.plots import keep_curve_plot
 from stylealign.config import read_yaml
 from stylealign.draw import lines_plot
 from stylealign.errors import UserError
@@ -188,6 +190,31 @@ def _judge(figures: Mapping[str, Any]) -> str:
     return (_table(table) if rows else "<h3>Judge</h3>") + _facts(rest)
 
 
+def assessment_section(folder: Path) -> str:
+    """The translator report: tables, the drift on the mean face, the gap of every swap, sheets."""
+    found = _read_json(folder / "assessment.json")
+    try:
+        parts = [_table(table) for table in assessment_tables.tables(found)]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'assessment.json'}: not a translator report of this version ({error!r})") from None
+    plots = {
+        "drift.png": "Which way the judge sees each point move, and what that costs",
+        "matrix.png": "Structure gap of every swap on the sheet below, faces numbered as they stand there",
+    }
+    shown = [_figure(embed(folder / name), caption) for name, caption in plots.items() if (folder / name).exists()]
+    parts.insert(2, f'<div class="row">{"".join(shown)}</div>')
+    sheets = {
+        "swaps": "Rows: structure of the first picture; columns: style of the uppermost",
+        "truth": "Structure, style, the translator's answer, the true answer",
+        "styles": "One face in the styles of the uppermost",
+        "reconstructions": "Faces, each beside itself drawn from its own two codes",
+    }
+    for name, caption in sheets.items():
+        if (folder / "sheets" / f"{name}.png").exists():
+            parts.append(_figure(embed(folder / "sheets" / f"{name}.png"), caption))
+    return "".join(parts)
+
+
 def _previews(folder: Path) -> str:
     """The first, the middle and the last preview."""
     pictures = sorted((folder / "previews").glob("*.png"))
@@ -221,11 +248,28 @@ def run_section(folder: Path) -> str:
         parts.append(_judge(_read_json(folder / "judge.json")))
     if (folder / "metrics.jsonl").exists():
         parts.append(_curves_figures(folder / "metrics.jsonl"))
+    if (folder / "assessment" / "assessment.json").exists():
+        parts.append(f"<h3>Translator report</h3>{assessment_section(folder / 'assessment')}")
     parts.append(_previews(folder))
     if (folder / "config.yaml").exists():
         config = _text((folder / "config.yaml").read_text(encoding="utf-8"))
         parts.append(f'<details><summary>Configuration</summary><div class="wide"><pre>{config}</pre></div></details>')
     return "".join(parts)
+
+
+def _keep_curve(path: Path) -> str:
+    """What every threshold of trust would have kept of a filtered data set, from its trust.json."""
+    found = _read_json(path)
+    rows = found.get("curve") if isinstance(found, Mapping) else None
+    if not rows:
+        return ""
+    buffer = io.BytesIO()
+    try:
+        keep_curve_plot(rows, buffer)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a keep-rate curve of this version ({error!r})") from None
+    caption = "Keep-rate curve: faces that each threshold of disagreement keeps"
+    return _figure(_data_uri(buffer.getvalue(), "png"), caption)
 
 
 def dataset_section(folder: Path) -> str:
@@ -244,11 +288,13 @@ def dataset_section(folder: Path) -> str:
     }
     caption = "Rows: structure of the first picture; columns: style of the uppermost ({})"
     sheets = sorted((folder / "sheets").glob("*.png"))
-    return _facts(facts) + "".join(_figure(embed(sheet), caption.format(sheet.name)) for sheet in sheets)
+    curve = _keep_curve(folder / "trust.json") if (folder / "trust.json").exists() else ""
+    return _facts(facts) + curve + "".join(_figure(embed(sheet), caption.format(sheet.name)) for sheet in sheets)
 
 
 _KINDS = {
     "evaluation.json": ("Evaluation", evaluation_section),
+    "assessment.json": ("Translator report", assessment_section),
     "dataset.yaml": ("Dataset", dataset_section),
     "config.yaml": ("Run", run_section),
     "card.json": ("Model", run_section),

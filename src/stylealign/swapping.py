@@ -123,6 +123,28 @@ def swap_matrix(
     )
 
 
+def translate(
+    translator: Translator,
+    content_images: Tensor,
+    content_landmarks: Tensor,
+    style_images: Tensor,
+    style_landmarks: Tensor | None = None,
+) -> Tensor:
+    """Each content face in the style of the picture beside it.
+
+    Args:
+        content_images: (B, 3, S, S) in [-1, 1], for translators that change the photograph; others draw from the landmarks alone.
+        content_landmarks: (B, P, 2) px of the crop.
+        style_images: (B, 3, S, S), cut by the same protocol.
+        style_landmarks: (B, P, 2), for translators whose style encoder sees them.
+
+    Returns:
+        (B, 3, S, S), linear.
+    """
+    features = translator.encode_structure(content_landmarks)
+    return translator.decode(features, translator.encode_style(style_images, style_landmarks))
+
+
 def pictures(images: Tensor) -> np.ndarray:
     """(B, 3, S, S) -> (B, S, S, 3) uint8; refuses what is not a number."""
     if not bool(torch.isfinite(images).all()):

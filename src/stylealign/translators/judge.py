@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from stylealign import metrics
 from stylealign.batch import Batch
+from stylealign.errors import UserError
 from stylealign.schema import LandmarkSchema
 from stylealign.translators.vunet import VUNet
 
-MAX_GAP = (
-    0.010  # NME a translator may cost before its faces are warned against: the paper's whole gain is 0.005 to 0.008
-)
+MAX_GAP = 0.010  # NME a translator may cost before its faces are refused: the paper's whole gain is 0.005 to 0.008
 MAX_MORE_FAILURES = 0.10  # share of swapped faces above 0.10 beyond the real faces' share
+LEAKS = 0.8  # NME to the style's landmarks over NME to the label, below which the faces are laid out like the style's
 WEAK_JUDGE = 0.08  # NME on real faces above which a judge says little
 
 
@@ -29,6 +29,17 @@ def swap_partners(num: int, seed: int) -> np.ndarray:
     partners = np.empty(num, dtype=np.int64)
     partners[order] = np.roll(order, 1)
     return partners
+
+
+@torch.no_grad()
+def answers(judge: nn.Module, images: Tensor, judge_size: int, chunk: int = 16) -> np.ndarray:
+    """(B, P, 2) float64 landmarks, in px of the images, of a detector whose input has another side."""
+    scale = images.shape[-1] / judge_size
+    resized = (
+        images if scale == 1 else nn.functional.interpolate(images, size=judge_size, mode="bilinear", antialias=True)
+    )
+    found = torch.cat([judge(part).landmarks for part in resized.split(chunk)]).double().cpu().numpy()
+    return (found + 0.5) * scale - 0.5
 
 
 @torch.no_grad()
@@ -44,7 +55,8 @@ def judge_swaps(
 ) -> dict[str, Any]:
     """The judge's NME (fractions) on real faces and on the same structures drawn in a stranger's style.
 
-    `gap` = swap NME - real NME; `share_above_10` the share of swapped faces above 0.10, `real_share_above_10` of real ones;
+    `gap` = swap NME - real NME; `style_nme` the NME of the swapped faces against the landmarks of the *style's* face: where that is
+    the smaller one, the style code carries the layout; `share_above_10` the share of swapped faces above 0.10, `real_share_above_10` of real ones;
     `parts` both NMEs per facial part;
     `style_distance` the mean colour distance of the outputs to the style's and to the content's picture (mean absolute
     difference of 4 x 4 thumbnails, in [0, 2]): a translator that changes style is nearer to the style's.
@@ -58,20 +70,10 @@ def judge_swaps(
     )
     swapped = swapped.clamp(-1, 1)
 
-    def landmarks(images: Tensor) -> np.ndarray:
-        scale = images.shape[-1] / judge_size
-        resized = (
-            images
-            if scale == 1
-            else nn.functional.interpolate(images, size=judge_size, mode="bilinear", antialias=True)
-        )
-        found = torch.cat([judge(part).landmarks for part in resized.split(chunk)]).double().cpu().numpy()
-        return (found + 0.5) * scale - 0.5
-
     truth = batch.landmarks.double().cpu().numpy()
     boxes = np.concatenate([truth.min(axis=1), truth.max(axis=1)], axis=1)
     denominators = metrics.denominators(truth, boxes, schema, metrics.usual_denominator(schema))
-    found = {"real": landmarks(batch.image), "swap": landmarks(swapped)}
+    found = {"real": answers(judge, batch.image, judge_size, chunk), "swap": answers(judge, swapped, judge_size, chunk)}
     nme = {k: metrics.nme_per_face(v, truth, denominators) for k, v in found.items()}
     per_point = {k: metrics.point_errors(v, truth) / denominators[:, None] for k, v in found.items()}
 
@@ -84,6 +86,7 @@ def judge_swaps(
         "faces": len(truth),
         "real_nme": float(nme["real"].mean()),
         "swap_nme": float(nme["swap"].mean()),
+        "style_nme": float(metrics.nme_per_face(found["swap"], truth[partners.numpy()], denominators).mean()),
         "gap": float(nme["swap"].mean() - nme["real"].mean()),
         "share_above_10": float((nme["swap"] > 0.10).mean()),
         "real_share_above_10": float((nme["real"] > 0.10).mean()),
@@ -101,6 +104,34 @@ def too_far(judge: dict[str, Any]) -> bool:
     return not (judge["gap"] <= MAX_GAP and more_failures <= MAX_MORE_FAILURES)
 
 
+def leaks(judge: dict[str, Any]) -> bool:
+    """Whether swapped faces are laid out like the face that gave the style. Runs judged before this was measured never do."""
+    return judge.get("style_nme", float("nan")) < LEAKS * judge["swap_nme"]
+
+
+def gate(card: dict[str, Any], accept_gap: bool, what: str) -> list[str]:
+    """What to say of a translator before its faces are learnt from: the judge's figures, and warnings.
+
+    Raises UserError, with the figures, for one whose faces do not have their labels' landmarks, unless `accept_gap`. One that was
+    never judged is only warned of.
+    """
+    judge = card.get("judge")
+    if not isinstance(judge, dict):
+        return ["warning: this translator was never judged: look at the sheets before you train on these faces"]
+    if not too_far(judge):
+        return [f"judge: {verdict(judge)}"]
+    if not accept_gap:
+        raise UserError(
+            f"{what}: refused by its judge: {verdict(judge)}. The limits are a gap of {100 * MAX_GAP:.1f} points and "
+            f"{MAX_MORE_FAILURES:.0%} more faces above 10 %. Train the translator better, or take its faces all the same with --accept-gap "
+            "(in a recipe of `pipeline`: generate: {accept_gap: true})"
+        )
+    return [
+        f"judge: {verdict(judge)}",
+        "WARNING: accepted all the same (accept_gap): these faces do not have the landmarks they are labelled with",
+    ]
+
+
 def verdict(judge: dict[str, Any]) -> str:
     """The judge's figures and what they say: may the translator be used?"""
     figures = (
@@ -109,6 +140,11 @@ def verdict(judge: dict[str, Any]) -> str:
     )
     if judge["real_nme"] > WEAK_JUDGE:
         figures += ". The judge is weak (above 8 % on real faces): train it longer, or name a better one with --judge"
+    if leaks(judge):
+        figures += (
+            f". LEAKING: they lie {judge['style_nme']:.2%} from the landmarks of the face that gave the style, nearer than to their own "
+            "label: the style code carries the layout, and the structure map is ignored"
+        )
     if too_far(judge):
         return f"{figures}. Too far from its labels: training a detector on these faces would teach it wrong labels"
     if judge["gap"] < -0.005:

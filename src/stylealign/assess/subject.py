@@ -1,0 +1,108 @@
+"""What is assessed: a translator, or a style arm, behind one call from two faces to a picture."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from stylealign.batch import Batch, CropConfig
+from stylealign.schema import LandmarkSchema
+from stylealign.styling.arm import NUM_DRAWS, Arm
+from stylealign.swapping import Translator, translate
+from stylealign.translators.losses import kl_nats
+from stylealign.translators.vunet import VUNet
+
+POOLED = 4  # side to which feature maps are averaged before a probe reads them
+CHUNK = 16
+
+Translate = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(content images, content landmarks, style images, style landmarks) -> (B, 3, S, S), pair by pair."""
+Code = Callable[[Tensor, Tensor], list[Tensor]]
+"""(images, landmarks) -> code, one row a face."""
+
+
+class Subject(NamedTuple):
+    """A translator or an arm, and what of it can be looked into."""
+
+    name: str
+    hash: str
+    schema: LandmarkSchema
+    crop: CropConfig
+    translate: Translate
+    style: Code | None = None
+    """its style code; None where it has none"""
+    structure: Code | None = None
+    """its structure code"""
+    nats: Callable[[Tensor, Tensor], float] | None = None
+    """KL(q||p) per picture, of a translator that is a VAE"""
+
+
+def subject_of(translator: Translator, name: str) -> Subject:
+    """A loaded translator. Its KL is known where the model is a VUNet."""
+
+    def nats(images: Tensor, landmarks: Tensor) -> float:
+        assert isinstance(model, VUNet)
+        with torch.no_grad():
+            maps = translator.structure_maps(landmarks)  # type: ignore[attr-defined]  # a loaded VUNet has them
+            out = model(images.to(maps.device), maps, torch.Generator(maps.device).manual_seed(0))
+            return float(kl_nats(out.posterior, out.prior))
+
+    model = getattr(translator, "model", None)
+    return Subject(
+        name,
+        translator.hash,
+        translator.schema,
+        translator.crop,
+        lambda *faces: translate(translator, *faces),
+        style=lambda images, landmarks: translator.encode_style(images, landmarks),
+        structure=lambda images, landmarks: translator.encode_structure(landmarks),
+        nats=nats if isinstance(model, VUNet) else None,
+    )
+
+
+def subject_of_arm(
+    arm: Arm, name: str, schema: LandmarkSchema, crop: CropConfig, seed: int = 0, strength: float = 1.0
+) -> Subject:
+    """A style arm at a fixed strength. It has no codes; its draws are seeded anew at every call, so that the same faces give the same
+    pictures."""
+
+    def styled(images: Tensor, landmarks: Tensor, style_images: Tensor, style_landmarks: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        draws = torch.rand(len(images), NUM_DRAWS, generator=generator, dtype=torch.float64)
+        content, donors = _batch(images, landmarks), _batch(style_images, style_landmarks)
+        return arm(content, donors, torch.full((len(images),), strength), draws).image
+
+    return Subject(name, f"arm {name}, strength {strength:g}", schema, crop, styled)
+
+
+def _batch(images: Tensor, landmarks: Tensor) -> Batch:
+    n = len(images)
+    visible = torch.ones(landmarks.shape[:2], dtype=torch.bool)
+    affines = torch.eye(2, 3, dtype=torch.float64).expand(n, 2, 3)
+    return Batch(images, landmarks, visible, affines, torch.arange(n), torch.ones(n))
+
+
+@torch.no_grad()
+def swapped(subject: Subject, batch: Batch, contents: Tensor, donors: Tensor) -> Tensor:
+    """Faces contents[k] of a batch in the style of its faces donors[k]: (n, 3, S, S) clamped to [-1, 1], on the CPU."""
+    parts = []
+    for c, d in zip(contents.split(CHUNK), donors.split(CHUNK), strict=True):
+        made = subject.translate(batch.image[c], batch.landmarks[c], batch.image[d], batch.landmarks[d])
+        parts.append(made.float().clamp(-1, 1).cpu())
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def codes(code: Code, batch: Batch, pooled: bool) -> Tensor:
+    """(N, D) the code of every face, its maps averaged to POOLED x POOLED places where `pooled` says so and they are larger."""
+    rows = []
+    for index in torch.arange(len(batch.image)).split(CHUNK):
+        parts = []
+        for feature in code(batch.image[index], batch.landmarks[index]):
+            f = feature.float().cpu()
+            if pooled and f.ndim == 4 and max(f.shape[-2:]) > POOLED:
+                f = torch.nn.functional.adaptive_avg_pool2d(f, POOLED)
+            parts.append(f.flatten(1))
+        rows.append(torch.cat(parts, dim=1))
+    return torch.cat(rows)
