@@ -47,7 +47,7 @@ def sentence_of(box: str) -> str:
     said: list[str] = []
     like: list[str] = []
     for head, *rest in filter(None, sections):
-        names = [m[1] for line in rest if (m := re.match(r" {4}(\S+)", line))]
+        names = [m[1].rstrip(",") for line in rest if (m := re.match(r" {4}(\S+)", line))]
         if head.startswith("Missing from"):
             said.append(f"missing {', '.join(names)}")
         elif head.startswith("Unrecognized"):
