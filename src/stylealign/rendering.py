@@ -31,6 +31,7 @@ from stylealign.swapping import (
     crops_of,
     decode_grid,
     decode_pairs,
+    encode_faces,
     inherited_attributes,
     mixed,
     pictures,
@@ -122,9 +123,9 @@ class Work:
             path.exists() and path.read_bytes().count(b"\n") == len(self.faces_of(unit)) * self.config.styles_per_face
         )
 
-    def _images(self, faces: range, structures: np.ndarray) -> Iterator[Tensor]:
+    def _images(self, faces: range, samples: list[FaceSample], structures: np.ndarray) -> Iterator[Tensor]:
         k, seed = self.config.styles_per_face, self.config.seed
-        features = self.translator.encode_structure(torch.from_numpy(structures))
+        features = encode_faces(self.translator, samples, structures)
         rows = torch.arange(len(faces)).repeat_interleave(k)
         if self.pairs is None:
             for row, i in enumerate(faces):  # a generator a face: what it draws depends on no other face
@@ -150,7 +151,7 @@ class Work:
         structures, affines = structures_of(samples, self.translator.crop)
         (self.folder / "images" / f"{unit:06d}").mkdir(exist_ok=True)
         lines: list[bytes] = []
-        for images in self._images(faces, structures):
+        for images in self._images(faces, samples, structures):
             for picture in pictures(images):
                 row, style = divmod(len(lines), k)
                 sample, face, affine = samples[row], faces[row], affines[row]
@@ -187,7 +188,7 @@ class Work:
         samples = [self.contents[int(i)] for i in chosen]
         structures, affines = structures_of(samples, self.translator.crop)
         real, _ = crops_of(samples, self.translator.crop, self.translator.schema)
-        features = self.translator.encode_structure(torch.from_numpy(structures))
+        features = encode_faces(self.translator, samples, structures)
         ids: list[str | None]
         if self.donors is None:
             m = config.sheet_size

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from stylealign import metrics
 from stylealign.batch import Batch
 from stylealign.schema import LandmarkSchema
-from stylealign.translators.vunet import VUNet
+from stylealign.translators.loaded import LoadedTranslator
 
 MAX_GAP = (
     0.010  # NME a translator may cost before its faces are warned against: the paper's whole gain is 0.005 to 0.008
@@ -33,16 +33,15 @@ def swap_partners(num: int, seed: int) -> np.ndarray:
 
 @torch.no_grad()
 def judge_swaps(
-    model: VUNet,
+    translator: LoadedTranslator,
     batch: Batch,
-    maps: Tensor,
     judge: nn.Module,
     judge_size: int,
     schema: LandmarkSchema,
     seed: int,
     chunk: int = 16,
 ) -> dict[str, Any]:
-    """The judge's NME (fractions) on real faces and on the same structures drawn in a stranger's style.
+    """The judge's NME (fractions) on real faces and on the same faces translated into a stranger's style.
 
     `gap` = swap NME - real NME; `share_above_10` the share of swapped faces above 0.10, `real_share_above_10` of real ones;
     `parts` both NMEs per facial part;
@@ -52,10 +51,10 @@ def judge_swaps(
     partners = torch.from_numpy(swap_partners(len(batch.image), seed))
     swapped = torch.cat(
         [
-            model.translate(maps[i], batch.image[partners[i]], maps[partners[i]])
+            translator.translate(batch.image[i], batch.landmarks[i], batch.image[partners[i]], batch.landmarks[partners[i]])
             for i in torch.arange(len(partners)).split(chunk)
         ]
-    )
+    )  # fmt: skip
     swapped = swapped.clamp(-1, 1)
 
     def landmarks(images: Tensor) -> np.ndarray:
