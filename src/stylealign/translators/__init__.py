@@ -10,11 +10,11 @@ from stylealign.errors import UserError
 from stylealign.schema import LandmarkSchema
 from stylealign.structure import StructureConfig, num_structure_channels
 from stylealign.translators.bilateral import Bilateral, BilateralConfig
-from stylealign.translators.learn_bilateral import learn_bilateral
-from stylealign.translators.learn_spade import learn_spade
+from stylealign.translators.bilateral_learning import learn_bilateral
 from stylealign.translators.learning import Learner, Learning, learn_vunet
 from stylealign.translators.loaded import LoadedBilateral, LoadedSpade, LoadedTranslator
 from stylealign.translators.spade import Spade, SpadeConfig
+from stylealign.translators.spade_learning import learn_spade
 from stylealign.translators.vunet import PRESETS as VUNET_PRESETS
 from stylealign.translators.vunet import TranslatorOutput, VUNet, VUNetConfig, index_features, initialise
 

@@ -10,7 +10,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 
 class PatchDiscriminator(nn.Module):
-    """(B, 3, S, S) -> logits (B, 1, h, w), positive where a patch looks real. Two halvings judge patches of 22 px, three of 46 px.
+    """(B, 3, S, S) -> logits (B, 1, h, w), positive where a patch looks real. Two halvings judge patches of 18 px, three of 38 px.
 
     No normalisation over a picture or a batch, so that a patch's answer depends on nothing but the patch.
     """

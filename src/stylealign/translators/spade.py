@@ -3,7 +3,7 @@
 A style encoder pools a picture into one global code and one of each region of the face (codes.py). The decoder starts from a learned
 4x4 constant and grows to full size; at every resolution its features are normalised and modulated by what the structure maps, the
 global code and the regional codes (laid down on the content's own regions) say there: SPADE (Park et al., CVPR 2019) and SEAN
-(Zhu et al., CVPR 2020) in one small convolution. Resolution is doubled by repeating pixels, so that no checker pattern can arise.
+(Zhu et al., CVPR 2020) in one small convolution. Resolution is doubled by interpolation, so that no checker pattern can arise.
 Knows no landmarks, files or losses: maps and masks come from structure.py and regions.py.
 """
 
@@ -104,7 +104,7 @@ class Spade(nn.Module):
         for side in self.sides:
             name = f"{side}x{side}"
             if side != START:
-                x = self.ups[name](F.interpolate(x, scale_factor=2, mode="nearest"))
+                x = self.ups[name](F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
             # The maximum, so that a line one pixel wide is still there at a sixteenth of the resolution.
             guide = torch.cat([F.adaptive_max_pool2d(maps, side), spread(regional, masks, side)], dim=1)
             x = self.blocks[name](x, guide, code)

@@ -33,9 +33,8 @@ from stylealign.swapping import decode_grid, encode_contents
 from stylealign.training import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
 from stylealign.translators import TRANSLATORS, build_translator
 from stylealign.translators.bilateral import BilateralConfig
+from stylealign.translators.bilateral_learning import BilateralLearningConfig
 from stylealign.translators.judge import judge_swaps, verdict
-from stylealign.translators.learn_bilateral import BilateralLearningConfig
-from stylealign.translators.learn_spade import SpadeLearningConfig
 from stylealign.translators.learning import FrozenLandmarks, Learning
 from stylealign.translators.losses import (
     LEARNING_RATE_PRESETS,
@@ -47,6 +46,7 @@ from stylealign.translators.losses import (
 )
 from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
 from stylealign.translators.spade import SpadeConfig
+from stylealign.translators.spade_learning import SpadeLearningConfig
 from stylealign.translators.vunet import PRESETS, VUNetConfig
 
 FEATURE_LAYERS = ("layer1", "layer2", "layer3")

@@ -53,7 +53,7 @@ class SpadeLearningConfig:
     discriminator_width: int = 32
     """Channels after its first halving."""
     discriminator_halvings: int = 3
-    """Patches of 46 px; 2: of 22 px."""
+    """Patches of 38 px; 2: of 18 px."""
     discriminator_lr: float = 1.0
     """Its learning rate over the generator's."""
 

@@ -42,9 +42,9 @@ class BilateralLearningConfig:
         )
     )
     """What the donor's view is put through. Not mirrored: light comes from a side."""
-    point: float = 1.0
+    point: float = 2.0
     """Smoothed colours at the swap's landmarks, against those at the donor's."""
-    region: float = 0.5
+    region: float = 1.0
     """Mean and spread of colours in each region of the swap, against the donor's."""
     landmark: float = 0.05
     """A mean drift of the swap's landmarks by 1 % of the crop's side; 0: no detector."""
