@@ -166,7 +166,7 @@ def train_auxiliary(config: TrainTranslator, run: Path, seed_offset: int, what: 
     return run
 
 
-def feature_networks(
+def feature_network(
     config: TrainTranslator, folder: Path, device: torch.device
 ) -> tuple[Any, int, str, FrozenLandmarks | None]:
     """(features, number of levels, name) for the perceptual loss, and the detector that watches landmarks, if one is asked for."""
@@ -246,7 +246,7 @@ def train(config: TrainTranslator, engine: Engine, run: Run) -> None:
     model: Any = place(build_translator(config.model, getattr(config, config.model), size, structure, schema), "cpu")
     check_given_detectors(config, schema)
 
-    features, num_levels, feature_name, watch = feature_networks(config, run.folder, engine.device)
+    features, num_levels, feature_name, watch = feature_network(config, run.folder, engine.device)
     judge_run = config.judge or train_auxiliary(config, run.folder / "judge", 2002, "judge")
     judge = load_detector(judge_run, device=engine.device)
 
