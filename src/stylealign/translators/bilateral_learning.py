@@ -7,14 +7,15 @@ which place of one face is which of the other: the smoothed colour at each landm
 of the face, shall be the donor's. A frozen detector's landmarks must stay where they are. Knows no files.
 """
 
+import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylealign.augment import AugmentConfig
+from stylealign.augment import NO_AUGMENTATION, AugmentConfig
 from stylealign.batch import Batch
 from stylealign.optim import set_lr
 from stylealign.translators.bilateral import Bilateral, gaussian_blur
@@ -23,24 +24,14 @@ from stylealign.translators.learning import Learner, Learning, landmark_drift
 from stylealign.translators.losses import learning_rate, num_elements
 from stylealign.translators.regions import at_size, region_masks
 
+VIEW = dataclasses.replace(NO_AUGMENTATION, rotation=10, scale=0.1, shift=0.05, flip=False)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BilateralLearningConfig:
     """Weights of the terms beside the pairs' reconstruction, and how pairs are made."""
 
-    view: AugmentConfig = field(
-        default_factory=lambda: AugmentConfig(
-            rotation=10,
-            scale=0.1,
-            shift=0.05,
-            flip=False,
-            colour=0.0,
-            blur_prob=0.0,
-            occlusion_prob=0.0,
-            noise=0.0,
-            grey_prob=0.0,
-        )
-    )
+    view: AugmentConfig = VIEW
     """What the donor's view is put through. Not mirrored: light comes from a side."""
     point: float = 2.0
     """Smoothed colours at the swap's landmarks, against those at the donor's."""

@@ -6,12 +6,13 @@ discriminator asks that they look real, a frozen landmark detector that its land
 encoder that it reads the neighbour's code from them. Knows no files.
 """
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from stylealign.augment import AugmentConfig
+from stylealign.augment import NO_AUGMENTATION, AugmentConfig
 from stylealign.batch import Batch
 from stylealign.optim import set_lr
 from stylealign.training import unwrap
@@ -21,24 +22,14 @@ from stylealign.translators.losses import learning_rate, num_elements
 from stylealign.translators.patches import PatchDiscriminator, hinge_discriminator, hinge_generator
 from stylealign.translators.regions import region_masks
 
+VIEW = dataclasses.replace(NO_AUGMENTATION, rotation=15, scale=0.12, shift=0.06, flip=True)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpadeLearningConfig:
     """Weights of the terms beside the reconstruction, whose weights are those of `reconstruction`, and the discriminator."""
 
-    view: AugmentConfig = field(
-        default_factory=lambda: AugmentConfig(
-            rotation=15,
-            scale=0.12,
-            shift=0.06,
-            flip=True,
-            colour=0.0,
-            blur_prob=0.0,
-            occlusion_prob=0.0,
-            noise=0.0,
-            grey_prob=0.0,
-        )
-    )
+    view: AugmentConfig = VIEW
     """What the style encoder's view is put through, drawn anew: motions only, for looks are what it shall read."""
     adversarial: float = 0.1
     """Looking real, of both the reconstruction and the swap; 0: no discriminator."""
