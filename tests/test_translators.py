@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dots import dots
-from stylealign.batch import CropConfig
+from dots import PLACES, dots, paint
+from stylealign.batch import CropConfig, to_float
 from stylealign.dataset import FaceDataset
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.train import main as train_detector
@@ -29,6 +29,7 @@ from stylealign.translators.bilateral import (
     Bilateral,
     BilateralConfig,
     apply_affine,
+    fineness,
     gaussian_blur,
     identity_grid,
     luma,
@@ -170,44 +171,56 @@ def test_blur_has_the_spread_it_is_asked_for_a_face_each_and_a_gradient() -> Non
     assert sigma.grad[0] < 0
 
 
-def shift_between(a: Tensor, b: Tensor) -> float:
-    """Largest shift in px, along x or y, between the outlines of two (3, S, S) pictures: phase correlation, its peak refined by the
-    centre of mass of the 3 x 3 pixels round it."""
+def test_fineness_tells_blur_from_noise() -> None:
+    generator = torch.Generator().manual_seed(0)
+    edge = torch.full((1, 3, 64, 64), -0.5)
+    edge[..., 32:] = 0.5
+    soft = gaussian_blur(edge, torch.tensor([1.5]), 6)
+    noisy = edge + 0.1 * torch.randn(1, 1, 64, 64, generator=generator)
+    sharp, blurred, noise = (fineness(image)[0].view(3, 2) for image in (edge, soft, noisy))
+    assert blurred[0, 0] < sharp[0, 0] + np.log(0.5)  # mean of the finest band: not half of it is left
+    assert noise[0, 1] > sharp[0, 1] + 2  # its median: an edge fills few pixels, noise all
+    assert float(sharp[0, 1]) == pytest.approx(np.log(1e-3), abs=0.1)
 
-    def outlines(image: Tensor) -> Tensor:
-        grey = luma(image[None])[0, 0]
-        dx, dy = (grey.roll(-1, d) - grey.roll(1, d) for d in (1, 0))
-        window = torch.hann_window(len(grey), periodic=False)
-        return (dx**2 + dy**2).sqrt() * window * window[:, None]
 
-    cross = torch.fft.fft2(outlines(a)) * torch.fft.fft2(outlines(b)).conj()
-    peak = torch.fft.fftshift(torch.fft.ifft2(cross / cross.abs().clamp_min(1e-9)).real)
-    y, x = divmod(int(peak.argmax()), peak.shape[1])
-    near = peak[y - 1 : y + 2, x - 1 : x + 2].clamp_min(0)
-    centre = torch.stack([(near.sum(1) * torch.arange(-1.0, 2)).sum(), (near.sum(0) * torch.arange(-1.0, 2)).sum()])
-    return float((centre / near.sum() + torch.tensor([y, x]) - peak.shape[0] // 2).abs().max())
+def dot_places(image: Tensor, near: np.ndarray) -> np.ndarray:
+    """(P, 2) px: where the dots of a (3, S, S) picture are, each the centre of mass of what differs from the ground round it."""
+    found = []
+    for x, y in near.round().astype(int):
+        part = image[:, y - 6 : y + 7, x - 6 : x + 7].double().numpy()
+        border = np.concatenate([part[:, 0], part[:, -1], part[:, :, 0], part[:, :, -1]], axis=1)
+        weight = np.abs(part - np.median(border, axis=1)[:, None, None]).sum(axis=0)
+        weight *= weight > 0.2 * weight.max()
+        offset = np.arange(-6, 7)
+        found.append(
+            [x + (weight.sum(0) * offset).sum() / weight.sum(), y + (weight.sum(1) * offset).sum() / weight.sum()]
+        )
+    return np.array(found)
 
 
 def test_nothing_moves_in_a_photograph_that_is_put_into_another_light() -> None:
     torch.manual_seed(1)
-    size, config = 64, BilateralConfig(codes=CODES, grid=8, bins=4, width=4, max_width=8)
+    size = 64
+    config = BilateralConfig(codes=CODES, grid=8, bins=4, width=4, max_width=8, max_noise=0.02)
     model = Bilateral(config, size)
-    nn.init.normal_(model.to_grid.weight, std=0.4)
+    nn.init.normal_(model.to_grid.weight, std=0.05)
+    nn.init.normal_(model.to_grid.bias, std=0.1)
     nn.init.normal_(model.to_quality.weight, std=1.0)
-    coarse = torch.rand(3, 3, 9, 9) * 1.6 - 0.8
-    image = nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(-1, 1)
-    masks = region_masks(2 * FACE.expand(3, -1, -1), size, FIVE)
+    rng = np.random.default_rng(0)
+    places = PLACES * 1.2 + [31.3, 30.6] + rng.normal(0, 2, (3, 5, 2))
+    painted = np.stack([paint(p, size, size, rng.integers(0, 90, 3)) for p in places])
+    image, landmarks = to_float(torch.from_numpy(painted)), torch.from_numpy(places).float()
     translator = LoadedBilateral(
         model, FIVE, CropConfig(size=size), StructureConfig(), {"model": "bilateral"}, torch.device("cpu")
     )
-    content = 2 * FACE.expand(3, -1, -1)
-    made = translator.translate(image, content, image.roll(1, 0), content)
-    assert float((made - image).abs().mean()) > 0.1  # it did something
-    assert masks.shape[-1] == size
-    for before, after in zip(image, made, strict=True):
-        assert shift_between(before, after) < 0.1
-    moved = nn.functional.interpolate(coarse.roll(1, 3), size=size, mode="bicubic").clamp(-1, 1)
-    assert shift_between(image[0], moved[0]) > 0.5  # the measure would have seen it
+    made = translator.translate(image, landmarks, image.roll(1, 0), landmarks.roll(1, 0))
+    assert float((made - image).abs().mean()) > 0.05  # it did something
+    for before, after, place in zip(image, made, places, strict=True):
+        assert np.abs(dot_places(after, place) - dot_places(before, place)).max() < 0.1
+    half = (image[0] + image[0].roll(1, 2)) / 2  # half a pixel to the right
+    assert (
+        np.abs(dot_places(half, places[0]) - dot_places(image[0], places[0])).min(axis=0)[0] > 0.3
+    )  # it would be seen
 
 
 def test_points_and_regions_are_read_where_the_landmarks_are() -> None:

@@ -2,7 +2,7 @@
 
 A small network looks at the content photograph and at the donor's style code and predicts an affine map of colours for every cell of a
 coarse grid over (x, y, lightness); each pixel looks its own map up and applies it (HDRnet: Gharbi et al., SIGGRAPH 2017, section 3).
-Then a Gaussian blur and noise, their strengths predicted too. Nothing is drawn and nothing is moved: landmarks stay where they are, and
+Then a Gaussian blur and noise, whose strengths are judged by how much fine detail donor and content have. Nothing is drawn and nothing is moved: landmarks stay where they are, and
 glasses, hands and hair stay in the picture. What it cannot do follows from the same: sharpen, or bring what is not there.
 Knows no landmarks, files or losses.
 """
@@ -90,6 +90,17 @@ def gaussian_blur(image: Tensor, sigma: Tensor, radius: int) -> Tensor:
     return F.conv2d(planes, kernel[:, :, :, None], groups=len(kernel)).view(image.shape)
 
 
+def fineness(image: Tensor) -> Tensor:
+    """How much detail pictures (B, 3, H, W) have at three scales: (B, 6), the logarithms of the mean and of the median magnitude of
+    lightness between blurs of 0, 0.5, 1 and 2 px. Edges raise the mean; noise, which is everywhere, the median too."""
+    levels, found = [luma(image)], []
+    for sigma in (0.5, 1.0, 2.0):
+        levels.append(gaussian_blur(levels[0], torch.full_like(image[:, 0, 0, 0], sigma), 6))
+        band = (levels[-2] - levels[-1]).abs().flatten(1)
+        found += [band.mean(dim=1), band.median(dim=1).values]
+    return torch.stack(found, dim=1).add(1e-3).log()
+
+
 class Look(NamedTuple):
     """What the network decides for a face and a style."""
 
@@ -123,7 +134,8 @@ class Bilateral(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(inner, inner, 3, padding=d, dilation=d) for d in (2, 4, 1))
         self.codes = nn.ModuleList(nn.Linear(config.codes.global_size + before, 2 * inner) for _ in self.convs)
         self.to_grid = nn.Conv2d(inner, 12 * config.bins, 1)
-        self.to_quality = nn.Linear(config.codes.global_size + before, 2)
+        self.quality = nn.Linear(12, 32)  # of the donor's fineness and the content's
+        self.to_quality = nn.Linear(32, 2)
         with torch.no_grad():  # the first answer is the photograph itself, hardly blurred
             for parameter in (*self.to_grid.parameters(), *self.to_quality.parameters()):
                 parameter.zero_()
@@ -135,19 +147,23 @@ class Bilateral(nn.Module):
         return max(1, round(3 * self.config.max_blur * self.size))
 
     def encode_style(self, image: Tensor, masks: Tensor | None = None) -> list[Tensor]:
-        """Codes of (B, 3, S, S) pictures: global (B, G) and regional (B, R, C), which are 0 without masks (B, R, S, S)."""
-        return self.style_encoder(image, masks)
+        """Codes of (B, 3, S, S) pictures: global (B, G), regional (B, R, C), which are 0 without masks (B, R, S, S), and fineness (B, 6)."""
+        return [*self.style_encoder(image, masks), fineness(image)]
 
-    def look(self, features: Tensor, masks: Tensor, style: list[Tensor]) -> Look:
-        """Decide, from content features (B, C, grid, grid), the content's regions (B, R, grid, grid) and the donor's codes."""
-        code, regional = style
+    def encode_content(self, image: Tensor) -> list[Tensor]:
+        """What `look` sees of the photograph: features (B, C, grid, grid) and fineness (B, 6)."""
+        return [self.content(image), fineness(image)]
+
+    def look(self, seen_content: list[Tensor], masks: Tensor, style: list[Tensor]) -> Look:
+        """Decide, from `encode_content`, the content's regions (B, R, grid, grid) and the donor's codes."""
+        (features, fine), (code, regional, donor_fine) = seen_content, style
         seen = torch.cat([code, features.mean(dim=(2, 3))], dim=1)  # the donor, and what there is to be changed
         x = self.enter(torch.cat([features, spread(regional, masks, self.config.grid)], dim=1))
         for conv, linear in zip(self.convs, self.codes, strict=True):
             gain, shift = linear(seen)[:, :, None, None].chunk(2, dim=1)
             x = x + conv(F.leaky_relu(x * (1 + gain) + shift, 0.2))
         offsets = self.to_grid(F.leaky_relu(x, 0.2)).unflatten(1, (12, self.config.bins))
-        quality = torch.sigmoid(self.to_quality(seen))
+        quality = torch.sigmoid(self.to_quality(F.leaky_relu(self.quality(torch.cat([donor_fine, fine], dim=1)), 0.2)))
         most = max(self.config.max_blur * self.size, LEAST_BLUR)
         return Look(
             grid=identity_grid(self.config, offsets) + offsets,
@@ -173,5 +189,5 @@ class Bilateral(nn.Module):
         """The training pass: photograph i in the style of view order[i]; views with `forget` (B,) lose their regional codes."""
         style = self.encode_style(view, view_masks * (~forget)[:, None, None, None])
         donor = [s.index_select(0, order) for s in style]
-        look = self.look(self.content(image), masks, donor)
+        look = self.look(self.encode_content(image), masks, donor)
         return self.render(image, look, field), donor, look

@@ -1,8 +1,8 @@
 """How `bilateral` learns to put a photograph into another's light without ever seeing the same face in two lights.
 
 Half of each batch is made into pairs: a face whose light and colours were changed at random is the content, another view of the same face
-as it was is the donor, and the face itself is the truth. Now and then donor and truth are blurred and given noise together, so that
-sharpness is learnt too. The other half swaps: a face as it is, in its neighbour's style. There is no truth there, but landmarks tell
+as it was is the donor, and the face itself is the truth. Now and then donor and truth are blurred and given noise together, by amounts
+that the network is asked for. The other half swaps: a face as it is, in its neighbour's style. There is no truth there, but landmarks tell
 which place of one face is which of the other: the smoothed colour at each landmark, and the mean and spread of colours in each region
 of the face, shall be the donor's. A frozen detector's landmarks must stay where they are. Knows no files.
 """
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from stylealign.augment import NO_AUGMENTATION, AugmentConfig
 from stylealign.batch import Batch
 from stylealign.optim import set_lr
-from stylealign.translators.bilateral import Bilateral, gaussian_blur
+from stylealign.translators.bilateral import LEAST_BLUR, Bilateral, gaussian_blur
 from stylealign.translators.codes import code_size
 from stylealign.translators.learning import Learner, Learning, landmark_drift
 from stylealign.translators.losses import learning_rate, num_elements
@@ -43,6 +43,8 @@ class BilateralLearningConfig:
     """Mean absolute difference of neighbouring cells of the grid."""
     code: float = 1e-3
     """Mean square of the codes."""
+    quality: float = 0.5
+    """Pairs: errors of blur and of noise, each in shares of the largest the network knows."""
     forget: float = 0.2
     """Share of donors whose regional codes are left out, so that donors without landmarks can be used."""
     light: float = 0.5
@@ -53,7 +55,7 @@ class BilateralLearningConfig:
     """Pairs: share whose donor and truth are blurred and noisy together."""
 
     def __post_init__(self) -> None:
-        for name in ("point", "region", "landmark", "smooth", "code", "light", "cast"):
+        for name in ("point", "region", "landmark", "smooth", "code", "quality", "light", "cast"):
             if getattr(self, name) < 0:
                 raise ValueError(f"bilateral_learning.{name} is {getattr(self, name)}, expected 0 or more")
         for name in ("forget", "quality_prob"):
@@ -146,10 +148,13 @@ def learn_bilateral(learning: Learning) -> Learner:
         found, wanted = region_statistics(swapped, masks), region_statistics(face.image, masks)
         terms["region"] = torch.stack([F.l1_loss(f, w[other]) for f, w in zip(found, wanted, strict=True)]).sum()
         terms["smooth"] = grid_roughness(look.grid)
-        terms["code"] = code_size(style)
+        terms["code"] = code_size(style[:2])
+        wrong_blur = F.l1_loss(look.blur[:num], sigma.clamp_min(LEAST_BLUR)) / (network.max_blur * size + LEAST_BLUR)
+        wrong_noise = F.l1_loss(look.noise[:num], strength) / (network.max_noise + 1e-6)
+        terms["quality"] = wrong_blur + wrong_noise
         if weights.landmark and watch is not None:
             terms["landmark"] = landmark_drift(watch, swapped, face.image)
-        for name in ("point", "region", "smooth", "code", "landmark"):
+        for name in ("point", "region", "smooth", "code", "quality", "landmark"):
             if name in terms:
                 total = total + getattr(weights, name) * terms[name]
         optimizer.zero_grad(set_to_none=True)

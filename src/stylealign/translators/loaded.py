@@ -137,12 +137,12 @@ class LoadedBilateral(LoadedSpade):
             )
         image = image.to(self.device)
         masks = at_size(self.region_masks(landmarks), self.model.config.grid)
-        return [image, self.model.content(image), masks, noise_fields(image)]
+        return [image, *self.model.encode_content(image), masks, noise_fields(image)]
 
     @torch.no_grad()
     def decode(self, features: list[Tensor], style: list[Tensor]) -> Tensor:
-        image, seen, masks, field = features
-        return self.model.render(image, self.model.look(seen, masks, style), field)
+        image, seen, fine, masks, field = features
+        return self.model.render(image, self.model.look([seen, fine], masks, style), field)
 
 
 def noise_fields(image: Tensor) -> Tensor:
