@@ -41,7 +41,7 @@ from stylealign.translators.bilateral_learning import (
     region_statistics,
     smoothed_points,
 )
-from stylealign.translators.codes import CodeConfig, forget_regions
+from stylealign.translators.codes import CodeConfig, code_distance, forget_regions, roll
 from stylealign.translators.learning import FrozenLandmarks, landmark_drift
 from stylealign.translators.load import load_translator
 from stylealign.translators.loaded import LoadedBilateral, LoadedSpade, LoadedTranslator, noise_fields
@@ -391,6 +391,30 @@ def test_a_training_pass_swaps_neighbours_styles() -> None:
     donor = [s[[2, 0, 1]] for s in style]
     torch.testing.assert_close(out.swapped, model.decode(maps, masks, donor))
     torch.testing.assert_close(out.again[0], model.encode_style(out.swapped, masks)[0])
+
+
+def test_reading_a_swap_s_code_teaches_the_decoder_and_not_the_reader() -> None:
+    torch.manual_seed(0)
+    model = Spade(NETWORKS["spade"], SIZE, 3)
+    maps, masks = torch.rand(2, 3, SIZE, SIZE), torch.zeros(2, 6, SIZE, SIZE)
+    out = model(maps, masks, some_faces(2)[0], masks, 1.0)
+    # Codes reach the swap through the decoder alone: cut there, and nothing of the encoder is left in what is read.
+    model.decode = lambda maps, masks, style: Spade.decode(model, maps, masks, [s.detach() for s in style])  # type: ignore[method-assign]
+    cut = model(maps, masks, some_faces(2)[0], masks, 1.0)
+    cut.again[0].sum().backward()
+    assert all(p.grad is None for p in model.style_encoder.parameters())
+    assert model.to_image.weight.grad is not None
+    torch.testing.assert_close(cut.again[0], out.again[0])
+
+
+def test_code_distance_is_one_where_the_code_is_another_face_s() -> None:
+    wanted = [torch.tensor([[0.0, 0], [2, 4]]), torch.zeros(2, 6, 0)]
+    assert float(code_distance(wanted, wanted)) == 0
+    assert float(code_distance(roll(wanted), wanted)) == 1
+    style = [wanted[0].clone().requires_grad_(), wanted[1]]
+    target = [wanted[0].roll(1, 0).requires_grad_(), wanted[1]]
+    code_distance(style, target).backward()
+    assert target[0].grad is None
 
 
 # --------------------------------------------------------------------------------------------------------------------

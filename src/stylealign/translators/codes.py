@@ -75,9 +75,14 @@ def code_size(style: list[Tensor]) -> Tensor:
 
 
 def code_distance(style: list[Tensor], wanted: list[Tensor]) -> Tensor:
-    """Mean absolute difference of codes; `wanted` gets no gradient."""
-    pairs = [(s, w) for s, w in zip(style, wanted, strict=True) if s.numel()]
-    return torch.stack([F.l1_loss(s, w.detach()) for s, w in pairs]).mean()
+    """Mean absolute difference of codes, over that of each wanted code to the next: 1 is as wrong as another face. `wanted` gets no
+    gradient. Codes as small as 0.01 count as 0.01 apart."""
+    terms = []
+    for s, w in zip(style, wanted, strict=True):
+        if s.numel():
+            w = w.detach()
+            terms.append(F.l1_loss(s, w) / F.l1_loss(w, w.roll(1, dims=0)).clamp_min(0.01))
+    return torch.stack(terms).mean()
 
 
 def forget_regions(style: list[Tensor], probability: float) -> list[Tensor]:

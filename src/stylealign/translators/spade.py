@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from stylealign.errors import UserError
@@ -116,4 +117,7 @@ class Spade(nn.Module):
         donor = roll(style)
         both = [torch.cat(pair) for pair in zip(style, donor, strict=True)]
         image, swapped = self.decode(torch.cat([maps, maps]), torch.cat([masks, masks]), both).chunk(2)
-        return SpadeOutput(image, swapped, style, donor, self.encode_style(swapped, masks))
+        # Read by an encoder that stands still: one that learnt here would learn to say the same of every picture.
+        still = {name: value.detach() for name, value in self.style_encoder.named_parameters()}
+        again = functional_call(self.style_encoder, still, (swapped, masks))
+        return SpadeOutput(image, swapped, style, donor, again)

@@ -35,8 +35,8 @@ class SpadeLearningConfig:
     """Looking real, of both the reconstruction and the swap; 0: no discriminator."""
     landmark: float = 0.05
     """A mean drift of the swap's landmarks by 1 % of the crop's side; 0: no detector."""
-    style: float = 0.3
-    """Mean absolute difference between the code read from the swap and the donor's."""
+    style: float = 0.1
+    """Difference between the code read from the swap and the donor's, in differences between donors."""
     code: float = 1e-3
     """Mean square of the codes."""
     forget: float = 0.2
