@@ -52,7 +52,7 @@ class BilateralLearningConfig:
     cast: float = 0.15
     """Pairs: standard deviation of a random offset of each colour, on images in [-1, 1]."""
     quality_prob: float = 0.5
-    """Pairs: share whose donor and truth are blurred and noisy together."""
+    """Pairs: share whose donor and truth are blurred together, and share of those that are noisy together."""
 
     def __post_init__(self) -> None:
         for name in ("point", "region", "landmark", "smooth", "code", "quality", "light", "cast"):
@@ -122,10 +122,11 @@ def learn_bilateral(learning: Learning) -> Learner:
         view_masks = region_masks(view.landmarks, size, schema)
 
         # Pairs: content relit; donor and truth degraded together, the truth by the very noise the network is given.
-        spoilt = torch.rand(num).to(device) < weights.quality_prob
+        # Blurred and noisy apart from each other, or the one would be read from the other.
+        soft, noisy = (torch.rand(num).to(device) < weights.quality_prob for _ in range(2))
         least, most = math.log(0.3), math.log(max(0.3, network.max_blur * size))
-        sigma = torch.where(spoilt, (least + (most - least) * torch.rand(num).to(device)).exp(), 1e-2)
-        strength = spoilt * network.max_noise * torch.rand(num).to(device).square()
+        sigma = torch.where(soft, (least + (most - least) * torch.rand(num).to(device)).exp(), 1e-2)
+        strength = noisy * network.max_noise * torch.rand(num).to(device).square()
         fields = torch.randn(3 * num, 1, size, size).to(device)
         truth = degraded(face.image, sigma, strength, fields[:num])
         donor_view = degraded(view.image, sigma, strength, fields[2 * num :])
