@@ -28,8 +28,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "lab": {"lab": LABConfig(stacks=2, channels=32, depth=3, width=16, hidden=256, dropout=0.0)},
     "san": {
         "san": SANConfig(
-            generator=GeneratorConfig(width=4, blocks=1), width=8, features=32, hidden=32, top=64, kernel=3, sigma=1 / 16
+            # Its last convolutions mix `hidden` (and `top`) channels into 69 maps: with 32 of them it stops at 1.8 %.
+            generator=GeneratorConfig(width=4, blocks=1), width=8, features=32, hidden=96, top=128, kernel=3, sigma=1 / 16
         ),
+        "lr": 1e-2,
         "san_styles": AuxiliaryStyles(
             steps=20, batch_size=2, styles=ClusterConfig(clusters=2, pair="two_largest", min_faces=1),
             cyclegan=CycleGANConfig(discriminator_width=4, discriminator_layers=1),
@@ -59,7 +61,9 @@ def test_eight_real_faces_are_learnt_to_below_one_per_cent(name: str, tmp_path: 
         crop=CropConfig(size=64),
         augment=NO_AUGMENTATION,
         weight_decay=0.0,
-        loop=LoopConfig(steps=400, batch_size=8, ema_decay=0.9, preview_every=0, accelerator="cpu"),
+        loop=LoopConfig(
+            steps=500 if name == "san" else 400, batch_size=8, ema_decay=0.9, preview_every=0, accelerator="cpu"
+        ),
         **SMALL[name],
     )
     main(config)

@@ -39,6 +39,7 @@ WITHOUT_PATHS = {
     "detectors.dvln",
     "detectors.balance",
     "optim",
+    "semi.encoder",
 }
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dots import PLACES, dots, paint
-from stylealign.batch import CropConfig, to_float
+from stylealign.batch import Batch, CropConfig, to_float
 from stylealign.dataset import FaceDataset
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.train import main as train_detector
@@ -23,6 +23,7 @@ from stylealign.generate import main as generate
 from stylealign.run import read_card
 from stylealign.schema import FIVE, IBUG68, LandmarkSchema
 from stylealign.structure import StructureConfig, structure_maps
+from stylealign.styling.learned import translator_arm
 from stylealign.swapping import swap_matrix
 from stylealign.translators import TRANSLATORS, bilateral_learning, spade_learning
 from stylealign.translators.bilateral import (
@@ -567,3 +568,20 @@ def test_more_faces_of_another_mark_up_are_refused_before_anything_is_trained(he
 def test_values_that_cannot_be_meant_are_refused(make: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+def test_as_a_style_arm_the_bilateral_translator_changes_the_photograph_it_is_given() -> None:
+    translator = fresh("bilateral")
+    crop = CropConfig(size=SIZE, scale=translator.crop.scale)
+    image, landmarks = some_faces(2)
+    batch = Batch(
+        image, landmarks, torch.ones(2, 5, dtype=torch.bool), torch.zeros(2, 2, 3), torch.arange(2), torch.ones(2)
+    )
+    donors = batch._replace(image=image.flip(0), landmarks=landmarks.flip(0))
+    arm = translator_arm(translator, crop)
+    made = arm(batch, donors, torch.ones(2), torch.rand(2, 16)).image
+    other = arm(batch._replace(image=-image), donors, torch.ones(2), torch.rand(2, 16)).image
+    middle = slice(6, 10)  # inside the seam, where nothing of the photograph stays as it was
+    assert float((made - image)[..., middle, middle].abs().mean()) > 0.01
+    assert float((made - other)[..., middle, middle].abs().mean()) > 0.01
+    assert torch.equal(arm(batch, donors, torch.zeros(2), torch.rand(2, 16)).image, image)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stylealign import augment, geometry
+from stylealign.batch import Batch
 from stylealign.detectors.learning import Learning
 from stylealign.detectors.losses import LossConfig, landmark_loss, wing
 from stylealign.detectors.output import DetectorOutput
@@ -295,9 +296,10 @@ def learning(config: WingConfig, steps: int, lr: float) -> Learning:
 def batch() -> Any:
     g = torch.Generator().manual_seed(1)
     landmarks = shape() + 3 * torch.randn(8, 7, 2, generator=g)
-    return SimpleNamespace(
-        image=images(8), landmarks=landmarks, visible=torch.ones(8, 7, dtype=torch.bool), weight=torch.ones(8)
-    )
+    return Batch(
+        image=images(8), landmarks=landmarks, visible=torch.ones(8, 7, dtype=torch.bool), weight=torch.ones(8),
+        crop_from_source=torch.zeros(8, 2, 3), index=torch.arange(8),
+    )  # fmt: skip
 
 
 def test_two_stages_learn_from_the_sum_of_their_losses() -> None:

@@ -183,6 +183,9 @@ def augment(
     order = torch.as_tensor(schema.flip_permutation.copy(), device=device)
     landmarks = torch.where(mirrored[:, None, None], landmarks[:, order], landmarks)
     visible = torch.where(mirrored[:, None], visible[:, order], visible)
+    points = batch.point_weight
+    if points.numel():
+        points = torch.where(mirrored[:, None], points[:, order], points)
     crop_from_source = compose(out_from_in.to(batch.crop_from_source.dtype), batch.crop_from_source)
 
     # What they look like.
@@ -203,6 +206,7 @@ def augment(
         landmarks=landmarks,
         visible=visible,
         crop_from_source=crop_from_source,
+        point_weight=points,
     )
 
 

@@ -66,9 +66,30 @@ class Batch(NamedTuple):
     """(B,) int64 position in the data set (or in the mix: the sources' positions one after another)"""
     weight: Tensor
     """(B,) float32 weight of the face in the loss"""
+    point_weight: Tensor = torch.ones(0)
+    """(B, P) float32 weight of each landmark within its face; empty: all 1"""
 
     def to(self, device: torch.device | str) -> "Batch":
         return Batch(*(t.to(device, non_blocking=True) for t in self))
+
+    def point_weights(self) -> Tensor:
+        """(B, P) weight of each landmark within its face, written out."""
+        return self.point_weight if self.point_weight.numel() else torch.ones_like(self.landmarks[..., 0])
+
+    def weights(self) -> Tensor:
+        """(B, P) weight of each landmark in the loss: the face's times its own."""
+        return self.weight[:, None] * self.point_weights()
+
+
+def join(batches: list[Batch]) -> Batch:
+    """Batches one after another as one."""
+    told = [batch._replace(point_weight=batch.point_weights()) for batch in batches]
+    return Batch(*(torch.cat(tensors) for tensors in zip(*told, strict=True)))
+
+
+def take_faces(batch: Batch, rows: Tensor) -> Batch:
+    """Some faces of a batch; a field that is empty stays so."""
+    return Batch(*(t[rows.to(t.device)] if len(t) == len(batch.image) else t for t in batch))
 
 
 class HeadBatches(tuple[Batch, ...]):
@@ -133,7 +154,9 @@ def crop_sample(
 
 
 class CropCache:
-    """All crops of a data set: images (N, S, S, 3) uint8 memory-mapped, landmarks (N, P, 2), visible (N, P), affines (N, 2, 3).
+    """All crops of a data set: images (N, S, S, 3) uint8 memory-mapped, landmarks (N, P, 2), visible (N, P), affines (N, 2, 3),
+    and how far the labels are trusted: trust (N,) and point_trust (N, P), 1 where the data set does not say. A landmark of trust 0
+    is no label: NaN.
 
     `margin` > 1 keeps context round the crop for rotations and shifts: S = round(size * margin). Built once per (data, crop,
     margin) into `folder` (default: STYLEALIGN_CACHE or the system's temporary folder) and found again by content hash.
@@ -162,6 +185,8 @@ class CropCache:
         points = dataset.schema.num_points
         self.landmarks = np.full((len(dataset), points, 2), np.nan, dtype=np.float32)
         self.visible = np.ones((len(dataset), points), dtype=bool)
+        self.trust = np.ones(len(dataset), dtype=np.float32)
+        self.point_trust = np.ones((len(dataset), points), dtype=np.float32)
         self.affines = np.empty((len(dataset), 2, 3))
         shape = (len(dataset), self.size, self.size, 3)
         samples = range(len(dataset))
@@ -193,6 +218,11 @@ class CropCache:
             self.landmarks[i] = geometry.apply(affine, sample.landmarks)
         if sample.visible is not None:
             self.visible[i] = sample.visible
+        if sample.trust is not None:
+            self.trust[i] = sample.trust
+        if sample.point_trust is not None:
+            self.point_trust[i] = sample.point_trust
+            self.landmarks[i, sample.point_trust == 0] = np.nan
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -205,7 +235,8 @@ class CropCache:
             visible=torch.from_numpy(self.visible[indices]),
             crop_from_source=torch.from_numpy(self.affines[indices]),
             index=torch.from_numpy(np.asarray(indices, dtype=np.int64) + index_offset),
-            weight=torch.full((len(indices),), weight),
+            weight=torch.from_numpy(self.trust[indices]) * weight,
+            point_weight=torch.from_numpy(self.point_trust[indices]),
         )
 
 
@@ -287,4 +318,4 @@ class BatchSource:
             positions = np.array([p for source, p in faces if source == i], dtype=np.int64)
             if len(positions):
                 parts.append(cache.batch(positions, int(offsets[i])))
-        return Batch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        return join(parts)

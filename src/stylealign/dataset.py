@@ -2,7 +2,7 @@
 
     dataset.yaml   format, name, schema, count, splits, labelled, image_root, source, licence, how it was made, content hash
     index.jsonl    a face a line, UTF-8: id, image (relative to image_root), split, attributes, box_xyxy, visible, provenance,
-                   digest (of the image file), landmarks - last, so that a reader of splits can stop before them
+                   trust, point_trust, digest (of the image file), landmarks - last, so that a reader of splits can stop before them
     images/        only where the data set owns its images (image_root: images)
 
 A folder is written as `<name>.partial` and renamed when complete: a folder that exists is whole. An open data set holds the
@@ -49,6 +49,10 @@ def to_row(sample: FaceSample, image: str, digest: str) -> dict[str, Any]:
     if sample.provenance is not None:
         p = sample.provenance
         row["provenance"] = {name: getattr(p, name) for name in p.__slots__}
+    if sample.trust is not None:
+        row["trust"] = float(sample.trust)
+    if sample.point_trust is not None:
+        row["point_trust"] = _numbers(sample.point_trust)
     row["digest"] = digest
     row["landmarks"] = None if sample.landmarks is None else _numbers(sample.landmarks)
     return row
@@ -70,6 +74,8 @@ def from_row(row: dict[str, Any], image_root: Path) -> FaceSample:
         attributes=row.get("attributes", {}),
         split=row["split"],
         provenance=provenance,
+        trust=row.get("trust"),
+        point_trust=row.get("point_trust"),
     )
 
 

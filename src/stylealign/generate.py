@@ -13,21 +13,23 @@ The units themselves are rendering.py's, who wears whose style is swapping.py's.
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import yaml
 
+from stylealign.batch import CropConfig
 from stylealign.config import read_yaml, to_dict
 from stylealign.dataset import FaceDataset, content_hash, partial_of, write_meta
 from stylealign.errors import UserError
 from stylealign.progress import say
 from stylealign.rendering import Work, run_all, write_whole
 from stylealign.run import describe_data, first_difference
-from stylealign.sample import Mode
 from stylealign.schema import LandmarkSchema
+from stylealign.styling.chain import ChainConfig
+from stylealign.styling.generation import Looks, open_looks, open_work
 from stylealign.swapping import Translator, own_positions, pair_styles
 from stylealign.training import LoopConfig, start_engine
 from stylealign.translators.judge import too_far, verdict
@@ -38,14 +40,19 @@ _PLACES = ("data", "donors", "translator", "out", "accelerator", "devices", "num
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Generate:
-    """Render every labelled face in the styles of other faces: a synthetic data set that inherits their landmarks."""
+    """Render every labelled face in the styles of other faces, by a translator or by style arms: a synthetic data set that inherits
+    their landmarks."""
 
     data: Path
     """Data set whose labelled faces give structure and landmarks."""
-    translator: Path
-    """Run folder of a trained translator."""
     out: Path
     """Data set folder to make; the same command continues a stopped run."""
+    translator: Path | None = None
+    """Run folder of a trained translator."""
+    style: ChainConfig = field(default_factory=ChainConfig)
+    """Style arms instead of a translator: every picture is a face's own crop in another look."""
+    crop: CropConfig = field(default_factory=lambda: CropConfig(size=160, scale=1.75))
+    """How faces are cut for style arms (a translator knows its own): as here, a detector's 128 px at 1.4 with the context it turns in."""
     split: str = "train"
     """Split of `data` to use."""
     subset: str | None = None
@@ -58,7 +65,7 @@ class Generate:
     """Use only donors with this attribute."""
     styles_per_face: int = 8
     """Pictures made of each face, each in another style; 8 in the paper's release."""
-    mode: Mode = "transfer"
+    mode: Literal["transfer", "interpolate", "prior"] = "transfer"
     """transfer: the style of one donor (its posterior mean). interpolate: a mix of two donors. prior: a style drawn from p(z|y)."""
     mix: float = 0.5
     """interpolate: share of the second donor."""
@@ -106,7 +113,7 @@ def judge_lines(card: dict[str, Any]) -> list[str]:
 
 
 def _select(config: Generate) -> tuple[FaceDataset, FaceDataset | None]:
-    """The content faces (all labelled) and the donors (None for the prior)."""
+    """The content faces (all labelled) and the donors (None for the prior, and for arms that need none)."""
     data = FaceDataset.open(config.data)
     contents = data.select(config.split, config.subset)
     labelled = [i for i in range(len(contents)) if contents.head(i)["labelled"]]
@@ -116,7 +123,9 @@ def _select(config: Generate) -> tuple[FaceDataset, FaceDataset | None]:
             "structure needs: choose a --subset of labelled faces, or leave them out with --skip-unlabelled (they may be donors all the same)"
         )
     contents = contents.take(labelled)
-    if config.mode == "prior":
+    if config.mode == "prior" or (
+        config.translator is None and config.style.groups() and not config.style.needs_donors()
+    ):
         return contents, None
     split = config.donor_split or (config.split if config.donors is None else None)
     donors = data if config.donors is None else FaceDataset.open(config.donors)
@@ -124,9 +133,12 @@ def _select(config: Generate) -> tuple[FaceDataset, FaceDataset | None]:
 
 
 def describe(
-    config: Generate, translator: Translator, contents: FaceDataset, donors: FaceDataset | None
+    config: Generate, translator: Translator | Looks, contents: FaceDataset, donors: FaceDataset | None
 ) -> dict[str, Any]:
     """What fixes the result, as plain YAML values: the same description, the same bytes."""
+    idle = (
+        () if isinstance(translator, Looks) else ("style", "crop")
+    )  # of arms; a translator's data sets never had them
     values = {
         "verb": "generate",
         "inputs": {
@@ -134,7 +146,7 @@ def describe(
             "donors": None if donors is None else describe_data(donors),
             "translator": {"hash": translator.hash, "crop": to_dict(translator.crop)},
         },
-        "config": {k: v for k, v in to_dict(config).items() if k not in _PLACES},
+        "config": {k: v for k, v in to_dict(config).items() if k not in (*_PLACES, *idle)},
     }
     return yaml.safe_load(yaml.safe_dump(values))
 
@@ -171,15 +183,16 @@ def _join(work: Work, how: dict[str, Any]) -> None:
     )
     write_meta(
         folder, schema=contents.schema, name=config.out.name, count=count, splits={"train": count}, labelled=count, image_root="images",
-        source=f"generated from {names} by translator {work.translator.hash[:12]}", licence=contents.meta.get("licence", ""), how=how,
+        source=f"generated from {names} by {'style arms' if work.mode == 'arm' else 'translator'} {work.translator.hash[:12]}", licence=contents.meta.get("licence", ""), how=how,
     )  # fmt: skip
 
 
 def _begin(work: Work, how: dict[str, Any]) -> None:
     """Say what is known of the translator, and make the folder."""
     config, partial = work.config, work.folder
-    for line in judge_lines(work.translator.card):
-        say(line)
+    for card in work.cards():
+        for line in judge_lines(card):
+            say(line)
     if config.split == "test":
         say("warning: these faces inherit labels of split test: a detector trained on them must not be tested there")
     for name in ("styles", "units", "images", "sheets"):
@@ -216,14 +229,14 @@ def _render(work: Work, how: dict[str, Any], device: str, rank: int, world: int,
 
 def generate(
     config: Generate,
-    translator: Translator,
+    translator: Translator | Looks,
     *,
     device: str = "cpu",
     rank: int = 0,
     world: int = 1,
     barrier: Callable[[], None] = lambda: None,
 ) -> None:
-    """Make (or continue) the data set with an open translator; process `rank` of `world` does every world-th piece of work.
+    """Make (or continue) the data set with an open translator or open arms; process `rank` of `world` does every world-th piece of work.
 
     Raises UserError for another schema, unlabelled content faces, too few donors, or an `out` of another configuration.
     """
@@ -251,7 +264,7 @@ def generate(
     else:
         draws = config.styles_per_face * (2 if config.mode == "interpolate" else 1)
         pairs = pair_styles(len(contents), len(donors), draws, config.seed, own_positions(contents, donors))
-    work = Work(config=config, translator=translator, contents=contents, donors=donors, pairs=pairs, folder=partial)
+    work = open_work(config, translator, contents=contents, donors=donors, pairs=pairs, folder=partial)
     fresh = not partial.exists()
     barrier()  # everyone has looked before anyone writes
     if main_process:
@@ -285,7 +298,14 @@ def main(config: Generate) -> None:
     engine = start_engine(
         LoopConfig(accelerator=config.accelerator, devices=config.devices, num_nodes=config.num_nodes)
     )
-    translator = load_translator(config.translator, engine.device)
+    if config.translator is None:
+        maker: Translator | Looks = open_looks(config, engine.device)
+    elif config.style.groups():
+        raise UserError(
+            "--translator and --style are both given: expected one of the two (a chain may hold a translator as an arm)"
+        )
+    else:
+        maker = load_translator(config.translator, engine.device)
     generate(
-        config, translator, device=engine.device.type, rank=engine.global_rank, world=engine.world_size, barrier=lambda: engine.barrier()
+        config, maker, device=engine.device.type, rank=engine.global_rank, world=engine.world_size, barrier=lambda: engine.barrier()
     )  # fmt: skip

@@ -78,5 +78,6 @@ def make_optimizer(
         groups = [{"weight_decay": weight_decay, **group} for group in parameters]
     groups = [group for group in groups if group["params"]]
     if config.kind == "adamw":
-        return torch.optim.AdamW(groups, lr=lr)
+        # One pass over all weights: of a narrow network's step on a CPU the usual loop over tensors is a sixth.
+        return torch.optim.AdamW(groups, lr=lr, fused=True)
     return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0)

@@ -8,11 +8,11 @@ every tile is. Knows nothing of when and by whom a unit is done: generate.py doe
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from stylealign.dataset import FaceDataset, digest_of, to_row
 from stylealign.draw import style_sheet
 from stylealign.image import encode_image, write_image
 from stylealign.progress import track
-from stylealign.sample import FaceSample, Provenance
+from stylealign.sample import FaceSample, Mode, Provenance
 from stylealign.schema import SCHEMAS
 from stylealign.swapping import (
     Translator,
@@ -123,9 +123,9 @@ class Work:
             path.exists() and path.read_bytes().count(b"\n") == len(self.faces_of(unit)) * self.config.styles_per_face
         )
 
-    def _images(self, faces: range, samples: list[FaceSample], structures: np.ndarray) -> Iterator[Tensor]:
+    def _images(self, faces: range, structures: np.ndarray) -> Iterator[Tensor]:
         k, seed = self.config.styles_per_face, self.config.seed
-        features = encode_faces(self.translator, samples, structures)
+        features = encode_faces(self.translator, self.contents, faces, structures)
         rows = torch.arange(len(faces)).repeat_interleave(k)
         if self.pairs is None:
             for row, i in enumerate(faces):  # a generator a face: what it draws depends on no other face
@@ -144,6 +144,22 @@ class Work:
         chosen = self.pairs[face, style :: self.config.styles_per_face]
         return " + ".join(self.donors.head(int(j))["id"] for j in chosen)
 
+    @property
+    def mode(self) -> Mode:
+        return self.config.mode
+
+    def made_by(self, face: int, style: int) -> str:
+        """What provenance says of a picture's maker."""
+        return self.translator.hash
+
+    def visible(self, sample: FaceSample, face: int, style: int) -> np.ndarray | None:
+        """Which landmarks can be seen on a picture."""
+        return sample.visible
+
+    def cards(self) -> list[dict[str, Any]]:
+        """The cards of the models at work."""
+        return [self.translator.card]
+
     def render(self, unit: int) -> None:
         """Decode and write one unit: its pictures, then, as a whole or not at all, its lines of the index."""
         config, k, faces = self.config, self.config.styles_per_face, self.faces_of(unit)
@@ -151,7 +167,7 @@ class Work:
         structures, affines = structures_of(samples, self.translator.crop)
         (self.folder / "images" / f"{unit:06d}").mkdir(exist_ok=True)
         lines: list[bytes] = []
-        for images in self._images(faces, samples, structures):
+        for images in self._images(faces, structures):
             for picture in pictures(images):
                 row, style = divmod(len(lines), k)
                 sample, face, affine = samples[row], faces[row], affines[row]
@@ -165,12 +181,12 @@ class Work:
                     image=path,
                     landmarks=structures[row],
                     box_xyxy=None if sample.box_xyxy is None else geometry.apply(affine, sample.box_xyxy.reshape(2, 2)).ravel(),
-                    visible=sample.visible,
+                    visible=self.visible(sample, face, style),
                     attributes=inherited_attributes(sample),
                     split="train",
                     provenance=Provenance(
-                        content_id=sample.id, style_id=self.style_id(face, style), translator=self.translator.hash, seed=config.seed,
-                        mode=config.mode, crop_from_source=tuple(tuple(float(v) for v in r) for r in affine),  # type: ignore[arg-type]
+                        content_id=sample.id, style_id=self.style_id(face, style), translator=self.made_by(face, style), seed=config.seed,
+                        mode=self.mode, crop_from_source=tuple(tuple(float(v) for v in r) for r in affine),  # type: ignore[arg-type]
                     ),
                 )  # fmt: skip
                 line = json.dumps(to_row(made, name, digest_of(content)), ensure_ascii=False, separators=(", ", ": "))
@@ -188,12 +204,34 @@ class Work:
         samples = [self.contents[int(i)] for i in chosen]
         structures, affines = structures_of(samples, self.translator.crop)
         real, _ = crops_of(samples, self.translator.crop, self.translator.schema)
-        features = encode_faces(self.translator, samples, structures)
+        header, ids, grid = self._sheet_tiles(number, chosen, structures, rng)
+        tiles = pictures(grid).reshape(len(samples), len(header), size, size, 3)
+        sheet = style_sheet(list(real), list(header), [list(row) for row in tiles])
+        places = [[find_tile(sheet, tiles, i, j) for j in range(len(header))] for i in range(len(samples))]
+        schema = self.contents.schema
+        sidecar = {
+            "format": 1, "tile": size, "schema": schema.name if SCHEMAS.get(schema.name) == schema else schema.to_dict(),
+            "translator": self.translator.hash, "seed": config.seed, "mode": self.mode,
+            "structure_ids": [s.id for s in samples], "style_ids": ids,
+            "landmarks": [[[float(str(v)) for v in point] for point in face] for face in structures], "crop_from_source": affines.tolist(),
+            "tiles_xy": places,
+        }  # fmt: skip
+        path = self.folder / "sheets" / f"sheet_{number:02d}.png"
+        write_whole(path.with_suffix(".json"), (json.dumps(sidecar, ensure_ascii=False) + "\n").encode())
+        write_image(path.with_suffix(".partial.png"), sheet)
+        os.replace(path.with_suffix(".partial.png"), path)
+
+    def _sheet_tiles(
+        self, number: int, chosen: np.ndarray, structures: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, Sequence[str | None], Tensor]:
+        """The donors of a sheet (m, S, S, 3), their ids, and its tiles (n * m, 3, S, S), row by row."""
+        config, size = self.config, self.translator.crop.size
+        features = encode_faces(self.translator, self.contents, chosen, structures)
         ids: list[str | None]
         if self.donors is None:
             m = config.sheet_size
             header, ids = np.full((m, size, size, 3), 224, np.uint8), [None] * m
-            rows = torch.arange(len(samples)).repeat_interleave(m)
+            rows = torch.arange(len(structures)).repeat_interleave(m)
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
             grid = self.translator.sample_prior(take_rows(features, rows), generator)
         else:
@@ -207,21 +245,7 @@ class Work:
                     [f"{x} + {y}" for x, y in zip(ids, other_ids, strict=True)],
                 )
             grid = decode_grid(self.translator, features, style).flatten(0, 1)
-        tiles = pictures(grid).reshape(len(samples), len(header), size, size, 3)
-        sheet = style_sheet(list(real), list(header), [list(row) for row in tiles])
-        places = [[find_tile(sheet, tiles, i, j) for j in range(len(header))] for i in range(len(samples))]
-        schema = self.contents.schema
-        sidecar = {
-            "format": 1, "tile": size, "schema": schema.name if SCHEMAS.get(schema.name) == schema else schema.to_dict(),
-            "translator": self.translator.hash, "seed": config.seed, "mode": config.mode,
-            "structure_ids": [s.id for s in samples], "style_ids": ids,
-            "landmarks": [[[float(str(v)) for v in point] for point in face] for face in structures], "crop_from_source": affines.tolist(),
-            "tiles_xy": places,
-        }  # fmt: skip
-        path = self.folder / "sheets" / f"sheet_{number:02d}.png"
-        write_whole(path.with_suffix(".json"), (json.dumps(sidecar, ensure_ascii=False) + "\n").encode())
-        write_image(path.with_suffix(".partial.png"), sheet)
-        os.replace(path.with_suffix(".partial.png"), path)
+        return header, ids, grid
 
     def _donors(self, positions: np.ndarray) -> tuple[np.ndarray, list[Tensor], list[str | None]]:
         assert self.donors is not None

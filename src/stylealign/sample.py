@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-Mode = Literal["transfer", "interpolate", "prior"]
+Mode = Literal["transfer", "interpolate", "prior", "arm"]
 
 
 def _frozen(array: object, dtype: type, shape: tuple[int | None, ...], what: str) -> np.ndarray:
@@ -31,7 +31,7 @@ class Provenance:
     style_id: str | None
     """The face whose style it wears; None for a sample of the prior; 'a + b' for an interpolation."""
     translator: str
-    """Hash of the translator's weights."""
+    """Hash of the translator's weights; the names of style arms where those made it (mode `arm`)."""
     seed: int
     mode: Mode = "transfer"
     crop_from_source: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
@@ -55,6 +55,10 @@ class FaceSample:
     split: str = "train"
     provenance: Provenance | None = None
     """None for a real face."""
+    trust: float | None = None
+    """How far the landmarks are to be believed, in [0, 1]: the face's weight in training. None: fully, as if 1."""
+    point_trust: np.ndarray | None = None
+    """(P,) float32 in [0, 1], on top of `trust`; a landmark of trust 0 counts as not labelled. None: all 1."""
 
     def __post_init__(self) -> None:
         freeze = object.__setattr__
@@ -66,14 +70,25 @@ class FaceSample:
         if self.visible is not None:
             points = None if self.landmarks is None else len(self.landmarks)
             freeze(self, "visible", _frozen(self.visible, np.bool_, (points,), f"{self.id}: visible"))
+        if self.trust is not None and not 0 <= self.trust <= 1:
+            raise ValueError(f"{self.id}: trust is {self.trust}, expected 0 to 1")
+        if self.point_trust is not None:
+            points = None if self.landmarks is None else len(self.landmarks)
+            freeze(self, "point_trust", _frozen(self.point_trust, np.float32, (points,), f"{self.id}: point_trust"))
+            if self.point_trust.min(initial=1) < 0 or self.point_trust.max(initial=0) > 1:
+                raise ValueError(f"{self.id}: point_trust holds a value outside of 0 to 1")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FaceSample):
             return NotImplemented
-        same = all(getattr(self, name) == getattr(other, name) for name in ("id", "image", "split", "provenance"))
+        same = all(
+            getattr(self, name) == getattr(other, name) for name in ("id", "image", "split", "provenance", "trust")
+        )
         arrays = all(
             (a is None) == (b is None) and (a is None or np.array_equal(a, b))
-            for a, b in ((getattr(self, n), getattr(other, n)) for n in ("landmarks", "box_xyxy", "visible"))
+            for a, b in (
+                (getattr(self, n), getattr(other, n)) for n in ("landmarks", "box_xyxy", "visible", "point_trust")
+            )
         )
         return same and arrays and dict(self.attributes) == dict(other.attributes)
 

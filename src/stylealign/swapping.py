@@ -113,11 +113,15 @@ def encode_contents(translator: Translator, structures: Tensor, images: Tensor |
     return translator.encode_structure(structures, images)
 
 
-def encode_faces(translator: Translator, samples: list[FaceSample], structures: np.ndarray) -> list[Tensor]:
-    """Content features of faces whose landmarks in crop pixels are known (`structures_of`); pictures are read only if needed."""
+def encode_faces(
+    translator: Translator, faces: FaceDataset, positions: Iterable[int], structures: np.ndarray
+) -> list[Tensor]:
+    """Content features of faces of a data set whose landmarks in crop pixels are known (`structures_of`); their pictures are read
+    only for a translator that needs them."""
     images = None
     if needs_content(translator):
-        images = to_float(torch.from_numpy(crops_of(samples, translator.crop, translator.schema)[0]))
+        pixels, _ = crops_of([faces[int(i)] for i in positions], translator.crop, translator.schema)
+        images = to_float(torch.from_numpy(pixels))
     return encode_contents(translator, torch.from_numpy(structures), images)
 
 

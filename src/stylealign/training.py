@@ -138,6 +138,11 @@ class TrainState:
             unwrap(module).load_state_dict(state["modules"][name])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
+            # Stored tensors come back in rows, weights lie channels-last: a fused optimizer walks through both in memory order.
+            for parameter, kept in optimizer.state.items():
+                for key, value in kept.items():
+                    if value.shape == parameter.shape:
+                        kept[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         if self.ema:
             self.ema.module.load_state_dict(state["ema"])
 

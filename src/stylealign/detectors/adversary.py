@@ -44,6 +44,11 @@ def curve_is_labelled(landmarks: Tensor, schema: LandmarkSchema) -> Tensor:
     return torch.stack([known[:, list(curve)].all(dim=1) for curve in schema.boundaries.values()], dim=1)
 
 
+def curve_weights(points: Tensor, schema: LandmarkSchema) -> Tensor:
+    """(B, P) weights of landmarks -> (B, K) of curves: a curve goes through all of its landmarks and weighs what the least does."""
+    return torch.stack([points[:, list(curve)].amin(dim=1) for curve in schema.boundaries.values()], dim=1)
+
+
 def boundary_loss(stages: tuple[Tensor, ...], target: Tensor, labelled: Tensor, weight: Tensor) -> Tensor:
     """Squared error summed over a map's cells and over stacks, averaged over labelled curves; a scalar, 0 where nothing is labelled.
 
@@ -51,9 +56,9 @@ def boundary_loss(stages: tuple[Tensor, ...], target: Tensor, labelled: Tensor, 
         stages: maps of every stack, each (B, K, h, w).
         target: (B, K, h, w).
         labelled: (B, K) bool; other curves contribute nothing.
-        weight: (B,) of each face; multiplying all of them by a factor changes nothing.
+        weight: (B,) of each face, or (B, K) of each curve; multiplying all of them by a factor changes nothing.
     """
-    weights = weight.to(target.dtype)[:, None] * labelled
+    weights = (weight if weight.ndim == 2 else weight[:, None]).to(target.dtype) * labelled
     each = torch.stack([(maps.float() - target).square().sum(dim=(2, 3)) for maps in stages]).sum(dim=0)  # (B, K)
     return (each * weights).sum() / weights.sum().clamp_min(1e-8)
 
@@ -138,8 +143,8 @@ def learn_lab(learning: Learning) -> Learner:
         labelled = curve_is_labelled(batch.landmarks, schema)
         side = out.boundaries.shape[-1]
         target = boundary_maps((batch.landmarks - (stride - 1) / 2) / stride, side, lab.sigma, schema)
-        boundary = boundary_loss(out.stages, target, labelled, batch.weight)
-        coordinates = landmark_loss(out.landmarks, batch.landmarks, batch.visible, batch.weight, job.loss)
+        boundary = boundary_loss(out.stages, target, labelled, curve_weights(batch.weights(), schema))
+        coordinates = landmark_loss(out.landmarks, batch.landmarks, batch.visible, batch.weights(), job.loss)
         terms = {"coordinates": coordinates, "boundary": boundary}
         total = coordinates + lab.boundary_weight * boundary
         drawn = out.boundaries.float() * labelled[:, :, None, None]  # curves nobody drew are empty in the true maps

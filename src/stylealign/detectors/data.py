@@ -80,6 +80,28 @@ def synthetic_of(
     return synthetic.take(kept)
 
 
+def labels_seen(pseudo: FaceDataset, opened: FaceDataset, split: str | None, subset: str | None) -> bool:
+    """Whether a data set is pseudo-labelled: its faces inherit no label, but its detectors have learnt some.
+
+    Raises UserError where one of them learnt from faces of `opened` outside of the split or the label budget (`subset`) trained on now.
+    """
+    how = pseudo.meta.get("how") or {}
+    if how.get("verb") != "pseudo-label" or how.get("inputs", {}).get("data"):
+        return False
+    for detector in how["inputs"]["detectors"]:
+        for learnt in detector["data"]:
+            if learnt.get("content_hash") == opened.content_hash and (
+                (split is not None and learnt.get("split") != split)
+                or (subset is not None and learnt.get("subset") != subset)
+            ):
+                raise UserError(
+                    f"{pseudo.folder}: labelled by {detector['run']}, which learnt from split {learnt.get('split')}, subset "
+                    f"{learnt.get('subset') or 'all'} of {opened.folder}, expected split {split}, subset {subset or 'all'}: labels that must "
+                    "not be seen would come in through it"
+                )
+    return True
+
+
 def _sources(config: "TrainDetector") -> Mix:
     """The data sets of a `data:` recipe; one that was made from another of them keeps only what that one's choice allows."""
     opened = [FaceDataset.open(source.path) for source in config.data]
@@ -90,6 +112,8 @@ def _sources(config: "TrainDetector") -> Mix:
     for i, faces in enumerate(opened):
         made_from = faces.meta.get("how", {}).get("inputs", {}).get("data", {}).get("content_hash")
         for j, source in enumerate(config.data):
+            if i != j and labels_seen(faces, opened[j], source.split, source.subset):
+                continue
             if i != j and opened[j].content_hash == made_from:
                 chosen[i] = synthetic_of(chosen[i], opened[j], chosen[j], source.split, source.subset)
     said = [{"split": source.split, "subset": source.subset} for source in config.data]
@@ -118,7 +142,8 @@ def resolve_data(config: "TrainDetector") -> Mix:
             found.append((real, real_share, {"role": "real", **chosen}))
         if config.synthetic is not None:
             synthetic = FaceDataset.open(config.synthetic).select(labelled=True)
-            if opened is not None and real is not None:
+            allowed = opened is not None and labels_seen(synthetic, opened, config.real_split, config.subset)
+            if opened is not None and real is not None and not allowed:
                 synthetic = synthetic_of(synthetic, opened, real, config.real_split, config.subset)
             found.append((synthetic, 1.0 - real_share if found else 1.0, {"role": "synthetic"}))
     if config.mix == "concatenate":

@@ -8,7 +8,7 @@ are chosen here, and each docstring says so; no number of the paper is claimed. 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -23,6 +23,7 @@ from stylealign.detectors.resnet import ResNet18, ResNetConfig, load_imagenet
 from stylealign.errors import UserError
 from stylealign.optim import make_optimizer, set_lr
 from stylealign.schema import LandmarkSchema
+from stylealign.styling.mixstyle import MixStyleConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +46,8 @@ class DVLNConfig:
     """Width of the decision's hidden layer."""
     dropout: float = 0.0
     """Before the heads."""
+    mixstyle: MixStyleConfig = field(default_factory=MixStyleConfig)
+    """In training, after the trunk's first and second stage; faces of all data sets mix."""
     relax: float = 0.2
     """Share of the candidates' loss that all but the best divide between them, so that none is left without a lesson."""
     candidates_weight: float = 1.0
@@ -137,7 +140,7 @@ class DVLN(nn.Module):
     def __init__(self, schemas: tuple[LandmarkSchema, ...], size: int, config: DVLNConfig):
         super().__init__()
         self.size, self.config = size, config
-        self.trunk = ResNet18(1, size, ResNetConfig(width=config.width))
+        self.trunk = ResNet18(1, size, ResNetConfig(width=config.width, mixstyle=config.mixstyle))
         features = self.trunk.fc.in_features
         self.trunk.fc, self.trunk.mean_shape = nn.Identity(), None  # type: ignore[assignment]  # the heads do what these did
         self.embed = nn.Sequential(
@@ -181,7 +184,9 @@ def load_trunk(model: DVLN, state: Mapping[str, Tensor], where: str) -> None:
 # Learning
 
 
-def candidate_losses(candidates: Tensor, target: Tensor, visible: Tensor, loss: LossConfig) -> tuple[Tensor, Tensor]:
+def candidate_losses(
+    candidates: Tensor, target: Tensor, visible: Tensor, loss: LossConfig, point_weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """((B, K) mean loss of each candidate over a face's labelled landmarks, (B,) how much label that is).
 
     Args:
@@ -189,9 +194,12 @@ def candidate_losses(candidates: Tensor, target: Tensor, visible: Tensor, loss: 
         target: (B, P, 2) px; NaN where unlabelled, which never contributes.
         visible: (B, P) bool; landmarks that are not visible weigh `loss.hidden_weight`.
         loss: which loss a coordinate error has.
+        point_weight: (B, P) weight of each landmark; not given: all 1.
     """
     labelled = torch.isfinite(target).all(dim=-1)
     weights = torch.where(visible, 1.0, loss.hidden_weight) * labelled  # (B, P)
+    if point_weight is not None:
+        weights = weights * point_weight
     error = candidates - torch.where(labelled[..., None], target, 0.0)[:, None]
     each = torch.where(labelled[:, None], coordinate_loss(error, loss).mean(dim=-1), 0.0)  # (B, K, P)
     amount = weights.sum(dim=1)
@@ -206,7 +214,7 @@ def dvln_losses(candidates: Tensor, logits: Tensor, batch: Batch, loss: LossConf
         the others share relax, so that candidates specialise and none starves. One candidate counts fully.
     decision: cross-entropy of the decision towards the candidate with the smallest loss.
     """
-    losses, amount = candidate_losses(candidates, batch.landmarks, batch.visible, loss)
+    losses, amount = candidate_losses(candidates, batch.landmarks, batch.visible, loss, batch.point_weights())
     num = losses.shape[1]
     best = losses.detach().argmin(dim=1)
     share = torch.full_like(losses, relax / max(1, num - 1))
@@ -215,7 +223,7 @@ def dvln_losses(candidates: Tensor, logits: Tensor, batch: Batch, loss: LossConf
     whole = weight.sum().clamp_min(1e-8)
     fused = settle(candidates, logits, choose=False)
     return {
-        "fused": landmark_loss(fused, batch.landmarks, batch.visible, batch.weight, loss),
+        "fused": landmark_loss(fused, batch.landmarks, batch.visible, batch.weights(), loss),
         "candidates": (weight * (share * losses).sum(dim=1)).sum() / whole,
         "decision": (weight * F.cross_entropy(logits, best, reduction="none")).sum() / whole,
     }

@@ -41,10 +41,12 @@ def map_weights(landmarks: Tensor, visible: Tensor, weight: Tensor, hidden_weigh
 
     Unlabelled landmarks (NaN) weigh nothing, hidden ones `hidden_weight` (0 as published). What the background of a face with some
     unlabelled landmarks weighs is not stated in anything readable; chosen: as much as any map, unless nothing is labelled.
+    `weight` is (B,) of each face or (B, P) of each landmark; the background then weighs as much as its heaviest labelled landmark.
     """
     labelled = torch.isfinite(landmarks).all(dim=-1)
-    seen = torch.where(visible, 1.0, hidden_weight) * labelled
-    return weight[:, None] * torch.cat([seen, labelled.any(dim=1, keepdim=True)], dim=1)
+    weights = (weight if weight.ndim == 2 else weight[:, None]) * labelled
+    seen = torch.where(visible, 1.0, hidden_weight) * weights
+    return torch.cat([seen, weights.amax(dim=1, keepdim=True)], dim=1)
 
 
 def map_loss(maps: Tensor, target: Tensor, weights: Tensor, faces: Tensor) -> Tensor:

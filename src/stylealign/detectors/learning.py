@@ -72,7 +72,7 @@ def learn_coordinates(learning: Learning) -> Learner:
         (batch,) = batches
         set_lr(optimizer, lr_at(step, config))
         out = model(batch.image)
-        loss = landmark_loss(out.landmarks, batch.landmarks, batch.visible, batch.weight, config.loss)
+        loss = landmark_loss(out.landmarks, batch.landmarks, batch.visible, batch.weights(), config.loss)
         optimizer.zero_grad(set_to_none=True)
         engine.backward(loss)
         optimizer.step()

@@ -61,11 +61,15 @@ def landmark_loss(predicted: Tensor, target: Tensor, visible: Tensor, weight: Te
         predicted: (B, P, 2) px.
         target: (B, P, 2) px; NaN where unlabelled, which never contributes, neither to the value nor to the gradient.
         visible: (B, P) bool; landmarks that are not visible weigh `config.hidden_weight`.
-        weight: (B,) weight of each face; multiplying all of them by a factor changes nothing.
+        weight: (B,) weight of each face, or (B, P) of each landmark; multiplying all of them by a factor changes nothing.
         config: which loss.
     """
     labelled = torch.isfinite(target).all(dim=-1)
-    weights = weight.to(predicted.dtype)[:, None] * torch.where(visible, 1.0, config.hidden_weight) * labelled  # (B, P)
+    weights = (
+        (weight if weight.ndim == 2 else weight[:, None]).to(predicted.dtype)
+        * torch.where(visible, 1.0, config.hidden_weight)
+        * labelled
+    )  # (B, P)
     error = predicted - torch.where(labelled[..., None], target, predicted.detach())
     total = (weights * coordinate_loss(error, config).mean(dim=-1)).sum()
     return total / weights.sum().clamp_min(1e-8)

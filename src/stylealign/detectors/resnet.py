@@ -6,7 +6,7 @@ training faces. Knows no files and no losses.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stylealign.detectors.output import DetectorOutput
 from stylealign.errors import UserError
+from stylealign.styling.mixstyle import MixStyle, MixStyleConfig
 
 # Mean and standard deviation per channel, in [0, 1] units, of the inputs ImageNet weights were trained on.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -32,6 +33,8 @@ class ResNetConfig:
     """Halve the resolution after the first convolution; not given: from 128 px upwards."""
     dropout: float = 0.0
     """Before the last layer."""
+    mixstyle: MixStyleConfig = field(default_factory=MixStyleConfig)
+    """In training, after the first and the second stage."""
 
     def __post_init__(self) -> None:
         if self.width < 1 or not 0 <= self.dropout < 1:
@@ -120,6 +123,7 @@ class ResNet(nn.Module):
                 blocks.append(self.block(channels_in, channels, 2 if i == 0 and stage > 0 else 1))
                 channels_in = channels * self.block.expansion
             setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.mixstyle = MixStyle(config.mixstyle)
         self.flatten = size < 128 if config.head is None else config.head == "flatten"
         halvings = 5 if pool else 4
         side = -(-size // 2**halvings)  # each halving rounds up
@@ -144,8 +148,9 @@ class ResNet(nn.Module):
         """Activations after the stem and after each stage, fine to coarse: a frozen detector as a perceptual network."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
         found = [x]
-        for stage in self.stages():
-            found.append(x := stage(x))
+        for i, stage in enumerate(self.stages()):
+            x = stage(x)
+            found.append(x := self.mixstyle(x) if i < 2 else x)
         return found
 
     def forward(self, image: Tensor) -> DetectorOutput:

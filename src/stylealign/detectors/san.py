@@ -41,7 +41,8 @@ class SANConfig:
     features: int = 128
     """Channels that the stages see of each look at the face."""
     hidden: int = 128
-    """Channels inside the stages."""
+    """Channels inside the stages. Their last convolution mixes them into a map a landmark and one more: with fewer channels than maps
+    the maps cannot all be right at once (at 64 px with 68 points 32 are still worth it, for their speed)."""
     top: int = 512
     """Channels of stage 1's first 1x1 convolution."""
     kernel: int = 7
@@ -282,7 +283,7 @@ def learn_san(learning: Learning) -> Learner:
         set_lr(optimizer, lr_at(step, config))
         out = model(batch.image)
         target = network.targets(batch.landmarks)
-        weights = map_weights(batch.landmarks, batch.visible, batch.weight, config.loss.hidden_weight)
+        weights = map_weights(batch.landmarks, batch.visible, batch.weights(), config.loss.hidden_weight)
         losses = {
             name: map_loss(maps, target, weights, batch.weight) for name, maps in zip(names, out.stages, strict=True)
         }

@@ -6,7 +6,7 @@ differ in what they see and never in how many updates they get.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import tyro
 from torch import Tensor, nn
 
 from stylealign.augment import AugmentConfig, augment
-from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, HeadBatches
+from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, HeadBatches, join
 from stylealign.config import to_dict
 from stylealign.detectors import DETECTORS, SECTIONS, build_detector
 from stylealign.detectors.balance import BalanceConfig
@@ -34,12 +34,16 @@ from stylealign.detectors.learning import Learning
 from stylealign.detectors.losses import LossConfig
 from stylealign.detectors.resnet import ResNetConfig
 from stylealign.detectors.san import SANConfig
+from stylealign.detectors.start import said_of, start_from
+from stylealign.detectors.teacher import TeacherConfig, num_unlabelled, ramp, taught, teacher_faces, trust_terms
 from stylealign.detectors.train_styles import AuxiliaryStyles
 from stylealign.detectors.wing import WingConfig
 from stylealign.errors import UserError
 from stylealign.optim import OptimizerConfig
 from stylealign.progress import say
 from stylealign.run import Run, describe_data, place, read_state
+from stylealign.styling.chain import StyleConfig
+from stylealign.styling.training import open_styling
 from stylealign.training import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
 
 MARGIN = 1.25  # context round the crop for rotations and shifts
@@ -87,8 +91,12 @@ class TrainDetector:
     dvln: DVLNConfig = field(default_factory=DVLNConfig)
     pretrained: Path | None = None
     """ImageNet weights with torchvision's names, .pth or .safetensors, for the part of the network they fit; needs full width."""
+    init_from: Path | None = None
+    """Run to take weights from: a detector of any mark-up, or an encoder (`pretrain`); what does not fit starts fresh."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     crop: CropConfig = field(default_factory=CropConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)
+    style: StyleConfig = field(default_factory=StyleConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -105,6 +113,8 @@ class TrainDetector:
             raise ValueError(f"synthetic_share is {self.synthetic_share}, expected 0 to 1")
         if not 0 < self.other_share < 1:
             raise ValueError(f"other_share is {self.other_share}, expected above 0 and below 1")
+        if self.pretrained is not None and self.init_from is not None:
+            raise ValueError("pretrained and init_from are both given: expected one start")
         if not (self.lr > 0 and self.weight_decay >= 0):
             raise ValueError(f"lr {self.lr} and weight_decay {self.weight_decay}: expected above 0, and at least 0")
 
@@ -137,26 +147,38 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
             f"--other is for networks that learn several mark-ups (dvln); found it with --model {config.model}"
         )
     val_faces = validation_faces(config, schemas[0])
+    unlabelled = None
+    if config.teacher.data is not None:
+        unlabelled = teacher_faces(config.teacher, schemas[0], config.model, loop.ema_decay)
     margin = MARGIN if config.augment.is_geometric else 1.0
     if not engine.is_global_zero:
         engine.barrier()
     caches = [[CropCache(faces, config.crop, margin) for faces, _, _ in mix] for mix in mixes]
+    unlabelled_cache = None if unlabelled is None else CropCache(unlabelled, config.crop, margin)
+    styling = open_styling(config.style, config.crop, margin, caches, schemas, val_faces, engine.device)
     if engine.is_global_zero:
         engine.barrier()
     validation = Validation(val_faces, config.crop) if val_faces is not None and engine.is_global_zero else None
     shares = [[share for _, share, _ in mix] for mix in mixes]
-    sizes = head_batch_sizes(loop.batch_size, len(mixes) - 1, config.other_share)
     place_in_world = (engine.global_rank, engine.world_size)
+    num_taught = num_unlabelled(loop.batch_size, config.teacher.share, engine.world_size) if unlabelled else 0
+    sizes = head_batch_sizes(loop.batch_size - num_taught, len(mixes) - 1, config.other_share)
     sources = [
         BatchSource(cache, share, num, loop.seed + 7919 * head, *place_in_world, order)
         for head, (cache, share, num, order) in enumerate(zip(caches, shares, sizes, orders, strict=True))
     ]
+
+    if unlabelled_cache is not None:  # the last part of every batch
+        sources.append(BatchSource([unlabelled_cache], [1.0], num_taught, loop.seed + 15485863, *place_in_world))
 
     # Model.
     torch.manual_seed(loop.seed)
     model = build_detector(config.model, schemas, size, network)
     if config.pretrained is not None:
         load_pretrained(model, config.model, config.pretrained)
+    start = None if config.init_from is None else start_from(model, config.init_from, schemas[0])
+    if start is not None:
+        say(said_of(start))
     means = tuple(mean_shape(cache, share) for cache, share in zip(caches, shares, strict=True))
     model.mean_shape.copy_(torch.as_tensor(means[0]))  # type: ignore[union-attr,operator]
     model = place(model, "cpu").to(engine.device)
@@ -167,6 +189,11 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
         )
     )  # fmt: skip
     said = [describe_data(faces, share=round(share, 6), **more) for mix in mixes for faces, share, more in mix]
+    extra: dict[str, Any] = {} if start is None else {"start": start}
+    if unlabelled is not None:
+        extra["teacher_data"] = describe_data(unlabelled)
+    if styling is not None:
+        extra["donors"] = styling.said
     state = TrainState(
         modules=learner.modules,
         optimizers=learner.optimizers,
@@ -174,7 +201,7 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
         card={
             "kind": "detector", "model": config.model, "network": to_dict(network), "schema": schemas[0].to_dict(),
             "other_schemas": [schema.to_dict() for schema in schemas[1:]], "crop": to_dict(config.crop),
-            "config": to_dict(config), "data": said, **learner.card,
+            "config": to_dict(config), "data": said, **extra, **learner.card,
         },
     )  # fmt: skip
     if restore(state, run):
@@ -183,10 +210,29 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
     def vary(batch: Batch, step: int, head: int) -> Batch:
         key = (loop.seed, step, engine.global_rank, 7, *[head] * (head > 0))
         seed = int(np.random.default_rng(key).integers(2**62))
-        return augment(batch, size, config.augment, torch.Generator().manual_seed(seed), schemas[head])
+        return augment(batch, size, config.augment, torch.Generator().manual_seed(seed), schemas[head % len(schemas)])
+
+    def gather(step: int) -> HeadBatches:
+        batches = [source.batch(step) for source in sources]
+        heads, rest = HeadBatches(batches[: len(mixes)]), batches[len(mixes) :]
+        if styling is not None:
+            heads = styling.with_donors(heads, loop.seed, step, engine.global_rank)
+        return HeadBatches((*heads, *rest))
 
     def update(batches: HeadBatches, step: int) -> dict[str, Tensor]:
-        return learner.update(tuple(vary(batch, step, head) for head, batch in enumerate(batches)), step)
+        key = (loop.seed, step, engine.global_rank)
+        heads, blind = (batches, None) if unlabelled is None else (HeadBatches(batches[:-1]), batches[-1])
+        if styling is not None:
+            heads = styling.restyled(heads, *key)
+        if blind is None:
+            return learner.update(tuple(vary(batch, step, head) for head, batch in enumerate(heads)), step)
+        assert state.ema is not None  # teacher_faces has seen to it, and to there being one head
+        factor = config.teacher.weight * ramp(step, loop.steps, config.teacher.ramp_up)
+        blind = taught(state.ema.module, blind, size, config.teacher, schemas[0], factor)
+        terms = trust_terms(blind)
+        if styling is not None:  # the teacher has seen them as they are
+            blind = styling.restyled_among(blind, *key)
+        return {**learner.update((join([vary(heads[0], step, 0), vary(blind, step, 1)]),), step), **terms}
 
     measured: dict[int, float] = {}  # step: NME
 
@@ -198,7 +244,7 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
     fit(
         update,
         state=state,
-        batches=lambda step: HeadBatches(source.batch(step) for source in sources),
+        batches=gather,
         config=loop,
         run=run,
         engine=engine,

@@ -5,7 +5,7 @@ landmark's offset from the mean shape of the training faces, in sixteenths of th
 predicts the coordinates. Knows no files.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -18,6 +18,7 @@ from stylealign.detectors.losses import landmark_loss, mean_error
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNet50, ResNetConfig
 from stylealign.optim import make_optimizer, set_lr
+from stylealign.styling.mixstyle import MixStyle, MixStyleConfig
 
 _NUM_BLOCKS = {"cnn6": 5, "cnn7": 6}
 _WIDENINGS = 4  # filters double from block to block this often: 32 .. 512
@@ -40,6 +41,8 @@ class WingConfig:
     two_stage: bool = False
     """A second network of the same shape looks again at the face, turned upright and cut anew by the first one's landmarks,
     for twice the time. Pays where boxes are rough; crops cut by the labels already stand about where it would put them."""
+    mixstyle: MixStyleConfig = field(default_factory=MixStyleConfig)
+    """In training, after the first and the second block (or stage)."""
 
     def __post_init__(self) -> None:
         if (self.width is not None and self.width < 1) or self.hidden < 1:
@@ -87,6 +90,7 @@ class WingCNN(nn.Module):
             blocks += [nn.ReLU(inplace=True), nn.MaxPool2d(2, ceil_mode=True)]
             channels_in, side = channels, -(-side // 2)
         self.blocks = nn.Sequential(*blocks)
+        self.mixstyle = MixStyle(config.mixstyle)
         self.hidden = nn.Linear(channels_in * side * side, config.hidden)
         self.fc = nn.Linear(config.hidden, 2 * num_points)
         self.init_weights()
@@ -101,7 +105,13 @@ class WingCNN(nn.Module):
         nn.init.normal_(self.fc.weight, std=0.1 * self.fc.in_features**-0.5)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = F.relu(self.hidden(self.blocks(image).flatten(1)))
+        x, pools = image, 0
+        for layer in self.blocks:
+            x = layer(x)
+            if isinstance(layer, nn.MaxPool2d):
+                pools += 1
+                x = self.mixstyle(x) if pools <= 2 else x
+        x = F.relu(self.hidden(x.flatten(1)))
         with torch.autocast(x.device.type, enabled=False):  # bf16 has 8 bits: half a pixel at 128
             return self.fc(x.float()).view(-1, self.num_points, 2) * self.unit
 
@@ -111,7 +121,7 @@ class WingResNet(nn.Module):
 
     def __init__(self, num_points: int, size: int, config: WingConfig):
         super().__init__()
-        self.resnet = ResNet50(num_points, size, ResNetConfig(width=config.width or 64))
+        self.resnet = ResNet50(num_points, size, ResNetConfig(width=config.width or 64, mixstyle=config.mixstyle))
 
     def forward(self, image: Tensor) -> Tensor:
         return self.resnet(image).landmarks  # its own mean shape stays 0
@@ -209,7 +219,7 @@ def learn_wing(learning: Learning) -> Learner:
         set_lr(optimizer, lr_at(step, config))
         out = model(batch.image)
         first, second = (
-            landmark_loss(found, batch.landmarks, batch.visible, batch.weight, config.loss)
+            landmark_loss(found, batch.landmarks, batch.visible, batch.weights(), config.loss)
             for found in (*out.stages, out.landmarks)
         )
         total = first + second

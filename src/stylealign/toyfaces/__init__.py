@@ -3,6 +3,7 @@ landmarks. What a perfect translator would make is here a call, `draw_face(struc
 Knows no torch.
 """
 
+from stylealign.toyfaces.causes import CAUSES, LEVELS, raise_cause
 from stylealign.toyfaces.job import DrawFaces, attributes, draw_swap_sheet, face_of, main, split_of
 from stylealign.toyfaces.paint import draw_face
 from stylealign.toyfaces.person import Structure, mirror_structure, random_structure
@@ -10,6 +11,8 @@ from stylealign.toyfaces.shape import head_points, landmarks
 from stylealign.toyfaces.style import Style, random_style
 
 __all__ = [
+    "CAUSES",
+    "LEVELS",
     "DrawFaces",
     "Structure",
     "Style",
@@ -21,6 +24,7 @@ __all__ = [
     "landmarks",
     "main",
     "mirror_structure",
+    "raise_cause",
     "random_structure",
     "random_style",
     "split_of",

@@ -6,6 +6,7 @@ Face i is a function of (seed, i) alone: making more faces, or none unlabelled, 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -16,11 +17,18 @@ from stylealign.geometry import landmark_box
 from stylealign.progress import say, track
 from stylealign.sample import FaceSample
 from stylealign.schema import SCHEMAS
+from stylealign.toyfaces.causes import CAUSES, LEVELS, Cause, raise_cause
 from stylealign.toyfaces.paint import draw_face
 from stylealign.toyfaces.person import Structure, random_structure
-from stylealign.toyfaces.style import Style, StyleShift, random_style
+from stylealign.toyfaces.style import Style, World, random_style
 
-_LABELLED, _UNLABELLED = 0, 1  # random streams
+_LABELLED, _UNLABELLED, _CAUSES = 0, 1, 2  # random streams
+StyleShift = Literal["none", "dark", "studio_street"]
+_WORLDS: dict[str, tuple[World, World]] = {  # of the faces at home, and of those that are shifted
+    "none": ("none", "none"),
+    "dark": ("none", "dark"),
+    "studio_street": ("studio", "street"),
+}
 _GOLDEN = 0.6180339887498949
 
 
@@ -45,9 +53,18 @@ class DrawFaces:
     max_yaw: float = 55.0
     """Largest turn of a head, degrees (at most 60: beyond, the far landmarks would be guesses)."""
     style_shift: StyleShift = "none"
-    """dark: the test faces (only) are seen at night - a planted difference of style that leaves structure alone."""
+    """A planted difference of style that leaves structure alone. dark: the test faces (only) are seen at night, the others anywhere.
+    studio_street: the test faces are seen by a poor camera in coloured light at night, the others in a studio."""
+    val_shift: bool = False
+    """Whether the faces of split val wear the test faces' styles as well."""
     unlabelled_shift: bool = True
     """Whether unlabelled faces wear the test faces' styles (no difference unless style_shift is set)."""
+    unlabelled_split: str = "train"
+    """Split of the unlabelled faces."""
+    cause: Cause | Literal["none"] = "none"
+    """Draw the test faces (only) with this cause of WFLW's hard subsets at a chosen strength, otherwise as they are."""
+    strength: int = 4
+    """Of `cause`: 0 (without it) ... 4 (full); the same faces, going the same way."""
     png: bool = False
     """Write PNG instead of JPEG of quality 95."""
 
@@ -66,8 +83,14 @@ class DrawFaces:
             raise UserError(
                 f"val_frac {self.val_frac} and test_frac {self.test_frac}: expected shares that sum to at most 1"
             )
-        if self.style_shift not in ("none", "dark"):
-            raise UserError(f"style_shift: found '{self.style_shift}', expected none or dark")
+        if self.style_shift not in _WORLDS:
+            raise UserError(f"style_shift: found '{self.style_shift}', expected {', '.join(_WORLDS)}")
+        if self.cause not in (*get_args(Cause), "none"):
+            raise UserError(f"cause: found '{self.cause}', expected {', '.join(CAUSES)} or none")
+        if not 0 <= self.strength <= LEVELS:
+            raise UserError(f"strength: found {self.strength}, expected 0 to {LEVELS}")
+        if not (self.unlabelled_split and self.unlabelled_split.isprintable()):
+            raise UserError(f"unlabelled_split: found {self.unlabelled_split!r}, expected a word")
 
 
 def attributes(structure: Structure, style: Style) -> dict[str, bool]:
@@ -100,10 +123,14 @@ def split_of(index: int, val_frac: float, test_frac: float) -> str:
 def face_of(config: DrawFaces, index: int, unlabelled: bool = False) -> tuple[Structure, Style, str]:
     """Structure, style and split of one face: a function of (seed, index) and the options, not of the counts."""
     rng = np.random.default_rng((config.seed, _UNLABELLED if unlabelled else _LABELLED, index))
-    split = "train" if unlabelled else split_of(index, config.val_frac, config.test_frac)
-    shifted = config.unlabelled_shift if unlabelled else split == "test"
+    split = config.unlabelled_split if unlabelled else split_of(index, config.val_frac, config.test_frac)
+    shifted = config.unlabelled_shift if unlabelled else split == "test" or (config.val_shift and split == "val")
     structure = random_structure(rng, max_yaw=config.max_yaw)
-    return structure, random_style(rng, shift=config.style_shift if shifted else "none"), split
+    style = random_style(rng, shift=_WORLDS[config.style_shift][shifted])
+    if config.cause != "none" and split == "test" and not unlabelled:
+        stream = np.random.default_rng((config.seed, _CAUSES, index, CAUSES.index(config.cause)))
+        structure, style = raise_cause(structure, style, config.cause, config.strength, stream)
+    return structure, style, split
 
 
 def draw_swap_sheet(structures: Sequence[Structure], styles: Sequence[Style], size: int = 128) -> np.ndarray:

@@ -16,7 +16,8 @@ Background = Literal["gradient", "blobs", "stripes", "noise"]
 Glasses = Literal["none", "round", "square", "sun"]
 Occluder = Literal["none", "hand", "bar", "microphone", "hat"]
 Tone = Literal["colour", "grey", "sepia"]
-StyleShift = Literal["none", "dark"]
+World = Literal["none", "dark", "studio", "street"]
+"""Where styles come from: everywhere, the night, a photographer's studio, or a street after dark seen by a poor camera."""
 
 SKINS: tuple[Colour, ...] = (
     (0.98, 0.84, 0.76), (0.95, 0.77, 0.66), (0.90, 0.69, 0.55), (0.84, 0.62, 0.46), (0.74, 0.52, 0.37), (0.62, 0.42, 0.29),
@@ -137,11 +138,13 @@ class Style:
     """JPEG quality the picture has been through; 100 leaves it untouched."""
 
 
-def _mix(a: Colour, b: Colour, t: float) -> Colour:
+def mix_colours(a: Colour, b: Colour, t: float) -> Colour:
+    """The colour `t` of the way from a to b."""
     return tuple(float((1 - t) * x + t * y) for x, y in zip(a, b, strict=True))  # type: ignore[return-value]
 
 
-def _hsv(h: float, s: float, v: float) -> Colour:
+def hsv(h: float, s: float, v: float) -> Colour:
+    """A colour by hue (cyclic), saturation and value."""
     return colorsys.hsv_to_rgb(h % 1.0, s, v)
 
 
@@ -154,19 +157,19 @@ def _pick(rng: np.random.Generator, shares: dict[str, float]) -> str:
 def _between(rng: np.random.Generator, palette: tuple[Colour, ...]) -> Colour:
     """A colour somewhere between two neighbours of a palette."""
     i = int(rng.integers(len(palette) - 1))
-    return _mix(palette[i], palette[i + 1], float(rng.random()))
+    return mix_colours(palette[i], palette[i + 1], float(rng.random()))
 
 
 def _random_person(rng: np.random.Generator) -> dict:
     """Skin, hair and make-up that go together."""
     tone = rng.random() * (len(SKINS) - 1)
     i = min(int(tone), len(SKINS) - 2)
-    skin = _mix(SKINS[i], SKINS[i + 1], tone - i)
+    skin = mix_colours(SKINS[i], SKINS[i + 1], tone - i)
     dark_skin = tone > 4.0
     feminine = rng.random() < 0.5
     grey = rng.random() < 0.12
     palette = HAIRS[7:] if grey else HAIRS[:3] if dark_skin else HAIRS[:7]
-    hair_colour = _hsv(rng.random(), 0.6, 0.7) if rng.random() < 0.03 else _between(rng, palette)
+    hair_colour = hsv(rng.random(), 0.6, 0.7) if rng.random() < 0.03 else _between(rng, palette)
     if feminine:
         hair = _pick(rng, {"long": 4, "bob": 3, "bun": 1.5, "fringe": 2, "curly": 2, "parted": 1, "short": 0.5})
     else:
@@ -180,9 +183,9 @@ def _random_person(rng: np.random.Generator) -> dict:
         "age": float(rng.uniform(0.5, 1.0)) if grey else float(rng.uniform(0.0, 0.6)),
         "gloss": float(rng.uniform(0.05, 0.5)),
         "lipstick": float(rng.uniform(0.4, 0.95)) if painted else 0.0,
-        "lipstick_colour": _hsv(rng.uniform(0.91, 1.03), rng.uniform(0.55, 0.95), rng.uniform(0.45, 0.85)),
+        "lipstick_colour": hsv(rng.uniform(0.91, 1.03), rng.uniform(0.55, 0.95), rng.uniform(0.45, 0.85)),
         "eye_shadow": float(rng.uniform(0.2, 0.8)) if painted else 0.0,
-        "eye_shadow_colour": _hsv(rng.random(), rng.uniform(0.2, 0.6), rng.uniform(0.25, 0.6)),
+        "eye_shadow_colour": hsv(rng.random(), rng.uniform(0.2, 0.6), rng.uniform(0.25, 0.6)),
         "blush": float(rng.uniform(0.2, 0.8)) if painted else 0.0,
         "lashes": float(rng.uniform(0.5, 1.0)) if feminine else float(rng.uniform(0.1, 0.4)),
         "iris": IRISES[int(rng.integers(2))] if dark_skin else _between(rng, IRISES),
@@ -205,8 +208,8 @@ def _random_light(rng: np.random.Generator) -> dict:
     return {
         "light_azimuth": float(rng.choice([-1, 1]) * rng.uniform(55, 85)) if side else float(rng.uniform(-60, 60)),
         "light_elevation": float(rng.uniform(0, 35)) if side else float(rng.uniform(10, 65)),
-        "light_colour": _hsv(rng.random(), rng.uniform(0.35, 0.65), 1.0) if kind == "coloured" else white,
-        "ambient_colour": (0.97, 0.99, 1.02) if kind != "coloured" else _hsv(rng.random(), 0.25, 1.0),
+        "light_colour": hsv(rng.random(), rng.uniform(0.35, 0.65), 1.0) if kind == "coloured" else white,
+        "ambient_colour": (0.97, 0.99, 1.02) if kind != "coloured" else hsv(rng.random(), 0.25, 1.0),
         "ambient": float(rng.uniform(0.18, 0.33)) if side else float(rng.uniform(0.5, 0.72)),
         "lamp": float(rng.uniform(0.6, 1.0)) if side else float(rng.uniform(0.3, 0.6)),
         "exposure": float(
@@ -218,8 +221,8 @@ def _random_light(rng: np.random.Generator) -> dict:
 def _random_surroundings(rng: np.random.Generator) -> dict:
     """Background, clothes, glasses and what is before the face."""
     hue = rng.random()
-    first = _hsv(hue, rng.uniform(0.05, 0.6), rng.uniform(0.2, 0.9))
-    second = _hsv(hue + rng.normal(0, 0.12), rng.uniform(0.05, 0.6), rng.uniform(0.2, 0.95))
+    first = hsv(hue, rng.uniform(0.05, 0.6), rng.uniform(0.2, 0.9))
+    second = hsv(hue + rng.normal(0, 0.12), rng.uniform(0.05, 0.6), rng.uniform(0.2, 0.95))
     occluder = _pick(rng, {"none": 8.0, "hand": 0.6, "bar": 0.35, "microphone": 0.4, "hat": 0.9})
     side = float(rng.choice([-1, 1]))
     places = {
@@ -231,11 +234,11 @@ def _random_surroundings(rng: np.random.Generator) -> dict:
     return {
         "background": _pick(rng, {"gradient": 3, "blobs": 3, "stripes": 1.2, "noise": 1.5}),
         "background_colours": (first, second),
-        "clothes": _hsv(rng.random(), rng.uniform(0.0, 0.7), rng.uniform(0.12, 0.9)),
+        "clothes": hsv(rng.random(), rng.uniform(0.0, 0.7), rng.uniform(0.12, 0.9)),
         "glasses": _pick(rng, {"none": 8.0, "round": 0.6, "square": 0.7, "sun": 0.4}),
-        "glasses_colour": _hsv(rng.random(), rng.uniform(0, 0.6), rng.uniform(0.03, 0.35)),
+        "glasses_colour": hsv(rng.random(), rng.uniform(0, 0.6), rng.uniform(0.03, 0.35)),
         "occluder": occluder,
-        "occluder_colour": _hsv(rng.random(), rng.uniform(0.0, 0.7), rng.uniform(0.12, 0.7)),
+        "occluder_colour": hsv(rng.random(), rng.uniform(0.0, 0.7), rng.uniform(0.12, 0.7)),
         "occluder_x": float(x),
         "occluder_y": float(y),
         "occluder_angle": float(angle),
@@ -257,12 +260,69 @@ def _random_camera(rng: np.random.Generator) -> dict:
     }
 
 
-def random_style(rng: np.random.Generator, *, shift: StyleShift = "none") -> Style:
-    """Draw a style. shift="dark" draws from another world - night: little light from one side, warm or blue, with sensor noise."""
+def _studio(rng: np.random.Generator, style: Style) -> dict:
+    """Light and camera of a studio portrait."""
+    first, second = style.background_colours
+    return {
+        "light_azimuth": float(rng.uniform(-20, 20)),
+        "light_elevation": float(rng.uniform(20, 45)),
+        "light_colour": (1.0, 1.0, 0.98),
+        "ambient_colour": (1.0, 1.0, 1.0),
+        "ambient": float(rng.uniform(0.68, 0.76)),
+        "lamp": float(rng.uniform(0.28, 0.38)),
+        "exposure": float(rng.uniform(1.0, 1.1)),
+        "background": "gradient",
+        "background_colours": (
+            mix_colours(first, (0.92, 0.93, 0.95), 0.8),
+            mix_colours(second, (0.92, 0.93, 0.95), 0.7),
+        ),
+        "contrast": 1.0,
+        "tone": "colour",
+        **{"blur": 0.0, "motion": 0.0, "downscale": 1.0, "noise": 0.0, "jpeg": 100},
+    }
+
+
+def _street(rng: np.random.Generator, style: Style) -> dict:
+    """Light and camera of a telephone at night: neon or a lamp at one side, out of focus, noisy."""
+    first, second = style.background_colours
+    hue = float(rng.random())
+    return {
+        "light_azimuth": float(rng.choice([-1, 1]) * rng.uniform(55, 88)),
+        "light_elevation": float(rng.uniform(-10, 35)),
+        "light_colour": hsv(hue, rng.uniform(0.4, 0.8), 1.0),
+        "ambient_colour": hsv(hue + rng.uniform(0.3, 0.7), rng.uniform(0.2, 0.5), 1.0),
+        "ambient": float(rng.uniform(0.20, 0.32)),
+        "lamp": float(rng.uniform(0.6, 1.0)),
+        "exposure": float(rng.uniform(0.75, 1.15)),
+        "background": "blobs" if rng.random() < 0.7 else style.background,
+        "background_colours": (
+            mix_colours(first, (0.02, 0.0, 0.06), 0.8),
+            mix_colours(second, hsv(rng.random(), 0.8, 0.6), 0.5),
+        ),
+        "contrast": float(rng.uniform(0.9, 1.3)),
+        "tone": "colour",
+        "blur": float(rng.uniform(0.5, 1.6)),
+        "motion": 0.0,
+        "downscale": float(rng.uniform(1.0, 2.5)),
+        "noise": float(rng.uniform(0.02, 0.07)),
+        "jpeg": int(rng.integers(20, 70)),
+    }
+
+
+def random_style(rng: np.random.Generator, *, shift: World = "none") -> Style:
+    """Draw a style. `shift` draws light and camera from another world; skin, hair, make-up and what is before the face stay the same.
+
+    dark: night - little light from one side, warm or blue, with sensor noise. studio: even white light, a pale plain background and
+    a good camera. street: a hard coloured light from one side, dim, with a soft, noisy, squeezed picture.
+    """
     values = {**_random_person(rng), **_random_light(rng), **_random_surroundings(rng), **_random_camera(rng)}
     style = Style(seed=int(rng.integers(2**31)), **values)
     if shift == "none":
         return style
+    if shift == "studio":
+        return replace(style, **_studio(rng, style))
+    if shift == "street":
+        return replace(style, **_street(rng, style))
     night: tuple[Colour, Colour] = ((1.0, 0.72, 0.42), (0.50, 0.66, 1.0))
     first, second = style.background_colours
     return replace(
@@ -275,5 +335,5 @@ def random_style(rng: np.random.Generator, *, shift: StyleShift = "none") -> Sty
         lamp=float(rng.uniform(0.5, 0.95)),
         exposure=float(rng.uniform(0.6, 0.9)),
         noise=float(rng.uniform(0.02, 0.06)),
-        background_colours=(_mix(first, (0.0, 0.0, 0.04), 0.8), _mix(second, (0.0, 0.0, 0.04), 0.7)),
+        background_colours=(mix_colours(first, (0.0, 0.0, 0.04), 0.8), mix_colours(second, (0.0, 0.0, 0.04), 0.7)),
     )

@@ -1,0 +1,199 @@
+"""The job `stress`: labelled faces of a data set, made harder at rising strength -> a data set in our format, for `evaluate` and `study`.
+
+Every chosen cause at every chosen strength becomes a split of its own, `blur_3` say, of the same faces; strength 0 is the crop as it
+is, so that a curve starts at the same protocol. A face's stress is a function of (seed, its line in the data set, cause), and at each
+strength the same thing goes further. What is done to a picture is distress.py's.
+"""
+
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+
+from stylealign import distress
+from stylealign.dataset import DatasetWriter, FaceDataset
+from stylealign.errors import UserError
+from stylealign.geometry import apply, crop_affine, landmark_box, scale_of
+from stylealign.image import read_image, warp
+from stylealign.progress import say, track
+from stylealign.sample import FaceSample
+from stylealign.schema import LandmarkSchema
+
+StressCause = Literal["tilt", "illumination", "make_up", "occlusion", "blur"]
+CAUSES: tuple[StressCause, ...] = ("tilt", "illumination", "make_up", "occlusion", "blur")
+LEVELS = 4
+_TEXT = {  # what is asked for in good faith and cannot be done
+    "pose": "a photographed head cannot be turned; `tilt` turns and squeezes the picture, and draw-faces --cause pose turns drawn heads",
+    "expression": "a photographed face cannot be made to laugh; draw-faces --cause expression draws faces that do",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stress:
+    """Make the labelled faces of a data set harder, a split for each cause and strength: light, make-up, occlusion, blur, tilt."""
+
+    data: Path
+    """Data set whose faces are taken."""
+    out: Path
+    """Data set folder to make; splits are called cause_strength, such as blur_3."""
+    split: str = "val"
+    """Split of `data` to take."""
+    subset: str | None = None
+    """Take only the faces of that split with this attribute."""
+    causes: tuple[str, ...] = CAUSES
+    """Which of tilt (a roll and a squeeze of the picture: what an affine can do of pose), illumination, make_up, occlusion, blur."""
+    strengths: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """From 0, the face as it is, to 4."""
+    size: int = 256
+    """Side in pixels of the crop that is written."""
+    scale: float = 2.2
+    """Side of that crop over the longer side of the landmarks' box: room for the crop that a detector cuts from it."""
+    seed: int = 0
+    """Draws where the light comes from, what is before the face and so on."""
+    png: bool = False
+    """Write PNG instead of JPEG of quality 95."""
+
+    def __post_init__(self) -> None:
+        for cause in self.causes:
+            if cause not in CAUSES:
+                raise UserError(
+                    f"causes: found '{cause}', expected {', '.join(CAUSES)}"
+                    + (f" ({_TEXT[cause]})" if cause in _TEXT else "")
+                )
+        for name in ("causes", "strengths"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise UserError(f"{name}: found {values}, expected at least one, each once")
+        if not all(0 <= s <= LEVELS for s in self.strengths):
+            raise UserError(f"strengths: found {self.strengths}, expected numbers from 0 to {LEVELS}")
+        if self.size < 32 or not self.scale >= 1 or self.seed < 0:
+            raise UserError(
+                f"size {self.size}, scale {self.scale} and seed {self.seed}: expected at least 32, at least 1, and 0 or more"
+            )
+
+
+class Harder(NamedTuple):
+    """One face under one cause at one strength."""
+
+    image: np.ndarray
+    """(S, S, 3) uint8"""
+    landmarks: np.ndarray
+    """(P, 2) px of `image`"""
+    visible: np.ndarray | None
+    """(P,) bool; None where the data set does not say and nothing was laid over the face"""
+    moved: np.ndarray
+    """(2, 3) image_from_source"""
+
+
+def stress_face(
+    source: np.ndarray,
+    sample: FaceSample,
+    schema: LandmarkSchema,
+    cause: str,
+    strength: int,
+    rng: np.random.Generator,
+    size: int,
+    scale: float,
+) -> Harder:
+    """Cut a labelled face from its picture (H, W, 3) uint8 and make it harder. `rng` decides how, alike at every strength."""
+    assert sample.landmarks is not None, "only labelled faces are stressed"
+    t = strength / LEVELS
+    try:
+        affine = crop_affine(landmark_box(sample.landmarks), scale, size)
+    except ValueError as error:
+        raise UserError(f"face '{sample.id}' in {sample.image}: {error}") from None
+    if cause == "tilt":
+        image, tilt = distress.tilted(source, affine, sample.landmarks, t, rng, size)
+        moved = distress.compose(tilt, affine)
+        return Harder(image, apply(moved, sample.landmarks), sample.visible, moved)
+    crop, landmarks, visible = warp(source, affine, size), apply(affine, sample.landmarks), sample.visible
+    scene = distress.fitted_scene(landmarks, schema, size)
+    if cause == "illumination":
+        crop = distress.illuminate(crop, scene, t, rng)
+    elif cause == "make_up":
+        crop = distress.make_up(crop, landmarks, schema, scene, t, rng)
+    elif cause == "occlusion":
+        crop, covered = distress.occlude(crop, landmarks, scene, t, rng)
+        visible = ~covered if visible is None else visible & ~covered
+    else:
+        crop = distress.blur(crop, scene.unit, t, rng)
+    return Harder(crop, landmarks, visible, affine)
+
+
+def _moved_box(box: np.ndarray | None, moved: np.ndarray) -> np.ndarray | None:
+    """A given box round the same centre, as large on the face as before."""
+    if box is None:
+        return None
+    centre, half = apply(moved, (box[:2] + box[2:]) / 2), (box[2:] - box[:2]) / 2 * scale_of(moved)
+    return np.concatenate([centre - half, centre + half])
+
+
+def _harden(faces: FaceDataset, config: Stress, i: int) -> tuple[FaceSample, list[tuple[str, int, Harder]]]:
+    """Every version of face i."""
+    sample = faces[i]
+    source = read_image(sample.image)
+    versions = []
+    for cause in config.causes:
+        for strength in config.strengths:
+            rng = np.random.default_rng((config.seed, faces.row_number(i), zlib.crc32(cause.encode())))
+            versions.append(
+                (
+                    cause,
+                    strength,
+                    stress_face(source, sample, faces.schema, cause, strength, rng, config.size, config.scale),
+                )
+            )
+    return sample, versions
+
+
+def _samples(faces: FaceDataset, config: Stress, writer: DatasetWriter) -> Iterator[FaceSample]:
+    """Make, write and describe every face."""
+    with ThreadPoolExecutor(2) as pool:
+        todo = pool.map(partial(_harden, faces, config), range(len(faces)))
+        for number, (sample, versions) in enumerate(track(todo, "making faces harder", len(faces))):
+            for cause, strength, harder in versions:
+                split = f"{cause}_{strength}"
+                path = writer.add_image(f"{split}/{number:06d}.{'png' if config.png else 'jpg'}", harder.image)
+                yield replace(
+                    sample,
+                    id=f"{sample.id}@{split}",
+                    image=path,
+                    landmarks=harder.landmarks,
+                    box_xyxy=_moved_box(sample.box_xyxy, harder.moved),
+                    visible=harder.visible,
+                    split=split,
+                )
+
+
+def main(config: Stress) -> None:
+    """Run the job. Raises UserError when `out` is there, or the split has no labelled face."""
+    faces = FaceDataset.open(config.data).select(config.split, config.subset, labelled=True)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # the crops are too small for threads to pay
+    try:
+        with DatasetWriter(
+            config.out,
+            schema=faces.schema,
+            name=config.out.name,
+            images="own",
+            source=f"{faces.name}, split {config.split}, made harder by stylealign stress",
+            licence=faces.meta.get("licence", ""),
+            how={
+                k: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v
+                for k, v in asdict(config).items()
+                if k != "out"
+            },
+        ) as writer:
+            for sample in _samples(faces, config, writer):
+                writer.add(sample)
+    finally:
+        cv2.setNumThreads(threads)
+    say(
+        f"{config.out}: {len(faces)} faces x {len(config.causes)} causes x {len(config.strengths)} strengths, a split each"
+    )

@@ -1,0 +1,241 @@
+"""Arms put together: which of them, on how many faces, how strongly, one after another. A new arm is a file and a line of ARMS.
+
+A chain is a row of links. In each, one arm is drawn for the whole batch by weight, then the faces it restyles and how strongly;
+everything is drawn from one generator on the CPU, in blocks whose sizes depend on nothing, so that one link's luck does not move
+another's. Knows no data sets and no training; donors are donors.py's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+import tyro
+
+from stylealign.batch import Batch, CropConfig, take_faces
+from stylealign.errors import UserError
+from stylealign.schema import LandmarkSchema
+from stylealign.styling.arm import NUM_DRAWS, Arm
+from stylealign.styling.free import adain, adain_pyramid, fda, histogram, jitter
+from stylealign.styling.learned import open_translator_arm
+from stylealign.styling.make_up import make_up
+from stylealign.styling.pixels import PIXEL_ARMS
+
+ARMS: dict[str, Arm] = {
+    # Free: statistics of the whole crop.
+    "jitter": jitter,
+    "histogram": histogram,
+    "adain": adain,
+    "adain_pyramid": adain_pyramid,
+    "fda": fda,
+    **PIXEL_ARMS,
+}
+# Arms that have to know which landmark is which, made for a mark-up.
+MADE_FOR: dict[str, Callable[[LandmarkSchema], Arm]] = {"make_up": make_up}
+# Arms that need a finished run: (run folder, crop of the detector, mark-up, device) -> arm.
+LEARNED: dict[str, Callable[[Path, CropConfig, LandmarkSchema, torch.device], Arm]] = {
+    "translator": open_translator_arm
+}
+# Arms that look at no donor: with these alone, no donors are gathered and none are missed.
+ALONE = frozenset({"jitter", "shadow", "degrade", "make_up"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArmConfig:
+    """One arm of a chain."""
+
+    kind: str
+    """jitter, histogram, adain, adain_pyramid, fda; relight, shadow, degrade, degrade_like, occlude, occlude_aligned, context, make_up; or
+    translator, with its `run`."""
+    prob: float = 1.0
+    """Weight among the arms of its group; with `choose: all`, its share of the faces."""
+    strength: tuple[float, float] = (0.5, 1.0)
+    """Range of each face's uniformly drawn strength; 0 leaves a face as it is, 1 is the arm at its fullest."""
+    group: int = 0
+    """Arms of one group are alternatives, one a batch; the groups follow one another."""
+    run: Path | None = None
+    """translator: run folder of a finished `train-translator`."""
+
+    def __post_init__(self) -> None:
+        known = [*ARMS, *MADE_FOR, *LEARNED]
+        if self.kind == "mixstyle":
+            raise ValueError(
+                "mixstyle is a layer of the detector, not an arm: set resnet.mixstyle.prob (or that of wing, dvln)"
+            )
+        if self.kind not in known:
+            raise ValueError(f"no style arm is called {self.kind!r}; there are {', '.join(known)}")
+        if (self.kind in LEARNED) != (self.run is not None):
+            raise ValueError(
+                f"arm {self.kind}: {'needs a run folder' if self.kind in LEARNED else 'takes no run folder'}"
+            )
+        low, high = self.strength
+        if not (self.prob >= 0 and 0 <= low <= high <= 1):
+            raise ValueError(
+                f"arm {self.kind} of prob {self.prob} and strength {low} to {high}: expected 0 or more, and a range in 0 to 1"
+            )
+
+
+def _arms(*kinds: str, group: int = 0, prob: float = 1.0) -> tuple[ArmConfig, ...]:
+    return tuple(ArmConfig(kind=kind, group=group, prob=prob) for kind in kinds)
+
+
+# Chains with a name, beside every arm's own name, which is that arm alone.
+PRESETS: dict[str, tuple[ArmConfig, ...]] = {
+    "none": (),
+    "free": _arms("adain", "histogram", "fda"),
+    "free_jitter": (*_arms("adain", "histogram", "fda"), *_arms("jitter", group=1)),
+    "mixture": (
+        *_arms("adain", "histogram", "fda"),
+        *_arms("relight", "shadow", "occlude", "occlude_aligned", group=1, prob=0.5), *_arms("context", "degrade", group=1),
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChainConfig:
+    """Which style arms, put together how."""
+
+    preset: str = "none"
+    """A named chain: free (one of adain, histogram and fda a batch), free_jitter (and then jitter), mixture (free, and then one of relight,
+    shadow, occlude, occlude_aligned, context and degrade), none, or an arm's name."""
+    arms: Annotated[tuple[ArmConfig, ...], tyro.conf.Suppress] = ()
+    """Any arms instead of a preset (recipe only)."""
+    choose: Literal["one", "all"] = "one"
+    """one: a batch gets one arm of each group, drawn by weight. all: every arm in turn, each on its own share of the faces."""
+
+    def __post_init__(self) -> None:
+        known = [*PRESETS, *ARMS, *MADE_FOR]
+        if self.preset not in known:
+            raise ValueError(f"no style preset is called {self.preset!r}; there are {', '.join(known)}")
+        if self.arms and self.preset != "none":
+            raise ValueError(f"style has the preset {self.preset!r} and arms of its own: expected one of the two")
+        for group in self.groups():
+            if not sum(arm.prob for arm in group) > 0:
+                raise ValueError(
+                    f"style: the arms {', '.join(arm.kind for arm in group)} all have prob 0: one has to be above"
+                )
+
+    def groups(self) -> list[tuple[ArmConfig, ...]]:
+        """The links of the chain, in order: alternatives, of which a batch gets one."""
+        arms = self.arms or (PRESETS[self.preset] if self.preset in PRESETS else _arms(self.preset))
+        if self.choose == "all":
+            return [(arm,) for arm in arms]
+        return [tuple(arm for arm in arms if arm.group == group) for group in sorted({arm.group for arm in arms})]
+
+    def needs_donors(self) -> bool:
+        """Whether any arm looks at a donor."""
+        return any(arm.kind not in ALONE for group in self.groups() for arm in group)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StyleConfig(ChainConfig):
+    """Style arms on the fly: faces restyled as they are learnt from, before they are moved and coloured by `augment`."""
+
+    prob: float = 0.6
+    """Share of the faces of a batch that each link of the chain restyles; with `choose: all`, times the arm's own."""
+    donors: tuple[Path, ...] = ()
+    """Data sets whose faces give styles; labels are not needed. Not given: the training faces themselves."""
+    donor_split: str | None = None
+    """Their split. Not given: of the training data set its training split, of others their `train` where they have one, else all."""
+
+    def __post_init__(self) -> None:
+        ChainConfig.__post_init__(self)
+        if not 0 <= self.prob <= 1:
+            raise ValueError(f"style.prob is {self.prob}, expected 0 to 1")
+        if self.donor_split is not None and not self.donors:
+            raise ValueError(
+                f"style.donor_split {self.donor_split!r} without style.donors: expected the data sets it is a split of"
+            )
+
+
+class Link(NamedTuple):
+    """One place in a chain: alternatives, of which a batch gets one."""
+
+    kinds: tuple[str, ...]
+    arms: tuple[Arm, ...]
+    weights: tuple[float, ...]
+    strengths: tuple[tuple[float, float], ...]
+    prob: float
+    """share of the faces it restyles"""
+
+
+def open_chain(
+    config: ChainConfig, prob: float, crop: CropConfig, schema: LandmarkSchema, device: torch.device
+) -> tuple[Link, ...]:
+    """The arms of a configuration, ready to use; learned ones are read from their runs.
+
+    Args:
+        config: which arms.
+        prob: share of the faces that each link restyles.
+        crop: how the faces are cut (with whatever margin).
+        schema: their mark-up.
+        device: where learned arms work.
+    """
+
+    def opened(arm: ArmConfig) -> Arm:
+        if arm.run is not None:
+            return LEARNED[arm.kind](arm.run, crop, schema, device)
+        return MADE_FOR[arm.kind](schema) if arm.kind in MADE_FOR else ARMS[arm.kind]
+
+    links = []
+    for group in config.groups():
+        arms = tuple(opened(arm) for arm in group)
+        share = prob * min(1.0, group[0].prob) if config.choose == "all" else prob
+        links.append(
+            Link(
+                tuple(a.kind for a in group),
+                arms,
+                tuple(a.prob for a in group),
+                tuple(a.strength for a in group),
+                share,
+            )
+        )
+    return tuple(links)
+
+
+def draw_arms(chain: tuple[Link, ...], generator: torch.Generator) -> tuple[int, ...]:
+    """Which alternative each link takes: the first numbers `restyle` draws from the generator."""
+    drawn = torch.rand(len(chain), generator=generator, dtype=torch.float64)
+    ends = [torch.tensor(link.weights, dtype=torch.float64).cumsum(0) for link in chain]
+    found = (int(torch.searchsorted(end, u * end[-1], right=True)) for end, u in zip(ends, drawn, strict=True))
+    return tuple(min(i, len(link.arms) - 1) for i, link in zip(found, chain, strict=True))
+
+
+@torch.no_grad()
+def restyle(batch: Batch, donors: Batch | None, chain: tuple[Link, ...], generator: torch.Generator) -> Batch:
+    """Give faces another look: through every link of the chain, its arm of this batch on its share of the faces.
+
+    Args:
+        batch: (B, 3, S, S) upright crops in [-1, 1] with landmarks in px of them, on any device.
+        donors: B faces cut alike, row i the donor of face i; None where no arm needs one.
+        chain: from `open_chain`.
+        generator: a CPU generator; the result is a function of its state.
+
+    Returns:
+        A new batch in which `image` (and `visible`, under something laid over) differs.
+    """
+    chosen = draw_arms(chain, generator)
+    donors = batch if donors is None else donors
+    for link, which in zip(chain, chosen, strict=True):
+        draws = torch.rand(len(batch.image), 2 + NUM_DRAWS, generator=generator, dtype=torch.float64)
+        rows = torch.nonzero(draws[:, 0] < link.prob).view(-1)
+        if not len(rows):
+            continue
+        low, high = link.strengths[which]
+        strength = (low + (high - low) * draws[rows, 1]).to(batch.image)
+        styled = link.arms[which](take_faces(batch, rows), take_faces(donors, rows), strength, draws[rows, 2:])
+        image, visible = batch.image.clone(), batch.visible.clone()
+        place = rows.to(image.device)
+        image[place], visible[place] = styled.image.to(image), styled.visible
+        batch = batch._replace(image=image, visible=visible)
+    return batch
+
+
+def refuse_lonely(config: ChainConfig, num_donors: int) -> None:
+    """Raises UserError where faces would have to wear their own style."""
+    if config.needs_donors() and num_donors < 2:
+        raise UserError(
+            f"style: {num_donors} face to take styles from, and it is the one to be restyled: expected at least 2, or other faces in "
+            "style.donors (jitter needs none)"
+        )

@@ -1,0 +1,124 @@
+"""Whose styles are worn: which faces of which data sets may be donors, and batches of them. Knows no arm.
+
+A donor gives no label, but its picture is learnt from all the same: pictures of faces that are held out of a training (another
+split of its data sets, its validation faces) are refused or left out.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stylealign.batch import Batch, CropCache
+from stylealign.dataset import FaceDataset
+from stylealign.errors import UserError
+from stylealign.progress import say
+from stylealign.schema import LandmarkSchema
+from stylealign.styling.chain import StyleConfig
+
+
+def _splits_of(faces: FaceDataset) -> set[str]:
+    return {faces.head(i)["split"] for i in range(len(faces))}
+
+
+def _digests(faces: FaceDataset) -> set[str]:
+    return {faces.head(i)["digest"] for i in range(len(faces))}
+
+
+def donor_faces(style: StyleConfig, training: list[FaceDataset], validation: FaceDataset | None) -> list[FaceDataset]:
+    """The donor data sets of a configuration, without the faces that its training holds out; empty: none are named.
+
+    Args:
+        style: names them.
+        training: the faces trained on, views of their data sets.
+        validation: the faces evaluated on.
+
+    Raises UserError where a held-out split is asked for, and where no face is left.
+    """
+    held_out = set() if validation is None else _digests(validation)
+    taught: dict[str, set[str]] = {}  # content hash of a training data set: its splits that are trained on
+    for faces in training:
+        taught.setdefault(faces.content_hash, set()).update(_splits_of(faces))
+    if style.donors:
+        for faces in {f.content_hash: f for f in training}.values():
+            whole = FaceDataset.open(faces.folder)
+            others = [i for i in range(len(whole)) if whole.head(i)["split"] not in taught[faces.content_hash]]
+            held_out |= _digests(whole.take(others))
+    chosen = []
+    for path in style.donors:
+        opened = FaceDataset.open(path)
+        mine, split = taught.get(opened.content_hash), style.donor_split
+        if mine is not None and split is not None and split not in mine:
+            raise UserError(
+                f"style.donor_split: split {split} of {path} is not trained on (but {', '.join(sorted(mine))}): its pictures may not be donors"
+            )
+        if mine is not None and split is None:
+            faces = opened.take(i for i in range(len(opened)) if opened.head(i)["split"] in mine)
+        elif split is None and "train" in opened.meta["splits"]:
+            faces = opened.select("train")
+            if len(faces) < len(opened):
+                say(
+                    f"{path}: {len(faces)} faces of split train are donors; the other {len(opened) - len(faces)} are left alone"
+                )
+        else:
+            faces = opened.select(split)
+            if any(name.startswith("test") for name in _splits_of(faces)):
+                say(
+                    f"warning: pictures of a test split of {path} are donors: a detector trained with them must not be tested there"
+                )
+        if mine is None and held_out:
+            kept = [i for i in range(len(faces)) if faces.head(i)["digest"] not in held_out]
+            if not kept:
+                raise UserError(
+                    f"{path}: all {len(faces)} donors are pictures that the training holds out: expected others"
+                )
+            if len(kept) < len(faces):
+                say(
+                    f"{path}: {len(faces) - len(kept)} of {len(faces)} donors are pictures that the training holds out; they are left out"
+                )
+                faces = faces.take(kept)
+        chosen.append(faces)
+    if sum(map(len, chosen)) == 1:
+        say(f"warning: one donor: every restyled face takes the style of '{chosen[0].head(0)['id']}'")
+    return chosen
+
+
+class DonorPool:
+    """Donors by number, of one or more data sets cut alike; their landmarks are NaN where the mark-up is not `schema`."""
+
+    def __init__(self, caches: list[CropCache], schema: LandmarkSchema):
+        self.caches, self.schema = caches, schema
+        self.ends = np.cumsum([len(cache) for cache in caches])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def batch(self, positions: np.ndarray) -> Batch:
+        """The donors at these positions, in this order; `index` holds the positions."""
+        num, points, size = len(positions), self.schema.num_points, self.caches[0].size
+        images = np.empty((num, size, size, 3), dtype=np.uint8)
+        landmarks = np.full((num, points, 2), np.nan, dtype=np.float32)
+        visible, affines = np.ones((num, points), dtype=bool), np.empty((num, 2, 3))
+        source = np.searchsorted(self.ends, positions, side="right")
+        for i in np.unique(source):
+            cache, rows = self.caches[i], source == i
+            mine = positions[rows] - (self.ends[i] - len(cache))
+            images[rows], affines[rows] = cache.images[mine], cache.affines[mine]
+            if cache.dataset.schema == self.schema:
+                landmarks[rows], visible[rows] = cache.landmarks[mine], cache.visible[mine]
+        return Batch(
+            image=to_planes(images), landmarks=torch.from_numpy(landmarks), visible=torch.from_numpy(visible),
+            crop_from_source=torch.from_numpy(affines), index=torch.from_numpy(positions), weight=torch.ones(num),
+        )  # fmt: skip
+
+    def draw(self, key: tuple[int, ...], num: int, own: Tensor | None = None) -> Batch:
+        """`num` random donors, a function of `key`. `own` (num,): each face's position in the pool, which it does not get."""
+        drawn = np.random.default_rng(key).random(num)
+        if own is None:
+            return self.batch((drawn * len(self)).astype(np.int64))
+        position = (drawn * (len(self) - 1)).astype(np.int64)
+        return self.batch(position + (position >= own.numpy()))
+
+
+def to_planes(images: np.ndarray) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float in [-1, 1], plane by plane, as arms work."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().float().div_(127.5).sub_(1.0)

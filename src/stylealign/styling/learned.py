@@ -1,0 +1,100 @@
+"""Trained translators as style arms: the face is cut as the translator saw faces, drawn anew in the donor's style, and laid back.
+
+Outside the translator's square the photograph stays; the seam is soft. What lies inside is the translator's picture of the landmarks,
+so this arm is as true to them as the translator is (its judge says how far); or, of a translator that changes the photograph, the
+photograph itself in other light, at the translator's resolution. Knows no training.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stylealign.augment import invert, transform, warp
+from stylealign.batch import Batch, CropConfig
+from stylealign.errors import UserError
+from stylealign.progress import say
+from stylealign.schema import LandmarkSchema
+from stylealign.styling.arm import Arm
+from stylealign.swapping import Translator, encode_contents, needs_content
+
+SEAM = 1 / 16  # of the translator's square: how wide the photograph and the drawing fade into each other
+
+
+def translator_frames(batch: Batch, crop: CropConfig, translator: CropConfig) -> Tensor:
+    """(B, 2, 3) float64 translator_from_crop: from px of the batch's upright crops to those of the translator's square.
+
+    Both squares stand on the middle of the face's box. Where the translator's box is the landmarks', it is measured on them, as
+    geometry.crop_affine does (an upright crop only scales a box). Faces without landmarks, and boxes that were given: the crop was
+    cut round the middle of the same box, `crop.size / crop.scale` px of which are its longer side.
+    """
+    num, side = len(batch.image), batch.image.shape[-1]
+    middle = torch.full((num, 2), (side - 1) / 2, dtype=torch.float64)
+    longer = torch.full((num,), crop.size / crop.scale, dtype=torch.float64)
+    if translator.box == "landmarks":
+        points = batch.landmarks.cpu().double()
+        known = torch.isfinite(points).all(dim=2).all(dim=1)
+        low, high = points.amin(dim=1), points.amax(dim=1)
+        known &= (high - low).amax(dim=1) > 0
+        middle = torch.where(known[:, None], (low + high) / 2, middle)
+        longer = torch.where(known, (high - low).amax(dim=1), longer)
+    scale = translator.size / (longer * translator.scale)
+    eye = torch.eye(2, dtype=torch.float64) * scale[:, None, None]
+    offset = (translator.size - 1) / 2 - scale[:, None] * middle
+    return torch.cat([eye, offset[:, :, None]], dim=2).to(batch.image.device)
+
+
+def _window(size: int, like: Tensor) -> Tensor:
+    """(1, 1, size, size): 1 inside, falling to 0 at the border over SEAM of the side."""
+    pixel = torch.arange(size, dtype=like.dtype, device=like.device)
+    inside = torch.minimum(pixel, size - 1 - pixel) / max(1.0, SEAM * size)
+    ramp = inside.clamp(0, 1)
+    ramp = ramp * ramp * (3 - 2 * ramp)
+    return (ramp[:, None] * ramp)[None, None]
+
+
+def translator_arm(translator: Translator, crop: CropConfig) -> Arm:
+    """An open translator as an arm on crops cut by `crop`, with whatever margin. Faces without landmarks stay as they are."""
+    size = translator.crop.size
+
+    def arm(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
+        image = content.image
+        labelled = torch.isfinite(content.landmarks).all(dim=2).all(dim=1)
+        if not bool(labelled.any()):
+            return content
+        frames, donor_frames = (translator_frames(batch, crop, translator.crop) for batch in (content, donors))
+        style = translator.encode_style(
+            warp(donors.image, donor_frames, size).clamp(-1, 1), transform(donor_frames, donors.landmarks)
+        )
+        picture = warp(image, frames, size).clamp(-1, 1) if needs_content(translator) else None
+        features = encode_contents(translator, transform(frames, content.landmarks), picture)
+        made = translator.decode(features, style).to(image).clamp(-1, 1)
+        layers = torch.cat([made, _window(size, image).expand(len(made), 1, size, size)], dim=1)
+        back = warp(layers, invert(frames), image.shape[-1])
+        share = torch.where(labelled, strength, torch.zeros_like(strength)).view(-1, 1, 1, 1) * back[:, 3:]
+        return content._replace(image=torch.where(share > 0, image + share * (back[:, :3] - image), image))
+
+    return arm
+
+
+def open_translator_arm(run: Path, crop: CropConfig, schema: LandmarkSchema, device: torch.device) -> Arm:
+    """The translator of a finished run as an arm. Raises UserError where it draws another mark-up or was taught on other boxes."""
+    from stylealign.translators.judge import too_far, verdict
+    from stylealign.translators.load import load_translator
+
+    translator = load_translator(run, device)
+    if translator.schema != schema:
+        raise UserError(
+            f"{run}: a translator of {translator.schema.name} faces, but the training faces are annotated with {schema.name}: expected the same"
+        )
+    if translator.crop.box == "given" and crop.box == "landmarks":
+        raise UserError(
+            f"{run}: the translator saw faces cut by the given box, which cannot be told from a crop by the landmarks: "
+            "train the detector with --crop.box given"
+        )
+    judge = translator.card.get("judge")
+    if not isinstance(judge, dict):
+        say(f"{run}: this translator was never judged; nobody knows whether its faces keep their landmarks")
+    elif too_far(judge):
+        say(f"WARNING: {run}: its faces do not have the landmarks they are learnt with: {verdict(judge)}")
+    return translator_arm(translator, crop)

@@ -1,0 +1,194 @@
+"""Where things are on two faces: which place of the donor lies at a place of the content, what is inside a face, what is covered.
+
+Everything is batched, computed face by face, and safe where landmarks are NaN. Coordinates are (x, y) px of the crop. Knows no style.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stylealign.batch import Batch
+
+FOREHEAD = 0.30
+"""How far a face goes on above its topmost landmarks (the brows), as a share of the height they span, to the hair line of most people."""
+_MIN_POINTS = 3
+_RIDGE = 0.1  # pull of the affine towards the similarity, as a share of the points' variance
+
+
+def known_points(landmarks: Tensor) -> Tensor:
+    """(B, P) bool: which of (B, P, 2) landmarks are numbers."""
+    return torch.isfinite(landmarks).all(dim=-1)
+
+
+def has_face(landmarks: Tensor) -> Tensor:
+    """(B,) bool: whether enough landmarks are known to say where the face is."""
+    return known_points(landmarks).sum(dim=1) >= _MIN_POINTS
+
+
+def face_boxes(landmarks: Tensor, size: int) -> Tensor:
+    """(B, 4) x0, y0, x1, y1 round the known landmarks; the middle 60 % of the crop for faces without any."""
+    known = known_points(landmarks)[..., None]
+    low = torch.where(known, landmarks, math.inf).amin(dim=1)
+    high = torch.where(known, landmarks, -math.inf).amax(dim=1)
+    boxes = torch.cat([low, high], dim=1)
+    guess = torch.tensor([0.2, 0.2, 0.8, 0.8], dtype=boxes.dtype, device=boxes.device) * (size - 1)
+    return torch.where(has_face(landmarks)[:, None], boxes, guess)
+
+
+def donor_affine(content: Tensor, donors: Tensor) -> tuple[Tensor, Tensor]:
+    """The affine that takes a place of each content face to the same place of its donor.
+
+    The least-squares similarity (no mirror), then the affine drawn towards it by a ridge: a head turned otherwise is squeezed, but
+    few or nearly collinear points bring no wild shear. Uses the points known in both.
+
+    Args:
+        content, donors: (B, P, 2) landmarks.
+
+    Returns:
+        (B, 2, 3) donor_from_content and (B,) bool: whether it could be fitted; the identity where not.
+    """
+    known = known_points(content) & known_points(donors)
+    ok = known.sum(dim=1) >= _MIN_POINTS
+    weight = known[..., None].double()
+    count = weight.sum(dim=1).clamp(min=1)
+    source, target = (torch.where(known[..., None], points, 0.0).double() for points in (content, donors))
+    mean_s, mean_t = source.sum(dim=1) / count, target.sum(dim=1) / count
+    a, b = (source - mean_s[:, None]) * weight, (target - mean_t[:, None]) * weight
+    spread = (a * a).sum(dim=(1, 2))
+    ok = ok & (spread > 1e-6)
+    spread = spread.clamp(min=1e-6)
+    cos = (a * b).sum(dim=(1, 2)) / spread
+    sin = (a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]).sum(dim=1) / spread
+    similar = torch.stack([torch.stack([cos, -sin], dim=1), torch.stack([sin, cos], dim=1)], dim=1)
+    identity = torch.eye(2, dtype=torch.float64, device=content.device)
+    ridge = (_RIDGE * spread / 2)[:, None, None]
+    linear = (b.transpose(1, 2) @ a + ridge * similar) @ torch.linalg.inv(a.transpose(1, 2) @ a + ridge * identity)
+    linear = torch.where(ok[:, None, None], linear, identity)
+    shift = torch.where(ok[:, None], mean_t - (linear @ mean_s[..., None])[..., 0], 0.0)
+    return torch.cat([linear, shift[..., None]], dim=2).to(content.dtype), ok
+
+
+def _bend(grid: Tensor, points: Tensor, residual: Tensor, weight: Tensor, sigma: float) -> Tensor:
+    """A smooth field (B, N, 2) at `grid` (B, N, 2) that is `residual` (B, P, 2) at `points` (B, P, 2), and 0 far from them.
+
+    Gaussian-weighted means (Nadaraya, 1964; Watson, 1964) of width `sigma`, then of half and of a quarter of it for what is left over.
+    """
+    there, here = (torch.exp(torch.cdist(at, points).square_().mul_(-0.5 / sigma**2)) for at in (grid, points))
+    field = torch.zeros_like(grid)
+    for level in range(3):
+        if level:  # half the width is the fourth power of a Gaussian
+            there, here = there.square_().square_(), here.square_().square_()
+        at_grid, at_points = ((k @ torch.cat([residual * weight, weight], dim=2)) for k in (there, here))
+        field = field + at_grid[..., :2] / (at_grid[..., 2:] + 0.05)
+        residual = residual - at_points[..., :2] / (at_points[..., 2:] + 0.05)
+    return field
+
+
+def donor_places(content: Tensor, donors: Tensor, size: int, bend: bool = True) -> tuple[Tensor, Tensor]:
+    """For each pixel of the content, the place of the donor that is the same place of a face.
+
+    An affine for the whole face; with `bend`, a smooth field on top that brings the donor's landmarks onto the content's (to a
+    fraction of a cell of five pixels), fading out away from the face.
+
+    Returns:
+        (B, S, S, 2) px of the donor's crop, and (B,) bool as of `donor_affine` (the identity map where False).
+    """
+    affine, ok = donor_affine(content, donors)
+    axis = torch.arange(size, dtype=content.dtype, device=content.device)
+    linear = affine[:, :, :2]
+    across, down = (
+        linear[:, None, None, :, 0] * axis[None, None, :, None],
+        linear[:, None, None, :, 1] * axis[None, :, None, None],
+    )
+    places = across + down + affine[:, None, None, :, 2]
+    if not bend:
+        return places, ok
+    known = known_points(content) & known_points(donors) & ok[:, None]
+    source, target = (torch.where(known[..., None], points, 0.0) for points in (content, donors))
+    residual = target - (source @ linear.transpose(1, 2) + affine[:, None, :, 2])
+    cells = max(8, size // 5)
+    centres = (torch.arange(cells, dtype=content.dtype, device=content.device) + 0.5) * size / cells - 0.5
+    grid = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), dim=-1).view(1, -1, 2)
+    field = _bend(grid.expand(len(content), -1, 2), source, residual, known[..., None].to(content.dtype), 0.10 * size)
+    field = F.interpolate(field.transpose(1, 2).reshape(-1, 2, cells, cells), size=(size, size), mode="bilinear")
+    return places + field.permute(0, 2, 3, 1), ok
+
+
+def take(image: Tensor, places: Tensor, padding: str = "reflection") -> Tensor:
+    """(B, C, S, S) pixels of `image` (B, C, H, W) at `places` (B, S, S, 2) px, bilinear."""
+    height, width = image.shape[-2:]
+    unit = torch.tensor([2 / width, 2 / height], dtype=places.dtype, device=places.device)
+    return F.grid_sample(
+        image.contiguous(), (places + 0.5) * unit - 1, mode="bilinear", padding_mode=padding, align_corners=False
+    )
+
+
+def hull_distance(landmarks: Tensor, size: int, forehead: float = FOREHEAD, num_directions: int = 24) -> Tensor:
+    """Signed distance to the convex hull of each face's landmarks, negative inside, by its support function.
+
+    The hull is cut off by one half plane in each of `num_directions` directions: at most 1 / cos(pi / num_directions) too large
+    (1 % for 24), and the distance is exact where the nearest of the outline is a straight edge, too small at corners.
+
+    Args:
+        landmarks: (B, P, 2) px; unknown ones do not count.
+        size: side of the crop in px.
+        forehead: how far the face goes on above its topmost landmark (FOREHEAD); 0 for the landmarks' own hull.
+
+    Returns:
+        (B, 1, S, S) px; 4 S everywhere for a face without landmarks.
+    """
+    known = known_points(landmarks)
+    points = torch.where(known[..., None], landmarks, 0.0)
+    boxes = face_boxes(landmarks, size)
+    rise = forehead * (boxes[:, 3] - boxes[:, 1])
+    middle = (boxes[:, :1] + boxes[:, 2:3]) / 2
+    # The forehead: the same points moved up, and drawn in, since the skull is narrower there.
+    higher = torch.stack([middle + 0.85 * (points[..., 0] - middle), points[..., 1] - rise[:, None]], dim=-1)
+    cells = size // 2 if size >= 64 else size  # the distance is nearly linear: half the pixels are enough
+    axis = (torch.arange(cells, dtype=landmarks.dtype, device=landmarks.device) + 0.5) * size / cells - 0.5
+    distance = torch.full((len(landmarks), cells, cells), -math.inf, dtype=landmarks.dtype, device=landmarks.device)
+    for k in range(num_directions):
+        angle = 2 * math.pi * k / num_directions
+        dx, dy = math.cos(angle), math.sin(angle)
+        reach = torch.where(known, dx * points[..., 0] + dy * points[..., 1], -math.inf).amax(dim=1)
+        if forehead:
+            above = torch.where(known, dx * higher[..., 0] + dy * higher[..., 1], -math.inf).amax(dim=1)
+            reach = torch.maximum(reach, above)
+        plane = (dx * axis)[None, None, :] + ((dy * axis)[None, :] - reach[:, None])[..., None]
+        torch.maximum(distance, plane, out=distance)
+    distance = torch.where(known.any(dim=1)[:, None, None], distance, 4.0 * size)[:, None]
+    return distance if cells == size else F.interpolate(distance, size=(size, size), mode="bilinear")
+
+
+def soft_inside(distance: Tensor, softness: Tensor | float) -> Tensor:
+    """1 inside, 0 outside of a signed distance, with a smooth edge `softness` px wide (at least one pixel: antialiased)."""
+    t = (0.5 - distance / torch.as_tensor(softness, dtype=distance.dtype, device=distance.device).clamp(min=1.0)).clamp(
+        0, 1
+    )
+    return t * t * (3 - 2 * t)
+
+
+def uncovered(content: Batch, alpha: Tensor) -> Tensor:
+    """(B, P) bool: `content.visible` without the landmarks that lie under more than half of `alpha` (B, 1, S, S)."""
+    size = alpha.shape[-1]
+    places = torch.where(known_points(content.landmarks)[..., None], content.landmarks, -2.0 * size)
+    grid = ((places + 0.5) * (2 / size) - 1)[:, :, None]
+    cover = F.grid_sample(alpha, grid.to(alpha.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
+    return content.visible & (cover[:, 0, :, 0] <= 0.5)
+
+
+def per_face(values: Tensor, like: Tensor) -> Tensor:
+    """(B,) or (B, C) numbers as (B, C, 1, 1) of the dtype and device of `like`."""
+    return values.to(like).reshape(len(values), -1, 1, 1)
+
+
+def restyled(content: Batch, image: Tensor, changed: Tensor, visible: Tensor | None = None) -> Batch:
+    """`content` with `image` (and `visible`) for the faces where `changed` (B,) holds, clamped; the others exactly as they were."""
+    changed = changed.to(image.device)
+    picture = torch.where(changed[:, None, None, None], image.clamp(-1, 1), content.image)
+    answer = content._replace(image=picture.contiguous(memory_format=torch.channels_last))
+    if visible is None:
+        return answer
+    return answer._replace(visible=torch.where(changed[:, None], visible, content.visible))

@@ -1,0 +1,88 @@
+"""Style arms inside a training: donors for every batch, and the batch restyled, both functions of (seed, step, process) alone.
+
+Restyling comes before `augment`, on upright crops with their margin, so that donors, landmarks and arms share one frame. Knows no
+network.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from stylealign.batch import Batch, CropCache, CropConfig, HeadBatches, take_faces
+from stylealign.dataset import FaceDataset
+from stylealign.progress import say
+from stylealign.run import describe_data
+from stylealign.schema import LandmarkSchema
+from stylealign.styling.chain import Link, StyleConfig, open_chain, refuse_lonely, restyle
+from stylealign.styling.donors import DonorPool, donor_faces
+
+_DONORS, _ARMS = 11, 13  # streams of random numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Styling:
+    """The style of a training, opened: a chain of arms and a pool of donors for each head."""
+
+    chains: tuple[tuple[Link, ...], ...]
+    pools: tuple[DonorPool, ...]
+    """Empty where no arm looks at a donor"""
+    own: bool
+    """Whether the pools are the training faces themselves, at the positions batches give them"""
+    said: list[dict[str, Any]] = field(default_factory=list)
+    """What the card says of named donors"""
+
+    def with_donors(self, batches: HeadBatches, *key: int) -> HeadBatches:
+        """The batches, and after them as many batches of donors."""
+        donors = (
+            pool.draw((*key, _DONORS, head), len(batch.image), batch.index if self.own else None)
+            for head, (pool, batch) in enumerate(zip(self.pools, batches, strict=True))
+        )
+        return HeadBatches((*batches, *donors)) if self.pools else batches
+
+    def restyled(self, batches: HeadBatches, *key: int) -> HeadBatches:
+        """What `with_donors` gave, each batch in its donors' styles, without the donors."""
+        num = len(self.chains)
+        donors = batches[num:] or (None,) * num
+        found = []
+        for head, (batch, donor, chain) in enumerate(zip(batches[:num], donors, self.chains, strict=True)):
+            seed = int(np.random.default_rng((*key, _ARMS, head)).integers(2**62))
+            found.append(restyle(batch, donor, chain, torch.Generator().manual_seed(seed)))
+        return HeadBatches(found)
+
+    def restyled_among(self, batch: Batch, *key: int) -> Batch:
+        """Faces that have no donors of their own, each in the style of the next one, by the first head's chain."""
+        seed = int(np.random.default_rng((*key, _ARMS, len(self.chains))).integers(2**62))
+        next_one = torch.arange(len(batch.image)).roll(-1)
+        return restyle(batch, take_faces(batch, next_one), self.chains[0], torch.Generator().manual_seed(seed))
+
+
+def open_styling(
+    style: StyleConfig, crop: CropConfig, margin: float, caches: list[list[CropCache]], schemas: Sequence[LandmarkSchema],
+    validation: FaceDataset | None, device: torch.device,
+) -> Styling | None:  # fmt: skip
+    """The style of a training, or None where there is none.
+
+    Args:
+        caches: the training faces of each head, cut with `crop` and `margin`, as named donors will be.
+        schemas: the mark-up of each head.
+        validation: the faces evaluated on, which may not be donors.
+    """
+    if not style.groups() or style.prob == 0:
+        return None
+    chains = tuple(open_chain(style, style.prob, crop, schema, device) for schema in schemas)
+    if not style.needs_donors():
+        if style.donors:
+            say("style.donors: no arm of this chain looks at a donor; they are left alone")
+        return Styling(chains=chains, pools=(), own=False)
+    if not style.donors:
+        for mine in caches:
+            refuse_lonely(style, sum(map(len, mine)))
+        pools = tuple(DonorPool(mine, schema) for mine, schema in zip(caches, schemas, strict=True))
+        return Styling(chains=chains, pools=pools, own=True)
+    faces = donor_faces(style, [cache.dataset for mine in caches for cache in mine], validation)
+    cut = [CropCache(donors, crop, margin) for donors in faces]
+    pools = tuple(DonorPool(cut, schema) for schema in schemas)
+    return Styling(chains=chains, pools=pools, own=False, said=[describe_data(donors) for donors in faces])
