@@ -28,8 +28,8 @@ from stylealign.image import image_size
 from stylealign.run import read_card
 from stylealign.schema import FIVE, LandmarkSchema
 from stylealign.structure import StructureConfig
+from stylealign.translators import learning as learning_module
 from stylealign.translators import perceptual
-from stylealign.translators import train as train_module
 from stylealign.translators.judge import judge_swaps, leaks, swap_partners, verdict
 from stylealign.translators.load import load_translator
 from stylealign.translators.losses import KL_PRESETS, RECONSTRUCTION_PRESETS
@@ -193,13 +193,13 @@ class Numbered(nn.Module):
 
 
 class Copier:
-    """A translator that draws the style picture whole (`leaks`), or the structure's own picture, from maps that name the face."""
+    """A translator that draws the style picture whole (`leaks`), or the content's own picture."""
 
     def __init__(self, leaks: bool):
         self.leaks = leaks
 
-    def translate(self, structure: Tensor, style: Tensor, style_structure: Tensor) -> Tensor:
-        return style if self.leaks else structure.expand(-1, 3, -1, -1)
+    def translate(self, content: Tensor, landmarks: Tensor, style: Tensor, style_landmarks: Tensor) -> Tensor:
+        return style if self.leaks else content
 
 
 @pytest.mark.parametrize("judge_size", [32, 16])
@@ -216,7 +216,7 @@ def test_a_translator_that_keeps_structure_has_no_gap_and_one_that_leaks_has_the
         image, truth, torch.ones(6, 5, dtype=torch.bool), torch.zeros(6, 2, 3), torch.arange(6), torch.ones(6)
     )
     judge = Numbered(truth, judge_size)
-    kept, leaked = (judge_swaps(Copier(leaks), batch, grey, judge, judge_size, FIVE, seed=4) for leaks in (False, True))  # type: ignore[arg-type]
+    kept, leaked = (judge_swaps(Copier(leaks), batch, judge, judge_size, FIVE, seed=4) for leaks in (False, True))  # type: ignore[arg-type]
     for figures in (kept, leaked):
         assert figures["real_nme"] == pytest.approx(0, abs=1e-6)
         assert figures["gap"] == pytest.approx(figures["swap_nme"] - figures["real_nme"])
@@ -407,11 +407,11 @@ def test_a_killed_training_continued_is_bitwise_the_same(
             raise KeyboardInterrupt
         return original(*arguments)
 
-    original = train_module.translator_loss
-    monkeypatch.setattr(train_module, "translator_loss", failing)
+    original = learning_module.translator_loss
+    monkeypatch.setattr(learning_module, "translator_loss", failing)
     with pytest.raises(KeyboardInterrupt):
         main(config)
-    monkeypatch.setattr(train_module, "translator_loss", original)
+    monkeypatch.setattr(learning_module, "translator_loss", original)
     with pytest.raises(UserError, match="has not finished"):
         load_translator(tmp_path / "killed")
     main(from_dict(TrainTranslator, json.loads(json.dumps(to_dict(config)))))

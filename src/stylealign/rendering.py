@@ -31,6 +31,7 @@ from stylealign.swapping import (
     crops_of,
     decode_grid,
     decode_pairs,
+    encode_faces,
     inherited_attributes,
     mixed,
     pictures,
@@ -124,7 +125,7 @@ class Work:
 
     def _images(self, faces: range, structures: np.ndarray) -> Iterator[Tensor]:
         k, seed = self.config.styles_per_face, self.config.seed
-        features = self.translator.encode_structure(torch.from_numpy(structures))
+        features = encode_faces(self.translator, self.contents, faces, structures)
         rows = torch.arange(len(faces)).repeat_interleave(k)
         if self.pairs is None:
             for row, i in enumerate(faces):  # a generator a face: what it draws depends on no other face
@@ -225,7 +226,7 @@ class Work:
     ) -> tuple[np.ndarray, Sequence[str | None], Tensor]:
         """The donors of a sheet (m, S, S, 3), their ids, and its tiles (n * m, 3, S, S), row by row."""
         config, size = self.config, self.translator.crop.size
-        features = self.translator.encode_structure(torch.from_numpy(structures))
+        features = encode_faces(self.translator, self.contents, chosen, structures)
         ids: list[str | None]
         if self.donors is None:
             m = config.sheet_size

@@ -1,8 +1,8 @@
 """Landmarks -> structure maps, the y of the paper: what of a face the translator must keep. Batched tensors, any device.
 
 Kinds: `points` draws all landmarks into ONE map, as the original (METHOD 1.3: Gaussians of peak 1 and sigma 1 px, cut at 3
-sigma, element-wise maximum), tiled to three channels; `boundaries` draws a map per facial curve (METHOD 4.2); `landmarks` a map
-per landmark. Knows no files and no networks.
+sigma, element-wise maximum), tiled to three channels; `boundaries` draws a map per facial curve (METHOD 4.2); `boundaries_points`
+those and, behind them, one map of all landmarks; `landmarks` a map per landmark. Knows no files and no networks.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from stylealign.boundary import curve_segments
 from stylealign.errors import UserError
 from stylealign.schema import LandmarkSchema
 
-StructureKind = Literal["points", "boundaries", "landmarks"]
+StructureKind = Literal["points", "boundaries", "boundaries_points", "landmarks"]
 _PIECES_AT_ONCE = 1024  # what is measured at once fits a cache
 
 
@@ -26,7 +26,7 @@ class StructureConfig:
 
     kind: StructureKind = "points"
     """points: one map of all landmarks, copied to three channels (the release). boundaries: a map per facial curve.
-    landmarks: a map per landmark."""
+    boundaries_points: those and one map of all landmarks. landmarks: a map per landmark."""
     sigma: float = 1.0
     """Standard deviation of the drawing in pixels."""
     integer_centres: bool = False
@@ -39,11 +39,12 @@ class StructureConfig:
 
 def num_structure_channels(kind: StructureKind, schema: LandmarkSchema) -> int:
     """Channels of `structure_maps` for a schema."""
-    if kind == "boundaries" and not schema.boundaries:
+    if kind in ("boundaries", "boundaries_points") and not schema.boundaries:
         raise UserError(
             f"schema {schema.name} has no boundaries: use --structure points, or list its curves in the schema's YAML"
         )
-    return {"points": 3, "boundaries": len(schema.boundaries), "landmarks": schema.num_points}[kind]
+    curves = len(schema.boundaries)
+    return {"points": 3, "boundaries": curves, "boundaries_points": curves + 1, "landmarks": schema.num_points}[kind]
 
 
 def gaussians(landmarks: Tensor, size: int, sigma: float) -> Tensor:
@@ -126,8 +127,11 @@ def structure_maps(
         )
     if integer_centres:
         landmarks = landmarks.trunc()
-    if kind == "boundaries":
+    if kind in ("boundaries", "boundaries_points"):
         num_structure_channels(kind, schema)
-        return boundary_maps(landmarks, size, sigma, schema)
+        lines = boundary_maps(landmarks, size, sigma, schema)
+        if kind == "boundaries":
+            return lines
+        return torch.cat([lines, gaussians(landmarks, size, sigma).amax(dim=1, keepdim=True)], dim=1)
     maps = gaussians(landmarks, size, sigma)
     return maps if kind == "landmarks" else maps.amax(dim=1, keepdim=True).expand(-1, 3, -1, -1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stylealign import geometry
-from stylealign.batch import CropConfig, crop_sample, sample_affine, to_uint8
+from stylealign.batch import CropConfig, crop_sample, sample_affine, to_float, to_uint8
 from stylealign.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.sample import FaceSample
@@ -36,7 +36,7 @@ class Translator(Protocol):
     def hash(self) -> str: ...
 
     def encode_style(self, image: Tensor, landmarks: Tensor | None = None) -> list[Tensor]: ...
-    def encode_structure(self, landmarks: Tensor) -> list[Tensor]: ...
+    def encode_structure(self, landmarks: Tensor, image: Tensor | None = None) -> list[Tensor]: ...
     def decode(self, features: list[Tensor], style: list[Tensor]) -> Tensor: ...
     def sample_prior(self, features: list[Tensor], generator: torch.Generator) -> Tensor: ...
 
@@ -99,6 +99,32 @@ def decode_pairs(
         yield translator.decode(take_rows(features, r), take_rows(style, c))
 
 
+def needs_content(translator: Translator) -> bool:
+    """Whether a translator changes the content's photograph; what says nothing of it draws from landmarks alone."""
+    return bool(getattr(translator, "needs_content", False))
+
+
+def encode_contents(translator: Translator, structures: Tensor, images: Tensor | None) -> list[Tensor]:
+    """Content features of (n, P, 2) landmarks, and of photographs (n, 3, S, S) for a translator that needs them."""
+    if not needs_content(translator):
+        return translator.encode_structure(structures)
+    if images is None:
+        raise UserError("this translator changes the content's own photograph, and none was given beside the landmarks")
+    return translator.encode_structure(structures, images)
+
+
+def encode_faces(
+    translator: Translator, faces: FaceDataset, positions: Iterable[int], structures: np.ndarray
+) -> list[Tensor]:
+    """Content features of faces of a data set whose landmarks in crop pixels are known (`structures_of`); their pictures are read
+    only for a translator that needs them."""
+    images = None
+    if needs_content(translator):
+        pixels, _ = crops_of([faces[int(i)] for i in positions], translator.crop, translator.schema)
+        images = to_float(torch.from_numpy(pixels))
+    return encode_contents(translator, torch.from_numpy(structures), images)
+
+
 def decode_grid(translator: Translator, features: list[Tensor], style: list[Tensor]) -> Tensor:
     n, m = len(features[0]), len(style[0])
     rows, columns = torch.arange(n).repeat_interleave(m), torch.arange(m).repeat(n)
@@ -106,7 +132,11 @@ def decode_grid(translator: Translator, features: list[Tensor], style: list[Tens
 
 
 def swap_matrix(
-    translator: Translator, structures: Tensor, styles: Tensor, style_landmarks: Tensor | None = None
+    translator: Translator,
+    structures: Tensor,
+    styles: Tensor,
+    style_landmarks: Tensor | None = None,
+    contents: Tensor | None = None,
 ) -> Tensor:
     """Every structure in every style: n + m encodings, n * m decodings.
 
@@ -114,12 +144,15 @@ def swap_matrix(
         structures: (n, P, 2) landmarks in crop pixels.
         styles: (m, 3, S, S) pictures in [-1, 1].
         style_landmarks: (m, P, 2), for translators whose style encoder sees them.
+        contents: (n, 3, S, S) photographs of the structures, for translators that change them.
 
     Returns:
         (n, m, 3, S, S), linear: [i, j] has structure i and style j.
     """
     return decode_grid(
-        translator, translator.encode_structure(structures), translator.encode_style(styles, style_landmarks)
+        translator,
+        encode_contents(translator, structures, contents),
+        translator.encode_style(styles, style_landmarks),
     )
 
 
@@ -141,7 +174,7 @@ def translate(
     Returns:
         (B, 3, S, S), linear.
     """
-    features = translator.encode_structure(content_landmarks)
+    features = encode_contents(translator, content_landmarks, content_images)
     return translator.decode(features, translator.encode_style(style_images, style_landmarks))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from stylealign.batch import Batch, CropConfig
 from stylealign.schema import LandmarkSchema
 from stylealign.styling.arm import NUM_DRAWS, Arm
-from stylealign.swapping import Translator, translate
+from stylealign.swapping import Translator, encode_contents, translate
 from stylealign.translators.losses import kl_nats
 from stylealign.translators.vunet import VUNet
 
@@ -56,7 +56,7 @@ def subject_of(translator: Translator, name: str) -> Subject:
         translator.crop,
         lambda *faces: translate(translator, *faces),
         style=lambda images, landmarks: translator.encode_style(images, landmarks),
-        structure=lambda images, landmarks: translator.encode_structure(landmarks),
+        structure=lambda images, landmarks: encode_contents(translator, landmarks, images),
         nats=nats if isinstance(model, VUNet) else None,
     )
 

@@ -1,7 +1,8 @@
 """Trained translators as style arms: the face is cut as the translator saw faces, drawn anew in the donor's style, and laid back.
 
 Outside the translator's square the photograph stays; the seam is soft. What lies inside is the translator's picture of the landmarks,
-so this arm is as true to them as the translator is (its judge says how far). Knows no training.
+so this arm is as true to them as the translator is (its judge says how far); or, of a translator that changes the photograph, the
+photograph itself in other light, at the translator's resolution. Knows no training.
 """
 
 from pathlib import Path
@@ -15,7 +16,7 @@ from stylealign.errors import UserError
 from stylealign.progress import say
 from stylealign.schema import LandmarkSchema
 from stylealign.styling.arm import Arm
-from stylealign.swapping import Translator
+from stylealign.swapping import Translator, encode_contents, needs_content
 
 SEAM = 1 / 16  # of the translator's square: how wide the photograph and the drawing fade into each other
 
@@ -65,7 +66,8 @@ def translator_arm(translator: Translator, crop: CropConfig) -> Arm:
         style = translator.encode_style(
             warp(donors.image, donor_frames, size).clamp(-1, 1), transform(donor_frames, donors.landmarks)
         )
-        features = translator.encode_structure(transform(frames, content.landmarks))
+        picture = warp(image, frames, size).clamp(-1, 1) if needs_content(translator) else None
+        features = encode_contents(translator, transform(frames, content.landmarks), picture)
         made = translator.decode(features, style).to(image).clamp(-1, 1)
         layers = torch.cat([made, _window(size, image).expand(len(made), 1, size, size)], dim=1)
         back = warp(layers, invert(frames), image.shape[-1])

@@ -14,7 +14,7 @@ from stylealign import metrics
 from stylealign.batch import Batch
 from stylealign.errors import UserError
 from stylealign.schema import LandmarkSchema
-from stylealign.translators.vunet import VUNet
+from stylealign.translators.loaded import LoadedTranslator
 
 MAX_GAP = 0.010  # NME a translator may cost before its faces are refused: the paper's whole gain is 0.005 to 0.008
 MAX_MORE_FAILURES = 0.10  # share of swapped faces above 0.10 beyond the real faces' share
@@ -44,16 +44,15 @@ def answers(judge: nn.Module, images: Tensor, judge_size: int, chunk: int = 16) 
 
 @torch.no_grad()
 def judge_swaps(
-    model: VUNet,
+    translator: LoadedTranslator,
     batch: Batch,
-    maps: Tensor,
     judge: nn.Module,
     judge_size: int,
     schema: LandmarkSchema,
     seed: int,
     chunk: int = 16,
 ) -> dict[str, Any]:
-    """The judge's NME (fractions) on real faces and on the same structures drawn in a stranger's style.
+    """The judge's NME (fractions) on real faces and on the same faces translated into a stranger's style.
 
     `gap` = swap NME - real NME; `style_nme` the NME of the swapped faces against the landmarks of the *style's* face: where that is
     the smaller one, the style code carries the layout; `share_above_10` the share of swapped faces above 0.10, `real_share_above_10` of real ones;
@@ -64,10 +63,10 @@ def judge_swaps(
     partners = torch.from_numpy(swap_partners(len(batch.image), seed))
     swapped = torch.cat(
         [
-            model.translate(maps[i], batch.image[partners[i]], maps[partners[i]])
+            translator.translate(batch.image[i], batch.landmarks[i], batch.image[partners[i]], batch.landmarks[partners[i]])
             for i in torch.arange(len(partners)).split(chunk)
         ]
-    )
+    )  # fmt: skip
     swapped = swapped.clamp(-1, 1)
 
     truth = batch.landmarks.double().cpu().numpy()

@@ -1,72 +1,56 @@
 """The job `train-translator`: a data set in, a translator out, with an independent judge's verdict on its swapped faces.
 
 Two small detectors are trained beside it on the same training split, unless the user names others: one whose features serve as
-the perceptual loss where no VGG-19 weights are given, and a judge that never meets the translator until the end. The judge's NME
-on faces drawn in a stranger's style, beside its NME on the same real faces, says whether the translator may be used.
+the perceptual loss where no VGG-19 weights are given (and whose landmarks shall stay where they are, in translators that ask for
+that), and a judge that never meets the translator until the end. The judge's NME on faces drawn in a stranger's style, beside its
+NME on the same real faces, says whether the translator may be used. What differs between translators is in `TRANSLATORS`.
 """
 
+import copy
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stylealign.augment import AugmentConfig, augment, centre_crop
 from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, to_uint8
 from stylealign.config import to_dict
 from stylealign.dataset import FaceDataset
-from stylealign.detectors import train as detector_job
 from stylealign.detectors.predict import load_detector
-from stylealign.detectors.resnet import ResNetConfig
 from stylealign.draw import style_sheet
 from stylealign.errors import UserError
-from stylealign.optim import set_lr
 from stylealign.progress import say
 from stylealign.run import Run, describe_data, place
 from stylealign.schema import LandmarkSchema
-from stylealign.structure import StructureConfig, num_structure_channels, structure_maps
-from stylealign.training import (
-    EMA,
-    Engine,
-    LoopConfig,
-    TrainState,
-    fit,
-    mean_over_processes,
-    restore,
-    run_training,
+from stylealign.structure import StructureConfig, structure_maps
+from stylealign.swapping import decode_grid, encode_contents
+from stylealign.training import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
+from stylealign.translators import TRANSLATORS, build_translator
+from stylealign.translators.auxiliary import (
+    AuxiliaryConfig,
+    check_given_detectors,
+    feature_network,
+    train_auxiliary,
 )
+from stylealign.translators.bilateral import BilateralConfig
+from stylealign.translators.bilateral_learning import BilateralLearningConfig
 from stylealign.translators.judge import judge_swaps, verdict
+from stylealign.translators.learning import Learning
 from stylealign.translators.losses import (
     LEARNING_RATE_PRESETS,
     KLConfig,
-    KLController,
     LearningRateConfig,
     Reconstruction,
     ReconstructionConfig,
     kl_warning,
-    learning_rate,
-    num_elements,
-    translator_loss,
 )
-from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
-from stylealign.translators.vunet import PRESETS, VUNet, VUNetConfig, index_features, initialise
-
-FEATURE_LAYERS = ("layer1", "layer2", "layer3")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AuxiliaryConfig:
-    """The small detectors trained beside a translator (features and judge)."""
-
-    steps: int = 1000
-    """Updates of each."""
-    width: int = 16
-    """Width of their ResNet-18; 64 is the usual one."""
-    batch_size: int = 32
-    lr: float = 3e-3
+from stylealign.translators.spade import SpadeConfig
+from stylealign.translators.spade_learning import SpadeLearningConfig
+from stylealign.translators.vunet import PRESETS, VUNetConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,8 +66,22 @@ class TrainTranslator:
     """Use only the faces with this attribute, such as a label budget."""
     val_split: str = "val"
     """Faces for previews and for the judge; the training split is used, and said so, where there is no such split."""
+    extra: tuple[Path, ...] = ()
+    """Further data sets of the same mark-up to learn from, such as faces with pseudo-labels; labelled faces only. The small detectors and
+    the judge never see them."""
+    extra_share: float = 0.5
+    """Share of their faces in every batch, all of them together."""
+    extra_split: str | None = "train"
+    """Their split; null: all faces."""
+    model: Literal["vunet", "spade", "bilateral"] = "vunet"
+    """vunet: as released. spade: draws landmarks in a style whose code carries no layout. bilateral: keeps the face's own photograph
+    and changes its light and colours."""
     vunet: VUNetConfig = PRESETS["small64"]
     """The network. Its size and number of structure channels follow `crop` and `structure`."""
+    spade: SpadeConfig = field(default_factory=SpadeConfig)
+    spade_learning: SpadeLearningConfig = field(default_factory=SpadeLearningConfig)
+    bilateral: BilateralConfig = field(default_factory=BilateralConfig)
+    bilateral_learning: BilateralLearningConfig = field(default_factory=BilateralLearningConfig)
     structure: StructureConfig = field(default_factory=StructureConfig)
     crop: CropConfig = field(default_factory=lambda: CropConfig(size=64, scale=1.6))
     augment: AugmentConfig = field(
@@ -102,11 +100,13 @@ class TrainTranslator:
     """The release uses none; with few faces, mirroring and small motions keep the network from learning them by heart."""
     reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
     kl: KLConfig = field(default_factory=KLConfig)
+    """Of vunet, the only one with a KL."""
     lr: LearningRateConfig = LEARNING_RATE_PRESETS["small"]
     vgg19: Path | None = None
     """torchvision's or Keras' VGG-19 weights, for the perceptual loss of the release."""
     feature_detector: Path | None = None
-    """A detector run whose features serve as the perceptual loss; trained here where neither this nor `vgg19` is given."""
+    """A detector run whose features serve as the perceptual loss; trained here where neither this nor `vgg19` is given. `spade` and
+    `bilateral` also ask it whether landmarks stay where they are."""
     judge: Path | None = None
     """A detector run to judge swapped faces; trained here (another seed) where not given. It must not have seen synthetic faces."""
     judge_faces: int = 200
@@ -117,67 +117,34 @@ class TrainTranslator:
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=2000, batch_size=16, ema_decay=0.995))
 
     def __post_init__(self) -> None:
-        if self.vgg19 and self.feature_detector:
+        if self.vgg19 and self.feature_detector and not self.watches:
             raise ValueError("vgg19 and feature_detector are both given: expected one")
+        if not 0 < self.extra_share < 1:
+            raise ValueError(f"extra_share is {self.extra_share}, expected above 0 and below 1")
         if self.init_batches * self.loop.batch_size < 2:
             raise ValueError(
                 f"init_batches {self.init_batches} of batch_size {self.loop.batch_size}: expected at least 2 faces to start from"
             )
 
-
-def train_auxiliary(config: TrainTranslator, run: Path, seed_offset: int, what: str) -> Path:
-    """Train (or find finished) one of the small detectors, on real faces only and at the translator's own crop."""
-    a = config.auxiliary
-    say(f"training the {what}: ResNet-18 of width {a.width}, {a.steps} updates, real faces only")
-    detector_job.main(
-        detector_job.TrainDetector(
-            real=config.data,
-            real_split=config.split,
-            subset=config.subset,
-            run=run,
-            crop=config.crop,
-            resnet=ResNetConfig(width=a.width, head="flatten", max_pool=False),
-            lr=a.lr,
-            loop=LoopConfig(
-                steps=a.steps, batch_size=a.batch_size, seed=config.loop.seed + seed_offset, preview_every=0,
-                accelerator=config.loop.accelerator, devices=config.loop.devices, num_nodes=config.loop.num_nodes,
-            ),
-        )
-    )  # fmt: skip
-    return run
+    @property
+    def watches(self) -> bool:
+        """Whether the translator's losses ask a frozen detector for landmarks."""
+        weights = {"spade": self.spade_learning.landmark, "bilateral": self.bilateral_learning.landmark}
+        return weights.get(self.model, 0.0) > 0
 
 
-def feature_network(config: TrainTranslator, folder: Path, device: torch.device) -> tuple[Any, int, str]:
-    """(features, number of levels, name) for the perceptual loss."""
-    if not config.reconstruction.needs_features:
-        return None, 0, "none"
-    if config.vgg19:
-        vgg = load_vgg19(config.vgg19)
-        return vgg.to(device), vgg.num_levels, f"VGG-19 ({config.vgg19.name})"
-    run = config.feature_detector or train_auxiliary(config, folder / "features", 1001, "feature detector")
-    loaded = load_detector(run)
-    name = f"layers of a landmark detector trained on the same split ({len(FEATURE_LAYERS)} levels)"
-    return FrozenFeatures(loaded.model, FEATURE_LAYERS).to(device), len(FEATURE_LAYERS), name
-
-
-def check_given_detectors(config: TrainTranslator, schema: LandmarkSchema) -> None:
-    """Refuse detectors of the user's that cannot serve, before anything is trained.
-
-    The judge looks at the translator's own crops, resized: one that was trained on tighter or wider crops, or on crops round
-    another box, would misjudge real and swapped faces alike.
-    """
-    for run in (config.feature_detector, config.judge):
-        if run is not None and (found := load_detector(run).schema) != schema:
+def extra_faces(config: TrainTranslator, schema: LandmarkSchema) -> list[FaceDataset]:
+    """The labelled faces of the further data sets. Raises UserError for another mark-up."""
+    found = []
+    for path in config.extra:
+        faces = FaceDataset.open(path)
+        if faces.schema != schema:
             raise UserError(
-                f"{run}: a detector of {found.name} ({found.num_points} points), but {config.data} holds {schema.name} ({schema.num_points} points)"
+                f"{path}: holds {faces.schema.name} ({faces.schema.num_points} points), but {config.data} holds {schema.name} "
+                f"({schema.num_points} points): expected the same mark-up"
             )
-    if config.judge is not None:
-        crop = load_detector(config.judge).crop
-        if (crop.scale, crop.box) != (config.crop.scale, config.crop.box):
-            raise UserError(
-                f"judge {config.judge}: trained on a {crop.describe()}, the translator's is a {config.crop.describe()}: expected the same "
-                "scale and box (sizes may differ)"
-            )
+        found.append(faces.select(config.extra_split, labelled=True))
+    return found
 
 
 def main(config: TrainTranslator) -> None:
@@ -201,109 +168,103 @@ def train(config: TrainTranslator, engine: Engine, run: Run) -> None:
         raise UserError(
             f"{config.data}: {len(val_faces)} labelled face in split {config.val_split} (judge_faces {config.judge_faces}); the judge needs at least 2 to swap"
         )
-    size, structure = config.crop.size, config.structure
-    wanted = {"size": size, "structure_channels_in": num_structure_channels(structure.kind, schema)}
-    network = VUNetConfig(**{**to_dict(config.vunet), **wanted})
+    extra = extra_faces(config, schema)
+    size, structure, kind = config.crop.size, config.structure, TRANSLATORS[config.model]
+    torch.manual_seed(config.loop.seed)
+    model: Any = place(build_translator(config.model, getattr(config, config.model), size, structure, schema), "cpu")
     check_given_detectors(config, schema)
 
-    features, num_levels, feature_name = feature_network(config, run.folder, engine.device)
+    features, num_levels, feature_name, watch = feature_network(config, run.folder, engine.device)
     judge_run = config.judge or train_auxiliary(config, run.folder / "judge", 2002, "judge")
     judge = load_detector(judge_run, device=engine.device)
 
     # Data: crops with room for the small motions.
-    caches = [CropCache(faces, config.crop, margin=1.25)]
-    source = BatchSource(caches, [1.0], config.loop.batch_size, config.loop.seed, engine.global_rank, engine.world_size)
+    caches = [CropCache(part, config.crop, margin=1.25) for part in (faces, *extra)]
+    own = 1.0 - (config.extra_share if extra else 0.0)
+    counts = [len(part) / sum(map(len, extra)) for part in extra]
+    shares = [own, *(config.extra_share * count for count in counts)]
+    source = BatchSource(
+        caches, shares, config.loop.batch_size, config.loop.seed, engine.global_rank, engine.world_size
+    )
 
     def maps_of(landmarks: Tensor) -> Tensor:
         maps = structure_maps(landmarks, size, structure.kind, schema, structure.sigma, structure.integer_centres)
         return maps.contiguous(memory_format=torch.channels_last)
 
-    def augmented(batch: Batch, step: int, rank: int) -> Batch:
-        seed = int(np.random.default_rng((config.loop.seed, step, rank, 5)).integers(2**62))
-        return augment(batch, size, config.augment, torch.Generator().manual_seed(seed), schema)
+    def vary(
+        batch: Batch, step: int, view: int = 0, motions: AugmentConfig | None = None, rank: int = engine.global_rank
+    ) -> Batch:
+        key = (config.loop.seed, step, rank, 5, *[view] * (view > 0))
+        seed = int(np.random.default_rng(key).integers(2**62))
+        return augment(batch, size, motions or config.augment, torch.Generator().manual_seed(seed), schema)
 
     val = centre_crop(CropCache(val_faces, config.crop).batch(np.arange(len(val_faces))), size).to(engine.device)
-    val_maps = maps_of(val.landmarks)
 
-    # Model. The initial gains come from one fixed batch, the same in every process.
-    torch.manual_seed(config.loop.seed)
-    model = place(VUNet(network), "cpu")
-    first = BatchSource(caches, [1.0], min(config.init_batches * config.loop.batch_size, 64), config.loop.seed).batch(0)
-    first = augmented(first, 2**31 - 1, 0)
-    initialise(model, first.image, maps_of(first.landmarks), torch.Generator().manual_seed(config.loop.seed))
-    model, kl = model.to(engine.device), KLController(config.kl).to(engine.device)
+    # Model.
+    first = BatchSource(caches, shares, min(config.init_batches * config.loop.batch_size, 64), config.loop.seed).batch(
+        0
+    )
+    first = vary(first, 2**31 - 1, rank=0)
     reconstruction = Reconstruction(config.reconstruction, features, num_levels).to(engine.device)
-    reconstruction.calibrate(first.image.to(engine.device))
-    ema = EMA(model, config.loop.ema_decay) if config.loop.ema_decay else None
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr.start, betas=config.lr.betas)
-    wrapped, optimizer = engine.setup(model, optimizer)
+    learner = kind.learn(
+        Learning(
+            model=model, config=config, engine=engine, schema=schema, size=size, maps=maps_of, vary=vary, first=first,
+            reconstruction=reconstruction, watch=watch,
+        )
+    )  # fmt: skip
     state = TrainState(
-        modules={"model": wrapped, "kl": kl, "reconstruction": reconstruction},
-        optimizers={"model": optimizer},
-        ema=ema,
+        modules=learner.modules,
+        optimizers=learner.optimizers,
+        ema=EMA(model, config.loop.ema_decay) if config.loop.ema_decay else None,
         card={
-            "kind": "translator", "model": "vunet", "schema": schema.to_dict(), "crop": to_dict(config.crop),
-            "config": {**to_dict(config), "vunet": to_dict(network)}, "perceptual": feature_name,
-            "data": [describe_data(faces, split=config.split, subset=config.subset)],
+            "kind": "translator", "model": config.model, "schema": schema.to_dict(), "crop": to_dict(config.crop),
+            "config": {**to_dict(config), config.model: to_dict(model.config)}, "perceptual": feature_name,
+            "data": [
+                describe_data(faces, split=config.split, subset=config.subset),
+                *(describe_data(part, split=config.extra_split, share=share) for part, share in zip(extra, shares[1:], strict=True)),
+            ],
         },
     )  # fmt: skip
     if restore(state, run):
         say(f"continuing {config.run} at step {state.step}")
 
-    def update(batch: Batch, step: int) -> dict[str, Tensor]:
-        set_lr(optimizer, learning_rate(step, config.loop.steps, config.lr))
-        batch = augmented(batch, step, engine.global_rank)
-        out = wrapped(batch.image, maps_of(batch.landmarks))
-        weight = kl.weight(step, config.loop.steps)
-        terms = translator_loss(reconstruction, out.image, batch.image, out.posterior, out.prior, weight)
-        optimizer.zero_grad(set_to_none=True)
-        engine.backward(terms["total"])
-        optimizer.step()
-        kl.update(mean_over_processes(engine, terms["kl"]))
-        elements = num_elements(config.reconstruction, size)
-        return {**terms, "kl_weight_per_nat": weight * (3 * size * size / elements)}
+    def loaded(module: nn.Module) -> Any:
+        return kind.loaded(module, schema, config.crop, structure, dict(state.card), engine.device)
 
-    shown = torch.arange(min(6, len(val_faces)), device=engine.device)
-
-    def averaged() -> VUNet:
-        result = state.result().eval()
-        assert isinstance(result, VUNet)
-        return result
-
-    @torch.no_grad()
     def preview() -> np.ndarray:
-        result = averaged()
-        n = len(shown)
-        style = result.encode_style(val.image[shown], val_maps[shown])
-        content = result.encode_structure(val_maps[shown])
-        index = torch.arange(n, device=engine.device)
-        rows, columns = index.repeat_interleave(n), index.repeat(n)  # row: structure; column: style
-        images = result.decode(index_features(content, rows), index_features(style, columns), with_prior=False).image
-        state.modules["model"].train()
-        real = to_uint8(val.image[shown]).cpu().numpy()
+        """Rows: structures; columns: styles."""
+        translator = loaded(copy.deepcopy(state.result()))  # a copy: what is loaded learns no more
+        n = min(6, len(val_faces))
+        image, landmarks = val.image[:n], val.landmarks[:n]
+        content = encode_contents(translator, landmarks, image)
+        images = decode_grid(translator, content, translator.encode_style(image, landmarks)).flatten(0, 1)
+        real = to_uint8(image).cpu().numpy()
         return style_sheet(list(real), list(real), list(to_uint8(images).cpu().numpy().reshape(n, n, size, size, 3)))
 
-    wrapped.train()
+    state.modules["model"].train()
     fit(
-        update, state=state, batches=source.batch, config=config.loop, run=run, engine=engine,
+        learner.update, state=state, batches=source.batch, config=config.loop, run=run, engine=engine,
         preview=preview if len(val_faces) > 1 else None, what="translator",
     )  # fmt: skip
 
     # The verdict.
     if engine.is_global_zero:
-        result = averaged()
-        figures = judge_swaps(result, val, val_maps, judge.model, judge.crop.size, schema, config.loop.seed)
+        result = state.result().eval()
+        figures = judge_swaps(
+            loaded(copy.deepcopy(result)), val, judge.model, judge.crop.size, schema, config.loop.seed
+        )
         figures["held_out"] = held_out
         figures["judge"] = "given" if config.judge else "trained on the same split with another seed"
-        nats = next((line["kl"] for line in reversed(read_metrics(run.folder)) if "kl" in line), float("nan"))
-        figures["kl_nats"] = nats
-        warning = kl_warning(nats, size)
-        if warning:
-            say(f"warning: {warning}")
+        nats = next((line["kl"] for line in reversed(read_metrics(run.folder)) if "kl" in line), None)
+        if nats is not None:
+            figures["kl_nats"] = nats
+            warning = kl_warning(nats, size)
+            if warning:
+                say(f"warning: {warning}")
         if not held_out:
             say(f"warning: {config.data} has no split {config.val_split}: the judge looked at training faces")
         (run.folder / "judge.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        say(f"judge: {verdict(figures)} (KL {nats:.0f} nats)")
+        say(f"judge: {verdict(figures)}" + ("" if nats is None else f" (KL {nats:.0f} nats)"))
         run.finish(result.state_dict(), {**state.card, "step": state.step, "judge": figures})
     engine.barrier()
 

@@ -1,0 +1,96 @@
+"""Style codes that carry no layout: one global vector of the picture, and one of each region of the face (regions.py).
+
+A vector pooled over a picture cannot say where a mouth is; the spatial latents of the released network can (docs/design.md).
+Regional means are those of SEAN (Zhu et al., CVPR 2020, section 3.1), with soft masks from landmarks for its segmentation.
+Knows no files and no losses.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stylealign.translators.regions import REGIONS, pool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CodeConfig:
+    """The style encoder."""
+
+    width: int = 24
+    """Channels after the first halving; doubled by each further one up to `max_width`."""
+    max_width: int = 96
+    global_size: int = 96
+    """Numbers of the code of the whole picture."""
+    region_size: int = 16
+    """Numbers of the code of each region; 0: no regional codes."""
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.max_width, self.global_size) < 1 or self.region_size < 0:
+            raise ValueError(
+                f"codes of width {self.width} to {self.max_width}, {self.global_size} global and {self.region_size} regional numbers: "
+                "expected at least 1 each, and 0 or more regional ones"
+            )
+
+
+class CodeEncoder(nn.Module):
+    """(B, 3, S, S) -> global code (B, G) and regional codes (B, R, C). No normalisation: it would take away what style is.
+
+    S is at least 16. A face whose masks are empty (nobody knows its landmarks) has regional codes of 0.
+    """
+
+    def __init__(self, config: CodeConfig, size: int) -> None:
+        super().__init__()
+        self.config = config
+        layers: list[nn.Module] = []
+        side, before, width = size, 3, config.width
+        while side >= 8:
+            layers.append(nn.Sequential(nn.Conv2d(before, width, 4, 2, 1), nn.LeakyReLU(0.2)))
+            side, before, width = side // 2, width, min(2 * width, config.max_width)
+        self.layers = nn.ModuleList(layers)
+        regional = min(2 * config.width, config.max_width)  # channels at a quarter of the resolution
+        self.to_global = nn.Linear(before + regional, config.global_size)
+        self.to_region = nn.Linear(regional, config.region_size) if config.region_size else None
+
+    def forward(self, image: Tensor, masks: Tensor | None) -> list[Tensor]:
+        x, quarter = image, image
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if i == 1:
+                quarter = x
+        code = self.to_global(torch.cat([x.mean(dim=(2, 3)), quarter.mean(dim=(2, 3))], dim=1))
+        if self.to_region is None:
+            return [code, code.new_zeros(len(image), len(REGIONS), 0)]
+        if masks is None:
+            return [code, code.new_zeros(len(image), len(REGIONS), self.config.region_size)]
+        known = (masks.sum(dim=(1, 2, 3)) > 0)[:, None, None]
+        return [code, self.to_region(pool(quarter, masks)) * known]
+
+
+def code_size(style: list[Tensor]) -> Tensor:
+    """Mean square of all numbers of the codes: what keeps them small."""
+    numbers = torch.cat([s.flatten(1) for s in style], dim=1)
+    return numbers.square().mean()
+
+
+def code_distance(style: list[Tensor], wanted: list[Tensor]) -> Tensor:
+    """Mean absolute difference of codes, over that of each wanted code to the next: 1 is as wrong as another face. `wanted` gets no
+    gradient. Codes as small as 0.01 count as 0.01 apart."""
+    terms = []
+    for s, w in zip(style, wanted, strict=True):
+        if s.numel():
+            w = w.detach()
+            terms.append(F.l1_loss(s, w) / F.l1_loss(w, w.roll(1, dims=0)).clamp_min(0.01))
+    return torch.stack(terms).mean()
+
+
+def forget_regions(style: list[Tensor], probability: float) -> list[Tensor]:
+    """Set the regional codes of some faces to 0, drawn from torch's global generator: donors without landmarks have none."""
+    kept = torch.rand(len(style[0]), 1, 1).to(style[0].device) >= probability
+    return [style[0], style[1] * kept]
+
+
+def roll(tensors: list[Tensor]) -> list[Tensor]:
+    """Give every face its neighbour's."""
+    return [t.roll(1, dims=0) for t in tensors]

@@ -1,0 +1,133 @@
+"""How a translator learns: what the job gives it, what it gives back, and the way of `vunet`.
+
+Each translator has a function from `Learning` to `Learner`; the job (train.py) owns data, augmentation, rhythm, previews, checkpoints
+and the judge, the same for all of them. Knows no files.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stylealign.augment import AugmentConfig
+from stylealign.batch import Batch
+from stylealign.optim import set_lr
+from stylealign.schema import LandmarkSchema
+from stylealign.training import mean_over_processes
+from stylealign.translators.losses import (
+    KLController,
+    Reconstruction,
+    learning_rate,
+    num_elements,
+    translator_loss,
+)
+from stylealign.translators.vunet import VUNet, initialise
+
+if TYPE_CHECKING:
+    from stylealign.training import Engine
+    from stylealign.translators.train import TrainTranslator
+
+
+class Vary(Protocol):
+    """Cuts a batch of margin crops to the network's size, varied at random."""
+
+    def __call__(self, batch: Batch, step: int, view: int = 0, motions: AugmentConfig | None = None) -> Batch:
+        """A function of (seed, step, process, view); `motions` None: the job's `augment`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """What a way of learning is given."""
+
+    model: nn.Module
+    """Fresh, on the CPU, not wrapped"""
+    config: "TrainTranslator"
+    engine: "Engine"
+    """Fabric: `setup(module, optimizer)` wraps, `backward(loss)` goes back"""
+    schema: LandmarkSchema
+    size: int
+    """Side of the crop in px"""
+    maps: Callable[[Tensor], Tensor]
+    """Landmarks (B, P, 2) -> structure maps (B, C, S, S)"""
+    vary: Vary
+    first: Batch
+    """Varied faces that are the same in every process, for first gains and for the scales of losses"""
+    reconstruction: Reconstruction
+    """On the device, not calibrated yet"""
+    watch: "FrozenLandmarks | None"
+    """A frozen detector, where the translator's losses ask for one; never the judge"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learner:
+    """A way of learning, ready to go."""
+
+    modules: dict[str, nn.Module]
+    """All that must survive a kill; "model" is the wrapped network"""
+    optimizers: dict[str, Any]
+    update: Callable[[Batch, int], dict[str, Tensor]]
+    """(a batch of margin crops, step) -> named loss terms with `total`; owns forward, backward and steps"""
+
+
+class FrozenLandmarks:
+    """A detector that only looks: images (B, 3, S, S) of any size in [-1, 1] -> its landmarks (B, P, 2) in px of them.
+
+    Gradients flow to the images, not to the detector.
+    """
+
+    def __init__(self, network: nn.Module, size: int) -> None:
+        self.network, self.size = network.requires_grad_(False).eval(), size
+
+    def __call__(self, image: Tensor) -> Tensor:
+        scale = image.shape[-1] / self.size
+        if scale != 1:
+            image = F.interpolate(image, size=self.size, mode="bilinear", antialias=True)
+        return (self.network(image).landmarks.float() + 0.5) * scale - 0.5
+
+
+def landmark_drift(watch: FrozenLandmarks, made: Tensor, content: Tensor) -> Tensor:
+    """How far a detector's landmarks on `made` lie from its landmarks on `content`: the mean distance, in percent of the crop's side.
+
+    Its landmarks on the photograph and not the labels, so that the detector's own errors ask for nothing. No gradient to `content`.
+    """
+    with torch.no_grad():
+        wanted = watch(content)
+    off = watch(made.clamp(-1, 1)) - wanted
+    distance = (off.square().sum(dim=-1) + 1e-12).sqrt() - 1e-6  # smooth where nothing is off
+    return 100 * distance.mean() / made.shape[-1]
+
+
+def learn_vunet(learning: Learning) -> Learner:
+    """Reconstruction from a sampled style, and the KL steered to its target (losses.py)."""
+    config, engine, size, reconstruction = learning.config, learning.engine, learning.size, learning.reconstruction
+    model, first = learning.model, learning.first
+    assert isinstance(model, VUNet)
+    initialise(
+        model, first.image, learning.maps(first.landmarks), torch.Generator().manual_seed(config.loop.seed)
+    )  # from one fixed batch, the same in every process
+    reconstruction.calibrate(first.image.to(engine.device))
+    kl = KLController(config.kl).to(engine.device)
+    adam = torch.optim.Adam(model.to(engine.device).parameters(), lr=config.lr.start, betas=config.lr.betas)
+    wrapped, optimizer = engine.setup(model, adam)
+
+    def update(batch: Batch, step: int) -> dict[str, Tensor]:
+        set_lr(optimizer, learning_rate(step, config.loop.steps, config.lr))
+        batch = learning.vary(batch, step)
+        out = wrapped(batch.image, learning.maps(batch.landmarks))
+        weight = kl.weight(step, config.loop.steps)
+        terms = translator_loss(reconstruction, out.image, batch.image, out.posterior, out.prior, weight)
+        optimizer.zero_grad(set_to_none=True)
+        engine.backward(terms["total"])
+        optimizer.step()
+        kl.update(mean_over_processes(engine, terms["kl"]))
+        elements = num_elements(config.reconstruction, size)
+        return {**terms, "kl_weight_per_nat": weight * (3 * size * size / elements)}
+
+    return Learner(
+        modules={"model": wrapped, "kl": kl, "reconstruction": reconstruction},
+        optimizers={"model": optimizer},
+        update=update,
+    )
