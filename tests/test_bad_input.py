@@ -250,7 +250,6 @@ WRONG = {
     # Style, and faces without labels.
     "a style nobody knows": (TRAIN + " --real faces --style.preset fre", "no style preset is called 'fre'; there are none, free"),
     "a split held out as donors": (TRAIN + " --real five --style.preset free --style.donors five --style.donor-split val", "its pictures may not be donors"),
-    "a detector as translator": (GENERATE + " --data faces --translator detector", "detector: holds a detector, expected a translator"),
     "a style arm on faces without curves": (TRAIN + " --real three --style.preset make_up --val-split none", "which the arm make_up needs"),
     "a teacher for heatmaps": (TRAIN + " --real faces --model lab --teacher.data faces", "expected resnet18 or wing"),
     "a teacher of another mark-up": (TRAIN + " --real faces --teacher.data five", "its mark-up is five, expected wflw98"),
