@@ -16,6 +16,7 @@ from stylealign.errors import UserError
 VERBS = {
     "pipeline": ("stylealign.pipeline", "Pipeline", "The whole job from one recipe: draw or take faces, translate, train, compare, report"),
     "draw-faces": ("stylealign.toyfaces", "DrawFaces", "Draw faces with exact landmarks: a dataset without any download"),
+    "init": ("stylealign.init", "Init", "Look at your own annotated faces: write their mark-up, a recipe and the commands"),
     "prepare": ("stylealign.prepare", "Prepare", "Read a published layout (WFLW, 300-W, COFW, AFLW, COCO, CSV, ...) into a dataset"),
     "check": ("stylealign.check", "Check", "Verify and describe a dataset, a run or a recipe; draw it"),
     "export-dataset": ("stylealign.export_dataset", "ExportDataset", "Write a dataset as a WFLW list, .pts, COCO or the original's list"),

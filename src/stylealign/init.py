@@ -1,0 +1,235 @@
+"""Job: look at a person's own annotated faces and write what a training on them needs: mark-up, splits, recipe, commands.
+
+What cannot be known is not made up: curves and error denominators are left to the person, mirror twins are guessed (mirror.py) and drawn
+for checking. Nothing is copied and nothing that exists is touched.
+"""
+
+import re
+import shlex
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+import yaml
+
+from stylealign import geometry
+from stylealign.check import draw_numbered, flipped
+from stylealign.dataset import partial_of
+from stylealign.draw import contact_sheet
+from stylealign.errors import UserError
+from stylealign.image import read_image, warp, write_image
+from stylealign.mirror import flip_pairs, mirror_twins
+from stylealign.progress import say
+from stylealign.readers import READERS, BadEntry, ReadOptions
+from stylealign.readers.ibug import parse_pts
+from stylealign.sample import FaceSample
+from stylealign.schema import SCHEMAS, LandmarkSchema
+
+UNSURE = 0.03
+"""Mirror residual, over the shape's width, above which the guess is called one; below ten faces it always is."""
+TILE, SHOWN = 256, 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Init:
+    """Look at your own annotated faces; write their mark-up, a recipe of sensible values, and the commands."""
+
+    path: tyro.conf.Positional[Path]
+    """A CSV or COCO file, or a folder with one of them or with .pts files."""
+    out: Path | None = None
+    """Folder to make; not given: NAME_stylealign here."""
+    points: int | None = None
+    """How many landmarks a face has, to be sure; not given: counted."""
+    name: str = ""
+    """Of the mark-up; not given: the folder's or file's."""
+    eyes: tuple[int, int] | None = None
+    """The landmarks of the two outer eye corners, counted from 0: their distance then normalises errors. Not given: the face's box does."""
+    val_frac: float = 0.15
+    """Share of the faces held out to choose by, where the source names no split val."""
+    seed: int = 0
+    """Draws them."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.val_frac < 1:
+            raise ValueError(f"val_frac is {self.val_frac}, expected above 0 and below 1")
+
+
+def layout_of(path: Path) -> str:
+    """Which reader can read a source: csv, coco or ibug (.pts)."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    for reader, suffix in (("csv", ".csv"), ("coco", ".json")):
+        if path.suffix.lower() == suffix or (path.is_dir() and any(path.glob(f"*{suffix}"))):
+            return reader
+    if path.is_dir() and next(path.rglob("*.pts"), None) is not None:
+        return "ibug"
+    raise UserError(
+        f"{path}: found no annotation; expected a .csv or a COCO .json in it, or .pts files beside the pictures"
+    )
+
+
+def count_points(path: Path, reader: str) -> int:
+    """Landmarks a face. Raises UserError where .pts files disagree."""
+    counter = READERS[reader].schema
+    if callable(counter):
+        return counter(path)
+    counts: Counter[int] = Counter()
+    examples: dict[int, Path] = {}
+    for pts in sorted(path.rglob("*.pts")):
+        found = parse_pts(pts)
+        if not isinstance(found, BadEntry):
+            counts[len(found[0])] += 1
+            examples.setdefault(len(found[0]), pts)
+    if len(counts) != 1:
+        said = ", ".join(
+            f"{number} in {count} files such as {examples[number]}" for number, count in counts.most_common()
+        )
+        raise UserError(
+            f"{path}: {'no readable .pts file' if not counts else f'numbers of points differ: {said}'}; expected one number in all"
+        )
+    return next(iter(counts))
+
+
+def faces_of(path: Path, reader: str, schema: LandmarkSchema) -> tuple[list[FaceSample], list[BadEntry]]:
+    """The labelled faces of a source, and what is wrong with others."""
+    entries = list(READERS[reader].read(path, ReadOptions(schema=schema, check_images=False)))
+    bad = [entry for entry in entries if isinstance(entry, BadEntry)]
+    faces = [entry for entry in entries if isinstance(entry, FaceSample) and entry.landmarks is not None]
+    if len(faces) < 2:
+        raise UserError(
+            f"{path}: {len(faces)} usable face"
+            + (f"; first trouble: {bad[0]}" if bad else "")
+            + "; expected at least 2"
+        )
+    return faces, bad
+
+
+def recipe_for(num_train: int) -> dict:
+    """Sensible values of `train-detector` for a number of faces: a narrow network on small crops, minutes on a CPU."""
+    few = num_train < 1000
+    return {
+        "model": "resnet18",
+        "resnet": {"width": 16 if num_train < 5000 else 32},
+        "crop": {"size": 64 if num_train < 5000 else 128, "scale": 1.4},
+        "style": {"preset": "mixture" if few else "free"},
+        "lr": 6e-3,
+        "loop": {"steps": 3000 if num_train < 1000 else 6000, "batch_size": 32 if num_train >= 32 else max(2, num_train // 2), "evaluate_every": 1000},
+    }  # fmt: skip
+
+
+def pairs_sheet(faces: list[FaceSample], schema: LandmarkSchema) -> np.ndarray:
+    """Faces, and each mirrored with renumbered landmarks: a colour that changes its side of the face is a wrong pair."""
+    tiles, labels = [], []
+    for sample in faces[:: max(1, len(faces) // SHOWN)][:SHOWN]:
+        assert sample.landmarks is not None
+        affine = geometry.crop_affine(geometry.landmark_box(sample.landmarks), 1.4, TILE)
+        crop, landmarks = warp(read_image(sample.image), affine, TILE), geometry.apply(affine, sample.landmarks)
+        tiles += [draw_numbered(crop, landmarks, schema), draw_numbered(*flipped(crop, landmarks, schema), schema)]
+        labels += [sample.id[-24:], "mirrored"]
+    return contact_sheet(tiles, 4, labels)
+
+
+def split_lists(faces: list[FaceSample], config: Init) -> dict[str, list[str]]:
+    """Ids of split train and val, where the source names no val; empty otherwise."""
+    if any(face.split == "val" for face in faces):
+        return {}
+    ids = sorted(face.id for face in faces if face.split == "train")
+    if len(ids) < 2:
+        return {}
+    order = np.random.default_rng(config.seed).permutation(len(ids))
+    num_val = min(len(ids) - 1, max(1, round(config.val_frac * len(ids))))
+    chosen = {ids[i] for i in order[:num_val]}
+    lists = {"train": [i for i in ids if i not in chosen], "val": sorted(chosen)}
+    others = sorted({face.split for face in faces} - {"train"})
+    return {**lists, **{split: sorted(f.id for f in faces if f.split == split) for split in others}}
+
+
+def commands_for(config: Init, reader: str, out: Path, splits: dict[str, list[str]], bad: int) -> str:
+    """The commands from here to an evaluated detector, as a shell script."""
+    q = shlex.quote
+    prepare = (
+        f"stylealign prepare --reader {reader} --path {q(str(config.path))} --schema {q(str(out / 'schema.yaml'))}"
+    )
+    if splits:
+        prepare += " --splits " + " ".join(
+            q(f"{name}={(out / 'splits' / f'{name}.txt').absolute()}") for name in splits
+        )
+    data, run = q(str(out / "data")), q(str(out / "detector"))
+    return "\n".join(
+        [
+            "# 1. The faces, in one folder; look at them, mirrored too.",
+            f"{prepare}{' --skip-bad' if bad else ''} --out {data}",
+            f"stylealign check {data} --draw 16 --out {q(str(out / 'check'))}",
+            "# 2. The detector. Change recipe.yaml as you like; the same command continues a stopped training.",
+            f"stylealign train-detector {q(str(out / 'recipe.yaml'))} --real {data} --run {run}",
+            "# 3. How good it is, on faces it never saw.",
+            f"stylealign evaluate --data {data} --split val --arms mine={run} --out {q(str(out / 'evaluation'))}",
+        ]
+    ) + "\n"  # fmt: skip
+
+
+def main(config: Init) -> None:
+    """Look, guess, draw, write; then say what to do."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", config.name or config.path.absolute().stem).strip("_") or "mine"
+    out = config.out or Path(f"{name}_stylealign")
+    if out.exists():
+        raise UserError(f"{out}: exists already; name another folder with --out, or remove it")
+    reader = layout_of(config.path)
+    num_points = count_points(config.path, reader)
+    if config.points is not None and config.points != num_points:
+        raise UserError(f"{config.path}: {num_points} points a face, not the {config.points} of --points")
+    faces, bad = faces_of(config.path, reader, LandmarkSchema(name=name, num_points=num_points))
+    shapes = np.stack([face.landmarks for face in faces if face.landmarks is not None])
+    twins, residual = mirror_twins(shapes)
+    anchors = {}
+    if config.eyes is not None:
+        if not all(0 <= i < num_points for i in config.eyes) or config.eyes[0] == config.eyes[1]:
+            raise UserError(
+                f"--eyes {config.eyes[0]} {config.eyes[1]}: expected two different landmarks from 0 to {num_points - 1}"
+            )
+        anchors = {"inter_ocular": ((config.eyes[0],), (config.eyes[1],))}
+    schema = LandmarkSchema(name=name, num_points=num_points, flip_pairs=flip_pairs(twins), anchors=anchors)
+    splits = split_lists(faces, config)
+    num_train = len(splits["train"]) if splits else sum(face.split == "train" for face in faces)
+
+    partial = partial_of(out)
+    (partial / "splits").mkdir(parents=True, exist_ok=True)
+    known = next((s for s in SCHEMAS.values() if s.num_points == num_points), None)
+    head = f"# {num_points} landmarks, guessed from {len(faces)} faces. flip_pairs: look at pairs.png; a colour that changes sides is a wrong pair.\n"
+    head += "# boundaries (curves, which lab and the translators need), anchors (what errors are divided by) and parts: docs/schemas.md.\n"
+    if known is not None:
+        head += f"# {known.name} has as many points: if that is your mark-up, use --schema {known.name} instead of this file.\n"
+    values = {k: v for k, v in schema.to_dict().items() if v}
+    (partial / "schema.yaml").write_text(
+        head + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120), encoding="utf-8"
+    )
+    for split, ids in splits.items():
+        (partial / "splits" / f"{split}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
+    recipe = yaml.safe_dump(recipe_for(num_train), sort_keys=False, default_flow_style=None)
+    (partial / "recipe.yaml").write_text(
+        f"# For {num_train} training faces; `stylealign train-detector --help` says what everything means.\n{recipe}",
+        encoding="utf-8",
+    )
+    write_image(partial / "pairs.png", pairs_sheet(faces, schema))
+    commands = commands_for(config, reader, out, splits, len(bad))
+    (partial / "commands.sh").write_text(commands, encoding="utf-8")
+    partial.rename(out)
+
+    middle = num_points - 2 * len(schema.flip_pairs)
+    sure = residual < UNSURE and len(faces) >= 10
+    say(
+        f"{config.path}: {len(faces)} faces of {num_points} points ({READERS[reader].summary})"
+        + (f"; {len(bad)} cannot be used, first {bad[0]}" if bad else "")
+    )
+    say(
+        f"{len(schema.flip_pairs)} mirror pairs and {middle} points on the mirror line{'' if sure else ', a guess from too little'}: look at {out / 'pairs.png'}"
+    )
+    if not anchors:
+        say(
+            "errors will be divided by the face's box; with --eyes I J (outer eye corners, counted from 0) by their distance, as papers do"
+        )
+    say(
+        f"wrote {out}: schema.yaml, recipe.yaml, {'splits/, ' if splits else ''}pairs.png, and commands.sh:\n\n{commands}"
+    )
