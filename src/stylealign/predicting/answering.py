@@ -77,7 +77,11 @@ def _crop_answers(network: LandmarkNetwork, crops: np.ndarray, flip: bool) -> tu
 
 
 def look(
-    network: LandmarkNetwork, spots: Sequence[Spot], boxes: Sequence[np.ndarray], flip: bool = False, batch_size: int = 16
+    network: LandmarkNetwork,
+    spots: Sequence[Spot],
+    boxes: Sequence[np.ndarray],
+    flip: bool = False,
+    batch_size: int = 16,
 ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
     """One look at each spot, cut round `boxes`: landmarks (P, 2) px of the stored picture, confidences (P,) or None."""
     found: list[np.ndarray] = []

@@ -1,0 +1,58 @@
+"""Work that overlaps: an ordered look-ahead in threads with a bounded queue, and a clock for each stage. Knows nothing of faces."""
+
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def ahead(work: Callable[[T], R], items: Iterable[T], threads: int, depth: int) -> Iterator[R]:
+    """`map(work, items)` in order, computed up to `depth` items ahead in `threads` threads; at most `depth` results wait."""
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Clock:
+    """Seconds that threads were busy in each stage."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._busy: dict[str, float] = defaultdict(float)
+        self._start = time.perf_counter()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy[stage] += time.perf_counter() - start
+
+    def summary(self, faces: int, pictures: int) -> dict[str, object]:
+        """Wall time, speed, and each stage's busy seconds and share of all busy time."""
+        wall = time.perf_counter() - self._start
+        total = sum(self._busy.values()) or 1.0
+        return {
+            "wall_s": round(wall, 3),
+            "pictures": pictures,
+            "faces": faces,
+            "pictures_per_s": round(pictures / wall, 2),
+            "faces_per_s": round(faces / wall, 2),
+            "stages": {k: {"busy_s": round(v, 3), "share": round(v / total, 3)} for k, v in self._busy.items()},
+        }
