@@ -32,6 +32,7 @@ VERBS = {
     "pretrain": ("stylealign.semi.pretrain", "Pretrain", "Train a detector's trunk without labels: geometry apart from style"),
     "stress": ("stylealign.stress", "Stress", "Make test faces harder at rising strength: light, make-up, occlusion, blur, tilt"),
     "predict": ("stylealign.predicting.job", "Predict", "Landmarks of the faces in photos, folders, videos or a camera's frames"),
+    "calibrate": ("stylealign.predicting.calibrate", "Calibrate", "How a detector's error grows with the scale and shift of face boxes"),
     "evaluate": ("stylealign.evaluate", "Evaluate", "NME, failure rate, AUC, CED, subsets, paired comparison of detectors or predictions"),
     "report": ("stylealign.report", "Report", "One HTML file of runs, evaluations and style sheets"),
     "gen-landmark": ("stylealign.legacy", "GenLandmark", "Cut mosaics of the original release into a dataset, with the right labels"),

@@ -15,7 +15,10 @@ import numpy as np
 from stylealign.errors import UserError
 
 LOOK_PX = 640  # longer side of the picture that finders see: a face a tenth of a picture wide is still 64 px
-SMALLEST_PX = 30  # smallest face looked for, in px of that picture
+SMALLEST_PX = {
+    "frontal": 36,
+    "profile": 48,
+}  # smallest box looked for, in px of that picture: smaller ones cost most of the time
 STEP, NEIGHBOURS = 1.1, 4  # of the cascades: size steps, and how many neighbouring hits make a face
 OVERLAP = 0.3  # intersection over union above which two boxes are one face
 
@@ -101,7 +104,7 @@ def cascade_finder() -> Finder:
 
     def cascades() -> list[tuple[str, bool, cv2.CascadeClassifier]]:
         if not hasattr(mine, "cascades"):
-            folder = Path(cv2.data.haarcascades)
+            folder = Path(cv2.__file__).parent / "data"
             frontal, profile = (
                 cv2.CascadeClassifier(str(folder / f"haarcascade_{name}.xml"))
                 for name in ("frontalface_alt2", "profileface")
@@ -116,7 +119,7 @@ def cascade_finder() -> Finder:
         for kind, mirrored, cascade in cascades():
             seen = np.ascontiguousarray(grey[:, ::-1]) if mirrored else grey
             boxes, _, margins = cascade.detectMultiScale3(
-                seen, STEP, NEIGHBOURS, minSize=(SMALLEST_PX, SMALLEST_PX), outputRejectLevels=True
+                seen, STEP, NEIGHBOURS, minSize=(SMALLEST_PX[kind],) * 2, outputRejectLevels=True
             )
             for box, margin in zip(boxes, np.ravel(margins), strict=True):
                 mapped = landmark_box_of(kind, *(float(v) for v in box))

@@ -1,7 +1,7 @@
 """A video file or a camera -> frames, one at a time. Knows no faces."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import cv2
@@ -37,7 +37,7 @@ class Video:
         self.read = 0
         self._stopped = False
 
-    def frames(self, clock: Clock, most: int = 0) -> Iterator[np.ndarray]:
+    def frames(self, clock: Clock, most: int = 0) -> Generator[np.ndarray, None, None]:
         """(H, W, 3) uint8 RGB frames, decoded a few ahead in a thread; at most `most` where that is above 0."""
 
         def decode(_: int) -> np.ndarray | None:
