@@ -22,7 +22,8 @@ from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.one_euro import Jitter, OneEuro
 
 SHIFT = 0.15  # of the box, in the second look of rule 3
-FOLLOWED = 0.5
+# Measured with a SAN of 64 px on 300-W val: 95 % of faces below 0.12; boxes of a third of the face in the pictures' corners: median 0.89, 95 % above 0.34.
+FOLLOWED = 0.3
 JUMP, GROWTH = 0.5, 1.5
 
 
