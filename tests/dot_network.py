@@ -3,23 +3,20 @@
 Where a dot is not to be seen it answers with its usual place in the crop, as trained networks do.
 """
 
-from typing import Any
-
 import numpy as np
-from dots import COLOURS, PLACES
 
+from dots import COLOURS, PLACES
 from stylealign.crop import CropConfig
 from stylealign.predicting.finders import Found
 from stylealign.schema import FIVE, LandmarkSchema
-
-MIRRORED = COLOURS[[1, 0, 2, 4, 3]]  # on a mirrored face the left eye's dot has the right one's colour
 
 
 class DotNetwork:
     """See stylealign.predicting.network.LandmarkNetwork."""
 
     def __init__(self, size: int = 48, scale: float = 1.8):
-        self.crop, self.card = CropConfig(size=size, scale=scale), {}
+        self.crop = CropConfig(size=size, scale=scale)
+        self.card: dict[str, object] = {}
         self.schema: LandmarkSchema = FIVE
         self.batches: list[int] = []
 

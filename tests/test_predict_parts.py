@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dot_network import DotNetwork, find_dots
-from dots import PLACES, paint
 from PIL import Image
 
+from dot_network import DotNetwork, find_dots
+from dots import PLACES, paint
 from stylealign import geometry
 from stylealign.errors import UserError
 from stylealign.predicting.answering import Spot, answer, usable
@@ -179,7 +179,7 @@ def test_a_blank_picture_has_no_face_and_mirrored_profiles_are_mirrored_back(mon
         def __init__(self, path: str):
             self.frontal = "frontal" in path
 
-        def detectMultiScale3(self, grey: np.ndarray, *_: object, **__: object) -> tuple:  # noqa: N802  OpenCV's name
+        def detectMultiScale3(self, grey: np.ndarray, *_: object, **__: object) -> tuple:  # OpenCV's name
             side = grey[:, : grey.shape[1] // 2].mean() < grey[:, grey.shape[1] // 2 :].mean()
             boxes = [] if self.frontal or side else [(10, 20, 40, 40)]  # a face where the left half is the bright one
             return np.array(boxes), None, np.ones(len(boxes))
@@ -217,7 +217,7 @@ def test_landmarks_do_not_depend_on_size_crop_or_quarter_turn_of_the_picture() -
     whole = found(image, box)
     assert np.abs(whole - landmarks).max() < 0.3
     cut = found(image[10:80, 20:85], box - [20, 10, 20, 10])
-    assert np.abs(cut + [20, 10] - whole).max() < 1e-3
+    assert np.abs(cut + np.array([20, 10]) - whole).max() < 1e-3
     large = found(cv2.resize(image, None, fx=2, fy=2), 2 * box + 0.5)
     assert np.abs((large + 0.5) / 2 - 0.5 - whole).max() < 0.3
     turn = turn_affine(90, 100, 90)
@@ -268,7 +268,7 @@ def test_mirror_averaging_renumbers_and_gives_a_confidence_to_networks_without_o
                 :, [1, 0, 2, 4, 3]
             ]  # colours stay with their dots: on a mirrored face this is the numbering
             mirrored = (truth[:, 0, 0] > truth[:, 1, 0])[:, None, None]
-            return np.where(mirrored, swapped, truth) + [1.0, 0.0], None
+            return np.where(mirrored, swapped, truth) + np.array([1.0, 0.0]), None
 
     box = geometry.landmark_box(landmarks)
     plain = answer(Biased(size), [Spot(image, box, EYE)], refine=0)[0]
@@ -331,8 +331,7 @@ def test_an_error_ahead_comes_out_in_its_turn_and_ends_the_work() -> None:
 
     seen = []
     with pytest.raises(UserError, match="the third"):
-        for value in ahead(work, range(100), 2, 4):
-            seen.append(value)
+        seen.extend(ahead(work, range(100), 2, 4))
     assert seen == [0, 1, 2]
 
 
