@@ -5,6 +5,7 @@ import math
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from stylealign.predicting.one_euro import Jitter, OneEuro
 from stylealign.predicting.output import FaceRecord, safe_name
 from stylealign.predicting.places import places_in, whole_box
 from stylealign.predicting.sources import expand, read_photo
-from stylealign.predicting.stages import ahead
+from stylealign.predicting.stages import Clock, ahead
 from stylealign.predicting.tracking import TrackConfig, Tracker, followed, is_lost
 from stylealign.predicting.views import map_box, turn_affine, upright_affine, view_of
 
@@ -333,6 +334,18 @@ def test_an_error_ahead_comes_out_in_its_turn_and_ends_the_work() -> None:
     with pytest.raises(UserError, match="the third"):
         seen.extend(ahead(work, range(100), 2, 4))
     assert seen == [0, 1, 2]
+
+
+def test_a_stage_inside_another_is_not_counted_twice() -> None:
+    clock = Clock()
+    with clock("outer"):
+        time.sleep(0.01)
+        for _ in range(2):
+            with clock("inner"):
+                time.sleep(0.02)
+    stages: Any = clock.summary(1, 1)["stages"]
+    assert 0.04 <= stages["inner"]["busy_s"] < 0.2
+    assert 0.01 <= stages["outer"]["busy_s"] < stages["inner"]["busy_s"]
 
 
 def test_ids_are_unique_and_outputs_stay_in_their_folder() -> None:

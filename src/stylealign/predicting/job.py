@@ -198,7 +198,7 @@ def _video(
 
     def follow(frames: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, list[FaceRecord]]]:
         for number, frame in enumerate(frames):
-            with clock("tracking"):
+            with clock("network"):
                 tracks = tracker(frame)
             yield (
                 frame,

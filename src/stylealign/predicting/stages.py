@@ -28,21 +28,26 @@ def ahead(work: Callable[[T], R], items: Iterable[T], threads: int, depth: int) 
 
 
 class Clock:
-    """Seconds that threads were busy in each stage."""
+    """Seconds that threads were busy in each stage; a stage inside another is taken off the outer one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._inner = threading.local()
         self._busy: dict[str, float] = defaultdict(float)
         self._start = time.perf_counter()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
+        outer = getattr(self._inner, "seconds", 0.0)
+        self._inner.seconds = 0.0
         try:
             yield
         finally:
+            seconds = time.perf_counter() - start
             with self._lock:
-                self._busy[stage] += time.perf_counter() - start
+                self._busy[stage] += seconds - self._inner.seconds
+            self._inner.seconds = outer + seconds
 
     def summary(self, faces: int, pictures: int) -> dict[str, object]:
         """Wall time, speed, and each stage's busy seconds and share of all busy time."""
