@@ -324,6 +324,15 @@ def test_looking_ahead_keeps_the_order_and_never_holds_more_than_its_depth() -> 
     assert 2 <= most <= 6  # depth, the one handed over, the one just begun
 
 
+def test_heavy_items_wait_for_each_other() -> None:
+    begun: list[int] = []
+    results = ahead(lambda i: begun.append(i) or i, range(10), 1, 8, weigh=lambda i: 5.0, heaviest=11.0)  # type: ignore[func-returns-value]
+    assert next(results) == 0
+    time.sleep(0.02)
+    assert begun == [0, 1, 2]  # the third made it 15
+    assert list(results) == list(range(1, 10))
+
+
 def test_an_error_ahead_comes_out_in_its_turn_and_ends_the_work() -> None:
     def work(i: int) -> int:
         if i == 3:

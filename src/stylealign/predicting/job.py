@@ -32,7 +32,7 @@ from stylealign.predicting.finders import Finder, cascade_finder, yunet_finder
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.predicting.output import FaceRecord, refuse_formats, safe_name, write_formats
 from stylealign.predicting.overlay import overlay
-from stylealign.predicting.photos import Looked, look_at
+from stylealign.predicting.photos import GROUP_PIXELS, Looked, look_at
 from stylealign.predicting.places import Places, Rotate, places_in
 from stylealign.predicting.sources import Photo, Source, expand
 from stylealign.predicting.stages import Clock, ahead
@@ -170,8 +170,12 @@ def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], ou
         return looked._replace(photo=None), records
 
     answered = look_at(sources, network, place, clock, config.refine, config.flip, config.batch_size)
-    threads, depth = (1, 4) if config.draw else (1, 0)
-    for looked, records in track(ahead(draw, answered, threads, depth), "predicting", len(sources)):
+    depth = config.batch_size if config.draw else 0  # a whole group: the network must not wait for its drawings
+
+    def pixels(looked: Looked) -> float:
+        return looked.photo.image.size / 3 if looked.photo else 0.0
+
+    for looked, records in track(ahead(draw, answered, 1, depth, pixels, GROUP_PIXELS), "predicting", len(sources)):
         if looked.problem:
             out.leave_out(looked.problem)
         else:

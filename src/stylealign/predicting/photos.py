@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from stylealign.errors import UserError
+from stylealign.image import image_size
 from stylealign.predicting.answering import Answer, answer
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.places import Places
 from stylealign.predicting.sources import Photo, Source, read_photo
 from stylealign.predicting.stages import Clock, ahead
 
-THREADS, AHEAD = 2, 4  # pictures decoded side by side, and how many may wait
-GROUP_PIXELS = 64_000_000  # pictures of more pixels than this in all go to the network before the batch is full
+THREADS = 2  # pictures decoded side by side
+GROUP_PIXELS = 64_000_000  # of pictures that wait at one place: before the network, in its group, behind it
 
 
 class Looked(NamedTuple):
@@ -26,6 +27,15 @@ class Looked(NamedTuple):
     answers: list[Answer]
     problem: str | None
     """why there is nothing, a sentence with the file's name"""
+
+
+def _pixels(source: Source) -> float:
+    """Of a picture, by its header."""
+    try:
+        width, height = image_size(source.path)
+    except (UserError, OSError):
+        return 0.0
+    return float(width * height)
 
 
 def look_at(
@@ -57,8 +67,9 @@ def look_at(
         for looked in group:
             yield looked._replace(answers=[next(answers) for _ in (looked.places.spots if looked.places else ())])
 
+    # As many ahead as a group takes: finding must not stand still while the network works, nor the network wait for it afterwards.
     group: list[Looked] = []
-    for looked in ahead(prepare, sources, THREADS, AHEAD):
+    for looked in ahead(prepare, sources, THREADS, batch_size + THREADS, _pixels, GROUP_PIXELS):
         group.append(looked)
         faces = sum(len(each.places.spots) for each in group if each.places)
         pixels = sum(each.photo.image.size // 3 for each in group if each.photo)

@@ -12,17 +12,31 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(work: Callable[[T], R], items: Iterable[T], threads: int, depth: int) -> Iterator[R]:
-    """`map(work, items)` in order, computed up to `depth` items ahead in `threads` threads; at most `depth` results wait."""
+def ahead(
+    work: Callable[[T], R],
+    items: Iterable[T],
+    threads: int,
+    depth: int,
+    weigh: Callable[[T], float] | None = None,
+    heaviest: float = float("inf"),
+) -> Iterator[R]:
+    """`map(work, items)` in order, computed up to `depth` items ahead in `threads` threads; at most `depth` results wait.
+
+    With `weigh`, those that wait weigh at most `heaviest` together (or are a single one).
+    """
     pool = ThreadPoolExecutor(threads)
-    waiting: deque[Future[R]] = deque()
+    waiting: deque[tuple[Future[R], float]] = deque()
+    total = 0.0
     try:
         for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > depth:
-                yield waiting.popleft().result()
+            waiting.append((pool.submit(work, item), weigh(item) if weigh else 0.0))
+            total += waiting[-1][1]
+            while len(waiting) > depth or (total > heaviest and len(waiting) > 1):
+                future, weight = waiting.popleft()
+                total -= weight
+                yield future.result()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()[0].result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
