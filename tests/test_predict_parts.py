@@ -15,7 +15,7 @@ from dot_network import DotNetwork, find_dots
 from dots import PLACES, paint
 from stylealign import geometry
 from stylealign.errors import UserError
-from stylealign.predicting.answering import Spot, answer, usable
+from stylealign.predicting.answering import Spot, answer, followed, usable
 from stylealign.predicting.boxes import BoxFile
 from stylealign.predicting.calibrate import jittered, safe_range
 from stylealign.predicting.finders import (
@@ -29,10 +29,11 @@ from stylealign.predicting.finders import (
 )
 from stylealign.predicting.one_euro import Jitter, OneEuro
 from stylealign.predicting.output import FaceRecord, safe_name
+from stylealign.predicting.photos import answer_places
 from stylealign.predicting.places import places_in, whole_box
 from stylealign.predicting.sources import expand, read_photo
 from stylealign.predicting.stages import Clock, ahead
-from stylealign.predicting.tracking import TrackConfig, Tracker, followed, is_lost
+from stylealign.predicting.tracking import TrackConfig, Tracker, is_lost
 from stylealign.predicting.views import map_box, turn_affine, upright_affine, view_of
 
 EYE = np.eye(2, 3)
@@ -421,8 +422,28 @@ def test_a_face_is_lost_when_it_jumps_grows_or_leaves(new: tuple[float, ...], lo
 def test_an_answer_on_a_face_stays_and_one_on_nothing_follows_the_crop() -> None:
     image, landmarks = dot_face()
     blank = np.full_like(image, 30)
-    assert abs(followed(DotNetwork(scale=2.2), image, [landmarks])[0]) < 0.1
-    assert followed(DotNetwork(scale=2.2), blank, [landmarks])[0] == pytest.approx(1, abs=0.01)
+    for turn in (EYE, turn_affine(180, 100, 90)):
+        spots = [Spot(picture, np.zeros(4), turn) for picture in (image, blank)]
+        stays, follows = followed(DotNetwork(scale=2.2), spots, [landmarks, landmarks])
+        assert abs(stays) < 0.1
+        assert follows == pytest.approx(1, abs=0.01)
+
+
+def test_places_that_are_no_face_are_dropped_unless_the_user_gave_them() -> None:
+    image, landmarks = dot_face((40, 45), 200)
+    face, nothing = geometry.landmark_box(landmarks), np.array([140.0, 30, 165, 55])
+
+    def finder(_: np.ndarray) -> list[Found]:
+        return [Found(nothing, 9.0, "frontal"), Found(face, 1.0, "profile")]
+
+    network = DotNetwork(scale=2.2)
+    found = places_in(image, EYE, finder=finder, crop_scale=2.2)
+    given = places_in(image, EYE, finder=None, crop_scale=2.2, boxes=[nothing, face])
+    (kept, answers), (both, _) = answer_places(network, [found, given], 0, False, 3)
+    assert kept.found_by == ["profile"]
+    assert np.abs(answers[0].landmarks - landmarks).max() < 0.3
+    assert both.found_by == ["given", "given"]
+    assert len(answer_places(network, [found], 0, False, 3, check=False)[0][1]) == 2
 
 
 def test_a_tracker_follows_loses_and_finds_again() -> None:

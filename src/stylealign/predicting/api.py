@@ -21,10 +21,10 @@ import numpy as np
 
 from stylealign import geometry
 from stylealign.crop import CropConfig
-from stylealign.predicting.answering import answer
 from stylealign.predicting.boxes import checked_box, refuse_outside
 from stylealign.predicting.finders import Finder, cascade_finder
 from stylealign.predicting.network import LandmarkNetwork, open_network
+from stylealign.predicting.photos import answer_places
 from stylealign.predicting.places import Places, Rotate, places_in
 from stylealign.predicting.sources import Photo, read_photo
 from stylealign.predicting.views import map_box
@@ -145,15 +145,13 @@ class Detector:
                     boxes=given, whole=whole_image, rotate=rotate,
                 )
             )  # fmt: skip
-        spots = [spot for place in places for spot in place.spots]
-        answers = iter(answer(self.network, spots, refine, flip, batch_size))
         found = []
-        for place in places:
+        for place, answers in answer_places(self.network, places, refine, flip, batch_size):
             home = geometry.invert(place.view_from_source)
             found.append(
                 [
                     Face(landmarks=a.landmarks, box=map_box(home, a.box), confidence=a.confidence, found_by=by)
-                    for a, by in zip([next(answers) for _ in place.spots], place.found_by, strict=True)
+                    for a, by in zip(answers, place.found_by, strict=True)
                 ]
             )
         return found

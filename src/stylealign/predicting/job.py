@@ -69,6 +69,8 @@ class Predict:
     """Rounds of cutting again round the landmarks found (pictures; in a video each frame refines the one before)."""
     flip: bool = False
     """Average with the answer on the mirrored face: twice the work, and a confidence for models that have none."""
+    check: bool = True
+    """Drop found places where the answer follows the crop rather than the picture: no face is there. Given ones are kept."""
     rotate: Rotate = "0"
     """Degrees clockwise by which pictures must be turned to hold faces upright; auto: try all four with the finder."""
     formats: tuple[Literal["pts", "wflw", "coco", "csv"], ...] = ()
@@ -169,7 +171,7 @@ def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], ou
                 write_image(out.drawn(looked.source.name, ".jpg"), drawn, 90)
         return looked._replace(photo=None), records
 
-    answered = look_at(sources, network, place, clock, config.refine, config.flip, config.batch_size)
+    answered = look_at(sources, network, place, clock, config.refine, config.flip, config.batch_size, config.check)
     depth = config.batch_size if config.draw else 0  # a whole group: the network must not wait for its drawings
 
     def pixels(looked: Looked) -> float:

@@ -4,8 +4,7 @@ A face is lost when
   1. the centre of its landmark box leaves the picture, or jumps by more than half its side from one frame to the next;
   2. the side of its landmark box changes by more than half from one frame to the next;
   3. its answer follows the crop rather than the picture: a second look, at a crop shifted by 8 % of the box (every `check_every`
-     frames), moves the landmarks by more than FOLLOWED of the shift. A network always answers with a face; where there is none, the
-     answer hangs on the crop;
+     frames), moves the landmarks by more than half of the shift (answering.hanging);
   4. an older face's box overlaps it by half.
 The finder is asked in a frame that has no face or has just lost one, and every `find_every` frames for newcomers, who must pass rule 3.
 """
@@ -16,15 +15,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stylealign import geometry
-from stylealign.predicting.answering import Spot, answer, face_size, look
+from stylealign.predicting.answering import Spot, answer, face_size, hanging
 from stylealign.predicting.finders import Finder, overlap
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.one_euro import Jitter, OneEuro
 
-SHIFT = 0.08  # of the box, in the second look of rule 3: within what detectors are trained to bear
-# Measured with three detectors (SAN, ResNet-18 and LAB of 64 px) on half of 300-W's val: at most 1 % of the faces follow by more than this,
-# and 73 to 84 % of boxes put into the corners of the same pictures do.
-FOLLOWED = 0.5
 JUMP, GROWTH = 0.5, 1.5
 
 
@@ -67,20 +62,8 @@ class Track:
     filter: OneEuro | None = field(default=None, repr=False)
 
 
-def followed(
-    network: LandmarkNetwork, image: np.ndarray, landmarks: Sequence[np.ndarray], batch_size: int = 16
-) -> np.ndarray:
-    """(n,) how far each answer goes along with its crop: 0 it stays on the picture, as on a face; 1 it hangs on the crop.
-
-    Both looks are cut round the landmarks' box, one shifted by SHIFT of its side to the right and down.
-    """
-    boxes = [geometry.landmark_box(p) for p in landmarks]
-    shifts = [SHIFT * (b[2:] - b[:2]).max() for b in boxes]
-    spots = [Spot(image, b, np.eye(2, 3)) for b in boxes] * 2
-    found, _ = look(network, spots, [*boxes, *(b + s for b, s in zip(boxes, shifts, strict=True))], False, batch_size)
-    n = len(boxes)
-    moved = [float((found[n + i] - found[i]).mean()) / shifts[i] for i in range(n)]
-    return np.array(moved)
+def _on_frame(image: np.ndarray, boxes: Sequence[np.ndarray]) -> list[Spot]:
+    return [Spot(image, box, np.eye(2, 3)) for box in boxes]
 
 
 class Tracker:
@@ -123,8 +106,7 @@ class Tracker:
     def _follow(self, image: np.ndarray) -> None:
         """Answer every known face round where it was, and let go of those that are lost."""
         boxes = [geometry.landmark_box(t.landmarks) for t in self.tracks]
-        spots = [Spot(image, box, np.eye(2, 3)) for box in boxes]
-        answers = answer(self.network, spots, 0, self.flip, self.batch_size)
+        answers = answer(self.network, _on_frame(image, boxes), 0, self.flip, self.batch_size)
         kept: list[Track] = []
         kept_boxes: list[np.ndarray] = []
         for track, old, found in zip(self.tracks, boxes, answers, strict=True):
@@ -142,11 +124,11 @@ class Tracker:
             kept.append(track)
             kept_boxes.append(box)
         if kept and self.frame % self.config.check_every == 0:
-            hanging = followed(self.network, image, [t.landmarks for t in kept], self.batch_size) > FOLLOWED
-            for track, hangs in zip(kept, hanging, strict=True):
+            hang = hanging(self.network, _on_frame(image, kept_boxes), [t.landmarks for t in kept], self.batch_size)
+            for track, hangs in zip(kept, hang, strict=True):
                 if hangs:
                     self._end(track)
-            kept = [t for t, hangs in zip(kept, hanging, strict=True) if not hangs]
+            kept = [t for t, hangs in zip(kept, hang, strict=True) if not hangs]
         self.tracks = kept
 
     def _end(self, track: Track) -> None:
@@ -170,10 +152,12 @@ class Tracker:
         if not found:
             return
         answers = answer(
-            self.network, [Spot(image, f.box, np.eye(2, 3)) for f in found], self.refine, self.flip, self.batch_size
+            self.network, _on_frame(image, [f.box for f in found]), self.refine, self.flip, self.batch_size
         )
-        hanging = followed(self.network, image, [a.landmarks for a in answers], self.batch_size) > FOLLOWED
-        for face, new, hangs in zip(found, answers, hanging, strict=True):
+        hang = hanging(
+            self.network, _on_frame(image, [f.box for f in found]), [a.landmarks for a in answers], self.batch_size
+        )
+        for face, new, hangs in zip(found, answers, hang, strict=True):
             box = geometry.landmark_box(new.landmarks)
             if hangs or any(overlap(box, b) > 0.5 for b in known) or (self.most and len(self.tracks) >= self.most):
                 continue
