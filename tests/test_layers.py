@@ -10,7 +10,11 @@ MODULES = sorted(SRC.rglob("*.py"))
 WITHOUT_TORCH = {
     "__init__", "errors", "config", "schema", "sample", "geometry", "boundary", "metrics", "image", "draw", "progress", "dataset",
     "predictions", "prepare", "export_dataset", "evaluate", "report", "tables", "scoring", "workers", "cli", "flags",
-    "assess.tables", "assess.plots",
+    "assess.tables", "assess.plots", "crop", "predicting.__init__",
+    *(f"predicting.{name}" for name in (
+        "network", "sources", "views", "boxes", "finders", "places", "answering", "photos", "overlay", "one_euro", "tracking", "video",
+        "stages", "output", "job", "calibrate", "api",
+    )),
 }  # fmt: skip
 WITHOUT_PATHS = {
     "structure",

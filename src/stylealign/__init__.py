@@ -9,6 +9,9 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "load": "stylealign.predicting.api",
+    "Detector": "stylealign.predicting.api",
+    "Face": "stylealign.predicting.api",
     "FaceDataset": "stylealign.dataset",
     "write_dataset": "stylealign.dataset",
     "FaceSample": "stylealign.sample",

@@ -32,6 +32,8 @@ VERBS = {
     "self-train": ("stylealign.semi.rounds", "SelfTrain", "Rounds of pseudo-labels and training on them, from one recipe"),
     "pretrain": ("stylealign.semi.pretrain", "Pretrain", "Train a detector's trunk without labels: geometry apart from style"),
     "stress": ("stylealign.stress", "Stress", "Make test faces harder at rising strength: light, make-up, occlusion, blur, tilt"),
+    "predict": ("stylealign.predicting.job", "Predict", "Landmarks of the faces in photos, folders, videos or a camera's frames"),
+    "calibrate": ("stylealign.predicting.calibrate", "Calibrate", "How a detector's error grows with the scale and shift of face boxes"),
     "evaluate": ("stylealign.evaluate", "Evaluate", "NME, failure rate, AUC, CED, subsets, paired comparison of detectors or predictions"),
     "report": ("stylealign.report", "Report", "One HTML file of runs, evaluations and style sheets"),
     "gen-landmark": ("stylealign.legacy", "GenLandmark", "Cut mosaics of the original release into a dataset, with the right labels"),
@@ -113,7 +115,7 @@ def partial_config(cls: type, values: dict[str, Any], where: str) -> Any:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb; returns the exit status (0 fine, 2 the user's input, 130 interrupted)."""
+    """Run one verb; returns the exit status (0 fine, 2 the user's input, 3 done but for what was left out, 130 interrupted)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     dry_run = "--dry-run" in arguments
@@ -143,8 +145,7 @@ def main(argv: list[str] | None = None) -> int:
 
             print(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), end="")
             return 0
-        importlib.import_module(VERBS[verb][0]).main(config)
-        return 0
+        return importlib.import_module(VERBS[verb][0]).main(config) or 0
     except UserError as error:
         if debug:
             raise

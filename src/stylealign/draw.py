@@ -45,6 +45,7 @@ def draw_landmarks(
     landmarks: np.ndarray,
     schema: LandmarkSchema | None = None,
     truth: np.ndarray | None = None,
+    radius: float | None = None,
 ) -> np.ndarray:
     """Return a copy of the image with landmarks as dots and, given a schema, its boundaries as thin curves.
 
@@ -53,9 +54,10 @@ def draw_landmarks(
         landmarks: (P, 2) (x, y) px of this image, drawn in blue.
         schema: the numbering, for the curves.
         truth: (P, 2) true landmarks, drawn in orange below the others and joined to them by a line: the error.
+        radius: of the dots in px; not given: by the size of the image.
     """
     canvas = np.ascontiguousarray(image).copy()
-    radius = max(0.9, min(image.shape[:2]) / 150)
+    radius = max(0.9, min(image.shape[:2]) / 150) if radius is None else radius
     if schema is not None:
         for indices in schema.boundaries.values():
             curve = _fixed(sample_curves(landmarks, indices, 10 * len(indices)))

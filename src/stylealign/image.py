@@ -40,6 +40,16 @@ def image_size(path: Path) -> tuple[int, int]:
         return image.size
 
 
+def orientation_of(path: Path) -> int:
+    """The EXIF orientation, 1 to 8, from the file's header; 1 (as stored) where it says none or nonsense."""
+    with _open(path, 2**62) as image:
+        try:
+            value = image.getexif().get(0x0112, 1)
+        except Exception:  # a damaged EXIF block is no reason not to look at the picture
+            return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a picture as (H, W, 3) uint8 RGB, as stored: an EXIF orientation is NOT applied, since annotations of published sets
     belong to the stored pixels. 16-bit is scaled to 8, grey and CMYK converted, transparency laid on white.

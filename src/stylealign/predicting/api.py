@@ -1,0 +1,165 @@
+"""The Python API: `stylealign.load(model).predict(image, boxes=None)`. Torch is imported when a model is loaded, not before.
+
+>>> import stylealign
+>>> detector = stylealign.load(run)                     # a finished run's folder
+>>> faces = detector.predict(photo, boxes=[box])        # an array or a file; boxes round brows, chin and cheeks
+>>> faces[0].landmarks.shape == (detector.schema.num_points, 2)
+True
+>>> crop = detector.predict(photo, whole_image=True)    # the picture is a crop of one face
+>>> len(crop)
+1
+>>> both = detector.predict_batch([photo, photo], boxes=[[box], [box]])
+>>> [len(faces) for faces in both]
+[1, 1]
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stylealign import geometry
+from stylealign.crop import CropConfig
+from stylealign.predicting.boxes import checked_box, refuse_outside
+from stylealign.predicting.finders import Finder, cascade_finder
+from stylealign.predicting.network import LandmarkNetwork, open_network
+from stylealign.predicting.photos import answer_places
+from stylealign.predicting.places import Places, Rotate, places_in
+from stylealign.predicting.sources import Photo, read_photo
+from stylealign.predicting.views import map_box
+from stylealign.schema import LandmarkSchema
+
+Image = np.ndarray | Path | str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Face:
+    """A face and its landmarks, px of the picture as stored, pixel centres at integers."""
+
+    landmarks: np.ndarray
+    """(P, 2) float64 (x, y)"""
+    box: np.ndarray
+    """(4,) landmark box x0, y0, x1, y1 that the crop was cut round"""
+    confidence: np.ndarray | None
+    """(P,) in [0, 1], or None where the model has none and `flip` is off"""
+    found_by: str
+    """given, whole, or the finder's name"""
+
+
+def _picture(image: Image) -> Photo:
+    if isinstance(image, Path | str):
+        return read_photo(Path(image))
+    array = np.asarray(image)
+    if (
+        array.dtype != np.uint8
+        or array.ndim not in (2, 3)
+        or (array.ndim == 3 and array.shape[2] != 3)
+        or not array.size
+    ):
+        raise ValueError(
+            f"a picture of shape {array.shape} and type {array.dtype}: expected (H, W, 3) or (H, W) uint8 RGB"
+        )
+    if array.ndim == 2:
+        array = np.repeat(array[..., None], 3, axis=2)
+    return Photo(np.ascontiguousarray(array), np.eye(2, 3))
+
+
+class Detector:
+    """A trained detector with its crop contract, its mark-up and a face finder. Made by `load`."""
+
+    def __init__(self, network: LandmarkNetwork, finder: Finder | None = None):
+        """`finder`: not given, OpenCV's cascades (finders.yunet_finder makes another)."""
+        self.network = network
+        self._finder = finder or cascade_finder()
+
+    @property
+    def schema(self) -> LandmarkSchema:
+        """Which landmark is which."""
+        return self.network.schema
+
+    @property
+    def crop(self) -> CropConfig:
+        """How faces are cut for it; applied by itself."""
+        return self.network.crop
+
+    def predict(
+        self,
+        image: Image,
+        boxes: Sequence[Sequence[float]] | np.ndarray | None = None,
+        *,
+        whole_image: bool = False,
+        refine: int = 1,
+        flip: bool = False,
+        rotate: Rotate = "0",
+    ) -> list[Face]:
+        """The faces of one picture; an empty list where none is found.
+
+        Args:
+            image: (H, W, 3) uint8 RGB or (H, W) grey, or a file (whose EXIF orientation is heeded; landmarks are px as stored).
+            boxes: landmark boxes x0, y0, x1, y1 (round brows, chin and cheeks), px of the picture; not given: faces are found.
+            whole_image: the picture is a crop of one face.
+            refine: rounds of cutting again round the landmarks found.
+            flip: average with the answer on the mirrored face.
+            rotate: degrees clockwise that hold the faces upright, or "auto".
+
+        Raises:
+            UserError: a file that is no picture, a box without area or outside of the picture.
+            ValueError: an array that is no picture.
+        """
+        return self.predict_batch(
+            [image],
+            None if boxes is None else [boxes],
+            whole_image=whole_image,
+            refine=refine,
+            flip=flip,
+            rotate=rotate,
+        )[0]
+
+    def predict_batch(
+        self,
+        images: Sequence[Image],
+        boxes: Sequence[Sequence[Sequence[float]] | np.ndarray] | None = None,
+        *,
+        whole_image: bool = False,
+        refine: int = 1,
+        flip: bool = False,
+        rotate: Rotate = "0",
+        batch_size: int = 16,
+    ) -> list[list[Face]]:
+        """`predict` for several pictures, their faces batched together: a list of faces a picture."""
+        if boxes is not None and len(boxes) != len(images):
+            raise ValueError(f"boxes of {len(boxes)} pictures for {len(images)} pictures")
+        if rotate not in ("0", "90", "180", "270", "auto"):
+            raise ValueError(f"rotate is {rotate!r}, expected '0', '90', '180', '270' or 'auto'")
+        places: list[Places] = []
+        for i, image in enumerate(images):
+            photo = _picture(image)
+            where = str(image) if isinstance(image, Path | str) else f"picture {i}"
+            given = None if boxes is None else [checked_box(box, where) for box in boxes[i]]
+            for box in given or ():
+                refuse_outside(box, photo.image.shape[1], photo.image.shape[0], where)
+            places.append(
+                places_in(
+                    photo.image, photo.view_from_source, finder=self._finder, crop_scale=self.crop.scale,
+                    boxes=given, whole=whole_image, rotate=rotate,
+                )
+            )  # fmt: skip
+        found = []
+        for place, answers in answer_places(self.network, places, refine, flip, batch_size):
+            home = geometry.invert(place.view_from_source)
+            found.append(
+                [
+                    Face(landmarks=a.landmarks, box=map_box(home, a.box), confidence=a.confidence, found_by=by)
+                    for a, by in zip(answers, place.found_by, strict=True)
+                ]
+            )
+        return found
+
+
+def load(model: Path | str | None = None, accelerator: str = "cpu") -> Detector:
+    """Load a finished detector run (or a checkpoint folder); not given: the detector that came with the package.
+
+    Raises UserError for a folder that holds none, another kind of model, or weights that changed.
+    """
+    return Detector(open_network(None if model is None else Path(model), accelerator))

@@ -1,0 +1,128 @@
+"""Boxes that the user gives: on the command line or in a file. They are meant as landmark boxes
+(tight round brows, chin and cheeks), in px of the picture as stored, like everything that is written.
+
+CSV         a header with image,x0,y0,x1,y1 (any order, other columns are passed over); a line a face
+JSON        {"image.jpg": [[x0, y0, x1, y1], ...], ...}, or a list of {"image": ..., "box_xyxy": [...]}
+JSON lines  an object a line with `image` (or `id`) and `box_xyxy`: our own predictions.jsonl is one
+
+A picture is named by the path given to `predict`, or by the end of it.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from stylealign.errors import UserError
+
+_COLUMNS = ("x0", "y0", "x1", "y1")
+
+
+def checked_box(values: object, where: str) -> np.ndarray:
+    """(4,) float64 x0, y0, x1, y1 with an area. Raises UserError saying where."""
+    try:
+        box = np.array([float(v) for v in values], dtype=np.float64)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise UserError(f"{where}: found {values!r}, expected a box of four numbers x0, y0, x1, y1") from None
+    if box.shape != (4,) or not np.isfinite(box).all():
+        raise UserError(f"{where}: found {values!r}, expected a box of four numbers x0, y0, x1, y1")
+    if box[2] <= box[0] or box[3] <= box[1]:
+        raise UserError(
+            f"{where}: box {_said(box)} has no area; expected x0 < x1 and y0 < y1 (corners, not width and height)"
+        )
+    return box
+
+
+def _said(box: np.ndarray) -> str:
+    return "(" + ", ".join(f"{v:g}" for v in box) + ")"
+
+
+def refuse_outside(box: np.ndarray, width: int, height: int, where: str) -> None:
+    """Raise UserError for a box whose centre is outside of its picture."""
+    x, y = (box[:2] + box[2:]) / 2
+    if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5) or not math.isfinite(x + y):
+        raise UserError(f"{where}: box {_said(box)} lies outside of the picture of {width} x {height} pixels")
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, object, str]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        names = [n.strip().lower().removeprefix("box_") for n in reader.fieldnames or []]
+        if "image" not in names or not set(_COLUMNS) <= set(names):
+            raise UserError(f"{path}: the header is {','.join(names)!r}, expected columns image,x0,y0,x1,y1")
+        reader.fieldnames = names
+        for row in reader:
+            yield row["image"] or "", [row[c] for c in _COLUMNS], f"{path}:{reader.line_num}"
+
+
+def _object_row(record: object, where: str) -> tuple[str, object, str]:
+    if isinstance(record, dict):
+        name, box = record.get("image", record.get("id")), record.get("box_xyxy", record.get("box"))
+        if isinstance(name, str) and box is not None:
+            return name, box, where
+    raise UserError(f'{where}: expected {{"image": "...", "box_xyxy": [x0, y0, x1, y1]}}')
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, object, str]]:
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        if path.suffix.lower() in (".jsonl", ".ndjson"):
+            for number, line in enumerate(text.splitlines(), 1):
+                if line.strip():
+                    yield _object_row(json.loads(line), f"{path}:{number}")
+            return
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not JSON ({error.msg} at line {error.lineno})") from None
+    if isinstance(content, dict):
+        for name, boxes in content.items():
+            if not isinstance(boxes, list):
+                raise UserError(f"{path}: {name}: found {boxes!r}, expected a list of boxes")
+            several = bool(boxes) and isinstance(boxes[0], list)
+            for box in boxes if several else [boxes]:
+                yield name, box, f"{path}: {name}"
+    elif isinstance(content, list):
+        for i, record in enumerate(content):
+            yield _object_row(record, f"{path}: entry {i}")
+    else:
+        raise UserError(f"{path}: found {type(content).__name__}, expected an object or a list")
+
+
+class BoxFile:
+    """The boxes of a file, asked for by picture."""
+
+    def __init__(self, path: Path):
+        if not path.is_file():
+            raise UserError(f"{path}: no such file of boxes")
+        suffix = path.suffix.lower()
+        if suffix not in (".csv", ".json", ".jsonl", ".ndjson"):
+            raise UserError(f"{path}: boxes in a {suffix or 'nameless'} file; expected .csv, .json or .jsonl")
+        self.path = path
+        self._boxes: dict[str, list[np.ndarray]] = {}
+        self._by_file: dict[str, set[str]] = {}
+        try:
+            for name, values, where in _csv_rows(path) if suffix == ".csv" else _json_rows(path):
+                name = name.replace("\\", "/").removeprefix("./")
+                self._boxes.setdefault(name, []).append(checked_box(values, where))
+                self._by_file.setdefault(PurePosixPath(name).name, set()).add(name)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{path}: not a text file that can be read ({error})") from None
+
+    def of(self, name: str) -> list[np.ndarray]:
+        """The boxes of a picture. Raises UserError where it has none, or where several names of the file fit it equally well."""
+        name = name.removeprefix("./")
+        if name in self._boxes:
+            return self._boxes[name]
+        rooted = f"/{name.lstrip('/')}"
+        fits = [
+            known
+            for known in self._by_file.get(PurePosixPath(name).name, ())
+            if rooted.endswith(f"/{known.lstrip('/')}") or f"/{known.lstrip('/')}".endswith(rooted)
+        ]
+        if len(fits) != 1:
+            what = "no box" if not fits else f"boxes under {len(fits)} names that fit ({', '.join(sorted(fits)[:3])})"
+            raise UserError(f"{name}: {what} in {self.path}")
+        return self._boxes[fits[0]]

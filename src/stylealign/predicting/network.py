@@ -1,0 +1,57 @@
+"""What a trained detector is to everything in this package: crops in, landmarks out, and the crop contract of its card.
+
+Knows no torch. `open_network` is where another runtime takes torch's place.
+"""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from stylealign.crop import CropConfig
+from stylealign.errors import UserError
+from stylealign.schema import LandmarkSchema
+
+SHIPPED = Path(__file__).parents[1] / "weights" / "detector"
+
+
+class LandmarkNetwork(Protocol):
+    """A detector ready to answer. A network and its answers are safe to use from one thread at a time."""
+
+    @property
+    def crop(self) -> CropConfig: ...
+    @property
+    def schema(self) -> LandmarkSchema: ...
+    @property
+    def card(self) -> dict[str, Any]: ...
+
+    def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Answer a batch.
+
+        Args:
+            crops: (B, 3, S, S) float32 RGB in [-1, 1], S = crop.size.
+
+        Returns:
+            landmarks (B, P, 2) (x, y) px of the crop, pixel centres at integers, and (B, P) confidences in [0, 1] or None where
+            the model has none.
+        """
+        ...
+
+
+def model_path(model: Path | None) -> Path:
+    """The folder or file of a model: the one given, else the detector that came with the package."""
+    if model is not None:
+        return model
+    if not (SHIPPED / "card.json").exists():
+        raise UserError("no detector came with this copy of stylealign: name one with --model (a finished run folder)")
+    return SHIPPED
+
+
+def open_network(model: Path | None = None, accelerator: str = "cpu") -> LandmarkNetwork:
+    """Load a finished detector run or checkpoint folder (None: the shipped one).
+
+    Raises UserError for a folder that holds none, another kind of model, or weights that changed.
+    """
+    from stylealign.predicting.torch_network import TorchNetwork
+
+    return TorchNetwork(model_path(model), accelerator)

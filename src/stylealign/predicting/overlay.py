@@ -1,0 +1,40 @@
+"""Faces drawn on the picture as a person sees it. Knows no files."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from stylealign import geometry
+from stylealign.draw import PREDICTED_RGB, draw_landmarks
+from stylealign.predicting.answering import face_size
+from stylealign.predicting.views import map_box, view_of
+from stylealign.schema import LandmarkSchema
+
+LONGEST = 1600  # px of an overlay; larger pictures are drawn smaller
+
+
+def overlay(
+    image: np.ndarray,
+    view_from_source: np.ndarray,
+    landmarks: Sequence[np.ndarray],
+    boxes: Sequence[np.ndarray],
+    schema: LandmarkSchema,
+    longest: int | None = LONGEST,
+) -> np.ndarray:
+    """(h, w, 3) uint8: the upright view with curves, dots as large as the face asks for, and thin boxes.
+
+    `landmarks` (P, 2) and `boxes` (4,) are px of the stored picture.
+    """
+    canvas = view_of(image, view_from_source)
+    factor = 1.0 if longest is None else min(1.0, longest / max(canvas.shape[:2]))
+    if factor < 1:
+        size = (max(1, round(canvas.shape[1] * factor)), max(1, round(canvas.shape[0] * factor)))
+        canvas = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
+    shown = geometry.compose(np.array([[factor, 0, factor / 2 - 0.5], [0, factor, factor / 2 - 0.5]]), view_from_source)
+    for points, box in zip(landmarks, boxes, strict=True):
+        placed = geometry.apply(shown, points)
+        x0, y0, x1, y1 = (int(v) for v in np.clip(map_box(shown, box).round(), -1e4, 1e4))
+        canvas = draw_landmarks(canvas, placed, schema, radius=max(0.8, face_size(placed) / 110))
+        cv2.rectangle(canvas, (x0, y0), (x1, y1), PREDICTED_RGB, 1, cv2.LINE_AA)
+    return canvas

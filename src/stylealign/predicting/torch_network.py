@@ -1,0 +1,25 @@
+"""A detector's run folder behind the interface of network.py. The only file of this package that imports torch."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stylealign.detectors.predict import load_detector
+from stylealign.run import pick_device
+
+
+class TorchNetwork:
+    """See network.LandmarkNetwork. Confidence: the highest value of each landmark's heatmap, where the network makes maps."""
+
+    def __init__(self, run: Path, accelerator: str = "cpu"):
+        self._device = pick_device(accelerator)
+        loaded = load_detector(run, self._device)
+        self._model, self.schema, self.crop, self.card = loaded.model, loaded.schema, loaded.crop, loaded.card
+
+    @torch.inference_mode()
+    def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        image = torch.from_numpy(crops).to(self._device).contiguous(memory_format=torch.channels_last)
+        out = self._model(image)
+        peaks = None if out.heatmaps is None else out.heatmaps.flatten(2).amax(2).clamp(0, 1).float().cpu().numpy()
+        return out.landmarks.double().cpu().numpy(), peaks

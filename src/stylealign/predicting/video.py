@@ -1,0 +1,85 @@
+"""A video file or a camera -> frames, one at a time. Knows no faces."""
+
+import itertools
+from collections.abc import Generator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from stylealign.errors import UserError
+from stylealign.predicting.sources import Source
+from stylealign.predicting.stages import Clock, ahead
+
+AHEAD = 4
+USUAL_FPS = 25.0
+
+
+class Video:
+    """An open video: `fps`, `width`, `height`, `expected` frames (None where unknown), and how many were `read`."""
+
+    def __init__(self, source: Source):
+        self.name = source.name
+        if source.kind == "camera":
+            self._capture = cv2.VideoCapture(int(str(source.path)))
+        else:
+            self._capture = cv2.VideoCapture(str(source.path))
+        if not self._capture.isOpened():
+            if source.kind == "camera":
+                raise UserError(f"camera {source.path}: there is no such camera, or it is in use")
+            raise UserError(f"{source.name}: not a video that OpenCV can read")
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 0.5 <= fps <= 1000 else USUAL_FPS
+        count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.expected = count if source.kind == "video" and count > 0 else None
+        self.width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+        self.height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        self.read = 0
+        self._stopped = False
+
+    def frames(self, clock: Clock, most: int = 0) -> Generator[np.ndarray, None, None]:
+        """(H, W, 3) uint8 RGB frames, decoded a few ahead in a thread; at most `most` where that is above 0."""
+
+        def decode(_: int) -> np.ndarray | None:
+            with clock("decoding"):
+                good, frame = self._capture.read()
+                return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if good else None
+
+        numbers = range(most) if most else itertools.count()
+        try:
+            for frame in ahead(decode, numbers, 1, AHEAD):
+                if frame is None:
+                    return
+                self.read += 1
+                yield frame
+            self._stopped = True
+        finally:
+            self._capture.release()
+
+    def problem(self) -> str | None:
+        """What was wrong with the video once it has been read: nothing in it, or cut short."""
+        if not self.read:
+            return f"{self.name}: no frame of this video can be read"
+        # Containers often count a frame or two too many.
+        if not self._stopped and self.expected and self.read < 0.98 * self.expected - 2:
+            return f"{self.name}: video cut short: {self.read} of {self.expected} frames can be read"
+        return None
+
+
+class VideoWriter:
+    """Writes RGB frames as MPEG-4 (.mp4)."""
+
+    def __init__(self, path: Path, fps: float, width: int, height: int):
+        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
+        if not self._writer.isOpened():
+            raise UserError(f"{path}: a video of {width} x {height} at {fps:g} frames/s cannot be written here")
+        self._size = (width, height)
+
+    def write(self, frame: np.ndarray) -> None:
+        """Add a (H, W, 3) uint8 RGB frame of the writer's size."""
+        if frame.shape[1::-1] != self._size:
+            frame = cv2.resize(frame, self._size)
+        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+
+    def close(self) -> None:
+        self._writer.release()
