@@ -10,45 +10,21 @@ import json
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from stylealign import geometry
+from stylealign.crop import CropConfig
 from stylealign.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.image import image_size, read_image, warp
 from stylealign.progress import track
 from stylealign.sample import FaceSample
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CropConfig:
-    """How a face is cut from its picture. Stored with every model: results of different crops are not comparable."""
-
-    size: int = 128
-    """Side of the square network input in pixels."""
-    scale: float = 1.4
-    """Side of the square over the longer side of the box."""
-    box: Literal["landmarks", "given"] = "landmarks"
-    """`landmarks`: the tight box round the labels (optimistic: a detector's box is worse). `given`: the data set's own box."""
-
-    def __post_init__(self) -> None:
-        if not (8 <= self.size <= 4096 and self.scale > 0):
-            raise ValueError(
-                f"crop of size {self.size} and scale {self.scale}: expected a size of at least 8 and at most 4096, and a scale above 0"
-            )
-
-    def describe(self) -> str:
-        """One line for tables."""
-        return (
-            f"square of {self.scale:g} x the {'landmark' if self.box == 'landmarks' else 'given'} box, {self.size} px"
-        )
 
 
 class Batch(NamedTuple):

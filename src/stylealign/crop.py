@@ -1,0 +1,28 @@
+"""The crop contract: how a face is cut from its picture. Stored with every model. Knows no tensors, so that it can be read without torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CropConfig:
+    """How a face is cut from its picture. Stored with every model: results of different crops are not comparable."""
+
+    size: int = 128
+    """Side of the square network input in pixels."""
+    scale: float = 1.4
+    """Side of the square over the longer side of the box."""
+    box: Literal["landmarks", "given"] = "landmarks"
+    """`landmarks`: the tight box round the labels (optimistic: a detector's box is worse). `given`: the data set's own box."""
+
+    def __post_init__(self) -> None:
+        if not (8 <= self.size <= 4096 and self.scale > 0):
+            raise ValueError(
+                f"crop of size {self.size} and scale {self.scale}: expected a size of at least 8 and at most 4096, and a scale above 0"
+            )
+
+    def describe(self) -> str:
+        """One line for tables."""
+        return (
+            f"square of {self.scale:g} x the {'landmark' if self.box == 'landmarks' else 'given'} box, {self.size} px"
+        )
