@@ -32,6 +32,7 @@ VERBS = {
     "pretrain": ("stylealign.semi.pretrain", "Pretrain", "Train a detector's trunk without labels: geometry apart from style"),
     "stress": ("stylealign.stress", "Stress", "Make test faces harder at rising strength: light, make-up, occlusion, blur, tilt"),
     "evaluate": ("stylealign.evaluate", "Evaluate", "NME, failure rate, AUC, CED, subsets, paired comparison of detectors or predictions"),
+    "export": ("stylealign.export", "Export", "Write a detector as an ONNX file (fp32, fp16, int8) with its crop and mark-up in it"),
     "report": ("stylealign.report", "Report", "One HTML file of runs, evaluations and style sheets"),
     "gen-landmark": ("stylealign.legacy", "GenLandmark", "Cut mosaics of the original release into a dataset, with the right labels"),
 }  # fmt: skip
