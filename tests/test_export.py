@@ -1,20 +1,23 @@
 """The verb `export`: ONNX files that answer as their detectors do, say what they are, and run without torch."""
 
+import copy
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 import tiny
-from stylealign import export
-from stylealign.batch import CropConfig
+from stylealign import export, geometry
+from stylealign.batch import CropConfig, to_float
 from stylealign.cli import main
 from stylealign.config import to_dict
 from stylealign.dataset import FaceDataset
@@ -22,10 +25,12 @@ from stylealign.detectors import build_detector
 from stylealign.detectors.lab import LABConfig
 from stylealign.detectors.wing import WingConfig
 from stylealign.errors import UserError
+from stylealign.image import write_image
 from stylealign.onnx_graph import answering, halved, kept_in_float, quantized, trace
 from stylealign.onnx_model import NEEDED, OnnxDetector, read_metadata, start_session, to_metadata
 from stylealign.run import save_model
 from stylealign.schema import SCHEMAS
+from stylealign.toyfaces import DrawFaces, draw_face, face_of
 from test_every_detector import TINY, face, images, schemas_of
 
 HERE = find_spec("onnx") is not None and find_spec("onnxruntime") is not None
@@ -34,7 +39,7 @@ SIZE = 32
 # name: (detector, its shape, side of the crop)
 CASES: dict[str, tuple[str, Any, int]] = {name: (name, config, SIZE) for name, config in TINY.items()}
 # A lab whose maps of 20 cells go to 3 places, which pooling to a size that divides them does not show.
-CASES["lab"] = ("lab", LABConfig(stacks=1, channels=8, depth=1, width=2, hidden=4), 40)
+CASES["lab"] = ("lab", LABConfig(stacks=1, channels=8, depth=1, width=2, hidden=4, feature_fusion=2), 40)
 CASES["wing, two stages"] = ("wing", WingConfig(width=2, hidden=8, two_stage=True), SIZE)
 
 
@@ -86,8 +91,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _quick(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STYLEALIGN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    monkeypatch.setattr(export, "ROUNDS", 2)
-    monkeypatch.setattr(export, "SECONDS", 0.0)
+    monkeypatch.setattr(export, "TURNS", 1)
+    monkeypatch.setattr(export, "SECONDS", 0.01)
+    monkeypatch.setattr(export, "THREADS", (1,))  # two would wait for each other on a busy machine
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -295,7 +301,7 @@ def test_int8_is_calibrated_on_crops_and_measured_beside_fp32(
     rows = {cells[1].strip(): cells for line in printed.splitlines() if len(cells := line.split("│")) > 5}
     assert set(rows) == {"PyTorch", "ONNX fp32", "ONNX int8"}
     assert float(rows["PyTorch"][5]) == pytest.approx(float(rows["ONNX fp32"][5]), abs=0.002)
-    assert all(float(cell) > 0 for row in rows.values() for cell in row[6:10])  # two batches, two numbers of threads
+    assert all(float(cell) > 0 for row in rows.values() for cell in row[6:8])  # two batches
     detector = OnnxDetector(out)
     assert detector.card["precision"] == "int8"
     expected = {"name": drawn.name, "split": "train", "faces": 4, "content_hash": drawn.content_hash}
@@ -358,6 +364,31 @@ def test_an_onnx_file_of_another_model_is_refused(tmp_path: Path) -> None:
     other.write_bytes(graph.SerializeToString())
     with pytest.raises(UserError, match=r"inputs \[\('image', \[3, 8, 8\]\)\].*expected image \(batch, 3, 64, 64\)"):
         OnnxDetector(other)
+
+
+@needs_onnx
+def test_the_page_s_lines_of_numpy_find_what_stylealign_finds(
+    traced: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/export.md is copied into programs that know nothing of this library: its pixels must be ours."""
+    model, graph = graph_of("resnet18", traced)
+    told = card() | {"crop": to_dict(CropConfig(size=SIZE)), "schema": SCHEMAS["ibug68"].to_dict()}
+    export._write(copy.deepcopy(graph), to_metadata(told, "fp32"), tmp_path / "model.onnx")
+    structure, style, _ = face_of(DrawFaces(out=tmp_path, count=1), 0)
+    photo = draw_face(structure, style, 256)[0]
+    write_image(tmp_path / "photo.png", photo)
+    page = (Path(__file__).parents[1] / "docs" / "export.md").read_text(encoding="utf-8")
+    alone, ours = re.findall(r"^```py\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(alone, "export.md", "exec"), names)
+    affine = geometry.crop_affine(np.array([names[k] for k in ("x0", "y0", "x1", "y1")]), 1.4, SIZE)
+    square = cv2.warpAffine(photo, affine, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
+    with torch.no_grad():
+        found = model(to_float(torch.from_numpy(square[None]))).landmarks[0].double().numpy()
+    np.testing.assert_allclose(names["landmarks"], geometry.apply(geometry.invert(affine), found), atol=0.05)
+    exec(compile(ours, "export.md", "exec"), names)
+    np.testing.assert_allclose(names["landmarks"][0], found, atol=0.01)
 
 
 def test_without_the_packages_a_sentence_names_the_command(

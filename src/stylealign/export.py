@@ -31,8 +31,8 @@ from stylealign.tables import Table, print_table, wide_console
 
 PARITY = 0.01  # px by which float32 may differ from PyTorch
 BATCHES, THREADS = (1, 16), (1, 2)
-ROUNDS = 40  # of a latency figure, at least; as many as fit into SECONDS
-SECONDS = 1.0
+TURNS = 4  # of each model in a latency figure
+SECONDS = 2.0  # of a latency figure, shared by its turns
 
 Answer = Callable[[np.ndarray], list[np.ndarray]]
 
@@ -97,11 +97,8 @@ def torch_model(loaded: LoadedDetector, path: Path) -> Model:
         return [found.numpy() for found in network(image)]
 
     def with_threads(threads: int) -> Answer:
-        def limited(crops: np.ndarray) -> list[np.ndarray]:
-            torch.set_num_threads(threads)
-            return answer(crops)
-
-        return limited
+        torch.set_num_threads(threads)
+        return answer
 
     return Model("PyTorch", answer, with_threads, path.stat().st_size)
 
@@ -174,24 +171,30 @@ def nme_of(model: Model, validation: Validation) -> float:
 
 
 def latencies(models: list[Model], crops: np.ndarray) -> dict[tuple[str, int, int], float]:
-    """Median milliseconds a call by (model, batch, threads). Models take turns, so that a busy machine slows all of them alike."""
+    """Median milliseconds a call by (model, batch, threads).
+
+    Models take turns, TURNS each, so that a busy machine slows all of them alike; within a turn one has the cores to itself (the
+    threads of onnxruntime go on turning for a while after an answer, and would take torch's time).
+    """
     found = {}
     threads_before = torch.get_num_threads()
     try:
         cases = [(batch, threads) for batch in BATCHES for threads in THREADS]
         for batch, threads in track(cases, "measuring latency"):
             given = np.resize(crops, (batch, *crops.shape[1:]))
-            answers = [(model.name, model.with_threads(threads)) for model in models]
-            times: dict[str, list[float]] = {name: [] for name, _ in answers}
-            begun = time.perf_counter()
-            while len(times[models[0].name]) < ROUNDS or time.perf_counter() - begun < SECONDS * len(models):
-                for name, answer in answers:
-                    start = time.perf_counter()
+            times: dict[str, list[float]] = {model.name: [] for model in models}
+            for _ in range(TURNS):
+                for model in models:
+                    answer = model.with_threads(threads)
+                    answer(given)  # caches and allocators
                     answer(given)
-                    times[name].append(time.perf_counter() - start)
+                    begun = time.perf_counter()
+                    while (start := time.perf_counter()) - begun < SECONDS / TURNS:
+                        answer(given)
+                        times[model.name].append(time.perf_counter() - start)
+                    del answer
             for name, values in times.items():
-                # The first tenth warms up caches and allocators.
-                found[name, batch, threads] = 1000 * statistics.median(values[len(values) // 10 :])
+                found[name, batch, threads] = 1000 * statistics.median(values)
     finally:
         torch.set_num_threads(threads_before)
     return found
