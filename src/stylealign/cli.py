@@ -35,6 +35,7 @@ VERBS = {
     "predict": ("stylealign.predicting.job", "Predict", "Landmarks of the faces in photos, folders, videos or a camera's frames"),
     "calibrate": ("stylealign.predicting.calibrate", "Calibrate", "How a detector's error grows with the scale and shift of face boxes"),
     "evaluate": ("stylealign.evaluate", "Evaluate", "NME, failure rate, AUC, CED, subsets, paired comparison of detectors or predictions"),
+    "export": ("stylealign.export", "Export", "Write a detector as an ONNX file (fp32, fp16, int8) with its crop and mark-up in it"),
     "report": ("stylealign.report", "Report", "One HTML file of runs, evaluations and style sheets"),
     "gen-landmark": ("stylealign.legacy", "GenLandmark", "Cut mosaics of the original release into a dataset, with the right labels"),
 }  # fmt: skip

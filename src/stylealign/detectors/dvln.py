@@ -92,7 +92,8 @@ def sample_at(maps: Tensor, landmarks: Tensor, size: int) -> Tensor:
 def settle(candidates: Tensor, logits: Tensor, choose: bool) -> Tensor:
     """(B, P, 2) from (B, K, P, 2) candidates and (B, K) logits: the favourite, or the mean weighted by the logits' softmax."""
     if choose:
-        return candidates[torch.arange(len(candidates), device=candidates.device), logits.argmax(dim=1)]
+        best = logits.argmax(dim=1)[:, None, None, None].expand(-1, 1, *candidates.shape[2:])
+        return candidates.gather(1, best)[:, 0]
     return (logits.softmax(dim=1)[:, :, None, None] * candidates).sum(dim=1)
 
 
@@ -117,13 +118,12 @@ class Head(nn.Module):
 
     def forward(self, embedding: Tensor, maps: Tensor, mean_shape: Tensor) -> tuple[Tensor, Tensor]:
         """(B, E) embedding, (B, C, h, w) maps, (P, 2) px -> candidates (B, K, P, 2) px, logits (B, K)."""
-        unit, num = self.size / 16, len(embedding)
-        k, p = self.config.candidates, self.num_points
+        unit, k, p = self.size / 16, self.config.candidates, self.num_points
         starts = turned_shapes(mean_shape, k, self.config.spread)
-        candidates = starts + unit * self.offsets(embedding).view(num, k, p, 2)
+        candidates = starts + unit * self.offsets(embedding).view(-1, k, p, 2)
         seen = candidates.detach()
-        evidence = sample_at(maps.detach(), seen.view(num, k * p, 2), self.size)
-        evidence = F.relu(self.look(evidence)).view(num, k, p * self.config.evidence)
+        evidence = sample_at(maps.detach(), seen.view(-1, k * p, 2), self.size)
+        evidence = F.relu(self.look(evidence)).view(-1, k, p * self.config.evidence)
         places = ((seen - mean_shape) / unit).flatten(2)
         hidden = self.judge(torch.cat([places, evidence], dim=2)) + self.context(embedding.detach())[:, None]
         return candidates, self.score(F.relu(hidden)).squeeze(2)
@@ -160,15 +160,16 @@ class DVLN(nn.Module):
 
         The heads' faces go through the trunk together, so that batch normalisation never tells them apart by their company.
         """
-        counts = (len(image),) if counts is None else tuple(counts)
-        assert sum(counts) == len(image), (counts, len(image))
-        assert len(counts) <= len(self.heads), (counts, len(self.heads))
+        assert counts is None or sum(counts) == len(image), (counts, len(image))
+        assert counts is None or len(counts) <= len(self.heads), (counts, len(self.heads))
         maps = self.trunk.features(image)
         x = maps[-1].flatten(1) if self.trunk.flatten else maps[-1].mean(dim=(2, 3))
         stages: list[Tensor] = []
         with torch.autocast(image.device.type, enabled=False):  # bf16 has 8 bits: half a pixel at 128
             embedding = self.dropout(self.embed(x.float()))
-            faces = zip(embedding.split(counts), maps[2].float().split(counts), strict=True)
+            shared = (embedding, maps[2].float())
+            # One head answers all without a split, which an export would fix to the number of faces it is traced with.
+            faces = [shared] if counts is None else zip(*(x.split(tuple(counts)) for x in shared), strict=True)
             for (mine, shown), head, name in zip(faces, self.heads, self.mean_shape_names(), strict=False):
                 stages += head(mine, shown, getattr(self, name))
             choose = self.config.decision == "choose" and not self.training

@@ -111,6 +111,24 @@ def input_fusion(image: Tensor, maps: Tensor) -> Tensor:
     return torch.cat([channel * factors for channel in image.split(1, dim=1)], dim=1)
 
 
+def average_to(maps: Tensor, features: Tensor) -> Tensor:
+    """(B, K, H, W) maps at the size of (B, C, h, w) features: the mean of what each place covers, or the value it lies in.
+
+    ONNX has no pooling to a given size; an export gets the same as products with two matrices of means.
+    """
+    if not torch.onnx.is_in_onnx_export():
+        return F.adaptive_avg_pool2d(maps, (features.shape[2], features.shape[3]))
+    for axis in (2, 3):
+        cells, places = int(maps.shape[axis]), int(features.shape[axis])
+        means = torch.zeros(places, cells)
+        for i in range(places):
+            covered = slice(i * cells // places, -(-(i + 1) * cells // places))
+            means[i, covered] = 1 / (covered.stop - covered.start)
+        if places != cells:
+            maps = torch.from_numpy(means.numpy()) @ maps if axis == 2 else maps @ torch.from_numpy(means.T.numpy())
+    return maps
+
+
 class FeatureFusion(nn.Module):
     """F_out = F (+) F x T(M (+) F), (+) concatenating: features (B, C, h, w), maps (B, K, H, W) -> (B, 2 C, h, w).
 
@@ -128,7 +146,7 @@ class FeatureFusion(nn.Module):
         )  # fmt: skip
 
     def forward(self, features: Tensor, maps: Tensor) -> Tensor:
-        maps = F.adaptive_avg_pool2d(maps, (features.shape[2], features.shape[3]))
+        maps = average_to(maps, features)
         return torch.cat([features, features * self.gate(torch.cat([maps, features], dim=1))], dim=1)
 
 

@@ -109,12 +109,15 @@ class BlockConv(nn.Module):
         self.register_buffer("targets", torch.tensor([target for _, target in pairs]), persistent=False)
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def dense_weight(self) -> Tensor:
+        """(num_out * D, num_in * C, kernel, kernel): the weights of the one convolution that does it all."""
         num_out, num_in, channels_out, channels_in, kernel, _ = self.shape
         blocks = self.weight.view(-1, channels_out, channels_in, kernel, kernel)
         dense = self.weight.new_zeros(self.shape).index_put((self.targets, self.sources), blocks)
-        dense = dense.transpose(1, 2).reshape(num_out * channels_out, num_in * channels_in, kernel, kernel)
-        return F.conv2d(x, dense, self.bias, padding=kernel // 2)
+        return dense.transpose(1, 2).reshape(num_out * channels_out, num_in * channels_in, kernel, kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.dense_weight(), self.bias, padding=self.shape[-1] // 2)
 
 
 class MessagePassing(nn.Module):

@@ -144,7 +144,7 @@ def upright(landmarks: Tensor, mean_shape: Tensor) -> Tensor:
     along = (a * b).sum(dim=(1, 2))
     across = (a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]).sum(dim=1)
     angle = torch.atan2(across, along)
-    zoom = (torch.hypot(along, across) / a.square().sum(dim=(1, 2)).clamp_min(1e-9)).clamp(0.5, 2.0)
+    zoom = ((along.square() + across.square()).sqrt() / a.square().sum(dim=(1, 2)).clamp_min(1e-9)).clamp(0.5, 2.0)
     c, s = zoom * angle.cos(), zoom * angle.sin()
     linear = torch.stack([torch.stack([c, -s], dim=1), torch.stack([s, c], dim=1)], dim=1)  # (B, 2, 2)
     return torch.cat([linear, centre_mean[:, None] - linear @ centre[..., None]], dim=2)
@@ -169,8 +169,10 @@ def resample(image: Tensor, in_from_out: Tensor) -> Tensor:
     """
     size, linear = image.shape[-1], in_from_out[:, :, :2]
     middle = linear.sum(dim=2, keepdim=True) * (size - 1) / 2 + in_from_out[:, :, 2:]  # where the middle comes from
-    theta = torch.cat([linear, (2 * middle + 1) / size - 1], dim=2)
-    grid = F.affine_grid(theta, [len(image), 1, size, size], align_corners=False)
+    ticks = (2 * torch.arange(size, device=image.device, dtype=linear.dtype) + 1) / size - 1
+    x, y = (linear[:, None, None, :, i] * t[..., None] for i, t in ((0, ticks[None, None]), (1, ticks[None, :, None])))
+    # F.affine_grid, written out: an ONNX file then holds it with any number of faces.
+    grid = x + y + ((2 * middle + 1) / size - 1)[:, None, None, :, 0]
     cut = F.grid_sample(image.contiguous(), grid, mode="bilinear", padding_mode="border", align_corners=False)
     return cut.contiguous(memory_format=torch.channels_last)
 

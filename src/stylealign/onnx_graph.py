@@ -1,0 +1,201 @@
+"""A detector's network -> an ONNX graph, in float32, float16 or int8. Knows networks and graphs; no run folders, no data sets.
+
+The graph is traced by torch's older exporter (`torch.onnx.export(dynamo=False)`), which every torch from 2.6 to 2.13 has: it takes
+a fifth of a second where the newer one takes six to thirty, needs no further package, and keeps the number of faces free for every
+detector. Whoever calls compares the answers afterwards (export.py).
+"""
+
+import contextlib
+import copy
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
+
+from stylealign.detectors.messages import BlockConv
+from stylealign.errors import UserError
+from stylealign.onnx_model import INSTALL
+
+OPSET = 17  # of 2022: bilinear GridSample (16) and LayerNormalization (17) are in it
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# What int8 is worth something for. Resampling, normalisations and what stands behind the last layer stay in float.
+QUANTIZED = ("Conv", "Gemm", "Add", "MaxPool", "Relu", "Flatten", "Reshape", "Concat")
+
+
+def import_onnx() -> Any:
+    """The package onnx, or a sentence that says how it is installed."""
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"export needs the package {error.name}, which is not installed: {INSTALL}") from None
+    return onnx
+
+
+class Answering(nn.Module):
+    """(B, 3, S, S) -> landmarks (B, P, 2) px of the crop and, of a network with heatmaps, confidences (B, P).
+
+    A confidence is the highest value of the landmark's map, held to 0 to 1.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        out = self.model(image)
+        if out.heatmaps is None:
+            return (out.landmarks,)
+        return out.landmarks, out.heatmaps.flatten(2).amax(dim=2).clamp(0, 1)
+
+
+def answering(model: nn.Module) -> Answering:
+    """A copy of a detector that answers plain tensors, on the CPU, in evaluation mode, ready to be traced.
+
+    Convolutions between blocks of channels become the dense ones they are computed as, a constant instead of a scatter, and a
+    normalisation after a linear layer goes into its weights (the tracer does it after convolutions).
+    """
+    found = Answering(copy.deepcopy(model)).cpu().float().eval().requires_grad_(False)
+    for module in list(found.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, BlockConv):
+                weight = child.dense_weight()
+                dense = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], padding=weight.shape[2] // 2)
+                dense.weight, dense.bias = nn.Parameter(weight, False), nn.Parameter(child.bias, False)
+                setattr(module, name, dense)
+            elif isinstance(child, nn.Sequential):
+                for i in range(len(child) - 1):
+                    linear, norm = child[i], child[i + 1]
+                    if isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
+                        child[i], child[i + 1] = fuse_linear_bn_eval(linear, norm), nn.Identity()
+    return found.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+@torch.no_grad()
+def trace(network: Answering, size: int) -> Any:
+    """The float32 graph: input `image` (batch, 3, size, size), outputs `landmarks` and, where there is one, `confidence`."""
+    onnx = import_onnx()
+    image = torch.zeros(2, 3, size, size)
+    names = ["landmarks", "confidence"][: len(network(image))]
+    # It warns of sides that become constants, and of itself, the older one; what it cannot do it prints, all of the graph.
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        file = Path(folder) / "fp32.onnx"
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network, (image,), file, input_names=["image"], output_names=names, opset_version=OPSET, dynamo=False,
+            dynamic_axes={name: {0: "batch"} for name in ("image", *names)},
+        )  # fmt: skip
+        graph = onnx.load(file)
+    onnx.checker.check_model(graph)
+    return graph
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What stays in float32
+
+
+def kept_in_float(graph: Any) -> list[str]:
+    """Names of the nodes that decide about fractions of a pixel and stay in float32: the last layers, and what is done with them.
+
+    A layer with weights is a last one where an output of the graph is reached without another one in between. What follows it, up to
+    a next such layer, is in pixels: 8 bits would be a quarter, 16 a thirtieth of a pixel at 64. So is what does not depend on the
+    image (mean shapes).
+    """
+    constants = {tensor.name for tensor in graph.graph.initializer}
+    outputs = {output.name for output in graph.graph.output}
+    weighted = [n for n in graph.graph.node if n.op_type in WEIGHTED and constants & set(n.input)]
+    layers = {node.name for node in weighted}
+    readers: dict[str, list[Any]] = {}
+    for node in graph.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+
+    def behind(names: Iterable[str], through_layers: bool) -> dict[str, Any]:
+        """Nodes that depend on tensors; layers with weights stop the walk unless it goes through them."""
+        todo, found = list(names), dict[str, Any]()
+        while todo:
+            for reader in readers.get(todo.pop(), []):
+                if reader.name not in found and (through_layers or reader.name not in layers):
+                    found[reader.name] = reader
+                    todo += reader.output
+        return found
+
+    from_image = behind(["image"], True)
+    kept = dict.fromkeys(node.name for node in graph.graph.node if node.name not in from_image)
+    for layer in weighted:
+        after = behind(layer.output, False)
+        if any(set(node.output) & outputs for node in (layer, *after.values())):
+            kept |= dict.fromkeys([layer.name, *after])
+    return list(kept)
+
+
+def halved(graph: Any) -> Any:
+    """The graph in float16, its input, its outputs and what `kept_in_float` names in float32."""
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights too small for 16 bits: they become the smallest there is
+        # Sampling at places has no float16 form in the CPU's runtime.
+        blocked = [*DEFAULT_OP_BLOCK_LIST, "GridSample"]
+        return convert_float_to_float16(
+            copy.deepcopy(graph), keep_io_types=True, op_block_list=blocked, node_block_list=kept_in_float(graph)
+        )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# int8
+
+
+class _Reader:
+    """Crops for the calibration, a batch at a time (onnxruntime's CalibrationDataReader)."""
+
+    def __init__(self, crops: np.ndarray, batch: int = 16):
+        self._batches = iter([crops[i : i + batch] for i in range(0, len(crops), batch)])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {"image": batch}
+
+
+def quantized(graph: Any, crops: np.ndarray) -> Any:
+    """The graph in static int8 (QDQ): weights int8 a channel, activations uint8 with the range that crops give them.
+
+    Args:
+        graph: of `trace`.
+        crops: (N, 3, S, S) float32 in [-1, 1], such as the network will see.
+    """
+    onnx = import_onnx()
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    CalibrationDataReader.register(_Reader)  # not its base class, which would have to be imported above
+    level = logging.getLogger().level
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "int8.onnx"
+        try:
+            logging.getLogger().setLevel(logging.ERROR)  # it advises preparations that the tracer has done
+            quantize_static(
+                copy.deepcopy(graph), path, _Reader(crops), quant_format=QuantFormat.QDQ, per_channel=True,
+                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, op_types_to_quantize=list(QUANTIZED),
+                nodes_to_exclude=kept_in_float(graph), calibrate_method=CalibrationMethod.MinMax,
+            )  # fmt: skip
+        finally:
+            logging.getLogger().setLevel(level)
+        return onnx.load(path)

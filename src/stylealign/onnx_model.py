@@ -1,0 +1,133 @@
+"""A detector in an ONNX file, as `stylealign export` writes it: what its metadata says, and its answers. Knows no torch.
+
+metadata_props     kind "stylealign-detector", format "1", stylealign (version), model, model_hash, precision, and as JSON: crop
+                   {size, scale, box}, schema, value_range [-1, 1], data (what it learnt from), calibration (int8 only)
+input image        (batch, 3, size, size) float32 RGB in [-1, 1]
+output landmarks   (batch, P, 2) float32 (x, y) px of the crop, pixel centres at integers
+output confidence  (batch, P) float32 in [0, 1], only of networks that make a heatmap a landmark: its peak
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stylealign.config import from_dict
+from stylealign.crop import CropConfig
+from stylealign.errors import UserError
+from stylealign.schema import schema_from_dict
+
+KIND, FORMAT = "stylealign-detector", "1"
+INSTALL = "pip install 'stylealign[export]', or pip install onnx onnxruntime"
+NEEDED = ("format", "stylealign", "model", "model_hash", "precision", "crop", "schema", "value_range")
+JSON_KEYS = ("crop", "schema", "value_range", "data", "calibration")
+
+
+def to_metadata(
+    card: Mapping[str, Any], precision: str, calibration: Mapping[str, Any] | None = None
+) -> dict[str, str]:
+    """What an exported file says of itself, texts by key, from the card of a run."""
+    from stylealign import __version__
+
+    said: dict[str, Any] = {
+        "kind": KIND, "format": FORMAT, "stylealign": __version__, "model": card["model"], "model_hash": card["model_hash"],
+        "precision": precision, "crop": card["crop"], "schema": card["schema"], "value_range": [-1, 1], "data": card.get("data", []),
+    }  # fmt: skip
+    if calibration is not None:
+        said["calibration"] = dict(calibration)
+    return {key: json.dumps(value) if key in JSON_KEYS else str(value) for key, value in said.items()}
+
+
+def read_metadata(texts: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """The inverse of `to_metadata`. Raises UserError for a file that `stylealign export` did not write."""
+    if texts.get("kind") != KIND:
+        raise UserError(
+            f"{path}: an ONNX file of another model (kind {texts.get('kind', 'not stated')!r} in its metadata, expected {KIND!r}): "
+            "expected one that `stylealign export` wrote"
+        )
+    for key in NEEDED:
+        if key not in texts:
+            raise UserError(f"{path}: no {key!r} in its metadata, expected what `stylealign export` writes")
+    if texts["format"] != FORMAT:
+        raise UserError(f"{path}: metadata of format {texts['format']}, expected {FORMAT}")
+    found: dict[str, Any] = dict(texts)
+    for key in JSON_KEYS:
+        if key in texts:
+            try:
+                found[key] = json.loads(texts[key])
+            except ValueError as error:
+                raise UserError(f"{path}: its metadata's {key!r} is not valid JSON ({error})") from None
+    if found["value_range"] != [-1, 1]:
+        raise UserError(f"{path}: expects values in {found['value_range']}, expected [-1, 1]")
+    return found
+
+
+def start_session(model: Path | bytes, threads: int | None = None) -> Any:
+    """An onnxruntime session on the CPU; `threads` within an operation, not given: one a core."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError(f"ONNX models need the package onnxruntime, which is not installed: {INSTALL}") from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; they come back as exceptions
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    given = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+
+
+class OnnxDetector:
+    """A detector from an ONNX file. Its answers agree with the run's it was exported from, as `stylealign export` printed.
+
+    Attributes:
+        crop: how a face is cut from its picture, without which the answers mean nothing.
+        schema: the mark-up of the landmarks.
+        card: the metadata as plain values.
+        hash: SHA-256 of the weights of the run.
+
+    Raises UserError for a file that is missing, no ONNX, or of another model, and where onnxruntime is not installed.
+    """
+
+    def __init__(self, path: Path | str, threads: int | None = None):
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(f"{path}: no such file, expected an ONNX file that `stylealign export` wrote")
+        try:
+            self._session = start_session(path, threads)
+        except UserError:
+            raise
+        except Exception as error:  # onnxruntime has a class for each of its states
+            said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            raise UserError(f"{path}: not an ONNX file that onnxruntime can load ({said})") from None
+        self.card = read_metadata(self._session.get_modelmeta().custom_metadata_map, path)
+        self.crop: CropConfig = from_dict(CropConfig, self.card["crop"], f"{path}: crop")
+        self.schema = schema_from_dict(self.card["schema"], f"{path}: schema")
+        self.hash: str = self.card["model_hash"]
+        names = [output.name for output in self._session.get_outputs()]
+        inputs = [(i.name, list(i.shape[1:])) for i in self._session.get_inputs()]
+        size = self.crop.size
+        if inputs != [("image", [3, size, size])] or names not in (["landmarks"], ["landmarks", "confidence"]):
+            raise UserError(
+                f"{path}: inputs {inputs} and outputs {names}, expected image (batch, 3, {size}, {size}) and landmarks"
+            )
+
+    def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Answer a batch.
+
+        Args:
+            crops: (B, 3, S, S) float32 RGB in [-1, 1], S = crop.size.
+
+        Returns:
+            (B, P, 2) float32 (x, y) px of the crop, and (B, P) confidences in [0, 1] or None where the network has none.
+
+        Raises ValueError for another shape.
+        """
+        size = self.crop.size
+        if crops.ndim != 4 or crops.shape[1:] != (3, size, size):
+            raise ValueError(f"crops of shape {crops.shape}, expected (B, 3, {size}, {size})")
+        if not len(crops):
+            return np.empty((0, self.schema.num_points, 2), np.float32), None
+        found = self._session.run(None, {"image": np.ascontiguousarray(crops, np.float32)})
+        return found[0], found[1] if len(found) > 1 else None
