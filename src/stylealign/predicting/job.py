@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
 import numpy as np
 import tyro
@@ -53,8 +53,9 @@ class Predict:
     """Pictures, folders, globs, videos; a number is a camera."""
     out: Path = Path("predictions")
     """Folder to make."""
-    model: Path | None = None
-    """Run folder of a finished detector; not given: the one that came with the package."""
+    model: Annotated[Path | None, tyro.conf.arg(aliases=["--onnx"])] = None
+    """Run folder of a finished detector, or an .onnx file that `export` wrote (torch is not imported then); not given: the one that
+    came with the package."""
     box: tuple[tuple[float, float, float, float], ...] = ()
     """x0 y0 x1 y1 of a face (round brows, chin and cheeks), px; several faces: four numbers each. For one picture, or the same in all."""
     boxes: Path | None = None

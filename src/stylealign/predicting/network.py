@@ -48,10 +48,18 @@ def model_path(model: Path | None) -> Path:
 
 
 def open_network(model: Path | None = None, accelerator: str = "cpu") -> LandmarkNetwork:
-    """Load a finished detector run or checkpoint folder (None: the shipped one).
+    """Load a finished detector run or checkpoint folder, or an ONNX file that `stylealign export` wrote (None: the shipped detector).
 
+    An ONNX file is answered by onnxruntime on the CPU, and torch is not imported.
     Raises UserError for a folder that holds none, another kind of model, or weights that changed.
     """
+    path = model_path(model)
+    if path.suffix == ".onnx":
+        from stylealign.onnx_model import OnnxDetector
+
+        if accelerator not in ("auto", "cpu"):
+            raise UserError(f"{path}: ONNX files run on the CPU here, not on {accelerator}; give the run folder instead")
+        return OnnxDetector(path)
     from stylealign.predicting.torch_network import TorchNetwork
 
-    return TorchNetwork(model_path(model), accelerator)
+    return TorchNetwork(path, accelerator)
