@@ -28,6 +28,7 @@ from stylealign.errors import UserError
 from stylealign.image import write_image
 from stylealign.onnx_graph import answering, halved, kept_in_float, quantized, trace
 from stylealign.onnx_model import NEEDED, OnnxDetector, read_metadata, start_session, to_metadata
+from stylealign.predicting.network import open_network
 from stylealign.run import save_model
 from stylealign.schema import SCHEMAS
 from stylealign.toyfaces import DrawFaces, draw_face, face_of
@@ -281,6 +282,28 @@ def test_a_file_says_what_it_is_and_answers_without_torch(
     assert main(["export", str(run), "--out", str(out)]) == 2
     assert "model.onnx: already there" in capsys.readouterr().err
     assert out.read_bytes() == before
+
+
+@needs_onnx
+def test_predict_answers_alike_from_the_run_and_without_torch_from_the_file(run: Path, tmp_path: Path) -> None:
+    structure, style, _ = face_of(DrawFaces(out=Path("drawn"), count=1), 0)
+    write_image(tmp_path / "face.png", draw_face(structure, style, 96)[0])
+    assert main(["export", str(run), "--out", str(tmp_path / "m.onnx")]) == 0
+    path = os.pathsep.join([str(Path(__file__).parents[1] / "src"), os.environ.get("PYTHONPATH", "")])
+    found = {}
+    for flag, model in (("--model", run), ("--onnx", tmp_path / "m.onnx")):
+        out = tmp_path / model.name.replace(".", "_")
+        flags = ["predict", str(tmp_path / "face.png"), "--whole-image", flag, str(model), "--out", str(out)]
+        code = (
+            f"import sys\nfrom stylealign.cli import main\nassert main({flags!r}) == 0\nprint('torch' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split()[-1] == str(flag == "--model")
+        found[flag] = np.array(json.loads((out / "predictions.jsonl").read_text())["landmarks"])
+    np.testing.assert_allclose(found["--model"], found["--onnx"], atol=0.05)  # px of the picture, three of the crop's
+    with pytest.raises(UserError, match=r"m\.onnx: ONNX files run on the CPU here, not on cuda"):
+        open_network(tmp_path / "m.onnx", "cuda")
 
 
 @needs_onnx

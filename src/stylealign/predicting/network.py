@@ -58,7 +58,9 @@ def open_network(model: Path | None = None, accelerator: str = "cpu") -> Landmar
         from stylealign.onnx_model import OnnxDetector
 
         if accelerator not in ("auto", "cpu"):
-            raise UserError(f"{path}: ONNX files run on the CPU here, not on {accelerator}; give the run folder instead")
+            raise UserError(
+                f"{path}: ONNX files run on the CPU here, not on {accelerator}; give the run folder instead"
+            )
         return OnnxDetector(path)
     from stylealign.predicting.torch_network import TorchNetwork
 
