@@ -129,3 +129,67 @@ def test_large_photographs_are_embedded_as_jpeg_and_small_ones_untouched(inputs:
     assert embed(big).startswith("data:image/jpeg;base64,")
     assert len(embed(big)) < big.stat().st_size
     assert embed(inputs[0] / "ced.png").startswith("data:image/png;base64,")
+
+
+def test_a_study_is_shown_with_its_curve_tables_and_protocol(tmp_path: Path) -> None:
+    def arm(name: str, labels: int, nme: float) -> dict[str, object]:
+        figure = {"mean": nme, "sd": 0.001}
+        rates = {"0.08": figure, "0.10": figure}
+        return {
+            "name": name,
+            "labels": labels,
+            "seeds": 3,
+            "nme": figure,
+            "failure_rate": rates,
+            "auc": rates,
+            "subsets": {},
+        }
+
+    pair = {"arm": "style", "baseline": "none", "difference": -0.0123, "low": -0.02, "high": -0.004, "relative": None, "low_faces": -0.02,
+            "high_faces": -0.004, "seeds": None, "p_wilcoxon": 0.01, "better": 5, "worse": 1}  # fmt: skip
+    blocks = [
+        {"budget": f"few_{n}", "arms": [arm("none", n, 0.06), arm("style", n, 0.05)], "paired": [pair]} for n in (8, 32)
+    ]
+    row = {"parameters": 10**6, "trainable": 10**6, "macs": 10**6, "updates": 40, "batch_size": 8, "seconds_per_update": 0.1,
+           "crop": "square", "trained_on": "<dots>"}  # fmt: skip
+    data = {"name": "dots", "split": "test", "faces": 6, "points": 5, "schema": "five", "content_hash": "0"}
+    found = {
+        "data": data, "rows": [{"name": name, **row} for name in ("none", "style")],
+        "sets": [{"name": "dots test", "role": "test", "dataset": data, "denominator": "inter_pupil", "blocks": blocks}],
+    }  # fmt: skip
+    (tmp_path / "study.json").write_text(json.dumps(found))
+    text = report(Report(inputs=(tmp_path,), out=tmp_path / "page.html")).read_text(encoding="utf-8")
+    checker = Checker()
+    checker.feed(text)
+    assert checker.open == []
+    assert sum(r.startswith("data:image/png") for r in checker.references) == 1  # the curve
+    for words in (
+        "style - none",
+        "-1.230",
+        "-2.000 to -0.400",
+        "dots test, labels: few_8",
+        "labels: few_32",
+        "5.00 ± 0.10",
+        "&lt;dots&gt;",
+    ):
+        assert words in text, words
+    (tmp_path / "study.json").write_text('{"sets": []}')
+    with pytest.raises(UserError, match="not a study of this version"):
+        report(Report(inputs=(tmp_path,), out=tmp_path / "page.html"))
+
+
+def test_predictions_are_shown_with_what_was_left_out(tmp_path: Path) -> None:
+    video = {"frames": 30, "frames_with_faces": 28, "tracks": 2, "lost": 1, "jitter": 0.0042}
+    summary = {"faces": 40, "pictures_and_frames": 33, "left_out": ["<nobody>.png: no face found"], "videos": {"a.mp4": video},
+               "timing": {"faces_per_s": 12.5}, "model_hash": "abc", "schema": "five"}  # fmt: skip
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "drawn").mkdir()
+    for i in range(26):
+        write_image(tmp_path / "drawn" / f"{i:02d}.jpg", np.full((8, 8, 3), 9 * i, np.uint8))
+    text = report(Report(inputs=(tmp_path,), out=tmp_path / "page.html")).read_text(encoding="utf-8")
+    checker = Checker()
+    checker.feed(text)
+    assert checker.open == []
+    assert sum(r.startswith("data:image/jpeg") for r in checker.references) == 24
+    for words in ("the first 24 of 26 overlays", "&lt;nobody&gt;.png: no face found", "a.mp4", "0.42", "Left out: 1"):
+        assert words in text, words

@@ -18,8 +18,8 @@ from stylealign.config import from_dict, read_yaml
 from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
 from stylealign.scoring import interval_over_seeds
-from stylealign.study import Study, main
-from stylealign.study.plan import plan, row_name, rows_of
+from stylealign.study.job import main
+from stylealign.study.plan import Study, plan, row_name, rows_of
 from stylealign.study.scores import seconds_per_update
 from stylealign.workers import Job, alone, last_line, run_jobs
 from tiny import drawn, tree
@@ -157,7 +157,7 @@ def test_missing_data_is_said_before_the_first_training(data: Path, tmp_path: Pa
 
 
 def test_recipe_and_flags_make_a_study(data: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setitem(VERBS, "study", ("stylealign.study", "Study", "detectors x arms x budgets x seeds"))
+    monkeypatch.setitem(VERBS, "study", ("stylealign.study.job", "Study", "detectors x arms x budgets x seeds"))
     recipe = tmp_path / "study.yaml"
     recipe.write_text("detectors: {A: {model: resnet18}}\nbase: {loop: {steps: 2}}\nseeds: [0, 1]\n")
     flags = ["--data", str(data), "--out", "o", "--jobs", "2", "--tests", "test", "x:y", "--no-train", "--list"]

@@ -337,8 +337,7 @@ def test_flags_choose_a_preset(faces: FaceDataset, capsys) -> None:
 
 
 def test_arms_of_a_study_are_styles(tmp_path: Path) -> None:
-    from stylealign.study import Study
-    from stylealign.study.plan import plan
+    from stylealign.study.plan import Study, plan
 
     arms = {
         "none": {},

@@ -25,7 +25,7 @@ VERBS = {
     "generate": ("stylealign.generate", "Generate", "Render every labelled face in many styles: a synthetic dataset"),
     "train-detector": ("stylealign.detectors.train", "TrainDetector", "Train a landmark detector on real and synthetic faces"),
     "train-styles": ("stylealign.detectors.train_styles", "TrainStyles", "Train the generators that the style-aggregated detector (san) looks through"),
-    "study": ("stylealign.study", "Study", "Detectors x arms x label budgets x seeds at equal updates, in one table"),
+    "study": ("stylealign.study.job", "Study", "Detectors x arms x label budgets x seeds at equal updates, in one table"),
     "models": ("stylealign.models", "Models", "Every detector's parameters and MACs; --measure: its speed and memory"),
     "pseudo-label": ("stylealign.semi.label", "PseudoLabel", "Label faces by an ensemble of detectors, with a trust from how far they agree"),
     "trust": ("stylealign.semi.label", "Trust", "How far generated faces keep their labels, to a detector that never saw the translator"),

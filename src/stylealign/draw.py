@@ -252,12 +252,17 @@ def lines_plot(
     xlabel: str = "step",
     ylabel: str = "",
     log: bool = True,
+    spread: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Plot named lines, such as training losses; `log` makes the y axis logarithmic where every value is positive."""
+    """Plot named lines, such as training losses; `log` makes the y axis logarithmic where every value is positive. `spread` draws a bar
+    of that half length at each value of the lines it names."""
     figure = new_figure(6.4, 3.4)
     axes = figure.subplots()
     for i, (name, (x, y)) in enumerate(series.items()):
-        axes.plot(x, y, color=COLOURS[i % len(COLOURS)], linewidth=1.2, label=name)
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(x, y, color=colour, linewidth=1.2, label=name)
+        if spread and name in spread:
+            axes.errorbar(x, y, spread[name], color=colour, linestyle="none", linewidth=1, capsize=2)
     if log and all((np.asarray(y) > 0).all() for _, y in series.values()):
         axes.set_yscale("log")
     axes.set(xlabel=xlabel, ylabel=ylabel)

@@ -9,7 +9,6 @@ no model, and not what a table looks like (tables.py).
 import csv
 import glob
 import json
-import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from stylealign.progress import say, track
 from stylealign.sample import FaceSample, Prediction
 from stylealign.schema import SCHEMAS, LandmarkSchema, convert
 from stylealign.scoring import compare, read_truth, score_arm
-from stylealign.tables import THRESHOLDS, show, to_markdown
+from stylealign.tables import THRESHOLDS, show, slug, to_markdown
 
 FORMAT = 1
 TILE = 192
@@ -128,11 +127,6 @@ def parse_arms(texts: Iterable[str]) -> list[Arm]:
     if len({slug(arm.name) for arm in arms}) < len(arms):
         raise UserError(f"arms {', '.join(found)}: two names differ only in characters that file names cannot hold")
     return arms
-
-
-def slug(name: str) -> str:
-    """The name as part of a file name."""
-    return re.sub(r"[^A-Za-z0-9.+-]+", "-", name).strip("-.") or "arm"
 
 
 def is_run(path: Path) -> bool:

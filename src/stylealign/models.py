@@ -24,7 +24,7 @@ from stylealign.errors import UserError
 from stylealign.progress import say, track
 from stylealign.run import pick_device, place
 from stylealign.schema import LandmarkSchema, get_schema
-from stylealign.tables import Table, print_table, wide_console
+from stylealign.tables import Table, millions, print_table, wide_console
 
 BATCHES = (1, 16)
 SECONDS = 2.0  # measured for each figure
@@ -250,12 +250,6 @@ def _child(request: str) -> None:
 
 # --------------------------------------------------------------------------------------------------------------------
 # The table
-
-
-def millions(number: int) -> str:
-    """A count in millions, three digits."""
-    value = number / 1e6
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _speed(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The job `report`: one self-contained HTML page of evaluations, runs and datasets, to look at or to send.
+"""The job `report`: one self-contained HTML page of evaluations, studies, runs, predictions and datasets, to look at or to send.
 
 Every picture is inside the page and nothing is fetched from outside: it opens from disk and stays readable for good. This file
 measures nothing; it shows what lies in the folders it is given.
@@ -23,11 +23,13 @@ from stylealign.draw import lines_plot
 from stylealign.errors import UserError
 from stylealign.image import read_image
 from stylealign.progress import say, track
+from stylealign.study import tables as study_tables
 from stylealign.tables import Table, tables
 
 GENERATOR = "stylealign report"
 _NOT_CURVES = {"step", "images_seen", "seconds", "lr", "kl_weight_per_nat"}
 _MAX_PNG_BYTES = 400_000
+_MOST_OVERLAYS = 24
 _CSS = """
 :root { color-scheme: light }
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 72rem; margin: 0 auto; padding: 1rem }
@@ -45,10 +47,10 @@ details { margin: .6rem 0 } summary { cursor: pointer; font-weight: 600 } nav a 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """Show evaluations, runs and datasets on one HTML page that needs nothing else."""
+    """Show evaluations, studies, runs, predictions and datasets on one HTML page that needs nothing else."""
 
     inputs: tuple[Path, ...]
-    """Folders to show, in this order: evaluations, runs of translators and detectors, datasets."""
+    """Folders to show, in this order: of `evaluate`, `study`, `assess`, `predict`, runs of translators and detectors, datasets."""
     out: Path
     """The page to write, such as report.html. An earlier report there is replaced; any other file is not."""
     title: str = "stylealign report"
@@ -257,6 +259,56 @@ def run_section(folder: Path) -> str:
     return "".join(parts)
 
 
+def study_section(folder: Path) -> str:
+    """The methods, and of each test set the curve over labels and the tables of every label budget."""
+    found = _read_json(folder / "study.json")
+    try:
+        methods = study_tables.models_table(found)
+        parts = [f"<details><summary>{_text(methods.title)}</summary>{_table(methods)}</details>"]
+        for one in sorted(found["sets"], key=lambda one: one["role"] == "val"):
+            if len(one["blocks"]) > 1:
+                buffer = io.BytesIO()
+                study_tables.curve_plot(one, buffer)
+                caption = f"NME over labelled faces on {one['name']}; bars are a standard deviation over seeds"
+                parts.append(_figure(_data_uri(buffer.getvalue(), "png"), caption))
+            for block in one["blocks"]:
+                parts.append(f"<h3>{_text(study_tables.title(one, block))}</h3>")
+                parts.append(f'<p class="note">{_text(study_tables.protocol(found, one, block))}</p>')
+                parts += [_table(table, "h4") for table in study_tables.block_tables(found, one, block)]
+    except (KeyError, TypeError, IndexError) as error:
+        raise UserError(f"{folder / 'study.json'}: not a study of this version ({error!r})") from None
+    return "".join(parts)
+
+
+def predictions_section(folder: Path) -> str:
+    """What `predict` did and left out, and the first overlays."""
+    found = _read_json(folder / "summary.json")
+    try:
+        facts = {
+            "faces": found["faces"], "pictures and frames": found["pictures_and_frames"], "mark-up": found["schema"],
+            "weights": str(found["model_hash"])[:12], "faces/s": found["timing"]["faces_per_s"],
+        }  # fmt: skip
+        left, videos = found["left_out"], found["videos"]
+        header = ("video", "frames", "with faces", "tracks", "lost", "jitter, % of the face")
+        rows = [
+            (name, *(str(v[key]) for key in ("frames", "frames_with_faces", "tracks", "lost")), f"{100 * (v['jitter'] or 0):.2f}")
+            for name, v in videos.items()
+        ]  # fmt: skip
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'summary.json'}: not a summary of this version ({error!r})") from None
+    parts = [_facts(facts)]
+    if rows:
+        parts.append(_table(Table("Videos", header, rows, "Jitter: see `stylealign predict --help`.")))
+    if left:
+        items = "".join(f"<li>{_text(sentence)}</li>" for sentence in left)
+        parts.append(f"<details><summary>Left out: {len(left)}</summary><ul>{items}</ul></details>")
+    drawn = sorted((folder / "drawn").glob("*.jpg"))
+    shown = [_figure(embed(path), path.stem) for path in drawn[:_MOST_OVERLAYS]]
+    if len(drawn) > len(shown):
+        parts.append(f'<p class="note">the first {len(shown)} of {len(drawn)} overlays</p>')
+    return "".join(parts) + (f'<div class="row">{"".join(shown)}</div>' if shown else "")
+
+
 def _keep_curve(path: Path) -> str:
     """What every threshold of trust would have kept of a filtered data set, from its trust.json."""
     found = _read_json(path)
@@ -296,6 +348,8 @@ _KINDS = {
     "evaluation.json": ("Evaluation", evaluation_section),
     "assessment.json": ("Translator report", assessment_section),
     "dataset.yaml": ("Dataset", dataset_section),
+    "study.json": ("Study", study_section),
+    "summary.json": ("Predictions", predictions_section),
     "config.yaml": ("Run", run_section),
     "card.json": ("Model", run_section),
 }
@@ -332,7 +386,7 @@ def report(config: Report) -> Path:
         kind = next((kind for kind in _KINDS if (folder / kind).is_file()), None)
         if kind is None:
             found = f"holds none of {', '.join(_KINDS)}" if folder.exists() else "does not exist"
-            raise UserError(f"{folder}: {found}; expected an evaluation, run or dataset folder")
+            raise UserError(f"{folder}: {found}; expected a folder that a verb of stylealign made")
         what, section = _KINDS[kind]
         sections.append((f"{what} {folder.absolute().name}", section(folder)))
     out.parent.mkdir(parents=True, exist_ok=True)

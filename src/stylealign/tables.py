@@ -5,6 +5,7 @@ otherwise. Under each table stands what its numbers cannot be read without: data
 This file computes nothing.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +29,17 @@ class Table(NamedTuple):
     header: tuple[str, ...]
     rows: list[tuple[str, ...]]
     note: str
+
+
+def millions(number: int) -> str:
+    """A count in millions, three digits."""
+    value = number / 1e6
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def slug(name: str) -> str:
+    """The name as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9.+-]+", "-", name).strip("-.") or "arm"
 
 
 def percent(figure: Mapping[str, Any] | None, digits: int = 2) -> str:

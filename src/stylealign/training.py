@@ -7,6 +7,7 @@ killed run continued with the same command ends as if it had never stopped. Know
 
 import atexit
 import copy
+import gc
 import math
 import os
 import sys
@@ -85,7 +86,20 @@ def start_engine(loop: LoopConfig) -> Fabric:
             raise
         raise UserError(f"cannot use {devices} {loop.accelerator} device(s): {error}") from None
     engine.launch()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        atexit.unregister(_leave_processes)  # once, also where a process trains several times
+        atexit.register(_leave_processes)
     return engine
+
+
+def _leave_processes() -> None:
+    """End gloo's threads before Python ends: one that hands back a tensor after that aborts the process, whose work was done.
+
+    Fabric does so for NCCL alone.
+    """
+    gc.collect()  # what still holds the process group, such as DDP's reducer, holds the threads
+    if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
+        torch.distributed.destroy_process_group()
 
 
 def seed_everything(*numbers: int) -> None:

@@ -8,8 +8,3 @@ A row of the table is a detector in an arm; a cell is a row at one label budget 
 before the first is trained. Finished cells are never trained again: a stopped study continues with the same command, and a recipe
 with more seeds, rows or budgets trains only what is new. Knows no network and no loss.
 """
-
-from stylealign.study.job import main
-from stylealign.study.plan import Study
-
-__all__ = ["Study", "main"]

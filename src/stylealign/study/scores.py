@@ -16,7 +16,7 @@ import numpy as np
 
 from stylealign.dataset import FaceDataset
 from stylealign.detectors.predict import load_detector
-from stylealign.evaluate import Evaluate, predictions_of, slug
+from stylealign.evaluate import Evaluate, predictions_of
 from stylealign.models import describe
 from stylealign.predictions import match_predictions, read_predictions, write_predictions
 from stylealign.progress import track
@@ -24,6 +24,7 @@ from stylealign.run import read_card
 from stylealign.sample import Prediction
 from stylealign.scoring import Truth, compare, interval_over_seeds, read_truth, score_arm
 from stylealign.study.plan import Cell, Row, Study
+from stylealign.tables import slug
 
 FORMAT = 1
 

@@ -5,15 +5,23 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from stylealign.draw import lines_plot
-from stylealign.evaluate import slug
 from stylealign.metrics import DENOMINATORS
-from stylealign.models import millions
-from stylealign.tables import THRESHOLDS, Table, markdown_of, p_value, percent, print_table, wide_console
+from stylealign.tables import (
+    THRESHOLDS,
+    Table,
+    markdown_of,
+    millions,
+    p_value,
+    percent,
+    print_table,
+    slug,
+    wide_console,
+)
 
 
 def _same(values: Sequence[Any]) -> str:
@@ -105,7 +113,7 @@ def block_tables(result: Mapping[str, Any], one: Mapping[str, Any], block: Mappi
     return tables
 
 
-def _title(one: Mapping[str, Any], block: Mapping[str, Any]) -> str:
+def title(one: Mapping[str, Any], block: Mapping[str, Any]) -> str:
     return f"{one['name']}{' (to choose by)' if one['role'] == 'val' else ''}, labels: {block['budget']}"
 
 
@@ -119,7 +127,7 @@ def to_markdown(result: Mapping[str, Any]) -> str:
     lines = [f"# Study on {result['data']['name']}", "", "## Methods", "", *markdown_of(methods), "", methods.note, ""]
     for one in sorted(result["sets"], key=lambda one: one["role"] == "val"):
         for block in one["blocks"]:
-            lines += [f"## {_title(one, block)}", "", protocol(result, one, block), ""]
+            lines += [f"## {title(one, block)}", "", protocol(result, one, block), ""]
             for table in block_tables(result, one, block):
                 lines += [f"### {table.title}", "", *markdown_of(table), "", *([table.note, ""] if table.note else [])]
         if len(one["blocks"]) > 1:
@@ -141,12 +149,20 @@ def write_study(out: Path, result: Mapping[str, Any]) -> None:
     _write_text(out / "study.md", to_markdown(result))
     for one in result["sets"]:
         if len(one["blocks"]) > 1:
-            curves: dict[str, list[tuple[int, float]]] = {}
-            for block in one["blocks"]:
-                for arm in block["arms"]:
-                    curves.setdefault(arm["name"], []).append((arm["labels"], 100 * arm["nme"]["mean"]))
-            series = {name: tuple(np.array(sorted(points), float).T) for name, points in curves.items()}
-            lines_plot(series, out / _curve_name(one), "labelled faces", f"NME %, {one['name']}", log=False)  # type: ignore[arg-type]
+            curve_plot(one, out / _curve_name(one))
+
+
+def curve_plot(one: Mapping[str, Any], path: Path | BinaryIO) -> None:
+    """NME over labels on one test set, a line a row of the table, bars of a standard deviation over seeds."""
+    points: dict[str, list[tuple[float, float, float]]] = {}
+    for block in one["blocks"]:
+        for arm in block["arms"]:
+            nme = arm["nme"]
+            points.setdefault(arm["name"], []).append((arm["labels"], 100 * nme["mean"], 100 * (nme.get("sd") or 0.0)))
+    columns = {name: np.array(sorted(rows), float).T for name, rows in points.items()}
+    series = {name: (labels, nme) for name, (labels, nme, _) in columns.items()}
+    spread = {name: sd for name, (_, _, sd) in columns.items()}
+    lines_plot(series, path, "labelled faces", f"NME %, {one['name']}", log=False, spread=spread)
 
 
 def show_study(result: Mapping[str, Any]) -> None:
@@ -154,7 +170,7 @@ def show_study(result: Mapping[str, Any]) -> None:
     console = wide_console()
     for one in result["sets"]:
         for block in one["blocks"]:
-            console.rule(_title(one, block), align="left")
+            console.rule(title(one, block), align="left")
             console.print(protocol(result, one, block))
             for table in block_tables(result, one, block):
                 if "@8 %" not in table.title:
