@@ -392,6 +392,8 @@ def test_jobs_run_side_by_side_with_a_log_each_and_a_share_of_the_cores(tmp_path
 def test_an_interrupted_study_leaves_no_process_behind(tmp_path: Path, how: str) -> None:
     child = f"import os, time; open({str(tmp_path / 'pid')!r} + '.new', 'w').write(str(os.getpid())); os.rename({str(tmp_path / 'pid')!r} + '.new', {str(tmp_path / 'pid')!r}); time.sleep(60)"
     code = (
+        # A shell starts what it runs in the background deaf to SIGINT, and Python keeps it so.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys, pathlib; from stylealign.workers import Job, run_jobs\n"
         f"run_jobs([Job('x', 'k', (sys.executable, '-c', {child!r}), pathlib.Path({str(tmp_path / 'log')!r}), 1, lambda: 0)], 1, 'test')"
     )

@@ -176,6 +176,15 @@ def test_donors_of_the_training_data_set_are_its_training_split_and_no_other_may
             donor_faces(dataclasses.replace(style, donor_split=split), [train], None)
 
 
+def test_unlabelled_faces_of_the_training_data_set_may_be_donors(tmp_path: Path, faces: FaceDataset) -> None:
+    train = list(faces.select("train"))
+    samples = [dataclasses.replace(s, split="train" if i % 2 else "street", landmarks=s.landmarks if i % 2 else None) for i, s in enumerate(train)]  # fmt: skip
+    mixed = write_dataset(tmp_path / "mixed", samples, schema=faces.schema, name="mixed")
+    style = StyleConfig(preset="free", donors=(mixed.folder,), donor_split="street")
+    (found,) = donor_faces(style, [mixed.select("train")], None)
+    assert found.ids() == [s.id for s in samples if s.split == "street"]
+
+
 def test_pictures_of_held_out_faces_are_no_donors_under_another_name_either(
     tmp_path: Path, faces: FaceDataset, capsys
 ) -> None:

@@ -1,7 +1,7 @@
 """Whose styles are worn: which faces of which data sets may be donors, and batches of them. Knows no arm.
 
-A donor gives no label, but its picture is learnt from all the same: pictures of faces that are held out of a training (another
-split of its data sets, its validation faces) are refused or left out.
+A donor gives no label, but its picture is learnt from all the same: pictures of faces that are held out of a training (labelled
+faces of another split of its data sets, its validation faces) are refused or left out.
 """
 
 import numpy as np
@@ -24,6 +24,11 @@ def _digests(faces: FaceDataset) -> set[str]:
     return {faces.head(i)["digest"] for i in range(len(faces))}
 
 
+def _labelled(faces: FaceDataset, split: str) -> bool:
+    """Whether a detector could be measured on faces of the split."""
+    return any(head["labelled"] for head in map(faces.head, range(len(faces))) if head["split"] == split)
+
+
 def donor_faces(style: StyleConfig, training: list[FaceDataset], validation: FaceDataset | None) -> list[FaceDataset]:
     """The donor data sets of a configuration, without the faces that its training holds out; empty: none are named.
 
@@ -41,18 +46,23 @@ def donor_faces(style: StyleConfig, training: list[FaceDataset], validation: Fac
     if style.donors:
         for faces in {f.content_hash: f for f in training}.values():
             whole = FaceDataset.open(faces.folder)
-            others = [i for i in range(len(whole)) if whole.head(i)["split"] not in taught[faces.content_hash]]
+            splits = taught[faces.content_hash]
+            others = [
+                i for i in range(len(whole)) if whole.head(i)["split"] not in splits and whole.head(i)["labelled"]
+            ]
             held_out |= _digests(whole.take(others))
     chosen = []
     for path in style.donors:
         opened = FaceDataset.open(path)
         mine, split = taught.get(opened.content_hash), style.donor_split
-        if mine is not None and split is not None and split not in mine:
+        if mine is not None and split is not None and split not in mine and _labelled(opened, split):
             raise UserError(
                 f"style.donor_split: split {split} of {path} is not trained on (but {', '.join(sorted(mine))}): its pictures may not be donors"
             )
         if mine is not None and split is None:
             faces = opened.take(i for i in range(len(opened)) if opened.head(i)["split"] in mine)
+        elif mine is not None:
+            faces = opened.select(split)
         elif split is None and "train" in opened.meta["splits"]:
             faces = opened.select("train")
             if len(faces) < len(opened):

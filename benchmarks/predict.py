@@ -1,0 +1,146 @@
+"""Speed of `predict`: end to end, and of each of its stages alone.
+
+    python benchmarks/predict.py PHOTOS [--model RUN_OR_ONNX] [--memory]
+
+PHOTOS is a folder of pictures with a face each. Three jobs, all with overlays: 500 crops (`--whole-image`), up to 100 photos whose faces
+are found, and 200 frames of 1080p video in which the face of the first photo wanders. "Of the slowest stage" is the time that the
+slowest stage takes alone over the time of the whole job: 1 means that the other stages cost nothing. `--memory` also follows a small
+video for 500 and for 10,000 frames, each in a fresh process, and compares the peaks.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from stylealign.image import write_image
+from stylealign.predicting.finders import cascade_finder
+from stylealign.predicting.job import Predict, run_predict
+from stylealign.predicting.network import LandmarkNetwork, open_network
+from stylealign.predicting.overlay import overlay
+from stylealign.predicting.photos import answer_places
+from stylealign.predicting.places import places_in
+from stylealign.predicting.sources import expand, read_photo
+
+CROPS, PHOTOS, FRAMES = 500, 100, 200
+BATCH = 16
+
+
+def seconds(job: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    job()
+    return time.perf_counter() - start
+
+
+def make_crops(photos: list[Path], folder: Path) -> None:
+    folder.mkdir()
+    for i in range(CROPS):
+        image = read_photo(photos[i % len(photos)]).image
+        write_image(folder / f"{i:04d}.jpg", cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA))
+
+
+def make_video(photo: Path, path: Path, width: int, height: int, frames: int) -> None:
+    """The photo, two thirds as high as the frame, going round in a circle."""
+    image = read_photo(photo).image
+    side = 2 * height // 3
+    face = cv2.cvtColor(cv2.resize(image, (side, side)), cv2.COLOR_RGB2BGR)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, (width, height))  # type: ignore[attr-defined]
+    for i in range(frames):
+        frame = np.full((height, width, 3), 127, np.uint8)
+        angle = i / 12
+        x = int((width - side) * (0.5 + 0.2 * np.cos(angle)))
+        y = int((height - side) * (0.5 + 0.4 * np.sin(angle)))
+        frame[y : y + side, x : x + side] = face
+        writer.write(frame)
+    writer.release()
+
+
+def stages_alone(inputs: list[str], network: LandmarkNetwork, whole: bool, folder: Path) -> dict[str, float]:
+    """Seconds that each stage takes for these pictures, with nothing beside it."""
+    sources, _ = expand(inputs)
+    finder = None if whole else cascade_finder()
+    photos, places, answered = [], [], []
+    found = {"decoding": seconds(lambda: photos.extend(read_photo(s.path) for s in sources))}
+    found["finding"] = seconds(
+        lambda: places.extend(
+            places_in(p.image, p.view_from_source, finder=finder, crop_scale=network.crop.scale, whole=whole)
+            for p in photos
+        )
+    )
+
+    def answers() -> None:
+        for i in range(0, len(places), BATCH):
+            answered.extend(answer_places(network, places[i : i + BATCH], 1, False, BATCH))
+
+    def draw() -> None:
+        for i, (photo, (_, faces)) in enumerate(zip(photos, answered, strict=True)):
+            boxes = [face.box for face in faces]
+            drawn = overlay(
+                photo.image, photo.view_from_source, [face.landmarks for face in faces], boxes, network.schema
+            )
+            write_image(folder / f"{i}.jpg", drawn, 90)
+
+    found["network"] = seconds(answers)
+    folder.mkdir()
+    found["drawing"] = seconds(draw)
+    return found
+
+
+def line(name: str, count: int, unit: str, out: Path, wall: float, alone: dict[str, float] | None) -> str:
+    stages = json.loads((out / "summary.json").read_text())["timing"]["stages"]
+    shares = ", ".join(f"{stage} {100 * figures['share']:.0f} %" for stage, figures in stages.items())
+    ratio = f"{max(alone.values()) / wall:.2f} ({max(alone, key=lambda s: alone[s])})" if alone else "-"
+    return f"| {name} | {count / wall:.1f} {unit}/s | {shares} | {ratio} |"
+
+
+def peak_mb(video: Path, model: Path | None, frames: int, out: Path) -> float:
+    """Peak memory of a process that follows so many frames."""
+    flags = [] if model is None else ["--model", str(model)]
+    command = [sys.executable, "-m", "stylealign", "predict", str(video), "--out", str(out), "--max-frames", str(frames), *flags]  # fmt: skip
+    code = f"import resource, subprocess; subprocess.run({command!r}); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1]) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--memory", action="store_true")
+    given = parser.parse_args()
+    network = open_network(given.model)
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        photos = [s.path for s in expand([str(given.photos)])[0]]
+        make_crops(photos, scratch / "crops")
+        make_video(photos[0], scratch / "clip.mp4", 1920, 1080, FRAMES)
+        few = [str(path) for path in photos[:PHOTOS]]
+        print("| what | speed | busy time | of the slowest stage |\n|---|---|---|---|")
+        for what, inputs, whole in (("crops", [str(scratch / "crops")], True), ("photos", few, False)):
+            alone = stages_alone(inputs, network, whole, scratch / f"{what}_alone")
+            out = scratch / what
+            config = Predict(inputs=tuple(inputs), out=out, whole_image=whole, draw=True, batch_size=BATCH)
+            wall = seconds(lambda config=config: run_predict(config, network))  # type: ignore[misc]
+            count = json.loads((out / "summary.json").read_text())["faces"]
+            print(line(f"{CROPS if whole else len(few)} {what}, drawn", count, "faces", out, wall, alone), flush=True)
+        out = scratch / "video"
+        wall = seconds(lambda: run_predict(Predict(inputs=(str(scratch / "clip.mp4"),), out=out, draw=True), network))
+        print(line(f"{FRAMES} frames of 1080p, one face, drawn", FRAMES, "frames", out, wall, None), flush=True)
+        if given.memory:
+            make_video(photos[0], scratch / "long.mp4", 320, 240, 10_000)
+            for frames in (500, 10_000):
+                peak = peak_mb(scratch / "long.mp4", given.model, frames, scratch / f"long{frames}")
+                print(f"peak memory, {frames:,} frames of 320 x 240: {peak:.0f} MB", flush=True)
+    print(f"this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB at most")
+
+
+if __name__ == "__main__":
+    main()
