@@ -1,8 +1,8 @@
 """What style arms cost: a detector's training step with each arm over the step without, measured in turn (A B A B ...).
 
-    python benchmarks/styling.py [--arms adain fda] [--steps 40] [--translator RUN]
+    python benchmarks/styling.py [--arms adain fda] [--steps 40] [--width 64] [--translator RUN]
 
-ResNet-18 of width 16 on drawn faces, 64 px crops with a margin of 1.25, batches of 32, one thread of the CPU. A step loads, gathers
+ResNet-18, of width 16 where `--width` names no other, on drawn faces, 64 px crops with a margin of 1.25, batches of 32, one thread of the CPU. A step loads, gathers
 donors, restyles, augments and updates, as `train-detector` does. The share is `prob` 1, every face restyled (the dearest), then
 the default 0.6; "ms a face" is the arm alone, donors and all, on the margin crop. Machine-dependent; the ratios less so.
 """
@@ -33,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--arms", nargs="*", default=[*ARMS, *(name for name in PRESETS if name != "none")])
     parser.add_argument("--steps", type=int, default=40, help="pairs of steps measured of each arm")
+    parser.add_argument("--width", type=int, default=16, help="of the ResNet-18; 64 is the usual one")
     parser.add_argument(
         "--translator", type=Path, help="a finished train-translator run of the schema wflw98 (drawn faces)"
     )
@@ -55,7 +56,10 @@ def measure(options: argparse.Namespace, schema, crop: CropConfig, caches: list[
     def learner(mixstyle: float):
         torch.manual_seed(0)
         model = place(
-            ResNet18(schema.num_points, SIZE, ResNetConfig(width=16, mixstyle=MixStyleConfig(prob=mixstyle))), "cpu"
+            ResNet18(
+                schema.num_points, SIZE, ResNetConfig(width=options.width, mixstyle=MixStyleConfig(prob=mixstyle))
+            ),
+            "cpu",
         )
         return model.train(), torch.optim.AdamW(model.parameters(), lr=1e-4)
 
