@@ -191,7 +191,7 @@ def test_what_cannot_be_translated_is_said(runs: dict[str, Path], tmp_path: Path
             translator.translate(
                 **{"content": image, "landmarks": points, "style": image, "style_landmarks": points, **change}
             )  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="gone.jpg: no such image"):
+    with pytest.raises(UserError, match=r"gone\.jpg: no such image"):
         translator.translate(tmp_path / "gone.jpg", points, image)
     with pytest.raises(UserError, match="no such run"):
         StyleTranslator.load(tmp_path / "none")
