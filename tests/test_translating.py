@@ -3,6 +3,7 @@
 import dataclasses
 import doctest
 import pickle
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ from stylealign import geometry
 from stylealign.batch import to_float
 from stylealign.cli import main
 from stylealign.crop import CropConfig
+from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
 from stylealign.image import read_image, warp, write_image
 from stylealign.predicting.api import Detector
 from stylealign.run import save_model
-from stylealign.schema import FIVE
+from stylealign.schema import FIVE, SCHEMAS, LandmarkSchema
 from stylealign.structure import StructureConfig
+from stylealign.toyfaces import draw_face, random_structure, random_style
 from stylealign.translating import api, augmentation, job
 from stylealign.translating.api import FREE, StyleTranslator
 from stylealign.translating.augmentation import StyleAugmentation
@@ -33,8 +36,10 @@ from stylealign.translators import VUNET_PRESETS, build_translator
 from stylealign.translators.bilateral import BilateralConfig
 from stylealign.translators.codes import CodeConfig
 from stylealign.translators.spade import SpadeConfig
+from tiny import detector_job, drawn
 
 NIGHT, DAY = np.array([10, 15, 60]), np.array([110, 90, 40])
+PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 CODES = CodeConfig(width=4, max_width=8, global_size=8, region_size=4)
 
 
@@ -44,30 +49,32 @@ def face(ground: np.ndarray, x: float = 50, y: float = 45) -> tuple[np.ndarray, 
     return paint(landmarks, 110, 90, ground), landmarks
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Run folders of translators of 32 px with random weights: what they draw is nonsense, but they draw it from what they are given."""
-    folder = tmp_path_factory.mktemp("translators")
+def untrained(folder: Path, name: str, schema: LandmarkSchema) -> None:
+    """Write a translator of 32 px with random weights: what it draws is nonsense, but it draws it from what it is given."""
     structure, crop = StructureConfig(), CropConfig(size=32, scale=1.6)
-    configs: dict[str, Any] = {
+    config: Any = {
         "vunet": VUNET_PRESETS["tiny32"],
         "spade": SpadeConfig(codes=CODES, width=4, max_width=8),
         "bilateral": BilateralConfig(codes=CODES, grid=8, width=4, max_width=8),
-    }
-    made = {}
-    for name, config in configs.items():
-        torch.manual_seed(1)
-        model: Any = build_translator(name, config, 32, structure, FIVE)
-        with torch.no_grad():  # some layers begin at 0 and would not listen to the style
-            for parameter in model.parameters():
-                parameter.add_(0.1 * torch.randn_like(parameter))
-        made[name] = folder / name
-        made[name].mkdir()
-        card = {
-            "kind": "translator", "model": name, "schema": FIVE.to_dict(), "crop": crop,
-            "config": {name: model.config, "structure": structure},
-        }  # fmt: skip
-        save_model(made[name], model.state_dict(), card)
+    }[name]
+    torch.manual_seed(1)
+    model: Any = build_translator(name, config, 32, structure, schema)
+    with torch.no_grad():  # some layers begin at 0 and would not listen to the style
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    card = {
+        "kind": "translator", "model": name, "schema": schema.to_dict(), "crop": crop,
+        "config": {name: model.config, "structure": structure},
+    }  # fmt: skip
+    save_model(folder, model.state_dict(), card)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Run folders of a translator of each kind."""
+    made = {name: tmp_path_factory.mktemp(name) for name in ("vunet", "spade", "bilateral")}
+    for name, folder in made.items():
+        untrained(folder, name, FIVE)
     return made
 
 
@@ -230,6 +237,32 @@ def test_the_examples_are_true(tmp_path: Path) -> None:
         results = [doctest.DocTestRunner().run(each) for each in tests]
         assert sum(r.attempted for r in results) >= 5
         assert sum(r.failed for r in results) == 0
+
+
+def test_the_blocks_of_the_page_run_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STYLEALIGN_CACHE", str(tmp_path / "cache"))
+    drawn(Path("faces"), 12)
+    train_detector(detector_job(Path("runs/detector"), Path("faces")))
+    (tmp_path / "runs" / "translator").mkdir()
+    untrained(tmp_path / "runs" / "translator", "bilateral", SCHEMAS["wflw98"])
+    for seed, name in enumerate("ab"):
+        structure, style = random_structure(np.random.default_rng(seed)), random_style(np.random.default_rng(seed + 9))
+        write_image(tmp_path / f"{name}.jpg", draw_face(structure, style, 128)[0])
+    capsys.readouterr()
+    names: dict[str, Any] = {"__name__": "__main__"}
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(blocks) == 4
+    for block in blocks:
+        exec(compile(block, "api.md", "exec"), names)
+    said = capsys.readouterr().out.splitlines()
+    assert {"(32, 32, 3) (98, 2)", "(128, 128, 3)", "torch.Size([4, 3, 64, 64]) torch.Size([4, 98, 2])"} <= set(said)
+    assert said[-1] == "12 wflw98 face000000 (98, 2)"
+    assert len(stylealign.FaceDataset.open("few")) == 4
+    for public in re.findall(r"`([A-Za-z_]+)`", PAGE.read_text(encoding="utf-8").split("UserError")[0]):
+        assert getattr(stylealign, public)
 
 
 # --------------------------------------------------------------------------------------------------------------------
