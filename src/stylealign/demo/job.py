@@ -55,6 +55,7 @@ def _stop(*_: Any) -> None:
 
 def main(config: Demo) -> int:
     """Serve the page until somebody stops it."""
+    signal.signal(signal.SIGTERM, _stop)  # an ordinary end, so that the folder goes
     with tempfile.TemporaryDirectory(prefix="stylealign-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # before any component is made: each remembers it
         from stylealign.demo.page import build_page, import_gradio, start
@@ -68,7 +69,6 @@ def main(config: Demo) -> int:
         import_gradio()
         page = build_page(detector, translator, round(config.max_megapixels * 1e6))
         address = start(page, config.host, config.port, round(config.max_megabytes * 1e6), config.browser)
-        signal.signal(signal.SIGTERM, _stop)
         if config.host not in ("127.0.0.1", "localhost", "::1"):
             say(
                 f"warning: listening on {config.host}: everybody who reaches this machine can use the page and its processors"

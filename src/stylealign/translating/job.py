@@ -152,11 +152,9 @@ def run_translate(config: Translate, detector: Detector, translator: "StyleTrans
         raise
     for sentence in left_out:
         say(f"left out: {sentence}")
-    what = (
-        "every face in every style"
-        if config.sheet
-        else f"{config.inputs[0]} in the style of {len(landmarks) - 1} other"
-    )
+    others = [name for name in landmarks if name != config.inputs[0]]
+    whose = others[0] if len(others) == 1 else f"{len(others)} others"
+    what = "every face in every style" if config.sheet else f"{config.inputs[0]} in the style of {whose}"
     say(f"{what} -> {config.out}" + (f"; {len(left_out)} left out" if left_out else ""))
     return LEFT_OUT if left_out else 0
 
