@@ -55,29 +55,36 @@ def _stop(*_: Any) -> None:
 
 def main(config: Demo) -> int:
     """Serve the page until somebody stops it."""
-    signal.signal(signal.SIGTERM, _stop)  # an ordinary end, so that the folder goes
-    with tempfile.TemporaryDirectory(prefix="stylealign-demo-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # before any component is made: each remembers it
-        from stylealign.demo.page import build_page, import_gradio, start
-        from stylealign.predicting.api import Detector
-        from stylealign.translating.api import StyleTranslator
-        from stylealign.translating.job import refuse_other_mark_up
+    before = signal.signal(signal.SIGTERM, _stop)  # an ordinary end, so that the temporary folder goes
+    try:
+        with tempfile.TemporaryDirectory(prefix="stylealign-demo-") as folder:
+            return _serve(config, folder)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
-        translator = StyleTranslator.load(config.translator, accelerator=config.accelerator)
-        detector = Detector(open_network(config.model, config.accelerator))
-        refuse_other_mark_up(translator, detector, config.translator or "the translator that came with stylealign")
-        import_gradio()
-        page = build_page(detector, translator, round(config.max_megapixels * 1e6))
-        address = start(page, config.host, config.port, round(config.max_megabytes * 1e6), config.browser)
-        if config.host not in ("127.0.0.1", "localhost", "::1"):
-            say(
-                f"warning: listening on {config.host}: everybody who reaches this machine can use the page and its processors"
-            )
-        say(f"the demo is at {address} (Ctrl-C stops it)")
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            say("stopped")
-        finally:
-            page.close(verbose=False)
+
+def _serve(config: Demo, folder: str) -> int:
+    os.environ["GRADIO_TEMP_DIR"] = folder  # before any component is made: each remembers it
+    from stylealign.demo.page import build_page, import_gradio, start
+    from stylealign.predicting.api import Detector
+    from stylealign.translating.api import StyleTranslator
+    from stylealign.translating.job import refuse_other_mark_up
+
+    translator = StyleTranslator.load(config.translator, accelerator=config.accelerator)
+    detector = Detector(open_network(config.model, config.accelerator))
+    refuse_other_mark_up(translator, detector, config.translator or "the translator that came with stylealign")
+    import_gradio()
+    page = build_page(detector, translator, round(config.max_megapixels * 1e6))
+    address = start(page, config.host, config.port, round(config.max_megabytes * 1e6), config.browser)
+    if config.host not in ("127.0.0.1", "localhost", "::1"):
+        say(
+            f"warning: listening on {config.host}: everybody who reaches this machine can use the page and its processors"
+        )
+    say(f"the demo is at {address} (Ctrl-C stops it)")
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        say("stopped")
+    finally:
+        page.close(verbose=False)
     return 0

@@ -19,6 +19,7 @@ Give two photos. Their landmarks are found, and each face is shown in the style 
 The slider goes from each face's own style to the other's. Photos stay on the computer that shows this page, and are deleted after an hour."""
 EMPTY = "Give two photos, each with a face."
 KEPT_S = 3600  # seconds that uploads and results are kept
+VISITORS = 50  # whose photos are remembered at a time, of at most 10 MB each
 FONTS = (["system-ui", "sans-serif"], ["ui-monospace", "monospace"])
 
 
@@ -93,12 +94,14 @@ def build_page(detector: Detector, translator: StyleTranslator, max_pixels: int)
 def start(page: Any, host: str, port: int, max_bytes: int, browser: bool) -> str:
     """Serve the page from a thread; its address. Raises UserError where the port is taken."""
     gr = import_gradio()
+    os.environ.pop("GRADIO_ALLOWED_PATHS", None)  # an empty list of ours would let this one in
     theme = gr.themes.Default(font=FONTS[0], font_mono=FONTS[1])
     try:
         _, address, _ = page.launch(
             server_name=host, server_port=port, inbrowser=browser, share=False, prevent_thread_lock=True, quiet=True,
             max_file_size=max_bytes, allowed_paths=[], show_error=False, enable_monitoring=False, ssr_mode=False, pwa=False,
             mcp_server=False, footer_links=[], run_history=False, theme=theme,
+            state_session_capacity=VISITORS,
         )  # fmt: skip
     except OSError as error:
         raise UserError(f"--host {host} --port {port}: cannot be listened on ({str(error).splitlines()[0]})") from None
