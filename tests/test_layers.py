@@ -15,6 +15,7 @@ WITHOUT_TORCH = {
         "network", "sources", "views", "boxes", "finders", "places", "answering", "photos", "overlay", "one_euro", "tracking", "video",
         "stages", "output", "job", "calibrate", "api",
     )),
+    "translating.__init__", "translating.job", "demo.__init__", "demo.job",
 }  # fmt: skip
 WITHOUT_PATHS = {
     "structure",

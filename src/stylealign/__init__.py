@@ -12,6 +12,8 @@ _PUBLIC = {
     "load": "stylealign.predicting.api",
     "Detector": "stylealign.predicting.api",
     "Face": "stylealign.predicting.api",
+    "StyleTranslator": "stylealign.translating.api",
+    "StyleAugmentation": "stylealign.translating.augmentation",
     "FaceDataset": "stylealign.dataset",
     "write_dataset": "stylealign.dataset",
     "FaceSample": "stylealign.sample",

@@ -33,6 +33,8 @@ VERBS = {
     "pretrain": ("stylealign.semi.pretrain", "Pretrain", "Train a detector's trunk without labels: geometry apart from style"),
     "stress": ("stylealign.stress", "Stress", "Make test faces harder at rising strength: light, make-up, occlusion, blur, tilt"),
     "predict": ("stylealign.predicting.job", "Predict", "Landmarks of the faces in photos, folders, videos or a camera's frames"),
+    "translate": ("stylealign.translating.job", "Translate", "The face of one photo in the style of others: a picture, a row, a sheet"),
+    "demo": ("stylealign.demo.job", "Demo", "A page in the browser: two photos, their landmarks, each in the other's style"),
     "calibrate": ("stylealign.predicting.calibrate", "Calibrate", "How a detector's error grows with the scale and shift of face boxes"),
     "evaluate": ("stylealign.evaluate", "Evaluate", "NME, failure rate, AUC, CED, subsets, paired comparison of detectors or predictions"),
     "export": ("stylealign.export", "Export", "Write a detector as an ONNX file (fp32, fp16, int8) with its crop and mark-up in it"),

@@ -1,0 +1,94 @@
+"""Two uploaded photos -> their landmarks, and each in the other's style. Whatever is wrong with a photo becomes a sentence without a path.
+
+Knows no page.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stylealign import geometry
+from stylealign.draw import draw_landmarks
+from stylealign.errors import UserError
+from stylealign.image import warp
+from stylealign.predicting.api import Detector
+from stylealign.predicting.sources import read_photo
+from stylealign.predicting.views import size_of_view
+from stylealign.schema import LandmarkSchema
+from stylealign.translating.api import StyleTranslator
+
+SHOWN_PX = 1280  # longer side of what is kept of a photo: enough to look at, and little to remember for every visitor
+FACE_PX = 384  # side of the translated faces
+NAMES = ("first", "second")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """A photo and the landmarks of its largest face."""
+
+    path: str
+    """the uploaded file"""
+    image: np.ndarray
+    """(h, w, 3) uint8, upright, at most SHOWN_PX"""
+    landmarks: np.ndarray
+    """(P, 2) px of that"""
+
+
+def look(detector: Detector, path: str, max_pixels: int) -> Seen:
+    """Read a photo and find its face. Raises UserError, whose sentence does not name the (temporary) file."""
+    try:
+        photo = read_photo(Path(path), max_pixels)
+    except UserError as error:
+        raise UserError(str(error).replace(f"{path}: ", "").replace(f"'{path}'", "it")) from None
+    width, height = size_of_view(photo.view_from_source, photo.image.shape[1], photo.image.shape[0])
+    s = min(1.0, SHOWN_PX / max(width, height))
+    small_from_view = np.array([[s, 0, (s - 1) / 2], [0, s, (s - 1) / 2]])  # pixel areas correspond
+    shape = max(1, round(width * s)), max(1, round(height * s))
+    image = warp(photo.image, geometry.compose(small_from_view, photo.view_from_source), shape)
+    faces = detector.predict(image)
+    if not faces:
+        raise UserError("no face found; a face that looks at the camera, upright and not too small, is found best")
+    largest = max(faces, key=lambda f: float(np.ptp(f.landmarks, axis=0).max()))
+    return Seen(path, image, largest.landmarks)
+
+
+def look_at_both(
+    detector: Detector, paths: tuple[str | None, str | None], before: Mapping[int, Seen], max_pixels: int
+) -> tuple[dict[int, Seen], list[str]]:
+    """The photos that are there, each looked at once (`before` holds what was seen), and what is to be said of the others."""
+    seen, said = {}, []
+    for i, path in enumerate(paths):
+        if path is None:
+            continue
+        known = before.get(i)
+        try:
+            seen[i] = known if known is not None and known.path == path else look(detector, path, max_pixels)
+        except UserError as error:
+            said.append(f"The {NAMES[i]} photo: {error}.")
+    return seen, said
+
+
+def marked(seen: Seen, schema: LandmarkSchema) -> np.ndarray:
+    """The photo round its face, with landmarks and curves."""
+    x0, y0, x1, y1 = geometry.landmark_box(seen.landmarks)
+    room = 0.6 * max(x1 - x0, y1 - y0)
+    height, width = seen.image.shape[:2]
+    left, top = max(0, int(x0 - room)), max(0, int(y0 - room))
+    part = seen.image[top : min(height, int(y1 + room) + 1), left : min(width, int(x1 + room) + 1)]
+    factor = max(1.0, 480 / max(part.shape[:2]))  # a small face is drawn on enlarged, so that dots stay dots
+    affine = np.array([[factor, 0, (factor - 1) / 2], [0, factor, (factor - 1) / 2]])
+    drawn_on = warp(part, affine, (round(part.shape[1] * factor), round(part.shape[0] * factor)))
+    return draw_landmarks(drawn_on, geometry.apply(affine, seen.landmarks - (left, top)), schema)
+
+
+def swapped(translator: StyleTranslator, seen: Mapping[int, Seen], strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """The first face in the second's style, and the second in the first's: (FACE_PX, FACE_PX, 3) each."""
+    made = [
+        translator.translate(
+            seen[a].image, seen[a].landmarks, seen[b].image, seen[b].landmarks, strength=strength, size=FACE_PX
+        ).crop
+        for a, b in ((0, 1), (1, 0))
+    ]
+    return made[0], made[1]

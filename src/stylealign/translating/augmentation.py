@@ -1,0 +1,246 @@
+"""Style as an augmentation in anybody's PyTorch `Dataset`: an image and its landmarks in, the image in a random donor's style out.
+
+>>> from stylealign import StyleAugmentation
+>>> restyle = StyleAugmentation(donors, "free")         # a data set folder, a FaceDataset, or pictures
+>>> image = restyle(photo, landmarks)                   # colours and light of a random donor; the landmarks stay true
+>>> image.shape == photo.shape and image.dtype == photo.dtype
+True
+>>> again = restyle(photo, landmarks, seed=(3, 14))     # say, epoch and index: the same donor on every run, in every worker
+>>> bool((again == restyle(photo, landmarks, seed=(3, 14))).all())
+True
+
+Knows no detector: what it is given is somebody else's, and so is what becomes of the image afterwards.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stylealign import geometry
+from stylealign.batch import Batch, CropConfig, box_of
+from stylealign.dataset import FaceDataset
+from stylealign.errors import UserError
+from stylealign.image import read_image, warp
+from stylealign.sample import FaceSample
+from stylealign.schema import LandmarkSchema
+from stylealign.styling.chain import ARMS, MADE_FOR, PRESETS, ArmConfig, ChainConfig, Link, open_chain, restyle
+from stylealign.styling.learned import open_translator_arm, translator_arm
+from stylealign.translating.api import model_path
+from stylealign.translators.load import LoadedTranslator, load_translator
+
+SCALES = (
+    1.0,
+    3.0,
+)  # how much wider than the face donors may be cut: beyond, there is little of a face to take a style from
+_STREAM = 23  # of random numbers
+
+Donors = FaceDataset | Path | str | Sequence[Path | str | FaceSample]
+
+
+class StyleAugmentation:
+    """Give faces the style of random donors. An object of this class is a function of (image, landmarks, seed), and can be pickled, so that
+    it works in the workers of a `DataLoader`, forked or spawned; models are opened in each worker when first needed."""
+
+    def __init__(
+        self,
+        donors: Donors,
+        style: str | Path | ChainConfig = "free",
+        *,
+        schema: LandmarkSchema | None = None,
+        prob: float = 1.0,
+        strength: tuple[float, float] = (0.5, 1.0),
+        seed: int = 0,
+    ):
+        """Prepare; nothing is decoded yet.
+
+        Args:
+            donors: whose styles are worn: a data set (its training split, where it has one), or pictures and FaceSamples. Labels are not needed;
+                a picture without any is taken to hold its face in its middle 60 %. They must not be faces that you test on.
+            style: a preset of style arms (`none`, `free`, `free_jitter`, `mixture`) or an arm's name; a folder of a finished
+                `train-translator` run (or "shipped": the translator that came with the package); or a ChainConfig.
+            schema: mark-up of the landmarks that will come, for translators and `make_up`; not given: the donors' data set's.
+            prob: share of the images that each link of the chain restyles.
+            strength: range of each image's uniformly drawn strength (presets and translators; a ChainConfig has its own).
+            seed: another seed, other donors.
+
+        Raises:
+            UserError: no donor, a style that does not exist, a mark-up that has to be known and is not.
+        """
+        self.faces: FaceDataset | tuple[FaceSample, ...] = _faces(donors)
+        if not len(self.faces):
+            raise UserError("style augmentation: no donor; expected a data set, or a list of pictures")
+        self.schema = schema or (self.faces.schema if isinstance(self.faces, FaceDataset) else None)
+        self.strength = strength
+        self.run = None if isinstance(style, ChainConfig) else _run(style)
+        self.config = style if isinstance(style, ChainConfig) else _chain(style, strength)
+        if not 0 <= prob <= 1:
+            raise ValueError(f"prob is {prob}, expected 0 to 1")
+        self.prob, self.seed = prob, seed
+        arms = [arm.kind for group in self.config.groups() for arm in group]
+        if "translator" in arms:
+            raise UserError(
+                "style augmentation: a chain with a translator in it; give the translator's folder as the style of an augmentation of its own"
+            )
+        needing = "a translator" if self.run else next((kind for kind in arms if kind in MADE_FOR), None)
+        if needing and self.schema is None:
+            raise UserError(
+                f"style augmentation: {needing} has to know the mark-up of the landmarks: expected a schema"
+            )
+        if self.run:  # what is wrong with it is said now, not in a worker
+            assert self.schema is not None
+            open_translator_arm(self.run, CropConfig(), self.schema, torch.device("cpu"))
+        self._chain: tuple[Link, ...] | None = None
+        self._translator: LoadedTranslator | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_chain": None, "_translator": None}
+
+    def _links(self, crop: CropConfig) -> tuple[Link, ...]:
+        """The arms, opened once in each process; a translator asks how widely this picture is cut round its face."""
+        if self.run:
+            if self._translator is None:
+                self._translator = load_translator(self.run)
+            arm = translator_arm(self._translator, crop)
+            return (Link(("translator",), (arm,), (1.0,), (self.strength,), self.prob),)
+        if self._chain is None:
+            schema = self.schema or LandmarkSchema(name="unknown", num_points=1)  # no arm of this chain asks for it
+            self._chain = open_chain(self.config, self.prob, crop, schema, torch.device("cpu"))
+        return self._chain
+
+    @overload
+    def __call__(
+        self, image: np.ndarray, landmarks: np.ndarray | Tensor, seed: int | Sequence[int] | None = None
+    ) -> np.ndarray: ...
+    @overload
+    def __call__(
+        self, image: Tensor, landmarks: np.ndarray | Tensor, seed: int | Sequence[int] | None = None
+    ) -> Tensor: ...
+
+    def __call__(
+        self, image: np.ndarray | Tensor, landmarks: np.ndarray | Tensor, seed: int | Sequence[int] | None = None
+    ) -> np.ndarray | Tensor:
+        """The image in a random donor's style; landmarks stay where they are.
+
+        Args:
+            image: (H, W, 3) uint8 RGB array, or (3, H, W) tensor, uint8 or float in [0, 1] (as torchvision makes them). A crop of one face
+                with some room round it serves best: style is a matter of the whole picture, and donors are cut as widely as it is.
+            landmarks: (P, 2) (x, y) px of the image, pixel centres at integers; NaN where unlabelled.
+            seed: of this image, one or more whole numbers >= 0 such as (epoch, index): the answer is then a function of the arguments alone. Not
+                given: drawn from torch's global generator, which a DataLoader seeds differently in each worker and epoch, and the same
+                way after the same `torch.manual_seed`.
+
+        Returns:
+            An image of the same kind, shape and type.
+
+        Raises:
+            ValueError: another kind of image or shape of landmarks.
+        """
+        pixels = _pixels(image)
+        points = np.asarray(landmarks.detach().cpu() if isinstance(landmarks, Tensor) else landmarks, dtype=np.float64)
+        if points.ndim != 2 or points.shape[1] != 2 or (self.schema and len(points) != self.schema.num_points):
+            wanted = f"({self.schema.num_points}, 2) of {self.schema.name}" if self.schema else "(P, 2)"
+            raise ValueError(f"landmarks of shape {points.shape}, expected {wanted}")
+        if seed is None:
+            key: tuple[int, ...] = (int(torch.randint(2**62, ())),)
+        else:
+            key = (seed,) if isinstance(seed, int) else tuple(int(s) for s in seed)
+        rng = np.random.default_rng((self.seed, _STREAM, *key))
+        donor = self.faces[int(rng.integers(len(self.faces)))]
+        made = self._restyled(pixels, points, donor, int(rng.integers(2**62)))
+        if isinstance(image, np.ndarray):
+            return made
+        planes = torch.from_numpy(made).permute(2, 0, 1).contiguous()
+        return planes if image.dtype == torch.uint8 else planes.to(image.dtype).div_(255)
+
+    def _restyled(self, pixels: np.ndarray, points: np.ndarray, donor: FaceSample, seed: int) -> np.ndarray:
+        height, width = pixels.shape[:2]
+        side = max(height, width)  # arms work on squares: the picture in the middle of one, its edges replicated
+        left, top = (side - width) // 2, (side - height) // 2
+        square = pixels
+        if height != width:
+            square = np.pad(pixels, ((top, side - height - top), (left, side - width - left), (0, 0)), mode="edge")
+        points = points + np.array([left, top])
+        known = points[np.isfinite(points).all(axis=1)]
+        longer = float(np.ptp(known, axis=0).max()) if len(known) > 1 else 0.0
+        scale = float(np.clip(side / longer, *SCALES)) if longer > 0 else 1.6
+        links = self._links(CropConfig(size=min(max(side, 8), 4096), scale=scale))
+        if not links:
+            return pixels.copy()
+        theirs, their_points = _cut(donor, scale, side, len(points))
+        content, other = _batch(square, points), _batch(theirs, their_points)
+        found = restyle(content, other, links, torch.Generator().manual_seed(seed))
+        image = found.image[0].add(1).mul(127.5).clamp(0, 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        return np.ascontiguousarray(image[top : top + height, left : left + width])
+
+
+def _faces(donors: Donors) -> FaceDataset | tuple[FaceSample, ...]:
+    if isinstance(donors, Path | str):
+        donors = FaceDataset.open(donors)
+        return donors.select("train") if "train" in donors.meta["splits"] else donors
+    if isinstance(donors, FaceDataset):
+        return donors
+    return tuple(d if isinstance(d, FaceSample) else FaceSample(id=str(d), image=Path(d)) for d in donors)
+
+
+def _run(style: str | Path) -> Path | None:
+    """The folder of a translator, where the style is none of the known names."""
+    if isinstance(style, str) and style in (*PRESETS, *ARMS, *MADE_FOR):
+        return None
+    run = model_path(None if style == "shipped" else style)
+    if not run.exists():
+        known = ", ".join([*PRESETS, *ARMS, *MADE_FOR])
+        raise UserError(f"style augmentation: no style and no run folder is called {str(style)!r}; styles are {known}")
+    return run
+
+
+def _chain(style: str | Path, strength: tuple[float, float]) -> ChainConfig:
+    """The chain of a name, its arms of that strength; none for a folder."""
+    if isinstance(style, str) and style in PRESETS:
+        return ChainConfig(arms=tuple(dataclasses.replace(arm, strength=strength) for arm in PRESETS[style]))
+    if isinstance(style, str) and (style in ARMS or style in MADE_FOR):
+        return ChainConfig(arms=(ArmConfig(kind=style, strength=strength),))
+    low, high = strength
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"strength {low} to {high}: expected a range in 0 to 1")
+    return ChainConfig()
+
+
+def _pixels(image: np.ndarray | Tensor) -> np.ndarray:
+    """(H, W, 3) uint8."""
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or image.shape[0] != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
+            raise ValueError(
+                f"a tensor of shape {tuple(image.shape)} and type {image.dtype}: expected (3, H, W), uint8 or float"
+            )
+        planes = image.detach().cpu()
+        if planes.is_floating_point():
+            if not bool(((planes >= 0) & (planes <= 1)).all()):
+                raise ValueError(f"a tensor of values {float(planes.min()):g} to {float(planes.max()):g}: expected 0 to 1 (restyle before you normalise)")  # fmt: skip
+            planes = planes.float().mul(255).round().to(torch.uint8)
+        return planes.permute(1, 2, 0).contiguous().numpy()
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"an image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8 RGB")
+    return image
+
+
+def _cut(donor: FaceSample, scale: float, side: int, num_points: int) -> tuple[np.ndarray, np.ndarray]:
+    """A donor (side, side, 3), its face as large as the content's, and its landmarks (P, 2); NaN where they are not of that number."""
+    affine = geometry.crop_affine(box_of(donor, "landmarks"), scale, side)
+    pixels = warp(read_image(donor.image), affine, side)
+    if donor.landmarks is None or len(donor.landmarks) != num_points:
+        return pixels, np.full((num_points, 2), np.nan)
+    return pixels, geometry.apply(affine, donor.landmarks)
+
+
+def _batch(pixels: np.ndarray, points: np.ndarray) -> Batch:
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous().float().div_(127.5).sub_(1.0)
+    return Batch(
+        image=image, landmarks=torch.from_numpy(points.astype(np.float32))[None],
+        visible=torch.ones(1, len(points), dtype=torch.bool), crop_from_source=torch.eye(2, 3, dtype=torch.float64)[None],
+        index=torch.zeros(1, dtype=torch.int64), weight=torch.ones(1),
+    )  # fmt: skip
