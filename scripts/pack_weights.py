@@ -13,7 +13,20 @@ from pathlib import Path
 
 from stylealign.run import read_card
 
-KEEP = ("kind", "model", "network", "schema", "other_schemas", "crop", "perceptual", "step", "judge", "val", "stylealign", "model_hash")
+KEEP = (
+    "kind",
+    "model",
+    "network",
+    "schema",
+    "other_schemas",
+    "crop",
+    "perceptual",
+    "step",
+    "judge",
+    "val",
+    "stylealign",
+    "model_hash",
+)
 MOST_BYTES = 12_000_000
 
 

@@ -272,7 +272,12 @@ def main(config: Export) -> None:
     )
     if config.precision != "fp32":
         say(f"making {config.precision}")
-        graph = halved(graph) if calibration is None else quantized(graph, calibration)
+        if calibration is None:
+            graph = halved(graph)
+        else:
+            graph, more = quantized(graph, calibration)
+            if more:
+                say(f"{more} layers before the last stay in float32: in 8 bits they would move the landmarks")
         models.append(onnx_model(f"ONNX {config.precision}", graph))
     nme = {} if seen is None else {model.name: nme_of(model, seen) for model in models}
     latency = latencies(models, crops) if config.latency else {}

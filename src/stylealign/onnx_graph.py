@@ -22,12 +22,14 @@ from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from stylealign.detectors.messages import BlockConv
 from stylealign.errors import UserError
-from stylealign.onnx_model import INSTALL
+from stylealign.onnx_model import INSTALL, start_session
 
 OPSET = 17  # of 2022: bilinear GridSample (16) and LayerNormalization (17) are in it
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # What int8 is worth something for. Resampling, normalisations and what stands behind the last layer stay in float.
 QUANTIZED = ("Conv", "Gemm", "Add", "MaxPool", "Relu", "Flatten", "Reshape", "Concat")
+MOST_MOVED = 1 / 640  # of the crop's side, by int8, in the mean: a tenth of a pixel at 64
+JUDGED = 64  # crops that this is measured on
 
 
 def import_onnx() -> Any:
@@ -106,8 +108,9 @@ def trace(network: Answering, size: int) -> Any:
 # What stays in float32
 
 
-def kept_in_float(graph: Any) -> list[str]:
+def kept_in_float(graph: Any, more: int = 0) -> list[str]:
     """Names of the nodes that decide about fractions of a pixel and stay in float32: the last layers, and what is done with them.
+    `more` layers before them stay too, counted from the answer backwards.
 
     A layer with weights is a last one where an output of the graph is reached without another one in between. What follows it, up to
     a next such layer, is in pixels: 8 bits would be a quarter, 16 a thirtieth of a pixel at 64. So is what does not depend on the
@@ -138,6 +141,9 @@ def kept_in_float(graph: Any) -> list[str]:
         after = behind(layer.output, False)
         if any(set(node.output) & outputs for node in (layer, *after.values())):
             kept |= dict.fromkeys([layer.name, *after])
+    before = [layer for layer in weighted if layer.name not in kept]
+    for layer in reversed(before[max(0, len(before) - more) :]):
+        kept |= dict.fromkeys([layer.name, *behind(layer.output, False)])
     return list(kept)
 
 
@@ -169,13 +175,32 @@ class _Reader:
         return None if batch is None else {"image": batch}
 
 
-def quantized(graph: Any, crops: np.ndarray) -> Any:
+def quantized(graph: Any, crops: np.ndarray) -> tuple[Any, int]:
     """The graph in static int8 (QDQ): weights int8 a channel, activations uint8 with the range that crops give them.
+
+    Where that moves landmarks by more than MOST_MOVED of the crop's side in the mean, more layers stay in float32, from the answer
+    backwards, until it does not. Some networks need none; a ResNet whose last map is flattened into the answer needs its last stage.
 
     Args:
         graph: of `trace`.
         crops: (N, 3, S, S) float32 in [-1, 1], such as the network will see.
+
+    Returns:
+        the graph, and how many layers beyond the last ones stay in float32.
     """
+    seen = crops[:JUDGED]
+    truth = start_session(graph.SerializeToString()).run(["landmarks"], {"image": seen})[0]
+    layers = sum(node.op_type in WEIGHTED for node in graph.graph.node)
+    for more in [*range(6), *range(6, layers, 3), layers]:
+        made = quantize(graph, crops, kept_in_float(graph, more))
+        found = start_session(made.SerializeToString()).run(["landmarks"], {"image": seen})[0]
+        if np.linalg.norm(found - truth, axis=2).mean() <= MOST_MOVED * crops.shape[-1]:
+            break
+    return made, more
+
+
+def quantize(graph: Any, crops: np.ndarray, kept: list[str]) -> Any:
+    """The graph in static int8, without the nodes `kept`."""
     onnx = import_onnx()
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -194,7 +219,7 @@ def quantized(graph: Any, crops: np.ndarray) -> Any:
             quantize_static(
                 copy.deepcopy(graph), path, _Reader(crops), quant_format=QuantFormat.QDQ, per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, op_types_to_quantize=list(QUANTIZED),
-                nodes_to_exclude=kept_in_float(graph), calibrate_method=CalibrationMethod.MinMax,
+                nodes_to_exclude=kept, calibrate_method=CalibrationMethod.MinMax,
             )  # fmt: skip
         finally:
             logging.getLogger().setLevel(level)
