@@ -47,10 +47,11 @@ def model_path(model: Path | None) -> Path:
     return SHIPPED
 
 
-def open_network(model: Path | None = None, accelerator: str = "cpu") -> LandmarkNetwork:
+def open_network(model: Path | None = None, accelerator: str = "cpu", threads: int | None = None) -> LandmarkNetwork:
     """Load a finished detector run or checkpoint folder, or an ONNX file that `stylealign export` wrote (None: the shipped detector).
 
-    An ONNX file is answered by onnxruntime on the CPU, and torch is not imported.
+    An ONNX file is answered by onnxruntime on the CPU, and torch is not imported. `threads` is how many the network may use on the CPU, of this
+    whole process (not given: as many as there are).
     Raises UserError for a folder that holds none, another kind of model, or weights that changed.
     """
     path = model_path(model)
@@ -61,7 +62,7 @@ def open_network(model: Path | None = None, accelerator: str = "cpu") -> Landmar
             raise UserError(
                 f"{path}: ONNX files run on the CPU here, not on {accelerator}; give the run folder instead"
             )
-        return OnnxDetector(path)
+        return OnnxDetector(path, threads)
     from stylealign.predicting.torch_network import TorchNetwork
 
-    return TorchNetwork(path, accelerator)
+    return TorchNetwork(path, accelerator, threads)

@@ -12,7 +12,9 @@ from stylealign.run import pick_device
 class TorchNetwork:
     """See network.LandmarkNetwork. Confidence: the highest value of each landmark's heatmap, where the network makes maps."""
 
-    def __init__(self, run: Path, accelerator: str = "cpu"):
+    def __init__(self, run: Path, accelerator: str = "cpu", threads: int | None = None):
+        if threads is not None:
+            torch.set_num_threads(min(threads, torch.get_num_threads()))
         self._device = pick_device(accelerator)
         loaded = load_detector(run, self._device)
         self._model, self.schema, self.crop, self.card = loaded.model, loaded.schema, loaded.crop, loaded.card
