@@ -180,6 +180,7 @@ def quantized(graph: Any, crops: np.ndarray) -> tuple[Any, int]:
 
     Where that moves landmarks by more than MOST_MOVED of the crop's side in the mean, more layers stay in float32, from the answer
     backwards, until it does not. Some networks need none; a ResNet whose last map is flattened into the answer needs its last stage.
+    Where no number of layers is enough, none is kept: what moves the landmarks then lies between the layers.
 
     Args:
         graph: of `trace`.
@@ -191,12 +192,14 @@ def quantized(graph: Any, crops: np.ndarray) -> tuple[Any, int]:
     seen = crops[:JUDGED]
     truth = start_session(graph.SerializeToString()).run(["landmarks"], {"image": seen})[0]
     layers = sum(node.op_type in WEIGHTED for node in graph.graph.node)
+    plain = None
     for more in [*range(6), *range(6, layers, 3), layers]:
         made = quantize(graph, crops, kept_in_float(graph, more))
+        plain = plain or made
         found = start_session(made.SerializeToString()).run(["landmarks"], {"image": seen})[0]
         if np.linalg.norm(found - truth, axis=2).mean() <= MOST_MOVED * crops.shape[-1]:
-            break
-    return made, more
+            return made, more
+    return plain, 0
 
 
 def quantize(graph: Any, crops: np.ndarray, kept: list[str]) -> Any:
