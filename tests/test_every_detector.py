@@ -89,11 +89,6 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> FaceDataset:
     return tiny.drawn(tmp_path_factory.mktemp("data") / "drawn")
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STYLEALIGN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 def job(name: str, run: Path, faces: FaceDataset, **loop: Any) -> TrainDetector:
     """A few updates of the tiny network on drawn faces."""
     config = tiny.detector_job(

@@ -33,11 +33,6 @@ TRUTH = PLACES * 1.3 + [60.0, 55.0]
 SIDE = 120
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STYLEALIGN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 class Surveyor(nn.Module):
     """A perfect detector of one face: the pictures hold their own coordinates (red 2 x, green 2 y), from which it reads how a crop was cut.
 

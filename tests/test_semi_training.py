@@ -36,11 +36,6 @@ from tiny import LOOP, detector_job, metrics_of
 SIZE, MARGIN_SIZE = 32, 40
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STYLEALIGN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> FaceDataset:
     """12 labelled dot faces, 8 of them to train on."""

@@ -29,11 +29,6 @@ from stylealign.schema import LandmarkSchema
 from stylealign.training import LoopConfig
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STYLEALIGN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> FaceDataset:
     """12 faces: 8 train (4 of them in the budget `few`), 4 val."""
