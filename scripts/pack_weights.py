@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", required=True, help="what the training data are called")
     given = parser.parse_args()
-    card = read_card(given.run, json.loads((given.run / "card.json").read_text())["kind"])
+    card = read_card(given.run)
     weights = given.run / "model.safetensors"
     if weights.stat().st_size > MOST_BYTES:
         raise SystemExit(f"{weights}: {weights.stat().st_size:,} bytes, expected at most {MOST_BYTES:,}")

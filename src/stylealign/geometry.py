@@ -45,6 +45,11 @@ def crop_affine(box_xyxy: np.ndarray, scale: float, size: int) -> np.ndarray:
     return np.array([[s, 0.0, s * (0.5 - left) - 0.5], [0.0, s, s * (0.5 - top) - 0.5]])
 
 
+def resize_affine(factor: float) -> np.ndarray:
+    """resized_from_picture (2, 3) of a picture `factor` times the size: pixel areas correspond, not centres of corner pixels."""
+    return np.array([[factor, 0.0, (factor - 1) / 2], [0.0, factor, (factor - 1) / 2]])
+
+
 def flip_affine(width: int) -> np.ndarray:
     """Mirror an image of `width` pixels: x -> width - 1 - x (the last pixel becomes the first; width - x would be off by one)."""
     return np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]])

@@ -100,8 +100,6 @@ def warp(image: np.ndarray, to_from: np.ndarray, size: int | tuple[int, int]) ->
             image = cv2.resize(
                 image[:height, :width], (width // factor, height // factor), interpolation=cv2.INTER_AREA
             )
-            # x_full = factor * x_small + (factor - 1) / 2, since areas correspond
-            full_from_small = np.array([[factor, 0, (factor - 1) / 2], [0, factor, (factor - 1) / 2]], dtype=np.float64)
-            to_from = geometry.compose(to_from, full_from_small)
+            to_from = geometry.compose(to_from, geometry.resize_affine(factor))
     shape = (size, size) if isinstance(size, int) else size
     return cv2.warpAffine(image, to_from, shape, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

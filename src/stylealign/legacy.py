@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 
+from stylealign import geometry
 from stylealign.dataset import DatasetWriter
 from stylealign.errors import UserError
 from stylealign.image import read_image
@@ -63,12 +64,6 @@ class GenLandmark:
             raise ValueError(
                 f"batch_size {self.batch_size}, frame {self.frame}, tile {self.tile}: expected at least 1, 1 and 8"
             )
-
-
-def scale_affine(source: int, target: int) -> np.ndarray:
-    """target_from_source of a resized square picture, (2, 3): pixel areas correspond."""
-    s = target / source
-    return np.array([[s, 0.0, (s - 1) / 2], [0.0, s, (s - 1) / 2]])
 
 
 def read_labels(path: Path, schema: LandmarkSchema) -> tuple[np.ndarray, list[str]]:
@@ -198,12 +193,9 @@ def _original(
         )
     expected = None if config.first_label_row is None else config.first_label_row // n
     side = config.frame if config.upsample else config.tile
-    moved = (
-        labels
-        if config.upsample
-        else labels @ scale_affine(config.frame, side)[:, :2].T + scale_affine(config.frame, side)[:, 2]
-    )
-    affine = tuple(tuple(float(v) for v in row) for row in scale_affine(config.frame, side))
+    tile_from_frame = geometry.resize_affine(side / config.frame)
+    moved = labels if config.upsample else labels @ tile_from_frame[:, :2].T + tile_from_frame[:, 2]
+    affine = tuple(tuple(float(v) for v in row) for row in tile_from_frame)
     mosaics = _mosaics(config)
     shift, before = None, mosaics[0][0]
     for step, path in track(mosaics, "cutting mosaics"):

@@ -193,7 +193,7 @@ def quantized(graph: Any, crops: np.ndarray) -> tuple[Any, int]:
     truth = start_session(graph.SerializeToString()).run(["landmarks"], {"image": seen})[0]
     layers = sum(node.op_type in WEIGHTED for node in graph.graph.node)
     plain = None
-    for more in [*range(6), *range(6, layers, 3), layers]:
+    for more in [*range(min(6, layers)), *range(6, layers, 3), layers]:
         made = quantize(graph, crops, kept_in_float(graph, more))
         plain = plain or made
         found = start_session(made.SerializeToString()).run(["landmarks"], {"image": seen})[0]

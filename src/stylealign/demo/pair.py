@@ -13,7 +13,7 @@ from stylealign import geometry
 from stylealign.draw import draw_landmarks
 from stylealign.errors import UserError
 from stylealign.image import warp
-from stylealign.predicting.api import Detector
+from stylealign.predicting.api import Detector, largest
 from stylealign.predicting.sources import read_photo
 from stylealign.predicting.views import size_of_view
 from stylealign.schema import LandmarkSchema
@@ -44,14 +44,12 @@ def look(detector: Detector, path: str, max_pixels: int) -> Seen:
         raise UserError(str(error).replace(f"{path}: ", "").replace(f"'{path}'", "it")) from None
     width, height = size_of_view(photo.view_from_source, photo.image.shape[1], photo.image.shape[0])
     s = min(1.0, SHOWN_PX / max(width, height))
-    small_from_view = np.array([[s, 0, (s - 1) / 2], [0, s, (s - 1) / 2]])  # pixel areas correspond
     shape = max(1, round(width * s)), max(1, round(height * s))
-    image = warp(photo.image, geometry.compose(small_from_view, photo.view_from_source), shape)
+    image = warp(photo.image, geometry.compose(geometry.resize_affine(s), photo.view_from_source), shape)
     faces = detector.predict(image)
     if not faces:
         raise UserError("no face found; a face that looks at the camera, upright and not too small, is found best")
-    largest = max(faces, key=lambda f: float(np.ptp(f.landmarks, axis=0).max()))
-    return Seen(path, image, largest.landmarks)
+    return Seen(path, image, largest(faces).landmarks)
 
 
 def look_at_both(
@@ -78,7 +76,7 @@ def marked(seen: Seen, schema: LandmarkSchema) -> np.ndarray:
     left, top = max(0, int(x0 - room)), max(0, int(y0 - room))
     part = seen.image[top : min(height, int(y1 + room) + 1), left : min(width, int(x1 + room) + 1)]
     factor = max(1.0, 480 / max(part.shape[:2]))  # a small face is drawn on enlarged, so that dots stay dots
-    affine = np.array([[factor, 0, (factor - 1) / 2], [0, factor, (factor - 1) / 2]])
+    affine = geometry.resize_affine(factor)
     drawn_on = warp(part, affine, (round(part.shape[1] * factor), round(part.shape[0] * factor)))
     return draw_landmarks(drawn_on, geometry.apply(affine, seen.landmarks - (left, top)), schema)
 

@@ -47,7 +47,13 @@ class Face:
     """given, whole, or the finder's name"""
 
 
-def _picture(image: Image) -> Photo:
+def largest(faces: Sequence[Face]) -> Face:
+    """The face whose landmarks reach farthest."""
+    return max(faces, key=lambda face: float(np.ptp(face.landmarks, axis=0).max()))
+
+
+def picture_of(image: Image) -> Photo:
+    """A file or an array as a photo. Raises what `Detector.predict` raises for what is none."""
     if isinstance(image, Path | str):
         return read_photo(Path(image))
     array = np.asarray(image)
@@ -134,7 +140,7 @@ class Detector:
             raise ValueError(f"rotate is {rotate!r}, expected '0', '90', '180', '270' or 'auto'")
         places: list[Places] = []
         for i, image in enumerate(images):
-            photo = _picture(image)
+            photo = picture_of(image)
             where = str(image) if isinstance(image, Path | str) else f"picture {i}"
             given = None if boxes is None else [checked_box(box, where) for box in boxes[i]]
             for box in given or ():

@@ -31,7 +31,7 @@ def overlay(
     if factor < 1:
         size = (max(1, round(canvas.shape[1] * factor)), max(1, round(canvas.shape[0] * factor)))
         canvas = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
-    shown = geometry.compose(np.array([[factor, 0, factor / 2 - 0.5], [0, factor, factor / 2 - 0.5]]), view_from_source)
+    shown = geometry.compose(geometry.resize_affine(factor), view_from_source)
     for points, box in zip(landmarks, boxes, strict=True):
         placed = geometry.apply(shown, points)
         x0, y0, x1, y1 = (int(v) for v in np.clip(map_box(shown, box).round(), -1e4, 1e4))

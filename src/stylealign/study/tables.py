@@ -114,6 +114,7 @@ def block_tables(result: Mapping[str, Any], one: Mapping[str, Any], block: Mappi
 
 
 def title(one: Mapping[str, Any], block: Mapping[str, Any]) -> str:
+    """What a table is of: test set and label budget."""
     return f"{one['name']}{' (to choose by)' if one['role'] == 'val' else ''}, labels: {block['budget']}"
 
 

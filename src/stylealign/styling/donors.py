@@ -4,6 +4,8 @@ A donor gives no label, but its picture is learnt from all the same: pictures of
 faces of another split of its data sets, its validation faces) are refused or left out.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,9 +26,10 @@ def _digests(faces: FaceDataset) -> set[str]:
     return {faces.head(i)["digest"] for i in range(len(faces))}
 
 
-def _labelled(faces: FaceDataset, split: str) -> bool:
-    """Whether a detector could be measured on faces of the split."""
-    return any(head["labelled"] for head in map(faces.head, range(len(faces))) if head["split"] == split)
+def _held_out(faces: FaceDataset, taught: set[str]) -> list[dict[str, Any]]:
+    """Index lines of the faces that a detector could be measured on: labelled, and of a split that is not trained on."""
+    heads = map(faces.head, range(len(faces)))
+    return [head for head in heads if head["labelled"] and head["split"] not in taught]
 
 
 def donor_faces(style: StyleConfig, training: list[FaceDataset], validation: FaceDataset | None) -> list[FaceDataset]:
@@ -45,17 +48,13 @@ def donor_faces(style: StyleConfig, training: list[FaceDataset], validation: Fac
         taught.setdefault(faces.content_hash, set()).update(_splits_of(faces))
     if style.donors:
         for faces in {f.content_hash: f for f in training}.values():
-            whole = FaceDataset.open(faces.folder)
-            splits = taught[faces.content_hash]
-            others = [
-                i for i in range(len(whole)) if whole.head(i)["split"] not in splits and whole.head(i)["labelled"]
-            ]
-            held_out |= _digests(whole.take(others))
+            others = _held_out(FaceDataset.open(faces.folder), taught[faces.content_hash])
+            held_out |= {head["digest"] for head in others}
     chosen = []
     for path in style.donors:
         opened = FaceDataset.open(path)
         mine, split = taught.get(opened.content_hash), style.donor_split
-        if mine is not None and split is not None and split not in mine and _labelled(opened, split):
+        if mine is not None and split in {head["split"] for head in _held_out(opened, mine)}:
             raise UserError(
                 f"style.donor_split: split {split} of {path} is not trained on (but {', '.join(sorted(mine))}): its pictures may not be donors"
             )

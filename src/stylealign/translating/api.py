@@ -26,7 +26,7 @@ from stylealign import geometry
 from stylealign.batch import Batch, CropConfig, to_float
 from stylealign.errors import UserError
 from stylealign.image import warp
-from stylealign.predicting.api import Detector, Image, _picture
+from stylealign.predicting.api import Detector, Image, largest, picture_of
 from stylealign.predicting.finders import cascade_finder
 from stylealign.predicting.sources import Photo
 from stylealign.predicting.views import view_of
@@ -114,7 +114,7 @@ def _points(points: np.ndarray) -> Tensor:
     return torch.from_numpy(points.astype(np.float32))[None]
 
 
-def _one(pixels: np.ndarray, points: np.ndarray) -> Batch:
+def face_batch(pixels: np.ndarray, points: np.ndarray) -> Batch:
     """A face as a batch of one, plane by plane, as arms work."""
     return Batch(
         image=_tensor(pixels).contiguous(), landmarks=_points(points), visible=torch.ones(1, len(points), dtype=torch.bool),
@@ -233,13 +233,13 @@ class StyleTranslator:
     def _face(
         self, image: Image, landmarks: np.ndarray | Sequence[Sequence[float]] | None, role: Literal["content", "style"]
     ) -> tuple[_Face, Literal["given", "detector", "finder", "middle"]]:
-        photo = _picture(image)
+        photo = picture_of(image)
         name = str(image) if isinstance(image, Path | str) else f"the {role} picture"
         found: Literal["given", "detector"] = "given"
         if landmarks is None and self.detector is not None:
             faces = self.detector.predict(image)
             if faces:
-                landmarks = max(faces, key=lambda f: np.ptp(f.landmarks, axis=0).max()).landmarks
+                landmarks = largest(faces).landmarks
             found = "detector"
         if landmarks is None and role == "content":
             if self.detector is None:
@@ -276,7 +276,7 @@ class StyleTranslator:
             points = face.points(scale, size)
             known = donor.landmarks is not None and len(donor.landmarks) == len(points)  # of the content's mark-up
             donor_points = donor.points(scale, size) if known else np.full_like(points, np.nan)
-            batches = _one(face.cut(scale, size), points), _one(donor.cut(scale, size), donor_points)
+            batches = face_batch(face.cut(scale, size), points), face_batch(donor.cut(scale, size), donor_points)
             draws = torch.full((1, NUM_DRAWS), 0.5, dtype=torch.float64)
             return pictures(ARMS[self.model](*batches, torch.tensor([strength]), draws).image)[0]
         model, own = self.model, self.crop.size

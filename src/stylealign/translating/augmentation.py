@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from stylealign import geometry
-from stylealign.batch import Batch, CropConfig, box_of
+from stylealign.batch import CropConfig, box_of, to_uint8
 from stylealign.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.image import read_image, warp
@@ -30,7 +30,7 @@ from stylealign.sample import FaceSample
 from stylealign.schema import LandmarkSchema
 from stylealign.styling.chain import ARMS, MADE_FOR, PRESETS, ArmConfig, ChainConfig, Link, open_chain, restyle
 from stylealign.styling.learned import open_translator_arm, translator_arm
-from stylealign.translating.api import model_path
+from stylealign.translating.api import face_batch, model_path
 from stylealign.translators.load import LoadedTranslator, load_translator
 
 SCALES = (
@@ -172,9 +172,9 @@ class StyleAugmentation:
         if not links:
             return pixels.copy()
         theirs, their_points = _cut(donor, scale, side, len(points))
-        content, other = _batch(square, points), _batch(theirs, their_points)
+        content, other = face_batch(square, points), face_batch(theirs, their_points)
         found = restyle(content, other, links, torch.Generator().manual_seed(seed))
-        image = found.image[0].add(1).mul(127.5).clamp(0, 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        image = to_uint8(found.image)[0].numpy()
         return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
@@ -235,12 +235,3 @@ def _cut(donor: FaceSample, scale: float, side: int, num_points: int) -> tuple[n
     if donor.landmarks is None or len(donor.landmarks) != num_points:
         return pixels, np.full((num_points, 2), np.nan)
     return pixels, geometry.apply(affine, donor.landmarks)
-
-
-def _batch(pixels: np.ndarray, points: np.ndarray) -> Batch:
-    image = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous().float().div_(127.5).sub_(1.0)
-    return Batch(
-        image=image, landmarks=torch.from_numpy(points.astype(np.float32))[None],
-        visible=torch.ones(1, len(points), dtype=torch.bool), crop_from_source=torch.eye(2, 3, dtype=torch.float64)[None],
-        index=torch.zeros(1, dtype=torch.int64), weight=torch.ones(1),
-    )  # fmt: skip

@@ -18,7 +18,7 @@ from PIL import Image
 
 from stylealign.errors import UserError
 from stylealign.image import encode_image
-from stylealign.predicting.api import Detector
+from stylealign.predicting.api import Detector, largest
 from stylealign.predicting.finders import yunet_finder
 from stylealign.predicting.network import open_network
 from stylealign.predicting.sources import read_photo
@@ -100,7 +100,7 @@ def _landmarks(config: Translate, detector: Detector, left_out: list[str]) -> di
             continue
         if len(faces) > 1:
             say(f"{name}: {len(faces)} faces; the largest is taken")
-        found[name] = max(faces, key=lambda f: float(np.ptp(f.landmarks, axis=0).max())).landmarks
+        found[name] = largest(faces).landmarks
     if len(found) < 2:
         raise UserError("; ".join(left_out) or f"{config.inputs[0]}: expected another picture that gives the style")
     return found
