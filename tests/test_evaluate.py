@@ -106,6 +106,19 @@ def test_the_output_folder_is_complete_and_says_the_same_everywhere(folder: Path
     assert not (tmp_path / "2" / "worst.png").exists()
 
 
+def test_measured_thirds_are_subsets_with_paired_differences_of_their_own(folder: Path, tmp_path: Path) -> None:
+    arms = (f"good={folder}/good.jsonl", f"bad={folder}/bad.jsonl")
+    found = evaluate(Evaluate(data=folder / "data", arms=arms, out=tmp_path / "o", thirds=True, draw=0, resamples=200))
+    assert set(found["arms"][0]["subsets"]) == {"pose", "dark third", "blurred third", "patchy third"}
+    assert found["arms"][0]["subsets"]["dark third"]["faces"] == 3  # of 8
+    (pair,) = found["paired"]
+    assert {name: part["difference"] for name, part in pair["subsets"].items()} == pytest.approx(
+        dict.fromkeys(found["arms"][0]["subsets"], 0.02), rel=1e-3
+    )
+    (shown,) = (table for table in tables(found) if table.title == "Paired differences per subset")
+    assert shown.rows[0][:2] == ("bad - good", "+2.00 (+2.00 to +2.00)")
+
+
 def test_every_table_says_what_it_was_measured_on(folder: Path, tmp_path: Path) -> None:
     arms = (f"a={folder}/good.jsonl", f"b={folder}/bad.jsonl")
     found = evaluate(

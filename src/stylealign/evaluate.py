@@ -56,6 +56,8 @@ class Evaluate:
     """Arm the others are compared with, face by face; the first one if not given."""
     visible_only: bool = False
     """Score only landmarks marked visible. The field counts all of them."""
+    thirds: bool = False
+    """Score the darkest, the most blurred and the patchiest third apart, measured on the pictures: for test sets that name no subsets."""
     pixels_from_one: bool = False
     """CSV predictions count pixels from 1: subtract 1. (.pts files always do, JSON lines never do.)"""
     convert: bool = False
@@ -298,7 +300,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     if baseline not in {arm.name for arm in arms}:
         raise UserError(f"baseline: no arm is called {baseline!r}; there are {', '.join(arm.name for arm in arms)}")
     dataset = FaceDataset.open(config.data)
-    truth = read_truth(dataset, config.split, config.subset, config.denominator, config.visible_only)
+    truth = read_truth(dataset, config.split, config.subset, config.denominator, config.visible_only, config.thirds)
     faces, samples = truth.faces, truth.samples
 
     others: list[FaceSample] = []
@@ -318,7 +320,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         {
             "arm": arm.name,
             "baseline": baseline,
-            **compare(errors[arm.name], errors[baseline], config.seed, config.resamples),
+            **compare(errors[arm.name], errors[baseline], config.seed, config.resamples, truth.subsets),
         }
         for arm in arms
         if arm.name != baseline

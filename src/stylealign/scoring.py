@@ -4,7 +4,7 @@ Arrays in, plain dicts of fractions out (what evaluation.json holds). Reads data
 a table looks like.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from stylealign import metrics
 from stylealign.dataset import FaceDataset
 from stylealign.errors import UserError
+from stylealign.hardness import measured_thirds
 from stylealign.progress import say, track
 from stylealign.sample import FaceSample
 from stylealign.tables import LEVELS, THRESHOLDS
@@ -47,8 +48,11 @@ def read_truth(
     subset: str | None = None,
     denominator: str = "auto",
     visible_only: bool = False,
+    thirds: bool = False,
 ) -> Truth:
     """Read the labelled faces of a split (`all` for every face), or of a subset of it.
+
+    With `thirds`, the darkest, the most blurred and the patchiest third are subsets like the data set's own.
 
     Raises UserError where none is left or a face has no usable denominator.
     """
@@ -66,6 +70,8 @@ def read_truth(
     subsets = {
         name: np.array([sample.attributes.get(name, False) for sample in samples]) for name in faces.subset_names()
     }
+    if thirds:
+        subsets |= measured_thirds(samples)
     return Truth(faces, samples, truth, kind, lengths, mask, subsets)
 
 
@@ -110,19 +116,29 @@ def summarise(nme: np.ndarray, seed: int = 0, resamples: int = 2000) -> dict[str
     }
 
 
-def compare(nme: np.ndarray, base: np.ndarray, seed: int = 0, resamples: int = 2000) -> dict[str, Any]:
-    """Compare (S, N) errors with a baseline's (S', N) on the same faces.
+def compare(
+    nme: np.ndarray,
+    base: np.ndarray,
+    seed: int = 0,
+    resamples: int = 2000,
+    subsets: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, Any]:
+    """Compare (S, N) errors with a baseline's (S', N) on the same faces, and on each subset (N,) bool of them.
 
     Faces are the units of the interval and of the p values (each face's error averaged over seeds): how far the difference would
     vary with other faces. Where both have S seeds, `seeds` gives the mean difference of seed pairs and its standard
     error: how far it would vary with other training runs.
     """
     paired = metrics.paired_interval(nme.mean(axis=0), base.mean(axis=0), seed, resamples)
-    result = {
+    result: dict[str, Any] = {
         **paired._asdict(),
         "relative": paired.difference / base.mean() if base.mean() > 0 else None,
         "seeds": None,
+        "subsets": {},
     }
+    for name, member in (subsets or {}).items():
+        part = metrics.paired_interval(nme[:, member].mean(axis=0), base[:, member].mean(axis=0), seed, resamples)
+        result["subsets"][name] = {"difference": part.difference, "low": part.low, "high": part.high}
     if len(nme) == len(base) > 1:
         differences = nme.mean(axis=1) - base.mean(axis=1)
         error = float(differences.std(ddof=1) / np.sqrt(len(differences)))

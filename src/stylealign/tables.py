@@ -75,6 +75,19 @@ def protocol_line(evaluation: Mapping[str, Any]) -> str:
     )
 
 
+def subset_differences(pairs: Sequence[Mapping[str, Any]], subsets: Sequence[str], note: str) -> Table:
+    """Paired differences on each subset; a dash where results are older than this table."""
+    rows = []
+    for pair in pairs:
+        parts = (pair.get("subsets", {}).get(name) for name in subsets)
+        said = (
+            "-" if p is None else f"{100 * p['difference']:+.2f} ({100 * p['low']:+.2f} to {100 * p['high']:+.2f})"
+            for p in parts
+        )
+        rows.append((f"{pair['arm']} - {pair['baseline']}", *said))
+    return Table("Paired differences per subset", ("difference", *subsets), rows, note)
+
+
 def tables(evaluation: Mapping[str, Any]) -> list[Table]:
     """The tables of an evaluation, every number in per cent unless its heading says otherwise."""
     arms, line = evaluation["arms"], protocol_line(evaluation)
@@ -130,6 +143,10 @@ def tables(evaluation: Mapping[str, Any]) -> list[Table]:
             for key, what in (("failure_rate", "FR"), ("auc", "AUC")):
                 rows = [(arm["name"], *(percent(arm["subsets"][n][key][f"{t:.2f}"]) for n in subsets)) for arm in arms]
                 result.append(Table(f"{what}@{100 * t:.0f} % per subset", header, rows, line))
+        if evaluation["paired"]:
+            result.append(
+                subset_differences(evaluation["paired"], list(subsets), f"{line} Of NME, with 95 % intervals.")
+            )
     if arms[0]["parts"]:
         names = list(arms[0]["parts"])
         rows = [(arm["name"], *(percent(arm["parts"][name]) for name in names)) for arm in arms]

@@ -47,6 +47,8 @@ class Study:
     """What errors are divided by; `auto` is what papers use on the mark-up."""
     convert: bool = False
     """Convert predictions to the mark-up of a test set where the conversion is known (98 to 68 points)."""
+    thirds: bool = False
+    """Score the darkest, the most blurred and the patchiest third of each test set apart, measured on the pictures."""
     resamples: int = 2000
     """Bootstrap resamples behind each interval."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -113,13 +113,17 @@ def _pairs(rows: Sequence[Row], baseline: str) -> list[tuple[str, str]]:
     return list(dict.fromkeys([*own, *((row.name, baseline) for row in rows if row.name != baseline)]))  # type: ignore[list-item]
 
 
-def _compare(a: Mapping[int, np.ndarray], b: Mapping[int, np.ndarray], resamples: int) -> dict[str, Any] | None:
-    """Two rows' per-face errors by seed, on the seeds that both have."""
+def _compare(
+    a: Mapping[int, np.ndarray], b: Mapping[int, np.ndarray], subsets: Mapping[str, np.ndarray], resamples: int
+) -> dict[str, Any] | None:
+    """Two rows' per-face errors by seed, on the seeds that both have; every interval over faces and seeds."""
     seeds = [seed for seed in a if seed in b]
     if not seeds:
         return None
     ours, theirs = (np.stack([errors[seed] for seed in seeds]) for errors in (a, b))
-    found = compare(ours, theirs, 0, resamples)
+    found = compare(ours, theirs, 0, resamples, subsets)
+    for name, part in found["subsets"].items():
+        part["low"], part["high"] = interval_over_seeds(ours[:, subsets[name]], theirs[:, subsets[name]], 0, resamples)
     low, high = interval_over_seeds(ours, theirs, 0, resamples)
     return {
         **found,
@@ -138,7 +142,7 @@ def score_study(study: Study, rows: Sequence[Row], cells: Sequence[Cell], tests:
     budgets = [budget for budget in study.budgets if any(cell.budget == budget for cell in cells)]
     sets: list[dict[str, Any]] = []
     for test in tests:
-        truth = read_truth(test.dataset, test.split, None, study.denominator)
+        truth = read_truth(test.dataset, test.split, None, study.denominator, thirds=study.thirds)
         blocks: list[dict[str, Any]] = []
         for budget in budgets:
             arms: list[dict[str, Any]] = []
@@ -158,7 +162,7 @@ def score_study(study: Study, rows: Sequence[Row], cells: Sequence[Cell], tests:
                 if (
                     name in errors
                     and base in errors
-                    and (pair := _compare(errors[name], errors[base], study.resamples))
+                    and (pair := _compare(errors[name], errors[base], truth.subsets, study.resamples))
                 ):
                     paired.append({"arm": name, "baseline": base, **pair})
             blocks.append({"budget": budget, "arms": arms, "paired": paired})

@@ -20,6 +20,7 @@ from stylealign.tables import (
     percent,
     print_table,
     slug,
+    subset_differences,
     wide_console,
 )
 
@@ -110,6 +111,10 @@ def block_tables(result: Mapping[str, Any], one: Mapping[str, Any], block: Mappi
             "somewhat too narrow."
         )
         tables.append(Table("Paired differences", header, rows, note))
+        if subsets:
+            tables.append(
+                subset_differences(block["paired"], list(subsets), "Intervals over faces and seeds, as above.")
+            )
     return tables
 
 
