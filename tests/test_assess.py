@@ -419,7 +419,7 @@ def test_the_verb_leaves_figures_tables_and_pictures_that_the_page_shows(
     assert text.count("Distance to the true answer of each swap") == 2  # in the run, and on its own
     assert "NOT held out" in text
     assert text.count("data:image/png") >= 12
-    with pytest.raises(UserError, match="assessment exists already"):
+    with pytest.raises(UserError, match="assessment: already there"):
         main(config)
 
 

@@ -154,7 +154,7 @@ WRONG = {
     "no YAML": ("train-detector broken.yaml --real faces --run out", "broken.yaml: not valid YAML: line 2: "),
     "no data": ("train-detector --run out", "no data: give --real"),
     "no dataset": ("train-detector --real . --run out", "not a dataset folder"),
-    "finished dataset": ("draw-faces --out faces --count 3", "already there and complete"),
+    "finished dataset": ("draw-faces --out faces --count 3", "already there; choose another --out"),
     "half-written dataset": ("train-detector --real stopped --run out", "half-written stopped.partial"),
     "unfinished run": ("evaluate --data faces --arms a=stopped --out out", "stopped"),
     "detector of another mark-up": (
@@ -267,7 +267,7 @@ WRONG = {
     # Places.
     "a folder of something else": (GENERATE.replace("--out out", "--out faces") + " --data faces --translator translator", "faces: exists and was not made by generate"),
     "a run where data are": (TRAIN.replace("--run out", "--run faces") + " --real faces", "faces: exists and is not a run folder"),
-    "an evaluation where data are": (EVALUATE.replace("--out out", "--out faces") + " --arms a=detector", "faces exists already"),
+    "an evaluation where data are": (EVALUATE.replace("--out out", "--out faces") + " --arms a=detector", "faces: already there"),
     "a file in the way of a run": (TRAIN.replace("--run out", "--run file/x") + " --real faces", "file/x.partial"),
     "a file in the way of faces": (GENERATE.replace("--out out", "--out file/x") + " --data faces --translator translator", "file/x.partial"),
     "a file in the way of an evaluation": (EVALUATE.replace("--out out", "--out file/x") + " --arms a=detector", "file/x.partial"),

@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from layouts import own_schema, picture
-from stylealign.dataset import DatasetWriter, FaceDataset, partial_of, write_dataset
+from stylealign.dataset import DatasetWriter, FaceDataset, write_dataset
 from stylealign.errors import UserError
 from stylealign.sample import FaceSample, Provenance
 from stylealign.schema import FIVE, get_schema
+from stylealign.whole import partial_of
 
 real = st.floats(-1e6, 1e6, width=32)
 word = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=12)
@@ -197,7 +198,7 @@ def test_a_half_written_folder_is_named_and_written_over(tmp_path: Path) -> None
         FaceDataset.open(tmp_path / "set")
     assert len(simple(tmp_path / "set")) == 6
     assert not partial_of(tmp_path / "set").exists()
-    with pytest.raises(UserError, match="already there and complete"):
+    with pytest.raises(UserError, match="already there; choose another --out"):
         simple(tmp_path / "set")
 
 

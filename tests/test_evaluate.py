@@ -193,7 +193,7 @@ def test_only_visible_landmarks_count_when_asked(tmp_path: Path) -> None:
 
 
 def test_an_existing_folder_is_refused_before_any_work(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="exists already; remove it, or name another"):
+    with pytest.raises(UserError, match="already there; choose another --out"):
         evaluate(Evaluate(data=tmp_path / "nowhere", arms=("x",), out=folder))
 
 

@@ -113,7 +113,7 @@ def test_the_tutorial_s_blocks_run_as_they_stand(
     before = sorted(tmp_path.iterdir())
     for words, sentence in (
         ("init my-data --out x --points 22", "my-data: 23 points a face, not the 22 of --points"),
-        ("init my-data", "my-data_stylealign: exists already"),
+        ("init my-data", "my-data_stylealign: already there"),
         ("init my-data --out x --eyes 3 30", "expected two different landmarks from 0 to 22"),
         ("init nowhere", "nowhere: no such file or folder"),
         ("init cache", "found no annotation"),

@@ -80,7 +80,7 @@ def test_a_finished_folder_is_never_written_over_and_a_half_written_one_is(tmp_p
     (tmp_path / "out.partial" / "index.jsonl").write_text("half")
     config = Prepare(reader="csv", path=source, out=tmp_path / "out")
     assert len(made(config)) == 4
-    with pytest.raises(UserError, match="already there and complete"):
+    with pytest.raises(UserError, match="already there; choose another --out"):
         prepare.main(config)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from dots import COLOURS, PLACES, dots, paint
 from stylealign import toyfaces
-from stylealign.dataset import FaceDataset, partial_of
+from stylealign.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.geometry import crop_affine, landmark_box
 from stylealign.image import warp
@@ -19,6 +19,7 @@ from stylealign.schema import FIVE, SCHEMAS
 from stylealign.stress import CAUSES, Stress, main, stress_face
 from stylealign.toyfaces import DrawFaces, draw_face, raise_cause, random_structure, random_style
 from stylealign.toyfaces.causes import CAUSES as DRAWN_CAUSES
+from stylealign.whole import partial_of
 from tiny import tree
 
 SCHEMA = SCHEMAS["wflw98"]

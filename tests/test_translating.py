@@ -16,7 +16,7 @@ from PIL import Image
 import stylealign
 from dot_network import DotNetwork, find_dots
 from dots import PLACES, dots, paint
-from stylealign import geometry
+from stylealign import geometry, whole
 from stylealign.batch import to_float
 from stylealign.cli import main
 from stylealign.crop import CropConfig
@@ -329,7 +329,7 @@ def test_a_disk_that_refuses_leaves_no_partial_picture(photos: Path, monkeypatch
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "out.png")
 
-    monkeypatch.setattr(job.os, "replace", full)
+    monkeypatch.setattr(whole.os, "replace", full)
     with pytest.raises(OSError, match="No space"):
         translate("a.png", "b.png")
     assert not list(photos.glob("out*"))

@@ -20,13 +20,14 @@ from rich.console import Console
 
 from stylealign import geometry
 from stylealign.config import read_yaml
-from stylealign.dataset import FaceDataset, partial_of
+from stylealign.dataset import FaceDataset
 from stylealign.draw import contact_sheet, draw_landmarks
 from stylealign.errors import UserError
 from stylealign.image import warp, write_image
 from stylealign.prepare import describe
 from stylealign.progress import say, track
 from stylealign.schema import SCHEMAS, LandmarkSchema, schema_from_dict
+from stylealign.whole import partial_of
 
 _FACES_A_SHEET, _COLUMNS, _SHOWN = 16, 8, 5
 

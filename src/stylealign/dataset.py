@@ -27,6 +27,7 @@ from stylealign.errors import UserError
 from stylealign.image import write_image
 from stylealign.sample import FaceSample, Provenance
 from stylealign.schema import SCHEMAS, LandmarkSchema, schema_from_dict
+from stylealign.whole import partial_of, refuse_existing
 
 FORMAT = 1
 LANDMARKS_KEY = b', "landmarks": '
@@ -90,19 +91,6 @@ def file_digest(path: Path) -> str:
         return digest_of(Path(path).read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def partial_of(folder: Path) -> Path:
-    """Where a folder is while it is being written."""
-    if folder.name in ("", ".."):
-        raise UserError(f"{folder}: expected a folder with a name of its own")
-    return folder.with_name(folder.name + ".partial")
-
-
-def refuse_existing(folder: Path) -> None:
-    """Never write over a finished folder."""
-    if folder.exists():
-        raise UserError(f"{folder}: already there and complete; choose another --out, or remove it first")
 
 
 class FaceDataset:

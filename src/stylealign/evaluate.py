@@ -9,7 +9,6 @@ no model, and not what a table looks like (tables.py).
 import csv
 import glob
 import json
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from stylealign.config import from_dict
-from stylealign.dataset import FaceDataset, partial_of
+from stylealign.dataset import FaceDataset
 from stylealign.draw import ced_plot, contact_sheet, draw_landmarks, mean_face_plot
 from stylealign.errors import UserError
 from stylealign.geometry import apply, crop_affine, landmark_box
@@ -29,6 +28,7 @@ from stylealign.sample import FaceSample, Prediction
 from stylealign.schema import SCHEMAS, LandmarkSchema, convert
 from stylealign.scoring import compare, read_truth, score_arm
 from stylealign.tables import THRESHOLDS, show, slug, to_markdown
+from stylealign.whole import partial_of, refuse_existing, whole_folder
 
 FORMAT = 1
 TILE = 192
@@ -293,8 +293,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     Raises:
         UserError: the output folder exists, an arm cannot be read or misses a face, schemas differ, a face has no denominator.
     """
-    if config.out.exists():
-        raise UserError(f"{config.out} exists already; remove it, or name another folder with --out")
+    refuse_existing(config.out)
     arms = parse_arms(config.arms)
     baseline = config.baseline or arms[0].name
     if baseline not in {arm.name for arm in arms}:
@@ -334,11 +333,8 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         "baseline": baseline,
         "paired": paired,
     }
-    partial = partial_of(config.out)
-    shutil.rmtree(partial, ignore_errors=True)  # left by an interrupted evaluation
-    partial.mkdir(parents=True)
-    _write(partial, evaluation, samples, truth.landmarks, predicted, errors, dataset.schema, config.draw)
-    partial.rename(config.out)
+    with whole_folder(config.out) as partial:
+        _write(partial, evaluation, samples, truth.landmarks, predicted, errors, dataset.schema, config.draw)
     return evaluation
 
 

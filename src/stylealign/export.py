@@ -4,7 +4,6 @@ What the graph is made of stands in onnx_graph.py, what runs it without torch in
 it came from: landmarks in px, NME on a split, file size, latency.
 """
 
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import tyro
 
 from stylealign import geometry, metrics
 from stylealign.batch import CropCache, CropConfig, to_float
-from stylealign.dataset import FaceDataset, partial_of
+from stylealign.dataset import FaceDataset
 from stylealign.detectors.data import Validation
 from stylealign.detectors.predict import LoadedDetector, load_detector
 from stylealign.errors import UserError
@@ -28,6 +27,7 @@ from stylealign.onnx_model import start_session, to_metadata
 from stylealign.progress import say, track
 from stylealign.schema import LandmarkSchema
 from stylealign.tables import Table, print_table, wide_console
+from stylealign.whole import refuse_existing, write_whole
 
 PARITY = 0.01  # px by which float32 may differ from PyTorch
 BATCHES, THREADS = (1, 16), (1, 2)
@@ -217,10 +217,7 @@ def _write(graph: Any, texts: dict[str, str], out: Path) -> None:
     for key, value in texts.items():
         graph.metadata_props.add(key=key, value=value)
     graph.producer_name, graph.producer_version = "stylealign", texts["stylealign"]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_of(out)
-    partial.write_bytes(graph.SerializeToString())
-    os.replace(partial, out)
+    write_whole(out, graph.SerializeToString())
 
 
 def table_of(
@@ -247,8 +244,7 @@ def table_of(
 def main(config: Export) -> None:
     """Run the job. Raises UserError for whatever cannot be meant, and where the float32 file answers otherwise than the network."""
     import_onnx()
-    if config.out.exists():
-        raise UserError(f"{config.out}: already there; choose another --out, or remove it first")
+    refuse_existing(config.out)
     loaded = load_detector(config.run)
     schema, crop = loaded.schema, loaded.crop
     # Read everything that may be wrong before anything is made.

@@ -21,13 +21,14 @@ from typing import Any, Literal
 import numpy as np
 
 from stylealign import geometry
-from stylealign.dataset import FaceDataset, partial_of, refuse_existing
+from stylealign.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.image import image_size
 from stylealign.progress import say, track
 from stylealign.readers.wflw import ATTRIBUTES
 from stylealign.sample import FaceSample
 from stylealign.schema import LandmarkSchema
+from stylealign.whole import refuse_existing, whole_folder
 
 Format = Literal["wflw", "ibug", "coco", "list", "csv"]
 
@@ -224,15 +225,8 @@ def main(config: ExportDataset) -> None:
     refuse_existing(config.out)
     whole = FaceDataset.open(config.data)
     chosen = whole.select(split=config.split, subset=config.subset, labelled=True)
-    partial = partial_of(config.out)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with whole_folder(config.out) as partial:
         FORMATS[config.format](chosen, partial, config)
-        os.rename(partial, config.out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     left = len(whole) - len(chosen)
     say(
         f"wrote {len(chosen):,} faces to {config.out}"

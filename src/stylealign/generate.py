@@ -22,10 +22,10 @@ import yaml
 
 from stylealign.batch import CropConfig
 from stylealign.config import read_yaml, to_dict
-from stylealign.dataset import FaceDataset, content_hash, partial_of, write_meta
+from stylealign.dataset import FaceDataset, content_hash, write_meta
 from stylealign.errors import UserError
 from stylealign.progress import say
-from stylealign.rendering import Work, run_all, write_whole
+from stylealign.rendering import Work, run_all
 from stylealign.run import describe_data, first_difference
 from stylealign.schema import LandmarkSchema
 from stylealign.styling.chain import ChainConfig
@@ -33,6 +33,7 @@ from stylealign.styling.generation import Looks, open_looks, open_work
 from stylealign.swapping import Translator, own_positions, pair_styles
 from stylealign.training import LoopConfig, start_engine
 from stylealign.translators.judge import gate
+from stylealign.whole import partial_of, write_whole
 
 GPU_WORKERS = 4  # one decodes while the others write pictures
 # Say where, or that it was wanted, not what.

@@ -16,7 +16,6 @@ import yaml
 
 from stylealign import geometry
 from stylealign.check import draw_numbered, flipped
-from stylealign.dataset import partial_of
 from stylealign.draw import contact_sheet
 from stylealign.errors import UserError
 from stylealign.image import read_image, warp, write_image
@@ -26,6 +25,7 @@ from stylealign.readers import READERS, BadEntry, ReadOptions
 from stylealign.readers.ibug import parse_pts
 from stylealign.sample import FaceSample
 from stylealign.schema import SCHEMAS, LandmarkSchema
+from stylealign.whole import refuse_existing, whole_folder
 
 UNSURE = 0.03
 """Mirror residual, over the shape's width, above which the guess is called one; below ten faces it always is."""
@@ -174,8 +174,7 @@ def main(config: Init) -> None:
     """Look, guess, draw, write; then say what to do."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", config.name or config.path.absolute().stem).strip("_") or "mine"
     out = config.out or Path(f"{name}_stylealign")
-    if out.exists():
-        raise UserError(f"{out}: exists already; name another folder with --out, or remove it")
+    refuse_existing(out)
     reader = layout_of(config.path)
     num_points = count_points(config.path, reader)
     if config.points is not None and config.points != num_points:
@@ -194,28 +193,27 @@ def main(config: Init) -> None:
     splits = split_lists(faces, config)
     num_train = len(splits["train"]) if splits else sum(face.split == "train" for face in faces)
 
-    partial = partial_of(out)
-    (partial / "splits").mkdir(parents=True, exist_ok=True)
-    known = next((s for s in SCHEMAS.values() if s.num_points == num_points), None)
-    head = f"# {num_points} landmarks, guessed from {len(faces)} faces. flip_pairs: look at pairs.png; a colour that changes sides is a wrong pair.\n"
-    head += "# boundaries (curves, which lab and the translators need), anchors (what errors are divided by) and parts: docs/schemas.md.\n"
-    if known is not None:
-        head += f"# {known.name} has as many points: if that is your mark-up, use --schema {known.name} instead of this file.\n"
-    values = {k: v for k, v in schema.to_dict().items() if v}
-    (partial / "schema.yaml").write_text(
-        head + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120), encoding="utf-8"
-    )
-    for split, ids in splits.items():
-        (partial / "splits" / f"{split}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
-    recipe = yaml.safe_dump(recipe_for(num_train), sort_keys=False, default_flow_style=None)
-    (partial / "recipe.yaml").write_text(
-        f"# For {num_train} training faces; `stylealign train-detector --help` says what everything means.\n{recipe}",
-        encoding="utf-8",
-    )
-    write_image(partial / "pairs.png", pairs_sheet(faces, schema))
-    commands = commands_for(config, reader, out, splits, len(bad))
-    (partial / "commands.sh").write_text(commands, encoding="utf-8")
-    partial.rename(out)
+    with whole_folder(out) as partial:
+        (partial / "splits").mkdir()
+        known = next((s for s in SCHEMAS.values() if s.num_points == num_points), None)
+        head = f"# {num_points} landmarks, guessed from {len(faces)} faces. flip_pairs: look at pairs.png; a colour that changes sides is a wrong pair.\n"
+        head += "# boundaries (curves, which lab and the translators need), anchors (what errors are divided by) and parts: docs/schemas.md.\n"
+        if known is not None:
+            head += f"# {known.name} has as many points: if that is your mark-up, use --schema {known.name} instead of this file.\n"
+        values = {k: v for k, v in schema.to_dict().items() if v}
+        (partial / "schema.yaml").write_text(
+            head + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120), encoding="utf-8"
+        )
+        for split, ids in splits.items():
+            (partial / "splits" / f"{split}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
+        recipe = yaml.safe_dump(recipe_for(num_train), sort_keys=False, default_flow_style=None)
+        (partial / "recipe.yaml").write_text(
+            f"# For {num_train} training faces; `stylealign train-detector --help` says what everything means.\n{recipe}",
+            encoding="utf-8",
+        )
+        write_image(partial / "pairs.png", pairs_sheet(faces, schema))
+        commands = commands_for(config, reader, out, splits, len(bad))
+        (partial / "commands.sh").write_text(commands, encoding="utf-8")
 
     middle = num_points - 2 * len(schema.flip_pairs)
     sure = residual < UNSURE and len(faces) >= 10

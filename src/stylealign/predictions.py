@@ -25,6 +25,7 @@ from stylealign.errors import UserError
 from stylealign.readers.entry import BadEntry
 from stylealign.readers.ibug import parse_pts
 from stylealign.sample import FaceSample, Prediction
+from stylealign.whole import partial_of
 
 PREDICTIONS_FILE = "predictions.jsonl"
 _EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pts"}
@@ -285,7 +286,7 @@ def write_predictions(path: Path, predictions: Iterable[Prediction], schema: str
         predictions: one per face.
         schema: name of the landmarks' numbering.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_of(path)
     with partial.open("w", encoding="utf-8") as file:
         for prediction in predictions:
             record: dict[str, object] = {"id": prediction.id, "schema": schema}

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stylealign.config import to_dict
-from stylealign.dataset import DatasetWriter, FaceDataset, partial_of, refuse_existing
+from stylealign.dataset import DatasetWriter, FaceDataset
 from stylealign.errors import UserError
 from stylealign.image import image_size
 from stylealign.progress import say, track
@@ -25,6 +25,7 @@ from stylealign.readers import READERS, BadEntry, ReadOptions, schema_of
 from stylealign.readers.entry import folder_of, lines_of, stem_of
 from stylealign.sample import FaceSample
 from stylealign.schema import CONVERSIONS, LandmarkSchema, convert, get_schema
+from stylealign.whole import partial_of, refuse_existing
 
 ReaderName = Literal["wflw", "ibug", "cofw", "aflw", "coco", "csv", "list", "folder", "dataset"]
 SKIPPED_FILE = "skipped.txt"

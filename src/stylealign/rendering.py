@@ -38,6 +38,7 @@ from stylealign.swapping import (
     structures_of,
     take_rows,
 )
+from stylealign.whole import write_whole
 
 if TYPE_CHECKING:
     from stylealign.generate import Generate
@@ -266,13 +267,6 @@ def find_tile(sheet: np.ndarray, tiles: np.ndarray, i: int, j: int) -> list[int]
     x, y = gap + (j + 1) * (size + gap) + 2 * gap, gap + (i + 1) * (size + gap) + 2 * gap
     assert np.array_equal(sheet[y : y + size, x : x + size], tiles[i, j]), "the layout of style sheets has changed"
     return [x, y]
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file as a whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
 
 
 def run_all(task: Callable[[int], None], todo: list[int], workers: int, what: str) -> None:

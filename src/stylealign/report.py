@@ -25,6 +25,7 @@ from stylealign.image import read_image
 from stylealign.progress import say, track
 from stylealign.study import tables as study_tables
 from stylealign.tables import Table, tables
+from stylealign.whole import write_whole
 
 GENERATOR = "stylealign report"
 _NOT_CURVES = {"step", "images_seen", "seconds", "lr", "kl_weight_per_nat"}
@@ -389,10 +390,7 @@ def report(config: Report) -> Path:
             raise UserError(f"{folder}: {found}; expected a folder that a verb of stylealign made")
         what, section = _KINDS[kind]
         sections.append((f"{what} {folder.absolute().name}", section(folder)))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    partial.write_text(page(config.title, sections), encoding="utf-8")
-    partial.replace(out)
+    write_whole(out, page(config.title, sections))
     return out
 
 

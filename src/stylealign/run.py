@@ -28,9 +28,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from stylealign.config import read_yaml, to_dict
-from stylealign.dataset import FaceDataset, partial_of
+from stylealign.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.progress import say
+from stylealign.whole import partial_of
 
 M = TypeVar("M", bound=nn.Module)
 KEPT_CHECKPOINTS = 2

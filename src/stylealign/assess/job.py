@@ -8,7 +8,6 @@
 """
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from stylealign.assess.subject import Subject, subject_of, subject_of_arm
 from stylealign.assess.tables import summary, to_markdown
 from stylealign.batch import Batch, CropCache, CropConfig, to_uint8
 from stylealign.config import to_dict
-from stylealign.dataset import FaceDataset, partial_of
+from stylealign.dataset import FaceDataset
 from stylealign.detectors.predict import LoadedDetector, load_detector
 from stylealign.draw import contact_sheet, style_sheet
 from stylealign.errors import UserError
@@ -37,6 +36,7 @@ from stylealign.schema import LandmarkSchema
 from stylealign.styling.chain import ARMS
 from stylealign.translators.load import load_translator
 from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
+from stylealign.whole import refuse_existing, whole_folder
 
 FORMAT = 1
 FEATURE_LAYERS = ("layer1", "layer2", "layer3")
@@ -222,8 +222,7 @@ def assess(
         said: what is known of subject and judge: `translator`, `judge`, `held_out`.
         config: sizes and seed.
     """
-    if out.exists():
-        raise UserError(f"{out} exists already; remove it, or name another folder with --out")
+    refuse_existing(out)
     if subject.schema != faces.schema:
         raise UserError(
             f"{subject.name} is of {subject.schema.name} faces, but {faces.folder} holds {faces.schema.name}: expected the same schema"
@@ -248,11 +247,8 @@ def assess(
         "format": FORMAT, **said, "data": {**describe_data(faces), "split": config.split, "subset": config.subset},
         "crop": to_dict(subject.crop), "features": network.name, "seed": config.seed, **figures,
     }  # fmt: skip
-    partial = partial_of(out)
-    shutil.rmtree(partial, ignore_errors=True)  # left by an interrupted run
-    partial.mkdir(parents=True)
-    write_assessment(partial, found, pictures, batch, faces.schema, truth[0] if truth else None)
-    partial.rename(out)
+    with whole_folder(out) as partial:
+        write_assessment(partial, found, pictures, batch, faces.schema, truth[0] if truth else None)
     return found
 
 
@@ -273,8 +269,7 @@ def main(config: Assess) -> None:
     device = pick_device(config.accelerator)
     where = config.translator or Path(str(config.arm))
     out = config.out or where / "assessment"
-    if out.exists():
-        raise UserError(f"{out} exists already; remove it, or name another folder with --out")
+    refuse_existing(out)
     subject, card = open_subject(config, device)
     faces = FaceDataset.open(config.data).select(config.split, config.subset, labelled=True)
     faces = faces.take(range(min(len(faces), config.faces)))

@@ -7,15 +7,13 @@ With `--refine 1` the same, after one round of cutting again.
 """
 
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from stylealign.dataset import FaceDataset, partial_of, refuse_existing
+from stylealign.dataset import FaceDataset
 from stylealign.draw import COLOURS, new_figure, save_figure
 from stylealign.errors import UserError
 from stylealign.geometry import landmark_box
@@ -25,6 +23,7 @@ from stylealign.predicting.answering import Spot, answer
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.progress import say, track
 from stylealign.sample import FaceSample
+from stylealign.whole import refuse_existing, whole_folder
 
 SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1))
 
@@ -197,15 +196,8 @@ def main(config: Calibrate) -> None:
         "data": faces.content_hash,
         "model_hash": network.card.get("model_hash"),
     }
-    partial = partial_of(config.out)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with whole_folder(config.out) as partial:
         (partial / "calibration.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         _plot(found, partial / "calibration.png")
-        os.rename(partial, config.out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     print(table(found))
     say(f"wrote {config.out}")

@@ -11,8 +11,6 @@ The folder is written as `<name>.partial` and renamed when it is whole. Exit sta
 
 import dataclasses
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -24,7 +22,6 @@ import tyro
 
 from stylealign import geometry
 from stylealign.config import to_dict
-from stylealign.dataset import partial_of, refuse_existing
 from stylealign.errors import UserError
 from stylealign.image import write_image
 from stylealign.predicting.boxes import BoxFile, checked_box, refuse_outside
@@ -41,6 +38,7 @@ from stylealign.predicting.video import Video, VideoWriter
 from stylealign.predicting.views import map_box
 from stylealign.predictions import PREDICTIONS_FILE
 from stylealign.progress import say, track
+from stylealign.whole import refuse_existing, whole_folder
 from stylealign.workers import num_cores
 
 LEFT_OUT = 3  # exit status: the rest was done
@@ -290,10 +288,7 @@ def run_predict(config: Predict, network: LandmarkNetwork) -> int:
     if not sources:
         raise UserError("; ".join(wrong))
     _refuse(config, sources, network)
-    partial = partial_of(config.out)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with whole_folder(config.out) as partial:
         out = _Output(partial, network, config.draw)
         clock = Clock()
         with out.file:
@@ -321,10 +316,6 @@ def run_predict(config: Predict, network: LandmarkNetwork) -> int:
         (partial / "summary.json").write_text(
             json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        os.rename(partial, config.out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     _report(config, out, timing)
     return LEFT_OUT if out.left_out else 0
 

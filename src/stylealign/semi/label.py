@@ -21,7 +21,7 @@ import numpy as np
 
 from stylealign import geometry, metrics
 from stylealign.config import to_dict
-from stylealign.dataset import DatasetWriter, FaceDataset, refuse_existing
+from stylealign.dataset import DatasetWriter, FaceDataset
 from stylealign.detectors.predict import LoadedDetector
 from stylealign.draw import contact_sheet, draw_landmarks, lines_plot
 from stylealign.errors import UserError
@@ -31,6 +31,7 @@ from stylealign.run import describe_data, pick_device
 from stylealign.sample import FaceSample
 from stylealign.semi.ensemble import LookConfig, ask, load_ensemble
 from stylealign.semi.trust import choose, face_and_point_trust, face_lengths, keep_curve, match_poses, spread
+from stylealign.whole import refuse_existing
 
 TILE = 160
 ATTRIBUTE = "pseudo"

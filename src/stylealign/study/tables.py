@@ -1,7 +1,6 @@
 """What a study found, in words and lines: the published table's layout for each test set and label budget. Computes nothing."""
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -23,6 +22,7 @@ from stylealign.tables import (
     subset_differences,
     wide_console,
 )
+from stylealign.whole import write_whole
 
 
 def _same(values: Sequence[Any]) -> str:
@@ -142,17 +142,10 @@ def to_markdown(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"Content hashes: {'; '.join(hashes)}.", ""])
 
 
-def _write_text(path: Path, text: str) -> None:
-    """Whole or not at all: the file of an earlier, smaller study stays until then."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
 def write_study(out: Path, result: Mapping[str, Any]) -> None:
     """Write study.json, study.md and, of several label budgets, a curve a test set."""
-    _write_text(out / "study.json", json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    _write_text(out / "study.md", to_markdown(result))
+    write_whole(out / "study.json", json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(out / "study.md", to_markdown(result))
     for one in result["sets"]:
         if len(one["blocks"]) > 1:
             curve_plot(one, out / _curve_name(one))

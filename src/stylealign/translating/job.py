@@ -7,7 +7,6 @@
 The file appears when it is whole. Exit status 3: done, but a picture was left out.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -24,6 +23,7 @@ from stylealign.predicting.network import open_network
 from stylealign.predicting.sources import read_photo
 from stylealign.predicting.views import view_of
 from stylealign.progress import say, track
+from stylealign.whole import refuse_existing, write_whole
 
 if TYPE_CHECKING:
     from stylealign.translating.api import StyleTranslator
@@ -136,20 +136,12 @@ def _picture(config: Translate, translator: "StyleTranslator", landmarks: dict[s
 
 def run_translate(config: Translate, detector: Detector, translator: "StyleTranslator") -> int:
     """Do the job with models that are already open; the exit status."""
-    if config.out.exists():
-        raise UserError(f"{config.out}: already there; choose another --out, or remove it first")
+    refuse_existing(config.out)
     refuse_other_mark_up(translator, detector, config.translator or "the translator that came with stylealign")
     left_out: list[str] = []
     landmarks = _landmarks(config, detector, left_out)
     picture = _picture(config, translator, landmarks)
-    partial = config.out.with_name(config.out.name + ".partial")
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        partial.write_bytes(encode_image(picture, config.out.suffix))
-        os.replace(partial, config.out)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    write_whole(config.out, encode_image(picture, config.out.suffix))
     for sentence in left_out:
         say(f"left out: {sentence}")
     others = [name for name in landmarks if name != config.inputs[0]]
@@ -163,8 +155,7 @@ def main(config: Translate) -> int:
     """Load the models and translate; the exit status."""
     from stylealign.translating.api import StyleTranslator
 
-    if config.out.exists():
-        raise UserError(f"{config.out}: already there; choose another --out, or remove it first")
+    refuse_existing(config.out)
     translator = StyleTranslator.load(config.translator, accelerator=config.accelerator)
     finder = yunet_finder(config.yunet) if config.yunet else None
     return run_translate(config, Detector(open_network(config.model, config.accelerator), finder), translator)
