@@ -22,9 +22,13 @@ def test_a_folder_appears_when_its_block_has_ended_well_and_without_what_a_stopp
 
 @pytest.mark.parametrize("error", [UserError("wrong"), KeyboardInterrupt()])
 def test_nothing_is_left_of_a_block_that_does_not_end_well(tmp_path: Path, error: BaseException) -> None:
-    with pytest.raises(type(error)), whole_folder(tmp_path / "out") as partial:
-        (partial / "half").write_text("half")
-        raise error
+    def half_a_job() -> None:
+        with whole_folder(tmp_path / "out") as partial:
+            (partial / "half").write_text("half")
+            raise error
+
+    with pytest.raises(type(error)):
+        half_a_job()
     assert list(tmp_path.iterdir()) == []
 
 
