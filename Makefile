@@ -37,6 +37,7 @@ slow: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/detectors.py
+	$(BIN)/python benchmarks/translators.py
 
 clean:
 	rm -rf demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
