@@ -120,6 +120,28 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_made(
     assert not (tmp_path / "o").exists()
 
 
+def test_a_budget_reaches_the_studys_own_faces_among_an_arms_data_sets(tmp_path: Path) -> None:
+    own = {"path": str(tmp_path / "d"), "share": 0.5}
+    arms = {"{detector}": {}, "more": {"data": [own, {"path": "made"}]}}
+    budget, all_labels = (
+        plan(study_of(tmp_path / "d", tmp_path / "o", detectors={"A": {}}, arms=arms, budgets=[b]))
+        for b in ("few", "all")
+    )
+    assert [c.config.subset for c in budget] == ["few", None]
+    assert [source.subset for source in budget[1].config.data] == ["few", None]
+    assert [source.subset for source in all_labels[1].config.data] == [None, None]
+    with pytest.raises(UserError, match=r"'A, more': .*d is not among its `data`: the label budget few"):
+        plan(
+            study_of(
+                tmp_path / "d",
+                tmp_path / "o",
+                detectors={"A": {}},
+                arms={**arms, "more": {"data": [{"path": "made"}]}},
+                budgets=["few"],
+            )
+        )
+
+
 def test_unequal_updates_are_allowed_where_asked_for(tmp_path: Path) -> None:
     detectors = {"A": {}, "B": {"loop": {"steps": 3}}}
     cells = plan(study_of(tmp_path / "d", tmp_path / "o", detectors=detectors, equal_updates=False))

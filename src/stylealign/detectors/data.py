@@ -116,7 +116,14 @@ def _sources(config: "TrainDetector") -> Mix:
                 continue
             if i != j and opened[j].content_hash == made_from:
                 chosen[i] = synthetic_of(chosen[i], opened[j], chosen[j], source.split, source.subset)
-    said = [{"split": source.split, "subset": source.subset} for source in config.data]
+    said = [
+        {
+            "role": "synthetic" if "verb" in (faces.meta.get("how") or {}) else "real",
+            "split": source.split,
+            "subset": source.subset,
+        }
+        for faces, source in zip(opened, config.data, strict=True)
+    ]
     return [(faces, source.share, more) for faces, source, more in zip(chosen, config.data, said, strict=True)]
 
 

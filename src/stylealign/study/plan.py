@@ -144,6 +144,16 @@ def rows_of(study: Study) -> list[Row]:
     return rows
 
 
+def _within(budget: str, values: Mapping[str, Any], data: Path, row: str) -> dict[str, Any]:
+    """What keeps a cell to its label budget: `subset`, or in a list of data sets (`data`) that of the study's own."""
+    if "data" not in values:
+        return {"subset": budget}
+    own = [Path(source.get("path", "")) == data for source in values["data"]]
+    if not any(own):
+        raise UserError(f"row {row!r}: {data} is not among its `data`: the label budget {budget} has nothing to act on")
+    return {"data": [{**s, "subset": budget} if mine else s for s, mine in zip(values["data"], own, strict=True)]}
+
+
 def plan(study: Study) -> list[Cell]:
     """Every cell, a whole round of rows and budgets for one seed after another, so that a stopped study is a balanced one.
 
@@ -173,7 +183,7 @@ def plan(study: Study) -> list[Cell]:
                 if not {"real", "data"} & values.keys():
                     values["real"] = str(study.data)
                 if budget != ALL:
-                    values["subset"] = budget
+                    values |= _within(budget, values, study.data, row.name)
                 run = study.out / "cells" / slug(row.name) / slug(budget) / f"s{seed}"
                 loop = merged({"accelerator": study.accelerator}, values.get("loop", {}), {"seed": seed})
                 config = from_dict(TrainDetector, {**values, "loop": loop, "run": str(run)}, f"row {row.name!r}")
