@@ -82,13 +82,14 @@ def check_given_detectors(config: "TrainTranslator", schema: LandmarkSchema) -> 
     The judge looks at the translator's own crops, resized: one that was trained on tighter or wider crops, or on crops round
     another box, would misjudge real and swapped faces alike.
     """
-    for run in (config.feature_detector, config.judge):
-        if run is not None and (found := load_detector(run).schema) != schema:
+    given = {run: load_detector(run) for run in (config.feature_detector, config.judge) if run is not None}
+    for run, detector in given.items():
+        if (found := detector.schema) != schema:
             raise UserError(
                 f"{run}: a detector of {found.name} ({found.num_points} points), but {config.data} holds {schema.name} ({schema.num_points} points)"
             )
     if config.judge is not None:
-        crop = load_detector(config.judge).crop
+        crop = given[config.judge].crop
         if (crop.scale, crop.box) != (config.crop.scale, config.crop.box):
             raise UserError(
                 f"judge {config.judge}: trained on a {crop.describe()}, the translator's is a {config.crop.describe()}: expected the same "
