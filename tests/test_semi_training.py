@@ -4,8 +4,10 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,7 +18,7 @@ from stylealign.batch import Batch, CropConfig
 from stylealign.dataset import FaceDataset, write_dataset
 from stylealign.detectors import build_detector
 from stylealign.detectors import learning as learning_module
-from stylealign.detectors.data import DataSource, resolve_data
+from stylealign.detectors.data import DataSource, mean_shape, resolve_data
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNetConfig
 from stylealign.detectors.start import start_from
@@ -405,3 +407,21 @@ def test_pseudo_labels_go_beside_a_budget_unless_their_detectors_saw_more(
                     resolve_data(config)
             else:
                 assert [len(found) for found, _, _ in resolve_data(config)] == [3, 12]
+
+
+def test_a_landmark_that_one_source_never_trusts_is_the_others_mean(tmp_path: Path) -> None:
+    def cache(*faces: list[list[float]]) -> Any:
+        crop = SimpleNamespace(size=10)
+        return SimpleNamespace(
+            landmarks=np.array(faces, np.float32), size=14, crop=crop, dataset=SimpleNamespace(folder=tmp_path)
+        )
+
+    nan = float("nan")
+    real = cache([[4, 4], [6, 8]], [[6, 4], [8, 8]])  # crop px with a margin of 2: means (3, 2) and (5, 6)
+    pseudo = cache([[10, 10], [nan, nan]], [[nan, nan], [nan, nan]])
+    np.testing.assert_allclose(mean_shape([real], [1.0]), [[3, 2], [5, 6]])
+    np.testing.assert_allclose(
+        mean_shape([real, pseudo], [0.75, 0.25]), [[0.75 * 3 + 0.25 * 8, 0.75 * 2 + 0.25 * 8], [5, 6]]
+    )
+    with pytest.raises(UserError, match=r"landmark 1 is labelled in no training face \(1 such"):
+        mean_shape([pseudo], [1.0])

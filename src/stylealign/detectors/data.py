@@ -222,11 +222,29 @@ def validation_faces(config: "TrainDetector", schema: LandmarkSchema) -> FaceDat
 
 
 def mean_shape(caches: list[CropCache], shares: list[float]) -> np.ndarray:
-    """(P, 2) mean of the training labels in px of the crop (without its margin), sources weighted by their shares."""
-    weighted = [
-        np.nanmean(c.landmarks - (c.size - c.crop.size) / 2, axis=0) * s for c, s in zip(caches, shares, strict=True)
-    ]
-    return np.sum(weighted, axis=0) / sum(shares)
+    """(P, 2) mean of the training labels in px of the crop (without its margin), sources weighted by their shares.
+
+    A landmark that a source labels in no face (one that its pseudo-labels never trust, say) is the others' mean alone.
+
+    Raises:
+        UserError: a landmark that no face of any source has.
+    """
+    total, weight = np.zeros(2), np.zeros(1)
+    for cache, share in zip(caches, shares, strict=True):
+        labelled = np.isfinite(cache.landmarks).all(axis=2, keepdims=True)  # (N, P, 1)
+        count = labelled.sum(axis=0)
+        placed = np.where(labelled, cache.landmarks - (cache.size - cache.crop.size) / 2, 0).sum(
+            axis=0, dtype=np.float64
+        )
+        total = total + share * placed / np.maximum(count, 1)
+        weight = weight + share * (count > 0)
+    missing = np.flatnonzero(weight == 0)
+    if missing.size:
+        raise UserError(
+            f"{caches[0].dataset.folder}: landmark {missing[0]} is labelled in no training face ({missing.size} such landmarks): "
+            "of pseudo-labels, that their detectors agree nowhere; train those longer"
+        )
+    return total / weight
 
 
 class Validation:
