@@ -142,6 +142,13 @@ def test_a_budget_reaches_the_studys_own_faces_among_an_arms_data_sets(tmp_path:
         )
 
 
+def test_an_arm_may_have_other_faces_for_each_budget(tmp_path: Path) -> None:
+    arms = {"{detector}": {}, "more": {"synthetic": "made_{budget}/data", "style": {"donors": ["{budget}"]}}}
+    cells = plan(study_of(tmp_path / "d", tmp_path / "o", detectors={"A": {}}, arms=arms, budgets=["few", "all"]))
+    assert [str(c.config.synthetic) for c in cells] == ["None", "made_few/data", "None", "made_all/data"]
+    assert [str(d) for c in cells for d in c.config.style.donors] == ["few", "all"]
+
+
 def test_unequal_updates_are_allowed_where_asked_for(tmp_path: Path) -> None:
     detectors = {"A": {}, "B": {"loop": {"steps": 3}}}
     cells = plan(study_of(tmp_path / "d", tmp_path / "o", detectors=detectors, equal_updates=False))

@@ -63,7 +63,8 @@ class Study:
     """Name -> values of `train-detector` on top of `base` (recipe only)."""
     arms: Sections = field(default_factory=lambda: {"{detector}": {}})
     """Name -> values of `train-detector` on top of the detector's (recipe only). `{detector}` in a name stands for the detector's,
-    as in "AVS({detector})"; a name without it gives rows called "detector, arm". Each arm is compared with the first."""
+    as in "AVS({detector})"; a name without it gives rows called "detector, arm". Each arm is compared with the first.
+    `{budget}` in a value stands for the label budget, as in `synthetic: runs/faces_{budget}`: made from those labels alone."""
     list: bool = False
     """Print the cells and how far they are; train and score nothing."""
 
@@ -154,6 +155,15 @@ def _within(budget: str, values: Mapping[str, Any], data: Path, row: str) -> dic
     return {"data": [{**s, "subset": budget} if mine else s for s, mine in zip(values["data"], own, strict=True)]}
 
 
+def _with_budget(value: Any, budget: str) -> Any:
+    """A value of a recipe with `{budget}` in its texts replaced."""
+    if isinstance(value, Mapping):
+        return {key: _with_budget(below, budget) for key, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_budget(below, budget) for below in value]
+    return value.replace("{budget}", budget) if isinstance(value, str) else value
+
+
 def plan(study: Study) -> list[Cell]:
     """Every cell, a whole round of rows and budgets for one seed after another, so that a stopped study is a balanced one.
 
@@ -168,7 +178,7 @@ def plan(study: Study) -> list[Cell]:
         for budget in study.budgets:
             for row in rows:
                 arm = study.arms[row.arm]
-                values = merged(study.base, study.detectors[row.detector], arm)
+                values = _with_budget(merged(study.base, study.detectors[row.detector], arm), budget)
                 taken = [key for key in ("run", "subset") if key in values] + ["loop.seed"] * (
                     "seed" in values.get("loop", {})
                 )
