@@ -107,15 +107,18 @@ def faces_of(path: Path, reader: str, schema: LandmarkSchema) -> tuple[list[Face
 
 
 def recipe_for(num_train: int) -> dict:
-    """Sensible values of `train-detector` for a number of faces: a narrow network on small crops, minutes on a CPU."""
-    few = num_train < 1000
+    """Sensible values of `train-detector` for a number of faces: a narrow network on small crops, minutes on a CPU.
+
+    Restyled where that was measured to pay, which is with few labels and late in training (docs/when-style-pays.md).
+    """
+    narrow = num_train < 5000
     return {
         "model": "resnet18",
-        "resnet": {"width": 16 if num_train < 5000 else 32},
-        "crop": {"size": 64 if num_train < 5000 else 128, "scale": 1.4},
-        "style": {"preset": "mixture" if few else "free"},
+        "resnet": {"width": 16 if narrow else 32},
+        "crop": {"size": 64 if narrow else 128, "scale": 1.4},
+        **({"style": {"preset": "mixture"}} if num_train < 500 else {}),
         "lr": 6e-3,
-        "loop": {"steps": 3000 if num_train < 1000 else 6000, "batch_size": 32 if num_train >= 32 else max(2, num_train // 2), "evaluate_every": 1000},
+        "loop": {"steps": 4000 if num_train < 1000 else 6000, "batch_size": 32 if num_train >= 32 else max(2, num_train // 2), "evaluate_every": 1000},
     }  # fmt: skip
 
 
