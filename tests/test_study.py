@@ -21,6 +21,7 @@ from stylealign.scoring import interval_over_seeds
 from stylealign.study.job import main
 from stylealign.study.plan import Study, plan, row_name, rows_of
 from stylealign.study.scores import seconds_per_update
+from stylealign.study.tables import verdicts
 from stylealign.workers import Job, alone, last_line, run_jobs
 from tiny import drawn, tree
 
@@ -371,6 +372,34 @@ def test_label_budgets_make_blocks_and_a_curve_and_arms_are_compared_with_the_fi
     assert 0 < labels[1] < 12
     assert [(p["arm"], p["baseline"]) for p in one["blocks"][1]["paired"]] == [("A, slow", "A")]
     assert (tmp_path / "o" / "nme_faces-val.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("difference", "low", "high", "said"),
+    [
+        (-0.5, -0.7, -0.3, "AVS(A), the best arm on d val, pays here, by 0.50 points (0.30 to 0.70; 2 seeds), against A."),
+        (+0.2, +0.1, +0.3, "AVS(A), the best arm on d val, does not pay here: it costs 0.20 points (0.10 to 0.30; 2 seeds), against A."),
+        (-0.1, -0.3, +0.1, "AVS(A), the best arm on d val, does not surely pay here: -0.10 points (-0.30 to +0.10; 2 seeds), against A."),
+    ],
+)  # fmt: skip
+def test_the_verdict_is_on_the_arm_chosen_on_val(difference: float, low: float, high: float, said: str) -> None:
+    rows = [{"name": "A", "plain": None}, {"name": "A, jitter", "plain": "A"}, {"name": "AVS(A)", "plain": "A"}]
+
+    def block(nme: list[float]) -> dict[str, Any]:
+        arms = [{"name": row["name"], "nme": {"mean": mean}} for row, mean in zip(rows, nme, strict=True)]
+        found = {"difference": difference / 100, "low": low / 100, "high": high / 100, "common_seeds": [0, 1]}
+        return {
+            "budget": "all",
+            "arms": arms,
+            "paired": [{"arm": r["name"], "baseline": "A", **found} for r in rows[1:]],
+        }
+
+    val = {"role": "val", "name": "d val", "blocks": [block([5.0, 4.9, 4.8])]}
+    test = {"role": "test", "name": "d test", "blocks": [block([5.0, 4.0, 4.5])]}  # here jitter is best: not asked
+    assert verdicts({"rows": rows, "sets": [val, test]}, test, test["blocks"][0]) == [said]
+    (alone,) = verdicts({"rows": rows, "sets": [test]}, test, test["blocks"][0])
+    assert alone.startswith("A, jitter, the best arm on d test, these very faces, ")
+    assert verdicts({"rows": rows[:1], "sets": [val]}, val, {**val["blocks"][0], "paired": []}) == []
 
 
 def test_an_interval_over_seeds_and_faces_holds_both(tmp_path: Path) -> None:

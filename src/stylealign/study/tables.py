@@ -118,6 +118,33 @@ def block_tables(result: Mapping[str, Any], one: Mapping[str, Any], block: Mappi
     return tables
 
 
+def verdicts(result: Mapping[str, Any], one: Mapping[str, Any], block: Mapping[str, Any]) -> list[str]:
+    """One sentence a detector: does its best arm pay against its first, and by how much? The best is chosen on `val` where that was scored."""
+    choice = next((other for other in result["sets"] if other["role"] == "val"), one)
+    chosen = next((other for other in choice["blocks"] if other["budget"] == block["budget"]), block)
+    nme = {arm["name"]: arm["nme"]["mean"] for arm in chosen["arms"]}
+    pairs = {(pair["arm"], pair["baseline"]): pair for pair in block["paired"]}
+    best: dict[str, Mapping[str, Any]] = {}
+    for row in result["rows"]:
+        pair = pairs.get((row["name"], row["plain"]))
+        known = best.get(row["plain"])
+        if pair and row["name"] in nme and (known is None or nme[row["name"]] < nme[known["arm"]]):
+            best[row["plain"]] = pair
+    said = []
+    for plain, pair in best.items():
+        seeds = len(pair["common_seeds"])
+        over = f"{seeds} seed{'s' * (seeds > 1)}"
+        d, low, high = (100 * pair[key] for key in ("difference", "low", "high"))
+        what = (
+            f"pays here, by {-d:.2f} points ({-high:.2f} to {-low:.2f}; {over})" if high < 0
+            else f"does not pay here: it costs {d:.2f} points ({low:.2f} to {high:.2f}; {over})" if low > 0
+            else f"does not surely pay here: {d:+.2f} points ({low:+.2f} to {high:+.2f}; {over})"
+        )  # fmt: skip
+        flattered = ", these very faces" if choice is one else ""
+        said.append(f"{pair['arm']}, the best arm on {choice['name']}{flattered}, {what}, against {plain}.")
+    return said
+
+
 def title(one: Mapping[str, Any], block: Mapping[str, Any]) -> str:
     """What a table is of: test set and label budget."""
     return f"{one['name']}{' (to choose by)' if one['role'] == 'val' else ''}, labels: {block['budget']}"
@@ -136,6 +163,7 @@ def to_markdown(result: Mapping[str, Any]) -> str:
             lines += [f"## {title(one, block)}", "", protocol(result, one, block), ""]
             for table in block_tables(result, one, block):
                 lines += [f"### {table.title}", "", *markdown_of(table), "", *([table.note, ""] if table.note else [])]
+            lines += [text for sentence in verdicts(result, one, block) for text in (f"**{sentence}**", "")]
         if len(one["blocks"]) > 1:
             lines += [f"![NME over labels]({_curve_name(one)})", ""]
     hashes = dict.fromkeys(f"{one['dataset']['name']} {one['dataset']['content_hash']}" for one in result["sets"])
@@ -174,3 +202,5 @@ def show_study(result: Mapping[str, Any]) -> None:
             for table in block_tables(result, one, block):
                 if "@8 %" not in table.title:
                     print_table(console, table, 4 if table.title == "Paired differences" else None)
+            for sentence in verdicts(result, one, block):
+                console.print(sentence)
