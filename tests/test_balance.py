@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from stylealign.detectors.balance import BalanceConfig, align, coefficients, repeats
+from stylealign.detectors.balance import BalanceConfig, coefficients, repeats
 from stylealign.errors import UserError
+from stylealign.geometry import align, similarity_fit
 from stylealign.geometry import apply as move
-from stylealign.geometry import similarity_fit
 
 
 def heads(yaw: np.ndarray, points: int = 20, noise: float = 0.002, seed: int = 0) -> np.ndarray:
@@ -57,6 +57,14 @@ def test_aligned_shapes_are_fitted_to_their_own_mean() -> None:
     mean /= np.linalg.norm(mean)
     for one in aligned:
         np.testing.assert_allclose(move(similarity_fit(one, mean), one), one, atol=1e-12)
+
+
+def test_aligned_shapes_stand_as_upright_as_the_faces_did() -> None:
+    shape = np.array([[0.0, 0.0], [4.0, 1.0], [2.0, 5.0]])
+    left, right = (np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) for a in (0.3, -0.3))
+    aligned = align(np.stack([shape @ left, 2 * shape @ right + 7]))
+    centred = shape - shape.mean(axis=0)
+    np.testing.assert_allclose(aligned, np.broadcast_to(centred / np.linalg.norm(centred), aligned.shape), atol=1e-12)
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from stylealign.cli import main
 from stylealign.config import read_yaml
-from stylealign.mirror import aligned, flip_pairs, mirror_twins
+from stylealign.mirror import flip_pairs, mirror_twins
 from stylealign.schema import SCHEMAS, convert
 from stylealign.toyfaces import landmarks, random_structure
 
@@ -48,15 +48,6 @@ def test_three_points_by_hand() -> None:
     twins, residual = mirror_twins(np.array([[[0.0, 0.0], [5.0, 8.0], [10.0, 0.0]]]))
     assert twins.tolist() == [2, 1, 0]
     assert residual < 1e-9
-
-
-def test_aligned_shapes_are_of_unit_size_and_equal_where_only_place_size_and_turn_differ() -> None:
-    shape = np.array([[0.0, 0.0], [4.0, 1.0], [2.0, 5.0]])
-    turn = np.array([[0.96, -0.28], [0.28, 0.96]])
-    found, mean = aligned(np.stack([shape, 2 * shape @ turn + 7]))
-    assert np.allclose(found[0], found[1])
-    assert np.allclose(mean, found[0])
-    assert np.isclose(np.linalg.norm(mean), 1)
 
 
 def test_the_tutorial_s_blocks_run_as_they_stand(

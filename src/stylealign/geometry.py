@@ -81,3 +81,25 @@ def similarity_fit(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     scale = float((d * sign).sum() / (a**2).sum())
     rotation = (u * sign) @ vt * scale
     return np.hstack([rotation, (mean_t - rotation @ mean_s)[:, None]])
+
+
+def align(shapes: np.ndarray) -> np.ndarray:
+    """Shapes without place, size and turn, fitted to their own mean: generalised Procrustes analysis (Gower 1975).
+
+    With a landmark as one complex number, turning and scaling a shape is multiplying by another, so the mean shape that all
+    shapes fit best is the first singular vector of the centred shapes of unit size (Kent 1994), with nothing to iterate.
+
+    Args:
+        shapes: (N, P, 2), x to the right and y down; no NaN, none of a single place.
+
+    Returns:
+        (N, P, 2), centred, their mean of about unit size and as upright as the shapes are on average.
+    """
+    points = shapes[..., 0] + 1j * shapes[..., 1]
+    points = points - points.mean(axis=1, keepdims=True)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    mean = np.linalg.svd(points, full_matrices=False)[2][0]  # (P,), turned by chance
+    fit = points.conj() @ mean  # (N,) the least-squares fit of each to the mean: scale and turn
+    back = (fit / np.abs(fit)).sum().conj()
+    aligned = points * (fit * back / abs(back))[:, None]
+    return np.stack([aligned.real, aligned.imag], axis=-1)

@@ -7,36 +7,13 @@ which it comes nearest, and a person has to look at it (init.py draws it).
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from stylealign.geometry import align
+
 ROUNDS = 10
 MIDLINE = 0.02
 """Of the shape's width: a point this near the mirror line is its own twin, even where a neighbour would fit a little better."""
 STEPS = np.linspace(-1.5, 1.5, 13)
 """Standard deviations by which the mean is moved."""
-
-
-def aligned(shapes: np.ndarray, rounds: int = ROUNDS) -> tuple[np.ndarray, np.ndarray]:
-    """Generalised Procrustes analysis (Gower 1975): centred, scaled and turned onto their mean.
-
-    Args:
-        shapes: (N, P, 2) px, x to the right and y down; no NaN.
-
-    Returns:
-        (N, P, 2) shapes of unit size and (P, 2) their mean, upright as the faces are on average.
-    """
-    centred = shapes - shapes.mean(axis=1, keepdims=True)
-    units = (centred / np.linalg.norm(centred, axis=(1, 2), keepdims=True)).view()
-    as_complex = units[..., 0] + 1j * units[..., 1]
-    mean = as_complex[0]
-    for _ in range(rounds):
-        turn = (as_complex.conj() * mean).sum(axis=1)
-        turned = as_complex * (turn / np.abs(turn))[:, None]
-        mean = turned.mean(axis=0)
-        mean /= np.linalg.norm(mean)
-    # The mean inherits the first face's turn: undo the average one.
-    back = (turned.conj() * as_complex).sum(axis=1)
-    back = back.mean() / abs(back.mean())
-    turned, mean = turned * back, mean * back
-    return np.stack([turned.real, turned.imag], axis=-1), np.stack([mean.real, mean.imag], axis=-1)
 
 
 def mirror_twins(shapes: np.ndarray) -> tuple[np.ndarray, float]:
@@ -53,7 +30,8 @@ def mirror_twins(shapes: np.ndarray) -> tuple[np.ndarray, float]:
         (P,) int: landmark i of a mirrored face is `mirrored[twins[i]]`, with twins[twins[i]] = i; and the root mean square
         distance between that shape and its mirrored, renumbered self, over the shape's width.
     """
-    turned, mean = aligned(np.asarray(shapes, dtype=np.float64))
+    turned = align(np.asarray(shapes, dtype=np.float64))
+    mean = turned.mean(axis=0)
     moves = np.linalg.norm(turned.std(axis=0), axis=1)
     tried = [mean]
     if len(turned) > 2:

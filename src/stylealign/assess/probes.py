@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from stylealign.detectors.balance import align, coefficients
+from stylealign.detectors.balance import coefficients
+from stylealign.geometry import align
 
 LAMBDAS = tuple(10.0**k for k in range(-4, 7))
 REPEATS = 5

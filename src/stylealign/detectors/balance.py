@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stylealign.errors import UserError
+from stylealign.geometry import align
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,20 +23,6 @@ class BalanceConfig:
     def __post_init__(self) -> None:
         if self.bins < 0 or self.component < 0:
             raise ValueError(f"balance of {self.bins} bins by component {self.component}: expected 0 or more of each")
-
-
-def align(landmarks: np.ndarray) -> np.ndarray:
-    """(N, P, 2) shapes -> the same without place, size and rotation: generalised Procrustes analysis.
-
-    With a landmark as one complex number, turning and scaling a shape is multiplying by another, so the mean shape that all
-    shapes fit best is the first singular vector of the centred shapes of unit size (Kent 1994), with nothing to iterate.
-    """
-    shapes = landmarks[..., 0] + 1j * landmarks[..., 1]
-    shapes = shapes - shapes.mean(axis=1, keepdims=True)
-    shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
-    mean = np.linalg.svd(shapes, full_matrices=False)[2][0]  # (P,)
-    aligned = shapes * (shapes.conj() @ mean)[:, None]  # the least-squares fit of each to the mean
-    return np.stack([aligned.real, aligned.imag], axis=-1)
 
 
 def coefficients(landmarks: np.ndarray, component: int = 0) -> np.ndarray:
