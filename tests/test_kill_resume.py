@@ -53,7 +53,7 @@ def kill_when(process: subprocess.Popen, folder: Path, pattern: str, log: Path) 
     """SIGKILL as soon as `folder` holds a file or folder like `pattern` whose name says that it is whole."""
     deadline = time.monotonic() + 300
     try:
-        while not any(p for p in folder.glob(pattern) if p.suffix not in (".partial", ".tmp")):
+        while not any(p for p in folder.glob(pattern) if p.suffix != ".partial"):
             assert process.poll() is None, f"ended before it could be killed:\n{log.read_text()}"
             assert time.monotonic() < deadline, f"nothing like {pattern} in {folder}:\n{log.read_text()}"
             time.sleep(0.002)

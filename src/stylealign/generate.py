@@ -33,7 +33,7 @@ from stylealign.styling.generation import Looks, open_looks, open_work
 from stylealign.swapping import Translator, own_positions, pair_styles
 from stylealign.training import LoopConfig, start_engine
 from stylealign.translators.judge import gate
-from stylealign.whole import partial_of, write_whole
+from stylealign.whole import partial_of, whole_file, write_whole
 
 GPU_WORKERS = 4  # one decodes while the others write pictures
 # Say where, or that it was wanted, not what.
@@ -162,10 +162,9 @@ def _is_whole(folder: Path, schema: LandmarkSchema) -> bool:
 def _join(work: Work, how: dict[str, Any]) -> None:
     """Turn the units into one index and write dataset.yaml."""
     config, contents, folder = work.config, work.contents, work.folder
-    with open(folder / "index.tmp", "wb") as index:
+    with whole_file(folder / "index.jsonl") as index:
         for unit in range(work.num_units):
             index.write(work.unit_file(unit).read_bytes())
-    os.replace(folder / "index.tmp", folder / "index.jsonl")
     count = len(contents) * config.styles_per_face
     names = (
         contents.name

@@ -38,7 +38,7 @@ from stylealign.swapping import (
     structures_of,
     take_rows,
 )
-from stylealign.whole import write_whole
+from stylealign.whole import whole_file, write_whole
 
 if TYPE_CHECKING:
     from stylealign.generate import Generate
@@ -88,10 +88,8 @@ class Work:
             codes.append(torch.cat([s.flatten(1) for s in style], dim=1).numpy())
             shapes = [list(s.shape[1:]) for s in style]
         write_whole(self.folder / "styles" / f"{number:06d}.shapes", json.dumps(shapes).encode())
-        temporary = self.style_file(number).with_suffix(".tmp")
-        with open(temporary, "wb") as file:
+        with whole_file(self.style_file(number)) as file:
             np.save(file, np.concatenate(codes))
-        os.replace(temporary, self.style_file(number))
 
     def styles(self, donors: np.ndarray) -> list[Tensor]:
         """Codes of these donors, (n, C, h, w) per latent."""

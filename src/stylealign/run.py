@@ -31,7 +31,7 @@ from stylealign.config import read_yaml, to_dict
 from stylealign.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.progress import say
-from stylealign.whole import partial_of
+from stylealign.whole import partial_of, write_whole
 
 M = TypeVar("M", bound=nn.Module)
 KEPT_CHECKPOINTS = 2
@@ -108,9 +108,7 @@ class Run:
         if main_process:
             (partial / "previews").mkdir(parents=True, exist_ok=True)
             if stale or not (partial / "config.yaml").exists():
-                temporary = partial / "config.yaml.tmp"
-                temporary.write_text(yaml.safe_dump(now, sort_keys=False, allow_unicode=True), encoding="utf-8")
-                os.replace(temporary, partial / "config.yaml")
+                write_whole(partial / "config.yaml", yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
             (partial / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
         return cls(target, partial, False)
 

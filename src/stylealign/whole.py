@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from stylealign.errors import UserError
 
@@ -37,13 +38,21 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         raise
 
 
-def write_whole(path: Path, data: bytes | str) -> None:
-    """Write a file, and its folder where that is missing; an older file of that name stays until the new one is complete."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file open for writing, and its folder where that is missing; an older file of that name stays until the block has ended well."""
     partial = partial_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+        with open(partial, "wb") as file:
+            yield file
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def write_whole(path: Path, data: bytes | str) -> None:
+    """`whole_file` of what is at hand."""
+    with whole_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
