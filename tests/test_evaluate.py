@@ -247,8 +247,8 @@ def test_a_run_predicts_and_its_crop_stands_in_the_table(
 ) -> None:
     from stylealign.detectors import predict as module
 
-    def perfect(run: Path, dataset: FaceDataset, *, device: object) -> np.ndarray:
-        return dataset.landmarks_array().astype(np.float64)
+    def perfect(run: Path, dataset: FaceDataset, *, device: object, flip_average: bool) -> np.ndarray:
+        return dataset.landmarks_array().astype(np.float64) + flip_average
 
     monkeypatch.setattr(module, "predict_dataset", perfect)
     run = tmp_path / "run"
@@ -261,6 +261,10 @@ def test_a_run_predicts_and_its_crop_stands_in_the_table(
     assert found["arms"][0]["nme"]["mean"] == 0
     assert "1.5 x the given box, 32 px" in found["arms"][0]["crop"]
     assert "theirs: not stated" in tables(found)[0].note
+    twice = evaluate(Evaluate(out=tmp_path / "twice", flip=True, **common))
+    assert twice["arms"][0]["nme"]["mean"] > 0
+    assert twice["arms"][1]["nme"] == found["arms"][1]["nme"]
+    assert "32 px, averaged with the mirrored face; theirs: not stated" in tables(twice)[0].note
     (run / "card.json").write_text(json.dumps({**card, "schema": WFLW98.name}))
     with pytest.raises(UserError, match="98 landmarks of schema 'wflw98', the dataset has 5 of schema 'five'"):
         evaluate(Evaluate(out=tmp_path / "p", **common))
