@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stylealign.cli import VERBS, main, parse
+from stylealign.cli import SPINS, VERBS, main, parse
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
@@ -88,3 +88,15 @@ def test_wrong_words_get_one_sentence_and_no_traceback(
     err = capsys.readouterr().err
     assert said in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_waiting_threads_sleep_soon_unless_the_environment_says_otherwise(
+    given: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr(os, "environ", {**given})
+    main(["--version"])
+    assert os.environ.get("GOMP_SPINCOUNT") == expected

@@ -5,12 +5,18 @@ imported only when that verb is asked for, so that `stylealign --help` does not 
 """
 
 import importlib
+import os
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from stylealign.errors import UserError
+
+SPINS = "2000"
+"""Turns a thread of torch waits awake for the others before it sleeps. GNU OpenMP's own 300,000 make a step on two cores eight times as
+long when another program keeps one of them busy, four times as long as on one thread; 2,000 cost nothing where none does
+(docs/performance.md)."""
 
 # verb: (module, config dataclass, one line). The module's `main(config)` does the job.
 VERBS = {
@@ -119,6 +125,8 @@ def partial_config(cls: type, values: dict[str, Any], where: str) -> Any:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit status (0 fine, 2 the user's input, 3 done but for what was left out, 130 interrupted)."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, which no verb has done yet
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     dry_run = "--dry-run" in arguments
