@@ -253,22 +253,23 @@ def lines_plot(
     ylabel: str = "",
     log: bool = True,
     spread: Mapping[str, np.ndarray] | None = None,
-    budgets: Sequence[float] = (),
+    marked: bool = False,
 ) -> None:
     """Plot named lines, such as training losses; `log` makes the y axis logarithmic where every value is positive. `spread` draws a bar
-    of that half length at each value of the lines it names. `budgets`: the only places on x, positive, evenly spaced by ratio."""
+    of that half length at each value of the lines it names. `marked`: x takes few values, all positive; each is marked and named, spaced by ratio."""
     figure = new_figure(6.4, 3.4)
     axes = figure.subplots()
     for i, (name, (x, y)) in enumerate(series.items()):
         colour = COLOURS[i % len(COLOURS)]
-        axes.plot(x, y, color=colour, linewidth=1.2, label=name, marker="o" if budgets else None, markersize=4)
+        axes.plot(x, y, color=colour, linewidth=1.2, label=name, marker="o" if marked else None, markersize=4)
         if spread and name in spread:
             axes.errorbar(x, y, spread[name], color=colour, linestyle="none", linewidth=1, capsize=2)
     if log and all((np.asarray(y) > 0).all() for _, y in series.values()):
         axes.set_yscale("log")
-    if budgets:
+    if marked:
+        places = sorted({float(place) for x, _ in series.values() for place in x})
         axes.set_xscale("log")
-        axes.set_xticks(list(budgets), [f"{budget:,.0f}" for budget in budgets])
+        axes.set_xticks(places, [f"{place:,.0f}" for place in places])
         axes.set_xticks([], minor=True)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.3)

@@ -6,7 +6,6 @@ every tile is. Knows nothing of when and by whom a unit is done: generate.py doe
 """
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from stylealign import geometry
 from stylealign.batch import to_float
 from stylealign.dataset import FaceDataset, digest_of, to_row
 from stylealign.draw import style_sheet
-from stylealign.image import encode_image, write_image
+from stylealign.image import encode_image
 from stylealign.progress import track
 from stylealign.sample import FaceSample, Mode, Provenance
 from stylealign.schema import SCHEMAS
@@ -217,8 +216,7 @@ class Work:
         }  # fmt: skip
         path = self.folder / "sheets" / f"sheet_{number:02d}.png"
         write_whole(path.with_suffix(".json"), (json.dumps(sidecar, ensure_ascii=False) + "\n").encode())
-        write_image(path.with_suffix(".partial.png"), sheet)
-        os.replace(path.with_suffix(".partial.png"), path)
+        write_whole(path, encode_image(sheet, path.suffix))
 
     def _sheet_tiles(
         self, number: int, chosen: np.ndarray, structures: np.ndarray, rng: np.random.Generator

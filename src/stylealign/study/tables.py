@@ -189,8 +189,7 @@ def curve_plot(one: Mapping[str, Any], path: Path | BinaryIO) -> None:
     columns = {name: np.array(sorted(rows), float).T for name, rows in points.items()}
     series = {name: (labels, nme) for name, (labels, nme, _) in columns.items()}
     spread = {name: sd for name, (_, _, sd) in columns.items()}
-    budgets = sorted({labels for line in points.values() for labels, _, _ in line})
-    lines_plot(series, path, "labelled faces", f"NME %, {one['name']}", log=False, spread=spread, budgets=budgets)
+    lines_plot(series, path, "labelled faces", f"NME %, {one['name']}", log=False, spread=spread, marked=True)
 
 
 def show_study(result: Mapping[str, Any]) -> None:
