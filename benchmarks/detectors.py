@@ -18,10 +18,10 @@ import torch
 from stylealign import models
 from stylealign.config import from_dict
 from stylealign.detectors import DETECTORS
+from stylealign.evaluation.tables import markdown_of
+from stylealign.face.schema import convert, get_schema
 from stylealign.run import pick_device
-from stylealign.schema import convert, get_schema
 from stylealign.structure import boundary_maps
-from stylealign.tables import markdown_of
 from stylealign.toyfaces import landmarks, random_structure
 
 BATCH = 16

@@ -22,7 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from stylealign.image import write_image
+from stylealign.data.image import write_image
 from stylealign.predicting.finders import cascade_finder
 from stylealign.predicting.job import Predict, run_predict
 from stylealign.predicting.network import LandmarkNetwork, open_network

@@ -40,7 +40,7 @@ def training_steps(data: Path) -> list[tuple[str, str, float, str]]:
 
     from stylealign.augment import AugmentConfig, augment
     from stylealign.batch import BatchSource, CropCache, CropConfig
-    from stylealign.dataset import FaceDataset
+    from stylealign.data.dataset import FaceDataset
     from stylealign.detectors.losses import LossConfig, landmark_loss
     from stylealign.detectors.resnet import ResNet18, ResNetConfig
     from stylealign.run import place
@@ -101,7 +101,7 @@ def transfer(translator_run: Path, data: Path, n: int) -> list[tuple[str, str, f
     """The n x n pass over n^2 bare decodes, and over encoding every pair."""
 
     from stylealign.batch import CropCache
-    from stylealign.dataset import FaceDataset
+    from stylealign.data.dataset import FaceDataset
     from stylealign.swapping import swap_matrix
     from stylealign.translators.load import load_translator
 
@@ -133,7 +133,7 @@ def generation(translator_run: Path, data: Path, scratch: Path) -> list[tuple[st
     import torch
 
     from stylealign.batch import CropCache
-    from stylealign.dataset import FaceDataset
+    from stylealign.data.dataset import FaceDataset
     from stylealign.generate import Generate, generate
     from stylealign.translators.load import load_translator
 
@@ -174,7 +174,7 @@ def generation(translator_run: Path, data: Path, scratch: Path) -> list[tuple[st
 def _peak_mb(code: str) -> dict[str, float]:
     """Run code in a fresh process; it prints JSON; its peak memory (VmHWM: ru_maxrss would be the parent's) above the import is added."""
     start = (
-        "import json, numpy, cv2, yaml; import stylealign.dataset, stylealign.prepare\n"
+        "import json, numpy, cv2, yaml; import stylealign.data.dataset, stylealign.prepare\n"
         "peak = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1]) / 1024\n"
         "before = peak()\n"
     )
@@ -194,14 +194,14 @@ def index_memory(scratch: Path, count: int) -> list[tuple[str, str, float | None
             file.write(
                 f'{{"id": "face{i}", "image": "{i}.jpg", "split": "train", "box_xyxy": [0.0, 0.0, 9.0, 9.0], {tail}'
             )
-    from stylealign.dataset import write_meta
-    from stylealign.schema import IBUG68
+    from stylealign.data.dataset import write_meta
+    from stylealign.face.schema import IBUG68
 
     write_meta(folder, schema=IBUG68, name="many", count=count, splits={"train": count}, labelled=count, image_root="images",
                source="", licence="", how={})  # fmt: skip
     code = (
         "import time; start = time.perf_counter()\n"
-        f"d = stylealign.dataset.FaceDataset.open({str(folder)!r})\n"
+        f"d = stylealign.data.dataset.FaceDataset.open({str(folder)!r})\n"
         "seconds = time.perf_counter() - start\n"
         "assert d[len(d) // 2].landmarks.shape == (68, 2)\n"
         "result = {'seconds': seconds, 'bytes': d._offsets.nbytes / len(d)}"
@@ -214,7 +214,7 @@ def index_memory(scratch: Path, count: int) -> list[tuple[str, str, float | None
 
 def prepare_memory(scratch: Path, count: int) -> list[tuple[str, str, float | None, str]]:
     """Peak memory of `prepare` over `count` faces (one small picture, a CSV of 68 points)."""
-    from stylealign.image import write_image
+    from stylealign.data.image import write_image
 
     folder = scratch / f"csv{count}"
     folder.mkdir()

@@ -39,7 +39,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
-    from stylealign.dataset import FaceDataset
+    from stylealign.data.dataset import FaceDataset
 
     with TemporaryDirectory() as folder:
         draw_faces(DrawFaces(out=Path(folder) / "faces", count=96, size=96))

@@ -28,7 +28,7 @@ def measure(model: str, size: int, scratch: Path) -> dict[str, float]:
 
     from stylealign import toyfaces
     from stylealign.batch import CropCache, CropConfig
-    from stylealign.dataset import FaceDataset
+    from stylealign.data.dataset import FaceDataset
     from stylealign.generate import Generate, generate
     from stylealign.swapping import encode_contents
     from stylealign.training import LoopConfig

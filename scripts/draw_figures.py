@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from stylealign import StyleTranslator, load
-from stylealign.draw import draw_landmarks, style_sheet
-from stylealign.geometry import landmark_box
-from stylealign.image import write_image
-from stylealign.schema import convert
+from stylealign.data.image import write_image
+from stylealign.evaluation.draw import draw_landmarks, style_sheet
+from stylealign.face.geometry import landmark_box
+from stylealign.face.schema import convert
 from stylealign.toyfaces import DrawFaces, draw_face, draw_swap_sheet, face_of, random_structure, random_style
 
 FOLDER = Path(__file__).parents[1] / "docs" / "images"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stylealign.dataset import FaceDataset, write_dataset
-from stylealign.sample import FaceSample
-from stylealign.schema import LandmarkSchema
+from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
 
 
 def halfway(schema: LandmarkSchema) -> tuple[np.ndarray, LandmarkSchema]:

@@ -6,9 +6,9 @@ Where a dot is not to be seen it answers with its usual place in the crop, as tr
 import numpy as np
 
 from dots import COLOURS, PLACES
-from stylealign.crop import CropConfig
+from stylealign.face.crop import CropConfig
+from stylealign.face.schema import FIVE, LandmarkSchema
 from stylealign.predicting.finders import Found
-from stylealign.schema import FIVE, LandmarkSchema
 
 
 class DotNetwork:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stylealign.dataset import FaceDataset, write_dataset
-from stylealign.image import write_image
-from stylealign.sample import FaceSample, Provenance
-from stylealign.schema import FIVE
+from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.image import write_image
+from stylealign.face.sample import FaceSample, Provenance
+from stylealign.face.schema import FIVE
 
 PLACES = np.array([[-12.0, -10], [12, -10], [0, 2], [-9, 14], [9, 14]])
 COLOURS = np.array([[255, 40, 40], [40, 255, 40], [60, 60, 255], [255, 255, 60], [60, 255, 255]])

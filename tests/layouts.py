@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stylealign.image import write_image
-from stylealign.schema import SCHEMAS
+from stylealign.data.image import write_image
+from stylealign.face.schema import SCHEMAS
 
 WIDTH, HEIGHT = 60, 40
 

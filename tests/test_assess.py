@@ -22,14 +22,14 @@ from stylealign.assess.structure import drift, gap_matrix, structure_gap
 from stylealign.assess.subject import Subject, subject_of_arm
 from stylealign.augment import NO_AUGMENTATION
 from stylealign.batch import Batch, CropConfig, crop_sample
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.image import image_size
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNetConfig
 from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
-from stylealign.image import image_size
+from stylealign.face.schema import FIVE
 from stylealign.report import Report, report
-from stylealign.schema import FIVE
 from stylealign.toyfaces import DrawFaces
 from stylealign.toyfaces import main as draw_faces
 from stylealign.translators.judge import verdict

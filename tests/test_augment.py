@@ -4,10 +4,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stylealign import geometry
 from stylealign.augment import NO_AUGMENTATION, AugmentConfig, augment, centre_crop, compose, invert, transform, warp
 from stylealign.batch import Batch
-from stylealign.schema import FIVE, IBUG68, WFLW98, LandmarkSchema
+from stylealign.face import geometry
+from stylealign.face.schema import FIVE, IBUG68, WFLW98, LandmarkSchema
 
 OFF = {"colour": 0.0, "grey_prob": 0.0, "blur_prob": 0.0, "occlusion_prob": 0.0}
 GEOMETRY_ONLY = AugmentConfig(**OFF)

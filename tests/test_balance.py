@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from stylealign.detectors.balance import BalanceConfig, coefficients, repeats
 from stylealign.errors import UserError
-from stylealign.geometry import align, similarity_fit
-from stylealign.geometry import apply as move
+from stylealign.face.geometry import align, similarity_fit
+from stylealign.face.geometry import apply as move
+from stylealign.face.pose import BalanceConfig, coefficients, repeats
 
 
 def heads(yaw: np.ndarray, points: int = 20, noise: float = 0.002, seed: int = 0) -> np.ndarray:

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from dots import dots
 from stylealign import batch as batch_module
-from stylealign import geometry
 from stylealign.batch import (
     BatchSource,
     CropCache,
@@ -19,11 +18,12 @@ from stylealign.batch import (
     to_float,
     to_uint8,
 )
-from stylealign.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.image import write_image
 from stylealign.errors import UserError
-from stylealign.image import write_image
-from stylealign.sample import FaceSample
-from stylealign.schema import FIVE
+from stylealign.face import geometry
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import FIVE
 
 CROP = CropConfig(size=32)
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.interpolate import CubicSpline
 from scipy.spatial import cKDTree
 
-from stylealign.boundary import curve_segments, sample_curves
-from stylealign.schema import SCHEMAS, LandmarkSchema
+from stylealign.face.curves import curve_segments, sample_curves
+from stylealign.face.schema import SCHEMAS, LandmarkSchema
 from stylealign.structure import boundary_maps
 
 number = st.floats(-100, 100, allow_nan=False)

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from layouts import own_schema, picture
-from stylealign.dataset import DatasetWriter, FaceDataset, write_dataset
+from stylealign.data.atomic import partial_of
+from stylealign.data.dataset import DatasetWriter, FaceDataset, write_dataset
 from stylealign.errors import UserError
-from stylealign.sample import FaceSample, Provenance
-from stylealign.schema import FIVE, get_schema
-from stylealign.whole import partial_of
+from stylealign.face.sample import FaceSample, Provenance
+from stylealign.face.schema import FIVE, get_schema
 
 real = st.floats(-1e6, 1e6, width=32)
 word = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=12)

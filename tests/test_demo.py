@@ -24,12 +24,12 @@ from chromium import Page, find_chromium
 from dot_network import DotNetwork, find_dots
 from dots import COLOURS, PLACES, paint
 from stylealign.cli import main
+from stylealign.data.image import read_image, write_image
 from stylealign.demo.page import import_gradio
 from stylealign.demo.pair import FACE_PX, SHOWN_PX, Seen, look, look_at_both, marked, swapped
 from stylealign.errors import UserError
-from stylealign.image import read_image, write_image
+from stylealign.face.schema import FIVE
 from stylealign.predicting.api import Detector
-from stylealign.schema import FIVE
 from stylealign.toyfaces import draw_face, random_structure, random_style
 from stylealign.translating.api import StyleTranslator
 

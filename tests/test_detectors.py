@@ -10,7 +10,7 @@ from stylealign.detectors import build_detector
 from stylealign.detectors.losses import LossConfig, coordinate_loss, landmark_loss, mean_error, wing
 from stylealign.detectors.resnet import ResNet18, ResNetConfig, load_imagenet
 from stylealign.errors import UserError
-from stylealign.schema import SCHEMAS
+from stylealign.face.schema import SCHEMAS
 
 TINY = ResNetConfig(width=4)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylealign.draw import (
+from stylealign.evaluation.draw import (
     PREDICTED_RGB,
     TRUTH_RGB,
     ced_plot,
@@ -17,7 +17,7 @@ from stylealign.draw import (
     mean_face_plot,
     style_sheet,
 )
-from stylealign.schema import FIVE, WFLW98
+from stylealign.face.schema import FIVE, WFLW98
 
 GREY = np.full((64, 48, 3), 90, np.uint8)
 SHAPE = np.array([[12.0, 20], [36, 20], [24, 34], [16, 46], [32, 46]])

@@ -25,8 +25,8 @@ from stylealign.detectors.dvln import (
 from stylealign.detectors.learning import Learning
 from stylealign.detectors.losses import LossConfig, coordinate_loss, landmark_loss
 from stylealign.errors import UserError
+from stylealign.face.schema import COFW29, FIVE, LandmarkSchema
 from stylealign.optim import OptimizerConfig
-from stylealign.schema import COFW29, FIVE, LandmarkSchema
 from stylealign.training import LoopConfig, start_engine
 
 TINY = DVLNConfig(width=4, embedding=16, candidates=3, evidence=2, hidden=8)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stylealign import geometry
 from stylealign.batch import CropConfig, crop_sample
 from stylealign.cli import main
 from stylealign.config import from_dict
-from stylealign.dataset import FaceDataset
-from stylealign.image import image_size, read_image
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.image import image_size, read_image
+from stylealign.face import geometry
 from stylealign.run import read_card
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "ci.yaml"

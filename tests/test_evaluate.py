@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from dots import dots
-from stylealign.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.predictions import write_predictions
 from stylealign.errors import UserError
 from stylealign.evaluate import Evaluate, evaluate, main, parse_arms
-from stylealign.predictions import write_predictions
+from stylealign.evaluation.tables import tables
+from stylealign.face.sample import FaceSample, Prediction
+from stylealign.face.schema import FIVE, IBUG68, WFLW98, convert
 from stylealign.prepare import Prepare
 from stylealign.prepare import main as prepare
-from stylealign.sample import FaceSample, Prediction
-from stylealign.schema import FIVE, IBUG68, WFLW98, convert
-from stylealign.tables import tables
 
 DATA = Path(os.environ.get("STYLEALIGN_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 

@@ -13,7 +13,7 @@ from torch import Tensor
 import tiny
 from stylealign.batch import Batch, CropConfig
 from stylealign.config import from_dict, to_dict
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
 from stylealign.detectors import DETECTORS, SECTIONS, DetectorOutput, build_detector
 from stylealign.detectors.cyclegan import CycleGANConfig, GeneratorConfig
 from stylealign.detectors.dvln import DVLNConfig
@@ -25,8 +25,8 @@ from stylealign.detectors.san import SANConfig
 from stylealign.detectors.train import TrainDetector, main
 from stylealign.detectors.train_styles import AuxiliaryStyles, ClusterConfig
 from stylealign.detectors.wing import WingConfig
+from stylealign.face.schema import SCHEMAS
 from stylealign.run import read_card
-from stylealign.schema import SCHEMAS
 from stylealign.training import LoopConfig, start_engine
 
 SCHEMA = SCHEMAS["ibug68"]

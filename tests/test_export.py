@@ -16,21 +16,22 @@ import pytest
 import torch
 
 import tiny
-from stylealign import export, geometry
+from stylealign import export
 from stylealign.batch import CropConfig, to_float
 from stylealign.cli import main
 from stylealign.config import to_dict
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.image import write_image
 from stylealign.detectors import build_detector
 from stylealign.detectors.lab import LABConfig
 from stylealign.detectors.wing import WingConfig
 from stylealign.errors import UserError
-from stylealign.image import write_image
+from stylealign.face import geometry
+from stylealign.face.schema import SCHEMAS
 from stylealign.onnx_graph import MOST_MOVED, answering, halved, kept_in_float, quantize, quantized, trace
 from stylealign.onnx_model import NEEDED, OnnxDetector, read_metadata, start_session, to_metadata
 from stylealign.predicting.network import open_network
 from stylealign.run import save_model
-from stylealign.schema import SCHEMAS
 from stylealign.toyfaces import DrawFaces, draw_face, face_of
 from test_every_detector import TINY, face, images, schemas_of
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stylealign import geometry as g
-from stylealign.image import warp
-from stylealign.schema import SCHEMAS
+from stylealign.data.image import warp
+from stylealign.face import geometry as g
+from stylealign.face.schema import SCHEMAS
 
 number = st.floats(-50, 50, allow_nan=False)
 affines = st.builds(

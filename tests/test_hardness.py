@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stylealign.geometry import apply, crop_affine, landmark_box
-from stylealign.hardness import SIDE, measure, measured_thirds
-from stylealign.image import warp, write_image
-from stylealign.sample import FaceSample
-from stylealign.schema import SCHEMAS
+from stylealign.data.image import warp, write_image
+from stylealign.evaluation.hardness import SIDE, measure, measured_thirds
+from stylealign.face.geometry import apply, crop_affine, landmark_box
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import SCHEMAS
 from stylealign.stress import stress_face
 from stylealign.toyfaces import draw_face, random_structure, random_style
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylealign import geometry
+from stylealign.data.image import image_size, read_image, warp, write_image
 from stylealign.errors import UserError
-from stylealign.image import image_size, read_image, warp, write_image
+from stylealign.face import geometry
 
 RED = np.full((12, 20, 3), (255, 0, 0), np.uint8)
 

@@ -9,8 +9,8 @@ import pytest
 
 from stylealign.cli import main
 from stylealign.config import read_yaml
-from stylealign.mirror import flip_pairs, mirror_twins
-from stylealign.schema import SCHEMAS, convert
+from stylealign.face.mirror import flip_pairs, mirror_twins
+from stylealign.face.schema import SCHEMAS, convert
 from stylealign.toyfaces import landmarks, random_structure
 
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.md"

@@ -12,7 +12,7 @@ import torch
 
 from stylealign.cli import main
 from stylealign.config import save_config
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
 from stylealign.translators.train import main as train_translator
 from tiny import detector_job, drawn, metrics_of, translator_job, tree
 

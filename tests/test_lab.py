@@ -12,7 +12,6 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from stylealign.batch import Batch
-from stylealign.boundary import sample_curves
 from stylealign.detectors.adversary import (
     adversarial_loss,
     boundary_loss,
@@ -27,8 +26,9 @@ from stylealign.detectors.learning import Learning
 from stylealign.detectors.losses import LossConfig
 from stylealign.detectors.messages import BlockConv, MessagePassing, boundary_tree, levels
 from stylealign.errors import UserError
+from stylealign.face.curves import sample_curves
+from stylealign.face.schema import SCHEMAS, LandmarkSchema
 from stylealign.optim import OptimizerConfig
-from stylealign.schema import SCHEMAS, LandmarkSchema
 from stylealign.structure import boundary_maps
 
 WFLW, IBUG = SCHEMAS["wflw98"], SCHEMAS["ibug68"]

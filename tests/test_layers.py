@@ -89,7 +89,7 @@ def test_models_and_losses_know_no_paths_and_no_yaml(path: Path) -> None:
         "yaml",
         "json",
         "os",
-        "stylealign.dataset",
+        "stylealign.data.dataset",
         "stylealign.run",
         "stylealign.config",
     }

@@ -9,13 +9,13 @@ import torch
 from stylealign import legacy
 from stylealign.cli import parse
 from stylealign.config import from_dict
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.image import read_image, write_image
 from stylealign.errors import UserError
+from stylealign.face.schema import get_schema
 from stylealign.generate import Generate, generate
-from stylealign.image import read_image, write_image
 from stylealign.legacy import GenLandmark, batch_rows, matching_rows, rendered
 from stylealign.legacy_recipes import LEGACY_KEYS, is_legacy_recipe, translate_recipe
-from stylealign.schema import get_schema
 from stylealign.translators.losses import KL_PRESETS, LEARNING_RATE_PRESETS, RECONSTRUCTION_PRESETS
 from stylealign.translators.vunet import VUNetConfig
 from test_generate import PaintedTranslator, make_faces

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stylealign import metrics
 from stylealign.errors import UserError
-from stylealign.geometry import apply, flip_affine, rotate_scale_affine
-from stylealign.schema import AFLW19, FIVE, IBUG68, WFLW98, LandmarkSchema
+from stylealign.evaluation import metrics
+from stylealign.face.geometry import apply, flip_affine, rotate_scale_affine
+from stylealign.face.schema import AFLW19, FIVE, IBUG68, WFLW98, LandmarkSchema
 
 # Two eye corners and a chin.
 THREE = LandmarkSchema(

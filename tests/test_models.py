@@ -12,9 +12,9 @@ from stylealign.detectors import DETECTORS, SECTIONS, build_detector
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.train import TrainDetector
 from stylealign.errors import UserError
+from stylealign.evaluation.tables import millions
+from stylealign.face.schema import IBUG68, WFLW98
 from stylealign.models import Models, Preset, describe, model_table, presets
-from stylealign.schema import IBUG68, WFLW98
-from stylealign.tables import millions
 
 
 class Hand(nn.Module):

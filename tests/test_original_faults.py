@@ -23,19 +23,22 @@ import torch
 import yaml
 from torch import nn
 
-from stylealign import geometry, image, legacy, metrics, readers
+from stylealign import legacy
 from stylealign.augment import AugmentConfig, augment
 from stylealign.batch import Batch, CropConfig, crop_sample, epoch_order
-from stylealign.boundary import sample_curves
 from stylealign.cli import VERBS, parse
 from stylealign.config import read_yaml
-from stylealign.dataset import FaceDataset
+from stylealign.data import formats, image
+from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
+from stylealign.evaluation import metrics
+from stylealign.face import geometry
+from stylealign.face.curves import sample_curves
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import SCHEMAS, LandmarkSchema, convert, get_schema
 from stylealign.generate import generate
 from stylealign.optim import cosine
 from stylealign.run import Run
-from stylealign.sample import FaceSample
-from stylealign.schema import SCHEMAS, LandmarkSchema, convert, get_schema
 from stylealign.structure import structure_maps
 from stylealign.swapping import swap_matrix
 from stylealign.training import LoopConfig
@@ -494,7 +497,7 @@ def test_fault_the_wflw_reader_throws_box_and_attributes_away(tmp_path: Path) ->
             )
         ]
 
-    check(lambda source: readers.READERS["wflw"].read(source, readers.ReadOptions(schema=WFLW)))
+    check(lambda source: formats.READERS["wflw"].read(source, formats.ReadOptions(schema=WFLW)))
     with goes_red():
         check(original)
 

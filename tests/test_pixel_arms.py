@@ -9,7 +9,7 @@ import torch
 
 from stylealign.batch import Batch, take_faces, to_float, to_uint8
 from stylealign.errors import UserError
-from stylealign.schema import FIVE, WFLW98
+from stylealign.face.schema import FIVE, WFLW98
 from stylealign.styling import degrade, light, places
 from stylealign.styling.arm import NUM_DRAWS
 from stylealign.styling.make_up import make_up

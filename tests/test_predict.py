@@ -19,22 +19,22 @@ from PIL import Image
 
 from dot_network import DotNetwork, find_dots
 from dots import PLACES, dots, paint
-from stylealign import geometry
 from stylealign.cli import main
+from stylealign.data.formats.coco import read as read_coco
+from stylealign.data.formats.entry import FaceSample, ReadOptions
+from stylealign.data.image import read_image, write_image
+from stylealign.data.predictions import read_predictions
 from stylealign.detectors.predict import predict_dataset
 from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
-from stylealign.image import read_image, write_image
+from stylealign.face import geometry
+from stylealign.face.schema import FIVE
 from stylealign.predicting import api, job
 from stylealign.predicting.api import Detector
 from stylealign.predicting.calibrate import Calibrate, measure
 from stylealign.predicting.job import Predict, run_predict
 from stylealign.predicting.sources import Source
 from stylealign.predicting.video import Video, VideoWriter
-from stylealign.predictions import read_predictions
-from stylealign.readers.coco import read as read_coco
-from stylealign.readers.entry import FaceSample, ReadOptions
-from stylealign.schema import FIVE
 from tiny import detector_job, drawn, tree
 
 GROUND = np.array([30, 20, 40])

@@ -13,8 +13,8 @@ from PIL import Image
 
 from dot_network import DotNetwork, find_dots
 from dots import PLACES, paint
-from stylealign import geometry
 from stylealign.errors import UserError
+from stylealign.face import geometry
 from stylealign.predicting.answering import Spot, answer, followed, usable
 from stylealign.predicting.boxes import BoxFile
 from stylealign.predicting.calibrate import jittered, safe_range

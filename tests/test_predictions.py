@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stylealign.data.predictions import PredictionRow, match_predictions, read_predictions, write_predictions
 from stylealign.errors import UserError
-from stylealign.predictions import PredictionRow, match_predictions, read_predictions, write_predictions
-from stylealign.sample import FaceSample, Prediction
+from stylealign.face.sample import FaceSample, Prediction
 
 POINTS = np.array([[[1.5, 2.0], [3.0, 4.25]], [[5.0, 6.0], [7.0, 8.0]], [[9.0, 10.0], [11.0, 12.0]]])
 IDS = ("a/testset/1_1", "a/testset/2_1", "b/testset/2_2")

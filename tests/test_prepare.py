@@ -12,13 +12,13 @@ import pytest
 from layouts import csv_text, numbers, own_schema, picture, points, pts, wflw, wflw_line
 from stylealign import export_dataset, prepare
 from stylealign.config import from_dict, load_config, save_config
-from stylealign.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.formats import READERS
 from stylealign.errors import UserError
 from stylealign.export_dataset import FORMATS, ExportDataset
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import IBUG68, WFLW98, convert
 from stylealign.prepare import Prepare, Source
-from stylealign.readers import READERS
-from stylealign.sample import FaceSample
-from stylealign.schema import IBUG68, WFLW98, convert
 
 DATA = Path(os.environ.get("STYLEALIGN_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from layouts import HEIGHT, WIDTH, csv_text, numbers, own_schema, picture, points, pts, wflw, wflw_line
+from stylealign.data.formats import READERS, BadEntry, ReadOptions, schema_of
+from stylealign.data.formats.entry import schema_of_count, split_of, stem_of
 from stylealign.errors import UserError
-from stylealign.readers import READERS, BadEntry, ReadOptions, schema_of
-from stylealign.readers.entry import schema_of_count, split_of, stem_of
-from stylealign.sample import FaceSample
-from stylealign.schema import SCHEMAS, get_schema
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import SCHEMAS, get_schema
 
 
 def read(reader: str, source: Path, schema: str | None = None, **options: object) -> list[FaceSample | BadEntry]:
@@ -285,7 +285,7 @@ def test_aflw_splits_by_its_permutation_and_marks_frontal_faces(
 ) -> None:
     from scipy.io import savemat
 
-    monkeypatch.setattr("stylealign.readers.aflw._NUM_TRAIN", 2)
+    monkeypatch.setattr("stylealign.data.formats.aflw._NUM_TRAIN", 2)
     landmarks = np.stack([points(19, i) for i in range(3)])
     names = np.empty((3, 1), dtype=object)
     for i in range(3):

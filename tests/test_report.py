@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from dots import dots
+from stylealign.data.image import write_image
 from stylealign.errors import UserError
 from stylealign.evaluate import Evaluate, evaluate
-from stylealign.image import write_image
 from stylealign.report import Report, embed, main, read_curves, report
 from test_evaluate import predict
 

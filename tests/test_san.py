@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dots import dots
 from stylealign.augment import NO_AUGMENTATION
 from stylealign.batch import CropCache, CropConfig
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
 from stylealign.detectors import san as san_module
 from stylealign.detectors import train_styles as styles_job
 from stylealign.detectors.cyclegan import CycleGANConfig, GeneratorConfig, Generators

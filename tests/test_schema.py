@@ -8,7 +8,7 @@ import yaml
 
 from layouts import OWN_SCHEMA, own_schema
 from stylealign.errors import UserError
-from stylealign.schema import CONVERSIONS, SCHEMAS, LandmarkSchema, convert, get_schema, schema_from_dict
+from stylealign.face.schema import CONVERSIONS, SCHEMAS, LandmarkSchema, convert, get_schema, schema_from_dict
 
 every_schema = pytest.mark.parametrize("schema", SCHEMAS.values(), ids=lambda s: s.name)
 

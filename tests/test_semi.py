@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from dots import PLACES
-from stylealign import geometry
 from stylealign.augment import NO_AUGMENTATION, augment
 from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, join
-from stylealign.dataset import FaceDataset, to_row, write_dataset
+from stylealign.data.dataset import FaceDataset, to_row, write_dataset
+from stylealign.data.image import write_image
 from stylealign.detectors.adversary import curve_weights
 from stylealign.detectors.dvln import candidate_losses
 from stylealign.detectors.heatmap import map_weights
@@ -21,13 +21,13 @@ from stylealign.detectors.losses import LossConfig, landmark_loss
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.predict import LoadedDetector
 from stylealign.errors import UserError
-from stylealign.image import write_image
-from stylealign.sample import FaceSample, Provenance
-from stylealign.schema import AFLW19, FIVE
+from stylealign.evaluation.trust import choose, face_and_point_trust, keep_curve, match_poses, spread, trust
+from stylealign.face import geometry
+from stylealign.face.sample import FaceSample, Provenance
+from stylealign.face.schema import AFLW19, FIVE
 from stylealign.semi import ensemble, label
 from stylealign.semi.ensemble import LookConfig, ask, load_ensemble, looks_of
 from stylealign.semi.label import PseudoLabel, Trust
-from stylealign.semi.trust import choose, face_and_point_trust, keep_curve, match_poses, spread, trust
 
 TRUTH = PLACES * 1.3 + [60.0, 55.0]
 SIDE = 120

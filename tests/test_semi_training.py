@@ -15,7 +15,7 @@ from torch import nn
 from dots import dots
 from stylealign.augment import AugmentConfig, augment, invert, transform
 from stylealign.batch import Batch, CropConfig
-from stylealign.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.detectors import build_detector
 from stylealign.detectors import learning as learning_module
 from stylealign.detectors.data import DataSource, mean_shape, resolve_data
@@ -26,8 +26,8 @@ from stylealign.detectors.teacher import TeacherConfig, num_unlabelled, ramp, ta
 from stylealign.detectors.train import TrainDetector
 from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
+from stylealign.face.schema import FIVE, IBUG68
 from stylealign.run import read_card, read_tensors
-from stylealign.schema import FIVE, IBUG68
 from stylealign.semi import pretrain, rounds
 from stylealign.semi.encoder import Encoder, EncoderConfig, elastic, gaussians_at, picture_loss, soft_points
 from stylealign.semi.pretrain import Pretrain

@@ -10,16 +10,16 @@ import pytest
 
 from dots import COLOURS, PLACES, dots, paint
 from stylealign import toyfaces
-from stylealign.dataset import FaceDataset
+from stylealign.data.atomic import partial_of
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.image import warp
 from stylealign.errors import UserError
-from stylealign.geometry import crop_affine, landmark_box
-from stylealign.image import warp
-from stylealign.sample import FaceSample
-from stylealign.schema import FIVE, SCHEMAS
+from stylealign.face.geometry import crop_affine, landmark_box
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import FIVE, SCHEMAS
 from stylealign.stress import CAUSES, Stress, main, stress_face
 from stylealign.toyfaces import DrawFaces, draw_face, raise_cause, random_structure, random_style
 from stylealign.toyfaces.causes import CAUSES as DRAWN_CAUSES
-from stylealign.whole import partial_of
 from tiny import tree
 
 SCHEMA = SCHEMAS["wflw98"]

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stylealign import metrics
 from stylealign.cli import VERBS, parse
 from stylealign.config import from_dict, read_yaml
 from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
-from stylealign.scoring import interval_over_seeds
+from stylealign.evaluation import metrics
+from stylealign.evaluation.scoring import interval_over_seeds
 from stylealign.study.job import main
 from stylealign.study.plan import Study, plan, row_name, rows_of
 from stylealign.study.scores import seconds_per_update

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from stylealign.batch import CropCache, CropConfig, to_float
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.image import image_size
 from stylealign.detectors import train_styles
 from stylealign.detectors.cyclegan import (
     CycleGANConfig,
@@ -31,7 +32,6 @@ from stylealign.detectors.resnet import ResNet18, ResNetConfig
 from stylealign.detectors.styles import pooled_features, standardised, style_clusters, style_statistics
 from stylealign.detectors.train_styles import ClusterConfig, TrainStyles, choose_pair, find_clusters, load_styles, main
 from stylealign.errors import UserError
-from stylealign.image import image_size
 from stylealign.run import read_card, read_tensors
 from stylealign.toyfaces import DrawFaces
 from stylealign.toyfaces import main as draw_faces

@@ -15,14 +15,14 @@ from stylealign.augment import transform
 from stylealign.batch import Batch, CropCache, CropConfig
 from stylealign.cli import main as cli
 from stylealign.config import from_dict, to_dict
-from stylealign.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.detectors import DETECTORS
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
 from stylealign.detectors.train import TrainDetector, main
 from stylealign.errors import UserError
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import SCHEMAS
 from stylealign.run import read_card
-from stylealign.sample import FaceSample
-from stylealign.schema import SCHEMAS
 from stylealign.styling.chain import ARMS, PRESETS, ArmConfig, ChainConfig, StyleConfig, draw_arms, open_chain, restyle
 from stylealign.styling.donors import DonorPool, donor_faces
 from stylealign.styling.learned import translator_arm, translator_frames

@@ -9,10 +9,10 @@ import torch
 
 from stylealign.batch import CropConfig, crop_sample
 from stylealign.cli import main as cli
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.image import read_image
 from stylealign.errors import UserError
 from stylealign.generate import Generate, generate
-from stylealign.image import read_image
 from stylealign.styling.chain import ARMS, ArmConfig, ChainConfig
 from stylealign.styling.generation import LooksWork, open_looks
 from stylealign.swapping import own_positions

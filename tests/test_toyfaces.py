@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from stylealign import toyfaces
-from stylealign.boundary import sample_curves
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
-from stylealign.schema import SCHEMAS
+from stylealign.face.curves import sample_curves
+from stylealign.face.schema import SCHEMAS
 from stylealign.toyfaces import (
     DrawFaces,
     Structure,

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from dots import dots
 from stylealign.batch import Batch, CropConfig
 from stylealign.config import from_dict, to_dict
-from stylealign.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.image import image_size
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
-from stylealign.image import image_size
+from stylealign.face.schema import FIVE, LandmarkSchema
 from stylealign.run import read_card
-from stylealign.schema import FIVE, LandmarkSchema
 from stylealign.structure import StructureConfig
 from stylealign.translators import learning as learning_module
 from stylealign.translators import perceptual

@@ -16,16 +16,17 @@ from PIL import Image
 import stylealign
 from dot_network import DotNetwork, find_dots
 from dots import PLACES, dots, paint
-from stylealign import geometry, whole
 from stylealign.batch import to_float
 from stylealign.cli import main
-from stylealign.crop import CropConfig
+from stylealign.data import atomic
+from stylealign.data.image import read_image, warp, write_image
 from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
-from stylealign.image import read_image, warp, write_image
+from stylealign.face import geometry
+from stylealign.face.crop import CropConfig
+from stylealign.face.schema import FIVE, SCHEMAS, LandmarkSchema
 from stylealign.predicting.api import Detector
 from stylealign.run import save_model
-from stylealign.schema import FIVE, SCHEMAS, LandmarkSchema
 from stylealign.structure import StructureConfig
 from stylealign.toyfaces import draw_face, random_structure, random_style
 from stylealign.translating import api, augmentation, job
@@ -329,7 +330,7 @@ def test_a_disk_that_refuses_leaves_no_partial_picture(photos: Path, monkeypatch
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "out.png")
 
-    monkeypatch.setattr(whole.os, "replace", full)
+    monkeypatch.setattr(atomic.os, "replace", full)
     with pytest.raises(OSError, match="No space"):
         translate("a.png", "b.png")
     assert not list(photos.glob("out*"))

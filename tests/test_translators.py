@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from dots import PLACES, dots, paint
 from stylealign.batch import Batch, CropConfig, to_float
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
+from stylealign.face.schema import FIVE, IBUG68, LandmarkSchema
 from stylealign.generate import Generate
 from stylealign.generate import main as generate
 from stylealign.run import read_card
-from stylealign.schema import FIVE, IBUG68, LandmarkSchema
 from stylealign.structure import StructureConfig, structure_maps
 from stylealign.styling.learned import translator_arm
 from stylealign.swapping import swap_matrix
@@ -533,7 +533,7 @@ def test_a_card_of_another_translator_is_refused(trained: dict[str, Path], tmp_p
 
 
 def test_more_faces_of_another_mark_up_are_refused_before_anything_is_trained(here: Path, tmp_path: Path) -> None:
-    from stylealign.dataset import write_dataset
+    from stylealign.data.dataset import write_dataset
 
     other = LandmarkSchema(name="other", num_points=5)
     samples = list(FaceDataset.open(here / "more"))

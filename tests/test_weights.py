@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 import stylealign
-from stylealign import geometry
 from stylealign.cli import main
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.image import write_image
 from stylealign.detectors.predict import predict_dataset
-from stylealign.image import write_image
-from stylealign.metrics import nme_per_face
+from stylealign.evaluation.metrics import nme_per_face
+from stylealign.face import geometry
+from stylealign.face.schema import convert, get_schema
 from stylealign.predicting.network import SHIPPED
-from stylealign.schema import convert, get_schema
 from stylealign.toyfaces import DrawFaces, draw_face, face_of
 from stylealign.translators.load import load_translator
 

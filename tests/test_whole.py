@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from stylealign import whole
+from stylealign.data import atomic
+from stylealign.data.atomic import partial_of, whole_folder, write_whole
 from stylealign.errors import UserError
-from stylealign.whole import partial_of, whole_folder, write_whole
 
 
 def test_a_folder_appears_when_its_block_has_ended_well_and_without_what_a_stopped_run_left(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
 def test_a_file_keeps_its_old_content_until_the_new_one_is_complete(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "deep" / "a.json"
     write_whole(path, "old")
-    monkeypatch.setattr(whole.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(atomic.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space"):
         write_whole(path, b"new")
     assert path.read_text() == "old"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stylealign import augment, geometry
+from stylealign import augment
 from stylealign.batch import Batch
 from stylealign.detectors.learning import Learning
 from stylealign.detectors.losses import LossConfig, landmark_loss, wing
@@ -16,8 +16,9 @@ from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNet18, ResNet50, ResNetConfig, load_imagenet
 from stylealign.detectors.wing import Wing, WingConfig, learn_wing, move, resample, rescaled, undo, upright
 from stylealign.errors import UserError
+from stylealign.face import geometry
+from stylealign.face.schema import SCHEMAS
 from stylealign.optim import OptimizerConfig
-from stylealign.schema import SCHEMAS
 from stylealign.training import LoopConfig, start_engine
 
 TINY = {

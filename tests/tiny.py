@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stylealign.batch import CropConfig
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
 from stylealign.detectors.resnet import ResNetConfig
 from stylealign.detectors.train import TrainDetector
 from stylealign.toyfaces import DrawFaces

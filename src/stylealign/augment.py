@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stylealign.batch import Batch
-from stylealign.schema import LandmarkSchema
+from stylealign.face.schema import LandmarkSchema
 
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 _DRAWS = 20  # columns of the block of random numbers; more than in use, so that an operation can be added without moving the rest

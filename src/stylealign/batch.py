@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylealign import geometry
-from stylealign.crop import CropConfig
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.image import image_size, read_image, warp
 from stylealign.errors import UserError
-from stylealign.image import image_size, read_image, warp
+from stylealign.face import geometry
+from stylealign.face.crop import CropConfig
+from stylealign.face.sample import FaceSample
 from stylealign.progress import track
-from stylealign.sample import FaceSample
 
 
 class Batch(NamedTuple):

@@ -4,7 +4,6 @@ The drawing has every face as its crop and mirrored, landmarks coloured by numbe
 (the eye on the left of the picture has the same colours) exactly if the mark-up's mirror table is right.
 """
 
-import colorsys
 import dataclasses
 import hashlib
 import json
@@ -13,21 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import tyro
 from rich.console import Console
 
-from stylealign import geometry
 from stylealign.config import read_yaml
-from stylealign.dataset import FaceDataset
-from stylealign.draw import contact_sheet, draw_landmarks
+from stylealign.data.atomic import partial_of
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.describe import describe
+from stylealign.data.image import write_image
 from stylealign.errors import UserError
-from stylealign.image import warp, write_image
-from stylealign.prepare import describe
+from stylealign.evaluation.draw import contact_sheet, draw_numbered, flipped
+from stylealign.face.schema import SCHEMAS, LandmarkSchema, schema_from_dict
 from stylealign.progress import say, track
-from stylealign.schema import SCHEMAS, LandmarkSchema, schema_from_dict
-from stylealign.whole import partial_of
 
 _FACES_A_SHEET, _COLUMNS, _SHOWN = 16, 8, 5
 
@@ -56,34 +53,6 @@ class Check:
             raise ValueError(
                 f"draw {self.draw}, size {self.size}, scale {self.scale}: expected at least 0, at least 16 and above 0"
             )
-
-
-def colour_of(i: int, num_points: int) -> tuple[int, int, int]:
-    """RGB of landmark i: hues go round once, brightness alternates so that neighbours differ."""
-    r, g, b = colorsys.hsv_to_rgb(i / num_points, 0.9, 1.0 if i % 2 == 0 else 0.75)
-    return round(255 * r), round(255 * g), round(255 * b)
-
-
-def draw_numbered(image: np.ndarray, landmarks: np.ndarray, schema: LandmarkSchema) -> np.ndarray:
-    """A copy of (H, W, 3) uint8 with the mark-up's curves and every landmark (P, 2) px in the colour of its number."""
-    canvas = draw_landmarks(image, landmarks, schema)
-    for i, (x, y) in enumerate(np.clip(landmarks, -1e4, 1e4)):
-        cv2.circle(
-            canvas,
-            (round(16 * float(x)), round(16 * float(y))),
-            16 * max(2, len(image) // 90),
-            colour_of(i, len(landmarks)),
-            -1,
-            cv2.LINE_AA,
-            4,
-        )
-    return canvas
-
-
-def flipped(crop: np.ndarray, landmarks: np.ndarray, schema: LandmarkSchema) -> tuple[np.ndarray, np.ndarray]:
-    """A mirrored square crop (S, S, 3) and its landmarks, renumbered by the mark-up's mirror table."""
-    affine = geometry.flip_affine(len(crop))
-    return warp(crop, affine, len(crop)), geometry.apply(affine, landmarks)[schema.flip_permutation]
 
 
 def draw_faces(dataset: FaceDataset, config: Check) -> list[Path]:

@@ -12,10 +12,10 @@ import math
 import cv2
 import numpy as np
 
+from stylealign.data.image import warp
 from stylealign.errors import UserError
-from stylealign.geometry import apply, compose, rotate_scale_affine
-from stylealign.image import warp
-from stylealign.schema import LandmarkSchema
+from stylealign.face.geometry import apply, compose, rotate_scale_affine
+from stylealign.face.schema import LandmarkSchema
 from stylealign.toyfaces.canvas import Canvas, ellipse, light_map
 from stylealign.toyfaces.extras import draw_glasses, draw_hat, draw_occluder
 from stylealign.toyfaces.person import Structure

@@ -17,18 +17,18 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from stylealign.config import from_dict
-from stylealign.dataset import FaceDataset
-from stylealign.draw import ced_plot, contact_sheet, draw_landmarks, mean_face_plot
+from stylealign.data.atomic import partial_of, refuse_existing, whole_folder
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.image import read_image, warp, write_image
+from stylealign.data.predictions import match_predictions, read_predictions, write_predictions
 from stylealign.errors import UserError
-from stylealign.geometry import apply, crop_affine, landmark_box
-from stylealign.image import read_image, warp, write_image
-from stylealign.predictions import match_predictions, read_predictions, write_predictions
+from stylealign.evaluation.draw import ced_plot, contact_sheet, draw_landmarks, mean_face_plot
+from stylealign.evaluation.scoring import compare, read_truth, score_arm
+from stylealign.evaluation.tables import THRESHOLDS, show, slug, to_markdown
+from stylealign.face.geometry import apply, crop_affine, landmark_box
+from stylealign.face.sample import FaceSample, Prediction
+from stylealign.face.schema import SCHEMAS, LandmarkSchema, convert
 from stylealign.progress import say, track
-from stylealign.sample import FaceSample, Prediction
-from stylealign.schema import SCHEMAS, LandmarkSchema, convert
-from stylealign.scoring import compare, read_truth, score_arm
-from stylealign.tables import THRESHOLDS, show, slug, to_markdown
-from stylealign.whole import partial_of, refuse_existing, whole_folder
 
 FORMAT = 1
 TILE = 192

@@ -15,19 +15,20 @@ import numpy as np
 import torch
 import tyro
 
-from stylealign import geometry, metrics
 from stylealign.batch import CropCache, CropConfig, to_float
-from stylealign.dataset import FaceDataset
+from stylealign.data.atomic import refuse_existing, write_whole
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.image import warp
 from stylealign.detectors.data import Validation
 from stylealign.detectors.predict import LoadedDetector, load_detector
 from stylealign.errors import UserError
-from stylealign.image import warp
+from stylealign.evaluation import metrics
+from stylealign.evaluation.tables import Table, print_table, wide_console
+from stylealign.face import geometry
+from stylealign.face.schema import LandmarkSchema
 from stylealign.onnx_graph import Answering, answering, halved, import_onnx, quantized, trace
 from stylealign.onnx_model import start_session, to_metadata
 from stylealign.progress import say, track
-from stylealign.schema import LandmarkSchema
-from stylealign.tables import Table, print_table, wide_console
-from stylealign.whole import refuse_existing, write_whole
 
 PARITY = 0.01  # px by which float32 may differ from PyTorch
 BATCHES, THREADS = (1, 16), (1, 2)

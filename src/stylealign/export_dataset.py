@@ -20,15 +20,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stylealign import geometry
-from stylealign.dataset import FaceDataset
+from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.formats.wflw import ATTRIBUTES
+from stylealign.data.image import image_size
 from stylealign.errors import UserError
-from stylealign.image import image_size
+from stylealign.face import geometry
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say, track
-from stylealign.readers.wflw import ATTRIBUTES
-from stylealign.sample import FaceSample
-from stylealign.schema import LandmarkSchema
-from stylealign.whole import refuse_existing, whole_folder
 
 Format = Literal["wflw", "ibug", "coco", "list", "csv"]
 

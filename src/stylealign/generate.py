@@ -22,18 +22,18 @@ import yaml
 
 from stylealign.batch import CropConfig
 from stylealign.config import read_yaml, to_dict
-from stylealign.dataset import FaceDataset, content_hash, write_meta
+from stylealign.data.atomic import partial_of, whole_file, write_whole
+from stylealign.data.dataset import FaceDataset, content_hash, describe_data, write_meta
 from stylealign.errors import UserError
+from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
 from stylealign.rendering import Work, run_all
-from stylealign.run import describe_data, first_difference
-from stylealign.schema import LandmarkSchema
+from stylealign.run import first_difference
 from stylealign.styling.chain import ChainConfig
 from stylealign.styling.generation import Looks, open_looks, open_work
 from stylealign.swapping import Translator, own_positions, pair_styles
 from stylealign.training import LoopConfig, start_engine
 from stylealign.translators.judge import gate
-from stylealign.whole import partial_of, whole_file, write_whole
 
 GPU_WORKERS = 4  # one decodes while the others write pictures
 # Say where, or that it was wanted, not what.

@@ -14,18 +14,17 @@ import numpy as np
 import tyro
 import yaml
 
-from stylealign import geometry
-from stylealign.check import draw_numbered, flipped
-from stylealign.draw import contact_sheet
+from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.formats import READERS, BadEntry, ReadOptions
+from stylealign.data.formats.ibug import parse_pts
+from stylealign.data.image import read_image, warp, write_image
 from stylealign.errors import UserError
-from stylealign.image import read_image, warp, write_image
-from stylealign.mirror import flip_pairs, mirror_twins
+from stylealign.evaluation.draw import contact_sheet, draw_numbered, flipped
+from stylealign.face import geometry
+from stylealign.face.mirror import flip_pairs, mirror_twins
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import SCHEMAS, LandmarkSchema
 from stylealign.progress import say
-from stylealign.readers import READERS, BadEntry, ReadOptions
-from stylealign.readers.ibug import parse_pts
-from stylealign.sample import FaceSample
-from stylealign.schema import SCHEMAS, LandmarkSchema
-from stylealign.whole import refuse_existing, whole_folder
 
 UNSURE = 0.03
 """Mirror residual, over the shape's width, above which the guess is called one; below ten faces it always is."""

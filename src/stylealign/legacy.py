@@ -17,15 +17,15 @@ import cv2
 import numpy as np
 import torch
 
-from stylealign import geometry
-from stylealign.dataset import DatasetWriter
+from stylealign.data.dataset import DatasetWriter
+from stylealign.data.formats import schema_of
+from stylealign.data.formats.entry import lines_of, numbers_of, stem_of
+from stylealign.data.image import read_image
 from stylealign.errors import UserError
-from stylealign.image import read_image
+from stylealign.face import geometry
+from stylealign.face.sample import FaceSample, Provenance
+from stylealign.face.schema import LandmarkSchema, get_schema, schema_from_dict
 from stylealign.progress import say, track
-from stylealign.readers import schema_of
-from stylealign.readers.entry import lines_of, numbers_of, stem_of
-from stylealign.sample import FaceSample, Provenance
-from stylealign.schema import LandmarkSchema, get_schema, schema_from_dict
 from stylealign.structure import structure_maps
 
 

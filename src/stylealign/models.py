@@ -21,10 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from stylealign.config import from_dict
 from stylealign.detectors import DETECTORS, build_detector
 from stylealign.errors import UserError
+from stylealign.evaluation.tables import Table, millions, print_table, wide_console
+from stylealign.face.schema import LandmarkSchema, get_schema
 from stylealign.progress import say, track
 from stylealign.run import pick_device, place
-from stylealign.schema import LandmarkSchema, get_schema
-from stylealign.tables import Table, millions, print_table, wide_console
 
 BATCHES = (1, 16)
 SECONDS = 2.0  # measured for each figure

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from stylealign.config import from_dict
-from stylealign.crop import CropConfig
 from stylealign.errors import UserError
-from stylealign.schema import schema_from_dict
+from stylealign.face.crop import CropConfig
+from stylealign.face.schema import schema_from_dict
 
 KIND, FORMAT = "stylealign-detector", "1"
 INSTALL = "pip install 'stylealign[export]', or pip install onnx onnxruntime"

@@ -6,26 +6,24 @@ Knows splits, subsets and merging; the formats themselves are in readers/.
 import dataclasses
 import os
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from stylealign.config import to_dict
-from stylealign.dataset import DatasetWriter, FaceDataset
+from stylealign.data.atomic import partial_of, refuse_existing
+from stylealign.data.dataset import DatasetWriter, FaceDataset
+from stylealign.data.describe import describe
+from stylealign.data.formats import READERS, BadEntry, ReadOptions, schema_of
+from stylealign.data.formats.entry import folder_of, lines_of, stem_of
+from stylealign.data.image import image_size
 from stylealign.errors import UserError
-from stylealign.image import image_size
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import CONVERSIONS, LandmarkSchema, convert, get_schema
 from stylealign.progress import say, track
-from stylealign.readers import READERS, BadEntry, ReadOptions, schema_of
-from stylealign.readers.entry import folder_of, lines_of, stem_of
-from stylealign.sample import FaceSample
-from stylealign.schema import CONVERSIONS, LandmarkSchema, convert, get_schema
-from stylealign.whole import partial_of, refuse_existing
 
 ReaderName = Literal["wflw", "ibug", "cofw", "aflw", "coco", "csv", "list", "folder", "dataset"]
 SKIPPED_FILE = "skipped.txt"
@@ -276,49 +274,6 @@ class _Copies:
             self._done[image].parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(image, self._done[image])
         return self._done[image]
-
-
-def describe(dataset: FaceDataset) -> None:
-    """Print a data set's counts, a column a split and a row a subset, and how large its faces are."""
-    faces: Counter[str] = Counter()
-    labelled: Counter[str] = Counter()
-    said: Counter[str] = Counter()
-    subsets: dict[str, Counter[str]] = {}
-    sides, boxes = [], 0
-    for sample in dataset:
-        faces[sample.split] += 1
-        labelled[sample.split] += sample.landmarks is not None
-        boxes += sample.box_xyxy is not None
-        for name, on in sample.attributes.items():
-            subsets.setdefault(name, Counter())[sample.split] += on
-            said[name] += 1
-        if sample.landmarks is not None:
-            sides.append(float(np.ptp(sample.landmarks, axis=0).max()))
-    # flags that stand on every face keep the data set's order; what lists added comes after them, by name
-    flags = [name for name in dataset[0].attributes if said[name] == len(dataset)]
-    ordered = {name: subsets[name] for name in (*flags, *sorted(subsets.keys() - flags))}
-    table = Table(
-        title=f"{dataset.name}: {dataset.schema.name}, {dataset.schema.num_points} landmarks", title_justify="left"
-    )
-    table.add_column("")
-    for split in faces:
-        table.add_column(split, justify="right")
-    table.add_column("all", justify="right")
-    for name, counts in {"faces": faces, "labelled": labelled, **ordered}.items():
-        table.add_row(
-            name, *(f"{counts[split]:,}" for split in faces), f"{counts.total():,}", end_section=name == "labelled"
-        )
-    console = Console()
-    console.print(table)
-    if sides:
-        low, middle, high = np.percentile(sides, (5, 50, 95))
-        lines = (
-            f"landmark boxes: longer side {middle:.0f} px (5 % below {low:.0f}, 5 % above {high:.0f}); "
-            f"{boxes:,} of {len(dataset):,} faces have a box of their own",
-            f"crops are 1.4 x the landmark box unless you say otherwise (--crop.scale, --crop.box): {1.4 * middle:.0f} px here, so a "
-            "--crop.size above that only enlarges; results with different crops cannot be compared",
-        )
-        console.print("\n".join(lines), highlight=False, soft_wrap=True)
 
 
 def main(config: Prepare) -> None:

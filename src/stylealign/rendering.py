@@ -17,14 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylealign import geometry
 from stylealign.batch import to_float
-from stylealign.dataset import FaceDataset, digest_of, to_row
-from stylealign.draw import style_sheet
-from stylealign.image import encode_image
+from stylealign.data.atomic import whole_file, write_whole
+from stylealign.data.dataset import FaceDataset, digest_of, to_row
+from stylealign.data.image import encode_image
+from stylealign.evaluation.draw import style_sheet
+from stylealign.face import geometry
+from stylealign.face.sample import FaceSample, Mode, Provenance
+from stylealign.face.schema import SCHEMAS
 from stylealign.progress import track
-from stylealign.sample import FaceSample, Mode, Provenance
-from stylealign.schema import SCHEMAS
 from stylealign.swapping import (
     Translator,
     crops_of,
@@ -37,7 +38,6 @@ from stylealign.swapping import (
     structures_of,
     take_rows,
 )
-from stylealign.whole import whole_file, write_whole
 
 if TYPE_CHECKING:
     from stylealign.generate import Generate

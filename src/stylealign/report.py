@@ -19,13 +19,13 @@ from PIL import Image
 from stylealign.assess import tables as assessment_tables
 from stylealign.assess.plots import keep_curve_plot
 from stylealign.config import read_yaml
-from stylealign.draw import lines_plot
+from stylealign.data.atomic import write_whole
+from stylealign.data.image import read_image
 from stylealign.errors import UserError
-from stylealign.image import read_image
+from stylealign.evaluation.draw import lines_plot
+from stylealign.evaluation.tables import Table, tables
 from stylealign.progress import say, track
 from stylealign.study import tables as study_tables
-from stylealign.tables import Table, tables
-from stylealign.whole import write_whole
 
 GENERATOR = "stylealign report"
 _NOT_CURVES = {"step", "images_seen", "seconds", "lr", "kl_weight_per_nat"}

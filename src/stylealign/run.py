@@ -28,10 +28,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from stylealign.config import read_yaml, to_dict
-from stylealign.dataset import FaceDataset
+from stylealign.data.atomic import partial_of, write_whole
 from stylealign.errors import UserError
 from stylealign.progress import say
-from stylealign.whole import partial_of, write_whole
 
 M = TypeVar("M", bound=nn.Module)
 KEPT_CHECKPOINTS = 2
@@ -51,11 +50,6 @@ def pick_device(accelerator: str = "auto") -> torch.device:
 def place(module: M, device: torch.device | str) -> M:
     """Move a module to a device, its weights channels-last (the faster layout for convolutions on CPUs and GPUs)."""
     return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def describe_data(dataset: FaceDataset, **more: Any) -> dict[str, Any]:
-    """What a card says of a data set."""
-    return {"name": dataset.name, "content_hash": dataset.content_hash, "faces": len(dataset), **more}
 
 
 def first_difference(a: Any, b: Any, path: str = "") -> str | None:

@@ -17,13 +17,13 @@ import cv2
 import numpy as np
 
 from stylealign import distress
-from stylealign.dataset import DatasetWriter, FaceDataset
+from stylealign.data.dataset import DatasetWriter, FaceDataset
+from stylealign.data.image import read_image, warp
 from stylealign.errors import UserError
-from stylealign.geometry import apply, crop_affine, landmark_box, scale_of
-from stylealign.image import read_image, warp
+from stylealign.face.geometry import apply, crop_affine, landmark_box, scale_of
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say, track
-from stylealign.sample import FaceSample
-from stylealign.schema import LandmarkSchema
 
 StressCause = Literal["tilt", "illumination", "make_up", "occlusion", "blur"]
 CAUSES: tuple[StressCause, ...] = ("tilt", "illumination", "make_up", "occlusion", "blur")

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylealign.boundary import curve_segments
 from stylealign.errors import UserError
-from stylealign.schema import LandmarkSchema
+from stylealign.face.curves import curve_segments
+from stylealign.face.schema import LandmarkSchema
 
 StructureKind = Literal["points", "boundaries", "boundaries_points", "landmarks"]
 _PIECES_AT_ONCE = 1024  # what is measured at once fits a cache

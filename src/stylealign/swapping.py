@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylealign import geometry
 from stylealign.batch import CropConfig, crop_sample, sample_affine, to_float, to_uint8
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
-from stylealign.sample import FaceSample
-from stylealign.schema import LandmarkSchema
+from stylealign.face import geometry
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
 
 # Named subsets that belong to a picture's style and are therefore not inherited with its structure.
 STYLE_ATTRIBUTES = frozenset({"illumination", "make_up", "makeup", "occlusion", "blur"})

@@ -23,8 +23,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from stylealign.data.image import write_image
 from stylealign.errors import UserError
-from stylealign.image import write_image
 from stylealign.progress import say
 from stylealign.run import Run
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from stylealign.assess.images import FeatureNetwork, distances, psnr, ssim
 from stylealign.batch import CropConfig, crop_sample, to_float
 from stylealign.config import from_dict
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.image import read_image
 from stylealign.errors import UserError
-from stylealign.image import read_image
 from stylealign.toyfaces import DrawFaces, draw_face, face_of
 
 SOURCE = "drawn by stylealign draw-faces"

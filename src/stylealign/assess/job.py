@@ -25,18 +25,18 @@ from stylealign.assess.subject import Subject, subject_of, subject_of_arm
 from stylealign.assess.tables import summary, to_markdown
 from stylealign.batch import Batch, CropCache, CropConfig, to_uint8
 from stylealign.config import to_dict
-from stylealign.dataset import FaceDataset
+from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.dataset import FaceDataset, describe_data
+from stylealign.data.image import write_image
 from stylealign.detectors.predict import LoadedDetector, load_detector
-from stylealign.draw import contact_sheet, style_sheet
 from stylealign.errors import UserError
-from stylealign.image import write_image
+from stylealign.evaluation.draw import contact_sheet, style_sheet
+from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
-from stylealign.run import describe_data, pick_device
-from stylealign.schema import LandmarkSchema
+from stylealign.run import pick_device
 from stylealign.styling.chain import ARMS
 from stylealign.translators.load import load_translator
 from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
-from stylealign.whole import refuse_existing, whole_folder
 
 FORMAT = 1
 FEATURE_LAYERS = ("layer1", "layer2", "layer3")

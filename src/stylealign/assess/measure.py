@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylealign import metrics
 from stylealign.assess import images as likeness
 from stylealign.assess import style
 from stylealign.assess.drawn import distance_to_truth
@@ -17,6 +16,7 @@ from stylealign.assess.probes import aligned_shapes, poses, probe
 from stylealign.assess.structure import gap_matrix, structure_gap
 from stylealign.assess.subject import Subject, codes, swapped
 from stylealign.batch import Batch
+from stylealign.evaluation import metrics
 from stylealign.translators.judge import answers, swap_partners
 
 ACTIVE = 0.01  # variance of a posterior mean over the data above which its unit is in use (Burda et al. 2016)

@@ -9,9 +9,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from stylealign.boundary import sample_curves
-from stylealign.draw import COLOURS, new_figure, save_figure
-from stylealign.schema import LandmarkSchema
+from stylealign.evaluation.draw import COLOURS, new_figure, save_figure
+from stylealign.face.curves import sample_curves
+from stylealign.face.schema import LandmarkSchema
 
 
 def arrows(drift: np.ndarray, length: float, mean_shape: np.ndarray) -> tuple[np.ndarray, float]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from stylealign.detectors.balance import coefficients
-from stylealign.geometry import align
+from stylealign.face.geometry import align
+from stylealign.face.pose import coefficients
 
 LAMBDAS = tuple(10.0**k for k in range(-4, 7))
 REPEATS = 5

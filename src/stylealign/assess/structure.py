@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from stylealign import metrics
-from stylealign.schema import LandmarkSchema
+from stylealign.evaluation import metrics
+from stylealign.face.schema import LandmarkSchema
 
 FAILURE = 0.10
 

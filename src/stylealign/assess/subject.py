@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stylealign.batch import Batch, CropConfig
-from stylealign.schema import LandmarkSchema
+from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.arm import NUM_DRAWS, Arm
 from stylealign.swapping import Translator, encode_contents, translate
 from stylealign.translators.losses import kl_nats

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from stylealign.tables import Table
+from stylealign.evaluation.tables import Table
 
 AIMS = {"gap": 0.003, "top1": 0.60, "r2": 0.10}
 

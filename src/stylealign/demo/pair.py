@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from stylealign import geometry
-from stylealign.draw import draw_landmarks
+from stylealign.data.image import warp
 from stylealign.errors import UserError
-from stylealign.image import warp
+from stylealign.evaluation.draw import draw_landmarks
+from stylealign.face import geometry
+from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.api import Detector, largest
 from stylealign.predicting.sources import read_photo
 from stylealign.predicting.views import size_of_view
-from stylealign.schema import LandmarkSchema
 from stylealign.translating.api import StyleTranslator
 
 SHOWN_PX = 1280  # longer side of what is kept of a photo: enough to look at, and little to remember for every visitor

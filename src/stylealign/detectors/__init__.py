@@ -14,7 +14,7 @@ from stylealign.detectors.resnet import ResNet18, ResNetConfig, load_imagenet
 from stylealign.detectors.san import SAN, SANConfig, learn_san, load_vgg
 from stylealign.detectors.wing import Wing, WingConfig, learn_wing
 from stylealign.errors import UserError
-from stylealign.schema import LandmarkSchema
+from stylealign.face.schema import LandmarkSchema
 
 __all__ = ["DETECTORS", "SECTIONS", "Detector", "DetectorOutput", "build_detector"]
 

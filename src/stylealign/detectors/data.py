@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from stylealign import metrics
 from stylealign.batch import CropCache, CropConfig
-from stylealign.dataset import FaceDataset
-from stylealign.detectors.balance import BalanceConfig, repeats
+from stylealign.data.dataset import FaceDataset
 from stylealign.detectors.predict import predict_crops
-from stylealign.draw import contact_sheet, draw_landmarks
 from stylealign.errors import UserError
+from stylealign.evaluation import metrics
+from stylealign.evaluation.draw import contact_sheet, draw_landmarks
+from stylealign.face.pose import BalanceConfig, repeats
+from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
-from stylealign.schema import LandmarkSchema
 
 if TYPE_CHECKING:
     from stylealign.detectors.train import TrainDetector

@@ -21,8 +21,8 @@ from stylealign.detectors.losses import LossConfig, coordinate_loss, landmark_lo
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNet18, ResNetConfig, load_imagenet
 from stylealign.errors import UserError
+from stylealign.face.schema import LandmarkSchema
 from stylealign.optim import make_optimizer, set_lr
-from stylealign.schema import LandmarkSchema
 from stylealign.styling.mixstyle import MixStyleConfig
 
 

@@ -14,7 +14,7 @@ from stylealign.detectors.messages import boundary_tree
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import BasicBlock
 from stylealign.errors import UserError
-from stylealign.schema import LandmarkSchema
+from stylealign.face.schema import LandmarkSchema
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

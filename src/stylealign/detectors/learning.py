@@ -13,10 +13,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from stylealign.batch import Batch
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
 from stylealign.detectors.losses import landmark_loss, mean_error
+from stylealign.face.schema import LandmarkSchema
 from stylealign.optim import lr_factor, make_optimizer, set_lr
-from stylealign.schema import LandmarkSchema
 
 if TYPE_CHECKING:
     from stylealign.detectors.train import TrainDetector

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylealign.schema import LandmarkSchema
+from stylealign.face.schema import LandmarkSchema
 
 # Facial parts whose boundaries move together.
 _NEIGHBOURS = {

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stylealign import geometry
 from stylealign.batch import CropCache, CropConfig, to_float
 from stylealign.config import from_dict
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
 from stylealign.detectors import DETECTORS, build_detector
 from stylealign.errors import UserError
+from stylealign.face import geometry
+from stylealign.face.schema import LandmarkSchema, schema_from_dict
 from stylealign.progress import track
 from stylealign.run import load_model, load_weights, place
-from stylealign.schema import LandmarkSchema, schema_from_dict
 
 
 @dataclass(frozen=True, kw_only=True)

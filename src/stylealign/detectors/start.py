@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from stylealign.errors import UserError
+from stylealign.face.schema import LandmarkSchema
 from stylealign.run import load_model, read_card
-from stylealign.schema import LandmarkSchema
 
 KINDS = ("detector", "encoder")
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from stylealign.augment import centre_crop
 from stylealign.batch import Batch
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
-from stylealign.schema import LandmarkSchema
+from stylealign.face.schema import LandmarkSchema
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

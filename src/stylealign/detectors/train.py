@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from stylealign.augment import AugmentConfig, augment
 from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, HeadBatches, join
 from stylealign.config import to_dict
+from stylealign.data.dataset import describe_data
 from stylealign.detectors import DETECTORS, SECTIONS, build_detector
-from stylealign.detectors.balance import BalanceConfig
 from stylealign.detectors.data import (
     DataSource,
     Validation,
@@ -39,9 +39,10 @@ from stylealign.detectors.teacher import TeacherConfig, num_unlabelled, ramp, ta
 from stylealign.detectors.train_styles import AuxiliaryStyles
 from stylealign.detectors.wing import WingConfig
 from stylealign.errors import UserError
+from stylealign.face.pose import BalanceConfig
 from stylealign.optim import OptimizerConfig
 from stylealign.progress import say
-from stylealign.run import Run, describe_data, place, read_state
+from stylealign.run import Run, place, read_state
 from stylealign.styling.chain import StyleConfig
 from stylealign.styling.training import open_styling
 from stylealign.training import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training

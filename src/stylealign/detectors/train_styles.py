@@ -15,7 +15,8 @@ import torch
 from stylealign.augment import AugmentConfig, augment
 from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, HeadBatches, to_float, to_uint8
 from stylealign.config import from_dict, to_dict
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset, describe_data
+from stylealign.data.image import write_image
 from stylealign.detectors.cyclegan import (
     CycleGANConfig,
     Discriminators,
@@ -28,12 +29,11 @@ from stylealign.detectors.cyclegan import (
 )
 from stylealign.detectors.resnet import ResNet18, ResNetConfig, load_imagenet
 from stylealign.detectors.styles import pooled_features, standardised, style_clusters, style_statistics
-from stylealign.draw import contact_sheet
 from stylealign.errors import UserError
-from stylealign.image import write_image
+from stylealign.evaluation.draw import contact_sheet
 from stylealign.optim import set_lr
 from stylealign.progress import say
-from stylealign.run import Run, describe_data, load_model, load_weights, place, read_state
+from stylealign.run import Run, load_model, load_weights, place, read_state
 from stylealign.training import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training, unwrap
 
 MARGIN = 1.25  # context round the crop for rotations and shifts

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stylealign import geometry
+from stylealign.data.image import warp
 from stylealign.errors import UserError
-from stylealign.image import warp
+from stylealign.face import geometry
+from stylealign.face.geometry import face_size
 from stylealign.predicting.network import LandmarkNetwork
 
 SHIFT = 0.08  # of the box, of the second look of `followed`: within what detectors are trained to bear
@@ -40,12 +41,6 @@ class Answer(NamedTuple):
     """(P,) in [0, 1]: heatmap peaks or, without those and with mirror averaging, 2 ** (-disagreement / 2 % of the face)"""
     box: np.ndarray
     """(4,) the box of the last crop, px of the view"""
-
-
-def face_size(landmarks: np.ndarray) -> float:
-    """Square root of the landmark box's width times height, px: a denominator that every mark-up has."""
-    x0, y0, x1, y1 = geometry.landmark_box(landmarks)
-    return float(max(np.sqrt((x1 - x0) * (y1 - y0)), 1e-6))
 
 
 def usable(box: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stylealign import geometry
-from stylealign.crop import CropConfig
+from stylealign.face import geometry
+from stylealign.face.crop import CropConfig
+from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.boxes import checked_box, refuse_outside
 from stylealign.predicting.finders import Finder, cascade_finder
 from stylealign.predicting.network import LandmarkNetwork, open_network
@@ -28,7 +29,6 @@ from stylealign.predicting.photos import answer_places
 from stylealign.predicting.places import Places, Rotate, places_in
 from stylealign.predicting.sources import Photo, read_photo
 from stylealign.predicting.views import map_box
-from stylealign.schema import LandmarkSchema
 
 Image = np.ndarray | Path | str
 

@@ -13,17 +13,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stylealign.dataset import FaceDataset
-from stylealign.draw import COLOURS, new_figure, save_figure
+from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.image import read_image
 from stylealign.errors import UserError
-from stylealign.geometry import landmark_box
-from stylealign.image import read_image
-from stylealign.metrics import denominators, nme_per_face, usual_denominator
+from stylealign.evaluation.draw import COLOURS, new_figure, save_figure
+from stylealign.evaluation.metrics import denominators, nme_per_face, usual_denominator
+from stylealign.face.geometry import landmark_box
+from stylealign.face.sample import FaceSample
 from stylealign.predicting.answering import Spot, answer
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.progress import say, track
-from stylealign.sample import FaceSample
-from stylealign.whole import refuse_existing, whole_folder
 
 SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1))
 

@@ -20,10 +20,12 @@ from typing import Annotated, Any, Literal, TextIO
 import numpy as np
 import tyro
 
-from stylealign import geometry
 from stylealign.config import to_dict
+from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.image import write_image
+from stylealign.data.predictions import PREDICTIONS_FILE
 from stylealign.errors import UserError
-from stylealign.image import write_image
+from stylealign.face import geometry
 from stylealign.predicting.boxes import BoxFile, checked_box, refuse_outside
 from stylealign.predicting.finders import Finder, cascade_finder, yunet_finder
 from stylealign.predicting.network import LandmarkNetwork, open_network
@@ -36,9 +38,7 @@ from stylealign.predicting.stages import Clock, ahead
 from stylealign.predicting.tracking import TrackConfig, Tracker
 from stylealign.predicting.video import Video, VideoWriter
 from stylealign.predicting.views import map_box
-from stylealign.predictions import PREDICTIONS_FILE
 from stylealign.progress import say, track
-from stylealign.whole import refuse_existing, whole_folder
 from stylealign.workers import num_cores
 
 LEFT_OUT = 3  # exit status: the rest was done

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from stylealign.crop import CropConfig
 from stylealign.errors import UserError
-from stylealign.schema import LandmarkSchema
+from stylealign.face.crop import CropConfig
+from stylealign.face.schema import LandmarkSchema
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "detector"
 

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stylealign.data.predictions import PREDICTIONS_FILE
 from stylealign.errors import UserError
 from stylealign.export_dataset import coco_content, pts_text, wflw_line
-from stylealign.predictions import PREDICTIONS_FILE
-from stylealign.sample import FaceSample
-from stylealign.schema import LandmarkSchema
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
 
 FORMATS = ("pts", "wflw", "coco", "csv")
 

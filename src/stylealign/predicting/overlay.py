@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from stylealign import geometry
-from stylealign.draw import PREDICTED_RGB, draw_landmarks
-from stylealign.predicting.answering import face_size
+from stylealign.evaluation.draw import PREDICTED_RGB, draw_landmarks
+from stylealign.face import geometry
+from stylealign.face.geometry import face_size
+from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.views import map_box, view_of
-from stylealign.schema import LandmarkSchema
 
 LONGEST = 1600  # px of an overlay; larger pictures are drawn smaller
 

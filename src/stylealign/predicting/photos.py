@@ -6,8 +6,8 @@ Holds at most a group of pictures and a few ahead, however many there are. Write
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from stylealign.data.image import image_size
 from stylealign.errors import UserError
-from stylealign.image import image_size
 from stylealign.predicting.answering import Answer, answer, hanging
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.places import Places

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from stylealign import geometry
+from stylealign.face import geometry
 from stylealign.predicting.answering import Spot
 from stylealign.predicting.finders import Finder, Found
 from stylealign.predicting.views import map_box, size_of_view, turn_affine, view_of

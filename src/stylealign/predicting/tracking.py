@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stylealign import geometry
-from stylealign.predicting.answering import Spot, answer, face_size, hanging
+from stylealign.face import geometry
+from stylealign.face.geometry import face_size
+from stylealign.predicting.answering import Spot, answer, hanging
 from stylealign.predicting.finders import Finder, overlap
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.one_euro import Jitter, OneEuro

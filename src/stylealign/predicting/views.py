@@ -6,7 +6,7 @@ turned picture is the same pixels in another order.
 
 import numpy as np
 
-from stylealign import geometry
+from stylealign.face import geometry
 
 # orientation: linear part of view_from_source (x to the right, y down); the shift follows from the picture's size.
 _EXIF = {

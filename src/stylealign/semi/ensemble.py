@@ -12,15 +12,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from stylealign import geometry
 from stylealign.batch import box_of, to_float
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.image import read_image, warp
 from stylealign.detectors.predict import LoadedDetector, load_detector
 from stylealign.errors import UserError
-from stylealign.image import read_image, warp
+from stylealign.face import geometry
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import track
-from stylealign.sample import FaceSample
-from stylealign.schema import LandmarkSchema
 
 FACES_AT_ONCE = 32  # decoded pictures held in memory
 

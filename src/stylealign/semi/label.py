@@ -19,19 +19,20 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stylealign import geometry, metrics
 from stylealign.config import to_dict
-from stylealign.dataset import DatasetWriter, FaceDataset
+from stylealign.data.atomic import refuse_existing
+from stylealign.data.dataset import DatasetWriter, FaceDataset, describe_data
+from stylealign.data.image import read_image, warp, write_image
 from stylealign.detectors.predict import LoadedDetector
-from stylealign.draw import contact_sheet, draw_landmarks, lines_plot
 from stylealign.errors import UserError
-from stylealign.image import read_image, warp, write_image
+from stylealign.evaluation import metrics
+from stylealign.evaluation.draw import contact_sheet, draw_landmarks, lines_plot
+from stylealign.evaluation.trust import choose, face_and_point_trust, face_lengths, keep_curve, match_poses, spread
+from stylealign.face import geometry
+from stylealign.face.sample import FaceSample
 from stylealign.progress import say
-from stylealign.run import describe_data, pick_device
-from stylealign.sample import FaceSample
+from stylealign.run import pick_device
 from stylealign.semi.ensemble import LookConfig, ask, load_ensemble
-from stylealign.semi.trust import choose, face_and_point_trust, face_lengths, keep_curve, match_poses, spread
-from stylealign.whole import refuse_existing
 
 TILE = 160
 ATTRIBUTE = "pseudo"

@@ -16,14 +16,14 @@ from torch.nn import functional as F
 from stylealign.augment import AugmentConfig, augment, centre_crop, invert, random_affines, transform, warp
 from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, to_uint8
 from stylealign.config import to_dict
-from stylealign.dataset import FaceDataset
-from stylealign.draw import contact_sheet, draw_landmarks
+from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.errors import UserError
+from stylealign.evaluation.draw import contact_sheet, draw_landmarks
+from stylealign.evaluation.trust import face_lengths
 from stylealign.optim import OptimizerConfig, lr_factor, make_optimizer, set_lr
 from stylealign.progress import say
-from stylealign.run import Run, describe_data, place
+from stylealign.run import Run, place
 from stylealign.semi.encoder import Encoder, EncoderConfig, elastic, picture_loss, unbend
-from stylealign.semi.trust import face_lengths
 from stylealign.training import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
 
 MARGIN = 1.25

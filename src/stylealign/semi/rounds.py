@@ -18,7 +18,7 @@ import tyro
 import yaml
 
 from stylealign.config import from_dict, read_yaml, save_config, to_dict
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
 from stylealign.detectors import train as detector
 from stylealign.errors import UserError
 from stylealign.progress import say

@@ -10,7 +10,7 @@ import tyro
 from stylealign.config import from_dict
 from stylealign.detectors.train import TrainDetector
 from stylealign.errors import UserError
-from stylealign.tables import slug
+from stylealign.evaluation.tables import slug
 
 ALL = "all"
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]

@@ -14,17 +14,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.predictions import match_predictions, read_predictions, write_predictions
 from stylealign.detectors.predict import load_detector
 from stylealign.evaluate import Evaluate, predictions_of
+from stylealign.evaluation.scoring import Truth, compare, interval_over_seeds, read_truth, score_arm
+from stylealign.evaluation.tables import slug
+from stylealign.face.sample import Prediction
 from stylealign.models import describe
-from stylealign.predictions import match_predictions, read_predictions, write_predictions
 from stylealign.progress import track
 from stylealign.run import read_card
-from stylealign.sample import Prediction
-from stylealign.scoring import Truth, compare, interval_over_seeds, read_truth, score_arm
 from stylealign.study.plan import Cell, Row, Study
-from stylealign.tables import slug
 
 FORMAT = 1
 

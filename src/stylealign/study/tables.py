@@ -8,9 +8,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from stylealign.draw import lines_plot
-from stylealign.metrics import DENOMINATORS
-from stylealign.tables import (
+from stylealign.data.atomic import write_whole
+from stylealign.evaluation.draw import lines_plot
+from stylealign.evaluation.metrics import DENOMINATORS
+from stylealign.evaluation.tables import (
     THRESHOLDS,
     Table,
     markdown_of,
@@ -22,7 +23,6 @@ from stylealign.tables import (
     subset_differences,
     wide_console,
 )
-from stylealign.whole import write_whole
 
 
 def _same(values: Sequence[Any]) -> str:

@@ -15,7 +15,7 @@ import tyro
 
 from stylealign.batch import Batch, CropConfig, take_faces
 from stylealign.errors import UserError
-from stylealign.schema import LandmarkSchema
+from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.arm import NUM_DRAWS, Arm
 from stylealign.styling.free import adain, adain_pyramid, fda, histogram, jitter
 from stylealign.styling.learned import open_translator_arm

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from stylealign.batch import Batch, CropCache
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
+from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
-from stylealign.schema import LandmarkSchema
 from stylealign.styling.chain import StyleConfig
 
 

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from stylealign.batch import Batch, CropConfig, crop_sample, to_float
 from stylealign.config import to_dict
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
+from stylealign.face.sample import FaceSample, Mode
+from stylealign.face.schema import LandmarkSchema
 from stylealign.rendering import Work
 from stylealign.run import read_card
-from stylealign.sample import FaceSample, Mode
-from stylealign.schema import LandmarkSchema
 from stylealign.styling.chain import Link, draw_arms, open_chain, restyle
 from stylealign.swapping import Translator
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from stylealign.augment import invert, transform, warp
 from stylealign.batch import Batch, CropConfig
 from stylealign.errors import UserError
+from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
-from stylealign.schema import LandmarkSchema
 from stylealign.styling.arm import Arm
 from stylealign.swapping import Translator, encode_contents, needs_content
 

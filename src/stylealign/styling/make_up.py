@@ -5,7 +5,7 @@ from torch import Tensor
 
 from stylealign.batch import Batch
 from stylealign.errors import UserError
-from stylealign.schema import LandmarkSchema
+from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.arm import Arm
 from stylealign.styling.light import shift_logits
 from stylealign.styling.places import hull_distance, known_points, per_face, restyled, soft_inside

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 
 from stylealign.batch import Batch, CropCache, CropConfig, HeadBatches, take_faces
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset, describe_data
+from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
-from stylealign.run import describe_data
-from stylealign.schema import LandmarkSchema
 from stylealign.styling.chain import Link, StyleConfig, open_chain, refuse_lonely, restyle
 from stylealign.styling.donors import DonorPool, donor_faces
 

@@ -11,12 +11,12 @@ from typing import Literal, get_args
 import cv2
 import numpy as np
 
-from stylealign.dataset import DatasetWriter
+from stylealign.data.dataset import DatasetWriter
 from stylealign.errors import UserError
-from stylealign.geometry import landmark_box
+from stylealign.face.geometry import landmark_box
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import SCHEMAS
 from stylealign.progress import say, track
-from stylealign.sample import FaceSample
-from stylealign.schema import SCHEMAS
 from stylealign.toyfaces.causes import CAUSES, LEVELS, Cause, raise_cause
 from stylealign.toyfaces.paint import draw_face
 from stylealign.toyfaces.person import Structure, random_structure

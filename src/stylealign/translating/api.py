@@ -22,16 +22,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylealign import geometry
 from stylealign.batch import Batch, CropConfig, to_float
+from stylealign.data.image import warp
 from stylealign.errors import UserError
-from stylealign.image import warp
+from stylealign.face import geometry
+from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.api import Detector, Image, largest, picture_of
 from stylealign.predicting.finders import cascade_finder
 from stylealign.predicting.sources import Photo
 from stylealign.predicting.views import view_of
 from stylealign.run import pick_device
-from stylealign.schema import LandmarkSchema
 from stylealign.styling.arm import NUM_DRAWS
 from stylealign.styling.chain import ARMS
 from stylealign.styling.learned import SEAM

@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylealign import geometry
 from stylealign.batch import CropConfig, box_of, to_uint8
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.image import read_image, warp
 from stylealign.errors import UserError
-from stylealign.image import read_image, warp
-from stylealign.sample import FaceSample
-from stylealign.schema import LandmarkSchema
+from stylealign.face import geometry
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.chain import ARMS, MADE_FOR, PRESETS, ArmConfig, ChainConfig, Link, open_chain, restyle
 from stylealign.styling.learned import open_translator_arm, translator_arm
 from stylealign.translating.api import face_batch, model_path

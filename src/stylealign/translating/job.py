@@ -15,15 +15,15 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from stylealign.data.atomic import refuse_existing, write_whole
+from stylealign.data.image import encode_image
 from stylealign.errors import UserError
-from stylealign.image import encode_image
 from stylealign.predicting.api import Detector, largest
 from stylealign.predicting.finders import yunet_finder
 from stylealign.predicting.network import open_network
 from stylealign.predicting.sources import read_photo
 from stylealign.predicting.views import view_of
 from stylealign.progress import say, track
-from stylealign.whole import refuse_existing, write_whole
 
 if TYPE_CHECKING:
     from stylealign.translating.api import StyleTranslator
@@ -108,7 +108,7 @@ def _landmarks(config: Translate, detector: Detector, left_out: list[str]) -> di
 
 def _picture(config: Translate, translator: "StyleTranslator", landmarks: dict[str, np.ndarray]) -> np.ndarray:
     """What is written: a face, a photograph, a row or a sheet."""
-    from stylealign.draw import style_sheet
+    from stylealign.evaluation.draw import style_sheet
 
     styles = [name for name in config.inputs if name in landmarks]
     contents = styles if config.sheet else styles[:1]

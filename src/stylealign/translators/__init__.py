@@ -7,7 +7,7 @@ from torch import nn
 
 from stylealign.config import to_dict
 from stylealign.errors import UserError
-from stylealign.schema import LandmarkSchema
+from stylealign.face.schema import LandmarkSchema
 from stylealign.structure import StructureConfig, num_structure_channels
 from stylealign.translators.bilateral import Bilateral, BilateralConfig
 from stylealign.translators.bilateral_learning import learn_bilateral

@@ -11,8 +11,8 @@ from stylealign.detectors import train as detector_job
 from stylealign.detectors.predict import load_detector
 from stylealign.detectors.resnet import ResNetConfig
 from stylealign.errors import UserError
+from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
-from stylealign.schema import LandmarkSchema
 from stylealign.training import LoopConfig
 from stylealign.translators.learning import FrozenLandmarks
 from stylealign.translators.perceptual import FrozenFeatures, load_vgg19

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stylealign import metrics
 from stylealign.batch import Batch
 from stylealign.errors import UserError
-from stylealign.schema import LandmarkSchema
+from stylealign.evaluation import metrics
+from stylealign.face.schema import LandmarkSchema
 from stylealign.translators.loaded import LoadedTranslator
 
 MAX_GAP = 0.010  # NME a translator may cost before its faces are refused: the paper's whole gain is 0.005 to 0.008

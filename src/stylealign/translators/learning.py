@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from stylealign.augment import AugmentConfig
 from stylealign.batch import Batch
+from stylealign.face.schema import LandmarkSchema
 from stylealign.optim import set_lr
-from stylealign.schema import LandmarkSchema
 from stylealign.training import mean_over_processes
 from stylealign.translators.losses import (
     KLController,

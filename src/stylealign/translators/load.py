@@ -8,8 +8,8 @@ import torch
 from stylealign.batch import CropConfig
 from stylealign.config import from_dict
 from stylealign.errors import UserError
+from stylealign.face.schema import schema_from_dict
 from stylealign.run import load_model, load_weights
-from stylealign.schema import schema_from_dict
 from stylealign.structure import StructureConfig
 from stylealign.translators import TRANSLATORS, build_translator
 from stylealign.translators.loaded import LoadedTranslator

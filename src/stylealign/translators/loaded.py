@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from stylealign.batch import CropConfig, to_uint8
 from stylealign.errors import UserError
+from stylealign.face.schema import LandmarkSchema
 from stylealign.run import place
-from stylealign.schema import LandmarkSchema
 from stylealign.structure import StructureConfig, structure_maps
 from stylealign.translators.bilateral import Bilateral
 from stylealign.translators.regions import at_size, region_masks

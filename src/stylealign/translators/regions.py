@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylealign.schema import LandmarkSchema
+from stylealign.face.schema import LandmarkSchema
 
 REGIONS = ("eyes", "mouth", "brows", "skin", "hair", "background")
 PART_SIGMA = 0.10  # of a facial part round its landmarks, in half sides of the face's box (the mean of its two)

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from stylealign.augment import AugmentConfig, augment, centre_crop
 from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, to_uint8
 from stylealign.config import to_dict
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.detectors.predict import load_detector
-from stylealign.draw import style_sheet
 from stylealign.errors import UserError
+from stylealign.evaluation.draw import style_sheet
+from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
-from stylealign.run import Run, describe_data, place
-from stylealign.schema import LandmarkSchema
+from stylealign.run import Run, place
 from stylealign.structure import StructureConfig, structure_maps
 from stylealign.swapping import decode_grid, encode_contents
 from stylealign.training import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from stylealign.dataset import FaceDataset
-from stylealign.readers.entry import BadEntry, Entry, ReadOptions, inspect_image
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, inspect_image
 
 
 def read(source: Path, options: ReadOptions) -> Iterator[Entry]:

@@ -10,8 +10,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from stylealign.errors import UserError
-from stylealign.readers.entry import (
+from stylealign.data.formats.entry import (
     BadEntry,
     Entry,
     Ids,
@@ -22,6 +21,7 @@ from stylealign.readers.entry import (
     numbers_of,
     split_of,
 )
+from stylealign.errors import UserError
 
 UNLABELLED = "unlabelled.txt"
 _BOX = ("box_x0", "box_y0", "box_x1", "box_y1")

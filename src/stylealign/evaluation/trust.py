@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stylealign import metrics
-from stylealign.detectors.balance import coefficients
 from stylealign.errors import UserError
-from stylealign.schema import LandmarkSchema
+from stylealign.evaluation import metrics
+from stylealign.face.pose import coefficients
+from stylealign.face.schema import LandmarkSchema
 
 CURVE_LEVELS = np.arange(0.05, 1.001, 0.05)
 

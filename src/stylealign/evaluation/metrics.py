@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stylealign.errors import UserError
-from stylealign.schema import LandmarkSchema
+from stylealign.face.schema import LandmarkSchema
 
 DENOMINATORS: dict[str, str] = {
     "inter_ocular": "distance of the outer eye corners",

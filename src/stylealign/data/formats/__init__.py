@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.formats import aflw, coco, cofw, csv, folder, format1, ibug, stylealign_list, wflw
+from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, schema_of_count
 from stylealign.errors import UserError
-from stylealign.readers import aflw, coco, cofw, csv, folder, format1, ibug, stylealign_list, wflw
-from stylealign.readers.entry import BadEntry, Entry, ReadOptions, schema_of_count
-from stylealign.schema import LandmarkSchema, get_schema
+from stylealign.face.schema import LandmarkSchema, get_schema
 
 __all__ = ["READERS", "BadEntry", "Entry", "ReadOptions", "Reader", "schema_of"]
 

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stylealign.errors import UserError
-from stylealign.readers.entry import (
+from stylealign.data.formats.entry import (
     BadEntry,
     Entry,
     ReadOptions,
@@ -27,6 +26,7 @@ from stylealign.readers.entry import (
     split_of,
     stem_of,
 )
+from stylealign.errors import UserError
 
 ATTRIBUTES = ("pose", "expression", "illumination", "make_up", "occlusion", "blur")
 SUBSET_FILES = {

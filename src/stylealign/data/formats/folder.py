@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from stylealign.data.formats.entry import Entry, ReadOptions, checked_face, find_images
 from stylealign.errors import UserError
-from stylealign.readers.entry import Entry, ReadOptions, checked_face, find_images
 
 
 def read(source: Path, options: ReadOptions) -> Iterator[Entry]:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, checked_face, lines_of, numbers_of, split_of
+from stylealign.data.image import IMAGE_SUFFIXES
 from stylealign.errors import UserError
-from stylealign.image import IMAGE_SUFFIXES
-from stylealign.readers.entry import BadEntry, Entry, ReadOptions, checked_face, lines_of, numbers_of, split_of
 
 
 def parse_pts(path: Path) -> tuple[np.ndarray, str] | BadEntry:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from stylealign.data.formats.entry import BadEntry, Entry, Ids, ReadOptions, checked_face, folder_of, split_of
 from stylealign.errors import UserError
-from stylealign.readers.entry import BadEntry, Entry, Ids, ReadOptions, checked_face, folder_of, split_of
 
 
 def _files(source: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stylealign.errors import UserError
-from stylealign.geometry import align
+from stylealign.face.geometry import align
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

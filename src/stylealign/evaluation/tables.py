@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stylealign.metrics import DENOMINATORS
+from stylealign.evaluation.metrics import DENOMINATORS
 
 THRESHOLDS = (0.08, 0.10)
 LEVELS = (90, 95, 99)

@@ -21,11 +21,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from stylealign.data.atomic import partial_of
+from stylealign.data.formats.entry import BadEntry
+from stylealign.data.formats.ibug import parse_pts
 from stylealign.errors import UserError
-from stylealign.readers.entry import BadEntry
-from stylealign.readers.ibug import parse_pts
-from stylealign.sample import FaceSample, Prediction
-from stylealign.whole import partial_of
+from stylealign.face.sample import FaceSample, Prediction
 
 PREDICTIONS_FILE = "predictions.jsonl"
 _EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pts"}

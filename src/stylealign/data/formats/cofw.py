@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, checked_face
+from stylealign.data.image import write_image
 from stylealign.errors import UserError
-from stylealign.image import write_image
-from stylealign.readers.entry import BadEntry, Entry, ReadOptions, checked_face
 
 _FILES = {"train": ("COFW_train_color.mat", "COFW_train.mat"), "test": ("COFW_test_color.mat", "COFW_test.mat")}
 _SUFFIX = {"train": "Tr", "test": "T"}

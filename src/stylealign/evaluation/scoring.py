@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stylealign import metrics
-from stylealign.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
-from stylealign.hardness import measured_thirds
+from stylealign.evaluation import metrics
+from stylealign.evaluation.hardness import measured_thirds
+from stylealign.evaluation.tables import LEVELS, THRESHOLDS
+from stylealign.face.sample import FaceSample
 from stylealign.progress import say, track
-from stylealign.sample import FaceSample
-from stylealign.tables import LEVELS, THRESHOLDS
 
 
 class Truth(NamedTuple):

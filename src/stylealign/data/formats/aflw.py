@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from stylealign.data.formats.entry import Entry, ReadOptions, checked_face, folder_of, stem_of
 from stylealign.errors import UserError
-from stylealign.readers.entry import Entry, ReadOptions, checked_face, folder_of, stem_of
 
 _MAT, _NUM_TRAIN = "AFLWinfo_release.mat", 20_000
 

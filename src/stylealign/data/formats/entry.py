@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from stylealign.data.image import IMAGE_SUFFIXES, MAX_PIXELS, image_size, read_image
 from stylealign.errors import UserError
-from stylealign.image import IMAGE_SUFFIXES, MAX_PIXELS, image_size, read_image
-from stylealign.sample import FaceSample
-from stylealign.schema import SCHEMAS, LandmarkSchema
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import SCHEMAS, LandmarkSchema
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

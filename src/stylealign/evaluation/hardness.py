@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from stylealign.geometry import apply, crop_affine, landmark_box
-from stylealign.image import read_image, warp
+from stylealign.data.image import read_image, warp
+from stylealign.face.geometry import apply, crop_affine, landmark_box
+from stylealign.face.sample import FaceSample
 from stylealign.progress import track
-from stylealign.sample import FaceSample
 
 SIDE = 128  # px of the crop measured on, 1.2 times the landmarks' box
 _NEAR = 0.05  # of the box's longer side: what lies nearer to a landmark is brow, eye, nose or mouth, not bare skin

@@ -23,11 +23,11 @@ import numpy as np
 import yaml
 
 from stylealign.config import read_yaml
+from stylealign.data.atomic import partial_of, refuse_existing
+from stylealign.data.image import write_image
 from stylealign.errors import UserError
-from stylealign.image import write_image
-from stylealign.sample import FaceSample, Provenance
-from stylealign.schema import SCHEMAS, LandmarkSchema, schema_from_dict
-from stylealign.whole import partial_of, refuse_existing
+from stylealign.face.sample import FaceSample, Provenance
+from stylealign.face.schema import SCHEMAS, LandmarkSchema, schema_from_dict
 
 FORMAT = 1
 LANDMARKS_KEY = b', "landmarks": '
@@ -409,3 +409,8 @@ def write_dataset(folder: Path | str, samples: Iterable[FaceSample], **options: 
         for sample in samples:
             writer.add(sample)
     return FaceDataset.open(folder)
+
+
+def describe_data(dataset: FaceDataset, **more: Any) -> dict[str, Any]:
+    """What a card says of a data set."""
+    return {"name": dataset.name, "content_hash": dataset.content_hash, "faces": len(dataset), **more}

@@ -7,7 +7,7 @@ which it comes nearest, and a person has to look at it (init.py draws it).
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from stylealign.geometry import align
+from stylealign.face.geometry import align
 
 ROUNDS = 10
 MIDLINE = 0.02

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stylealign.errors import UserError
-from stylealign.readers.entry import (
+from stylealign.data.formats.entry import (
     BadEntry,
     Entry,
     Ids,
@@ -22,7 +21,8 @@ from stylealign.readers.entry import (
     lines_of,
     numbers_of,
     split_of,
-)  # fmt: skip
+)
+from stylealign.errors import UserError
 
 
 def _files(source: Path) -> list[Path]:

@@ -4,6 +4,7 @@ Images are (H, W, 3) uint8 RGB arrays; plots are written as PNG to a path or an 
 of datasets, models or folders. matplotlib is imported inside the plots only, without its global state and without a display.
 """
 
+import colorsys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -12,9 +13,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from stylealign.boundary import sample_curves
-from stylealign.metrics import auc
-from stylealign.schema import LandmarkSchema
+from stylealign.data.image import warp
+from stylealign.evaluation.metrics import auc
+from stylealign.face import geometry
+from stylealign.face.curves import sample_curves
+from stylealign.face.schema import LandmarkSchema
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -275,3 +278,31 @@ def lines_plot(
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, ncols=2 if len(series) > 5 else 1)
     save_figure(figure, path)
+
+
+def colour_of(i: int, num_points: int) -> tuple[int, int, int]:
+    """RGB of landmark i: hues go round once, brightness alternates so that neighbours differ."""
+    r, g, b = colorsys.hsv_to_rgb(i / num_points, 0.9, 1.0 if i % 2 == 0 else 0.75)
+    return round(255 * r), round(255 * g), round(255 * b)
+
+
+def draw_numbered(image: np.ndarray, landmarks: np.ndarray, schema: LandmarkSchema) -> np.ndarray:
+    """A copy of (H, W, 3) uint8 with the mark-up's curves and every landmark (P, 2) px in the colour of its number."""
+    canvas = draw_landmarks(image, landmarks, schema)
+    for i, (x, y) in enumerate(np.clip(landmarks, -1e4, 1e4)):
+        cv2.circle(
+            canvas,
+            (round(16 * float(x)), round(16 * float(y))),
+            16 * max(2, len(image) // 90),
+            colour_of(i, len(landmarks)),
+            -1,
+            cv2.LINE_AA,
+            4,
+        )
+    return canvas
+
+
+def flipped(crop: np.ndarray, landmarks: np.ndarray, schema: LandmarkSchema) -> tuple[np.ndarray, np.ndarray]:
+    """A mirrored square crop (S, S, 3) and its landmarks, renumbered by the mark-up's mirror table."""
+    affine = geometry.flip_affine(len(crop))
+    return warp(crop, affine, len(crop)), geometry.apply(affine, landmarks)[schema.flip_permutation]

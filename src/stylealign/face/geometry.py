@@ -9,6 +9,8 @@ import math
 
 import numpy as np
 
+from stylealign.face import geometry
+
 
 def apply(to_from: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Map (..., 2) points through an affine."""
@@ -104,3 +106,9 @@ def align(shapes: np.ndarray) -> np.ndarray:
     back = (fit / np.abs(fit)).sum().conj()
     aligned = points * (fit * back / abs(back))[:, None]
     return np.stack([aligned.real, aligned.imag], axis=-1)
+
+
+def face_size(landmarks: np.ndarray) -> float:
+    """Square root of the landmark box's width times height, px: a denominator that every mark-up has."""
+    x0, y0, x1, y1 = geometry.landmark_box(landmarks)
+    return float(max(np.sqrt((x1 - x0) * (y1 - y0)), 1e-6))

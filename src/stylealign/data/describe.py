@@ -1,0 +1,52 @@
+"""A data set in a few printed lines: what `prepare` and `check` say of one."""
+
+from collections import Counter
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from stylealign.data.dataset import FaceDataset
+
+
+def describe(dataset: FaceDataset) -> None:
+    """Print a data set's counts, a column a split and a row a subset, and how large its faces are."""
+    faces: Counter[str] = Counter()
+    labelled: Counter[str] = Counter()
+    said: Counter[str] = Counter()
+    subsets: dict[str, Counter[str]] = {}
+    sides, boxes = [], 0
+    for sample in dataset:
+        faces[sample.split] += 1
+        labelled[sample.split] += sample.landmarks is not None
+        boxes += sample.box_xyxy is not None
+        for name, on in sample.attributes.items():
+            subsets.setdefault(name, Counter())[sample.split] += on
+            said[name] += 1
+        if sample.landmarks is not None:
+            sides.append(float(np.ptp(sample.landmarks, axis=0).max()))
+    # flags that stand on every face keep the data set's order; what lists added comes after them, by name
+    flags = [name for name in dataset[0].attributes if said[name] == len(dataset)]
+    ordered = {name: subsets[name] for name in (*flags, *sorted(subsets.keys() - flags))}
+    table = Table(
+        title=f"{dataset.name}: {dataset.schema.name}, {dataset.schema.num_points} landmarks", title_justify="left"
+    )
+    table.add_column("")
+    for split in faces:
+        table.add_column(split, justify="right")
+    table.add_column("all", justify="right")
+    for name, counts in {"faces": faces, "labelled": labelled, **ordered}.items():
+        table.add_row(
+            name, *(f"{counts[split]:,}" for split in faces), f"{counts.total():,}", end_section=name == "labelled"
+        )
+    console = Console()
+    console.print(table)
+    if sides:
+        low, middle, high = np.percentile(sides, (5, 50, 95))
+        lines = (
+            f"landmark boxes: longer side {middle:.0f} px (5 % below {low:.0f}, 5 % above {high:.0f}); "
+            f"{boxes:,} of {len(dataset):,} faces have a box of their own",
+            f"crops are 1.4 x the landmark box unless you say otherwise (--crop.scale, --crop.box): {1.4 * middle:.0f} px here, so a "
+            "--crop.size above that only enlarges; results with different crops cannot be compared",
+        )
+        console.print("\n".join(lines), highlight=False, soft_wrap=True)
