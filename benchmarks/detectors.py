@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from stylealign import models
+from stylealign.batches.structure_maps import boundary_maps
 from stylealign.config import from_dict
 from stylealign.detectors import DETECTORS
 from stylealign.evaluation.tables import markdown_of
 from stylealign.face.schema import convert, get_schema
-from stylealign.run import pick_device
-from stylealign.structure import boundary_maps
 from stylealign.toyfaces import landmarks, random_structure
+from stylealign.training.devices import pick_device
 
 BATCH = 16
 

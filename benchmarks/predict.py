@@ -30,7 +30,7 @@ from stylealign.predicting.overlay import overlay
 from stylealign.predicting.photos import answer_places
 from stylealign.predicting.places import places_in
 from stylealign.predicting.sources import expand, read_photo
-from stylealign.workers import num_cores
+from stylealign.training.processes import num_cores
 
 CROPS, PHOTOS, FRAMES = 500, 100, 200
 BATCH = 16

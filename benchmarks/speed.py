@@ -38,13 +38,15 @@ def training_steps(data: Path) -> list[tuple[str, str, float, str]]:
     """A step with loading and augmentation over the same step on a resident, already augmented batch."""
     import torch
 
-    from stylealign.augment import AugmentConfig, augment
-    from stylealign.batch import BatchSource, CropCache, CropConfig
+    from stylealign.batches.augment import AugmentConfig, augment
+    from stylealign.batches.crops import CropCache
+    from stylealign.batches.source import BatchSource
+    from stylealign.batches.structure_maps import structure_maps
     from stylealign.data.dataset import FaceDataset
     from stylealign.detectors.losses import LossConfig, landmark_loss
     from stylealign.detectors.resnet import ResNet18, ResNetConfig
-    from stylealign.run import place
-    from stylealign.structure import structure_maps
+    from stylealign.face.crop import CropConfig
+    from stylealign.training.devices import place
     from stylealign.translators.losses import kl_nats
     from stylealign.translators.vunet import PRESETS, VUNet, initialise
 
@@ -100,7 +102,7 @@ def training_steps(data: Path) -> list[tuple[str, str, float, str]]:
 def transfer(translator_run: Path, data: Path, n: int) -> list[tuple[str, str, float, str]]:
     """The n x n pass over n^2 bare decodes, and over encoding every pair."""
 
-    from stylealign.batch import CropCache
+    from stylealign.batches.crops import CropCache
     from stylealign.data.dataset import FaceDataset
     from stylealign.swapping import swap_matrix
     from stylealign.translators.load import load_translator
@@ -132,7 +134,7 @@ def generation(translator_run: Path, data: Path, scratch: Path) -> list[tuple[st
     """`generate` from its first encode to the finished folder with JPEGs, over the bare network passes it needs."""
     import torch
 
-    from stylealign.batch import CropCache
+    from stylealign.batches.crops import CropCache
     from stylealign.data.dataset import FaceDataset
     from stylealign.generate import Generate, generate
     from stylealign.translators.load import load_translator
@@ -247,8 +249,9 @@ def main() -> None:
     parser.add_argument("--prepared", type=int, default=10_000, help="faces of the largest prepared set")
     options = parser.parse_args()
     from stylealign import toyfaces
-    from stylealign.training import LoopConfig
-    from stylealign.translators.train import AuxiliaryConfig, TrainTranslator
+    from stylealign.training.loop import LoopConfig
+    from stylealign.translators.auxiliary import AuxiliaryConfig
+    from stylealign.translators.train import TrainTranslator
     from stylealign.translators.train import main as train_translator
 
     scratch = Path(tempfile.mkdtemp(prefix="stylealign-bench-"))

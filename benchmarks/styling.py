@@ -15,16 +15,19 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from stylealign.augment import AugmentConfig, augment
-from stylealign.batch import BatchSource, CropCache, CropConfig, HeadBatches
+from stylealign.batches.augment import AugmentConfig, augment
+from stylealign.batches.batch import HeadBatches
+from stylealign.batches.crops import CropCache
+from stylealign.batches.source import BatchSource
 from stylealign.detectors.losses import LossConfig, landmark_loss
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
-from stylealign.run import place
+from stylealign.face.crop import CropConfig
 from stylealign.styling.chain import ARMS, PRESETS, ArmConfig, StyleConfig
 from stylealign.styling.mixstyle import MixStyleConfig
 from stylealign.styling.training import Styling, open_styling
 from stylealign.toyfaces import DrawFaces
 from stylealign.toyfaces import main as draw_faces
+from stylealign.training.devices import place
 
 SIZE, BATCH, MARGIN = 64, 32, 1.25
 

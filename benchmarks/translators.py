@@ -27,13 +27,15 @@ def measure(model: str, size: int, scratch: Path) -> dict[str, float]:
     import torch
 
     from stylealign import toyfaces
-    from stylealign.batch import CropCache, CropConfig
+    from stylealign.batches.crops import CropCache
     from stylealign.data.dataset import FaceDataset
+    from stylealign.face.crop import CropConfig
     from stylealign.generate import Generate, generate
     from stylealign.swapping import encode_contents
-    from stylealign.training import LoopConfig
+    from stylealign.training.loop import LoopConfig
+    from stylealign.translators.auxiliary import AuxiliaryConfig
     from stylealign.translators.load import load_translator
-    from stylealign.translators.train import AuxiliaryConfig, TrainTranslator
+    from stylealign.translators.train import TrainTranslator
     from stylealign.translators.train import main as train_translator
 
     faces, run = scratch / "faces", scratch / "run"

@@ -11,7 +11,7 @@ import json
 import shutil
 from pathlib import Path
 
-from stylealign.run import read_card
+from stylealign.training.weights import read_card
 
 KEEP = (
     "kind",

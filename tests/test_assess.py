@@ -20,14 +20,16 @@ from stylealign.assess.plots import arrows, keep_curve_plot
 from stylealign.assess.probes import aligned_shapes, poses, probe, ridge_r2
 from stylealign.assess.structure import drift, gap_matrix, structure_gap
 from stylealign.assess.subject import Subject, subject_of_arm
-from stylealign.augment import NO_AUGMENTATION
-from stylealign.batch import Batch, CropConfig, crop_sample
+from stylealign.batches.augment import NO_AUGMENTATION
+from stylealign.batches.batch import Batch
+from stylealign.batches.crops import crop_sample
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import image_size
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNetConfig
 from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE
 from stylealign.report import Report, report
 from stylealign.toyfaces import DrawFaces

@@ -4,8 +4,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stylealign.augment import NO_AUGMENTATION, AugmentConfig, augment, centre_crop, compose, invert, transform, warp
-from stylealign.batch import Batch
+from stylealign.batches.augment import (
+    NO_AUGMENTATION,
+    AugmentConfig,
+    augment,
+    centre_crop,
+    compose,
+    invert,
+    transform,
+    warp,
+)
+from stylealign.batches.batch import Batch
 from stylealign.face import geometry
 from stylealign.face.schema import FIVE, IBUG68, WFLW98, LandmarkSchema
 

@@ -7,21 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dots import dots
-from stylealign import batch as batch_module
-from stylealign.batch import (
-    BatchSource,
-    CropCache,
-    CropConfig,
-    crop_sample,
-    epoch_order,
-    sample_affine,
-    to_float,
-    to_uint8,
-)
+from stylealign.batches import batch as batch_module
+from stylealign.batches.batch import to_float, to_uint8
+from stylealign.batches.crops import CropCache, crop_sample, sample_affine
+from stylealign.batches.source import BatchSource, epoch_order
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.data.image import write_image
 from stylealign.errors import UserError
 from stylealign.face import geometry
+from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import FIVE
 

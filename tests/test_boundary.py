@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy.interpolate import CubicSpline
 from scipy.spatial import cKDTree
 
+from stylealign.batches.structure_maps import boundary_maps
 from stylealign.face.curves import curve_segments, sample_curves
 from stylealign.face.schema import SCHEMAS, LandmarkSchema
-from stylealign.structure import boundary_maps
 
 number = st.floats(-100, 100, allow_nan=False)
 

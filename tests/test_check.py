@@ -116,7 +116,7 @@ def test_a_wrong_recipe_is_refused(text: str, message: str, tmp_path: Path) -> N
 def _run(folder: Path) -> Path:
     import torch
 
-    from stylealign.run import save_model
+    from stylealign.training.weights import save_model
 
     folder.mkdir()
     (folder / "config.yaml").write_text("steps: 3\n")

@@ -155,9 +155,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     pytest.importorskip("gradio", minversion="6", reason="the demo needs gradio")
     if find_chromium() is None:
         pytest.skip("no chromium on this machine")
-    from stylealign.batch import CropConfig
     from stylealign.detectors.resnet import ResNetConfig
     from stylealign.detectors.train import main as train_detector
+    from stylealign.face.crop import CropConfig
     from tiny import detector_job, drawn
 
     folder = tmp_path_factory.mktemp("demo")

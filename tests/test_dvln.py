@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stylealign.batch import Batch
+from stylealign.batches.batch import Batch
 from stylealign.detectors.dvln import (
     DVLN,
     DVLNConfig,
@@ -26,8 +26,8 @@ from stylealign.detectors.learning import Learning
 from stylealign.detectors.losses import LossConfig, coordinate_loss, landmark_loss
 from stylealign.errors import UserError
 from stylealign.face.schema import COFW29, FIVE, LandmarkSchema
-from stylealign.optim import OptimizerConfig
-from stylealign.training import LoopConfig, start_engine
+from stylealign.training.loop import LoopConfig, start_engine
+from stylealign.training.optim import OptimizerConfig
 
 TINY = DVLNConfig(width=4, embedding=16, candidates=3, evidence=2, hidden=8)
 L1 = LossConfig(kind="l1")

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from stylealign.augment import NO_AUGMENTATION
-from stylealign.batch import CropConfig
+from stylealign.batches.augment import NO_AUGMENTATION
 from stylealign.detectors import DETECTORS
 from stylealign.detectors.cyclegan import CycleGANConfig, GeneratorConfig
 from stylealign.detectors.dvln import DVLNConfig
@@ -17,10 +16,11 @@ from stylealign.detectors.san import SANConfig
 from stylealign.detectors.train import TrainDetector, main
 from stylealign.detectors.train_styles import AuxiliaryStyles, ClusterConfig
 from stylealign.detectors.wing import WingConfig
+from stylealign.face.crop import CropConfig
 from stylealign.prepare import Prepare
 from stylealign.prepare import main as prepare
-from stylealign.run import read_card
-from stylealign.training import LoopConfig
+from stylealign.training.loop import LoopConfig
+from stylealign.training.weights import read_card
 
 SMALL: dict[str, dict[str, Any]] = {
     "resnet18": {"resnet": ResNetConfig(width=16)},

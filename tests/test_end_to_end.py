@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stylealign.batch import CropConfig, crop_sample
+from stylealign.batches.crops import crop_sample
 from stylealign.cli import main
 from stylealign.config import from_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import image_size, read_image
 from stylealign.face import geometry
-from stylealign.run import read_card
+from stylealign.face.crop import CropConfig
+from stylealign.training.weights import read_card
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "ci.yaml"
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import tiny
-from stylealign.batch import Batch, CropConfig
+from stylealign.batches.batch import Batch
 from stylealign.config import from_dict, to_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.detectors import DETECTORS, SECTIONS, DetectorOutput, build_detector
@@ -25,9 +25,10 @@ from stylealign.detectors.san import SANConfig
 from stylealign.detectors.train import TrainDetector, main
 from stylealign.detectors.train_styles import AuxiliaryStyles, ClusterConfig
 from stylealign.detectors.wing import WingConfig
+from stylealign.face.crop import CropConfig
 from stylealign.face.schema import SCHEMAS
-from stylealign.run import read_card
-from stylealign.training import LoopConfig, start_engine
+from stylealign.training.loop import LoopConfig, start_engine
+from stylealign.training.weights import read_card
 
 SCHEMA = SCHEMAS["ibug68"]
 SIZE = 32
@@ -172,7 +173,7 @@ class TestEveryDetector:
         assert found.shape == (len(drawn), loaded.schema.num_points, 2)
         assert np.isfinite(found).all()
 
-        from stylealign.run import Run
+        from stylealign.training.run import Run
 
         write = Run.write_checkpoint
 

@@ -17,7 +17,7 @@ import torch
 
 import tiny
 from stylealign import export
-from stylealign.batch import CropConfig, to_float
+from stylealign.batches.batch import to_float
 from stylealign.cli import main
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset
@@ -27,12 +27,13 @@ from stylealign.detectors.lab import LABConfig
 from stylealign.detectors.wing import WingConfig
 from stylealign.errors import UserError
 from stylealign.face import geometry
+from stylealign.face.crop import CropConfig
 from stylealign.face.schema import SCHEMAS
 from stylealign.onnx_graph import MOST_MOVED, answering, halved, kept_in_float, quantize, quantized, trace
 from stylealign.onnx_model import NEEDED, OnnxDetector, read_metadata, start_session, to_metadata
 from stylealign.predicting.network import open_network
-from stylealign.run import save_model
 from stylealign.toyfaces import DrawFaces, draw_face, face_of
+from stylealign.training.weights import save_model
 from test_every_detector import TINY, face, images, schemas_of
 
 HERE = find_spec("onnx") is not None and find_spec("onnxruntime") is not None

@@ -12,19 +12,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stylealign.batch import CropConfig, crop_sample
+from stylealign.batches.crops import crop_sample
+from stylealign.batches.structure_maps import StructureConfig, structure_maps
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.data.image import read_image, write_image
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.face import geometry
+from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, get_schema
 from stylealign.generate import Generate, generate
-from stylealign.run import save_model
-from stylealign.structure import StructureConfig, structure_maps
 from stylealign.swapping import inherited_attributes, own_positions, pair_styles, swap_matrix
+from stylealign.training.weights import save_model
 from stylealign.translators.vunet import PRESETS, VUNet, initialise
 
 SIZE, FIVE = 32, get_schema("five")

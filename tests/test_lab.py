@@ -11,7 +11,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from stylealign.batch import Batch
+from stylealign.batches.batch import Batch
+from stylealign.batches.structure_maps import boundary_maps
 from stylealign.detectors.adversary import (
     adversarial_loss,
     boundary_loss,
@@ -28,8 +29,7 @@ from stylealign.detectors.messages import BlockConv, MessagePassing, boundary_tr
 from stylealign.errors import UserError
 from stylealign.face.curves import sample_curves
 from stylealign.face.schema import SCHEMAS, LandmarkSchema
-from stylealign.optim import OptimizerConfig
-from stylealign.structure import boundary_maps
+from stylealign.training.optim import OptimizerConfig
 
 WFLW, IBUG = SCHEMAS["wflw98"], SCHEMAS["ibug68"]
 TWO = LandmarkSchema(name="two", num_points=5, boundaries={"a": (0, 1, 2), "b": (2, 3)})

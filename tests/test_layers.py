@@ -90,7 +90,7 @@ def test_models_and_losses_know_no_paths_and_no_yaml(path: Path) -> None:
         "json",
         "os",
         "stylealign.data.dataset",
-        "stylealign.run",
+        "stylealign.training.run",
         "stylealign.config",
     }
 

@@ -24,8 +24,11 @@ import yaml
 from torch import nn
 
 from stylealign import legacy
-from stylealign.augment import AugmentConfig, augment
-from stylealign.batch import Batch, CropConfig, crop_sample, epoch_order
+from stylealign.batches.augment import AugmentConfig, augment
+from stylealign.batches.batch import Batch
+from stylealign.batches.crops import crop_sample
+from stylealign.batches.source import epoch_order
+from stylealign.batches.structure_maps import structure_maps
 from stylealign.cli import VERBS, parse
 from stylealign.config import read_yaml
 from stylealign.data import formats, image
@@ -33,15 +36,15 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.face import geometry
+from stylealign.face.crop import CropConfig
 from stylealign.face.curves import sample_curves
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema, convert, get_schema
 from stylealign.generate import generate
-from stylealign.optim import cosine
-from stylealign.run import Run
-from stylealign.structure import structure_maps
 from stylealign.swapping import swap_matrix
-from stylealign.training import LoopConfig
+from stylealign.training.loop import LoopConfig
+from stylealign.training.optim import cosine
+from stylealign.training.run import Run
 from stylealign.translators.layers import WeightNormConv2d, data_dependent_init
 from stylealign.translators.losses import LEARNING_RATE_PRESETS, learning_rate
 from stylealign.translators.perceptual import VGG19Features
@@ -688,8 +691,8 @@ def test_fault_testing_performs_optimiser_steps_and_needs_full_batches() -> None
 
 def test_fault_generate_keeps_no_gradient() -> None:
     """METHOD 2.8, 5, for the loaded translator that `generate` really uses."""
-    from stylealign.structure import StructureConfig
-    from stylealign.translators.load import LoadedTranslator
+    from stylealign.batches.structure_maps import StructureConfig
+    from stylealign.translators.loaded import LoadedTranslator
 
     torch.manual_seed(0)
     model = VUNet(PRESETS["tiny32"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from stylealign.batch import Batch, take_faces, to_float, to_uint8
+from stylealign.batches.batch import Batch, take_faces, to_float, to_uint8
 from stylealign.errors import UserError
 from stylealign.face.schema import FIVE, WFLW98
 from stylealign.styling import degrade, light, places

@@ -21,13 +21,14 @@ from dot_network import DotNetwork, find_dots
 from dots import PLACES, dots, paint
 from stylealign.cli import main
 from stylealign.data.formats.coco import read as read_coco
-from stylealign.data.formats.entry import FaceSample, ReadOptions
+from stylealign.data.formats.entry import ReadOptions
 from stylealign.data.image import read_image, write_image
 from stylealign.data.predictions import read_predictions
 from stylealign.detectors.predict import predict_dataset
 from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
 from stylealign.face import geometry
+from stylealign.face.sample import FaceSample
 from stylealign.face.schema import FIVE
 from stylealign.predicting import api, job
 from stylealign.predicting.api import Detector

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dots import dots
-from stylealign.augment import NO_AUGMENTATION
-from stylealign.batch import CropCache, CropConfig
+from stylealign.batches.augment import NO_AUGMENTATION
+from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset
 from stylealign.detectors import san as san_module
 from stylealign.detectors import train_styles as styles_job
@@ -28,9 +28,10 @@ from stylealign.detectors.train import main as train_detector
 from stylealign.detectors.train_styles import AuxiliaryStyles, ClusterConfig, TrainStyles
 from stylealign.detectors.train_styles import main as train_styles
 from stylealign.errors import UserError
-from stylealign.optim import OptimizerConfig, set_lr
-from stylealign.run import read_card
-from stylealign.training import LoopConfig, start_engine
+from stylealign.face.crop import CropConfig
+from stylealign.training.loop import LoopConfig, start_engine
+from stylealign.training.optim import OptimizerConfig, set_lr
+from stylealign.training.weights import read_card
 from tiny import detector_job, metrics_of
 
 GENERATOR = GeneratorConfig(width=2, blocks=1)

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from dots import PLACES
-from stylealign.augment import NO_AUGMENTATION, augment
-from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, join
+from stylealign.batches.augment import NO_AUGMENTATION, augment
+from stylealign.batches.batch import Batch, join
+from stylealign.batches.crops import CropCache
+from stylealign.batches.source import BatchSource
 from stylealign.data.dataset import FaceDataset, to_row, write_dataset
 from stylealign.data.image import write_image
 from stylealign.detectors.adversary import curve_weights
@@ -23,6 +25,7 @@ from stylealign.detectors.predict import LoadedDetector
 from stylealign.errors import UserError
 from stylealign.evaluation.trust import choose, face_and_point_trust, keep_curve, match_poses, spread, trust
 from stylealign.face import geometry
+from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import AFLW19, FIVE
 from stylealign.semi import ensemble, label

@@ -13,26 +13,28 @@ import torch
 from torch import nn
 
 from dots import dots
-from stylealign.augment import AugmentConfig, augment, invert, transform
-from stylealign.batch import Batch, CropConfig
+from stylealign.batches.augment import AugmentConfig, augment, invert, transform
+from stylealign.batches.batch import Batch
+from stylealign.batches.crops import mean_shape
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.detectors import build_detector
 from stylealign.detectors import learning as learning_module
-from stylealign.detectors.data import DataSource, mean_shape, resolve_data
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNetConfig
-from stylealign.detectors.start import start_from
-from stylealign.detectors.teacher import TeacherConfig, num_unlabelled, ramp, taught
 from stylealign.detectors.train import TrainDetector
 from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE, IBUG68
-from stylealign.run import read_card, read_tensors
 from stylealign.semi import pretrain, rounds
 from stylealign.semi.encoder import Encoder, EncoderConfig, elastic, gaussians_at, picture_loss, soft_points
 from stylealign.semi.pretrain import Pretrain
 from stylealign.semi.rounds import SelfTrain
 from stylealign.styling.chain import StyleConfig
+from stylealign.training.faces import DataSource, resolve_data
+from stylealign.training.mean_teacher import TeacherConfig, num_unlabelled, ramp, taught
+from stylealign.training.warm_start import start_from
+from stylealign.training.weights import read_card, read_tensors
 from tiny import LOOP, detector_job, metrics_of
 
 SIZE, MARGIN_SIZE = 32, 40

@@ -22,7 +22,7 @@ from stylealign.study.job import main
 from stylealign.study.plan import Study, plan, row_name, rows_of
 from stylealign.study.scores import seconds_per_update
 from stylealign.study.tables import verdicts
-from stylealign.workers import Job, alone, last_line, run_jobs
+from stylealign.training.processes import Job, alone, last_line, run_jobs
 from tiny import drawn, tree
 
 LOOP = {"steps": 2, "batch_size": 4, "log_every": 1, "checkpoint_every": 0, "preview_every": 0, "accelerator": "cpu"}
@@ -452,7 +452,7 @@ def test_an_interrupted_study_leaves_no_process_behind(tmp_path: Path, how: str)
     code = (
         # A shell starts what it runs in the background deaf to SIGINT, and Python keeps it so.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "import sys, pathlib; from stylealign.workers import Job, run_jobs\n"
+        "import sys, pathlib; from stylealign.training.processes import Job, run_jobs\n"
         f"run_jobs([Job('x', 'k', (sys.executable, '-c', {child!r}), pathlib.Path({str(tmp_path / 'log')!r}), 1, lambda: 0)], 1, 'test')"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)

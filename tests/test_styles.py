@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stylealign.batch import CropCache, CropConfig, to_float
+from stylealign.batches.batch import to_float
+from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import image_size
 from stylealign.detectors import train_styles
@@ -32,10 +33,11 @@ from stylealign.detectors.resnet import ResNet18, ResNetConfig
 from stylealign.detectors.styles import pooled_features, standardised, style_clusters, style_statistics
 from stylealign.detectors.train_styles import ClusterConfig, TrainStyles, choose_pair, find_clusters, load_styles, main
 from stylealign.errors import UserError
-from stylealign.run import read_card, read_tensors
+from stylealign.face.crop import CropConfig
 from stylealign.toyfaces import DrawFaces
 from stylealign.toyfaces import main as draw_faces
-from stylealign.training import LoopConfig
+from stylealign.training.loop import LoopConfig
+from stylealign.training.weights import read_card, read_tensors
 from tiny import drawn, metrics_of
 
 LOOP = LoopConfig(

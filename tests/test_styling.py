@@ -11,8 +11,9 @@ from torch import Tensor
 
 import tiny
 from dots import dots
-from stylealign.augment import transform
-from stylealign.batch import Batch, CropCache, CropConfig
+from stylealign.batches.augment import transform
+from stylealign.batches.batch import Batch
+from stylealign.batches.crops import CropCache
 from stylealign.cli import main as cli
 from stylealign.config import from_dict, to_dict
 from stylealign.data.dataset import FaceDataset, write_dataset
@@ -20,14 +21,15 @@ from stylealign.detectors import DETECTORS
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
 from stylealign.detectors.train import TrainDetector, main
 from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS
-from stylealign.run import read_card
 from stylealign.styling.chain import ARMS, PRESETS, ArmConfig, ChainConfig, StyleConfig, draw_arms, open_chain, restyle
 from stylealign.styling.donors import DonorPool, donor_faces
 from stylealign.styling.learned import translator_arm, translator_frames
 from stylealign.styling.mixstyle import MixStyle, MixStyleConfig, mix_styles
 from stylealign.styling.training import Styling
+from stylealign.training.weights import read_card
 from test_every_detector import job as detector_job
 
 FIVE, CPU, CROP = SCHEMAS["five"], torch.device("cpu"), CropConfig(size=32)
@@ -375,7 +377,7 @@ class Painter:
         return [image.mean((2, 3))[..., None, None]]
 
     def encode_structure(self, landmarks):
-        from stylealign.structure import gaussians
+        from stylealign.batches.structure_maps import gaussians
 
         return [gaussians(landmarks, self.crop.size, 1.5).amax(dim=1, keepdim=True)]
 

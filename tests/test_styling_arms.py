@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylealign.batch import Batch, CropCache, CropConfig
-from stylealign.structure import gaussians
+from stylealign.batches.batch import Batch
+from stylealign.batches.crops import CropCache
+from stylealign.batches.structure_maps import gaussians
+from stylealign.face.crop import CropConfig
 from stylealign.styling.arm import NUM_DRAWS
 from stylealign.styling.chain import ALONE, ARMS
 from stylealign.styling.free import BETA, MAX_GAIN
@@ -185,7 +187,7 @@ def test_markers_painted_on_the_landmarks_stay_there_to_a_tenth_of_a_pixel(
 
 
 def test_the_marker_test_sees_a_shift_of_a_quarter_pixel(faces: tuple[Batch, Batch], monkeypatch) -> None:
-    from stylealign.augment import warp
+    from stylealign.batches.augment import warp
 
     def shifted(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
         move = torch.tensor([[[1, 0, 0.25], [0, 1, 0]]], dtype=torch.float64).expand(NUM, 2, 3)

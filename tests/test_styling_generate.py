@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from stylealign.batch import CropConfig, crop_sample
+from stylealign.batches.crops import crop_sample
 from stylealign.cli import main as cli
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
 from stylealign.generate import Generate, generate
 from stylealign.styling.chain import ARMS, ArmConfig, ChainConfig
 from stylealign.styling.generation import LooksWork, open_looks

@@ -12,21 +12,23 @@ import torch
 import yaml
 
 from dots import dots
-from stylealign.augment import NO_AUGMENTATION, AugmentConfig
-from stylealign.batch import CropConfig, crop_sample, to_float
+from stylealign.batches.augment import NO_AUGMENTATION, AugmentConfig
+from stylealign.batches.batch import to_float
+from stylealign.batches.crops import crop_sample
 from stylealign.config import from_dict, to_dict
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.detectors import learning as learning_module
-from stylealign.detectors.data import DataSource, resolve_data
 from stylealign.detectors.predict import load_detector, predict_dataset
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
 from stylealign.detectors.train import TrainDetector, main
 from stylealign.errors import UserError
 from stylealign.face import geometry
+from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
-from stylealign.run import read_card
-from stylealign.training import LoopConfig
+from stylealign.training.faces import DataSource, resolve_data
+from stylealign.training.loop import LoopConfig
+from stylealign.training.weights import read_card
 
 
 @pytest.fixture(scope="module")
@@ -329,8 +331,8 @@ def test_synthetic_faces_made_from_held_out_faces_are_refused(tmp_path: Path, re
 def test_balancing_by_pose_repeats_rare_faces_under_any_detector(
     tmp_path: Path, real: FaceDataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from stylealign.detectors.data import epoch_of
     from stylealign.face.pose import BalanceConfig, repeats
+    from stylealign.training.faces import epoch_of
 
     config = job(tmp_path / "run", real, balance=BalanceConfig(bins=3))
     faces = real.select("train")

@@ -17,16 +17,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dots import dots
-from stylealign.batch import Batch, CropConfig
+from stylealign.batches.batch import Batch
+from stylealign.batches.structure_maps import StructureConfig
 from stylealign.config import from_dict, to_dict
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.data.image import image_size
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE, LandmarkSchema
-from stylealign.run import read_card
-from stylealign.structure import StructureConfig
+from stylealign.training.weights import read_card
 from stylealign.translators import learning as learning_module
 from stylealign.translators import perceptual
 from stylealign.translators.judge import judge_swaps, leaks, swap_partners, verdict

@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stylealign.batch import Batch
+from stylealign.batches.batch import Batch
+from stylealign.config import first_difference
 from stylealign.errors import UserError
-from stylealign.optim import cosine
-from stylealign.run import Run, first_difference, flatten, load_model, load_weights, read_card, save_model, unflatten
-from stylealign.training import EMA, LoopConfig, TrainState, fit, restore, seed_everything, start_engine
+from stylealign.training.loop import EMA, LoopConfig, TrainState, fit, restore, seed_everything, start_engine
+from stylealign.training.optim import cosine
+from stylealign.training.run import Run
+from stylealign.training.weights import flatten, load_model, load_weights, read_card, save_model, unflatten
 
 CPU: dict[str, Any] = {"accelerator": "cpu", "ema_decay": 0.0}
 

@@ -16,7 +16,8 @@ from PIL import Image
 import stylealign
 from dot_network import DotNetwork, find_dots
 from dots import PLACES, dots, paint
-from stylealign.batch import to_float
+from stylealign.batches.batch import to_float
+from stylealign.batches.structure_maps import StructureConfig
 from stylealign.cli import main
 from stylealign.data import atomic
 from stylealign.data.image import read_image, warp, write_image
@@ -26,9 +27,8 @@ from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE, SCHEMAS, LandmarkSchema
 from stylealign.predicting.api import Detector
-from stylealign.run import save_model
-from stylealign.structure import StructureConfig
 from stylealign.toyfaces import draw_face, random_structure, random_style
+from stylealign.training.weights import save_model
 from stylealign.translating import api, augmentation, job
 from stylealign.translating.api import FREE, StyleTranslator
 from stylealign.translating.augmentation import StyleAugmentation

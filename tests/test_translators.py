@@ -12,18 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from dots import PLACES, dots, paint
-from stylealign.batch import Batch, CropConfig, to_float
+from stylealign.batches.batch import Batch, to_float
+from stylealign.batches.structure_maps import StructureConfig, structure_maps
 from stylealign.data.dataset import FaceDataset
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE, IBUG68, LandmarkSchema
 from stylealign.generate import Generate
 from stylealign.generate import main as generate
-from stylealign.run import read_card
-from stylealign.structure import StructureConfig, structure_maps
 from stylealign.styling.learned import translator_arm
 from stylealign.swapping import swap_matrix
+from stylealign.training.weights import read_card
 from stylealign.translators import TRANSLATORS, bilateral_learning, spade_learning
 from stylealign.translators.bilateral import (
     Bilateral,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stylealign.batch import to_uint8
+from stylealign.batches.batch import to_uint8
 from stylealign.errors import UserError
 from stylealign.translators import losses
 from stylealign.translators.layers import (

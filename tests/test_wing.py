@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stylealign import augment
-from stylealign.batch import Batch
+from stylealign.batches import augment
+from stylealign.batches.batch import Batch
 from stylealign.detectors.learning import Learning
 from stylealign.detectors.losses import LossConfig, landmark_loss, wing
 from stylealign.detectors.output import DetectorOutput
@@ -18,8 +18,8 @@ from stylealign.detectors.wing import Wing, WingConfig, learn_wing, move, resamp
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.schema import SCHEMAS
-from stylealign.optim import OptimizerConfig
-from stylealign.training import LoopConfig, start_engine
+from stylealign.training.loop import LoopConfig, start_engine
+from stylealign.training.optim import OptimizerConfig
 
 TINY = {
     "cnn6": WingConfig(width=2, hidden=16, batch_norm=False),

@@ -5,14 +5,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stylealign.batch import CropConfig
 from stylealign.data.dataset import FaceDataset
 from stylealign.detectors.resnet import ResNetConfig
 from stylealign.detectors.train import TrainDetector
+from stylealign.face.crop import CropConfig
 from stylealign.toyfaces import DrawFaces
 from stylealign.toyfaces import main as draw_faces
-from stylealign.training import LoopConfig
-from stylealign.translators.train import AuxiliaryConfig, TrainTranslator
+from stylealign.training.loop import LoopConfig
+from stylealign.translators.auxiliary import AuxiliaryConfig
+from stylealign.translators.train import TrainTranslator
 from stylealign.translators.vunet import PRESETS
 
 LOOP = LoopConfig(

@@ -57,7 +57,8 @@ class Check:
 
 def draw_faces(dataset: FaceDataset, config: Check) -> list[Path]:
     """Write contact sheets of up to 16 faces each: a row of crops, and below each its mirror image."""
-    from stylealign.batch import CropConfig, crop_sample  # the very crops that training sees; batch imports torch
+    from stylealign.batches.crops import crop_sample
+    from stylealign.face.crop import CropConfig
 
     view = dataset.select(split=config.split, subset=config.subset) if config.split or config.subset else dataset
     chosen = view.take(np.unique(np.linspace(0, len(view) - 1, min(config.draw, len(view))).round().astype(int)))
@@ -180,7 +181,8 @@ def check_yaml(path: Path) -> list[str]:
     import importlib
 
     # Only the command line knows all verbs, and no module of ours but this asks it.
-    from stylealign.cli import VERBS, partial_config
+    from stylealign.cli import VERBS
+    from stylealign.flags import partial_config
     from stylealign.legacy_recipes import is_legacy_recipe, translate_recipe
 
     if is_legacy_recipe(values):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stylealign.errors import UserError
+from stylealign.flags import partial_config
 
 SPINS = "2000"
 """Turns a thread of torch waits awake for the others before it sleeps. GNU OpenMP's own 300,000 make a step on two cores eight times as
@@ -95,32 +96,6 @@ def _recipe(verb: str, cls: type, path: Path, flags: list[str]) -> Any:
             for text in became:
                 say(f"{path.name}: {text}")
     return partial_config(cls, values, path.name)
-
-
-def partial_config(cls: type, values: dict[str, Any], where: str) -> Any:
-    """A default for tyro from a recipe that may leave required keys to the flags."""
-    import dataclasses
-
-    import tyro
-
-    from stylealign.config import from_dict
-
-    required = [
-        f.name
-        for f in dataclasses.fields(cls)
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in values
-    ]
-    if not required:
-        return from_dict(cls, values, where)
-    # Build with stand-ins to have everything else checked, then mark the required ones as missing.
-    import typing
-
-    kinds = typing.get_type_hints(cls)
-    stand_in = {Path: "missing", str: "missing", int: 1, float: 1.0}
-    config: Any = from_dict(cls, {**values, **{name: stand_in.get(kinds[name], "missing") for name in required}}, where)
-    for name in required:
-        object.__setattr__(config, name, tyro.MISSING)
-    return config
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -142,3 +142,19 @@ def load_config(cls: type[C], path: Path) -> C:
 def save_config(config: Any, path: Path) -> None:
     """Write a config as YAML; `load_config` reads the same config back."""
     Path(path).write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+# What may differ between the start of a run and its continuation without changing its result.
+FREE_KEYS = {"run", "accelerator", "devices", "num_nodes"}
+
+
+def first_difference(a: Any, b: Any, path: str = "") -> str | None:
+    """Name the first key in which two configurations differ, with both values."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        for key in [*a, *(k for k in b if k not in a)]:
+            if key not in FREE_KEYS:
+                found = first_difference(a.get(key), b.get(key), f"{path}.{key}" if path else str(key))
+                if found:
+                    return found
+        return None
+    return None if a == b else f"{path}: {a!r} there, {b!r} now"

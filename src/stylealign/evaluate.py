@@ -143,8 +143,8 @@ def _crop_text(path: Path, flip: bool) -> str:
     """The crop protocol of an arm's path in words, as every table must print it, and whether a detector looked twice."""
     if not is_run(path):
         return "not stated"
-    from stylealign.batch import CropConfig  # torch: only needed for runs
-    from stylealign.run import read_card
+    from stylealign.face.crop import CropConfig
+    from stylealign.training.weights import read_card
 
     crop = read_card(path).get("crop")
     said = from_dict(CropConfig, crop, f"{path / 'card.json'}: crop").describe() if crop else "not stated"
@@ -181,7 +181,8 @@ def predictions_of(
     schema = faces.schema
     if is_run(path):
         from stylealign.detectors.predict import predict_dataset  # torch: only needed for runs
-        from stylealign.run import pick_device, read_card
+        from stylealign.training.devices import pick_device
+        from stylealign.training.weights import read_card
 
         trained_on = read_card(path, "detector").get("schema")
         trained_on = trained_on.get("name") if isinstance(trained_on, Mapping) else trained_on

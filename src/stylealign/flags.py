@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -91,4 +92,30 @@ def read_flags(cls: type, verb: str, line: str, flags: list[str], default: Any =
             raise
         raise UserError(f"{sentence_of(box.getvalue())} (`stylealign {verb} --help` shows all flags)") from None
     sys.stderr.write(box.getvalue())  # a warning, if anything
+    return config
+
+
+def partial_config(cls: type, values: dict[str, Any], where: str) -> Any:
+    """A default for tyro from a recipe that may leave required keys to the flags."""
+    import dataclasses
+
+    import tyro
+
+    from stylealign.config import from_dict
+
+    required = [
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in values
+    ]
+    if not required:
+        return from_dict(cls, values, where)
+    # Build with stand-ins to have everything else checked, then mark the required ones as missing.
+    import typing
+
+    kinds = typing.get_type_hints(cls)
+    stand_in = {Path: "missing", str: "missing", int: 1, float: 1.0}
+    config: Any = from_dict(cls, {**values, **{name: stand_in.get(kinds[name], "missing") for name in required}}, where)
+    for name in required:
+        object.__setattr__(config, name, tyro.MISSING)
     return config

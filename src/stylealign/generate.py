@@ -20,19 +20,18 @@ from typing import Any, Literal
 import torch
 import yaml
 
-from stylealign.batch import CropConfig
-from stylealign.config import read_yaml, to_dict
+from stylealign.config import first_difference, read_yaml, to_dict
 from stylealign.data.atomic import partial_of, whole_file, write_whole
 from stylealign.data.dataset import FaceDataset, content_hash, describe_data, write_meta
 from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
 from stylealign.rendering import Work, run_all
-from stylealign.run import first_difference
 from stylealign.styling.chain import ChainConfig
 from stylealign.styling.generation import Looks, open_looks, open_work
 from stylealign.swapping import Translator, own_positions, pair_styles
-from stylealign.training import LoopConfig, start_engine
+from stylealign.training.loop import LoopConfig, start_engine
 from stylealign.translators.judge import gate
 
 GPU_WORKERS = 4  # one decodes while the others write pictures

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 
+from stylealign.batches.structure_maps import structure_maps
 from stylealign.data.dataset import DatasetWriter
 from stylealign.data.formats import schema_of
 from stylealign.data.formats.entry import lines_of, numbers_of, stem_of
@@ -26,7 +27,6 @@ from stylealign.face import geometry
 from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import LandmarkSchema, get_schema, schema_from_dict
 from stylealign.progress import say, track
-from stylealign.structure import structure_maps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,7 +24,7 @@ from stylealign.errors import UserError
 from stylealign.evaluation.tables import Table, millions, print_table, wide_console
 from stylealign.face.schema import LandmarkSchema, get_schema
 from stylealign.progress import say, track
-from stylealign.run import pick_device, place
+from stylealign.training.devices import pick_device, place
 
 BATCHES = (1, 16)
 SECONDS = 2.0  # measured for each figure

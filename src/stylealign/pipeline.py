@@ -18,12 +18,11 @@ from typing import Annotated, Any
 import tyro
 import yaml
 
-from stylealign.config import from_dict, save_config, to_dict
+from stylealign.config import first_difference, from_dict, save_config, to_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.evaluation.tables import show
 from stylealign.progress import say
-from stylealign.run import first_difference
 
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]
 ARMS = {"real": 0.0, "real+synthetic": None}  # share of synthetic faces in a batch; None: the recipe's

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylealign.batch import to_float
+from stylealign.batches.batch import to_float
 from stylealign.data.atomic import whole_file, write_whole
 from stylealign.data.dataset import FaceDataset, digest_of, to_row
 from stylealign.data.image import encode_image

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylealign.batch import CropConfig, crop_sample, sample_affine, to_float, to_uint8
+from stylealign.batches.batch import to_float, to_uint8
+from stylealign.batches.crops import crop_sample, sample_affine
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.face import geometry
+from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from stylealign.assess.images import FeatureNetwork, distances, psnr, ssim
-from stylealign.batch import CropConfig, crop_sample, to_float
+from stylealign.batches.batch import to_float
+from stylealign.batches.crops import crop_sample
 from stylealign.config import from_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
 from stylealign.toyfaces import DrawFaces, draw_face, face_of
 
 SOURCE = "drawn by stylealign draw-faces"

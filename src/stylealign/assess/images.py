@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylealign.batch import to_float, to_uint8
+from stylealign.batches.batch import to_float, to_uint8
 
 MAX_PSNR = 100.0
 """dB; equal pictures have an infinite one, which no table can average."""

@@ -23,7 +23,8 @@ from stylealign.assess.plots import drift_plot, matrix_plot
 from stylealign.assess.structure import lengths_of
 from stylealign.assess.subject import Subject, subject_of, subject_of_arm
 from stylealign.assess.tables import summary, to_markdown
-from stylealign.batch import Batch, CropCache, CropConfig, to_uint8
+from stylealign.batches.batch import Batch, to_uint8
+from stylealign.batches.crops import CropCache
 from stylealign.config import to_dict
 from stylealign.data.atomic import refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset, describe_data
@@ -31,10 +32,11 @@ from stylealign.data.image import write_image
 from stylealign.detectors.predict import LoadedDetector, load_detector
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import contact_sheet, style_sheet
+from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
-from stylealign.run import pick_device
 from stylealign.styling.chain import ARMS
+from stylealign.training.devices import pick_device
 from stylealign.translators.load import load_translator
 from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
 

@@ -15,7 +15,7 @@ from stylealign.assess.images import FeatureNetwork, levels_of
 from stylealign.assess.probes import aligned_shapes, poses, probe
 from stylealign.assess.structure import gap_matrix, structure_gap
 from stylealign.assess.subject import Subject, codes, swapped
-from stylealign.batch import Batch
+from stylealign.batches.batch import Batch
 from stylealign.evaluation import metrics
 from stylealign.translators.judge import answers, swap_partners
 

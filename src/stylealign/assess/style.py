@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stylealign.assess.images import as_saved, feature_distance, resize
-from stylealign.augment import warp
+from stylealign.batches.augment import warp
 
 SIDES = (32, 16, 8)
 _UPPER = np.triu_indices(9)

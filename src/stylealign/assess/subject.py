@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stylealign.batch import Batch, CropConfig
+from stylealign.batches.batch import Batch
+from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.arm import NUM_DRAWS, Arm
 from stylealign.swapping import Translator, encode_contents, translate

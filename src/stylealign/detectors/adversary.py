@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylealign.batch import Batch
+from stylealign.batches.batch import Batch
+from stylealign.batches.structure_maps import boundary_maps
 from stylealign.detectors.lab import LAB
 from stylealign.detectors.learning import Learner, Learning, lr_at
 from stylealign.detectors.losses import landmark_loss, mean_error
 from stylealign.face.curves import curve_segments
 from stylealign.face.schema import LandmarkSchema
-from stylealign.optim import make_optimizer, set_lr
-from stylealign.structure import boundary_maps
+from stylealign.training.optim import make_optimizer, set_lr
 
 
 class BoundaryDiscriminator(nn.Module):

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
-from stylealign.batch import Batch
+from stylealign.batches.batch import Batch
 from stylealign.data.dataset import FaceDataset
 from stylealign.detectors.losses import landmark_loss, mean_error
 from stylealign.face.schema import LandmarkSchema
-from stylealign.optim import lr_factor, make_optimizer, set_lr
+from stylealign.training.optim import lr_factor, make_optimizer, set_lr
 
 if TYPE_CHECKING:
     from stylealign.detectors.train import TrainDetector
-    from stylealign.training import Engine
+    from stylealign.training.loop import Engine
 
 
 @dataclass(frozen=True, kw_only=True)

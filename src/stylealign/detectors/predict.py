@@ -8,15 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stylealign.batch import CropCache, CropConfig, to_float
+from stylealign.batches.batch import to_float
+from stylealign.batches.crops import CropCache
 from stylealign.config import from_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.detectors import DETECTORS, build_detector
 from stylealign.errors import UserError
 from stylealign.face import geometry
+from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema, schema_from_dict
 from stylealign.progress import track
-from stylealign.run import load_model, load_weights, place
+from stylealign.training.devices import place
+from stylealign.training.weights import load_model, load_weights
 
 
 @dataclass(frozen=True, kw_only=True)

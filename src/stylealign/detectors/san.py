@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from stylealign.batch import Batch
+from stylealign.batches.batch import Batch
 from stylealign.detectors.cyclegan import GeneratorConfig, Generators
 from stylealign.detectors.heatmap import decode, map_loss, map_weights, target_maps
 from stylealign.detectors.learning import Learner, Learning, lr_at
@@ -20,8 +20,8 @@ from stylealign.detectors.losses import mean_error
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import IMAGENET_MEAN, IMAGENET_STD
 from stylealign.errors import UserError
-from stylealign.optim import make_optimizer, set_lr
 from stylealign.progress import say
+from stylealign.training.optim import make_optimizer, set_lr
 
 # VGG-16's convolutions up to conv4_3, in widths of the first one; "pool" halves. Order and indices are torchvision's.
 _TRUNK = (1, 1, "pool", 2, 2, "pool", 4, 4, 4, "pool", 8, 8, 8)

@@ -13,39 +13,43 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from stylealign.augment import AugmentConfig, augment
-from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, HeadBatches, join
+from stylealign.batches.augment import AugmentConfig, augment
+from stylealign.batches.batch import Batch, HeadBatches, join
+from stylealign.batches.crops import CropCache, mean_shape
+from stylealign.batches.source import BatchSource
 from stylealign.config import to_dict
 from stylealign.data.dataset import describe_data
 from stylealign.detectors import DETECTORS, SECTIONS, build_detector
-from stylealign.detectors.data import (
-    DataSource,
-    Validation,
-    epoch_of,
-    head_batch_sizes,
-    mean_shape,
-    resolve_data,
-    resolve_others,
-    validation_faces,
-)
 from stylealign.detectors.dvln import DVLNConfig
 from stylealign.detectors.lab import LABConfig
 from stylealign.detectors.learning import Learning
 from stylealign.detectors.losses import LossConfig
 from stylealign.detectors.resnet import ResNetConfig
 from stylealign.detectors.san import SANConfig
-from stylealign.detectors.start import said_of, start_from
-from stylealign.detectors.teacher import TeacherConfig, num_unlabelled, ramp, taught, teacher_faces, trust_terms
 from stylealign.detectors.train_styles import AuxiliaryStyles
 from stylealign.detectors.wing import WingConfig
 from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
 from stylealign.face.pose import BalanceConfig
-from stylealign.optim import OptimizerConfig
+from stylealign.predicting.validation import Validation
 from stylealign.progress import say
-from stylealign.run import Run, place, read_state
 from stylealign.styling.chain import StyleConfig
 from stylealign.styling.training import open_styling
-from stylealign.training import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
+from stylealign.training.devices import place
+from stylealign.training.faces import (
+    DataSource,
+    epoch_of,
+    head_batch_sizes,
+    resolve_data,
+    resolve_others,
+    validation_faces,
+)
+from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
+from stylealign.training.mean_teacher import TeacherConfig, num_unlabelled, ramp, taught, teacher_faces, trust_terms
+from stylealign.training.optim import OptimizerConfig
+from stylealign.training.run import Run
+from stylealign.training.warm_start import said_of, start_from
+from stylealign.training.weights import read_state
 
 MARGIN = 1.25  # context round the crop for rotations and shifts
 

@@ -12,8 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from stylealign.augment import AugmentConfig, augment
-from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, HeadBatches, to_float, to_uint8
+from stylealign.batches.augment import AugmentConfig, augment
+from stylealign.batches.batch import Batch, HeadBatches, to_float, to_uint8
+from stylealign.batches.crops import CropCache
+from stylealign.batches.source import BatchSource
 from stylealign.config import from_dict, to_dict
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.data.image import write_image
@@ -31,10 +33,13 @@ from stylealign.detectors.resnet import ResNet18, ResNetConfig, load_imagenet
 from stylealign.detectors.styles import pooled_features, standardised, style_clusters, style_statistics
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import contact_sheet
-from stylealign.optim import set_lr
+from stylealign.face.crop import CropConfig
 from stylealign.progress import say
-from stylealign.run import Run, load_model, load_weights, place, read_state
-from stylealign.training import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training, unwrap
+from stylealign.training.devices import place
+from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training, unwrap
+from stylealign.training.optim import set_lr
+from stylealign.training.run import Run
+from stylealign.training.weights import load_model, load_weights, read_state
 
 MARGIN = 1.25  # context round the crop for rotations and shifts
 SHOWN = 4  # faces of each cluster on the sheets

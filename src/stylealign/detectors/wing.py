@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylealign.batch import Batch
+from stylealign.batches.batch import Batch
 from stylealign.detectors.learning import Learner, Learning, learn_coordinates, lr_at
 from stylealign.detectors.losses import landmark_loss, mean_error
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNet50, ResNetConfig
-from stylealign.optim import make_optimizer, set_lr
 from stylealign.styling.mixstyle import MixStyle, MixStyleConfig
+from stylealign.training.optim import make_optimizer, set_lr
 
 _NUM_BLOCKS = {"cnn6": 5, "cnn7": 6}
 _WIDENINGS = 4  # filters double from block to block this often: 32 .. 512

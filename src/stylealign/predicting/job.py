@@ -39,7 +39,7 @@ from stylealign.predicting.tracking import TrackConfig, Tracker
 from stylealign.predicting.video import Video, VideoWriter
 from stylealign.predicting.views import map_box
 from stylealign.progress import say, track
-from stylealign.workers import num_cores
+from stylealign.training.processes import num_cores
 
 LEFT_OUT = 3  # exit status: the rest was done
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from stylealign.detectors.predict import load_detector
-from stylealign.run import pick_device
+from stylealign.training.devices import pick_device
 
 
 class TorchNetwork:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from stylealign.batch import box_of, to_float
+from stylealign.batches.batch import to_float
+from stylealign.batches.crops import box_of
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image, warp
 from stylealign.detectors.predict import LoadedDetector, load_detector

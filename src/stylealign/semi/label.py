@@ -31,8 +31,8 @@ from stylealign.evaluation.trust import choose, face_and_point_trust, face_lengt
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.progress import say
-from stylealign.run import pick_device
 from stylealign.semi.ensemble import LookConfig, ask, load_ensemble
+from stylealign.training.devices import pick_device
 
 TILE = 160
 ATTRIBUTE = "pseudo"

@@ -13,18 +13,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylealign.augment import AugmentConfig, augment, centre_crop, invert, random_affines, transform, warp
-from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, to_uint8
+from stylealign.batches.augment import AugmentConfig, augment, centre_crop, invert, random_affines, transform, warp
+from stylealign.batches.batch import Batch, to_uint8
+from stylealign.batches.crops import CropCache
+from stylealign.batches.source import BatchSource
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks
 from stylealign.evaluation.trust import face_lengths
-from stylealign.optim import OptimizerConfig, lr_factor, make_optimizer, set_lr
+from stylealign.face.crop import CropConfig
 from stylealign.progress import say
-from stylealign.run import Run, place
 from stylealign.semi.encoder import Encoder, EncoderConfig, elastic, picture_loss, unbend
-from stylealign.training import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
+from stylealign.training.devices import place
+from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
+from stylealign.training.optim import OptimizerConfig, lr_factor, make_optimizer, set_lr
+from stylealign.training.run import Run
 
 MARGIN = 1.25
 GRID = 4  # control points a side of the elastic warp

@@ -17,13 +17,13 @@ import numpy as np
 import tyro
 import yaml
 
-from stylealign.config import from_dict, read_yaml, save_config, to_dict
+from stylealign.config import first_difference, from_dict, read_yaml, save_config, to_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.detectors import train as detector
 from stylealign.errors import UserError
 from stylealign.progress import say
-from stylealign.run import first_difference, read_card
 from stylealign.semi import label
+from stylealign.training.weights import read_card
 
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]
 

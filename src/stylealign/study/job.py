@@ -9,20 +9,20 @@ from typing import Any
 
 import yaml
 
-from stylealign.config import from_dict, read_yaml, save_config, to_dict
+from stylealign.config import first_difference, from_dict, read_yaml, save_config, to_dict
 from stylealign.data.atomic import partial_of
 from stylealign.data.dataset import FaceDataset
-from stylealign.detectors.data import resolve_data, resolve_others, validation_faces
 from stylealign.detectors.train import TrainDetector
 from stylealign.errors import UserError
 from stylealign.evaluation.scoring import read_truth
 from stylealign.evaluation.tables import Table, print_table, wide_console
 from stylealign.progress import say
-from stylealign.run import first_difference, read_card
 from stylealign.study.plan import ALL, Cell, Study, plan, rows_of
 from stylealign.study.scores import ScoredOn, score_study
 from stylealign.study.tables import show_study, write_study
-from stylealign.workers import Job, alone, run_jobs
+from stylealign.training.faces import resolve_data, resolve_others, validation_faces
+from stylealign.training.processes import Job, alone, run_jobs
+from stylealign.training.weights import read_card
 
 # --------------------------------------------------------------------------------------------------------------------
 # Before the first training

@@ -23,8 +23,8 @@ from stylealign.evaluation.tables import slug
 from stylealign.face.sample import Prediction
 from stylealign.models import describe
 from stylealign.progress import track
-from stylealign.run import read_card
 from stylealign.study.plan import Cell, Row, Study
+from stylealign.training.weights import read_card
 
 FORMAT = 1
 

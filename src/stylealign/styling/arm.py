@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from stylealign.batch import Batch
+from stylealign.batches.batch import Batch
 
 NUM_DRAWS = 16
 """Columns of `draws`."""

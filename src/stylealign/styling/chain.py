@@ -13,8 +13,9 @@ from typing import Annotated, Literal, NamedTuple
 import torch
 import tyro
 
-from stylealign.batch import Batch, CropConfig, take_faces
+from stylealign.batches.batch import Batch, take_faces
 from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.arm import NUM_DRAWS, Arm
 from stylealign.styling.free import adain, adain_pyramid, fda, histogram, jitter

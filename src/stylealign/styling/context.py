@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from stylealign.batch import Batch
+from stylealign.batches.batch import Batch
 from stylealign.styling.light import shift_logits
 from stylealign.styling.places import donor_places, has_face, hull_distance, per_face, restyled, soft_inside, take
 

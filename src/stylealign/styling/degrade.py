@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylealign.batch import Batch
+from stylealign.batches.batch import Batch
 from stylealign.styling.arm import face_generator
 from stylealign.styling.light import gaussian_matrix
 from stylealign.styling.places import per_face, restyled

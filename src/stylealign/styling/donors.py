@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylealign.batch import Batch, CropCache
+from stylealign.batches.batch import Batch
+from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema

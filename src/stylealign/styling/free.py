@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylealign.batch import Batch
+from stylealign.batches.batch import Batch
 
 MAX_GAIN = 3.0
 """Largest and one over the smallest factor of contrast a statistic may ask for: a grey picture has no colours to stretch, only noise."""

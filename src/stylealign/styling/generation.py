@@ -14,16 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylealign.batch import Batch, CropConfig, crop_sample, to_float
+from stylealign.batches.batch import Batch, to_float
+from stylealign.batches.crops import crop_sample
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample, Mode
 from stylealign.face.schema import LandmarkSchema
 from stylealign.rendering import Work
-from stylealign.run import read_card
 from stylealign.styling.chain import Link, draw_arms, open_chain, restyle
 from stylealign.swapping import Translator
+from stylealign.training.weights import read_card
 
 if TYPE_CHECKING:
     from stylealign.generate import Generate

@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stylealign.augment import invert, transform, warp
-from stylealign.batch import Batch, CropConfig
+from stylealign.batches.augment import invert, transform, warp
+from stylealign.batches.batch import Batch
 from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
 from stylealign.styling.arm import Arm

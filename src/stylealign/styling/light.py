@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylealign.batch import Batch
+from stylealign.batches.batch import Batch
 from stylealign.styling.places import donor_places, hull_distance, per_face, restyled, soft_inside, take
 
 _CELLS = 20  # the light is taken from cells of a twentieth of the crop

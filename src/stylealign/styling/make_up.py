@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from stylealign.batch import Batch
+from stylealign.batches.batch import Batch
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.arm import Arm

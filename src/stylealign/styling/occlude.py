@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from stylealign.batch import Batch
+from stylealign.batches.batch import Batch
 from stylealign.styling.arm import face_generator
 from stylealign.styling.context import face_tone
 from stylealign.styling.light import shift_logits

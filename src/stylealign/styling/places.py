@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylealign.batch import Batch
+from stylealign.batches.batch import Batch
 
 FOREHEAD = 0.30
 """How far a face goes on above its topmost landmarks (the brows), as a share of the height they span, to the hair line of most people."""

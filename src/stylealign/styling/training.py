@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from stylealign.batch import Batch, CropCache, CropConfig, HeadBatches, take_faces
+from stylealign.batches.batch import Batch, HeadBatches, take_faces
+from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset, describe_data
+from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
 from stylealign.styling.chain import Link, StyleConfig, open_chain, refuse_lonely, restyle

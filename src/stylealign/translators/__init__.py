@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from stylealign.batches.structure_maps import StructureConfig, num_structure_channels
 from stylealign.config import to_dict
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
-from stylealign.structure import StructureConfig, num_structure_channels
 from stylealign.translators.bilateral import Bilateral, BilateralConfig
 from stylealign.translators.bilateral_learning import learn_bilateral
 from stylealign.translators.learning import Learner, Learning, learn_vunet

@@ -13,7 +13,7 @@ from stylealign.detectors.resnet import ResNetConfig
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
-from stylealign.training import LoopConfig
+from stylealign.training.loop import LoopConfig
 from stylealign.translators.learning import FrozenLandmarks
 from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylealign.augment import NO_AUGMENTATION, AugmentConfig
-from stylealign.batch import Batch
-from stylealign.optim import set_lr
+from stylealign.batches.augment import NO_AUGMENTATION, AugmentConfig
+from stylealign.batches.batch import Batch
+from stylealign.training.optim import set_lr
 from stylealign.translators.bilateral import LEAST_BLUR, Bilateral, gaussian_blur
 from stylealign.translators.codes import code_size
 from stylealign.translators.learning import Learner, Learning, landmark_drift

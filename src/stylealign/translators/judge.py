@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stylealign.batch import Batch
+from stylealign.batches.batch import Batch
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.face.schema import LandmarkSchema

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylealign.augment import AugmentConfig
-from stylealign.batch import Batch
+from stylealign.batches.augment import AugmentConfig
+from stylealign.batches.batch import Batch
 from stylealign.face.schema import LandmarkSchema
-from stylealign.optim import set_lr
-from stylealign.training import mean_over_processes
+from stylealign.training.loop import mean_over_processes
+from stylealign.training.optim import set_lr
 from stylealign.translators.losses import (
     KLController,
     Reconstruction,
@@ -27,7 +27,7 @@ from stylealign.translators.losses import (
 from stylealign.translators.vunet import VUNet, initialise
 
 if TYPE_CHECKING:
-    from stylealign.training import Engine
+    from stylealign.training.loop import Engine
     from stylealign.translators.train import TrainTranslator
 
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 
-from stylealign.batch import CropConfig
+from stylealign.batches.structure_maps import StructureConfig
 from stylealign.config import from_dict
 from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
 from stylealign.face.schema import schema_from_dict
-from stylealign.run import load_model, load_weights
-from stylealign.structure import StructureConfig
+from stylealign.training.weights import load_model, load_weights
 from stylealign.translators import TRANSLATORS, build_translator
 from stylealign.translators.loaded import LoadedTranslator
 

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stylealign.batch import CropConfig, to_uint8
+from stylealign.batches.batch import to_uint8
+from stylealign.batches.structure_maps import StructureConfig, structure_maps
 from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
-from stylealign.run import place
-from stylealign.structure import StructureConfig, structure_maps
+from stylealign.training.devices import place
 from stylealign.translators.bilateral import Bilateral
 from stylealign.translators.regions import at_size, region_masks
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stylealign.augment import NO_AUGMENTATION, AugmentConfig
-from stylealign.batch import Batch
-from stylealign.optim import set_lr
-from stylealign.training import unwrap
+from stylealign.batches.augment import NO_AUGMENTATION, AugmentConfig
+from stylealign.batches.batch import Batch
+from stylealign.training.loop import unwrap
+from stylealign.training.optim import set_lr
 from stylealign.translators.codes import code_distance, code_size
 from stylealign.translators.learning import Learner, Learning, landmark_drift
 from stylealign.translators.losses import learning_rate, num_elements

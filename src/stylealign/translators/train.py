@@ -16,19 +16,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stylealign.augment import AugmentConfig, augment, centre_crop
-from stylealign.batch import Batch, BatchSource, CropCache, CropConfig, to_uint8
+from stylealign.batches.augment import AugmentConfig, augment, centre_crop
+from stylealign.batches.batch import Batch, to_uint8
+from stylealign.batches.crops import CropCache
+from stylealign.batches.source import BatchSource
+from stylealign.batches.structure_maps import StructureConfig, structure_maps
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.detectors.predict import load_detector
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import style_sheet
+from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
-from stylealign.run import Run, place
-from stylealign.structure import StructureConfig, structure_maps
 from stylealign.swapping import decode_grid, encode_contents
-from stylealign.training import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
+from stylealign.training.devices import place
+from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
+from stylealign.training.run import Run
 from stylealign.translators import TRANSLATORS, build_translator
 from stylealign.translators.auxiliary import (
     AuxiliaryConfig,

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from stylealign.augment import centre_crop
-from stylealign.batch import Batch
+from stylealign.batches.augment import centre_crop
+from stylealign.batches.batch import Batch
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylealign.batch import Batch
+from stylealign.batches.batch import Batch
 from stylealign.face.schema import LandmarkSchema
 
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma

@@ -9,15 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
-from stylealign.batch import CropCache, CropConfig
 from stylealign.data.dataset import FaceDataset
-from stylealign.detectors.predict import predict_crops
 from stylealign.errors import UserError
-from stylealign.evaluation import metrics
-from stylealign.evaluation.draw import contact_sheet, draw_landmarks
 from stylealign.face.pose import BalanceConfig, repeats
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
@@ -25,7 +19,6 @@ from stylealign.progress import say
 if TYPE_CHECKING:
     from stylealign.detectors.train import TrainDetector
 
-PREVIEW_FACES = 12
 Mix = list[tuple[FaceDataset, float, dict[str, Any]]]  # (faces, share of the batch, what the card says of them)
 
 
@@ -219,63 +212,3 @@ def validation_faces(config: "TrainDetector", schema: LandmarkSchema) -> FaceDat
     if opened.schema != schema:
         raise UserError(f"{opened.folder}: annotated with {opened.schema.name}, the training faces with {schema.name}")
     return opened.select(config.val_split, labelled=True)
-
-
-def mean_shape(caches: list[CropCache], shares: list[float]) -> np.ndarray:
-    """(P, 2) mean of the training labels in px of the crop (without its margin), sources weighted by their shares.
-
-    A landmark that a source labels in no face (one that its pseudo-labels never trust, say) is the others' mean alone.
-
-    Raises:
-        UserError: a landmark that no face of any source has.
-    """
-    total, weight = np.zeros(2), np.zeros(1)
-    for cache, share in zip(caches, shares, strict=True):
-        labelled = np.isfinite(cache.landmarks).all(axis=2, keepdims=True)  # (N, P, 1)
-        count = labelled.sum(axis=0)
-        placed = np.where(labelled, cache.landmarks - (cache.size - cache.crop.size) / 2, 0).sum(
-            axis=0, dtype=np.float64
-        )
-        total = total + share * placed / np.maximum(count, 1)
-        weight = weight + share * (count > 0)
-    missing = np.flatnonzero(weight == 0)
-    if missing.size:
-        raise UserError(
-            f"{caches[0].dataset.folder}: landmark {missing[0]} is labelled in no training face ({missing.size} such landmarks): "
-            "of pseudo-labels, that their detectors agree nowhere; train those longer"
-        )
-    return total / weight
-
-
-class Validation:
-    """The validation faces, cut once: NME and a sheet to look at."""
-
-    def __init__(self, faces: FaceDataset, crop: CropConfig):
-        self.faces, self.schema = faces, faces.schema
-        self.cache = CropCache(faces, crop)
-        self.truth = faces.landmarks_array().astype(np.float64)
-        given = [s.box_xyxy for s in faces if s.box_xyxy is not None]
-        boxes = np.stack(given) if len(given) == len(faces) else None
-        self.denominator = metrics.usual_denominator(self.schema)
-        self.denominators = metrics.denominators(self.truth, boxes, self.schema, self.denominator, faces.ids())
-
-    def nme(self, model: nn.Module) -> float:
-        """Mean NME, a fraction."""
-        return float(metrics.nme_per_face(predict_crops(model, self.cache), self.truth, self.denominators).mean())
-
-    @torch.no_grad()
-    def sheet(self, model: nn.Module) -> np.ndarray:
-        """The first faces with predicted and true landmarks."""
-        shown = np.arange(min(PREVIEW_FACES, len(self.cache)))
-        batch = self.cache.batch(shown)
-        was_training, device = model.training, next(model.parameters()).device
-        predicted = model.eval()(batch.image.to(device)).landmarks.cpu().numpy()
-        model.train(was_training)
-        tiles = []
-        for i in shown:
-            # Enlarged, so that dots do not hide a small face; pixel areas correspond.
-            k = max(1, 192 // self.cache.size)
-            image = self.cache.images[i].repeat(k, axis=0).repeat(k, axis=1)
-            place = [(points + 0.5) * k - 0.5 for points in (predicted[i], self.cache.landmarks[i])]
-            tiles.append(draw_landmarks(image, place[0], self.schema, truth=place[1]))
-        return contact_sheet(tiles, columns=4)

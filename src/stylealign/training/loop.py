@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from stylealign.data.image import write_image
 from stylealign.errors import UserError
 from stylealign.progress import say
-from stylealign.run import Run
+from stylealign.training.run import Run
 
 C = TypeVar("C")
 Engine = Fabric  # what jobs call it, so that only this file names the library

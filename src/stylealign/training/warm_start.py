@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
-from stylealign.run import load_model, read_card
+from stylealign.training.weights import load_model, read_card
 
 KINDS = ("detector", "encoder")
 

@@ -1,0 +1,1 @@
+"""Faces as tensors: crops, batches, augmentation and structure maps. Knows no network."""

@@ -1,0 +1,166 @@
+"""A face's crop: cut round its box, and a data set's crops kept on disk. Knows no network."""
+
+import hashlib
+import json
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stylealign.batches.batch import Batch, to_float
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.image import image_size, read_image, warp
+from stylealign.errors import UserError
+from stylealign.face import geometry
+from stylealign.face.crop import CropConfig
+from stylealign.face.sample import FaceSample
+from stylealign.progress import track
+
+
+def box_of(sample: FaceSample, box: str) -> np.ndarray:
+    """The box the crop is built on. Unlabelled faces without a box use the whole picture."""
+    if box == "landmarks" and sample.landmarks is not None:
+        return geometry.landmark_box(sample.landmarks)
+    if sample.box_xyxy is not None:
+        return sample.box_xyxy
+    if box == "given" and sample.landmarks is not None:
+        raise UserError(f"face '{sample.id}' has no box: use --crop.box landmarks")
+    width, height = image_size(sample.image)
+    # A picture without any annotation is taken to hold its face in its middle 60 %, as portraits and face crops do.
+    side = 0.6 * min(width, height)
+    cx, cy = (width - 1) / 2, (height - 1) / 2
+    return np.array([cx - side / 2, cy - side / 2, cx + side / 2, cy + side / 2])
+
+
+def sample_affine(sample: FaceSample, crop: CropConfig, margin: float = 1.0) -> np.ndarray:
+    """crop_from_source (2, 3); `margin` widens the crop at the same resolution (its size is round(size * margin))."""
+    size = round(crop.size * margin)
+    try:
+        return geometry.crop_affine(box_of(sample, crop.box), crop.scale * size / crop.size, size)
+    except ValueError as error:
+        raise UserError(f"face '{sample.id}' in {sample.image}: {error}") from None
+
+
+def crop_sample(
+    sample: FaceSample, crop: CropConfig, image: np.ndarray | None = None, margin: float = 1.0
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """The face's crop (S, S, 3) uint8, its landmarks (P, 2) in crop pixels (None if unlabelled), and crop_from_source."""
+    affine = sample_affine(sample, crop, margin)
+    pixels = warp(read_image(sample.image) if image is None else image, affine, round(crop.size * margin))
+    return pixels, None if sample.landmarks is None else geometry.apply(affine, sample.landmarks), affine
+
+
+class CropCache:
+    """All crops of a data set: images (N, S, S, 3) uint8 memory-mapped, landmarks (N, P, 2), visible (N, P), affines (N, 2, 3),
+    and how far the labels are trusted: trust (N,) and point_trust (N, P), 1 where the data set does not say. A landmark of trust 0
+    is no label: NaN.
+
+    `margin` > 1 keeps context round the crop for rotations and shifts: S = round(size * margin). Built once per (data, crop,
+    margin) into `folder` (default: STYLEALIGN_CACHE or the system's temporary folder) and found again by content hash.
+    """
+
+    def __init__(self, dataset: FaceDataset, crop: CropConfig, margin: float = 1.0, folder: Path | None = None):
+        self.dataset, self.crop, self.margin = dataset, crop, margin
+        self.size = round(crop.size * margin)
+        rows = np.array([dataset.row_number(i) for i in range(len(dataset))])
+        key = json.dumps(
+            [
+                2,
+                dataset.content_hash,
+                crop.size,
+                crop.scale,
+                crop.box,
+                margin,
+                hashlib.sha256(rows.tobytes()).hexdigest(),
+            ]
+        )
+        root = folder or Path(
+            os.environ.get("STYLEALIGN_CACHE", Path(tempfile.gettempdir()) / f"stylealign-{os.getuid()}")
+        )
+        root.mkdir(parents=True, exist_ok=True)
+        path = root / f"crops-{hashlib.sha256(key.encode()).hexdigest()[:20]}.npy"
+        points = dataset.schema.num_points
+        self.landmarks = np.full((len(dataset), points, 2), np.nan, dtype=np.float32)
+        self.visible = np.ones((len(dataset), points), dtype=bool)
+        self.trust = np.ones(len(dataset), dtype=np.float32)
+        self.point_trust = np.ones((len(dataset), points), dtype=np.float32)
+        self.affines = np.empty((len(dataset), 2, 3))
+        shape = (len(dataset), self.size, self.size, 3)
+        samples = range(len(dataset))
+        if not path.exists():
+            partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+            images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+            try:
+                with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # decoding and warping release the GIL
+                    for i in track(pool.map(lambda i: self._fill(i, images), samples), "cutting crops", len(dataset)):
+                        del i
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+            images.flush()
+            os.replace(partial, path)
+        else:
+            for i in samples:
+                self._fill(i, None)
+        self.images = np.load(path, mmap_mode="r")
+
+    def _fill(self, i: int, images: np.ndarray | None) -> None:
+        sample = self.dataset[i]
+        if images is None:
+            affine = sample_affine(sample, self.crop, self.margin)
+        else:
+            images[i], _, affine = crop_sample(sample, self.crop, margin=self.margin)
+        self.affines[i] = affine
+        if sample.landmarks is not None:
+            self.landmarks[i] = geometry.apply(affine, sample.landmarks)
+        if sample.visible is not None:
+            self.visible[i] = sample.visible
+        if sample.trust is not None:
+            self.trust[i] = sample.trust
+        if sample.point_trust is not None:
+            self.point_trust[i] = sample.point_trust
+            self.landmarks[i, sample.point_trust == 0] = np.nan
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batch(self, indices: np.ndarray, index_offset: int = 0, weight: float = 1.0) -> Batch:
+        """The crops at these positions, with their margin, as a batch."""
+        return Batch(
+            image=to_float(torch.from_numpy(self.images[indices])),
+            landmarks=torch.from_numpy(self.landmarks[indices]),
+            visible=torch.from_numpy(self.visible[indices]),
+            crop_from_source=torch.from_numpy(self.affines[indices]),
+            index=torch.from_numpy(np.asarray(indices, dtype=np.int64) + index_offset),
+            weight=torch.from_numpy(self.trust[indices]) * weight,
+            point_weight=torch.from_numpy(self.point_trust[indices]),
+        )
+
+
+def mean_shape(caches: list[CropCache], shares: list[float]) -> np.ndarray:
+    """(P, 2) mean of the training labels in px of the crop (without its margin), sources weighted by their shares.
+
+    A landmark that a source labels in no face (one that its pseudo-labels never trust, say) is the others' mean alone.
+
+    Raises:
+        UserError: a landmark that no face of any source has.
+    """
+    total, weight = np.zeros(2), np.zeros(1)
+    for cache, share in zip(caches, shares, strict=True):
+        labelled = np.isfinite(cache.landmarks).all(axis=2, keepdims=True)  # (N, P, 1)
+        count = labelled.sum(axis=0)
+        placed = np.where(labelled, cache.landmarks - (cache.size - cache.crop.size) / 2, 0).sum(
+            axis=0, dtype=np.float64
+        )
+        total = total + share * placed / np.maximum(count, 1)
+        weight = weight + share * (count > 0)
+    missing = np.flatnonzero(weight == 0)
+    if missing.size:
+        raise UserError(
+            f"{caches[0].dataset.folder}: landmark {missing[0]} is labelled in no training face ({missing.size} such landmarks): "
+            "of pseudo-labels, that their detectors agree nowhere; train those longer"
+        )
+    return total / weight

@@ -1,0 +1,48 @@
+"""The faces a training is measured on: their NME and a picture of them."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from stylealign.batches.crops import CropCache
+from stylealign.data.dataset import FaceDataset
+from stylealign.detectors.predict import predict_crops
+from stylealign.evaluation import metrics
+from stylealign.evaluation.draw import contact_sheet, draw_landmarks
+from stylealign.face.crop import CropConfig
+
+PREVIEW_FACES = 12
+
+
+class Validation:
+    """The validation faces, cut once: NME and a sheet to look at."""
+
+    def __init__(self, faces: FaceDataset, crop: CropConfig):
+        self.faces, self.schema = faces, faces.schema
+        self.cache = CropCache(faces, crop)
+        self.truth = faces.landmarks_array().astype(np.float64)
+        given = [s.box_xyxy for s in faces if s.box_xyxy is not None]
+        boxes = np.stack(given) if len(given) == len(faces) else None
+        self.denominator = metrics.usual_denominator(self.schema)
+        self.denominators = metrics.denominators(self.truth, boxes, self.schema, self.denominator, faces.ids())
+
+    def nme(self, model: nn.Module) -> float:
+        """Mean NME, a fraction."""
+        return float(metrics.nme_per_face(predict_crops(model, self.cache), self.truth, self.denominators).mean())
+
+    @torch.no_grad()
+    def sheet(self, model: nn.Module) -> np.ndarray:
+        """The first faces with predicted and true landmarks."""
+        shown = np.arange(min(PREVIEW_FACES, len(self.cache)))
+        batch = self.cache.batch(shown)
+        was_training, device = model.training, next(model.parameters()).device
+        predicted = model.eval()(batch.image.to(device)).landmarks.cpu().numpy()
+        model.train(was_training)
+        tiles = []
+        for i in shown:
+            # Enlarged, so that dots do not hide a small face; pixel areas correspond.
+            k = max(1, 192 // self.cache.size)
+            image = self.cache.images[i].repeat(k, axis=0).repeat(k, axis=1)
+            place = [(points + 0.5) * k - 0.5 for points in (predicted[i], self.cache.landmarks[i])]
+            tiles.append(draw_landmarks(image, place[0], self.schema, truth=place[1]))
+        return contact_sheet(tiles, columns=4)

@@ -1,0 +1,151 @@
+"""Run folder: what one training leaves behind, and how models are stored and found again.
+
+    config.yaml        the resolved configuration, enough to run again
+    environment.json   versions and machine
+    metrics.jsonl      a line of numbers every few steps
+    previews/          pictures on the way
+    checkpoints/       step_00000500/{model.safetensors, card.json, train_state.safetensors, train_state.json}, the last two kept
+    model.safetensors  the result, with card.json beside it: kind, schema, crop, configuration, data, hash
+
+A run is written as `<name>.partial` and renamed when it has finished. Weights and states are safetensors and JSON: nothing is
+unpickled. Knows no model.
+"""
+
+import json
+import os
+import platform
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import yaml
+from torch import Tensor
+
+from stylealign.config import first_difference, read_yaml, to_dict
+from stylealign.data.atomic import partial_of, write_whole
+from stylealign.errors import UserError
+from stylealign.progress import say
+from stylealign.training.weights import flatten, read_tensors, save_model, unflatten
+
+KEPT_CHECKPOINTS = 2
+
+
+def _has_work(folder: Path) -> bool:
+    """Whether anything was learnt in a half-written run, or in a run inside it."""
+    return any(folder.rglob("metrics.jsonl")) or any(folder.rglob("*.safetensors"))
+
+
+class Run:
+    """A run folder being written. `folder` is the `.partial` one until `finish`."""
+
+    def __init__(self, target: Path, folder: Path, finished: bool):
+        self.target, self.folder, self.finished = target, folder, finished
+
+    @classmethod
+    def open(cls, target: Path, config: Any, main_process: bool = True) -> "Run":
+        """Start a run, continue a half-written one, or find it finished (`run.finished`).
+
+        Raises UserError where a folder of that name holds a run of another configuration: nothing is overwritten. A start that
+        came to nothing (refused inputs, a key pressed in time) is no run yet, and the corrected command takes its place.
+        """
+        target = Path(target)
+        partial = partial_of(target)
+        # Through YAML's own round trip, so that both sides hold the same plain values.
+        now = yaml.safe_load(yaml.safe_dump(to_dict(config)))
+        stale = False
+        for folder in (target, partial):
+            if (folder / "config.yaml").exists():
+                difference = first_difference(read_yaml(folder / "config.yaml"), now)
+                stale = bool(difference) and folder == partial and not _has_work(partial)
+                if difference and not stale:
+                    raise UserError(
+                        f"{folder}: holds a run of another configuration ({difference}); choose another --run or remove it"
+                    )
+                if folder == target:
+                    return cls(target, target, True)
+            elif folder == target and folder.exists():
+                raise UserError(f"{folder}: exists and is not a run folder; choose another --run")
+        if main_process:
+            (partial / "previews").mkdir(parents=True, exist_ok=True)
+            if stale or not (partial / "config.yaml").exists():
+                write_whole(partial / "config.yaml", yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
+            (partial / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
+        return cls(target, partial, False)
+
+    def abandon(self) -> None:
+        """Remove a folder in which nothing was learnt: what the user gave was refused."""
+        if not _has_work(self.folder):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one line to metrics.jsonl."""
+        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop metrics of steps that a resumed run will do again (and a line cut short by a kill)."""
+        path = self.folder / "metrics.jsonl"
+        if path.exists():
+            kept = []
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    if json.loads(line)["step"] <= step:
+                        kept.append(line + "\n")
+                except json.JSONDecodeError:
+                    continue
+            path.write_text("".join(kept), encoding="utf-8")
+
+    def checkpoints(self) -> list[Path]:
+        """Complete checkpoints, oldest first."""
+        return sorted(p for p in (self.folder / "checkpoints").glob("step_*") if re.fullmatch(r"step_\d+", p.name))
+
+    def write_checkpoint(
+        self, step: int, model: Mapping[str, Tensor], card: Mapping[str, Any], state: Mapping[str, Any]
+    ) -> None:
+        """Write a checkpoint as a whole or not at all, and let go of the oldest ones."""
+        folder = self.folder / "checkpoints" / f"step_{step:08d}"
+        partial = partial_of(folder)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        save_model(partial, model, {**card, "step": step})
+        tensors, plain = flatten(state)
+        safetensors.torch.save_file(tensors, partial / "train_state.safetensors")
+        (partial / "train_state.json").write_text(json.dumps(plain), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(partial, folder)
+        for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
+            shutil.rmtree(old)
+
+    def read_checkpoint(self) -> dict[str, Any] | None:
+        """The newest checkpoint's training state, or None."""
+        found = self.checkpoints()
+        if not found:
+            return None
+        plain = json.loads((found[-1] / "train_state.json").read_text(encoding="utf-8"))
+        return unflatten(read_tensors(found[-1] / "train_state.safetensors"), plain)
+
+    def finish(self, model: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+        """Write the result and give the folder its final name."""
+        save_model(self.folder, model, card)
+        os.rename(self.folder, self.target)
+        self.folder, self.finished = self.target, True
+        say(f"finished: {self.target}")
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for the record."""
+    from stylealign import __version__
+
+    return {
+        "stylealign": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+    }
