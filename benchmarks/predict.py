@@ -25,11 +25,11 @@ import numpy as np
 from stylealign.data.image import write_image
 from stylealign.predicting.finders import cascade_finder
 from stylealign.predicting.job import Predict, run_predict
+from stylealign.predicting.many import answer_places
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.predicting.overlay import overlay
-from stylealign.predicting.photos import answer_places
-from stylealign.predicting.places import places_in
 from stylealign.predicting.sources import expand, read_photo
+from stylealign.predicting.spots import places_in
 from stylealign.training.processes import num_cores
 
 CROPS, PHOTOS, FRAMES = 500, 100, 200

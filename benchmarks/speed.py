@@ -104,8 +104,8 @@ def transfer(translator_run: Path, data: Path, n: int) -> list[tuple[str, str, f
 
     from stylealign.batches.crops import CropCache
     from stylealign.data.dataset import FaceDataset
-    from stylealign.swapping import swap_matrix
     from stylealign.translators.load import load_translator
+    from stylealign.translators.swapping import swap_matrix
 
     translator = load_translator(translator_run)
     cache = CropCache(FaceDataset.open(data), translator.crop)

@@ -20,11 +20,11 @@ from stylealign.batches.batch import HeadBatches
 from stylealign.batches.crops import CropCache
 from stylealign.batches.source import BatchSource
 from stylealign.detectors.losses import LossConfig, landmark_loss
+from stylealign.detectors.mixstyle import MixStyleConfig
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
 from stylealign.face.crop import CropConfig
 from stylealign.styling.chain import ARMS, PRESETS, ArmConfig, StyleConfig
-from stylealign.styling.mixstyle import MixStyleConfig
-from stylealign.styling.training import Styling, open_styling
+from stylealign.styling.on_the_fly import Styling, open_styling
 from stylealign.toyfaces import DrawFaces
 from stylealign.toyfaces import main as draw_faces
 from stylealign.training.devices import place

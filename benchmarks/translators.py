@@ -31,10 +31,10 @@ def measure(model: str, size: int, scratch: Path) -> dict[str, float]:
     from stylealign.data.dataset import FaceDataset
     from stylealign.face.crop import CropConfig
     from stylealign.generate import Generate, generate
-    from stylealign.swapping import encode_contents
     from stylealign.training.loop import LoopConfig
     from stylealign.translators.auxiliary import AuxiliaryConfig
     from stylealign.translators.load import load_translator
+    from stylealign.translators.swapping import encode_contents
     from stylealign.translators.train import TrainTranslator
     from stylealign.translators.train import main as train_translator
 

@@ -23,15 +23,15 @@ import stylealign
 from chromium import Page, find_chromium
 from dot_network import DotNetwork, find_dots
 from dots import COLOURS, PLACES, paint
+from stylealign.api.detector import Detector
+from stylealign.api.translator import StyleTranslator
 from stylealign.cli import main
 from stylealign.data.image import read_image, write_image
 from stylealign.demo.page import import_gradio
 from stylealign.demo.pair import FACE_PX, SHOWN_PX, Seen, look, look_at_both, marked, swapped
 from stylealign.errors import UserError
 from stylealign.face.schema import FIVE
-from stylealign.predicting.api import Detector
 from stylealign.toyfaces import draw_face, random_structure, random_style
-from stylealign.translating.api import StyleTranslator
 
 BLUE, BROWN = np.array([10, 15, 90]), np.array([110, 90, 40])
 

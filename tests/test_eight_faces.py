@@ -8,11 +8,11 @@ import pytest
 
 from stylealign.batches.augment import NO_AUGMENTATION
 from stylealign.detectors import DETECTORS
-from stylealign.detectors.cyclegan import CycleGANConfig, GeneratorConfig
 from stylealign.detectors.dvln import DVLNConfig
-from stylealign.detectors.lab import LABConfig
+from stylealign.detectors.lab.network import LABConfig
 from stylealign.detectors.resnet import ResNetConfig
-from stylealign.detectors.san import SANConfig
+from stylealign.detectors.san.cyclegan import CycleGANConfig, GeneratorConfig
+from stylealign.detectors.san.network import SANConfig
 from stylealign.detectors.train import TrainDetector, main
 from stylealign.detectors.train_styles import AuxiliaryStyles, ClusterConfig
 from stylealign.detectors.wing import WingConfig

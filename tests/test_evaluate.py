@@ -245,7 +245,7 @@ def test_predictions_of_another_mark_up_are_converted_only_when_asked(tmp_path: 
 def test_a_run_predicts_and_its_crop_stands_in_the_table(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stylealign.detectors import predict as module
+    from stylealign.predicting import on_datasets as module
 
     def perfect(run: Path, dataset: FaceDataset, *, device: object, flip_average: bool) -> np.ndarray:
         return dataset.landmarks_array().astype(np.float64) + flip_average

@@ -15,18 +15,19 @@ from stylealign.batches.batch import Batch
 from stylealign.config import from_dict, to_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.detectors import DETECTORS, SECTIONS, DetectorOutput, build_detector
-from stylealign.detectors.cyclegan import CycleGANConfig, GeneratorConfig
 from stylealign.detectors.dvln import DVLNConfig
-from stylealign.detectors.lab import LABConfig
+from stylealign.detectors.lab.network import LABConfig
 from stylealign.detectors.learning import Learning
-from stylealign.detectors.predict import load_detector, predict_dataset
+from stylealign.detectors.loaded import load_detector
 from stylealign.detectors.resnet import ResNetConfig
-from stylealign.detectors.san import SANConfig
+from stylealign.detectors.san.cyclegan import CycleGANConfig, GeneratorConfig
+from stylealign.detectors.san.network import SANConfig
 from stylealign.detectors.train import TrainDetector, main
 from stylealign.detectors.train_styles import AuxiliaryStyles, ClusterConfig
 from stylealign.detectors.wing import WingConfig
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import SCHEMAS
+from stylealign.predicting.on_datasets import predict_dataset
 from stylealign.training.loop import LoopConfig, start_engine
 from stylealign.training.weights import read_card
 

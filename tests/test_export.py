@@ -23,15 +23,15 @@ from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import write_image
 from stylealign.detectors import build_detector
-from stylealign.detectors.lab import LABConfig
+from stylealign.detectors.lab.network import LABConfig
 from stylealign.detectors.wing import WingConfig
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import SCHEMAS
 from stylealign.onnx_graph import MOST_MOVED, answering, halved, kept_in_float, quantize, quantized, trace
-from stylealign.onnx_model import NEEDED, OnnxDetector, read_metadata, start_session, to_metadata
 from stylealign.predicting.network import open_network
+from stylealign.predicting.onnx_network import NEEDED, OnnxDetector, read_metadata, start_session, to_metadata
 from stylealign.toyfaces import DrawFaces, draw_face, face_of
 from stylealign.training.weights import save_model
 from test_every_detector import TINY, face, images, schemas_of
@@ -294,7 +294,7 @@ def test_a_file_says_what_it_is_and_answers_without_torch(
         detector(images(1, 48).numpy())
 
     code = (
-        "import sys, numpy\nfrom stylealign.onnx_model import OnnxDetector\n"
+        "import sys, numpy\nfrom stylealign.predicting.onnx_network import OnnxDetector\n"
         f"landmarks, _ = OnnxDetector({str(out)!r})(numpy.load({str(tmp_path / 'crops.npy')!r}))\n"
         f"numpy.save({str(tmp_path / 'landmarks.npy')!r}, landmarks)\nassert 'torch' not in sys.modules\n"
     )

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from stylealign.batches.batch import Batch
 from stylealign.batches.structure_maps import boundary_maps
-from stylealign.detectors.adversary import (
+from stylealign.detectors.lab.hourglass import Hourglass
+from stylealign.detectors.lab.learning import (
     adversarial_loss,
     boundary_loss,
     curve_is_labelled,
@@ -21,11 +22,10 @@ from stylealign.detectors.adversary import (
     learn_lab,
     share_near,
 )
-from stylealign.detectors.hourglass import Hourglass
-from stylealign.detectors.lab import LAB, FeatureFusion, LABConfig, brightness, input_fusion
+from stylealign.detectors.lab.messages import BlockConv, MessagePassing, boundary_tree, levels
+from stylealign.detectors.lab.network import LAB, FeatureFusion, LABConfig, brightness, input_fusion
 from stylealign.detectors.learning import Learning
 from stylealign.detectors.losses import LossConfig
-from stylealign.detectors.messages import BlockConv, MessagePassing, boundary_tree, levels
 from stylealign.errors import UserError
 from stylealign.face.curves import sample_curves
 from stylealign.face.schema import SCHEMAS, LandmarkSchema

@@ -41,13 +41,13 @@ from stylealign.face.curves import sample_curves
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema, convert, get_schema
 from stylealign.generate import generate
-from stylealign.swapping import swap_matrix
 from stylealign.training.loop import LoopConfig
 from stylealign.training.optim import cosine
 from stylealign.training.run import Run
 from stylealign.translators.layers import WeightNormConv2d, data_dependent_init
 from stylealign.translators.losses import LEARNING_RATE_PRESETS, learning_rate
 from stylealign.translators.perceptual import VGG19Features
+from stylealign.translators.swapping import swap_matrix
 from stylealign.translators.vunet import PRESETS, VUNet, initialise
 from test_generate import SIZE, PaintedTranslator, job, make_faces
 from test_legacy import FRAME, TILE, Release

@@ -10,7 +10,7 @@ import torch
 from stylealign.batches.batch import Batch, take_faces, to_float, to_uint8
 from stylealign.errors import UserError
 from stylealign.face.schema import FIVE, WFLW98
-from stylealign.styling import degrade, light, places
+from stylealign.styling import alignment, degrade, light
 from stylealign.styling.arm import NUM_DRAWS
 from stylealign.styling.make_up import make_up
 from stylealign.styling.occlude import occlude
@@ -159,8 +159,8 @@ def test_the_face_itself_is_left_alone_by_context(name: str, faces: tuple[Batch,
 def test_the_hull_is_the_convex_hull_of_the_landmarks(faces: tuple[Batch, Batch]) -> None:
     landmarks = faces[0].landmarks.clone()
     landmarks[0, 40:60] = math.nan  # some unknown points
-    distance = places.hull_distance(landmarks, SIZE, forehead=0.0)[:, 0].numpy()
-    higher = places.hull_distance(landmarks, SIZE)[:, 0].numpy()
+    distance = alignment.hull_distance(landmarks, SIZE, forehead=0.0)[:, 0].numpy()
+    higher = alignment.hull_distance(landmarks, SIZE)[:, 0].numpy()
     for i, points in enumerate(landmarks.numpy()):
         hull = cv2.convexHull(points[np.isfinite(points).all(axis=1)])
         truth = -np.array(
@@ -176,14 +176,14 @@ def test_the_hull_is_the_convex_hull_of_the_landmarks(faces: tuple[Batch, Batch]
         (left, top), (right, chin) = known.min(axis=0), known.max(axis=0)
         apex = known[known[:, 1].argmin()]
         x = round((left + right) / 2 + 0.85 * (apex[0] - (left + right) / 2))
-        inside, outside = (round(top - share * places.FOREHEAD * (chin - top)) for share in (0.8, 1.2))
+        inside, outside = (round(top - share * alignment.FOREHEAD * (chin - top)) for share in (0.8, 1.2))
         if outside >= 0:
             assert higher[i, inside, x] < 0 < higher[i, outside, x]
 
 
 def test_the_donor_is_bent_so_that_its_landmarks_lie_on_the_contents(faces: tuple[Batch, Batch]) -> None:
     content, donors = faces
-    where, aligned = places.donor_places(content.landmarks, donors.landmarks, SIZE)
+    where, aligned = alignment.donor_places(content.landmarks, donors.landmarks, SIZE)
     assert aligned.all()
     for i in range(COUNT):
         errors = []
@@ -202,16 +202,16 @@ def test_the_affine_of_two_faces_is_the_one_that_made_them() -> None:
     turn = torch.tensor([[[0.8, -0.5], [0.5, 0.8]]], dtype=torch.float64)
     moved = points @ turn.transpose(1, 2) + torch.tensor([3.0, -4.0])
     moved[0, 3] = math.nan
-    affine, ok = places.donor_affine(points, moved)
+    affine, ok = alignment.donor_affine(points, moved)
     assert ok.all()
     torch.testing.assert_close(affine, torch.cat([turn, torch.tensor([[[3.0], [-4.0]]])], dim=2), atol=1e-9, rtol=0)
     squeezed = points * torch.tensor([0.6, 1.0])
-    affine, _ = places.donor_affine(points, squeezed)
+    affine, _ = alignment.donor_affine(points, squeezed)
     assert 0.6 < affine[0, 0, 0] < 0.65
     assert 0.95 < affine[0, 1, 1] < 1
     few = torch.full_like(points, math.nan)
     few[0, :2] = points[0, :2]
-    affine, ok = places.donor_affine(points, few)
+    affine, ok = alignment.donor_affine(points, few)
     assert not ok.any()
     assert torch.equal(affine, torch.eye(2, 3, dtype=torch.float64)[None])
 

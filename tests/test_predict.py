@@ -19,21 +19,22 @@ from PIL import Image
 
 from dot_network import DotNetwork, find_dots
 from dots import PLACES, dots, paint
+from stylealign.api import detector as detector_api
+from stylealign.api.detector import Detector
 from stylealign.cli import main
 from stylealign.data.formats.coco import read as read_coco
 from stylealign.data.formats.entry import ReadOptions
 from stylealign.data.image import read_image, write_image
 from stylealign.data.predictions import read_predictions
-from stylealign.detectors.predict import predict_dataset
 from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import FIVE
-from stylealign.predicting import api, job
-from stylealign.predicting.api import Detector
+from stylealign.predicting import job
 from stylealign.predicting.calibrate import Calibrate, measure
 from stylealign.predicting.job import Predict, run_predict
+from stylealign.predicting.on_datasets import predict_dataset
 from stylealign.predicting.sources import Source
 from stylealign.predicting.video import Video, VideoWriter
 from tiny import detector_job, drawn, tree
@@ -299,7 +300,7 @@ def test_the_command_line_finds_drawn_faces_with_the_real_cascades(
 def test_predict_answers_as_evaluation_does_where_boxes_are_the_labels(trained: tuple[Path, Any]) -> None:
     run_folder, data = trained
     expected = predict_dataset(run_folder, data)
-    detector = api.load(run_folder)
+    detector = detector_api.load(run_folder)
     samples = [data[i] for i in range(len(data))]
     boxes = [[geometry.landmark_box(s.landmarks)] for s in samples]
     found = detector.predict_batch([s.image for s in samples], boxes, refine=0)
@@ -309,7 +310,7 @@ def test_predict_answers_as_evaluation_does_where_boxes_are_the_labels(trained: 
 def test_the_examples_of_the_api_are_true(trained: tuple[Path, Any]) -> None:
     run_folder, data = trained
     names = {"run": run_folder, "photo": data[0].image, "box": geometry.landmark_box(data[0].landmarks)}
-    test = doctest.DocTestFinder().find(api, "api", globs=names)
+    test = doctest.DocTestFinder().find(detector_api, "api", globs=names)
     results = [doctest.DocTestRunner().run(each) for each in test]
     assert sum(r.attempted for r in results) >= 8
     assert sum(r.failed for r in results) == 0

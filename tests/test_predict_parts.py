@@ -15,8 +15,6 @@ from dot_network import DotNetwork, find_dots
 from dots import PLACES, paint
 from stylealign.errors import UserError
 from stylealign.face import geometry
-from stylealign.predicting.answering import Spot, answer, followed, usable
-from stylealign.predicting.boxes import BoxFile
 from stylealign.predicting.calibrate import jittered, safe_range
 from stylealign.predicting.finders import (
     MAPPING,
@@ -27,14 +25,16 @@ from stylealign.predicting.finders import (
     one_each,
     yunet_finder,
 )
+from stylealign.predicting.given_boxes import BoxFile
+from stylealign.predicting.landmarks import Spot, answer, followed, usable
+from stylealign.predicting.many import answer_places
 from stylealign.predicting.one_euro import Jitter, OneEuro
-from stylealign.predicting.output import FaceRecord, safe_name
-from stylealign.predicting.photos import answer_places
-from stylealign.predicting.places import places_in, whole_box
+from stylealign.predicting.orientation import map_box, turn_affine, upright_affine, view_of
+from stylealign.predicting.overlap import Clock, ahead
 from stylealign.predicting.sources import expand, read_photo
-from stylealign.predicting.stages import Clock, ahead
+from stylealign.predicting.spots import places_in, whole_box
 from stylealign.predicting.tracking import TrackConfig, Tracker, is_lost
-from stylealign.predicting.views import map_box, turn_affine, upright_affine, view_of
+from stylealign.predicting.writing import FaceRecord, safe_name
 
 EYE = np.eye(2, 3)
 

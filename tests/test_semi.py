@@ -16,20 +16,21 @@ from stylealign.batches.crops import CropCache
 from stylealign.batches.source import BatchSource
 from stylealign.data.dataset import FaceDataset, to_row, write_dataset
 from stylealign.data.image import write_image
-from stylealign.detectors.adversary import curve_weights
 from stylealign.detectors.dvln import candidate_losses
 from stylealign.detectors.heatmap import map_weights
+from stylealign.detectors.lab.learning import curve_weights
+from stylealign.detectors.loaded import LoadedDetector
 from stylealign.detectors.losses import LossConfig, landmark_loss
 from stylealign.detectors.output import DetectorOutput
-from stylealign.detectors.predict import LoadedDetector
 from stylealign.errors import UserError
 from stylealign.evaluation.trust import choose, face_and_point_trust, keep_curve, match_poses, spread, trust
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import AFLW19, FIVE
-from stylealign.semi import ensemble, label
-from stylealign.semi.ensemble import LookConfig, ask, load_ensemble, looks_of
+from stylealign.predicting import ensemble
+from stylealign.predicting.ensemble import LookConfig, ask, load_ensemble, looks_of
+from stylealign.semi import label
 from stylealign.semi.label import PseudoLabel, Trust
 
 TRUTH = PLACES * 1.3 + [60.0, 55.0]

@@ -19,6 +19,7 @@ from stylealign.batches.crops import mean_shape
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.detectors import build_detector
 from stylealign.detectors import learning as learning_module
+from stylealign.detectors.encoder import Encoder, EncoderConfig, elastic, gaussians_at, picture_loss, soft_points
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNetConfig
 from stylealign.detectors.train import TrainDetector
@@ -27,7 +28,6 @@ from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE, IBUG68
 from stylealign.semi import pretrain, rounds
-from stylealign.semi.encoder import Encoder, EncoderConfig, elastic, gaussians_at, picture_loss, soft_points
 from stylealign.semi.pretrain import Pretrain
 from stylealign.semi.rounds import SelfTrain
 from stylealign.styling.chain import StyleConfig

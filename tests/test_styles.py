@@ -16,7 +16,8 @@ from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import image_size
 from stylealign.detectors import train_styles
-from stylealign.detectors.cyclegan import (
+from stylealign.detectors.resnet import ResNet18, ResNetConfig
+from stylealign.detectors.san.cyclegan import (
     CycleGANConfig,
     Discriminator,
     Discriminators,
@@ -29,8 +30,7 @@ from stylealign.detectors.cyclegan import (
     discriminator_loss,
     generator_terms,
 )
-from stylealign.detectors.resnet import ResNet18, ResNetConfig
-from stylealign.detectors.styles import pooled_features, standardised, style_clusters, style_statistics
+from stylealign.detectors.san.photo_styles import pooled_features, standardised, style_clusters, style_statistics
 from stylealign.detectors.train_styles import ClusterConfig, TrainStyles, choose_pair, find_clusters, load_styles, main
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig

@@ -18,6 +18,7 @@ from stylealign.cli import main as cli
 from stylealign.config import from_dict, to_dict
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.detectors import DETECTORS
+from stylealign.detectors.mixstyle import MixStyle, MixStyleConfig, mix_styles
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
 from stylealign.detectors.train import TrainDetector, main
 from stylealign.errors import UserError
@@ -27,8 +28,7 @@ from stylealign.face.schema import SCHEMAS
 from stylealign.styling.chain import ARMS, PRESETS, ArmConfig, ChainConfig, StyleConfig, draw_arms, open_chain, restyle
 from stylealign.styling.donors import DonorPool, donor_faces
 from stylealign.styling.learned import translator_arm, translator_frames
-from stylealign.styling.mixstyle import MixStyle, MixStyleConfig, mix_styles
-from stylealign.styling.training import Styling
+from stylealign.styling.on_the_fly import Styling
 from stylealign.training.weights import read_card
 from test_every_detector import job as detector_job
 

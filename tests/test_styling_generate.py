@@ -16,7 +16,7 @@ from stylealign.face.crop import CropConfig
 from stylealign.generate import Generate, generate
 from stylealign.styling.chain import ARMS, ArmConfig, ChainConfig
 from stylealign.styling.generation import LooksWork, open_looks
-from stylealign.swapping import own_positions
+from stylealign.translators.swapping import own_positions
 from test_generate import make_faces
 from tiny import tree
 

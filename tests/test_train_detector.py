@@ -18,7 +18,7 @@ from stylealign.batches.crops import crop_sample
 from stylealign.config import from_dict, to_dict
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.detectors import learning as learning_module
-from stylealign.detectors.predict import load_detector, predict_dataset
+from stylealign.detectors.loaded import load_detector
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
 from stylealign.detectors.train import TrainDetector, main
 from stylealign.errors import UserError
@@ -26,6 +26,7 @@ from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
+from stylealign.predicting.on_datasets import predict_dataset
 from stylealign.training.faces import DataSource, resolve_data
 from stylealign.training.loop import LoopConfig
 from stylealign.training.weights import read_card

@@ -12,10 +12,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stylealign.translating import job
+from stylealign.translating.job import Translate, run_translate
 
 import stylealign
 from dot_network import DotNetwork, find_dots
 from dots import PLACES, dots, paint
+from stylealign.api import augmentation, translator
+from stylealign.api.augmentation import StyleAugmentation
+from stylealign.api.detector import Detector
+from stylealign.api.translator import FREE, StyleTranslator
 from stylealign.batches.batch import to_float
 from stylealign.batches.structure_maps import StructureConfig
 from stylealign.cli import main
@@ -26,13 +32,8 @@ from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE, SCHEMAS, LandmarkSchema
-from stylealign.predicting.api import Detector
 from stylealign.toyfaces import draw_face, random_structure, random_style
 from stylealign.training.weights import save_model
-from stylealign.translating import api, augmentation, job
-from stylealign.translating.api import FREE, StyleTranslator
-from stylealign.translating.augmentation import StyleAugmentation
-from stylealign.translating.job import Translate, run_translate
 from stylealign.translators import VUNET_PRESETS, build_translator
 from stylealign.translators.bilateral import BilateralConfig
 from stylealign.translators.codes import CodeConfig
@@ -168,7 +169,7 @@ def test_a_picture_stored_on_its_side_gives_the_face_upright_and_its_pixels_as_s
 def test_without_landmarks_the_detector_finds_them_and_without_one_the_style_is_cut_by_a_box(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(api, "cascade_finder", lambda: find_dots)
+    monkeypatch.setattr(translator, "cascade_finder", lambda: find_dots)
     (image, points), (other, other_points) = face(NIGHT), face(DAY, 60)
     detector = Detector(DotNetwork(scale=2.2), find_dots)
     with_detector = StyleTranslator.load("adain", detector=detector)
@@ -214,7 +215,7 @@ def test_what_cannot_be_translated_is_said(runs: dict[str, Path], tmp_path: Path
 def test_the_shipped_translator_is_found_or_missed_with_a_sentence(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "SHIPPED", tmp_path / "translator")
+    monkeypatch.setattr(translator, "SHIPPED", tmp_path / "translator")
     with pytest.raises(UserError, match="no translator came with this copy of stylealign: name one with --translator"):
         StyleTranslator.load()
     shutil.copytree(runs["bilateral"], tmp_path / "translator")
@@ -233,7 +234,7 @@ def test_the_examples_are_true(tmp_path: Path) -> None:
     names = {
         "photo": photo, "landmarks": landmarks, "other": other, "other_landmarks": other_landmarks, "donors": tmp_path / "donors",
     }  # fmt: skip
-    for module in (api, augmentation):
+    for module in (translator, augmentation):
         tests = doctest.DocTestFinder().find(module, globs=names)
         results = [doctest.DocTestRunner().run(each) for each in tests]
         assert sum(r.attempted for r in results) >= 5

@@ -23,7 +23,6 @@ from stylealign.face.schema import FIVE, IBUG68, LandmarkSchema
 from stylealign.generate import Generate
 from stylealign.generate import main as generate
 from stylealign.styling.learned import translator_arm
-from stylealign.swapping import swap_matrix
 from stylealign.training.weights import read_card
 from stylealign.translators import TRANSLATORS, bilateral_learning, spade_learning
 from stylealign.translators.bilateral import (
@@ -50,6 +49,7 @@ from stylealign.translators.patches import PatchDiscriminator, hinge_discriminat
 from stylealign.translators.regions import REGIONS, pool, region_masks, spread
 from stylealign.translators.spade import Spade, SpadeConfig
 from stylealign.translators.spade_learning import SpadeLearningConfig
+from stylealign.translators.swapping import swap_matrix
 from stylealign.translators.train import TrainTranslator, main
 from tiny import detector_job, metrics_of, translator_job, tree
 

@@ -12,11 +12,11 @@ import stylealign
 from stylealign.cli import main
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import write_image
-from stylealign.detectors.predict import predict_dataset
 from stylealign.evaluation.metrics import nme_per_face
 from stylealign.face import geometry
 from stylealign.face.schema import convert, get_schema
 from stylealign.predicting.network import SHIPPED
+from stylealign.predicting.on_datasets import predict_dataset
 from stylealign.toyfaces import DrawFaces, draw_face, face_of
 from stylealign.translators.load import load_translator
 

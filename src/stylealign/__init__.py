@@ -9,11 +9,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "load": "stylealign.predicting.api",
-    "Detector": "stylealign.predicting.api",
-    "Face": "stylealign.predicting.api",
-    "StyleTranslator": "stylealign.translating.api",
-    "StyleAugmentation": "stylealign.translating.augmentation",
+    "load": "stylealign.api.detector",
+    "Detector": "stylealign.api.detector",
+    "Face": "stylealign.api.detector",
+    "StyleTranslator": "stylealign.api.translator",
+    "StyleAugmentation": "stylealign.api.augmentation",
     "FaceDataset": "stylealign.data.dataset",
     "write_dataset": "stylealign.data.dataset",
     "FaceSample": "stylealign.face.sample",

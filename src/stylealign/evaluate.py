@@ -180,7 +180,7 @@ def predictions_of(
     """(N, P, 2) predictions of one path for the faces, source px."""
     schema = faces.schema
     if is_run(path):
-        from stylealign.detectors.predict import predict_dataset  # torch: only needed for runs
+        from stylealign.predicting.on_datasets import predict_dataset
         from stylealign.training.devices import pick_device
         from stylealign.training.weights import read_card
 

@@ -20,7 +20,7 @@ from stylealign.batches.crops import CropCache
 from stylealign.data.atomic import refuse_existing, write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import warp
-from stylealign.detectors.predict import LoadedDetector, load_detector
+from stylealign.detectors.loaded import LoadedDetector, load_detector
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.evaluation.tables import Table, print_table, wide_console
@@ -28,7 +28,7 @@ from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.onnx_graph import Answering, answering, halved, import_onnx, quantized, trace
-from stylealign.onnx_model import start_session, to_metadata
+from stylealign.predicting.onnx_network import start_session, to_metadata
 from stylealign.predicting.validation import Validation
 from stylealign.progress import say, track
 

@@ -30,9 +30,9 @@ from stylealign.progress import say
 from stylealign.rendering import Work, run_all
 from stylealign.styling.chain import ChainConfig
 from stylealign.styling.generation import Looks, open_looks, open_work
-from stylealign.swapping import Translator, own_positions, pair_styles
 from stylealign.training.loop import LoopConfig, start_engine
 from stylealign.translators.judge import gate
+from stylealign.translators.swapping import Translator, own_positions, pair_styles
 
 GPU_WORKERS = 4  # one decodes while the others write pictures
 # Say where, or that it was wanted, not what.

@@ -16,10 +16,10 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from stylealign.config import from_dict
 from stylealign.detectors import DETECTORS, build_detector
+from stylealign.detectors.size import describe
 from stylealign.errors import UserError
 from stylealign.evaluation.tables import Table, millions, print_table, wide_console
 from stylealign.face.schema import LandmarkSchema, get_schema
@@ -94,36 +94,6 @@ class Models:
         unknown = [name for name in self.only if name not in DETECTORS]
         if unknown:
             raise ValueError(f"only: unknown detector {unknown[0]!r}; known: {', '.join(DETECTORS)}")
-
-
-class Size(NamedTuple):
-    """How large a network is."""
-
-    parameters: int
-    """all of them"""
-    trainable: int
-    """those that learn; the others (a frozen generator) are only carried along"""
-    macs: int
-    """multiply-accumulates of one picture's answer"""
-
-
-def describe(model: nn.Module, size: int) -> Size:
-    """Count a detector's parameters, and its multiply-accumulates on one (3, size, size) picture.
-
-    MACs are half the floating-point operations that torch.utils.flop_counter.FlopCounterMode counts in an evaluation pass:
-    convolutions (transposed ones too), linear layers and matrix products. Normalisations, activations, pooling, resampling and
-    sums are not counted, as is usual.
-    """
-    parameter = next(model.parameters())
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(torch.zeros(1, 3, size, size, device=parameter.device))
-    finally:
-        model.train(was_training)
-    counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return Size(sum(n for n, _ in counts), sum(n for n, learns in counts if learns), counter.get_total_flops() // 2)
 
 
 def build(preset: Preset, schema: LandmarkSchema, size: int | None = None) -> nn.Module:

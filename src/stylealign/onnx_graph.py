@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
-from stylealign.detectors.messages import BlockConv
+from stylealign.detectors.lab.messages import BlockConv
 from stylealign.errors import UserError
-from stylealign.onnx_model import INSTALL, start_session
+from stylealign.predicting.onnx_network import INSTALL, start_session
 
 OPSET = 17  # of 2022: bilinear GridSample (16) and LayerNormalization (17) are in it
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")

@@ -26,7 +26,7 @@ from stylealign.face import geometry
 from stylealign.face.sample import FaceSample, Mode, Provenance
 from stylealign.face.schema import SCHEMAS
 from stylealign.progress import track
-from stylealign.swapping import (
+from stylealign.translators.swapping import (
     Translator,
     crops_of,
     decode_grid,

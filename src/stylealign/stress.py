@@ -16,7 +16,6 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
-from stylealign import distress
 from stylealign.data.dataset import DatasetWriter, FaceDataset
 from stylealign.data.image import read_image, warp
 from stylealign.errors import UserError
@@ -24,6 +23,7 @@ from stylealign.face.geometry import apply, crop_affine, landmark_box, scale_of
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say, track
+from stylealign.toyfaces import hardships
 
 StressCause = Literal["tilt", "illumination", "make_up", "occlusion", "blur"]
 CAUSES: tuple[StressCause, ...] = ("tilt", "illumination", "make_up", "occlusion", "blur")
@@ -109,20 +109,20 @@ def stress_face(
     except ValueError as error:
         raise UserError(f"face '{sample.id}' in {sample.image}: {error}") from None
     if cause == "tilt":
-        image, tilt = distress.tilted(source, affine, sample.landmarks, t, rng, size)
-        moved = distress.compose(tilt, affine)
+        image, tilt = hardships.tilted(source, affine, sample.landmarks, t, rng, size)
+        moved = hardships.compose(tilt, affine)
         return Harder(image, apply(moved, sample.landmarks), sample.visible, moved)
     crop, landmarks, visible = warp(source, affine, size), apply(affine, sample.landmarks), sample.visible
-    scene = distress.fitted_scene(landmarks, schema, size)
+    scene = hardships.fitted_scene(landmarks, schema, size)
     if cause == "illumination":
-        crop = distress.illuminate(crop, scene, t, rng)
+        crop = hardships.illuminate(crop, scene, t, rng)
     elif cause == "make_up":
-        crop = distress.make_up(crop, landmarks, schema, scene, t, rng)
+        crop = hardships.make_up(crop, landmarks, schema, scene, t, rng)
     elif cause == "occlusion":
-        crop, covered = distress.occlude(crop, landmarks, scene, t, rng)
+        crop, covered = hardships.occlude(crop, landmarks, scene, t, rng)
         visible = ~covered if visible is None else visible & ~covered
     else:
-        crop = distress.blur(crop, scene.unit, t, rng)
+        crop = hardships.blur(crop, scene.unit, t, rng)
     return Harder(crop, landmarks, visible, affine)
 
 

@@ -29,7 +29,7 @@ from stylealign.config import to_dict
 from stylealign.data.atomic import refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.data.image import write_image
-from stylealign.detectors.predict import LoadedDetector, load_detector
+from stylealign.detectors.loaded import LoadedDetector, load_detector
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import contact_sheet, style_sheet
 from stylealign.face.crop import CropConfig

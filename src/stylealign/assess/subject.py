@@ -10,8 +10,8 @@ from stylealign.batches.batch import Batch
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.arm import NUM_DRAWS, Arm
-from stylealign.swapping import Translator, encode_contents, translate
 from stylealign.translators.losses import kl_nats
+from stylealign.translators.swapping import Translator, encode_contents, translate
 from stylealign.translators.vunet import VUNet
 
 POOLED = 4  # side to which feature maps are averaged before a probe reads them

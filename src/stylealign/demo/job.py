@@ -65,9 +65,9 @@ def main(config: Demo) -> int:
 
 def _serve(config: Demo, folder: str) -> int:
     os.environ["GRADIO_TEMP_DIR"] = folder  # before any component is made: each remembers it
+    from stylealign.api.detector import Detector
+    from stylealign.api.translator import StyleTranslator
     from stylealign.demo.page import build_page, import_gradio, start
-    from stylealign.predicting.api import Detector
-    from stylealign.translating.api import StyleTranslator
     from stylealign.translating.job import refuse_other_mark_up
 
     translator = StyleTranslator.load(config.translator, accelerator=config.accelerator)

@@ -9,10 +9,10 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: i
 
 from typing import Any
 
+from stylealign.api.detector import Detector
+from stylealign.api.translator import StyleTranslator
 from stylealign.demo.pair import Seen, look_at_both, marked, swapped
 from stylealign.errors import UserError
-from stylealign.predicting.api import Detector
-from stylealign.translating.api import StyleTranslator
 
 HEAD = """# Two faces, each in the other's style
 Give two photos. Their landmarks are found, and each face is shown in the style of the other: light and colours, with landmarks where they were.

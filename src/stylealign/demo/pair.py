@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+from stylealign.api.detector import Detector, largest
+from stylealign.api.translator import StyleTranslator
 from stylealign.data.image import warp
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import draw_landmarks
 from stylealign.face import geometry
 from stylealign.face.schema import LandmarkSchema
-from stylealign.predicting.api import Detector, largest
+from stylealign.predicting.orientation import size_of_view
 from stylealign.predicting.sources import read_photo
-from stylealign.predicting.views import size_of_view
-from stylealign.translating.api import StyleTranslator
 
 SHOWN_PX = 1280  # longer side of what is kept of a photo: enough to look at, and little to remember for every visitor
 FACE_PX = 384  # side of the translated faces

@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from stylealign.detectors.adversary import learn_lab
 from stylealign.detectors.dvln import DVLN, DVLNConfig, learn_dvln, load_trunk
-from stylealign.detectors.lab import LAB, LABConfig
+from stylealign.detectors.lab.learning import learn_lab
+from stylealign.detectors.lab.network import LAB, LABConfig
 from stylealign.detectors.learning import Learner, Learning, learn_coordinates
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNet18, ResNetConfig, load_imagenet
-from stylealign.detectors.san import SAN, SANConfig, learn_san, load_vgg
+from stylealign.detectors.san.network import SAN, SANConfig, learn_san, load_vgg
 from stylealign.detectors.wing import Wing, WingConfig, learn_wing
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema

@@ -18,11 +18,11 @@ from torch.nn import functional as F
 from stylealign.batches.batch import Batch
 from stylealign.detectors.learning import Learner, Learning, lr_at
 from stylealign.detectors.losses import LossConfig, coordinate_loss, landmark_loss, mean_error
+from stylealign.detectors.mixstyle import MixStyleConfig
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNet18, ResNetConfig, load_imagenet
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
-from stylealign.styling.mixstyle import MixStyleConfig
 from stylealign.training.optim import make_optimizer, set_lr
 
 

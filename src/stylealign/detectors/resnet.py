@@ -12,9 +12,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from stylealign.detectors.mixstyle import MixStyle, MixStyleConfig
 from stylealign.detectors.output import DetectorOutput
 from stylealign.errors import UserError
-from stylealign.styling.mixstyle import MixStyle, MixStyleConfig
 
 # Mean and standard deviation per channel, in [0, 1] units, of the inputs ImageNet weights were trained on.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

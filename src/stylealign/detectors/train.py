@@ -21,11 +21,11 @@ from stylealign.config import to_dict
 from stylealign.data.dataset import describe_data
 from stylealign.detectors import DETECTORS, SECTIONS, build_detector
 from stylealign.detectors.dvln import DVLNConfig
-from stylealign.detectors.lab import LABConfig
+from stylealign.detectors.lab.network import LABConfig
 from stylealign.detectors.learning import Learning
 from stylealign.detectors.losses import LossConfig
 from stylealign.detectors.resnet import ResNetConfig
-from stylealign.detectors.san import SANConfig
+from stylealign.detectors.san.network import SANConfig
 from stylealign.detectors.train_styles import AuxiliaryStyles
 from stylealign.detectors.wing import WingConfig
 from stylealign.errors import UserError
@@ -34,7 +34,7 @@ from stylealign.face.pose import BalanceConfig
 from stylealign.predicting.validation import Validation
 from stylealign.progress import say
 from stylealign.styling.chain import StyleConfig
-from stylealign.styling.training import open_styling
+from stylealign.styling.on_the_fly import open_styling
 from stylealign.training.devices import place
 from stylealign.training.faces import (
     DataSource,

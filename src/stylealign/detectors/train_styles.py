@@ -19,7 +19,8 @@ from stylealign.batches.source import BatchSource
 from stylealign.config import from_dict, to_dict
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.data.image import write_image
-from stylealign.detectors.cyclegan import (
+from stylealign.detectors.resnet import ResNet18, ResNetConfig, load_imagenet
+from stylealign.detectors.san.cyclegan import (
     CycleGANConfig,
     Discriminators,
     GeneratorConfig,
@@ -29,8 +30,7 @@ from stylealign.detectors.cyclegan import (
     discriminator_loss,
     generator_terms,
 )
-from stylealign.detectors.resnet import ResNet18, ResNetConfig, load_imagenet
-from stylealign.detectors.styles import pooled_features, standardised, style_clusters, style_statistics
+from stylealign.detectors.san.photo_styles import pooled_features, standardised, style_clusters, style_statistics
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import contact_sheet
 from stylealign.face.crop import CropConfig

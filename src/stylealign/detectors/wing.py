@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from stylealign.batches.batch import Batch
 from stylealign.detectors.learning import Learner, Learning, learn_coordinates, lr_at
 from stylealign.detectors.losses import landmark_loss, mean_error
+from stylealign.detectors.mixstyle import MixStyle, MixStyleConfig
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNet50, ResNetConfig
-from stylealign.styling.mixstyle import MixStyle, MixStyleConfig
 from stylealign.training.optim import make_optimizer, set_lr
 
 _NUM_BLOCKS = {"cnn6": 5, "cnn7": 6}

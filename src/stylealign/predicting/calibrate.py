@@ -21,7 +21,7 @@ from stylealign.evaluation.draw import COLOURS, new_figure, save_figure
 from stylealign.evaluation.metrics import denominators, nme_per_face, usual_denominator
 from stylealign.face.geometry import landmark_box
 from stylealign.face.sample import FaceSample
-from stylealign.predicting.answering import Spot, answer
+from stylealign.predicting.landmarks import Spot, answer
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.progress import say, track
 

@@ -26,18 +26,18 @@ from stylealign.data.image import write_image
 from stylealign.data.predictions import PREDICTIONS_FILE
 from stylealign.errors import UserError
 from stylealign.face import geometry
-from stylealign.predicting.boxes import BoxFile, checked_box, refuse_outside
 from stylealign.predicting.finders import Finder, cascade_finder, yunet_finder
+from stylealign.predicting.given_boxes import BoxFile, checked_box, refuse_outside
+from stylealign.predicting.many import GROUP_PIXELS, Looked, look_at
 from stylealign.predicting.network import LandmarkNetwork, open_network
-from stylealign.predicting.output import FaceRecord, refuse_formats, safe_name, write_formats
+from stylealign.predicting.orientation import map_box
+from stylealign.predicting.overlap import Clock, ahead
 from stylealign.predicting.overlay import overlay
-from stylealign.predicting.photos import GROUP_PIXELS, Looked, look_at
-from stylealign.predicting.places import Places, Rotate, places_in
 from stylealign.predicting.sources import Photo, Source, expand
-from stylealign.predicting.stages import Clock, ahead
+from stylealign.predicting.spots import Places, Rotate, places_in
 from stylealign.predicting.tracking import TrackConfig, Tracker
 from stylealign.predicting.video import Video, VideoWriter
-from stylealign.predicting.views import map_box
+from stylealign.predicting.writing import FaceRecord, refuse_formats, safe_name, write_formats
 from stylealign.progress import say, track
 from stylealign.training.processes import num_cores
 

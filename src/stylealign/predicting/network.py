@@ -56,7 +56,7 @@ def open_network(model: Path | None = None, accelerator: str = "cpu", threads: i
     """
     path = model_path(model)
     if path.suffix == ".onnx":
-        from stylealign.onnx_model import OnnxDetector
+        from stylealign.predicting.onnx_network import OnnxDetector
 
         if accelerator not in ("auto", "cpu"):
             raise UserError(

@@ -9,7 +9,7 @@ from stylealign.evaluation.draw import PREDICTED_RGB, draw_landmarks
 from stylealign.face import geometry
 from stylealign.face.geometry import face_size
 from stylealign.face.schema import LandmarkSchema
-from stylealign.predicting.views import map_box, view_of
+from stylealign.predicting.orientation import map_box, view_of
 
 LONGEST = 1600  # px of an overlay; larger pictures are drawn smaller
 

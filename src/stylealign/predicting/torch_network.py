@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stylealign.detectors.predict import load_detector
+from stylealign.detectors.loaded import load_detector
 from stylealign.training.devices import pick_device
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from stylealign.face import geometry
 from stylealign.face.geometry import face_size
-from stylealign.predicting.answering import Spot, answer, hanging
 from stylealign.predicting.finders import Finder, overlap
+from stylealign.predicting.landmarks import Spot, answer, hanging
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.one_euro import Jitter, OneEuro
 

@@ -6,10 +6,10 @@ from torch import nn
 
 from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset
-from stylealign.detectors.predict import predict_crops
 from stylealign.evaluation import metrics
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks
 from stylealign.face.crop import CropConfig
+from stylealign.predicting.on_datasets import predict_crops
 
 PREVIEW_FACES = 12
 

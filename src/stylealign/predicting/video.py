@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from stylealign.errors import UserError
+from stylealign.predicting.overlap import Clock, ahead
 from stylealign.predicting.sources import Source
-from stylealign.predicting.stages import Clock, ahead
 
 AHEAD = 4
 USUAL_FPS = 25.0

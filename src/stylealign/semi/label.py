@@ -23,15 +23,15 @@ from stylealign.config import to_dict
 from stylealign.data.atomic import refuse_existing
 from stylealign.data.dataset import DatasetWriter, FaceDataset, describe_data
 from stylealign.data.image import read_image, warp, write_image
-from stylealign.detectors.predict import LoadedDetector
+from stylealign.detectors.loaded import LoadedDetector
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks, lines_plot
 from stylealign.evaluation.trust import choose, face_and_point_trust, face_lengths, keep_curve, match_poses, spread
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
+from stylealign.predicting.ensemble import LookConfig, ask, load_ensemble
 from stylealign.progress import say
-from stylealign.semi.ensemble import LookConfig, ask, load_ensemble
 from stylealign.training.devices import pick_device
 
 TILE = 160

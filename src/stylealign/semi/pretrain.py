@@ -19,12 +19,12 @@ from stylealign.batches.crops import CropCache
 from stylealign.batches.source import BatchSource
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset, describe_data
+from stylealign.detectors.encoder import Encoder, EncoderConfig, elastic, picture_loss, unbend
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks
 from stylealign.evaluation.trust import face_lengths
 from stylealign.face.crop import CropConfig
 from stylealign.progress import say
-from stylealign.semi.encoder import Encoder, EncoderConfig, elastic, picture_loss, unbend
 from stylealign.training.devices import place
 from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
 from stylealign.training.optim import OptimizerConfig, lr_factor, make_optimizer, set_lr

@@ -16,12 +16,12 @@ import numpy as np
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.predictions import match_predictions, read_predictions, write_predictions
-from stylealign.detectors.predict import load_detector
+from stylealign.detectors.loaded import load_detector
+from stylealign.detectors.size import describe
 from stylealign.evaluate import Evaluate, predictions_of
 from stylealign.evaluation.scoring import Truth, compare, interval_over_seeds, read_truth, score_arm
 from stylealign.evaluation.tables import slug
 from stylealign.face.sample import Prediction
-from stylealign.models import describe
 from stylealign.progress import track
 from stylealign.study.plan import Cell, Row, Study
 from stylealign.training.weights import read_card

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stylealign.batches.batch import Batch
+from stylealign.styling.alignment import per_face, restyled
 from stylealign.styling.arm import face_generator
 from stylealign.styling.light import gaussian_matrix
-from stylealign.styling.places import per_face, restyled
 
 # ITU-T T.81 (the JPEG standard), annex K, tables K.1 and K.2.
 LUMINANCE = (

@@ -24,8 +24,8 @@ from stylealign.face.sample import FaceSample, Mode
 from stylealign.face.schema import LandmarkSchema
 from stylealign.rendering import Work
 from stylealign.styling.chain import Link, draw_arms, open_chain, restyle
-from stylealign.swapping import Translator
 from stylealign.training.weights import read_card
+from stylealign.translators.swapping import Translator
 
 if TYPE_CHECKING:
     from stylealign.generate import Generate

@@ -17,7 +17,7 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
 from stylealign.styling.arm import Arm
-from stylealign.swapping import Translator, encode_contents, needs_content
+from stylealign.translators.swapping import Translator, encode_contents, needs_content
 
 SEAM = 1 / 16  # of the translator's square: how wide the photograph and the drawing fade into each other
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stylealign.batches.batch import Batch
-from stylealign.styling.places import donor_places, hull_distance, per_face, restyled, soft_inside, take
+from stylealign.styling.alignment import donor_places, hull_distance, per_face, restyled, soft_inside, take
 
 _CELLS = 20  # the light is taken from cells of a twentieth of the crop
 _MAX_SHIFT = 2.5  # in logits: a factor of 12

@@ -6,9 +6,9 @@ from torch import Tensor
 from stylealign.batches.batch import Batch
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
+from stylealign.styling.alignment import hull_distance, known_points, per_face, restyled, soft_inside
 from stylealign.styling.arm import Arm
 from stylealign.styling.light import shift_logits
-from stylealign.styling.places import hull_distance, known_points, per_face, restyled, soft_inside
 
 _NEEDED = ("outer_upper_lip", "outer_lower_lip", "left_eye_top", "right_eye_top")
 

@@ -11,10 +11,7 @@ import torch
 from torch import Tensor
 
 from stylealign.batches.batch import Batch
-from stylealign.styling.arm import face_generator
-from stylealign.styling.context import face_tone
-from stylealign.styling.light import shift_logits
-from stylealign.styling.places import (
+from stylealign.styling.alignment import (
     donor_places,
     face_boxes,
     has_face,
@@ -25,6 +22,9 @@ from stylealign.styling.places import (
     take,
     uncovered,
 )
+from stylealign.styling.arm import face_generator
+from stylealign.styling.context import face_tone
+from stylealign.styling.light import shift_logits
 
 _EYES, _BROWS = 0.25, 0.02  # heights in the landmarks' box
 

@@ -4,7 +4,7 @@ Knows no torch.
 """
 
 from stylealign.toyfaces.causes import CAUSES, LEVELS, raise_cause
-from stylealign.toyfaces.job import DrawFaces, attributes, draw_swap_sheet, face_of, main, split_of
+from stylealign.toyfaces.faces import DrawFaces, attributes, draw_swap_sheet, face_of, main, split_of
 from stylealign.toyfaces.paint import draw_face
 from stylealign.toyfaces.person import Structure, mirror_structure, random_structure
 from stylealign.toyfaces.shape import head_points, landmarks

@@ -18,15 +18,15 @@ from PIL import Image
 from stylealign.data.atomic import refuse_existing, write_whole
 from stylealign.data.image import encode_image
 from stylealign.errors import UserError
-from stylealign.predicting.api import Detector, largest
+from stylealign.api.detector import Detector, largest
 from stylealign.predicting.finders import yunet_finder
 from stylealign.predicting.network import open_network
 from stylealign.predicting.sources import read_photo
-from stylealign.predicting.views import view_of
+from stylealign.predicting.orientation import view_of
 from stylealign.progress import say, track
 
 if TYPE_CHECKING:
-    from stylealign.translating.api import StyleTranslator
+    from stylealign.api.translator import StyleTranslator
 
 LEFT_OUT = 3  # exit status: the rest was done
 
@@ -153,7 +153,7 @@ def run_translate(config: Translate, detector: Detector, translator: "StyleTrans
 
 def main(config: Translate) -> int:
     """Load the models and translate; the exit status."""
-    from stylealign.translating.api import StyleTranslator
+    from stylealign.api.translator import StyleTranslator
 
     refuse_existing(config.out)
     translator = StyleTranslator.load(config.translator, accelerator=config.accelerator)

@@ -11,12 +11,13 @@ from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
 from stylealign.translators.bilateral import Bilateral, BilateralConfig
 from stylealign.translators.bilateral_learning import learn_bilateral
-from stylealign.translators.learning import Learner, Learning, learn_vunet
+from stylealign.translators.learning import Learner, Learning
 from stylealign.translators.loaded import LoadedBilateral, LoadedSpade, LoadedTranslator
 from stylealign.translators.spade import Spade, SpadeConfig
 from stylealign.translators.spade_learning import learn_spade
 from stylealign.translators.vunet import PRESETS as VUNET_PRESETS
 from stylealign.translators.vunet import TranslatorOutput, VUNet, VUNetConfig, index_features, initialise
+from stylealign.translators.vunet_learning import learn_vunet
 
 __all__ = [
     "TRANSLATORS",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stylealign.detectors import train as detector_job
-from stylealign.detectors.predict import load_detector
+from stylealign.detectors.loaded import load_detector
 from stylealign.detectors.resnet import ResNetConfig
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema

@@ -23,13 +23,12 @@ from stylealign.batches.source import BatchSource
 from stylealign.batches.structure_maps import StructureConfig, structure_maps
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset, describe_data
-from stylealign.detectors.predict import load_detector
+from stylealign.detectors.loaded import load_detector
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import style_sheet
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
-from stylealign.swapping import decode_grid, encode_contents
 from stylealign.training.devices import place
 from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
 from stylealign.training.run import Run
@@ -54,6 +53,7 @@ from stylealign.translators.losses import (
 )
 from stylealign.translators.spade import SpadeConfig
 from stylealign.translators.spade_learning import SpadeLearningConfig
+from stylealign.translators.swapping import decode_grid, encode_contents
 from stylealign.translators.vunet import PRESETS, VUNetConfig
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from stylealign.batches.batch import Batch
 from stylealign.batches.structure_maps import boundary_maps
-from stylealign.detectors.lab import LAB
+from stylealign.detectors.lab.network import LAB
 from stylealign.detectors.learning import Learner, Learning, lr_at
 from stylealign.detectors.losses import landmark_loss, mean_error
 from stylealign.face.curves import curve_segments

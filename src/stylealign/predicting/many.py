@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from stylealign.data.image import image_size
 from stylealign.errors import UserError
-from stylealign.predicting.answering import Answer, answer, hanging
+from stylealign.predicting.landmarks import Answer, answer, hanging
 from stylealign.predicting.network import LandmarkNetwork
-from stylealign.predicting.places import Places
+from stylealign.predicting.overlap import Clock, ahead
 from stylealign.predicting.sources import Photo, Source, read_photo
-from stylealign.predicting.stages import Clock, ahead
+from stylealign.predicting.spots import Places
 
 THREADS = 2  # pictures decoded side by side
 GROUP_PIXELS = 64_000_000  # of pictures that wait at one place: before the network, in its group, behind it

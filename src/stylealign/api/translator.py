@@ -22,25 +22,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stylealign.api.detector import Detector, Image, largest, picture_of
 from stylealign.batches.batch import Batch, to_float
 from stylealign.data.image import warp
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
-from stylealign.predicting.api import Detector, Image, largest, picture_of
 from stylealign.predicting.finders import cascade_finder
+from stylealign.predicting.orientation import view_of
 from stylealign.predicting.sources import Photo
-from stylealign.predicting.views import view_of
+from stylealign.styling.alignment import hull_distance, soft_inside
 from stylealign.styling.arm import NUM_DRAWS
 from stylealign.styling.chain import ARMS
 from stylealign.styling.learned import SEAM
-from stylealign.styling.places import hull_distance, soft_inside
-from stylealign.swapping import encode_contents, mixed, pictures
 from stylealign.training.devices import pick_device
 from stylealign.translators.bilateral import LEAST_BLUR, apply_affine, gaussian_blur, luma, slice_grid
 from stylealign.translators.load import load_translator
 from stylealign.translators.loaded import LoadedBilateral, LoadedTranslator, noise_fields
+from stylealign.translators.swapping import encode_contents, mixed, pictures
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "translator"
 FREE = ("histogram", "adain", "adain_pyramid", "fda", "relight")

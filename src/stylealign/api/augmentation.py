@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stylealign.api.translator import face_batch, model_path
 from stylealign.batches.batch import to_uint8
 from stylealign.batches.crops import box_of
 from stylealign.data.dataset import FaceDataset
@@ -32,7 +33,6 @@ from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.chain import ARMS, MADE_FOR, PRESETS, ArmConfig, ChainConfig, Link, open_chain, restyle
 from stylealign.styling.learned import open_translator_arm, translator_arm
-from stylealign.translating.api import face_batch, model_path
 from stylealign.translators.load import load_translator
 from stylealign.translators.loaded import LoadedTranslator
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylealign.detectors.hourglass import BoundaryEstimator, Hourglass, Residual
-from stylealign.detectors.messages import boundary_tree
+from stylealign.detectors.lab.hourglass import BoundaryEstimator, Hourglass, Residual
+from stylealign.detectors.lab.messages import boundary_tree
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import BasicBlock
 from stylealign.errors import UserError

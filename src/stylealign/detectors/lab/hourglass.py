@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylealign.detectors.messages import BlockConv, MessagePassing, levels
+from stylealign.detectors.lab.messages import BlockConv, MessagePassing, levels
 
 
 class Residual(nn.Module):

@@ -16,7 +16,7 @@ from stylealign.batches.batch import to_float
 from stylealign.batches.crops import box_of
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image, warp
-from stylealign.detectors.predict import LoadedDetector, load_detector
+from stylealign.detectors.loaded import LoadedDetector, load_detector
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample

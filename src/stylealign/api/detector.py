@@ -22,13 +22,13 @@ import numpy as np
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
-from stylealign.predicting.boxes import checked_box, refuse_outside
 from stylealign.predicting.finders import Finder, cascade_finder
+from stylealign.predicting.given_boxes import checked_box, refuse_outside
+from stylealign.predicting.many import answer_places
 from stylealign.predicting.network import LandmarkNetwork, open_network
-from stylealign.predicting.photos import answer_places
-from stylealign.predicting.places import Places, Rotate, places_in
+from stylealign.predicting.orientation import map_box
 from stylealign.predicting.sources import Photo, read_photo
-from stylealign.predicting.views import map_box
+from stylealign.predicting.spots import Places, Rotate, places_in
 
 Image = np.ndarray | Path | str
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from stylealign.batches.batch import Batch
-from stylealign.detectors.cyclegan import GeneratorConfig, Generators
 from stylealign.detectors.heatmap import decode, map_loss, map_weights, target_maps
 from stylealign.detectors.learning import Learner, Learning, lr_at
 from stylealign.detectors.losses import mean_error
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import IMAGENET_MEAN, IMAGENET_STD
+from stylealign.detectors.san.cyclegan import GeneratorConfig, Generators
 from stylealign.errors import UserError
 from stylealign.progress import say
 from stylealign.training.optim import make_optimizer, set_lr

@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from stylealign.face import geometry
-from stylealign.predicting.answering import Spot
 from stylealign.predicting.finders import Finder, Found
-from stylealign.predicting.views import map_box, size_of_view, turn_affine, view_of
+from stylealign.predicting.landmarks import Spot
+from stylealign.predicting.orientation import map_box, size_of_view, turn_affine, view_of
 
 Rotate = Literal["0", "90", "180", "270", "auto"]
 TURNS = (0, 90, 180, 270)

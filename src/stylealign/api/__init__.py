@@ -1,0 +1,1 @@
+"""What a person imports: `load` and `Detector`, `StyleTranslator`, `StyleAugmentation`."""
