@@ -2,7 +2,7 @@
 
     python benchmarks/detectors.py [--out docs/detectors_table.md] [--only resnet18 lab] [--versions small paper]
 
-Each line of the first table is measured in two fresh processes, one for each batch size (stylealign.models). The second table is
+Each line of the first table is measured in two fresh processes, one for each batch size (stylealign.jobs.models). The second table is
 about the parts of LAB and SAN that are not layers, each beside a training step of the network that uses it, at batch 16.
 """
 
@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from stylealign import models
 from stylealign.batches.structure_maps import boundary_maps
 from stylealign.config import from_dict
 from stylealign.detectors import DETECTORS
 from stylealign.evaluation.tables import markdown_of
 from stylealign.face.schema import convert, get_schema
+from stylealign.jobs import models
 from stylealign.toyfaces import landmarks, random_structure
 from stylealign.training.devices import pick_device
 

@@ -23,8 +23,8 @@ import cv2
 import numpy as np
 
 from stylealign.data.image import write_image
+from stylealign.jobs.predict import Predict, run_predict
 from stylealign.predicting.finders import cascade_finder
-from stylealign.predicting.job import Predict, run_predict
 from stylealign.predicting.many import answer_places
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.predicting.overlay import overlay

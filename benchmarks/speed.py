@@ -136,7 +136,7 @@ def generation(translator_run: Path, data: Path, scratch: Path) -> list[tuple[st
 
     from stylealign.batches.crops import CropCache
     from stylealign.data.dataset import FaceDataset
-    from stylealign.generate import Generate, generate
+    from stylealign.jobs.generate.job import Generate, generate
     from stylealign.translators.load import load_translator
 
     translator = load_translator(translator_run)
@@ -176,7 +176,7 @@ def generation(translator_run: Path, data: Path, scratch: Path) -> list[tuple[st
 def _peak_mb(code: str) -> dict[str, float]:
     """Run code in a fresh process; it prints JSON; its peak memory (VmHWM: ru_maxrss would be the parent's) above the import is added."""
     start = (
-        "import json, numpy, cv2, yaml; import stylealign.data.dataset, stylealign.prepare\n"
+        "import json, numpy, cv2, yaml; import stylealign.data.dataset, stylealign.jobs.prepare\n"
         "peak = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1]) / 1024\n"
         "before = peak()\n"
     )
@@ -232,8 +232,8 @@ def prepare_memory(scratch: Path, count: int) -> list[tuple[str, str, float | No
         file.write(header + "\n" + "".join(f"{i}.png,{points}\n" for i in range(count)))
     code = (
         "from pathlib import Path; import time; start = time.perf_counter()\n"
-        f"config = stylealign.prepare.Prepare(reader='csv', path=Path({str(folder)!r}), out=Path({str(scratch / f'prepared{count}')!r}), schema='ibug68')\n"
-        "stylealign.prepare.main(config)\n"
+        f"config = stylealign.jobs.prepare.Prepare(reader='csv', path=Path({str(folder)!r}), out=Path({str(scratch / f'prepared{count}')!r}), schema='ibug68')\n"
+        "stylealign.jobs.prepare.main(config)\n"
         "result = {'seconds': time.perf_counter() - start}"
     )
     found = _peak_mb(code)
@@ -248,16 +248,16 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=1_000_000, help="faces of the largest index (default one million)")
     parser.add_argument("--prepared", type=int, default=10_000, help="faces of the largest prepared set")
     options = parser.parse_args()
-    from stylealign import toyfaces
+    from stylealign.jobs import draw_faces
+    from stylealign.jobs.train_translator.job import TrainTranslator
+    from stylealign.jobs.train_translator.job import main as train_translator
+    from stylealign.jobs.train_translator.small_detectors import AuxiliaryConfig
     from stylealign.training.loop import LoopConfig
-    from stylealign.translators.auxiliary import AuxiliaryConfig
-    from stylealign.translators.train import TrainTranslator
-    from stylealign.translators.train import main as train_translator
 
     scratch = Path(tempfile.mkdtemp(prefix="stylealign-bench-"))
     os.environ["STYLEALIGN_CACHE"] = str(scratch / "cache")
     try:
-        toyfaces.main(toyfaces.DrawFaces(out=scratch / "faces", count=400, size=96, seed=0))
+        draw_faces.main(draw_faces.DrawFaces(out=scratch / "faces", count=400, size=96, seed=0))
         train_translator(TrainTranslator(data=scratch / "faces", run=scratch / "translator", auxiliary=AuxiliaryConfig(steps=2),
                                          loop=LoopConfig(steps=2, batch_size=8, preview_every=0)))  # fmt: skip
         rows: list[tuple[str, str, float | None, str]] = []

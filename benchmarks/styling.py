@@ -23,9 +23,9 @@ from stylealign.detectors.losses import LossConfig, landmark_loss
 from stylealign.detectors.mixstyle import MixStyleConfig
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
 from stylealign.face.crop import CropConfig
+from stylealign.jobs.draw_faces import DrawFaces
 from stylealign.styling.chain import ARMS, PRESETS, ArmConfig, StyleConfig
 from stylealign.styling.on_the_fly import Styling, open_styling
-from stylealign.toyfaces import DrawFaces
 from stylealign.toyfaces import main as draw_faces
 from stylealign.training.devices import place
 

@@ -26,20 +26,20 @@ def measure(model: str, size: int, scratch: Path) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from stylealign import toyfaces
     from stylealign.batches.crops import CropCache
     from stylealign.data.dataset import FaceDataset
     from stylealign.face.crop import CropConfig
-    from stylealign.generate import Generate, generate
+    from stylealign.jobs import draw_faces
+    from stylealign.jobs.generate.job import Generate, generate
+    from stylealign.jobs.train_translator.job import TrainTranslator
+    from stylealign.jobs.train_translator.job import main as train_translator
+    from stylealign.jobs.train_translator.small_detectors import AuxiliaryConfig
     from stylealign.training.loop import LoopConfig
-    from stylealign.translators.auxiliary import AuxiliaryConfig
     from stylealign.translators.load import load_translator
     from stylealign.translators.swapping import encode_contents
-    from stylealign.translators.train import TrainTranslator
-    from stylealign.translators.train import main as train_translator
 
     faces, run = scratch / "faces", scratch / "run"
-    toyfaces.main(toyfaces.DrawFaces(out=faces, count=FACES, size=size, seed=0))
+    draw_faces.main(draw_faces.DrawFaces(out=faces, count=FACES, size=size, seed=0))
     training = TrainTranslator(
         data=faces, run=run, model=model, crop=CropConfig(size=size, scale=1.6), auxiliary=AuxiliaryConfig(steps=2),
         loop=LoopConfig(steps=2, batch_size=2, preview_every=0),

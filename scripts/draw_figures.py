@@ -9,7 +9,8 @@ from stylealign.data.image import write_image
 from stylealign.evaluation.draw import draw_landmarks, style_sheet
 from stylealign.face.geometry import landmark_box
 from stylealign.face.schema import convert
-from stylealign.toyfaces import DrawFaces, draw_face, draw_swap_sheet, face_of, random_structure, random_style
+from stylealign.jobs.draw_faces import DrawFaces
+from stylealign.toyfaces import draw_face, draw_swap_sheet, face_of, random_structure, random_style
 
 FOLDER = Path(__file__).parents[1] / "docs" / "images"
 SIZE = 144

@@ -5,7 +5,8 @@ import io
 import os
 from pathlib import Path
 
-from stylealign.cli import VERBS, parse, top_help
+from stylealign.cli import parse, top_help
+from stylealign.jobs import VERBS
 
 FOLDER = Path(__file__).parents[1] / "docs" / "jobs"
 

@@ -10,16 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stylealign.assess import images as likeness
-from stylealign.assess import style
-from stylealign.assess.drawn import face_region, true_swaps
-from stylealign.assess.images import FeatureNetwork
-from stylealign.assess.job import Assess, held_out, main
-from stylealign.assess.measure import latent, leakage, measure, retrieval
-from stylealign.assess.plots import arrows, keep_curve_plot
-from stylealign.assess.probes import aligned_shapes, poses, probe, ridge_r2
-from stylealign.assess.structure import drift, gap_matrix, structure_gap
-from stylealign.assess.subject import Subject, subject_of_arm
 from stylealign.batches.augment import NO_AUGMENTATION
 from stylealign.batches.batch import Batch
 from stylealign.batches.crops import crop_sample
@@ -27,16 +17,26 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import image_size
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNetConfig
-from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE
-from stylealign.report import Report, report
-from stylealign.toyfaces import DrawFaces
+from stylealign.jobs.assess import images as likeness
+from stylealign.jobs.assess import style
+from stylealign.jobs.assess.drawn import face_region, true_swaps
+from stylealign.jobs.assess.images import FeatureNetwork
+from stylealign.jobs.assess.job import Assess, held_out, main
+from stylealign.jobs.assess.measure import latent, leakage, measure, retrieval
+from stylealign.jobs.assess.plots import arrows, keep_curve_plot
+from stylealign.jobs.assess.probes import aligned_shapes, poses, probe, ridge_r2
+from stylealign.jobs.assess.structure import drift, gap_matrix, structure_gap
+from stylealign.jobs.assess.subject import Subject, subject_of_arm
+from stylealign.jobs.draw_faces import DrawFaces
+from stylealign.jobs.report import Report, report
+from stylealign.jobs.train_detector.job import main as train_detector
+from stylealign.jobs.train_translator.job import main as train_translator
 from stylealign.toyfaces import main as draw_faces
 from stylealign.translators.judge import verdict
 from stylealign.translators.losses import RECONSTRUCTION_PRESETS, KLConfig, kl_warning
-from stylealign.translators.train import main as train_translator
 from tiny import detector_job, translator_job
 
 SIZE = 32

@@ -19,13 +19,13 @@ from stylealign.cli import main
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
-from stylealign.detectors.train import TrainDetector
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import WFLW98, LandmarkSchema
 from stylealign.flags import sentence_of
-from stylealign.toyfaces import DrawFaces
+from stylealign.jobs.draw_faces import DrawFaces
+from stylealign.jobs.train_detector.job import TrainDetector
 from stylealign.toyfaces import main as draw_faces
 from stylealign.training.run import Run
 from stylealign.training.weights import save_model

@@ -9,14 +9,14 @@ import pytest
 
 from dots import dots
 from layouts import own_schema, picture
-from stylealign import check
-from stylealign.check import Check
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import colour_of, draw_numbered, flipped
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import FIVE, SCHEMAS, LandmarkSchema
+from stylealign.jobs import check
+from stylealign.jobs.check import Check
 
 
 def test_a_dataset_is_described_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

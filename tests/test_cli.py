@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stylealign.cli import SPINS, VERBS, main, parse
+from stylealign.cli import SPINS, main, parse
+from stylealign.jobs import VERBS
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
@@ -45,15 +46,15 @@ def test_every_recipe_resolves(recipe: Path, capsys: pytest.CaptureFixture[str])
     verb, _, *flags = command.strip("# ").removeprefix("stylealign ").split()
     assert main([verb, str(recipe), *flags, "--dry-run"]) == 0, capsys.readouterr().err
     if verb == "study":  # its cells are read when it starts: read them now
-        from stylealign.study.plan import plan
+        from stylealign.jobs.study.plan import plan
 
         assert plan(parse("study", [str(recipe), *flags]))
     if verb == "pipeline":  # its sections are read when their stage comes: read them now
         from stylealign.config import from_dict
-        from stylealign.detectors.train import TrainDetector
-        from stylealign.generate import Generate
-        from stylealign.toyfaces import DrawFaces
-        from stylealign.translators.train import TrainTranslator
+        from stylealign.jobs.draw_faces import DrawFaces
+        from stylealign.jobs.generate.job import Generate
+        from stylealign.jobs.train_detector.job import TrainDetector
+        from stylealign.jobs.train_translator.job import TrainTranslator
 
         config = parse("pipeline", [str(recipe), *flags])
         from_dict(DrawFaces, {**config.faces, "out": "x"}, "faces")

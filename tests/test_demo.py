@@ -27,10 +27,10 @@ from stylealign.api.detector import Detector
 from stylealign.api.translator import StyleTranslator
 from stylealign.cli import main
 from stylealign.data.image import read_image, write_image
-from stylealign.demo.page import import_gradio
-from stylealign.demo.pair import FACE_PX, SHOWN_PX, Seen, look, look_at_both, marked, swapped
 from stylealign.errors import UserError
 from stylealign.face.schema import FIVE
+from stylealign.jobs.demo.page import import_gradio
+from stylealign.jobs.demo.pair import FACE_PX, SHOWN_PX, Seen, look, look_at_both, marked, swapped
 from stylealign.toyfaces import draw_face, random_structure, random_style
 
 BLUE, BROWN = np.array([10, 15, 90]), np.array([110, 90, 40])
@@ -156,8 +156,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     if find_chromium() is None:
         pytest.skip("no chromium on this machine")
     from stylealign.detectors.resnet import ResNetConfig
-    from stylealign.detectors.train import main as train_detector
     from stylealign.face.crop import CropConfig
+    from stylealign.jobs.train_detector.job import main as train_detector
     from tiny import detector_job, drawn
 
     folder = tmp_path_factory.mktemp("demo")

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from stylealign.cli import VERBS, main
+from stylealign.cli import main
+from stylealign.jobs import VERBS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -13,12 +13,12 @@ from stylealign.detectors.lab.network import LABConfig
 from stylealign.detectors.resnet import ResNetConfig
 from stylealign.detectors.san.cyclegan import CycleGANConfig, GeneratorConfig
 from stylealign.detectors.san.network import SANConfig
-from stylealign.detectors.train import TrainDetector, main
-from stylealign.detectors.train_styles import AuxiliaryStyles, ClusterConfig
 from stylealign.detectors.wing import WingConfig
 from stylealign.face.crop import CropConfig
-from stylealign.prepare import Prepare
-from stylealign.prepare import main as prepare
+from stylealign.jobs.prepare import Prepare
+from stylealign.jobs.prepare import main as prepare
+from stylealign.jobs.train_detector.job import TrainDetector, main
+from stylealign.jobs.train_styles import AuxiliaryStyles, ClusterConfig
 from stylealign.training.loop import LoopConfig
 from stylealign.training.weights import read_card
 

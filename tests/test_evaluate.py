@@ -12,12 +12,12 @@ from dots import dots
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.data.predictions import write_predictions
 from stylealign.errors import UserError
-from stylealign.evaluate import Evaluate, evaluate, main, parse_arms
 from stylealign.evaluation.tables import tables
 from stylealign.face.sample import FaceSample, Prediction
 from stylealign.face.schema import FIVE, IBUG68, WFLW98, convert
-from stylealign.prepare import Prepare
-from stylealign.prepare import main as prepare
+from stylealign.jobs.evaluate import Evaluate, evaluate, main, parse_arms
+from stylealign.jobs.prepare import Prepare
+from stylealign.jobs.prepare import main as prepare
 
 DATA = Path(os.environ.get("STYLEALIGN_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 

@@ -22,11 +22,11 @@ from stylealign.detectors.loaded import load_detector
 from stylealign.detectors.resnet import ResNetConfig
 from stylealign.detectors.san.cyclegan import CycleGANConfig, GeneratorConfig
 from stylealign.detectors.san.network import SANConfig
-from stylealign.detectors.train import TrainDetector, main
-from stylealign.detectors.train_styles import AuxiliaryStyles, ClusterConfig
 from stylealign.detectors.wing import WingConfig
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import SCHEMAS
+from stylealign.jobs.train_detector.job import TrainDetector, main
+from stylealign.jobs.train_styles import AuxiliaryStyles, ClusterConfig
 from stylealign.predicting.on_datasets import predict_dataset
 from stylealign.training.loop import LoopConfig, start_engine
 from stylealign.training.weights import read_card

@@ -16,7 +16,6 @@ import pytest
 import torch
 
 import tiny
-from stylealign import export
 from stylealign.batches.batch import to_float
 from stylealign.cli import main
 from stylealign.config import to_dict
@@ -29,10 +28,12 @@ from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import SCHEMAS
-from stylealign.onnx_graph import MOST_MOVED, answering, halved, kept_in_float, quantize, quantized, trace
+from stylealign.jobs.draw_faces import DrawFaces
+from stylealign.jobs.export import job
+from stylealign.jobs.export.graph import MOST_MOVED, answering, halved, kept_in_float, quantize, quantized, trace
 from stylealign.predicting.network import open_network
 from stylealign.predicting.onnx_network import NEEDED, OnnxDetector, read_metadata, start_session, to_metadata
-from stylealign.toyfaces import DrawFaces, draw_face, face_of
+from stylealign.toyfaces import draw_face, face_of
 from stylealign.training.weights import save_model
 from test_every_detector import TINY, face, images, schemas_of
 
@@ -94,9 +95,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _quick(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STYLEALIGN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    monkeypatch.setattr(export, "TURNS", 1)
-    monkeypatch.setattr(export, "SECONDS", 0.01)
-    monkeypatch.setattr(export, "THREADS", (1,))  # two would wait for each other on a busy machine
+    monkeypatch.setattr(job, "TURNS", 1)
+    monkeypatch.setattr(job, "SECONDS", 0.01)
+    monkeypatch.setattr(job, "THREADS", (1,))  # two would wait for each other on a busy machine
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -366,7 +367,7 @@ def test_a_file_that_answers_otherwise_is_not_written(
         network.model.mean_shape[5, 1] += 0.02  # type: ignore[index,operator]
         return network
 
-    monkeypatch.setattr(export, "answering", moved)
+    monkeypatch.setattr(job, "answering", moved)
     assert main(["export", str(run), "--out", str(tmp_path / "model.onnx")]) == 2
     said = capsys.readouterr().err
     assert "the ONNX fp32 answers differ by 0.0200 px from PyTorch's at batch 1 (face " in said
@@ -422,7 +423,7 @@ def test_the_page_s_lines_of_numpy_find_what_stylealign_finds(
     """docs/export.md is copied into programs that know nothing of this library: its pixels must be ours."""
     model, graph = graph_of("resnet18", traced)
     told = card() | {"crop": to_dict(CropConfig(size=SIZE)), "schema": SCHEMAS["ibug68"].to_dict()}
-    export._write(copy.deepcopy(graph), to_metadata(told, "fp32"), tmp_path / "model.onnx")
+    job._write(copy.deepcopy(graph), to_metadata(told, "fp32"), tmp_path / "model.onnx")
     structure, style, _ = face_of(DrawFaces(out=tmp_path, count=1), 0)
     photo = draw_face(structure, style, 256)[0]
     write_image(tmp_path / "photo.png", photo)

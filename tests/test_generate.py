@@ -23,9 +23,10 @@ from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, get_schema
-from stylealign.generate import Generate, generate
+from stylealign.jobs.generate.job import Generate, generate
+from stylealign.jobs.generate.pairing import inherited_attributes, own_positions, pair_styles
 from stylealign.training.weights import save_model
-from stylealign.translators.swapping import inherited_attributes, own_positions, pair_styles, swap_matrix
+from stylealign.translators.swapping import swap_matrix
 from stylealign.translators.vunet import PRESETS, VUNet, initialise
 
 SIZE, FIVE = 32, get_schema("five")

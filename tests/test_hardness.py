@@ -11,7 +11,7 @@ from stylealign.evaluation.hardness import SIDE, measure, measured_thirds
 from stylealign.face.geometry import apply, crop_affine, landmark_box
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS
-from stylealign.stress import stress_face
+from stylealign.jobs.stress import stress_face
 from stylealign.toyfaces import draw_face, random_structure, random_style
 
 

@@ -13,7 +13,7 @@ import torch
 from stylealign.cli import main
 from stylealign.config import save_config
 from stylealign.data.dataset import FaceDataset
-from stylealign.translators.train import main as train_translator
+from stylealign.jobs.train_translator.job import main as train_translator
 from tiny import detector_job, drawn, metrics_of, translator_job, tree
 
 SOURCE = Path(__file__).parents[1] / "src"

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from stylealign import legacy
 from stylealign.cli import parse
 from stylealign.config import from_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image, write_image
 from stylealign.errors import UserError
 from stylealign.face.schema import get_schema
-from stylealign.generate import Generate, generate
-from stylealign.legacy import GenLandmark, batch_rows, matching_rows, rendered
-from stylealign.legacy_recipes import LEGACY_KEYS, is_legacy_recipe, translate_recipe
+from stylealign.jobs import gen_landmark
+from stylealign.jobs.gen_landmark import GenLandmark, batch_rows, matching_rows, rendered
+from stylealign.jobs.generate.job import Generate, generate
+from stylealign.jobs.train_translator.legacy_recipes import LEGACY_KEYS, is_legacy_recipe, translate_recipe
 from stylealign.translators.losses import KL_PRESETS, LEARNING_RATE_PRESETS, RECONSTRUCTION_PRESETS
 from stylealign.translators.vunet import VUNetConfig
 from test_generate import PaintedTranslator, make_faces
@@ -53,7 +53,7 @@ def test_the_training_recipe_becomes_the_released_network_and_schedule():
 
 
 def test_the_values_are_a_train_translator_configuration():
-    train = pytest.importorskip("stylealign.translators.train")
+    train = pytest.importorskip("stylealign.jobs.train_translator.job")
     config = from_dict(train.TrainTranslator, {**translate_recipe(TRAINING_RECIPE)[0], "data": "faces"})
     assert config.structure.integer_centres
     assert config.loop.ema_decay == 0
@@ -176,7 +176,7 @@ def test_labels_are_right_however_many_batches_were_swallowed_before_the_first_m
     tmp_path, swallowed, rows, capsys
 ):
     release = Release(tmp_path / "gen", rows=rows, swallowed=swallowed)
-    legacy.main(release.config())
+    gen_landmark.main(release.config())
     made = FaceDataset.open(tmp_path / "made")
     assert len(made) == 5 * 9
     release.check(made)
@@ -211,7 +211,7 @@ def test_lines_that_render_alike_are_told_apart_by_the_order_of_the_list(tmp_pat
     mosaic = read_image(tmp_path / "gen" / "transfer_0010001.png")
     mosaic[:TILE, TILE : 2 * TILE] = original_map(release.labels[0])
     write_image(tmp_path / "gen" / "transfer_0010001.png", mosaic)
-    legacy.main(release.config(num_grids=1))
+    gen_landmark.main(release.config(num_grids=1))
     assert {f.provenance.content_id for f in FaceDataset.open(tmp_path / "made")} == {"twin", "person 4", "person 5"}
 
 
@@ -222,37 +222,37 @@ def test_a_mosaic_that_shows_no_line_of_the_list_is_refused_and_nothing_is_left(
     mosaic[:TILE, TILE : 2 * TILE] = original_map(release.labels[0] + 3)
     write_image(path, mosaic)
     with pytest.raises(UserError, match=r"transfer_0010003.png: its structures are not those of any batch of 3 lines"):
-        legacy.main(release.config())
+        gen_landmark.main(release.config())
     assert not list(tmp_path.glob("made*"))
     with pytest.raises(UserError, match=r"transfer_0010001.png: its structures are not"):
-        legacy.main(release.config(frame=128))
+        gen_landmark.main(release.config(frame=128))
 
 
 def test_a_missing_mosaic_does_not_shift_the_labels(tmp_path):
     release = Release(tmp_path / "gen")
     (tmp_path / "gen" / "transfer_0010002.png").unlink()
-    legacy.main(release.config())
+    gen_landmark.main(release.config())
     made = FaceDataset.open(tmp_path / "made")
     assert len(made) == 4 * 9
     release.check(made)
     with pytest.raises(UserError, match=r"transfer_0010002.png: no such mosaic"):
-        legacy.main(release.config(num_grids=3, out_dir=tmp_path / "other"))
+        gen_landmark.main(release.config(num_grids=3, out_dir=tmp_path / "other"))
 
 
 def test_a_first_row_that_is_given_is_checked(tmp_path):
     release = Release(tmp_path / "gen")
-    legacy.main(release.config(first_label_row=3))
+    gen_landmark.main(release.config(first_label_row=3))
     with pytest.raises(
         UserError, match=r"first_label_row: found 6, but transfer_0010001.png shows the structures of line 3"
     ):
-        legacy.main(release.config(first_label_row=6, out_dir=tmp_path / "other"))
+        gen_landmark.main(release.config(first_label_row=6, out_dir=tmp_path / "other"))
     with pytest.raises(UserError, match=r"expected a multiple of --batch_size 3"):
-        legacy.main(release.config(first_label_row=4, out_dir=tmp_path / "other"))
+        gen_landmark.main(release.config(first_label_row=4, out_dir=tmp_path / "other"))
 
 
 def test_upsampled_faces_have_their_labels_in_the_frame(tmp_path):
     release = Release(tmp_path / "gen")
-    legacy.main(release.config(upsample=True))
+    gen_landmark.main(release.config(upsample=True))
     made = FaceDataset.open(tmp_path / "made")
     assert read_image(made[0].image).shape == (FRAME, FRAME, 3)
     release.check(made, per_frame=True)
@@ -273,7 +273,7 @@ def test_upsampled_faces_have_their_labels_in_the_frame(tmp_path):
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
-        legacy.main(Release(tmp_path / "gen").config(**change))
+        gen_landmark.main(Release(tmp_path / "gen").config(**change))
 
 
 def test_our_own_sheets_are_cut_by_their_sidecar(tmp_path):
@@ -284,7 +284,7 @@ def test_our_own_sheets_are_cut_by_their_sidecar(tmp_path):
         ),
         PaintedTranslator(),
     )
-    legacy.main(GenLandmark(gen_dir=tmp_path / "made" / "sheets", out_dir=tmp_path / "cut"))
+    gen_landmark.main(GenLandmark(gen_dir=tmp_path / "made" / "sheets", out_dir=tmp_path / "cut"))
     cut = FaceDataset.open(tmp_path / "cut")
     assert len(cut) == 2 * 16
     by_id = {f.id: f for f in faces}

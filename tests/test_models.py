@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from stylealign import models
 from stylealign.config import from_dict, read_yaml
 from stylealign.detectors import DETECTORS, SECTIONS, build_detector
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.size import describe
-from stylealign.detectors.train import TrainDetector
 from stylealign.errors import UserError
 from stylealign.evaluation.tables import millions
 from stylealign.face.schema import IBUG68, WFLW98
-from stylealign.models import Models, Preset, model_table, presets
+from stylealign.jobs import models
+from stylealign.jobs.models import Models, Preset, model_table, presets
+from stylealign.jobs.train_detector.job import TrainDetector
 
 
 class Hand(nn.Module):

@@ -23,13 +23,12 @@ import torch
 import yaml
 from torch import nn
 
-from stylealign import legacy
 from stylealign.batches.augment import AugmentConfig, augment
 from stylealign.batches.batch import Batch
 from stylealign.batches.crops import crop_sample
 from stylealign.batches.source import epoch_order
 from stylealign.batches.structure_maps import structure_maps
-from stylealign.cli import VERBS, parse
+from stylealign.cli import parse
 from stylealign.config import read_yaml
 from stylealign.data import formats, image
 from stylealign.data.dataset import FaceDataset
@@ -40,7 +39,8 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.curves import sample_curves
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema, convert, get_schema
-from stylealign.generate import generate
+from stylealign.jobs import VERBS, gen_landmark
+from stylealign.jobs.generate.job import generate
 from stylealign.training.loop import LoopConfig
 from stylealign.training.optim import cosine
 from stylealign.training.run import Run
@@ -524,7 +524,7 @@ def original_cutter(
 
 def our_cutter(release: Release) -> list[tuple[np.ndarray, np.ndarray]]:
     out = release.folder.parent / "made"
-    legacy.main(release.config(out_dir=out))
+    gen_landmark.main(release.config(out_dir=out))
     made = [(image.read_image(face.image), np.asarray(face.landmarks)) for face in FaceDataset.open(out)]
     shutil.rmtree(out)
     return made
@@ -730,8 +730,8 @@ def test_fault_training_walks_the_list_in_its_order() -> None:
 
 def test_fault_validation_reads_the_training_list() -> None:
     """METHOD 2.8, 8: no hold-out. Here training and judging take different splits unless someone says otherwise."""
-    from stylealign.detectors.train import TrainDetector
-    from stylealign.translators.train import TrainTranslator
+    from stylealign.jobs.train_detector.job import TrainDetector
+    from stylealign.jobs.train_translator.job import TrainTranslator
 
     def check(train: str, val: str) -> None:
         assert train != val

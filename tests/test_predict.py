@@ -26,14 +26,14 @@ from stylealign.data.formats.coco import read as read_coco
 from stylealign.data.formats.entry import ReadOptions
 from stylealign.data.image import read_image, write_image
 from stylealign.data.predictions import read_predictions
-from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import FIVE
-from stylealign.predicting import job
-from stylealign.predicting.calibrate import Calibrate, measure
-from stylealign.predicting.job import Predict, run_predict
+from stylealign.jobs import predict
+from stylealign.jobs.calibrate import Calibrate, measure
+from stylealign.jobs.predict import Predict, run_predict
+from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.predicting.on_datasets import predict_dataset
 from stylealign.predicting.sources import Source
 from stylealign.predicting.video import Video, VideoWriter
@@ -63,7 +63,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for i, name in enumerate(("a.png", "b/c.png", "d e.png")):
         write_image(tmp_path / "in" / name, paint(at(50 + 3 * i), 100, 90, GROUND))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(job, "cascade_finder", lambda: find_dots)
+    monkeypatch.setattr(predict, "cascade_finder", lambda: find_dots)
     return tmp_path
 
 
@@ -143,7 +143,7 @@ def test_wrong_pictures_get_a_sentence_each_and_the_rest_is_done(
     (photos / "in" / "huge.png").write_bytes(png(60_000, 60_000))
     write_image(photos / "in" / "nobody.png", np.full((60, 60, 3), 20, np.uint8))
     (photos / "empty").mkdir()
-    assert run("in", "empty", "gone.jpg") == job.LEFT_OUT
+    assert run("in", "empty", "gone.jpg") == predict.LEFT_OUT
     assert len(lines(photos / "out")) == 3
     said = (photos / "out" / "left_out.txt").read_text().splitlines()
     for start in (
@@ -176,7 +176,7 @@ def test_pictures_of_every_mode_are_looked_at(mode: str, photos: Path) -> None:
 
 def test_a_box_outside_of_its_picture_is_left_out_with_the_pictures_name(photos: Path) -> None:
     (photos / "boxes.csv").write_text("image,x0,y0,x1,y1\na.png,38,35,62,59\nc.png,200,35,240,59\n")
-    assert run("in", boxes=photos / "boxes.csv") == job.LEFT_OUT
+    assert run("in", boxes=photos / "boxes.csv") == predict.LEFT_OUT
     assert [f["image"] for f in lines(photos / "out")] == ["in/a.png"]
     said = (photos / "out" / "left_out.txt").read_text()
     assert "in/b/c.png: box (200, 35, 240, 59) lies outside of the picture of 100 x 90 pixels" in said
@@ -226,7 +226,7 @@ def film(path: Path, centres: list[tuple[float, float]], blank: range = range(0)
 
 def test_a_video_is_followed_smoothed_drawn_and_measured(photos: Path) -> None:
     film(photos / "clip.mp4", [(45 + 3.0 * t, 48) for t in range(18)], blank=range(9, 12))
-    assert run("clip.mp4", draw=True, formats=("csv",), track=job.TrackConfig(smooth=True, check_every=1)) == 0
+    assert run("clip.mp4", draw=True, formats=("csv",), track=predict.TrackConfig(smooth=True, check_every=1)) == 0
     found = lines(photos / "out")
     frames = [f["frame"] for f in found]
     assert set(range(9)) <= set(frames)
@@ -258,7 +258,7 @@ def test_videos_that_cannot_be_read_are_left_out(photos: Path) -> None:
     (photos / "in" / "cut.avi").write_bytes(whole[: len(whole) // 2])
     (photos / "in" / "text.mp4").write_text("no video")
     film(photos / "in" / "nobody.mp4", [(60, 48)] * 4, blank=range(4))
-    assert run("in", "63") == job.LEFT_OUT
+    assert run("in", "63") == predict.LEFT_OUT
     said = (photos / "out" / "left_out.txt").read_text()
     assert "camera 63: there is no such camera" in said
     assert "in/text.mp4: not a video that OpenCV can read" in said
@@ -343,7 +343,7 @@ def test_another_kind_of_model_is_refused(tmp_path: Path, capsys: pytest.Capture
 def test_predict_without_its_network_needs_no_torch() -> None:
     code = (
         "import sys, time\nstart = time.perf_counter()\nimport stylealign\nassert time.perf_counter() - start < 0.2\n"
-        "assert 'numpy' not in sys.modules\nassert callable(stylealign.load)\nimport stylealign.predicting.job, stylealign.predicting.calibrate\n"
+        "assert 'numpy' not in sys.modules\nassert callable(stylealign.load)\nimport stylealign.jobs.predict, stylealign.jobs.calibrate\n"
         "assert 'torch' not in sys.modules, 'torch'\n"
     )
     source = Path(__file__).parents[1] / "src"

@@ -15,7 +15,7 @@ from dot_network import DotNetwork, find_dots
 from dots import PLACES, paint
 from stylealign.errors import UserError
 from stylealign.face import geometry
-from stylealign.predicting.calibrate import jittered, safe_range
+from stylealign.jobs.calibrate import jittered, safe_range
 from stylealign.predicting.finders import (
     MAPPING,
     Found,

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from layouts import csv_text, numbers, own_schema, picture, points, pts, wflw, wflw_line
-from stylealign import export_dataset, prepare
 from stylealign.config import from_dict, load_config, save_config
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.data.formats import READERS
 from stylealign.errors import UserError
-from stylealign.export_dataset import FORMATS, ExportDataset
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import IBUG68, WFLW98, convert
-from stylealign.prepare import Prepare, Source
+from stylealign.jobs import export_dataset, prepare
+from stylealign.jobs.export_dataset import FORMATS, ExportDataset
+from stylealign.jobs.prepare import Prepare, Source
 
 DATA = Path(os.environ.get("STYLEALIGN_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

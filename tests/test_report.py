@@ -11,8 +11,8 @@ import pytest
 from dots import dots
 from stylealign.data.image import write_image
 from stylealign.errors import UserError
-from stylealign.evaluate import Evaluate, evaluate
-from stylealign.report import Report, embed, main, read_curves, report
+from stylealign.jobs.evaluate import Evaluate, evaluate
+from stylealign.jobs.report import Report, embed, main, read_curves, report
 from test_evaluate import predict
 
 VOID = {"meta", "img", "br"}

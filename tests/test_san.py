@@ -16,18 +16,18 @@ from dots import dots
 from stylealign.batches.augment import NO_AUGMENTATION
 from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset
-from stylealign.detectors import train_styles as styles_job
 from stylealign.detectors.heatmap import decode, map_loss, map_weights, target_maps
 from stylealign.detectors.learning import Learner, Learning
 from stylealign.detectors.losses import LossConfig
 from stylealign.detectors.san import network as san_module
 from stylealign.detectors.san.cyclegan import CycleGANConfig, GeneratorConfig, Generators
 from stylealign.detectors.san.network import SAN, SANConfig, learn_san, load_vgg, parameter_groups
-from stylealign.detectors.train import main as train_detector
-from stylealign.detectors.train_styles import AuxiliaryStyles, ClusterConfig, TrainStyles
-from stylealign.detectors.train_styles import main as train_styles
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
+from stylealign.jobs import train_styles as styles_job
+from stylealign.jobs.train_detector.job import main as train_detector
+from stylealign.jobs.train_styles import AuxiliaryStyles, ClusterConfig, TrainStyles
+from stylealign.jobs.train_styles import main as train_styles
 from stylealign.predicting.on_datasets import predict_dataset
 from stylealign.training.loop import LoopConfig, start_engine
 from stylealign.training.optim import OptimizerConfig, set_lr

@@ -28,10 +28,12 @@ from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import AFLW19, FIVE
+from stylealign.jobs import trust as trust_job
+from stylealign.jobs.pseudo_label import job as pseudo_label
+from stylealign.jobs.pseudo_label.job import PseudoLabel
+from stylealign.jobs.trust import Trust
 from stylealign.predicting import ensemble
 from stylealign.predicting.ensemble import LookConfig, ask, load_ensemble, looks_of
-from stylealign.semi import label
-from stylealign.semi.label import PseudoLabel, Trust
 
 TRUTH = PLACES * 1.3 + [60.0, 55.0]
 SIDE = 120
@@ -90,7 +92,8 @@ def surveyed(tmp_path_factory: pytest.TempPathFactory) -> FaceDataset:
 
 @pytest.fixture
 def perfect(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(label, "load_ensemble", lambda *_: [loaded()])
+    for job in (pseudo_label, trust_job):
+        monkeypatch.setattr(job, "load_ensemble", lambda *_: [loaded()])
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -301,7 +304,9 @@ def test_detectors_of_another_markup_are_refused(monkeypatch: pytest.MonkeyPatch
 def test_pseudo_labels_of_a_perfect_detector_are_the_truth_and_fully_trusted(
     surveyed: FaceDataset, tmp_path: Path, perfect: None, capsys
 ) -> None:
-    label.main(PseudoLabel(data=surveyed.folder, detectors=(Path("run"),), out=tmp_path / "out", accelerator="cpu"))
+    pseudo_label.main(
+        PseudoLabel(data=surveyed.folder, detectors=(Path("run"),), out=tmp_path / "out", accelerator="cpu")
+    )
     made = FaceDataset.open(tmp_path / "out")
     assert made.ids() == ["f0", "f1", "f3"]
     for sample in made:
@@ -325,7 +330,7 @@ def test_a_filter_that_drops_all_leaves_nothing_behind(surveyed: FaceDataset, tm
         data=surveyed.folder, detectors=(Path("run"),), out=tmp_path / "out", max_disagreement=1e-9, accelerator="cpu"
     )
     with pytest.raises(UserError, match="max_disagreement 1e-09 drops all 3 faces"):
-        label.main(job)
+        pseudo_label.main(job)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -338,7 +343,7 @@ def test_one_look_alone_is_refused(surveyed: FaceDataset, tmp_path: Path, perfec
         accelerator="cpu",
     )
     with pytest.raises(UserError, match="cannot disagree with itself"):
-        label.main(job)
+        pseudo_label.main(job)
 
 
 def test_labels_are_trusted_by_their_distance_from_what_an_independent_detector_finds(
@@ -359,7 +364,7 @@ def test_labels_are_trusted_by_their_distance_from_what_an_independent_detector_
         image_root=surveyed.folder.parent,
         how=how,
     )
-    label.main(Trust(data=data.folder, detectors=(Path("run"),), out=tmp_path / "out", half=0.1, accelerator="cpu"))
+    trust_job.main(Trust(data=data.folder, detectors=(Path("run"),), out=tmp_path / "out", half=0.1, accelerator="cpu"))
     made = FaceDataset.open(tmp_path / "out")
     np.testing.assert_allclose(
         [s.trust for s in made], [1, 0.5, 0.5], atol=0.02
@@ -372,7 +377,7 @@ def test_labels_are_trusted_by_their_distance_from_what_an_independent_detector_
     assert made.meta["how"]["inputs"]["data"] == {
         "content_hash": "of the real faces"
     }  # so that training still sees whose labels they are
-    label.main(
+    trust_job.main(
         Trust(
             data=data.folder,
             detectors=(Path("run"),),
@@ -392,7 +397,7 @@ def test_known_labels_are_compared_with_but_never_looked_at(
 ) -> None:
     samples = [dataclasses.replace(surveyed[i], landmarks=np.add(TRUTH, [500.0, 0])) for i in (0, 1)]
     data = write_dataset(tmp_path / "data", samples, schema=FIVE, name="made", image_root=surveyed.folder.parent)
-    label.main(
+    pseudo_label.main(
         PseudoLabel(data=data.folder, detectors=(Path("run"),), out=tmp_path / "out", sheet_faces=0, accelerator="cpu")
     )
     np.testing.assert_allclose(FaceDataset.open(tmp_path / "out")[0].landmarks, TRUTH, atol=0.1)

@@ -22,14 +22,14 @@ from stylealign.detectors import learning as learning_module
 from stylealign.detectors.encoder import Encoder, EncoderConfig, elastic, gaussians_at, picture_loss, soft_points
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNetConfig
-from stylealign.detectors.train import TrainDetector
-from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE, IBUG68
-from stylealign.semi import pretrain, rounds
-from stylealign.semi.pretrain import Pretrain
-from stylealign.semi.rounds import SelfTrain
+from stylealign.jobs import pretrain, self_train
+from stylealign.jobs.pretrain import Pretrain
+from stylealign.jobs.self_train import SelfTrain
+from stylealign.jobs.train_detector.job import TrainDetector
+from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.styling.chain import StyleConfig
 from stylealign.training.faces import DataSource, resolve_data
 from stylealign.training.mean_teacher import TeacherConfig, num_unlabelled, ramp, taught
@@ -250,8 +250,10 @@ def test_self_training_labels_with_what_it_learnt_and_continues_where_it_stopped
         pseudo_label={"keep": 0.5, "sheet_faces": 0, "accelerator": "cpu"},
     )  # fmt: skip
     trained: list[Path] = []
-    monkeypatch.setattr(rounds.detector, "main", lambda config: (trained.append(config.run), train_detector(config)))
-    rounds.main(job)
+    monkeypatch.setattr(
+        self_train.detector, "main", lambda config: (trained.append(config.run), train_detector(config))
+    )
+    self_train.main(job)
     assert [str(run.relative_to(tmp_path / "out")) for run in trained] == [
         "round_0/s0",
         "round_0/s1",
@@ -265,10 +267,10 @@ def test_self_training_labels_with_what_it_learnt_and_continues_where_it_stopped
     table = json.loads((tmp_path / "out" / "rounds.json").read_text())
     assert [(row["round"], len(row["val_nme"]), row.get("pseudo_faces")) for row in table] == [(0, 2, None), (1, 2, 3)]
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("card.json")}
-    rounds.main(job)
+    self_train.main(job)
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("card.json")}
     with pytest.raises(UserError, match=r"another recipe \(share: 0.5 there, 0.25 now\)"):
-        rounds.main(dataclasses.replace(job, share=0.25))
+        self_train.main(dataclasses.replace(job, share=0.25))
 
 
 def test_self_training_keeps_its_own_values_to_itself(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ from stylealign.errors import UserError
 from stylealign.face.geometry import crop_affine, landmark_box
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import FIVE, SCHEMAS
-from stylealign.stress import CAUSES, Stress, main, stress_face
-from stylealign.toyfaces import DrawFaces, draw_face, raise_cause, random_structure, random_style
+from stylealign.jobs import draw_faces
+from stylealign.jobs.draw_faces import DrawFaces
+from stylealign.jobs.stress import CAUSES, Stress, main, stress_face
+from stylealign.toyfaces import draw_face, raise_cause, random_structure, random_style
 from stylealign.toyfaces.causes import CAUSES as DRAWN_CAUSES
 from tiny import tree
 
@@ -123,7 +125,7 @@ def test_painted_lips_are_where_the_lips_are(faces: list) -> None:
 
 
 def test_the_job_makes_a_split_for_each_cause_and_strength_and_the_same_twice(tmp_path: Path) -> None:
-    toyfaces.main(
+    draw_faces.main(
         DrawFaces(out=tmp_path / "data", count=10, unlabelled=2, size=64, val_frac=0.4, test_frac=0, png=True)
     )
     data = FaceDataset.open(tmp_path / "data")
@@ -173,7 +175,7 @@ def test_a_mark_up_without_eyes_and_a_split_without_labels_are_refused(tmp_path:
     with pytest.raises(UserError, match="no curve outer_upper_lip"):
         main(Stress(data=tmp_path / "dots", out=tmp_path / "hard", causes=("make_up",)))
     assert not (tmp_path / "hard").exists()
-    toyfaces.main(
+    draw_faces.main(
         DrawFaces(
             out=tmp_path / "u", count=1, unlabelled=1, unlabelled_split="donors", size=32, test_frac=0, val_frac=0
         )

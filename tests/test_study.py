@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stylealign.cli import VERBS, parse
+from stylealign.cli import parse
 from stylealign.config import from_dict, read_yaml
-from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.evaluation.scoring import interval_over_seeds
-from stylealign.study.job import main
-from stylealign.study.plan import Study, plan, row_name, rows_of
-from stylealign.study.scores import seconds_per_update
-from stylealign.study.tables import verdicts
+from stylealign.jobs.study.job import main
+from stylealign.jobs.study.plan import Study, plan, row_name, rows_of
+from stylealign.jobs.study.scores import seconds_per_update
+from stylealign.jobs.study.tables import verdicts
+from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.training.processes import Job, alone, last_line, run_jobs
 from tiny import drawn, tree
 
@@ -187,7 +187,6 @@ def test_missing_data_is_said_before_the_first_training(data: Path, tmp_path: Pa
 
 
 def test_recipe_and_flags_make_a_study(data: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setitem(VERBS, "study", ("stylealign.study.job", "Study", "detectors x arms x budgets x seeds"))
     recipe = tmp_path / "study.yaml"
     recipe.write_text("detectors: {A: {model: resnet18}}\nbase: {loop: {steps: 2}}\nseeds: [0, 1]\n")
     flags = ["--data", str(data), "--out", "o", "--jobs", "2", "--tests", "test", "x:y", "--no-train", "--list"]
@@ -342,7 +341,7 @@ def test_the_table_is_what_anyone_computes_from_the_predictions(data: Path, done
 
 
 def test_tables_are_made_again_without_any_network(data: Path, done: Path, monkeypatch) -> None:
-    from stylealign.study import scores
+    from stylealign.jobs.study import scores
 
     def never(*_, **__):
         raise AssertionError("a model was asked again")

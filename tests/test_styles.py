@@ -15,7 +15,6 @@ from stylealign.batches.batch import to_float
 from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import image_size
-from stylealign.detectors import train_styles
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
 from stylealign.detectors.san.cyclegan import (
     CycleGANConfig,
@@ -31,10 +30,11 @@ from stylealign.detectors.san.cyclegan import (
     generator_terms,
 )
 from stylealign.detectors.san.photo_styles import pooled_features, standardised, style_clusters, style_statistics
-from stylealign.detectors.train_styles import ClusterConfig, TrainStyles, choose_pair, find_clusters, load_styles, main
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
-from stylealign.toyfaces import DrawFaces
+from stylealign.jobs import train_styles
+from stylealign.jobs.draw_faces import DrawFaces
+from stylealign.jobs.train_styles import ClusterConfig, TrainStyles, choose_pair, find_clusters, load_styles, main
 from stylealign.toyfaces import main as draw_faces
 from stylealign.training.loop import LoopConfig
 from stylealign.training.weights import read_card, read_tensors

@@ -20,11 +20,11 @@ from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.detectors import DETECTORS
 from stylealign.detectors.mixstyle import MixStyle, MixStyleConfig, mix_styles
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
-from stylealign.detectors.train import TrainDetector, main
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS
+from stylealign.jobs.train_detector.job import TrainDetector, main
 from stylealign.styling.chain import ARMS, PRESETS, ArmConfig, ChainConfig, StyleConfig, draw_arms, open_chain, restyle
 from stylealign.styling.donors import DonorPool, donor_faces
 from stylealign.styling.learned import translator_arm, translator_frames
@@ -348,7 +348,7 @@ def test_flags_choose_a_preset(faces: FaceDataset, capsys) -> None:
 
 
 def test_arms_of_a_study_are_styles(tmp_path: Path) -> None:
-    from stylealign.study.plan import Study, plan
+    from stylealign.jobs.study.plan import Study, plan
 
     arms = {
         "none": {},
@@ -444,7 +444,7 @@ def test_the_translator_s_square_is_the_one_it_was_trained_on(faces: FaceDataset
 
 
 def test_a_trained_translator_is_an_arm_of_a_training_and_of_generate(tmp_path: Path, faces: FaceDataset) -> None:
-    from stylealign.translators.train import main as train_translator
+    from stylealign.jobs.train_translator.job import main as train_translator
 
     train_translator(tiny.translator_job(tmp_path / "translator", faces.folder, {"steps": 1}))
     recipe = {"arms": [{"kind": "translator", "run": str(tmp_path / "translator")}], "prob": 1.0}

@@ -13,10 +13,10 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
-from stylealign.generate import Generate, generate
+from stylealign.jobs.generate.arms import LooksWork, open_looks
+from stylealign.jobs.generate.job import Generate, generate
+from stylealign.jobs.generate.pairing import own_positions
 from stylealign.styling.chain import ARMS, ArmConfig, ChainConfig
-from stylealign.styling.generation import LooksWork, open_looks
-from stylealign.translators.swapping import own_positions
 from test_generate import make_faces
 from tiny import tree
 

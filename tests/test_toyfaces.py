@@ -12,8 +12,9 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.face.curves import sample_curves
 from stylealign.face.schema import SCHEMAS
+from stylealign.jobs import draw_faces
+from stylealign.jobs.draw_faces import DrawFaces
 from stylealign.toyfaces import (
-    DrawFaces,
     Structure,
     Style,
     attributes,
@@ -286,8 +287,8 @@ def test_the_swap_sheet_holds_structure_j_in_style_i_at_row_i_column_j():
 
 
 def test_the_job_writes_a_data_set_whose_faces_do_not_depend_on_the_count(tmp_path):
-    toyfaces.main(DrawFaces(out=tmp_path / "few", count=6, size=48, seed=3, png=True))
-    toyfaces.main(DrawFaces(out=tmp_path / "many", count=10, unlabelled=4, size=48, seed=3, png=True))
+    draw_faces.main(DrawFaces(out=tmp_path / "few", count=6, size=48, seed=3, png=True))
+    draw_faces.main(DrawFaces(out=tmp_path / "many", count=10, unlabelled=4, size=48, seed=3, png=True))
     few, many = FaceDataset.open(tmp_path / "few"), FaceDataset.open(tmp_path / "many")
     assert len(few) == 6
     assert len(many) == 14
@@ -345,6 +346,6 @@ def test_impossible_options_are_refused_with_a_sentence(values, words):
 
 def test_a_finished_data_set_is_not_overwritten(tmp_path):
     config = DrawFaces(out=tmp_path / "faces", count=1, size=32)
-    toyfaces.main(config)
+    draw_faces.main(config)
     with pytest.raises(UserError, match="already there"):
-        toyfaces.main(config)
+        draw_faces.main(config)

@@ -20,12 +20,12 @@ from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.detectors import learning as learning_module
 from stylealign.detectors.loaded import load_detector
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
-from stylealign.detectors.train import TrainDetector, main
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
+from stylealign.jobs.train_detector.job import TrainDetector, main
 from stylealign.predicting.on_datasets import predict_dataset
 from stylealign.training.faces import DataSource, resolve_data
 from stylealign.training.loop import LoopConfig
@@ -444,8 +444,8 @@ def test_mixed_precision_stays_close_to_fp32(tmp_path: Path, real: FaceDataset) 
 
 @pytest.mark.slow
 def test_real_faces_reach_the_error_a_small_budget_allows(tmp_path: Path) -> None:
-    from stylealign.prepare import Prepare
-    from stylealign.prepare import main as prepare
+    from stylealign.jobs.prepare import Prepare
+    from stylealign.jobs.prepare import main as prepare
 
     default = Path(__file__).parents[2] / "shared" / "data"
     folder = Path(os.environ.get("STYLEALIGN_DATA", default)) / "300w"

@@ -23,17 +23,17 @@ from stylealign.config import from_dict, to_dict
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.data.image import image_size
 from stylealign.detectors.output import DetectorOutput
-from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE, LandmarkSchema
+from stylealign.jobs.train_detector.job import main as train_detector
+from stylealign.jobs.train_translator.job import TrainTranslator, main
 from stylealign.training.weights import read_card
 from stylealign.translators import learning as learning_module
 from stylealign.translators import perceptual
 from stylealign.translators.judge import judge_swaps, leaks, swap_partners, verdict
 from stylealign.translators.load import load_translator
 from stylealign.translators.losses import KL_PRESETS, RECONSTRUCTION_PRESETS
-from stylealign.translators.train import TrainTranslator, main
 from stylealign.translators.vunet import PRESETS
 from tiny import detector_job, drawn, metrics_of, translator_job
 

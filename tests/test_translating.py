@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from stylealign.translating import job
-from stylealign.translating.job import Translate, run_translate
 
 import stylealign
 from dot_network import DotNetwork, find_dots
@@ -27,11 +25,13 @@ from stylealign.batches.structure_maps import StructureConfig
 from stylealign.cli import main
 from stylealign.data import atomic
 from stylealign.data.image import read_image, warp, write_image
-from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE, SCHEMAS, LandmarkSchema
+from stylealign.jobs import translate as translate_job
+from stylealign.jobs.train_detector.job import main as train_detector
+from stylealign.jobs.translate import Translate, run_translate
 from stylealign.toyfaces import draw_face, random_structure, random_style
 from stylealign.training.weights import save_model
 from stylealign.translators import VUNET_PRESETS, build_translator
@@ -355,7 +355,7 @@ def test_other_mark_ups_and_wrong_flags_are_said(
     ):
         assert main(["translate", *words.split()]) == 2, words
         assert sentence in capsys.readouterr().err
-    monkeypatch.setattr(job, "open_network", lambda *_: DotNetwork(scale=2.2))
+    monkeypatch.setattr(translate_job, "open_network", lambda *_: DotNetwork(scale=2.2))
     assert main(["translate", "a.png", "b.png", "--whole-image", "--translator", "histogram", "--size", "32"]) == 0
     assert read_image(photos / "translated.png").shape == (32, 32, 3)
 

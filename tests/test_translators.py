@@ -16,12 +16,13 @@ from stylealign.batches.batch import Batch, to_float
 from stylealign.batches.structure_maps import StructureConfig, structure_maps
 from stylealign.data.dataset import FaceDataset
 from stylealign.detectors.output import DetectorOutput
-from stylealign.detectors.train import main as train_detector
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE, IBUG68, LandmarkSchema
-from stylealign.generate import Generate
-from stylealign.generate import main as generate
+from stylealign.jobs.generate.job import Generate
+from stylealign.jobs.generate.job import main as generate
+from stylealign.jobs.train_detector.job import main as train_detector
+from stylealign.jobs.train_translator.job import TrainTranslator, main
 from stylealign.styling.learned import translator_arm
 from stylealign.training.weights import read_card
 from stylealign.translators import TRANSLATORS, bilateral_learning, spade_learning
@@ -50,7 +51,6 @@ from stylealign.translators.regions import REGIONS, pool, region_masks, spread
 from stylealign.translators.spade import Spade, SpadeConfig
 from stylealign.translators.spade_learning import SpadeLearningConfig
 from stylealign.translators.swapping import swap_matrix
-from stylealign.translators.train import TrainTranslator, main
 from tiny import detector_job, metrics_of, translator_job, tree
 
 SIZE = 16

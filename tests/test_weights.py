@@ -15,9 +15,10 @@ from stylealign.data.image import write_image
 from stylealign.evaluation.metrics import nme_per_face
 from stylealign.face import geometry
 from stylealign.face.schema import convert, get_schema
+from stylealign.jobs.draw_faces import DrawFaces
 from stylealign.predicting.network import SHIPPED
 from stylealign.predicting.on_datasets import predict_dataset
-from stylealign.toyfaces import DrawFaces, draw_face, face_of
+from stylealign.toyfaces import draw_face, face_of
 from stylealign.translators.load import load_translator
 
 WEIGHTS = SHIPPED.parent

@@ -7,13 +7,13 @@ from typing import Any
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.detectors.resnet import ResNetConfig
-from stylealign.detectors.train import TrainDetector
 from stylealign.face.crop import CropConfig
-from stylealign.toyfaces import DrawFaces
+from stylealign.jobs.draw_faces import DrawFaces
+from stylealign.jobs.train_detector.job import TrainDetector
+from stylealign.jobs.train_translator.job import TrainTranslator
+from stylealign.jobs.train_translator.small_detectors import AuxiliaryConfig
 from stylealign.toyfaces import main as draw_faces
 from stylealign.training.loop import LoopConfig
-from stylealign.translators.auxiliary import AuxiliaryConfig
-from stylealign.translators.train import TrainTranslator
 from stylealign.translators.vunet import PRESETS
 
 LOOP = LoopConfig(

@@ -13,41 +13,13 @@ from typing import Any
 
 from stylealign.errors import UserError
 from stylealign.flags import partial_config
+from stylealign.jobs import VERBS
 
 SPINS = "2000"
 """Turns a thread of torch waits awake for the others before it sleeps. GNU OpenMP's own 300,000 make a step on two cores eight times as
 long when another program keeps one of them busy, four times as long as on one thread; 2,000 cost nothing where none does
 (docs/performance.md)."""
 
-# verb: (module, config dataclass, one line). The module's `main(config)` does the job.
-VERBS = {
-    "pipeline": ("stylealign.pipeline", "Pipeline", "The whole job from one recipe: draw or take faces, translate, train, compare, report"),
-    "draw-faces": ("stylealign.toyfaces", "DrawFaces", "Draw faces with exact landmarks: a dataset without any download"),
-    "init": ("stylealign.init", "Init", "Look at your own annotated faces: write their mark-up, a recipe and the commands"),
-    "prepare": ("stylealign.prepare", "Prepare", "Read a published layout (WFLW, 300-W, COFW, AFLW, COCO, CSV, ...) into a dataset"),
-    "check": ("stylealign.check", "Check", "Verify and describe a dataset, a run or a recipe; draw it"),
-    "export-dataset": ("stylealign.export_dataset", "ExportDataset", "Write a dataset as a WFLW list, .pts, COCO or the original's list"),
-    "train-translator": ("stylealign.translators.train", "TrainTranslator", "Train a translator: structure of one face, style of another"),
-    "assess": ("stylealign.assess.job", "Assess", "What a translator keeps of held-out faces and what it changes: the translator report"),
-    "generate": ("stylealign.generate", "Generate", "Render every labelled face in many styles: a synthetic dataset"),
-    "train-detector": ("stylealign.detectors.train", "TrainDetector", "Train a landmark detector on real and synthetic faces"),
-    "train-styles": ("stylealign.detectors.train_styles", "TrainStyles", "Train the generators that the style-aggregated detector (san) looks through"),
-    "study": ("stylealign.study.job", "Study", "Detectors x arms x label budgets x seeds at equal updates, in one table"),
-    "models": ("stylealign.models", "Models", "Every detector's parameters and MACs; --measure: its speed and memory"),
-    "pseudo-label": ("stylealign.semi.label", "PseudoLabel", "Label faces by an ensemble of detectors, with a trust from how far they agree"),
-    "trust": ("stylealign.semi.label", "Trust", "How far generated faces keep their labels, to a detector that never saw the translator"),
-    "self-train": ("stylealign.semi.rounds", "SelfTrain", "Rounds of pseudo-labels and training on them, from one recipe"),
-    "pretrain": ("stylealign.semi.pretrain", "Pretrain", "Train a detector's trunk without labels: geometry apart from style"),
-    "stress": ("stylealign.stress", "Stress", "Make test faces harder at rising strength: light, make-up, occlusion, blur, tilt"),
-    "predict": ("stylealign.predicting.job", "Predict", "Landmarks of the faces in photos, folders, videos or a camera's frames"),
-    "translate": ("stylealign.translating.job", "Translate", "The face of one photo in the style of others: a picture, a row, a sheet"),
-    "demo": ("stylealign.demo.job", "Demo", "A page in the browser: two photos, their landmarks, each in the other's style"),
-    "calibrate": ("stylealign.predicting.calibrate", "Calibrate", "How a detector's error grows with the scale and shift of face boxes"),
-    "evaluate": ("stylealign.evaluate", "Evaluate", "NME, failure rate, AUC, CED, subsets, paired comparison of detectors or predictions"),
-    "export": ("stylealign.export", "Export", "Write a detector as an ONNX file (fp32, fp16, int8) with its crop and mark-up in it"),
-    "report": ("stylealign.report", "Report", "One HTML file of runs, evaluations and style sheets"),
-    "gen-landmark": ("stylealign.legacy", "GenLandmark", "Cut mosaics of the original release into a dataset, with the right labels"),
-}  # fmt: skip
 
 EPILOGUE = """
 stylealign VERB --help         flags of a verb
@@ -60,22 +32,26 @@ Start with: stylealign pipeline recipes/tiny.yaml --out demo
 
 def top_help() -> str:
     """The text of `stylealign --help`."""
-    lines = [f"  {verb:<17}{line}" for verb, (_, _, line) in VERBS.items()]
+    lines = [f"  {name:<17}{verb.summary}" for name, verb in VERBS.items()]
     head = "usage: stylealign [-h] [--version] VERB ...\n\nFace-landmark detectors from few labels: keep a face's structure, change its style.\n"
     return "\n".join([head, *lines, EPILOGUE])
+
+
+def module_of(verb: str) -> Any:
+    """The module of a verb, imported now."""
+    return importlib.import_module(f"stylealign.jobs.{VERBS[verb].module}")
 
 
 def parse(verb: str, arguments: list[str], **tyro_options: Any) -> Any:
     """Build the verb's config from `[recipe.yaml] [--flags]`. Raises UserError for whatever cannot be meant; `--help` exits."""
     from stylealign.flags import read_flags
 
-    module_name, class_name, line = VERBS[verb]
-    cls = getattr(importlib.import_module(module_name), class_name)
+    cls = getattr(module_of(verb), VERBS[verb].config)
     default = None
     if verb != "check" and arguments and re.fullmatch(r"[^-].*\.ya?ml", arguments[0]):
         default = _recipe(verb, cls, Path(arguments[0]), arguments[1:])
         arguments = arguments[1:]
-    return read_flags(cls, verb, line, arguments, default, **tyro_options)
+    return read_flags(cls, verb, VERBS[verb].summary, arguments, default, **tyro_options)
 
 
 def _recipe(verb: str, cls: type, path: Path, flags: list[str]) -> Any:
@@ -86,7 +62,7 @@ def _recipe(verb: str, cls: type, path: Path, flags: list[str]) -> Any:
     if not isinstance(values, dict):
         return from_dict(cls, values, path.name)  # says what was expected
     if verb == "train-translator":
-        from stylealign.legacy_recipes import is_legacy_recipe, translate_recipe
+        from stylealign.jobs.train_translator.legacy_recipes import is_legacy_recipe, translate_recipe
 
         if is_legacy_recipe(values):
             from stylealign.progress import say
@@ -131,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
 
             print(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), end="")
             return 0
-        return importlib.import_module(VERBS[verb][0]).main(config) or 0
+        return module_of(verb).main(config) or 0
     except UserError as error:
         if debug:
             raise

@@ -19,7 +19,7 @@ from stylealign.face.schema import LandmarkSchema
 from stylealign.training.optim import lr_factor, make_optimizer, set_lr
 
 if TYPE_CHECKING:
-    from stylealign.detectors.train import TrainDetector
+    from stylealign.jobs.train_detector.job import TrainDetector
     from stylealign.training.loop import Engine
 
 

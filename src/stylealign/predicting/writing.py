@@ -13,9 +13,9 @@ import numpy as np
 
 from stylealign.data.predictions import PREDICTIONS_FILE
 from stylealign.errors import UserError
-from stylealign.export_dataset import coco_content, pts_text, wflw_line
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
+from stylealign.jobs.export_dataset import coco_content, pts_text, wflw_line
 
 FORMATS = ("pts", "wflw", "coco", "csv")
 

@@ -4,7 +4,7 @@ Knows no torch.
 """
 
 from stylealign.toyfaces.causes import CAUSES, LEVELS, raise_cause
-from stylealign.toyfaces.faces import DrawFaces, attributes, draw_swap_sheet, face_of, main, split_of
+from stylealign.toyfaces.faces import FaceOptions, attributes, draw_swap_sheet, face_of, split_of
 from stylealign.toyfaces.paint import draw_face
 from stylealign.toyfaces.person import Structure, mirror_structure, random_structure
 from stylealign.toyfaces.shape import head_points, landmarks
@@ -13,7 +13,7 @@ from stylealign.toyfaces.style import Style, random_style
 __all__ = [
     "CAUSES",
     "LEVELS",
-    "DrawFaces",
+    "FaceOptions",
     "Structure",
     "Style",
     "attributes",
@@ -22,7 +22,6 @@ __all__ = [
     "face_of",
     "head_points",
     "landmarks",
-    "main",
     "mirror_structure",
     "raise_cause",
     "random_structure",

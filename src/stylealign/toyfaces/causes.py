@@ -2,7 +2,7 @@
 
 Strength 0 is the face without the cause (frontal, at rest, evenly lit, bare, nothing before it, sharp), 4 its full extent; in between
 the same face goes the same way, step by step, so that an error can be read as a curve. The other five stay as they were drawn. What
-photographs allow of this is stylealign.stress.
+photographs allow of this is stylealign.jobs.stress.
 """
 
 import math

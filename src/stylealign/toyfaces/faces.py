@@ -1,22 +1,15 @@
-"""The job `draw-faces`: a data set of drawn faces, to run everything before any download and to measure what real data cannot tell.
+"""Which face is drawn in which style, by its number.
 
 Face i is a function of (seed, i) alone: making more faces, or none unlabelled, changes no other face.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
-import cv2
 import numpy as np
 
-from stylealign.data.dataset import DatasetWriter
 from stylealign.errors import UserError
-from stylealign.face.geometry import landmark_box
-from stylealign.face.sample import FaceSample
-from stylealign.face.schema import SCHEMAS
-from stylealign.progress import say, track
 from stylealign.toyfaces.causes import CAUSES, LEVELS, Cause, raise_cause
 from stylealign.toyfaces.paint import draw_face
 from stylealign.toyfaces.person import Structure, random_structure
@@ -33,17 +26,9 @@ _GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DrawFaces:
-    """Draw faces with exact 98-point landmarks and the six attributes of WFLW into a dataset folder."""
+class FaceOptions:
+    """What decides, beside its number, how a face is drawn."""
 
-    out: Path
-    """Dataset folder to make."""
-    count: int = 1000
-    """Labelled faces, over all splits."""
-    unlabelled: int = 0
-    """More faces without landmarks, in split train: donors of style."""
-    size: int = 160
-    """Width and height of a picture in pixels."""
     seed: int = 0
     """Face i is a function of (seed, i)."""
     val_frac: float = 0.1
@@ -53,8 +38,8 @@ class DrawFaces:
     max_yaw: float = 55.0
     """Largest turn of a head, degrees (at most 60: beyond, the far landmarks would be guesses)."""
     style_shift: StyleShift = "none"
-    """A planted difference of style that leaves structure alone. dark: the test faces (only) are seen at night, the others anywhere.
-    studio_street: the test faces are seen by a poor camera in coloured light at night, the others in a studio."""
+    """A planted difference of style that leaves structure alone. dark: the test faces (only) are seen at night, the others
+    anywhere. studio_street: the test faces are seen by a poor camera in coloured light at night, the others in a studio."""
     val_shift: bool = False
     """Whether the faces of split val wear the test faces' styles as well."""
     unlabelled_shift: bool = True
@@ -65,16 +50,8 @@ class DrawFaces:
     """Draw the test faces (only) with this cause of WFLW's hard subsets at a chosen strength, otherwise as they are."""
     strength: int = 4
     """Of `cause`: 0 (without it) ... 4 (full); the same faces, going the same way."""
-    png: bool = False
-    """Write PNG instead of JPEG of quality 95."""
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise UserError(f"count: found {self.count}, expected at least 1")
-        if self.unlabelled < 0:
-            raise UserError(f"unlabelled: found {self.unlabelled}, expected 0 or more")
-        if self.size < 32:
-            raise UserError(f"size: found {self.size}, expected at least 32 pixels")
         if self.seed < 0:
             raise UserError(f"seed: found {self.seed}, expected 0 or more")
         if not 0 <= self.max_yaw <= 60:
@@ -120,16 +97,16 @@ def split_of(index: int, val_frac: float, test_frac: float) -> str:
     return "test" if place < test_frac else "val" if place < test_frac + val_frac else "train"
 
 
-def face_of(config: DrawFaces, index: int, unlabelled: bool = False) -> tuple[Structure, Style, str]:
+def face_of(options: FaceOptions, index: int, unlabelled: bool = False) -> tuple[Structure, Style, str]:
     """Structure, style and split of one face: a function of (seed, index) and the options, not of the counts."""
-    rng = np.random.default_rng((config.seed, _UNLABELLED if unlabelled else _LABELLED, index))
-    split = config.unlabelled_split if unlabelled else split_of(index, config.val_frac, config.test_frac)
-    shifted = config.unlabelled_shift if unlabelled else split == "test" or (config.val_shift and split == "val")
-    structure = random_structure(rng, max_yaw=config.max_yaw)
-    style = random_style(rng, shift=_WORLDS[config.style_shift][shifted])
-    if config.cause != "none" and split == "test" and not unlabelled:
-        stream = np.random.default_rng((config.seed, _CAUSES, index, CAUSES.index(config.cause)))
-        structure, style = raise_cause(structure, style, config.cause, config.strength, stream)
+    rng = np.random.default_rng((options.seed, _UNLABELLED if unlabelled else _LABELLED, index))
+    split = options.unlabelled_split if unlabelled else split_of(index, options.val_frac, options.test_frac)
+    shifted = options.unlabelled_shift if unlabelled else split == "test" or (options.val_shift and split == "val")
+    structure = random_structure(rng, max_yaw=options.max_yaw)
+    style = random_style(rng, shift=_WORLDS[options.style_shift][shifted])
+    if options.cause != "none" and split == "test" and not unlabelled:
+        stream = np.random.default_rng((options.seed, _CAUSES, index, CAUSES.index(options.cause)))
+        structure, style = raise_cause(structure, style, options.cause, options.strength, stream)
     return structure, style, split
 
 
@@ -151,45 +128,3 @@ def draw_swap_sheet(structures: Sequence[Structure], styles: Sequence[Style], si
         for j, structure in enumerate(structures):
             put(1 + i, 1 + j, structure, style)
     return sheet
-
-
-def _samples(config: DrawFaces, writer: DatasetWriter) -> Iterator[FaceSample]:
-    """Draw, write and describe every face."""
-    jobs = [(i, False) for i in range(config.count)] + [(i, True) for i in range(config.unlabelled)]
-    for index, unlabelled in track(jobs, "drawing faces"):
-        structure, style, split = face_of(config, index, unlabelled)
-        image, landmarks, visible = draw_face(structure, style, config.size)
-        name = f"{'unlabelled' if unlabelled else 'face'}{index:06d}"
-        yield FaceSample(
-            id=name,
-            image=writer.add_image(f"{name[:-3]}/{name}.{'png' if config.png else 'jpg'}", image),
-            landmarks=None if unlabelled else landmarks,
-            box_xyxy=landmark_box(landmarks),
-            visible=None if unlabelled else visible,
-            attributes=attributes(structure, style),
-            split=split,
-        )
-
-
-def main(config: DrawFaces) -> None:
-    """Run the job. Raises UserError when `out` is already there."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # the pictures are too small for threads to pay
-    try:
-        with DatasetWriter(
-            config.out,
-            schema=SCHEMAS["wflw98"],
-            name=config.out.name,
-            images="own",
-            source="drawn by stylealign draw-faces",
-            licence="no rights reserved: no person is shown",
-            how={k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items() if k != "out"},
-        ) as writer:
-            for sample in _samples(config, writer):
-                writer.add(sample)
-    finally:
-        cv2.setNumThreads(threads)
-    say(
-        f"{config.out}: {config.count} faces of {config.size} x {config.size} pixels"
-        + (f", {config.unlabelled} unlabelled" if config.unlabelled else "")
-    )

@@ -17,7 +17,7 @@ from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
 
 if TYPE_CHECKING:
-    from stylealign.detectors.train import TrainDetector
+    from stylealign.jobs.train_detector.job import TrainDetector
 
 Mix = list[tuple[FaceDataset, float, dict[str, Any]]]  # (faces, share of the batch, what the card says of them)
 

@@ -20,8 +20,8 @@ from stylealign.translators.losses import (
 )
 
 if TYPE_CHECKING:
+    from stylealign.jobs.train_translator.job import TrainTranslator
     from stylealign.training.loop import Engine
-    from stylealign.translators.train import TrainTranslator
 
 
 class Vary(Protocol):

@@ -1,0 +1,242 @@
+"""Every figure of the translator report on one set of faces. Tensors in, plain values out; knows no files and draws nothing."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stylealign.batches.batch import Batch
+from stylealign.evaluation import metrics
+from stylealign.jobs.assess import images as likeness
+from stylealign.jobs.assess import style
+from stylealign.jobs.assess.drawn import distance_to_truth
+from stylealign.jobs.assess.images import FeatureNetwork, levels_of
+from stylealign.jobs.assess.probes import aligned_shapes, poses, probe
+from stylealign.jobs.assess.structure import gap_matrix, structure_gap
+from stylealign.jobs.assess.subject import Subject, codes, swapped
+from stylealign.translators.judge import answers, swap_partners
+
+ACTIVE = 0.01  # variance of a posterior mean over the data above which its unit is in use (Burda et al. 2016)
+DIVERSITY_SETS = 16
+_GALLERY, _DIVERSE, _SHEET = 21, 22, 23  # streams of random numbers
+
+
+class Pictures(NamedTuple):
+    """What the report shows."""
+
+    sheet: np.ndarray
+    """(n,) positions of the faces of the swap matrix"""
+    matrix: Tensor
+    """(n, n, 3, S, S): [i, j] has structure i and style j"""
+    partners: np.ndarray
+    """(N,) the donor of each face's swap"""
+    swapped: Tensor
+    """(N, 3, S, S) each face in its donor's style"""
+    reconstructed: Tensor
+    """(N, 3, S, S) each face in its own style"""
+    varied: tuple[int, np.ndarray, Tensor]
+    """a face, the k donors of its styles, and (k, 3, S, S) the pictures: the first of the diversity figure"""
+
+
+def _interval(values: Tensor, seed: int) -> dict[str, float]:
+    return metrics.bootstrap_mean_interval(values.double().numpy(), seed)._asdict()
+
+
+def reconstruction(batch: Batch, own: Tensor, network: FeatureNetwork, seed: int) -> dict[str, Any]:
+    """Likeness of each face to itself drawn from its own two codes, and as a floor to a stranger's photograph."""
+    stranger = batch.image[torch.from_numpy(swap_partners(len(own), seed))]
+
+    def of(images: Tensor) -> dict[str, Any]:
+        return {
+            "psnr": _interval(likeness.psnr(images, batch.image), seed),
+            "ssim": _interval(likeness.ssim(images, batch.image), seed),
+            "feature_distance": _interval(likeness.distances(network, images, batch.image), seed),
+        }
+
+    return {"faces": len(own), "translator": of(own), "stranger": of(stranger)}
+
+
+def retrieval(subject: Subject, batch: Batch, network: FeatureNetwork, gallery: int, seed: int) -> dict[str, Any]:
+    """Is the donor the nearest in style? Faces and donors are different people, so that chance is 1 in the number of donors.
+
+    Beside the translator: the content given back (a floor, near chance) and the donor itself cut a little differently (a ceiling).
+    """
+    count = min(gallery, len(batch.image) // 2)
+    order = torch.from_numpy(np.random.default_rng((seed, _GALLERY)).permutation(len(batch.image))[: 2 * count])
+    contents, donors = order[:count], order[count:]
+    shown = {
+        "translator": swapped(subject, batch, contents, donors),
+        "floor": batch.image[contents],
+        "ceiling": style.recropped(batch.image[donors], seed),
+    }
+    features: dict[str, Callable[[Tensor], Tensor]] = {
+        "colour": lambda images: style.style_statistics(images)[:, style.COLOURS],
+        "statistics": style.style_statistics,
+        "network": lambda images: style.network_statistics(levels_of(network, images)),
+    }
+    result: dict[str, Any] = {"donors": count}
+    for name, feature in features.items():
+        real = feature(batch.image[donors])
+        result[name] = {key: style.retrieval(feature(images), real) for key, images in shown.items()}
+    return result
+
+
+def leakage(subject: Subject, batch: Batch, seed: int) -> dict[str, Any]:
+    """What the style code knows of the landmarks and the structure code of the style; beside them, what a picture's style statistics
+    know of the landmarks, and landmarks of the statistics: so much the two have in common without any translator."""
+    landmarks = batch.landmarks.double().numpy()
+    shape, pose = aligned_shapes(landmarks), poses(landmarks)
+    looks = style.style_statistics(batch.image).numpy()
+    looks = (looks - looks.mean(axis=0)) / looks.std(axis=0).clip(1e-9)
+    found: dict[str, Any] = {"faces": len(landmarks)}
+    if subject.style is not None:
+        code = codes(subject.style, batch, pooled=False).numpy()
+        found["shape_from_style"] = probe(code, shape, seed)
+        found["pose_from_style"] = probe(code, pose, seed)
+    if subject.structure is not None:
+        code = codes(subject.structure, batch, pooled=True).numpy()
+        found["style_from_structure"] = probe(code, looks, seed)
+    found["shape_from_statistics"] = probe(looks, shape, seed)
+    found["pose_from_statistics"] = probe(looks, pose, seed)
+    found["style_from_landmarks"] = probe(landmarks.reshape(len(landmarks), -1), looks, seed)
+    return found
+
+
+def latent(subject: Subject, batch: Batch) -> dict[str, Any]:
+    """Units of the style code whose value (a VAE's posterior mean) varies over the faces, how many directions they vary in, and a VAE's
+    KL in nats a face.
+
+    `directions` is the participation ratio (sum l)^2 / sum l^2 of the code's covariance eigenvalues l: a code may spread little over
+    many units, each of which then counts as active.
+    """
+    if subject.style is None:
+        return {}
+    code = codes(subject.style, batch, pooled=False).double()
+    active = int((code.var(0) > ACTIVE).sum())
+    centred = code - code.mean(0)
+    gram = centred @ centred.T  # its eigenvalues are those of the covariance, times N
+    directions = float(gram.trace() ** 2 / gram.square().sum()) if active else 0.0
+    found: dict[str, Any] = {"units": code.shape[1], "active": active, "threshold": ACTIVE, "directions": directions}
+    if subject.nats is not None:
+        parts = torch.arange(len(code)).split(16)
+        nats = sum(len(i) * subject.nats(batch.image[i], batch.landmarks[i]) for i in parts)
+        found["kl_nats"] = nats / len(code)
+    return found
+
+
+def diversity(
+    subject: Subject, batch: Batch, network: FeatureNetwork, k: int, seed: int
+) -> tuple[dict[str, Any], tuple[int, np.ndarray, Tensor]]:
+    """Mean feature distance within k styles of one face, and within k real faces; and the first set."""
+    k = min(k, len(batch.image) - 1)
+    rng = np.random.default_rng((seed, _DIVERSE))
+    made: list[list[Tensor]] = []
+    real: list[list[Tensor]] = []
+    first = (0, np.empty(0, dtype=np.int64), torch.empty(0))
+    for face in rng.permutation(len(batch.image))[:DIVERSITY_SETS]:
+        others = np.delete(np.arange(len(batch.image)), face)
+        donors = torch.from_numpy(rng.choice(others, k, replace=False))
+        images = swapped(subject, batch, torch.full((k,), int(face)), donors)
+        first = first if made else (int(face), donors.numpy(), images)
+        made.append(levels_of(network, images))
+        real.append(levels_of(network, batch.image[donors]))
+    return {"styles": k, "translator": style.diversity(made), "real": style.diversity(real)}, first
+
+
+def kernel_distance(batch: Batch, made: Tensor, network: FeatureNetwork, seed: int) -> dict[str, Any]:
+    """KID between swapped and real faces of different people, and of two halves of real faces as the floor: the same n in both.
+
+    The features are the channel means of the coarsest level, each picture's scaled to the same length (the root of their number): a
+    detector's features have heavy tails, and to the third power one face would outweigh all others.
+    """
+    order = torch.from_numpy(np.random.default_rng((seed, 5)).permutation(len(made)))
+    half = len(made) // 2
+    one, other = order[:half], order[half : 2 * half]
+    real, drawn = (levels_of(network, x)[-1].double().mean((2, 3)) for x in (batch.image, made))
+    real, drawn = (torch.nn.functional.normalize(x, dim=1) * x.shape[1] ** 0.5 for x in (real, drawn))
+    value, sd = likeness.kid(drawn[one], real[other], seed)
+    floor, floor_sd = likeness.kid(real[one], real[other], seed)
+    return {"faces": half, "value": value, "sd": sd, "floor": floor, "floor_sd": floor_sd}
+
+
+def measure(
+    subject: Subject,
+    batch: Batch,
+    judge: torch.nn.Module,
+    judge_size: int,
+    network: FeatureNetwork,
+    *,
+    seed: int = 0,
+    gallery: int = 100,
+    styles: int = 8,
+    sheet: int = 6,
+    truth: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> tuple[dict[str, Any], Pictures]:
+    """Every figure of a translator on a batch of at least 4 faces, all labelled, on the CPU.
+
+    Args:
+        subject: what is assessed.
+        batch: faces cut as the subject's crop says.
+        judge: (B, 3, judge_size, judge_size) -> an output with `landmarks`; it has never seen the subject's pictures.
+        judge_size: side of its input, px.
+        network: in whose features pictures are compared.
+        seed: draws partners, galleries, halves.
+        gallery: donors of the retrieval.
+        styles: pictures of one face in the diversity figure.
+        sheet: side of the swap matrix.
+        truth: (contents, donors) -> (n, S, S, 3) uint8 true answers of swaps, where they can be had.
+    """
+    seconds: dict[str, float] = {}
+    started = time.perf_counter()
+
+    def lap(name: str) -> None:
+        nonlocal started
+        now = time.perf_counter()
+        seconds[name], started = round(now - started, 2), now
+
+    everyone = torch.arange(len(batch.image))
+    partners = swap_partners(len(everyone), seed)
+    landmarks = batch.landmarks.double().numpy()
+    made = swapped(subject, batch, everyone, torch.from_numpy(partners))
+    lap("swaps")
+    own = swapped(subject, batch, everyone, everyone)
+    found: dict[str, Any] = {"reconstruction": reconstruction(batch, own, network, seed)}
+    lap("reconstruction")
+    on_real = answers(judge, batch.image, judge_size)
+    found["structure"] = structure_gap(
+        on_real, answers(judge, made, judge_size), landmarks, landmarks[partners], subject.schema, seed
+    )
+    chosen = np.random.default_rng((seed, _SHEET)).permutation(len(landmarks))[: min(sheet, len(landmarks))]
+    n, index = len(chosen), torch.from_numpy(chosen)
+    matrix = swapped(subject, batch, index.repeat_interleave(n), index.repeat(n))
+    on_matrix = answers(judge, matrix, judge_size).reshape(n, n, -1, 2)
+    found["matrix"] = {
+        "faces": chosen.tolist(),
+        "gap": gap_matrix(on_real[chosen], on_matrix, landmarks[chosen], subject.schema).tolist(),
+    }
+    lap("structure")
+    found["retrieval"] = retrieval(subject, batch, network, gallery, seed)
+    lap("retrieval")
+    found["leakage"] = leakage(subject, batch, seed)
+    found["latent"] = latent(subject, batch)
+    lap("leakage")
+    found["diversity"], varied = diversity(subject, batch, network, styles, seed)
+    found["kid"] = kernel_distance(batch, made, network, seed)
+    lap("diversity and KID")
+    donors = batch.image[torch.from_numpy(partners)]
+    found["distance"] = {
+        "colour": {"to_style": style.colour_distance(made, donors), "to_content": style.colour_distance(made, batch.image),
+                   "content_to_style": style.colour_distance(batch.image, donors)},
+        "texture": {"to_style": style.texture_distance(made, donors), "to_content": style.texture_distance(made, batch.image),
+                    "content_to_style": style.texture_distance(batch.image, donors)},
+    }  # fmt: skip
+    if truth is not None:
+        true = truth(everyone.numpy(), partners)
+        shown = {"translator": made, "content": batch.image, "donor": donors}
+        found["drawn"] = distance_to_truth(shown, true, landmarks, network)
+        lap("truth")
+    found["seconds"] = seconds
+    return found, Pictures(chosen, matrix.unflatten(0, (n, n)), partners, made, own, varied)

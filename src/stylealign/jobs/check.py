@@ -1,0 +1,260 @@
+"""Job: say whether a dataset, a run, a model, a schema or a recipe is what it claims to be, describe it, and draw faces.
+
+The drawing has every face as its crop and mirrored, landmarks coloured by number: a colour keeps its place on the face in both
+(the eye on the left of the picture has the same colours) exactly if the mark-up's mirror table is right.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from stylealign.config import read_yaml
+from stylealign.data.atomic import partial_of
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.describe import describe
+from stylealign.data.image import write_image
+from stylealign.errors import UserError
+from stylealign.evaluation.draw import contact_sheet, draw_numbered, flipped
+from stylealign.face.schema import SCHEMAS, LandmarkSchema, schema_from_dict
+from stylealign.progress import say, track
+
+_FACES_A_SHEET, _COLUMNS, _SHOWN = 16, 8, 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """Verify and describe a dataset, a run, a model folder, a schema or a recipe; optionally draw faces."""
+
+    path: tyro.conf.Positional[Path]
+    """Dataset folder, run folder, or .yaml file."""
+    draw: int = 0
+    """Draw this many faces, evenly spread over the data set, as crops and mirrored, with their landmarks."""
+    out: Path | None = None
+    """Folder for the drawings; `<name>_check` here if not given."""
+    split: str | None = None
+    """Draw faces of this split only."""
+    subset: str | None = None
+    """Draw faces of this subset only."""
+    scale: float = 1.4
+    """Side of the drawn crops over the longer side of the landmark box."""
+    size: int = 192
+    """Side of the drawn crops in pixels."""
+
+    def __post_init__(self) -> None:
+        if self.draw < 0 or self.size < 16 or self.scale <= 0:
+            raise ValueError(
+                f"draw {self.draw}, size {self.size}, scale {self.scale}: expected at least 0, at least 16 and above 0"
+            )
+
+
+def draw_faces(dataset: FaceDataset, config: Check) -> list[Path]:
+    """Write contact sheets of up to 16 faces each: a row of crops, and below each its mirror image."""
+    from stylealign.batches.crops import crop_sample
+    from stylealign.face.crop import CropConfig
+
+    view = dataset.select(split=config.split, subset=config.subset) if config.split or config.subset else dataset
+    chosen = view.take(np.unique(np.linspace(0, len(view) - 1, min(config.draw, len(view))).round().astype(int)))
+    folder = config.out or Path(f"{config.path.absolute().name}_check")
+    folder.mkdir(parents=True, exist_ok=True)
+    crop_config, schema = CropConfig(scale=config.scale, size=config.size), dataset.schema
+    tiles: list[tuple[str, np.ndarray, np.ndarray]] = []
+    for sample in track(chosen, "drawing", len(chosen)):
+        crop, landmarks, _ = crop_sample(sample, crop_config)
+        if landmarks is None:
+            tiles.append((sample.id, crop, np.ascontiguousarray(crop[:, ::-1])))
+        else:
+            tiles.append(
+                (
+                    sample.id,
+                    draw_numbered(crop, landmarks, schema),
+                    draw_numbered(*flipped(crop, landmarks, schema), schema),
+                )
+            )
+    paths = []
+    for start in range(0, len(tiles), _FACES_A_SHEET):
+        images, labels = [], []
+        page = tiles[start : start + _FACES_A_SHEET]
+        for row in (page[i : i + _COLUMNS] for i in range(0, len(page), _COLUMNS)):
+            blank = [np.full_like(row[0][1], 255)] * (min(_COLUMNS, len(page)) - len(row))
+            images += [t[1] for t in row] + blank + [t[2] for t in row] + blank
+            labels += [t[0] for t in row] + [""] * len(blank) + ["mirrored"] * len(row) + [""] * len(blank)
+        paths.append(folder / f"faces_{start // _FACES_A_SHEET:02d}.png")
+        write_image(paths[-1], contact_sheet(images, min(_COLUMNS, len(page)), labels))
+    return paths
+
+
+def check_dataset(config: Check) -> list[str]:
+    """Describe and draw a data set; returns its problems."""
+    dataset = FaceDataset.open(config.path)
+    describe(dataset)
+    console = Console(highlight=False, soft_wrap=True)
+    synthetic, styles, modes = 0, set(), Counter[str]()
+    for i in range(len(dataset)):
+        if (provenance := dataset.head(i).get("provenance")) is not None:
+            synthetic += 1
+            styles.add(provenance["style_id"])
+            modes[provenance["mode"]] += 1
+    if synthetic:
+        console.print(
+            f"synthetic: {synthetic:,} faces ({', '.join(f'{n:,} {m}' for m, n in modes.items())}) in {len(styles):,} styles"
+        )
+    console.print(
+        f"images: {dataset.image_root}" + ("" if dataset.meta["image_root"] == "images" else " (not in the folder)")
+    )
+    for key in ("source", "licence", "content_hash"):
+        console.print(f"{key}: {dataset.meta.get(key) or 'not given'}")
+    if skipped := dataset.meta.get("how", {}).get("num_skipped"):
+        console.print(f"bad entries left out when it was made: {skipped:,} (skipped.txt)")
+    if not dataset.schema.flip_pairs:
+        console.print(
+            "its mark-up has no mirror table: faces are never mirrored, and the mirrored drawings keep their numbers"
+        )
+    problems = dataset.verify()
+    if config.draw and not problems:
+        for path in draw_faces(dataset, config):
+            say(f"drew {path}")
+    return problems
+
+
+def _last_line(path: Path) -> dict[str, Any]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    try:
+        return json.loads(lines[-1]) if lines else {}
+    except ValueError:
+        return {}
+
+
+def check_run(folder: Path) -> list[str]:
+    """Describe a run or model folder; returns its problems."""
+    console, problems = Console(highlight=False, soft_wrap=True), []
+    finished = not folder.name.endswith(".partial")
+    last = _last_line(folder / "metrics.jsonl")
+    checkpoints = sorted(p.name for p in (folder / "checkpoints").glob("step_*"))
+    console.print(
+        f"{folder.name}: {'finished' if finished else 'not finished: run the same command again to continue it'}"
+    )
+    if last:
+        console.print(
+            f"last line of metrics.jsonl: {', '.join(f'{k} {v:.5g}' if isinstance(v, float) else f'{k} {v}' for k, v in last.items())}"
+        )
+    console.print(f"checkpoints: {', '.join(checkpoints) or 'none'}")
+    for path in [folder / "card.json", *sorted((folder / "checkpoints").glob("step_*/card.json"))]:
+        if not path.exists():
+            if finished:
+                problems.append(f"{path}: missing, though the run is finished")
+            continue
+        try:
+            card = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            problems.append(f"{path}: not valid JSON ({error})")
+            continue
+        weights = path.with_name("model.safetensors")
+        if not weights.exists():
+            problems.append(f"{weights}: missing")
+        elif hashlib.sha256(weights.read_bytes()).hexdigest() != card.get("model_hash"):
+            problems.append(f"{weights}: the weights are not those card.json was written for (hash differs)")
+        if path.parent == folder:
+            schema = card.get("schema")
+            name = schema if isinstance(schema, str) else schema.get("name") if isinstance(schema, dict) else None
+            console.print(
+                f"{card.get('kind', 'model')}: mark-up {name}, crop {card.get('crop')}, hash {str(card.get('model_hash'))[:12]}"
+            )
+    return problems
+
+
+def check_yaml(path: Path) -> list[str]:
+    """Describe a schema file, or find the verb whose recipe the file is; raises UserError where it is neither."""
+    values, console = read_yaml(path), Console(highlight=False, soft_wrap=True)
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a mapping, as of a schema or a recipe")
+    if "num_points" in values:
+        describe_schema(schema_from_dict(values, str(path)))
+        return []
+    import importlib
+
+    from stylealign.flags import partial_config
+    from stylealign.jobs import VERBS
+    from stylealign.jobs.train_translator.legacy_recipes import is_legacy_recipe, translate_recipe
+
+    if is_legacy_recipe(values):
+        translate_recipe(values, path.name)
+        console.print(
+            f"{path.name}: a recipe of the original; `stylealign train-translator {path} --data DATA --dry-run` says what its keys become"
+        )
+        return []
+
+    classes = {
+        name: getattr(importlib.import_module(f"stylealign.jobs.{verb.module}"), verb.config)
+        for name, verb in VERBS.items()
+    }
+    known = {verb: {f.name for f in dataclasses.fields(cls)} & values.keys() for verb, cls in classes.items()}
+    likely = sorted(classes, key=lambda verb: -len(known[verb]))
+    first: UserError | None = None
+    for verb in (v for v in likely if len(known[v]) == len(known[likely[0]])):
+        try:
+            partial_config(classes[verb], values, path.name)
+        except UserError as error:
+            first = first or error
+            continue
+        console.print(
+            f"{path.name}: a recipe of `stylealign {verb}`; see it resolved with `stylealign {verb} {path} --dry-run`"
+        )
+        return []
+    raise first or UserError(f"{path}: neither a schema nor a recipe")
+
+
+def describe_schema(schema: LandmarkSchema) -> None:
+    """Print what a mark-up knows."""
+    alone = schema.num_points - 2 * len(schema.flip_pairs)
+    lines = [
+        f"schema {schema.name}: {schema.num_points} landmarks"
+        + (", built in" if SCHEMAS.get(schema.name) == schema else ""),
+        f"mirror table: {len(schema.flip_pairs)} pairs, {alone} points on themselves"
+        if schema.flip_pairs
+        else "mirror table: none, faces are never mirrored",
+        *(f"boundary {name}: {' '.join(map(str, points))}" for name, points in schema.boundaries.items()),
+        *(f"anchor {name}: {a} - {b}" for name, (a, b) in schema.anchors.items()),
+    ]
+    Console(highlight=False, soft_wrap=True).print("\n".join(lines), markup=False)
+
+
+def main(config: Check) -> None:
+    """Check whatever `path` is. Raises UserError when something is wrong with it."""
+    path = config.path
+    is_dataset = (path / "dataset.yaml").exists()
+    if config.draw and not is_dataset:
+        raise UserError(f"{path}: --draw is for dataset folders")
+    if is_dataset:
+        problems = check_dataset(config)
+    elif (path / "card.json").exists() or (path / "config.yaml").exists():
+        problems = check_run(path)
+    elif path.suffix in (".yaml", ".yml"):
+        problems = check_yaml(path)
+    elif (partial_of(path) / "config.yaml").exists():
+        problems = check_run(partial_of(path))
+    elif partial_of(path).exists():
+        raise UserError(
+            f"{path}: only a half-written {partial_of(path).name} is there; run the command that makes it again"
+        )
+    elif not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    else:
+        raise UserError(
+            f"{path}: expected a dataset folder (dataset.yaml), a run folder (config.yaml), or a .yaml file"
+        )
+    if problems:
+        more = f"\n  and {len(problems) - _SHOWN:,} more" if len(problems) > _SHOWN else ""
+        raise UserError(
+            f"{path}: {len(problems):,} problem{'s' if len(problems) > 1 else ''}\n  "
+            + "\n  ".join(problems[:_SHOWN])
+            + more
+        )
+    say(f"{path}: nothing wrong found")

@@ -1,0 +1,108 @@
+"""The page itself, in gradio's words. The only file that knows gradio, which is imported when a page is built.
+
+No statistics are sent, nothing is shared, and fonts are the visitor's own, so that neither the page nor the server asks anybody else.
+"""
+
+import os
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: it would say that it was
+
+from typing import Any
+
+from stylealign.api.detector import Detector
+from stylealign.api.translator import StyleTranslator
+from stylealign.errors import UserError
+from stylealign.jobs.demo.pair import Seen, look_at_both, marked, swapped
+
+HEAD = """# Two faces, each in the other's style
+Give two photos. Their landmarks are found, and each face is shown in the style of the other: light and colours, with landmarks where they were.
+The slider goes from each face's own style to the other's. Photos stay on the computer that shows this page, and are deleted after an hour."""
+EMPTY = "Give two photos, each with a face."
+KEPT_S = 3600  # seconds that uploads and results are kept
+VISITORS = 50  # whose photos are remembered at a time, of at most 10 MB each
+FONTS = (["system-ui", "sans-serif"], ["ui-monospace", "monospace"])
+
+
+def import_gradio() -> Any:
+    """Gradio, or a UserError that says how to get it."""
+    try:
+        import gradio
+    except ImportError:
+        raise UserError("the demo needs gradio, which is not installed: pip install 'stylealign[demo]'") from None
+    if int(gradio.__version__.split(".")[0]) < 6:
+        raise UserError(f"the demo needs gradio 6, found {gradio.__version__}: pip install 'stylealign[demo]'")
+    return gradio
+
+
+def build_page(detector: Detector, translator: StyleTranslator, max_pixels: int) -> Any:
+    """The page as gradio Blocks.
+
+    Args:
+        detector: finds faces and landmarks.
+        translator: of the same mark-up.
+        max_pixels: photos of more are refused by their header.
+    """
+    gr = import_gradio()
+
+    def given(payload: Any) -> str | None:
+        """The uploaded file as it is: what is wrong with it is ours to say, not gradio's."""
+        return None if payload is None else payload.path
+
+    def look(first: str | None, second: str | None, strength: float, before: dict[int, Seen]) -> list[Any]:
+        seen, said = look_at_both(detector, (first, second), before, max_pixels)
+        drawn = [marked(seen[i], detector.schema) if i in seen else None for i in (0, 1)]
+        both = swapped(translator, seen, strength) if len(seen) == 2 else (None, None)
+        return [" ".join(said) or ("" if len(seen) == 2 else EMPTY), *drawn, *both, seen]
+
+    def slide(strength: float, seen: dict[int, Seen]) -> list[Any]:
+        return [*swapped(translator, seen, strength)] if len(seen) == 2 else [None, None]
+
+    def picture(label: str, name: str) -> Any:
+        return gr.Image(label=label, elem_id=name, interactive=False, buttons=["download", "fullscreen"], format="png")
+
+    with gr.Blocks(analytics_enabled=False, title="stylealign", delete_cache=(KEPT_S, KEPT_S)) as page:
+        gr.Markdown(HEAD)
+        seen = gr.State({}, time_to_live=KEPT_S)
+        with gr.Row():
+            photos = [
+                gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], label=f"{name} photo", elem_id=name.lower(), height=320)
+                for name in ("First", "Second")
+            ]  # fmt: skip
+        for photo in photos:  # not by a class of our own: gradio writes a .pyi file beside the source of such
+            photo.preprocess = given
+        said = gr.Markdown(EMPTY, elem_id="said")
+        strength = gr.Slider(0, 1, 1, step=0.05, label="Style: 0 is each face's own, 1 the other's", elem_id="strength")
+        with gr.Row():
+            made = [
+                picture("The first in the style of the second", "made_first"),
+                picture("The second in the style of the first", "made_second"),
+            ]
+        with gr.Row():
+            drawn = [
+                picture("Landmarks of the first", "marked_first"),
+                picture("Landmarks of the second", "marked_second"),
+            ]
+        # One at a time: a network answers one thread.
+        alone: dict[str, Any] = {"concurrency_id": "networks", "concurrency_limit": 1, "api_visibility": "private"}
+        for photo in photos:
+            photo.change(look, [*photos, strength, seen], [said, *drawn, *made, seen], **alone)
+        strength.change(slide, [strength, seen], made, trigger_mode="always_last", show_progress="hidden", **alone)
+    page.queue(api_open=False, max_size=20)
+    return page
+
+
+def start(page: Any, host: str, port: int, max_bytes: int, browser: bool) -> str:
+    """Serve the page from a thread; its address. Raises UserError where the port is taken."""
+    gr = import_gradio()
+    os.environ.pop("GRADIO_ALLOWED_PATHS", None)  # an empty list of ours would let this one in
+    theme = gr.themes.Default(font=FONTS[0], font_mono=FONTS[1])
+    try:
+        _, address, _ = page.launch(
+            server_name=host, server_port=port, inbrowser=browser, share=False, prevent_thread_lock=True, quiet=True,
+            max_file_size=max_bytes, allowed_paths=[], show_error=False, enable_monitoring=False, ssr_mode=False, pwa=False,
+            mcp_server=False, footer_links=[], run_history=False, theme=theme,
+            state_session_capacity=VISITORS,
+        )  # fmt: skip
+    except OSError as error:
+        raise UserError(f"--host {host} --port {port}: cannot be listened on ({str(error).splitlines()[0]})") from None
+    return address

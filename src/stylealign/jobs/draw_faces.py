@@ -1,0 +1,83 @@
+"""The job `draw-faces`: a data set of drawn faces with exact landmarks, without any download."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+
+from stylealign.data.dataset import DatasetWriter
+from stylealign.errors import UserError
+from stylealign.face.geometry import landmark_box
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import SCHEMAS
+from stylealign.progress import say, track
+from stylealign.toyfaces.faces import FaceOptions, attributes, face_of
+from stylealign.toyfaces.paint import draw_face
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DrawFaces(FaceOptions):
+    """Draw faces with exact 98-point landmarks and the six attributes of WFLW into a dataset folder."""
+
+    out: Path
+    """Dataset folder to make."""
+    count: int = 1000
+    """Labelled faces, over all splits."""
+    unlabelled: int = 0
+    """More faces without landmarks, in split train: donors of style."""
+    size: int = 160
+    """Width and height of a picture in pixels."""
+    png: bool = False
+    """Write PNG instead of JPEG of quality 95."""
+
+    def __post_init__(self) -> None:
+        FaceOptions.__post_init__(self)
+        if self.count < 1:
+            raise UserError(f"count: found {self.count}, expected at least 1")
+        if self.unlabelled < 0:
+            raise UserError(f"unlabelled: found {self.unlabelled}, expected 0 or more")
+        if self.size < 32:
+            raise UserError(f"size: found {self.size}, expected at least 32 pixels")
+
+
+def _samples(config: DrawFaces, writer: DatasetWriter) -> Iterator[FaceSample]:
+    """Draw, write and describe every face."""
+    jobs = [(i, False) for i in range(config.count)] + [(i, True) for i in range(config.unlabelled)]
+    for index, unlabelled in track(jobs, "drawing faces"):
+        structure, style, split = face_of(config, index, unlabelled)
+        image, landmarks, visible = draw_face(structure, style, config.size)
+        name = f"{'unlabelled' if unlabelled else 'face'}{index:06d}"
+        yield FaceSample(
+            id=name,
+            image=writer.add_image(f"{name[:-3]}/{name}.{'png' if config.png else 'jpg'}", image),
+            landmarks=None if unlabelled else landmarks,
+            box_xyxy=landmark_box(landmarks),
+            visible=None if unlabelled else visible,
+            attributes=attributes(structure, style),
+            split=split,
+        )
+
+
+def main(config: DrawFaces) -> None:
+    """Run the job. Raises UserError when `out` is already there."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # the pictures are too small for threads to pay
+    try:
+        with DatasetWriter(
+            config.out,
+            schema=SCHEMAS["wflw98"],
+            name=config.out.name,
+            images="own",
+            source="drawn by stylealign draw-faces",
+            licence="no rights reserved: no person is shown",
+            how={k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items() if k != "out"},
+        ) as writer:
+            for sample in _samples(config, writer):
+                writer.add(sample)
+    finally:
+        cv2.setNumThreads(threads)
+    say(
+        f"{config.out}: {config.count} faces of {config.size} x {config.size} pixels"
+        + (f", {config.unlabelled} unlabelled" if config.unlabelled else "")
+    )

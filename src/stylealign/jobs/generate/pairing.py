@@ -1,0 +1,60 @@
+"""Who wears whose style, and what of a face's attributes a synthetic one inherits."""
+
+from typing import Any
+
+import numpy as np
+
+from stylealign.data.dataset import FaceDataset
+from stylealign.errors import UserError
+from stylealign.face.sample import FaceSample
+
+# Named subsets that belong to a picture's style and are therefore not inherited with its structure.
+STYLE_ATTRIBUTES = frozenset({"illumination", "make_up", "makeup", "occlusion", "blur"})
+
+
+_PAIRS = 1  # the stream of random numbers that draws donors
+
+
+def pair_styles(num_contents: int, num_donors: int, k: int, seed: int, same: np.ndarray | None = None) -> np.ndarray:
+    """(num_contents, k) donors: k different ones a face, never the face itself; row i is a function of (seed, i) only.
+
+    Args:
+        same: (num_contents,) position of each face among the donors, -1 where it is not one of them.
+
+    Raises UserError where there are fewer donors than styles asked for.
+    """
+    same = np.full(num_contents, -1, dtype=np.int64) if same is None else same
+    own = bool((same >= 0).any())
+    if k > num_donors - own:
+        but = ", one of which is the face itself" if own else ""
+        raise UserError(
+            f"styles_per_face needs {k} different donors a face, but there are {num_donors}{but}: ask for at most {num_donors - own}"
+        )
+    pairs = np.empty((num_contents, k), dtype=np.int64)
+    for i, itself in enumerate(same):
+        drawn = np.random.default_rng((seed, i, _PAIRS)).choice(num_donors - (itself >= 0), k, replace=False)
+        pairs[i] = drawn + (drawn >= itself) if itself >= 0 else drawn
+    return pairs
+
+
+def own_positions(contents: FaceDataset, donors: FaceDataset) -> np.ndarray:
+    """(N,) position of each content face among the donors, -1 where it is none of them.
+
+    In one and the same data set a face is its id; in another it is the same picture (by digest) under the same name.
+    """
+    one = contents.content_hash == donors.content_hash
+
+    def key(head: dict[str, Any]) -> Any:
+        return head["id"] if one else (head["digest"], head["id"].rsplit("/", 1)[-1])
+
+    where = {key(donors.head(j)): j for j in reversed(range(len(donors)))}
+    return np.array([where.get(key(contents.head(i)), -1) for i in range(len(contents))], dtype=np.int64)
+
+
+def inherited_attributes(sample: FaceSample) -> dict[str, bool]:
+    """The attributes a translated face keeps: all but those of its style (illumination, make-up, occlusion, blur).
+
+    Pose and expression belong to the structure; label budgets and one's own subsets say which label was used, so that the
+    synthetic faces of a budget can be selected by its name.
+    """
+    return {k: v for k, v in sample.attributes.items() if k not in STYLE_ATTRIBUTES}

@@ -1,0 +1,101 @@
+"""The job `pseudo-label`: an ensemble of finished detectors looks at a data set; its mean answer becomes the faces' landmarks, and how
+far it agrees their trust. What is written is labelling.py's.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stylealign.data.atomic import refuse_existing
+from stylealign.data.dataset import FaceDataset
+from stylealign.errors import UserError
+from stylealign.evaluation import metrics
+from stylealign.evaluation.trust import choose, face_lengths, match_poses, spread
+from stylealign.jobs.pseudo_label.labelling import Labelling, describe, warn_of_seen_faces, write_labelled
+from stylealign.predicting.ensemble import ask, load_ensemble
+from stylealign.progress import say
+from stylealign.training.devices import pick_device
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PseudoLabel(Labelling):
+    """Label faces by an ensemble of finished detectors, each with a trust from how far they agree.
+
+    Labels that the faces have are not looked at, but the new ones are measured against them.
+    """
+
+    match: Path | None = None
+    """Labelled data set whose head poses the kept faces shall have, instead of mostly frontal ones."""
+    match_split: str = "train"
+    """Its split."""
+    match_subset: str | None = None
+    """Only its faces with this attribute."""
+    match_bins: int = 9
+    """Poses told apart."""
+    as_split: str = "train"
+    """Split that the labelled faces get."""
+
+    def __post_init__(self) -> None:
+        Labelling.__post_init__(self)
+        if self.match_bins < 1:
+            raise ValueError(f"match_bins is {self.match_bins}, expected at least 1")
+
+
+def _choose(
+    config: PseudoLabel, faces: FaceDataset, found: np.ndarray, overall: np.ndarray
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Rows of the faces to keep, and what trust.json says of the choice."""
+    if config.match is None:
+        return choose(overall, config.keep, config.max_disagreement, str(faces.folder)), {}
+    allowed = choose(overall, 1.0, config.max_disagreement, str(faces.folder))
+    labelled = FaceDataset.open(config.match).select(config.match_split, config.match_subset, labelled=True)
+    if labelled.schema != faces.schema:
+        raise UserError(
+            f"{config.match}: its mark-up is {labelled.schema.name}, expected {faces.schema.name} as the detectors answer in"
+        )
+    count = round(config.keep * len(overall))
+    among, missing = match_poses(found[allowed], overall[allowed], labelled.landmarks_array(), count, config.match_bins)
+    if missing:
+        say(f"{missing} of {count} places are of head poses that too few faces have; they stay empty")
+    return allowed[among], {"match": {"wanted": count, "without_a_face": missing}}
+
+
+def pseudo_label(config: PseudoLabel) -> None:
+    """Label, and write the data set."""
+    refuse_existing(config.out)
+    opened = FaceDataset.open(config.data)
+    faces = opened.select(config.split, config.subset) if config.split or config.subset else opened
+    detectors = load_ensemble(config.detectors, faces.schema, pick_device(config.accelerator))
+    if len(detectors) == 1 and not config.look.jitters and not (config.look.flip and faces.schema.flip_pairs):
+        raise UserError(
+            "one detector that looks once at a face cannot disagree with itself: give more detectors, --look.jitters, or --look.flip"
+        )
+    warn_of_seen_faces(faces, detectors, False)
+    answers = ask(detectors, faces, config.look)
+    found = answers.landmarks.mean(axis=1)
+    ids = [faces.head(int(i))["id"] for i in answers.positions]
+    lengths, unit = face_lengths(found, faces.schema, ids)
+    # A face whose crop has not come to rest is not to be trusted, however well its answers agree.
+    away = np.maximum(spread(answers.landmarks), answers.settled)
+    said: dict[str, Any] = {"denominator": unit, "looks_a_face": answers.landmarks.shape[1]}
+    known = None
+    if all(faces.head(int(i))["labelled"] for i in answers.positions):
+        truth = faces.take(answers.positions).landmarks_array().astype(np.float64)
+        true_lengths, _ = face_lengths(truth, faces.schema, ids)
+        known = metrics.nme_per_face(found, truth, true_lengths)
+        said["nme"] = float(known.mean())
+        say(f"these faces have labels: the new ones are {known.mean():.2%} away from them ({unit})")
+    how = describe(config, "pseudo-label", faces, detectors)
+    disagreement = away / lengths[:, None]
+    kept, more = _choose(config, faces, found, disagreement.mean(axis=1))
+    write_labelled(
+        config, "pseudo-label", faces, how, answers.positions, kept, found, disagreement, config.as_split, answers.unreadable,
+        {**said, **more}, known,
+    )  # fmt: skip
+
+
+def main(config: PseudoLabel) -> None:
+    """Label, and write the data set."""
+    pseudo_label(config)

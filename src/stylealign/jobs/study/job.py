@@ -1,0 +1,186 @@
+"""The job itself: what is not finished is trained, side by side; then everything finished is scored and shown."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stylealign.config import first_difference, from_dict, read_yaml, save_config, to_dict
+from stylealign.data.atomic import partial_of
+from stylealign.data.dataset import FaceDataset
+from stylealign.errors import UserError
+from stylealign.evaluation.scoring import read_truth
+from stylealign.evaluation.tables import Table, print_table, wide_console
+from stylealign.jobs.study.plan import ALL, Cell, Study, plan, rows_of
+from stylealign.jobs.study.scores import ScoredOn, score_study
+from stylealign.jobs.study.tables import show_study, write_study
+from stylealign.jobs.train_detector.job import TrainDetector
+from stylealign.progress import say
+from stylealign.training.faces import resolve_data, resolve_others, validation_faces
+from stylealign.training.processes import Job, alone, run_jobs
+from stylealign.training.weights import read_card
+
+# --------------------------------------------------------------------------------------------------------------------
+# Before the first training
+
+
+def scored_on(study: Study) -> list[ScoredOn]:
+    """The split to choose by, if `data` has it, and the tests. Raises UserError where one is not there."""
+    real = FaceDataset.open(study.data)
+    found = []
+    if study.val_split in real.meta["splits"]:
+        found.append(ScoredOn("val", real, study.val_split))
+    else:
+        say(f"{study.data}: no split {study.val_split} to choose by")
+    for text in () if study.val_only else study.tests:
+        folder, _, split = text.rpartition(":")
+        dataset = FaceDataset.open(folder) if folder else real
+        dataset.select(None if split == ALL else split, labelled=True)
+        found.append(ScoredOn("test", dataset, split))
+    names = [each.name for each in found]
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"tests: two are called {', '.join(n for n in set(names) if names.count(n) > 1)}; name data sets apart"
+        )
+    return found
+
+
+def _saved(folder: Path) -> Any:
+    """The configuration of a run folder as today's defaults complete it, or as it stands where it cannot be read so."""
+    values = read_yaml(folder / "config.yaml")
+    with contextlib.suppress(UserError):
+        values = to_dict(from_dict(TrainDetector, values))
+    return yaml.safe_load(yaml.safe_dump(values))
+
+
+def check_unchanged(cell: Cell) -> None:
+    """Refuse a cell whose folder holds something else than its configuration now says, or was trained on faces that have changed since."""
+    now = yaml.safe_load(yaml.safe_dump(to_dict(cell.config)))
+    for folder in (cell.run, partial_of(cell.run)):
+        learnt = folder == cell.run or any(folder.rglob("metrics.jsonl"))
+        if learnt and (folder / "config.yaml").exists():
+            difference = first_difference(_saved(folder), now)
+            if difference:
+                raise UserError(
+                    f"cell {cell.name!r}: {folder} holds a run of another configuration ({difference}); name the row anew, "
+                    "choose another --out, or remove that folder"
+                )
+    if cell.finished:
+        hashes = {FaceDataset.open(p).content_hash: p for p in (cell.config.real, cell.config.synthetic) if p}
+        learnt_from = {data.get("content_hash") for data in read_card(cell.run, "detector").get("data", [])}
+        # A data set with share 0 is not among those learnt from, so only strangers count.
+        if hashes and learnt_from - hashes.keys() and not cell.config.other:
+            raise UserError(
+                f"cell {cell.name!r}: {cell.run} was trained on other faces than {' and '.join(map(str, hashes.values()))} hold now; "
+                "choose another --out, or remove that folder"
+            )
+
+
+def check_data(cells: Sequence[Cell]) -> None:
+    """Open what each cell will be trained and measured on, so that what is missing is said before hours are spent."""
+    seen = set()
+    for cell in cells:
+        c = cell.config
+        key = repr(
+            (c.real, c.synthetic, c.real_split, c.subset, c.data, c.other, c.other_split, c.val, c.val_split, c.mix)
+        )
+        if key in seen:
+            continue
+        seen.add(key)
+        try:
+            schema = resolve_data(c)[0][0].schema
+            resolve_others(c)
+            validation_faces(c, schema)
+        except UserError as error:
+            raise UserError(f"cell {cell.name!r}: {error}") from None
+        for path in (c.pretrained,):
+            if path is not None and not path.exists():
+                raise UserError(f"cell {cell.name!r}: pretrained {path}: no such file")
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Training
+
+
+def step_of(run: Path) -> int:
+    """How far a run is, from the tail of its metrics.jsonl."""
+    path = partial_of(run) / "metrics.jsonl"
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - 4096))
+            lines = file.read().splitlines()
+    except OSError:  # not begun, or just renamed
+        return 0
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return int(json.loads(line)["step"])
+    return 0
+
+
+def train_in_processes(cells: Sequence[Cell], processes: int) -> dict[str, str]:
+    """Train cells side by side, each by the command a person would type; those that failed, with their logs' last lines."""
+    jobs = []
+    for cell in cells:
+        cell.run.parent.mkdir(parents=True, exist_ok=True)
+        recipe = cell.run.with_name(cell.run.name + ".yaml")
+        save_config(cell.config, recipe)
+        command = (sys.executable, "-m", "stylealign", "train-detector", str(recipe))
+        log = cell.run.with_name(cell.run.name + ".log")
+        jobs.append(Job(cell.name, cell.row, command, log, cell.config.loop.steps, lambda run=cell.run: step_of(run)))  # type: ignore[misc]
+    return run_jobs(jobs, processes, "study")
+
+
+def list_cells(cells: Sequence[Cell]) -> None:
+    """Print every cell and how far it is."""
+    rows: list[tuple[str, ...]] = []
+    for cell in cells:
+        step, loop = step_of(cell.run), cell.config.loop
+        state = "finished" if cell.finished else f"step {step} of {loop.steps}" if step else "to do"
+        rows.append((cell.row, cell.budget, str(loop.seed), f"{loop.steps} x {loop.batch_size}", state, str(cell.run)))
+    console = wide_console()
+    print_table(console, Table("Cells", ("row", "budget", "seed", "updates", "state", "run"), rows, ""))
+    console.print(f"{sum(cell.finished for cell in cells)} of {len(cells)} finished")
+
+
+def main(study: Study, train: Callable[[Sequence[Cell], int], dict[str, str]] = train_in_processes) -> None:
+    """Plan, train what is not finished, score, print. Exits with status 1 where a training failed; the others are kept and scored.
+
+    `train` gets the unfinished cells and how many to train side by side, and returns those that failed with the reason.
+    """
+    cells = plan(study)
+    if study.list:
+        list_cells(cells)
+        return
+    tests = scored_on(study)
+    for cell in cells:
+        check_unchanged(cell)
+    unfinished = [cell for cell in cells if not cell.finished] if study.train else []
+    check_data(unfinished)
+    if study.out.exists() and not (study.out / "study.yaml").exists() and any(study.out.iterdir()):
+        raise UserError(f"{study.out}: not empty and not a study's folder; choose another --out")
+    for test in tests:  # faces without a usable denominator are refused now, not after the last training
+        read_truth(test.dataset, test.split, None, study.denominator)
+    study.out.mkdir(parents=True, exist_ok=True)
+    with alone(study.out / "study.lock"):
+        save_config(study, study.out / "study.yaml")
+        failed: dict[str, str] = {}
+        if unfinished:
+            say(f"{len(cells) - len(unfinished)} of {len(cells)} cells are finished; training {len(unfinished)}")
+            failed = train(unfinished, study.jobs)
+        finished = [cell for cell in cells if cell.finished]
+        if finished:
+            result = score_study(study, rows_of(study), finished, tests)
+            write_study(study.out, result)
+            show_study(result)
+            say(f"finished: {len(finished)} of {len(cells)} cells; every table in {study.out / 'study.md'}")
+        else:
+            say(f"no cell of {len(cells)} is finished")
+    for name, why in failed.items():
+        say(f"cell {name!r} failed: {why}")
+    if failed:
+        say("the same command trains what failed again")
+        raise SystemExit(1)

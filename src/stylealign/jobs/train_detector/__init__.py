@@ -1,0 +1,1 @@
+"""The job `train-detector`: data sets in, a landmark detector out."""

@@ -1,0 +1,1 @@
+"""The job `train-translator`: a data set in, a translator and its judge's verdict out."""

@@ -1,0 +1,278 @@
+"""The job `train-translator`: a data set in, a translator out, with an independent judge's verdict on its swapped faces.
+
+Two small detectors are trained beside it on the same training split, unless the user names others: one whose features serve as
+the perceptual loss where no VGG-19 weights are given (and whose landmarks shall stay where they are, in translators that ask for
+that), and a judge that never meets the translator until the end. The judge's NME on faces drawn in a stranger's style, beside its
+NME on the same real faces, says whether the translator may be used. What differs between translators is in `TRANSLATORS`.
+"""
+
+import copy
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stylealign.batches.augment import AugmentConfig, augment, centre_crop
+from stylealign.batches.batch import Batch, to_uint8
+from stylealign.batches.crops import CropCache
+from stylealign.batches.source import BatchSource
+from stylealign.batches.structure_maps import StructureConfig, structure_maps
+from stylealign.config import to_dict
+from stylealign.data.dataset import FaceDataset, describe_data
+from stylealign.detectors.loaded import load_detector
+from stylealign.errors import UserError
+from stylealign.evaluation.draw import style_sheet
+from stylealign.face.crop import CropConfig
+from stylealign.face.schema import LandmarkSchema
+from stylealign.jobs.train_translator.small_detectors import (
+    AuxiliaryConfig,
+    check_given_detectors,
+    feature_network,
+    train_auxiliary,
+)
+from stylealign.progress import say
+from stylealign.training.devices import place
+from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
+from stylealign.training.run import Run
+from stylealign.translators import TRANSLATORS, build_translator
+from stylealign.translators.bilateral import BilateralConfig
+from stylealign.translators.bilateral_learning import BilateralLearningConfig
+from stylealign.translators.judge import judge_swaps, verdict
+from stylealign.translators.learning import Learning
+from stylealign.translators.losses import (
+    LEARNING_RATE_PRESETS,
+    KLConfig,
+    LearningRateConfig,
+    Reconstruction,
+    ReconstructionConfig,
+    kl_warning,
+)
+from stylealign.translators.spade import SpadeConfig
+from stylealign.translators.spade_learning import SpadeLearningConfig
+from stylealign.translators.swapping import decode_grid, encode_contents
+from stylealign.translators.vunet import PRESETS, VUNetConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainTranslator:
+    """Train a translator on a data set's labelled faces."""
+
+    data: Path
+    """Data set folder (from `prepare` or `draw-faces`)."""
+    run: Path
+    """Run folder to make; the same command continues a stopped run."""
+    split: str = "train"
+    subset: str | None = None
+    """Use only the faces with this attribute, such as a label budget."""
+    val_split: str = "val"
+    """Faces for previews and for the judge; the training split is used, and said so, where there is no such split."""
+    extra: tuple[Path, ...] = ()
+    """Further data sets of the same mark-up to learn from, such as faces with pseudo-labels; labelled faces only. The small detectors and
+    the judge never see them."""
+    extra_share: float = 0.5
+    """Share of their faces in every batch, all of them together."""
+    extra_split: str | None = "train"
+    """Their split; null: all faces."""
+    model: Literal["vunet", "spade", "bilateral"] = "vunet"
+    """vunet: as released. spade: draws landmarks in a style whose code carries no layout. bilateral: keeps the face's own photograph
+    and changes its light and colours."""
+    vunet: VUNetConfig = PRESETS["small64"]
+    """The network. Its size and number of structure channels follow `crop` and `structure`."""
+    spade: SpadeConfig = field(default_factory=SpadeConfig)
+    spade_learning: SpadeLearningConfig = field(default_factory=SpadeLearningConfig)
+    bilateral: BilateralConfig = field(default_factory=BilateralConfig)
+    bilateral_learning: BilateralLearningConfig = field(default_factory=BilateralLearningConfig)
+    structure: StructureConfig = field(default_factory=StructureConfig)
+    crop: CropConfig = field(default_factory=lambda: CropConfig(size=64, scale=1.6))
+    augment: AugmentConfig = field(
+        default_factory=lambda: AugmentConfig(
+            rotation=10,
+            scale=0.06,
+            shift=0.03,
+            flip=True,
+            colour=0.0,
+            blur_prob=0.0,
+            occlusion_prob=0.0,
+            noise=0.0,
+            grey_prob=0.0,
+        )
+    )
+    """The release uses none; with few faces, mirroring and small motions keep the network from learning them by heart."""
+    reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
+    kl: KLConfig = field(default_factory=KLConfig)
+    """Of vunet, the only one with a KL."""
+    lr: LearningRateConfig = LEARNING_RATE_PRESETS["small"]
+    vgg19: Path | None = None
+    """torchvision's or Keras' VGG-19 weights, for the perceptual loss of the release."""
+    feature_detector: Path | None = None
+    """A detector run whose features serve as the perceptual loss; trained here where neither this nor `vgg19` is given. `spade` and
+    `bilateral` also ask it whether landmarks stay where they are."""
+    judge: Path | None = None
+    """A detector run to judge swapped faces; trained here (another seed) where not given. It must not have seen synthetic faces."""
+    judge_faces: int = 200
+    """Faces the judge sees."""
+    auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
+    init_batches: int = 4
+    """Batches whose pre-activations set the data-dependent initial gains."""
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=2000, batch_size=16, ema_decay=0.995))
+
+    def __post_init__(self) -> None:
+        if self.vgg19 and self.feature_detector and not self.watches:
+            raise ValueError("vgg19 and feature_detector are both given: expected one")
+        if not 0 < self.extra_share < 1:
+            raise ValueError(f"extra_share is {self.extra_share}, expected above 0 and below 1")
+        if self.init_batches * self.loop.batch_size < 2:
+            raise ValueError(
+                f"init_batches {self.init_batches} of batch_size {self.loop.batch_size}: expected at least 2 faces to start from"
+            )
+
+    @property
+    def watches(self) -> bool:
+        """Whether the translator's losses ask a frozen detector for landmarks."""
+        weights = {"spade": self.spade_learning.landmark, "bilateral": self.bilateral_learning.landmark}
+        return weights.get(self.model, 0.0) > 0
+
+
+def extra_faces(config: TrainTranslator, schema: LandmarkSchema) -> list[FaceDataset]:
+    """The labelled faces of the further data sets. Raises UserError for another mark-up."""
+    found = []
+    for path in config.extra:
+        faces = FaceDataset.open(path)
+        if faces.schema != schema:
+            raise UserError(
+                f"{path}: holds {faces.schema.name} ({faces.schema.num_points} points), but {config.data} holds {schema.name} "
+                f"({schema.num_points} points): expected the same mark-up"
+            )
+        found.append(faces.select(config.extra_split, labelled=True))
+    return found
+
+
+def main(config: TrainTranslator) -> None:
+    """Train, judge, and leave a run folder."""
+    run_training(config.run, config, config.loop, train)
+
+
+def train(config: TrainTranslator, engine: Engine, run: Run) -> None:
+    """The training itself, into an open run."""
+    opened = FaceDataset.open(config.data)
+    schema = opened.schema
+    faces = opened.select(config.split, config.subset, labelled=True)
+    held_out = config.val_split in opened.meta["splits"]
+    val_faces = opened.select(config.val_split, labelled=True) if held_out else faces
+    val_faces = val_faces.take(range(min(len(val_faces), config.judge_faces)))
+    if len(faces) < 2:
+        raise UserError(
+            f"{config.data}: {len(faces)} labelled face in split {config.split}; a translator needs at least 2, and hundreds to be of use"
+        )
+    if len(val_faces) < 2:
+        raise UserError(
+            f"{config.data}: {len(val_faces)} labelled face in split {config.val_split} (judge_faces {config.judge_faces}); the judge needs at least 2 to swap"
+        )
+    extra = extra_faces(config, schema)
+    size, structure, kind = config.crop.size, config.structure, TRANSLATORS[config.model]
+    torch.manual_seed(config.loop.seed)
+    model: Any = place(build_translator(config.model, getattr(config, config.model), size, structure, schema), "cpu")
+    check_given_detectors(config, schema)
+
+    features, num_levels, feature_name, watch = feature_network(config, run.folder, engine.device)
+    judge_run = config.judge or train_auxiliary(config, run.folder / "judge", 2002, "judge")
+    judge = load_detector(judge_run, device=engine.device)
+
+    # Data: crops with room for the small motions.
+    caches = [CropCache(part, config.crop, margin=1.25) for part in (faces, *extra)]
+    own = 1.0 - (config.extra_share if extra else 0.0)
+    counts = [len(part) / sum(map(len, extra)) for part in extra]
+    shares = [own, *(config.extra_share * count for count in counts)]
+    source = BatchSource(
+        caches, shares, config.loop.batch_size, config.loop.seed, engine.global_rank, engine.world_size
+    )
+
+    def maps_of(landmarks: Tensor) -> Tensor:
+        maps = structure_maps(landmarks, size, structure.kind, schema, structure.sigma, structure.integer_centres)
+        return maps.contiguous(memory_format=torch.channels_last)
+
+    def vary(
+        batch: Batch, step: int, view: int = 0, motions: AugmentConfig | None = None, rank: int = engine.global_rank
+    ) -> Batch:
+        key = (config.loop.seed, step, rank, 5, *[view] * (view > 0))
+        seed = int(np.random.default_rng(key).integers(2**62))
+        return augment(batch, size, motions or config.augment, torch.Generator().manual_seed(seed), schema)
+
+    val = centre_crop(CropCache(val_faces, config.crop).batch(np.arange(len(val_faces))), size).to(engine.device)
+
+    # Model.
+    first = BatchSource(caches, shares, min(config.init_batches * config.loop.batch_size, 64), config.loop.seed).batch(
+        0
+    )
+    first = vary(first, 2**31 - 1, rank=0)
+    reconstruction = Reconstruction(config.reconstruction, features, num_levels).to(engine.device)
+    learner = kind.learn(
+        Learning(
+            model=model, config=config, engine=engine, schema=schema, size=size, maps=maps_of, vary=vary, first=first,
+            reconstruction=reconstruction, watch=watch,
+        )
+    )  # fmt: skip
+    state = TrainState(
+        modules=learner.modules,
+        optimizers=learner.optimizers,
+        ema=EMA(model, config.loop.ema_decay) if config.loop.ema_decay else None,
+        card={
+            "kind": "translator", "model": config.model, "schema": schema.to_dict(), "crop": to_dict(config.crop),
+            "config": {**to_dict(config), config.model: to_dict(model.config)}, "perceptual": feature_name,
+            "data": [
+                describe_data(faces, split=config.split, subset=config.subset),
+                *(describe_data(part, split=config.extra_split, share=share) for part, share in zip(extra, shares[1:], strict=True)),
+            ],
+        },
+    )  # fmt: skip
+    if restore(state, run):
+        say(f"continuing {config.run} at step {state.step}")
+
+    def loaded(module: nn.Module) -> Any:
+        return kind.loaded(module, schema, config.crop, structure, dict(state.card), engine.device)
+
+    def preview() -> np.ndarray:
+        """Rows: structures; columns: styles."""
+        translator = loaded(copy.deepcopy(state.result()))  # a copy: what is loaded learns no more
+        n = min(6, len(val_faces))
+        image, landmarks = val.image[:n], val.landmarks[:n]
+        content = encode_contents(translator, landmarks, image)
+        images = decode_grid(translator, content, translator.encode_style(image, landmarks)).flatten(0, 1)
+        real = to_uint8(image).cpu().numpy()
+        return style_sheet(list(real), list(real), list(to_uint8(images).cpu().numpy().reshape(n, n, size, size, 3)))
+
+    state.modules["model"].train()
+    fit(
+        learner.update, state=state, batches=source.batch, config=config.loop, run=run, engine=engine,
+        preview=preview if len(val_faces) > 1 else None, what="translator",
+    )  # fmt: skip
+
+    # The verdict.
+    if engine.is_global_zero:
+        result = state.result().eval()
+        figures = judge_swaps(
+            loaded(copy.deepcopy(result)), val, judge.model, judge.crop.size, schema, config.loop.seed
+        )
+        figures["held_out"] = held_out
+        figures["judge"] = "given" if config.judge else "trained on the same split with another seed"
+        nats = next((line["kl"] for line in reversed(read_metrics(run.folder)) if "kl" in line), None)
+        if nats is not None:
+            figures["kl_nats"] = nats
+            warning = kl_warning(nats, size)
+            if warning:
+                say(f"warning: {warning}")
+        if not held_out:
+            say(f"warning: {config.data} has no split {config.val_split}: the judge looked at training faces")
+        (run.folder / "judge.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        say(f"judge: {verdict(figures)}" + ("" if nats is None else f" (KL {nats:.0f} nats)"))
+        run.finish(result.state_dict(), {**state.card, "step": state.step, "judge": figures})
+    engine.barrier()
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]

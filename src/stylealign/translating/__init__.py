@@ -1,1 +1,0 @@
-"""What a person imports: `load` and `Detector`, `StyleTranslator`, `StyleAugmentation`."""
