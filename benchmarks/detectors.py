@@ -17,7 +17,7 @@ import torch
 
 from stylealign.batches.structure_maps import boundary_maps
 from stylealign.config import from_dict
-from stylealign.detectors import DETECTORS
+from stylealign.detectors import DETECTORS, Preset, presets
 from stylealign.evaluation.tables import markdown_of
 from stylealign.face.schema import convert, get_schema
 from stylealign.jobs import models
@@ -27,13 +27,13 @@ from stylealign.training.devices import pick_device
 BATCH = 16
 
 
-def step_seconds(preset: models.Preset, schema_name: str, device: torch.device) -> float:
+def step_seconds(name: str, preset: Preset, schema_name: str, device: torch.device) -> float:
     """Seconds of a plain training step at BATCH."""
-    found = models.measure(preset, get_schema(schema_name), None, BATCH, device)
+    found = models.measure(name, preset, get_schema(schema_name), None, BATCH, device)
     return BATCH / found["train"]
 
 
-def faces(preset: models.Preset, schema_name: str, device: torch.device) -> torch.Tensor:
+def faces(preset: Preset, schema_name: str, device: torch.device) -> torch.Tensor:
     """(BATCH, P, 2) px: landmarks of drawn faces, placed as a crop of 1.4 times their box places them."""
     schema = get_schema(schema_name)
     numbered = np.stack([landmarks(random_structure(np.random.default_rng(seed)), 256) for seed in range(BATCH)])
@@ -45,18 +45,18 @@ def faces(preset: models.Preset, schema_name: str, device: torch.device) -> torc
     return (((drawn - (low + high) / 2) / side + 0.5) * preset.size).to(device)
 
 
-def parts(preset: models.Preset, schema_name: str, device: torch.device) -> list[tuple[str, float]]:
+def parts(name: str, preset: Preset, schema_name: str, device: torch.device) -> list[tuple[str, float]]:
     """(what, seconds at BATCH) of the parts of a network that are not layers."""
     schema, found = get_schema(schema_name), []
-    shape: Any = from_dict(DETECTORS[preset.detector].config, preset.network, preset.name)
+    shape: Any = from_dict(DETECTORS[name].config, preset.network, preset.title)
     points = faces(preset, schema_name, device)
-    if preset.detector == "lab":
+    if name == "lab":
         num_cells = preset.size // shape.map_stride(preset.size)
         scale = num_cells / preset.size
         cells = (points + 0.5) * scale - 0.5
         found.append((f"rendering {len(schema.boundaries)} boundary maps of {num_cells} x {num_cells}",
                       models.seconds_of(lambda: boundary_maps(cells, num_cells, shape.sigma, schema), device)))  # fmt: skip
-    if preset.detector == "san":
+    if name == "san":
         from stylealign.detectors.heatmap import decode, target_maps
 
         stride = shape.stride or (8 if preset.size >= 128 else 4)
@@ -77,20 +77,26 @@ def main() -> None:
     parser.add_argument("--versions", nargs="*", default=["small", "paper"], help="small, paper or both")
     parser.add_argument("--accelerator", default="auto")
     options = parser.parse_args()
-    models.PRESETS = tuple(preset for preset in models.presets() if preset.version in options.versions)
+    version = options.versions[0] if len(options.versions) == 1 else None
     table = models.model_table(
-        models.Models(schema=options.schema, only=tuple(options.only), measure=True, accelerator=options.accelerator)
+        models.Models(
+            schema=options.schema,
+            only=tuple(options.only),
+            version=version,
+            measure=True,
+            accelerator=options.accelerator,
+        )
     )
     lines = [*markdown_of(table), "", table.note, ""]
     device = pick_device(options.accelerator)
     header = ["| part, batch 16 | ms | ms of a training step | share | aim |", "|---|---|---|---|---|"]
-    for preset in models.PRESETS:
-        if preset.detector in ("lab", "san") and (not options.only or preset.detector in options.only):
-            step = step_seconds(preset, options.schema, device)
-            for what, seconds in parts(preset, options.schema, device):
+    for name, preset in presets():
+        if name in ("lab", "san") and name in (options.only or DETECTORS) and preset.version in options.versions:
+            step = step_seconds(name, preset, options.schema, device)
+            for what, seconds in parts(name, preset, options.schema, device):
                 lines += header
                 header = []
-                lines.append(f"| {preset.name} {preset.version}, {preset.size} px: {what} | {seconds * 1e3:.2f} | {step * 1e3:.0f} | "
+                lines.append(f"| {preset.title} {preset.version}, {preset.size} px: {what} | {seconds * 1e3:.2f} | {step * 1e3:.0f} | "
                              f"{seconds / step:.1%} | 10 % |")  # fmt: skip
     lines += ["", f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, Python "
               f"{platform.python_version()}, torch {torch.__version__}."]  # fmt: skip

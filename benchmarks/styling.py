@@ -24,9 +24,9 @@ from stylealign.detectors.mixstyle import MixStyleConfig
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
 from stylealign.face.crop import CropConfig
 from stylealign.jobs.draw_faces import DrawFaces
+from stylealign.jobs.draw_faces import main as draw_faces
 from stylealign.styling.chain import ARMS, PRESETS, ArmConfig, StyleConfig
 from stylealign.styling.on_the_fly import Styling, open_styling
-from stylealign.toyfaces import main as draw_faces
 from stylealign.training.devices import place
 
 SIZE, BATCH, MARGIN = 64, 32, 1.25

@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from dots import dots
+from builders.dots import dots
 from stylealign.batches.structure_maps import StructureConfig
 from stylealign.cli import main
 from stylealign.config import to_dict
@@ -25,8 +25,8 @@ from stylealign.face.sample import FaceSample
 from stylealign.face.schema import WFLW98, LandmarkSchema
 from stylealign.flags import sentence_of
 from stylealign.jobs.draw_faces import DrawFaces
+from stylealign.jobs.draw_faces import main as draw_faces
 from stylealign.jobs.train_detector.job import TrainDetector
-from stylealign.toyfaces import main as draw_faces
 from stylealign.training.run import Run
 from stylealign.training.weights import save_model
 from stylealign.translators.vunet import PRESETS, VUNet
@@ -252,7 +252,7 @@ WRONG = {
     "a style nobody knows": (TRAIN + " --real faces --style.preset fre", "no style preset is called 'fre'; there are none, free"),
     "a split held out as donors": (TRAIN + " --real five --style.preset free --style.donors five --style.donor-split val", "its pictures may not be donors"),
     "a style arm on faces without curves": (TRAIN + " --real three --style.preset make_up --val-split none", "which the arm make_up needs"),
-    "a teacher for heatmaps": (TRAIN + " --real faces --model lab --teacher.data faces", "expected resnet18 or wing"),
+    "a teacher for heatmaps": (TRAIN + " --real faces --model lab --teacher.data faces", "expected one of resnet18, wing"),
     "a teacher of another mark-up": (TRAIN + " --real faces --teacher.data five", "its mark-up is five, expected wflw98"),
     "a start from a translator": (TRAIN + " --real faces --init-from translator", "translator: "),
     "one look for pseudo-labels": ("pseudo-label --data faces --detectors detector --out out --look.no-flip", "stylealign pseudo-label: "),

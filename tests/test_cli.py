@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from builders.places import ROOT
 from stylealign.cli import SPINS, main, parse
 from stylealign.jobs import VERBS
 
-ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from builders.places import ROOT
 from stylealign.cli import main
 from stylealign.jobs import VERBS
 
-ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 MAP = (ROOT / "docs" / "paper_map.md").read_text(encoding="utf-8")
 DOTTED = re.compile(r"`([a-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)+)`")
@@ -73,7 +73,7 @@ def test_every_function_of_the_map_exists(name: str) -> None:
 
 def test_a_function_that_does_not_exist_would_be_noticed() -> None:
     with pytest.raises(AttributeError):
-        resolve("metrics.nme_of_nobody")
+        resolve("evaluation.metrics.nme_of_nobody")
     with pytest.raises(ModuleNotFoundError):
         resolve("nowhere.nothing")
 
@@ -81,7 +81,7 @@ def test_a_function_that_does_not_exist_would_be_noticed() -> None:
 @pytest.mark.parametrize("name", named(tests=True))
 def test_every_test_of_the_map_exists(name: str) -> None:
     module, function = name.split(".")
-    tree = ast.parse((ROOT / "tests" / f"{module}.py").read_text(encoding="utf-8"))
+    tree = ast.parse(next((ROOT / "tests").rglob(f"{module}.py")).read_text(encoding="utf-8"))
     assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 

@@ -1,60 +1,46 @@
-"""What may import what (docs/design.md): facts and files know no tensors, models know no files, one file knows Fabric."""
+"""What may import what: one list of layers, no circles, and what a layer does not know (docs/architecture.md)."""
 
 import ast
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
-SRC = Path(__file__).parents[1] / "src" / "stylealign"
-MODULES = sorted(SRC.rglob("*.py"))
-WITHOUT_TORCH = {
-    "__init__", "errors", "config", "schema", "sample", "geometry", "boundary", "metrics", "image", "draw", "progress", "dataset",
-    "predictions", "prepare", "export_dataset", "evaluate", "report", "tables", "scoring", "workers", "cli", "flags",
-    "assess.tables", "assess.plots", "crop", "predicting.__init__",
-    *(f"predicting.{name}" for name in (
-        "network", "sources", "views", "boxes", "finders", "places", "answering", "photos", "overlay", "one_euro", "tracking", "video",
-        "stages", "output", "job", "calibrate", "api",
-    )),
-    "translating.__init__", "translating.job", "demo.__init__", "demo.job",
-}  # fmt: skip
-WITHOUT_PATHS = {
-    "structure",
-    "augment",
-    "translators.vunet",
-    "translators.layers",
-    "translators.losses",
-    "translators.spade",
-    "translators.spade_learning",
-    "translators.bilateral",
-    "translators.bilateral_learning",
-    "translators.codes",
-    "translators.regions",
-    "translators.patches",
-    "translators.learning",
-    "detectors.resnet",
-    "detectors.losses",
-    "detectors.heatmap",
-    "detectors.cyclegan",
-    "detectors.styles",
-    "detectors.san",
-    "detectors.lab",
-    "detectors.hourglass",
-    "detectors.messages",
-    "detectors.adversary",
-    "detectors.wing",
-    "detectors.dvln",
-    "detectors.balance",
-    "optim",
-    "semi.encoder",
-}
+from builders.places import SRC
+
+PACKAGE = SRC / "stylealign"
+FILES = sorted(PACKAGE.rglob("*.py"))
+# From the bottom up: each may import those before it and itself. The one list of what the house is made of.
+LAYERS = (
+    "__init__", "errors", "progress", "config", "flags",
+    "face", "data", "evaluation", "toyfaces", "batches", "training", "detectors", "translators", "styling", "predicting", "api",
+    "jobs", "cli", "__main__",
+)  # fmt: skip
+WITHOUT_TORCH = ("errors", "progress", "config", "flags", "face", "data", "evaluation", "toyfaces", "cli")
+# Modules above those layers that start without torch all the same: people wait for them, or use ONNX files and have no torch.
+ALSO_WITHOUT_TORCH = (
+    "api.detector", "jobs", "jobs.assess.plots", "jobs.assess.tables", "jobs.calibrate", "jobs.check", "jobs.demo.job",
+    "jobs.draw_faces", "jobs.evaluate", "jobs.export_dataset", "jobs.init", "jobs.predict", "jobs.prepare", "jobs.report",
+    "jobs.stress", "jobs.translate", "predicting.onnx_network", "training.processes",
+)  # fmt: skip
+# Below detectors/ and translators/ networks, losses and ways of learning; these two read runs.
+READ_RUNS = ("detectors.loaded", "translators.loaded")
 
 
 def name_of(path: Path) -> str:
-    return ".".join(path.relative_to(SRC).with_suffix("").parts)
+    """`detectors.lab.network`; a package's own file has the package's name, the root's is `__init__`."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
-def imports(path: Path, top_level_only: bool) -> set[str]:
-    """Dotted names that a module imports (anywhere, or when it is itself imported)."""
+MODULES = {name_of(path): path for path in FILES}
+
+
+def imported(path: Path, when_imported_only: bool = False) -> set[str]:
+    """Dotted names that a file imports: all of them (in functions and under TYPE_CHECKING too), or when it is itself imported.
+
+    `from a import b` is `a.b` where that is a module of ours, else `a`.
+    """
     found: set[str] = set()
 
     def visit(node: ast.AST) -> None:
@@ -62,49 +48,132 @@ def imports(path: Path, top_level_only: bool) -> set[str]:
             if isinstance(child, ast.Import):
                 found.update(alias.name for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
-                found.add(child.module or "")
-            elif not (top_level_only and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)):
+                assert child.level == 0, f"{path}: a relative import, which this test does not follow"
+                module = child.module or ""
+                for alias in child.names:
+                    inner = f"{module}.{alias.name}".removeprefix("stylealign.")
+                    found.add(f"{module}.{alias.name}" if inner in MODULES else module)
+            elif isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING" and when_imported_only:
+                continue
+            elif not (when_imported_only and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)):
                 visit(child)
 
     visit(ast.parse(path.read_text(encoding="utf-8")))
     return found
 
 
+def ours(names: set[str]) -> set[str]:
+    """The modules of this package among imported names."""
+    found = {"__init__" if name == "stylealign" else name.removeprefix("stylealign.") for name in names
+             if name.split(".")[0] == "stylealign"}  # fmt: skip
+    assert found <= MODULES.keys(), found - MODULES.keys()
+    return found
+
+
+GRAPH = {name: ours(imported(path)) - {name} for name, path in MODULES.items()}
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """A circle for every edge that closes one, by depth-first search."""
+    found: list[list[str]] = []
+    state: dict[str, int] = defaultdict(int)  # 0 unseen, 1 on the way, 2 done
+
+    def walk(node: str, way: list[str]) -> None:
+        state[node] = 1
+        for following in sorted(graph.get(node, ())):
+            if state[following] == 1:
+                found.append([*way[way.index(following) :], following])
+            elif state[following] == 0:
+                walk(following, [*way, following])
+        state[node] = 2
+
+    for node in sorted(graph):
+        if state[node] == 0:
+            walk(node, [node])
+    return found
+
+
+def test_a_circle_would_be_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c", "a"]]
+    assert circles({"a": {"b"}, "b": {"c"}, "d": {"a"}}) == []
+
+
+def test_no_file_imports_in_a_circle() -> None:
+    # A package's __init__ is run before its files: importing one of them is importing it.
+    assert circles(GRAPH) == []
+
+
+def test_no_folder_imports_in_a_circle() -> None:
+    folders: dict[str, set[str]] = defaultdict(set)
+    for name, others in GRAPH.items():
+        here = str(MODULES[name].parent.relative_to(PACKAGE))
+        for other in others:
+            there = str(MODULES[other].parent.relative_to(PACKAGE))
+            # A folder and those inside it are one place: its __init__ is their table of contents.
+            if there not in (here, ".") and not there.startswith(f"{here}/") and not here.startswith(f"{there}/"):
+                folders[here].add(there)
+    folders.pop(".", None)
+    assert circles(folders) == []
+
+
+def layer_of(name: str) -> int:
+    return LAYERS.index(name.split(".")[0])
+
+
+def test_every_file_stands_in_a_layer() -> None:
+    assert {name.split(".")[0] for name in MODULES} == set(LAYERS)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_layer_imports_only_those_below(name: str) -> None:
+    above = sorted(other for other in GRAPH[name] if layer_of(other) > layer_of(name))
+    assert not above, f"{name} imports {', '.join(above)}, which stand above it"
+
+
+def test_the_first_level_reads_as_the_architecture() -> None:
+    assert len([p for p in PACKAGE.iterdir() if (p / "__init__.py").exists()]) <= 12
+    assert len(list(PACKAGE.glob("*.py"))) <= 7
+
+
+def loaded_with(name: str) -> set[str]:
+    """All that is imported when a module is imported: dotted names of ours and of others."""
+    found, todo = set[str](), [name]
+    while todo:
+        module = todo.pop()
+        names = imported(MODULES[module], when_imported_only=True)
+        found |= {n for n in names if n.split(".")[0] != "stylealign"}
+        packages = {".".join(module.split(".")[:k]) for k in range(1, module.count(".") + 1)}
+        for other in (ours(names) | packages) & MODULES.keys():
+            if other not in found:
+                found.add(other)
+                todo.append(other)
+    return found
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if n.split(".")[0] in WITHOUT_TORCH or n in ALSO_WITHOUT_TORCH])
+def test_what_needs_no_tensors_loads_no_torch(name: str) -> None:
+    assert not {n for n in loaded_with(name) if n.split(".")[0] in ("torch", "lightning_fabric", "safetensors")}
+
+
+def test_the_list_of_modules_without_torch_names_modules() -> None:
+    assert set(ALSO_WITHOUT_TORCH) <= MODULES.keys()
+
+
 @pytest.mark.parametrize(
-    "path",
-    [p for p in MODULES if name_of(p) in WITHOUT_TORCH or name_of(p).startswith(("readers", "toyfaces"))],
-    ids=name_of,
+    "name", [n for n in MODULES if n.split(".")[0] in ("detectors", "translators") and n not in READ_RUNS]
 )
-def test_facts_and_files_do_not_import_torch(path: Path) -> None:
-    names = imports(path, top_level_only=True)
-    assert not {n for n in names if n.split(".")[0] in ("torch", "lightning_fabric")}
-    tensor_modules = ("batch", "augment", "structure", "training", "run", "translators", "detectors")
-    assert not {n for n in names if n.startswith("stylealign.") and n.split(".")[1] in tensor_modules}
+def test_networks_know_no_files(name: str) -> None:
+    assert not imported(MODULES[name]) & {"yaml", "json", "os", "stylealign.training.run"}
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if name_of(p) in WITHOUT_PATHS], ids=name_of)
-def test_models_and_losses_know_no_paths_and_no_yaml(path: Path) -> None:
-    assert not imports(path, top_level_only=False) & {
-        "pathlib",
-        "yaml",
-        "json",
-        "os",
-        "stylealign.data.dataset",
-        "stylealign.training.run",
-        "stylealign.config",
-    }
-
-
-def test_only_training_meets_fabric() -> None:
-    assert [name_of(p) for p in MODULES if any(n.startswith("lightning_fabric") for n in imports(p, False))] == [
-        "training"
-    ]
+def test_only_the_training_loop_meets_fabric() -> None:
+    meeting = [n for n, p in MODULES.items() if any(i.startswith("lightning_fabric") for i in imported(p))]
+    assert meeting == ["training.loop"]
 
 
 def test_nothing_is_unpickled() -> None:
-    for path in MODULES:
-        names = imports(path, top_level_only=False)
-        assert not names & {"pickle", "joblib", "dill", "cloudpickle"}, path
+    for path in FILES:
+        assert not imported(path) & {"pickle", "joblib", "dill", "cloudpickle"}, path
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "np.load", "numpy.load"):
                 options = {k.arg: ast.unparse(k.value) for k in node.keywords}

@@ -23,6 +23,9 @@ import torch
 import yaml
 from torch import nn
 
+from builders.painted import SIZE, PaintedTranslator, job, make_faces
+from builders.places import ROOT
+from builders.release import FRAME, TILE, Release
 from stylealign.batches.augment import AugmentConfig, augment
 from stylealign.batches.batch import Batch
 from stylealign.batches.crops import crop_sample
@@ -49,10 +52,7 @@ from stylealign.translators.losses import LEARNING_RATE_PRESETS, learning_rate
 from stylealign.translators.perceptual import VGG19Features
 from stylealign.translators.swapping import swap_matrix
 from stylealign.translators.vunet import PRESETS, VUNet, initialise
-from test_generate import SIZE, PaintedTranslator, job, make_faces
-from test_legacy import FRAME, TILE, Release
 
-ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 FIVE, IBUG, COFW, WFLW = (get_schema(name) for name in ("five", "ibug68", "cofw29", "wflw98"))
 

@@ -52,11 +52,22 @@ def take_faces(batch: Batch, rows: Tensor) -> Batch:
     return Batch(*(t[rows.to(t.device)] if len(t) == len(batch.image) else t for t in batch))
 
 
-class HeadBatches(tuple[Batch, ...]):
-    """A batch for each head of a network that learns several mark-ups."""
+class Step(NamedTuple):
+    """The faces of one update."""
 
-    def to(self, device: torch.device | str) -> "HeadBatches":
-        return HeadBatches(batch.to(device) for batch in self)
+    heads: tuple[Batch, ...]
+    """A batch for each head of a network that learns several mark-ups, or for each group of faces; most have one"""
+    donors: tuple[Batch, ...] = ()
+    """A batch of donors of style for each head, row i for face i; empty where no style arm looks at one"""
+    unlabelled: Batch | None = None
+    """Faces that a mean teacher labels"""
+
+    def to(self, device: torch.device | str) -> "Step":
+        return Step(
+            tuple(batch.to(device) for batch in self.heads),
+            tuple(batch.to(device) for batch in self.donors),
+            None if self.unlabelled is None else self.unlabelled.to(device),
+        )
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -1,7 +1,11 @@
-"""Landmark detectors: crops in, landmarks in crop px out (`DetectorOutput`). A new one is a file and a line of `DETECTORS`."""
+"""Landmark detectors: crops in, landmarks in crop px out (`DetectorOutput`). A new one is a file and an entry of `DETECTORS`.
+
+An entry says all that others ask of a detector: `train-detector` takes its section of the configuration and its way of learning from
+here, `models` its sizes, `study`, `export`, the docs and the contract tests its name and needs. Nothing else lists detectors.
+"""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -16,54 +20,139 @@ from stylealign.detectors.wing import Wing, WingConfig, learn_wing
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
 
-__all__ = ["DETECTORS", "SECTIONS", "Detector", "DetectorOutput", "build_detector"]
+__all__ = ["DETECTORS", "Detector", "DetectorOutput", "Preset", "build_detector"]
 
 Schemas = tuple[LandmarkSchema, ...]
 
 
+class Preset(NamedTuple):
+    """A network at one size."""
+
+    title: str
+    """what tables call it"""
+    version: Literal["tiny", "small", "paper"]
+    """`tiny` is the smallest network that goes every way the real one goes, for tests; `small` trains on a CPU core in minutes;
+    `paper` is what was published, as far as it is known"""
+    size: int
+    """side of the crop, px"""
+    network: Mapping[str, Any]
+    """values of its section of `train-detector`; what is not named keeps its default"""
+
+
 class Detector(NamedTuple):
-    """What makes a detector."""
+    """What makes a detector, and what others have to know of it."""
 
     build: Callable[[Schemas, int, Any], nn.Module]
     """(mark-ups, side of the crop in px, its config) -> network with a buffer `mean_shape` (P, 2) px. The first mark-up is the one
-    it answers in; only networks that learn several are given more."""
+    it answers in; only networks of several heads are given more."""
     config: type
-    """The network's shape"""
+    """The network's shape: a dataclass whose defaults are the published ones"""
+    section: str
+    """Key of that dataclass in `train-detector`'s configuration, and so the first part of its flags"""
+    presets: tuple[Preset, ...]
+    """Its sizes, small and as published, for tables, tests and measurements"""
     learn: Callable[[Learning], Learner] = learn_coordinates
     """How it learns"""
-    pretrained: Callable[[Any, Mapping[str, Tensor], str], None] | None = None
+    pretrained: Callable[[nn.Module, Mapping[str, Tensor], str], None] | None = None
     """(network, state dict, the file's name) -> loads ImageNet weights into the part they fit"""
+    several_heads: bool = False
+    """Whether it learns data sets of several mark-ups (`--other`), a head each"""
+    coordinates_alone: bool = False
+    """Whether a loss on coordinates is all it learns by, so that a mean teacher's landmarks can be learnt as well"""
+    needs_curves: bool = False
+    """Whether its mark-up must have curves (`boundaries`)"""
+    style_generators: Callable[[nn.Module], nn.Module | None] | None = None
+    """network -> the frozen part that a `train-styles` run fills before it learns; None where this one has none"""
 
 
-def _resnet18(schemas: Schemas, size: int, config: ResNetConfig) -> nn.Module:
-    return ResNet18(schemas[0].num_points, size, config)
+def _first_mark_up(network: Callable[[int, int, Any], nn.Module]) -> Callable[[Schemas, int, Any], nn.Module]:
+    """A network that only has to know how many points the first mark-up has."""
+    return lambda schemas, size, config: network(schemas[0].num_points, size, config)
 
 
-def _wing(schemas: Schemas, size: int, config: WingConfig) -> nn.Module:
-    return Wing(schemas[0].num_points, size, config)
-
-
-def _lab(schemas: Schemas, size: int, config: LABConfig) -> nn.Module:
-    return LAB(schemas[0], size, config)
-
-
-def _san(schemas: Schemas, size: int, config: SANConfig) -> nn.Module:
-    return SAN(schemas[0].num_points, size, config)
+def _generators(network: nn.Module) -> nn.Module | None:
+    assert isinstance(network, SAN)
+    return network.generators
 
 
 DETECTORS = {
-    "resnet18": Detector(_resnet18, ResNetConfig, pretrained=load_imagenet),
-    "wing": Detector(_wing, WingConfig, learn_wing, load_imagenet),
-    "lab": Detector(_lab, LABConfig, learn_lab),
-    "san": Detector(_san, SANConfig, learn_san, load_vgg),
-    "dvln": Detector(DVLN, DVLNConfig, learn_dvln, load_trunk),
-}
-# The section of `train-detector`'s configuration that holds each network's shape.
-SECTIONS = {"resnet18": "resnet", "wing": "wing", "lab": "lab", "san": "san", "dvln": "dvln"}
+    "resnet18": Detector(
+        _first_mark_up(ResNet18), ResNetConfig, "resnet",
+        presets=(
+            Preset("ResNet-18", "tiny", 32, {"width": 4}),
+            Preset("ResNet-18", "small", 64, {"width": 16}),
+            Preset("ResNet-18", "paper", 256, {}),
+        ),
+        pretrained=load_imagenet, coordinates_alone=True,
+    ),
+    "wing": Detector(
+        _first_mark_up(Wing), WingConfig, "wing",
+        presets=(
+            Preset("Wing CNN-6", "tiny", 32, {"width": 4, "hidden": 16}),
+            Preset("Wing CNN-6", "small", 64, {"width": 32}),
+            Preset("Wing CNN-6", "paper", 64, {"batch_norm": False}),
+            Preset("Wing CNN-7", "paper", 128, {"network": "cnn7", "batch_norm": False}),
+            Preset("Wing ResNet-50", "paper", 256, {"network": "resnet50"}),
+        ),
+        learn=learn_wing, pretrained=load_imagenet, coordinates_alone=True,
+    ),
+    "lab": Detector(
+        lambda schemas, size, config: LAB(schemas[0], size, config), LABConfig, "lab",
+        presets=(
+            Preset(
+                "LAB", "tiny", 32,
+                {"stacks": 2, "channels": 8, "depth": 2, "width": 4, "hidden": 8, "adversarial_from": 0.5},
+            ),
+            Preset(
+                "LAB", "small", 64,
+                {"stacks": 1, "channels": 32, "depth": 3, "width": 16, "hidden": 256, "feature_fusion": 3, "dropout": 0.0},
+            ),
+            Preset("LAB", "paper", 256, {}),
+        ),
+        learn=learn_lab, needs_curves=True,
+    ),
+    "san": Detector(
+        _first_mark_up(SAN), SANConfig, "san",
+        presets=(
+            Preset(
+                "SAN", "tiny", 32,
+                {"generator": {"width": 4, "blocks": 1}, "width": 2, "features": 4, "hidden": 4, "top": 8, "kernel": 3},
+            ),
+            Preset(
+                "SAN", "small", 64,
+                {
+                    "generator": {"width": 8, "blocks": 3},
+                    "width": 8, "features": 32, "hidden": 32, "top": 128, "kernel": 3, "sigma": 0.0625,
+                },
+            ),
+            Preset("SAN", "paper", 128, {"batch_norm": False}),
+        ),
+        learn=learn_san, pretrained=load_vgg, style_generators=_generators,
+    ),
+    "dvln": Detector(
+        DVLN, DVLNConfig, "dvln",
+        presets=(
+            Preset("DVLN", "tiny", 32, {"width": 4, "embedding": 8, "candidates": 2, "evidence": 2, "hidden": 4}),
+            Preset("DVLN", "small", 64, {"width": 16}),
+            Preset("DVLN", "paper", 256, {"dropout": 0.2}),
+        ),
+        learn=learn_dvln, pretrained=load_trunk, several_heads=True,
+    ),
+}  # fmt: skip
+
+
+def presets() -> list[tuple[str, Preset]]:
+    """(name of the detector, one of its sizes) of all detectors, in the table's order."""
+    return [(name, preset) for name, detector in DETECTORS.items() for preset in detector.presets]
+
+
+def having(what: str) -> str:
+    """The names of the detectors whose entry has a field set, such as `pretrained`, for sentences."""
+    return ", ".join(name for name, detector in DETECTORS.items() if getattr(detector, what))
 
 
 def build_detector(name: str, schemas: Schemas, size: int, config: Any) -> nn.Module:
-    """A detector with fresh weights; `size` is the crop's side in px."""
+    """A detector with fresh weights; `size` is the crop's side in px. Raises UserError for a name that is not in the table."""
     if name not in DETECTORS:
         raise UserError(f"unknown detector '{name}'; known: {', '.join(DETECTORS)}")
     return DETECTORS[name].build(schemas, size, config)

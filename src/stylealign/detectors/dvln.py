@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylealign.batches.batch import Batch
-from stylealign.detectors.learning import Learner, Learning, lr_at
+from stylealign.detectors.learning import Learner, Learning
 from stylealign.detectors.losses import LossConfig, coordinate_loss, landmark_loss, mean_error
 from stylealign.detectors.mixstyle import MixStyleConfig
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNet18, ResNetConfig, load_imagenet
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
-from stylealign.training.optim import make_optimizer, set_lr
+from stylealign.training.optim import set_lr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,8 +176,9 @@ class DVLN(nn.Module):
             return DetectorOutput(settle(stages[0], stages[1], choose), stages=tuple(stages))
 
 
-def load_trunk(model: DVLN, state: Mapping[str, Tensor], where: str) -> None:
+def load_trunk(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Load ImageNet weights of a ResNet-18 into the shared trunk (`load_imagenet`): width 64; embedding and heads stay as they are."""
+    assert isinstance(model, DVLN)
     load_imagenet(model.trunk, state, where)
 
 
@@ -236,32 +237,30 @@ def learn_dvln(learning: Learning) -> Learner:
     Raises UserError for a single data set, unless the configuration says `single`, and for batches of one face, which the
     embedding's batch normalisation cannot learn from.
     """
-    config, engine, net = learning.config, learning.engine, learning.model
-    dvln = config.dvln
+    engine, net = learning.engine, learning.model
+    assert isinstance(net, DVLN)
+    dvln = net.config
     if len(learning.schemas) < 2 and not dvln.single:
         raise UserError(
             "dvln learns from at least two data sets: give --other and one more data set, of any mark-up "
             "(--dvln.single trains the candidates and their decision alone)"
         )
-    if config.loop.batch_size < 2 * engine.world_size:
-        raise UserError(
-            f"dvln: batch_size {config.loop.batch_size} is one face at a time a process, expected at least 2"
-        )
-    assert isinstance(net, DVLN)
+    if learning.batch_size < 2 * engine.world_size:
+        raise UserError(f"dvln: batch_size {learning.batch_size} is one face at a time a process, expected at least 2")
     with torch.no_grad():
         for name, shape in zip(net.mean_shape_names(), learning.mean_shapes, strict=True):
             getattr(net, name).copy_(torch.as_tensor(shape))
-    model, optimizer = engine.setup(net, make_optimizer(net, config.lr, config.weight_decay, config.optimizer))
+    model, optimizer = engine.setup(net, learning.optimizer_of(net))
     factors = {"fused": 1.0, "candidates": dvln.candidates_weight, "decision": dvln.decision_weight}
 
     def update(batches: tuple[Batch, ...], step: int) -> dict[str, Tensor]:
-        set_lr(optimizer, lr_at(step, config))
+        set_lr(optimizer, learning.lr_at(step))
         counts = tuple(len(batch.image) for batch in batches)
         out = model(torch.cat([batch.image for batch in batches]), counts)
         terms: dict[str, Any] = {"total": 0.0, "error_px": mean_error(out.landmarks, batches[0].landmarks)}
         for head, batch in enumerate(batches):
             candidates, logits = out.stages[2 * head : 2 * head + 2]
-            found = dvln_losses(candidates, logits, batch, config.loss, dvln.relax)
+            found = dvln_losses(candidates, logits, batch, learning.loss, dvln.relax)
             loss = sum(factors[name] * value for name, value in found.items())
             terms["total"] = terms["total"] + loss * (counts[head] / sum(counts))
             terms |= {f"{name}_{head}": value for name, value in found.items()}

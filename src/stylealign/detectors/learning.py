@@ -6,20 +6,18 @@ own file; the job (train.py) owns data, augmentation, rhythm, checkpoints and ev
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from stylealign.batches.batch import Batch
-from stylealign.data.dataset import FaceDataset
-from stylealign.detectors.losses import landmark_loss, mean_error
+from stylealign.detectors.losses import LossConfig, landmark_loss, mean_error
 from stylealign.face.schema import LandmarkSchema
-from stylealign.training.optim import lr_factor, make_optimizer, set_lr
+from stylealign.training.optim import OptimizerConfig, lr_factor, make_optimizer, set_lr
 
-if TYPE_CHECKING:
-    from stylealign.jobs.train_detector.job import TrainDetector
+if TYPE_CHECKING:  # importing it for the name alone would take two seconds
     from stylealign.training.loop import Engine
 
 
@@ -29,19 +27,33 @@ class Learning:
 
     model: nn.Module
     """On its device, not wrapped, `mean_shape` filled"""
-    config: "TrainDetector"
     engine: "Engine"
     """Fabric: `setup(module, optimizer)` wraps, `backward(loss)` goes back"""
+    loss: LossConfig
+    optimizer: OptimizerConfig
+    lr: float
+    """Highest learning rate"""
+    weight_decay: float
+    steps: int
+    """Updates of the whole training"""
+    batch_size: int
+    """Faces an update, over all processes"""
+    pretrained: bool
+    """Whether the network holds ImageNet weights of the user's"""
     schemas: tuple[LandmarkSchema, ...]
     """The mark-up of each head; one, but for DVLN"""
     mean_shapes: tuple[np.ndarray, ...]
     """(P, 2) px of the crop, one a head"""
     size: int
     """Side of the crop in px"""
-    faces: FaceDataset
-    """The training faces of the first head (the first data set of its mix), for auxiliary trainings"""
-    folder: Path
-    """The half-written run; auxiliary runs go into folders of it"""
+
+    def optimizer_of(self, parameters: Any) -> torch.optim.Optimizer:
+        """An optimizer of a module's parameters, or of groups of them."""
+        return make_optimizer(parameters, self.lr, self.weight_decay, self.optimizer)
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of an update (from 0)."""
+        return self.lr * lr_factor(step, self.steps, self.optimizer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,22 +69,16 @@ class Learner:
     """What the model's card shall say beside the usual"""
 
 
-def lr_at(step: int, config: "TrainDetector") -> float:
-    """The learning rate of an update (from 0)."""
-    return config.lr * lr_factor(step, config.loop.steps, config.optimizer)
-
-
 def learn_coordinates(learning: Learning) -> Learner:
     """The usual way: one loss between predicted and labelled coordinates."""
-    config, engine = learning.config, learning.engine
-    optimizer = make_optimizer(learning.model, config.lr, config.weight_decay, config.optimizer)
-    model, optimizer = engine.setup(learning.model, optimizer)
+    engine = learning.engine
+    model, optimizer = engine.setup(learning.model, learning.optimizer_of(learning.model))
 
     def update(batches: tuple[Batch, ...], step: int) -> dict[str, Tensor]:
         (batch,) = batches
-        set_lr(optimizer, lr_at(step, config))
+        set_lr(optimizer, learning.lr_at(step))
         out = model(batch.image)
-        loss = landmark_loss(out.landmarks, batch.landmarks, batch.visible, batch.weights(), config.loss)
+        loss = landmark_loss(out.landmarks, batch.landmarks, batch.visible, batch.weights(), learning.loss)
         optimizer.zero_grad(set_to_none=True)
         engine.backward(loss)
         optimizer.step()

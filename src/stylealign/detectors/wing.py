@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylealign.batches.batch import Batch
-from stylealign.detectors.learning import Learner, Learning, learn_coordinates, lr_at
+from stylealign.detectors.learning import Learner, Learning, learn_coordinates
 from stylealign.detectors.losses import landmark_loss, mean_error
 from stylealign.detectors.mixstyle import MixStyle, MixStyleConfig
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNet50, ResNetConfig
-from stylealign.training.optim import make_optimizer, set_lr
+from stylealign.training.optim import set_lr
 
 _NUM_BLOCKS = {"cnn6": 5, "cnn7": 6}
 _WIDENINGS = 4  # filters double from block to block this often: 32 .. 512
@@ -212,16 +212,15 @@ def learn_wing(learning: Learning) -> Learner:
     """
     if learning.model.second is None:
         return learn_coordinates(learning)
-    config, engine = learning.config, learning.engine
-    optimizer = make_optimizer(learning.model, config.lr, config.weight_decay, config.optimizer)
-    model, optimizer = engine.setup(learning.model, optimizer)
+    engine = learning.engine
+    model, optimizer = engine.setup(learning.model, learning.optimizer_of(learning.model))
 
     def update(batches: tuple[Batch, ...], step: int) -> dict[str, Tensor]:
         (batch,) = batches
-        set_lr(optimizer, lr_at(step, config))
+        set_lr(optimizer, learning.lr_at(step))
         out = model(batch.image)
         first, second = (
-            landmark_loss(found, batch.landmarks, batch.visible, batch.weights(), config.loss)
+            landmark_loss(found, batch.landmarks, batch.visible, batch.weights(), learning.loss)
             for found in (*out.stages, out.landmarks)
         )
         total = first + second

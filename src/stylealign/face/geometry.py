@@ -6,6 +6,7 @@ array. Knows no images (image.warp does) and no tensors (augment.py has the batc
 """
 
 import math
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -112,3 +113,22 @@ def face_size(landmarks: np.ndarray) -> float:
     """Square root of the landmark box's width times height, px: a denominator that every mark-up has."""
     x0, y0, x1, y1 = geometry.landmark_box(landmarks)
     return float(max(np.sqrt((x1 - x0) * (y1 - y0)), 1e-6))
+
+
+A = TypeVar("A")
+
+
+def mirrored_back(landmarks: A, size: int, order: np.ndarray) -> A:
+    """Landmarks found on the mirror image of a crop, as landmarks of the crop itself.
+
+    Args:
+        landmarks: (..., P, 2) px of the mirrored crop, a NumPy array or a torch tensor.
+        size: width of the crop in px.
+        order: (P,) `LandmarkSchema.flip_permutation`.
+
+    Returns:
+        (..., P, 2) px of the crop, renumbered; a new array.
+    """
+    found: Any = landmarks[..., order.tolist(), :]  # type: ignore[index]  # a list as index copies, in NumPy and in torch
+    found[..., 0] = size - 1 - found[..., 0]
+    return found

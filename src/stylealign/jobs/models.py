@@ -1,7 +1,6 @@
 """The job `models`: how large every detector is and, if asked for, how fast and how hungry, at its small and its paper size.
 
-The sizes stand here as a literal (PRESETS) rather than in the recipes, which do not travel with an installed package; the recipes
-recipes/*/ train the same networks. MACs are counted by torch's FlopCounterMode. Measuring happens in a fresh process for
+The sizes are the presets of `DETECTORS`; the recipes small/ and paper/ train the same networks. MACs are counted by torch's FlopCounterMode. Measuring happens in a fresh process for
 each line, so that one network's memory is not another's.
 """
 
@@ -9,16 +8,16 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from stylealign.config import from_dict
-from stylealign.detectors import DETECTORS, build_detector
+from stylealign.detectors import DETECTORS, Preset, build_detector, presets
 from stylealign.detectors.size import describe
 from stylealign.errors import UserError
 from stylealign.evaluation.tables import Table, millions, print_table, wide_console
@@ -27,52 +26,8 @@ from stylealign.progress import say, track
 from stylealign.training.devices import pick_device, place
 
 BATCHES = (1, 16)
+SHOWN = ("small", "paper")
 SECONDS = 2.0  # measured for each figure
-
-
-class Preset(NamedTuple):
-    """A network at one size."""
-
-    name: str
-    detector: str
-    """its name in DETECTORS"""
-    version: Literal["small", "paper"]
-    """`small` trains on a CPU core; `paper` is what was published, as far as it is known"""
-    size: int
-    """side of the crop, px"""
-    network: Mapping[str, Any]
-    """values of its section of `train-detector`; what is not named keeps its default"""
-
-
-PRESETS = (
-    Preset("ResNet-18", "resnet18", "small", 64, {"width": 16}),
-    Preset("ResNet-18", "resnet18", "paper", 256, {}),
-    Preset("Wing CNN-6", "wing", "small", 64, {"width": 32}),
-    Preset("Wing CNN-6", "wing", "paper", 64, {"batch_norm": False}),
-    Preset("Wing CNN-7", "wing", "paper", 128, {"network": "cnn7", "batch_norm": False}),
-    Preset("Wing ResNet-50", "wing", "paper", 256, {"network": "resnet50"}),
-    Preset(
-        "LAB", "lab", "small", 64,
-        {"stacks": 1, "channels": 32, "depth": 3, "width": 16, "hidden": 256, "feature_fusion": 3, "dropout": 0.0},
-    ),
-    Preset("LAB", "lab", "paper", 256, {}),
-    Preset(
-        "SAN", "san", "small", 64,
-        {"generator": {"width": 8, "blocks": 3}, "width": 8, "features": 32, "hidden": 32, "top": 128, "kernel": 3, "sigma": 0.0625},
-    ),
-    Preset("SAN", "san", "paper", 128, {"batch_norm": False}),
-    Preset("DVLN", "dvln", "small", 64, {"width": 16}),
-    Preset("DVLN", "dvln", "paper", 256, {"dropout": 0.2}),
-)  # fmt: skip
-
-
-def presets() -> list[Preset]:
-    """PRESETS of the detectors there are; one without any stands with its defaults at 64 and 256 px."""
-    found = [preset for preset in PRESETS if preset.detector in DETECTORS]
-    for name in DETECTORS:
-        if name not in {preset.detector for preset in found}:
-            found += [Preset(name, name, "small", 64, {}), Preset(name, name, "paper", 256, {})]
-    return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +40,8 @@ class Models:
     """Mark-up: a name such as wflw98, or a .yaml file. (68 and 98 stand for ibug68 and wflw98.)"""
     only: tuple[str, ...] = ()
     """Detectors to show, such as resnet18 lab; not given: all."""
+    version: Literal["small", "paper"] | None = None
+    """Only small or only paper sizes; not given: both."""
     measure: bool = False
     """Also measure images per second and peak memory, at batches of 1 and 16."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -96,13 +53,13 @@ class Models:
             raise ValueError(f"only: unknown detector {unknown[0]!r}; known: {', '.join(DETECTORS)}")
 
 
-def build(preset: Preset, schema: LandmarkSchema, size: int | None = None) -> nn.Module:
-    """The network of a preset with fresh weights, at another crop size if one is given."""
-    config: Any = from_dict(DETECTORS[preset.detector].config, preset.network, preset.name)
-    # A network of several mark-ups (dvln) is shown as it learns the two that are used together most.
+def build(name: str, preset: Preset, schema: LandmarkSchema, size: int | None = None) -> nn.Module:
+    """The network of a detector's preset with fresh weights, at another crop size if one is given."""
+    config: Any = from_dict(DETECTORS[name].config, preset.network, preset.title)
+    # A network of several mark-ups is shown as it learns the two that are used together most.
     other = get_schema("wflw98" if schema.name != "wflw98" else "ibug68")
-    schemas = (schema, other) if preset.detector == "dvln" else (schema,)
-    return build_detector(preset.detector, schemas, size or preset.size, config)
+    schemas = (schema, other) if DETECTORS[name].several_heads else (schema,)
+    return build_detector(name, schemas, size or preset.size, config)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -160,7 +117,7 @@ def _warm(device: torch.device) -> None:
 
 
 def measure(
-    preset: Preset, schema: LandmarkSchema, size: int | None, batch: int, device: torch.device
+    name: str, preset: Preset, schema: LandmarkSchema, size: int | None, batch: int, device: torch.device
 ) -> dict[str, Any]:
     """Images per second and peak memory (MB above what the libraries take) of inference and of training steps.
 
@@ -169,7 +126,7 @@ def measure(
     """
     _warm(device)
     before = 0.0 if device.type == "cuda" else peak_mb(device)
-    model = place(build(preset, schema, size), device)
+    model = place(build(name, preset, schema, size), device)
     side = size or preset.size
     image = (
         torch.rand(batch, 3, side, side, device=device).mul_(2).sub_(1).contiguous(memory_format=torch.channels_last)
@@ -200,22 +157,24 @@ def measure(
     return found
 
 
-def measure_apart(preset: Preset, schema: str, size: int | None, batch: int, accelerator: str) -> dict[str, Any]:
+def measure_apart(
+    name: str, preset: Preset, schema: str, size: int | None, batch: int, accelerator: str
+) -> dict[str, Any]:
     """`measure` in a fresh process."""
     code = "import sys; from stylealign.jobs.models import _child; _child(*sys.argv[1:])"
-    request = json.dumps([preset._asdict(), schema, size, batch, accelerator])
+    request = json.dumps([name, preset._asdict(), schema, size, batch, accelerator])
     done = subprocess.run([sys.executable, "-c", code, request], capture_output=True, text=True)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}: out of memory?"]
-        say(f"{preset.name}, {preset.version}, batch {batch}: not measured ({last[0]})")
+        say(f"{preset.title}, {preset.version}, batch {batch}: not measured ({last[0]})")
         return dict.fromkeys(("infer", "infer_mb", "train", "train_mb"))
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def _child(request: str) -> None:
-    preset, schema, size, batch, accelerator = json.loads(request)
+    name, preset, schema, size, batch, accelerator = json.loads(request)
     device = pick_device(accelerator)
-    print(json.dumps(measure(Preset(**preset), get_schema(schema), size, batch, device)))
+    print(json.dumps(measure(name, Preset(**preset), get_schema(schema), size, batch, device)))
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -235,19 +194,25 @@ def model_table(config: Models) -> Table:
         for what in ("inference images/s", "inference MB", "training images/s", "training MB"):
             header += tuple(f"{what}, batch {batch}" for batch in BATCHES)
     rows = []
-    chosen = [preset for preset in presets() if not config.only or preset.detector in config.only]
-    for preset in track(chosen, "measuring" if config.measure else "counting"):
+    chosen = [
+        (name, preset)
+        for name, preset in presets()
+        if name in (config.only or DETECTORS) and preset.version in ((config.version,) if config.version else SHOWN)
+    ]
+    for name, preset in track(chosen, "measuring" if config.measure else "counting"):
         side = config.size or preset.size
-        row: tuple[str, ...] = (preset.name, preset.version, str(side))
+        row: tuple[str, ...] = (preset.title, preset.version, str(side))
         try:
-            size = describe(build(preset, schema, config.size), side)
+            size = describe(build(name, preset, schema, config.size), side)
         except UserError as error:  # a mark-up or a crop size that this network cannot have
-            say(f"{preset.name}: {error}")
+            say(f"{preset.title}: {error}")
             rows.append((*row, *["-"] * (len(header) - len(row))))
             continue
         row += tuple(map(millions, size))
         if config.measure:
-            found = [measure_apart(preset, schema_name, config.size, batch, config.accelerator) for batch in BATCHES]
+            found = [
+                measure_apart(name, preset, schema_name, config.size, batch, config.accelerator) for batch in BATCHES
+            ]
             row += tuple(_speed(f[key]) for key in ("infer", "infer_mb", "train", "train_mb") for f in found)
         rows.append(row)
     note = (

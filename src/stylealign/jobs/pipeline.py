@@ -75,14 +75,14 @@ def main(config: Pipeline) -> None:
     translators = from_dict(translator.TrainTranslator, values, "translator")
     values = _deep(config.generate, data=str(data), translator=str(out / "translator"), out=str(out / "synthetic"))
     synthetic = from_dict(generating.Generate, values, "generate")
-    arms: dict[str, detector.TrainDetector] = {}
+    arms: dict[str, detector.DetectorJob] = {}
     for arm, share in ARMS.items():
         for seed in config.seeds:
             run = out / "detectors" / f"{arm}_s{seed}"
             values = _deep(config.detector, real=str(data), run=str(run), loop={"seed": seed})
             if share is None:
                 values = _deep(values, synthetic=str(out / "synthetic"), synthetic_share=config.synthetic_share)
-            arms[f"{arm}={run}"] = from_dict(detector.TrainDetector, values, "detector")
+            arms[f"{arm}={run}"] = from_dict(detector.config_class(), values, "detector")
     values = _deep(config.evaluate, data=str(data), arms=list(arms), out=str(out / "evaluation"))
     table = from_dict(evaluate.Evaluate, values, "evaluate")
 

@@ -69,9 +69,9 @@ class SelfTrain:
             raise ValueError(f"detector or pseudo_label: {', '.join(sorted(taken)) or 'loop.seed'}: self-train sets it")
 
 
-def plan(config: SelfTrain) -> list[tuple[pseudo_label.PseudoLabel | None, list[detector.TrainDetector]]]:
+def plan(config: SelfTrain) -> list[tuple[pseudo_label.PseudoLabel | None, list[detector.DetectorJob]]]:
     """(labelling, trainings) of every round; all values are read before anything is trained."""
-    rounds: list[tuple[pseudo_label.PseudoLabel | None, list[detector.TrainDetector]]] = []
+    rounds: list[tuple[pseudo_label.PseudoLabel | None, list[detector.DetectorJob]]] = []
     for number in range(config.rounds + 1):
         folder = config.out / f"round_{number}"
         mine = {"path": str(config.labelled), "split": config.split, "subset": config.subset}
@@ -88,7 +88,7 @@ def plan(config: SelfTrain) -> list[tuple[pseudo_label.PseudoLabel | None, list[
         for seed in config.seeds:
             loop = {**config.detector.get("loop", {}), "seed": seed}
             values = {**config.detector, "data": sources, "run": str(folder / f"s{seed}"), "loop": loop}
-            jobs.append(from_dict(detector.TrainDetector, values, "detector"))
+            jobs.append(from_dict(detector.config_class(), values, "detector"))
         rounds.append((labelling, jobs))
     return rounds
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from stylealign.batches.augment import AugmentConfig, augment
-from stylealign.batches.batch import Batch, HeadBatches, to_float, to_uint8
+from stylealign.batches.batch import Batch, Step, to_float, to_uint8
 from stylealign.batches.crops import CropCache
 from stylealign.batches.source import BatchSource
 from stylealign.config import from_dict, to_dict
@@ -202,8 +202,8 @@ def train(config: TrainStyles, engine: Engine, run: Run) -> None:
         seed = int(np.random.default_rng((loop.seed, step, engine.global_rank, 11, side)).integers(2**62))
         return augment(batch, size, varied, torch.Generator().manual_seed(seed), faces.schema).image
 
-    def update(batches: HeadBatches, step: int) -> dict[str, torch.Tensor]:
-        a, b = (vary(batch, step, side) for side, batch in enumerate(batches))
+    def update(groups: Step, step: int) -> dict[str, torch.Tensor]:
+        a, b = (vary(batch, step, side) for side, batch in enumerate(groups.heads))
         for o in (optimizer, optimizer_judges):
             set_lr(o, config.cyclegan.lr * decayed(step, loop.steps))
 
@@ -240,7 +240,7 @@ def train(config: TrainStyles, engine: Engine, run: Run) -> None:
         return contact_sheet(tiles, 4, labels)
 
     fit(
-        update, state=state, batches=lambda step: HeadBatches(source.batch(step) for source in sources), config=loop, run=run,
+        update, state=state, batches=lambda step: Step(tuple(source.batch(step) for source in sources)), config=loop, run=run,
         engine=engine, preview=preview, what="training the styles",
     )  # fmt: skip
     if engine.is_global_zero:

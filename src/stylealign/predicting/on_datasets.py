@@ -22,9 +22,7 @@ def _answer(model: nn.Module, image: Tensor, schema: LandmarkSchema, flip_averag
     if not flip_average:
         return landmarks
     mirrored = model(image.flip(3).contiguous(memory_format=torch.channels_last)).landmarks.double()
-    mirrored = mirrored[:, torch.as_tensor(schema.flip_permutation.copy(), device=mirrored.device)]
-    mirrored[..., 0] = image.shape[-1] - 1 - mirrored[..., 0]
-    return (landmarks + mirrored) / 2
+    return (landmarks + geometry.mirrored_back(mirrored, image.shape[-1], schema.flip_permutation)) / 2
 
 
 @torch.no_grad()

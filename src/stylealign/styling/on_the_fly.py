@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stylealign.batches.batch import Batch, HeadBatches, take_faces
+from stylealign.batches.batch import Batch, Step, take_faces
 from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.face.crop import CropConfig
@@ -35,23 +35,24 @@ class Styling:
     said: list[dict[str, Any]] = field(default_factory=list)
     """What the card says of named donors"""
 
-    def with_donors(self, batches: HeadBatches, *key: int) -> HeadBatches:
-        """The batches, and after them as many batches of donors."""
-        donors = (
+    def with_donors(self, step: Step, *key: int) -> Step:
+        """The same faces, with donors for each head where an arm looks at one."""
+        if not self.pools:
+            return step
+        donors = tuple(
             pool.draw((*key, _DONORS, head), len(batch.image), batch.index if self.own else None)
-            for head, (pool, batch) in enumerate(zip(self.pools, batches, strict=True))
+            for head, (pool, batch) in enumerate(zip(self.pools, step.heads, strict=True))
         )
-        return HeadBatches((*batches, *donors)) if self.pools else batches
+        return step._replace(donors=donors)
 
-    def restyled(self, batches: HeadBatches, *key: int) -> HeadBatches:
-        """What `with_donors` gave, each batch in its donors' styles, without the donors."""
-        num = len(self.chains)
-        donors = batches[num:] or (None,) * num
+    def restyled(self, step: Step, *key: int) -> tuple[Batch, ...]:
+        """The batch of each head in its donors' styles."""
+        donors = step.donors or (None,) * len(self.chains)
         found = []
-        for head, (batch, donor, chain) in enumerate(zip(batches[:num], donors, self.chains, strict=True)):
+        for head, (batch, donor, chain) in enumerate(zip(step.heads, donors, self.chains, strict=True)):
             seed = int(np.random.default_rng((*key, _ARMS, head)).integers(2**62))
             found.append(restyle(batch, donor, chain, torch.Generator().manual_seed(seed)))
-        return HeadBatches(found)
+        return tuple(found)
 
     def restyled_among(self, batch: Batch, *key: int) -> Batch:
         """Faces that have no donors of their own, each in the style of the next one, by the first head's chain."""

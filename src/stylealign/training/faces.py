@@ -6,20 +6,16 @@ seen (another split, beyond the label budget) is refused or left out.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
+import tyro
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.face.pose import BalanceConfig, repeats
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
-
-if TYPE_CHECKING:
-    from stylealign.jobs.train_detector.job import TrainDetector
-
-Mix = list[tuple[FaceDataset, float, dict[str, Any]]]  # (faces, share of the batch, what the card says of them)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +34,64 @@ class DataSource:
     def __post_init__(self) -> None:
         if not self.share >= 0:
             raise ValueError(f"share {self.share} of {self.path}: expected 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FacesConfig:
+    """Which faces a detector learns from, in which shares, and which it is measured on."""
+
+    real: Path | None = None
+    """Data set of real faces."""
+    synthetic: Path | None = None
+    """Data set of synthetic faces (from `generate`)."""
+    synthetic_share: float = 0.5
+    """Share of synthetic faces in every batch; 0.25 to 0.5 is a good start."""
+    mix: Literal["share", "concatenate"] = "share"
+    """`concatenate` shuffles all faces together, as the paper does: with 8 styles a face, 8 of 9 are then synthetic."""
+    real_split: str = "train"
+    """Split of the real faces (and of the faces the synthetic ones were made from)."""
+    subset: str | None = None
+    """Only real faces with this attribute, such as a label budget, and synthetic faces made from them."""
+    data: Annotated[tuple[DataSource, ...], tyro.conf.Suppress] = ()
+    """Any number of data sets with shares, instead of `real` and `synthetic` (recipe only)."""
+    val: Path | None = None
+    """Data set to evaluate on; not given: the first data set."""
+    val_split: str = "val"
+    """Its split. No evaluation where `val` is not given and the first data set has no such split."""
+    other: tuple[Path, ...] = ()
+    """Further data sets, of any mark-up, each with a head of its own; for networks that learn several mark-ups."""
+    other_share: float = 0.5
+    """Share of their faces in every batch, all of them together."""
+    other_split: str = "train"
+    """Their split."""
+
+    def __post_init__(self) -> None:
+        if self.data and (self.real or self.synthetic or self.subset):
+            raise ValueError("data is given beside real, synthetic or subset: expected one way of naming the data sets")
+        if not 0 <= self.synthetic_share <= 1:
+            raise ValueError(f"synthetic_share is {self.synthetic_share}, expected 0 to 1")
+        if not 0 < self.other_share < 1:
+            raise ValueError(f"other_share is {self.other_share}, expected above 0 and below 1")
+
+    def chosen_of(self, folder: Path) -> tuple[str | None, str | None]:
+        """(split, subset) of the real faces used of a data set folder; of synthetic faces all: (None, None)."""
+        chosen = {source.path: (source.split, source.subset) for source in self.data}
+        if self.real is not None:
+            chosen[self.real] = (self.real_split, self.subset)
+        return chosen.get(folder, (None, None))
+
+
+class Part(NamedTuple):
+    """One data set of a mix."""
+
+    faces: FaceDataset
+    share: float
+    """of every batch"""
+    described: dict[str, Any]
+    """what the card says of it, beside what describes any data set"""
+
+
+Mix = list[Part]
 
 
 def _ids_by_split(dataset: FaceDataset) -> dict[str, str]:
@@ -95,7 +149,7 @@ def labels_seen(pseudo: FaceDataset, opened: FaceDataset, split: str | None, sub
     return True
 
 
-def _sources(config: "TrainDetector") -> Mix:
+def _sources(config: FacesConfig) -> Mix:
     """The data sets of a `data:` recipe; one that was made from another of them keeps only what that one's choice allows."""
     opened = [FaceDataset.open(source.path) for source in config.data]
     chosen = [
@@ -117,11 +171,11 @@ def _sources(config: "TrainDetector") -> Mix:
         }
         for faces, source in zip(opened, config.data, strict=True)
     ]
-    return [(faces, source.share, more) for faces, source, more in zip(chosen, config.data, said, strict=True)]
+    return [Part(faces, source.share, more) for faces, source, more in zip(chosen, config.data, said, strict=True)]
 
 
-def resolve_data(config: "TrainDetector") -> Mix:
-    """[(faces, share, what the card says)] of the mix; shares sum to 1 and data sets with share 0 are left out.
+def resolve_data(config: FacesConfig) -> Mix:
+    """The data sets of the first head; shares sum to 1 and data sets with share 0 are left out.
 
     Raises UserError where mark-ups differ, a selection is empty, or a synthetic face was made from a face that must not be seen.
     """
@@ -139,41 +193,42 @@ def resolve_data(config: "TrainDetector") -> Mix:
         if config.real is not None:
             opened = FaceDataset.open(config.real)
             real = opened.select(config.real_split, config.subset, labelled=True)
-            found.append((real, real_share, {"role": "real", **chosen}))
+            found.append(Part(real, real_share, {"role": "real", **chosen}))
         if config.synthetic is not None:
             synthetic = FaceDataset.open(config.synthetic).select(labelled=True)
             allowed = opened is not None and labels_seen(synthetic, opened, config.real_split, config.subset)
             if opened is not None and real is not None and not allowed:
                 synthetic = synthetic_of(synthetic, opened, real, config.real_split, config.subset)
-            found.append((synthetic, 1.0 - real_share if found else 1.0, {"role": "synthetic"}))
+            found.append(Part(synthetic, 1.0 - real_share if found else 1.0, {"role": "synthetic"}))
     if config.mix == "concatenate":
-        found = [(faces, float(len(faces)), said) for faces, _, said in found]
-    for faces, _, _ in found[1:]:
-        first = found[0][0]
+        found = [part._replace(share=float(len(part.faces))) for part in found]
+    for faces in (part.faces for part in found[1:]):
+        first = found[0].faces
         if faces.schema != first.schema:
             raise UserError(
                 f"{faces.folder} is annotated with {faces.schema.name} ({faces.schema.num_points} points), {first.folder} with "
-                f"{first.schema.name} ({first.schema.num_points} points): expected one mark-up; `stylealign prepare` converts, and --model dvln --other learns several"
+                f"{first.schema.name} ({first.schema.num_points} points): expected one mark-up; `stylealign prepare` converts, "
+                "and --model dvln --other learns several"
             )
-    total = sum(share for _, share, _ in found)
+    total = sum(part.share for part in found)
     if total <= 0:
         raise UserError("the shares of all data sets are 0: nothing to train on")
-    return [(faces, share / total, said) for faces, share, said in found if share > 0]
+    return [part._replace(share=part.share / total) for part in found if part.share > 0]
 
 
-def resolve_others(config: "TrainDetector") -> list[Mix]:
+def resolve_others(config: FacesConfig) -> list[Mix]:
     """The mix of each further head: one data set each, of any mark-up (`other`, for networks that learn several)."""
     mixes: list[Mix] = []
     for path in config.other:
         faces = FaceDataset.open(path).select(config.other_split, labelled=True)
-        mixes.append([(faces, 1.0, {"role": "other", "split": config.other_split})])
+        mixes.append([Part(faces, 1.0, {"role": "other", "split": config.other_split})])
     return mixes
 
 
 def epoch_of(mix: Mix, config: BalanceConfig) -> list[np.ndarray]:
     """The positions that make up an epoch of each data set of a mix: each face once, or those of rare head poses several times."""
     found = []
-    for faces, _, _ in mix:
+    for faces in (part.faces for part in mix):
         once = np.arange(len(faces))
         if config.bins:
             times = repeats(faces.landmarks_array(), config)
@@ -201,7 +256,7 @@ def head_batch_sizes(batch_size: int, num_others: int, other_share: float) -> tu
     return sizes
 
 
-def validation_faces(config: "TrainDetector", schema: LandmarkSchema) -> FaceDataset | None:
+def validation_faces(config: FacesConfig, schema: LandmarkSchema) -> FaceDataset | None:
     """The labelled faces to evaluate on, or None where none were asked for and there are none."""
     first = config.data[0].path if config.data else config.real or config.synthetic
     assert first is not None

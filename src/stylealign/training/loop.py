@@ -234,7 +234,8 @@ def fit(
 ) -> None:
     """Call `update` until `config.steps`; log, evaluate, preview and checkpoint on the way; continue from `state.step`.
 
-    `batches(step)` gives what has a `to(device)`: a Batch, or HeadBatches. `update(batch, step)` returns named loss terms (scalars); a total that is not finite stops the run with the terms printed.
+    `batches(step)` gives what has a `to(device)`: a Batch, or a Step. `update(batch, step)` returns named loss terms (scalars); a
+    total that is not finite stops the run with the terms printed.
     `evaluate` and `preview` run on the first process. The last step always evaluates and checkpoints.
     """
     main = engine.is_global_zero

@@ -17,6 +17,7 @@ from stylealign.batches.augment import centre_crop
 from stylealign.batches.batch import Batch
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
+from stylealign.face import geometry
 from stylealign.face.schema import LandmarkSchema
 
 
@@ -56,13 +57,9 @@ def ramp(step: int, steps: int, ramp_up: float) -> float:
     return math.exp(-5 * (1 - t) ** 2)
 
 
-def teacher_faces(config: TeacherConfig, schema: LandmarkSchema, model: str, ema_decay: float) -> FaceDataset:
-    """The unlabelled faces. Raises UserError for detectors that have no loss on coordinates, without averaged weights, and for another mark-up."""
+def teacher_faces(config: TeacherConfig, schema: LandmarkSchema, ema_decay: float) -> FaceDataset:
+    """The unlabelled faces. Raises UserError without averaged weights, and for another mark-up."""
     assert config.data is not None
-    if model not in ("resnet18", "wing"):
-        raise UserError(
-            f"teacher.data with --model {model}: a teacher's landmarks are learnt by a loss on coordinates alone; expected resnet18 or wing"
-        )
     if not ema_decay:
         raise UserError(
             "teacher.data with loop.ema_decay 0: the teacher is the averaged weights; expected a decay such as 0.998"
@@ -103,9 +100,8 @@ def taught(
     found = teacher(image).landmarks.float()
     trust = torch.ones_like(found[..., 0])
     if schema.flip_pairs:
-        order = torch.as_tensor(schema.flip_permutation.copy(), device=found.device)
-        mirrored = teacher(image.flip(3).contiguous(memory_format=torch.channels_last)).landmarks.float()[:, order]
-        mirrored = torch.stack([size - 1 - mirrored[..., 0], mirrored[..., 1]], dim=-1)
+        mirrored = teacher(image.flip(3).contiguous(memory_format=torch.channels_last)).landmarks.float()
+        mirrored = geometry.mirrored_back(mirrored, size, schema.flip_permutation)
         away = (found - mirrored).norm(dim=-1) / size
         trust = torch.exp2(-away / config.half)
         trust = torch.where(trust < config.threshold, 0.0, trust)

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from stylealign.batches.batch import Batch
 from stylealign.batches.structure_maps import boundary_maps
 from stylealign.detectors.lab.network import LAB
-from stylealign.detectors.learning import Learner, Learning, lr_at
+from stylealign.detectors.learning import Learner, Learning
 from stylealign.detectors.losses import landmark_loss, mean_error
 from stylealign.face.curves import curve_segments
 from stylealign.face.schema import LandmarkSchema
-from stylealign.training.optim import make_optimizer, set_lr
+from stylealign.training.optim import set_lr
 
 
 class BoundaryDiscriminator(nn.Module):
@@ -127,24 +127,22 @@ def learn_lab(learning: Learning) -> Learner:
     rate; neither is stated in anything readable; chosen.
     """
     assert isinstance(learning.model, LAB)
-    job, engine, schema, lab = learning.config, learning.engine, learning.schemas[0], learning.model.config
+    engine, schema, lab = learning.engine, learning.schemas[0], learning.model.config
     stride, near = lab.map_stride(learning.size), lab.near * learning.size / 64
-    joins = lab.adversarial_from * job.loop.steps if lab.adversarial_weight else job.loop.steps
+    joins = lab.adversarial_from * learning.steps if lab.adversarial_weight else learning.steps
     adversary = BoundaryDiscriminator(len(schema.boundaries), lab.width).to(engine.device)
-    optimizer = make_optimizer(learning.model, job.lr, job.weight_decay, job.optimizer)
-    model, optimizer = engine.setup(learning.model, optimizer)
-    judge = make_optimizer(adversary, job.lr, job.weight_decay, job.optimizer)
-    discriminator, judge = engine.setup(adversary, judge)
+    model, optimizer = engine.setup(learning.model, learning.optimizer_of(learning.model))
+    discriminator, judge = engine.setup(adversary, learning.optimizer_of(adversary))
 
     def update(batches: tuple[Batch, ...], step: int) -> dict[str, Tensor]:
         (batch,) = batches
-        set_lr(optimizer, lr_at(step, job))
+        set_lr(optimizer, learning.lr_at(step))
         out = model(batch.image)
         labelled = curve_is_labelled(batch.landmarks, schema)
         side = out.boundaries.shape[-1]
         target = boundary_maps((batch.landmarks - (stride - 1) / 2) / stride, side, lab.sigma, schema)
         boundary = boundary_loss(out.stages, target, labelled, curve_weights(batch.weights(), schema))
-        coordinates = landmark_loss(out.landmarks, batch.landmarks, batch.visible, batch.weights(), job.loss)
+        coordinates = landmark_loss(out.landmarks, batch.landmarks, batch.visible, batch.weights(), learning.loss)
         terms = {"coordinates": coordinates, "boundary": boundary}
         total = coordinates + lab.boundary_weight * boundary
         drawn = out.boundaries.float() * labelled[:, :, None, None]  # curves nobody drew are empty in the true maps
@@ -155,7 +153,7 @@ def learn_lab(learning: Learning) -> Learner:
         engine.backward(total)
         optimizer.step()
         if step >= joins:
-            set_lr(judge, lr_at(step, job))
+            set_lr(judge, learning.lr_at(step))
             effective = (share_near(out.landmarks, batch.landmarks, near, schema) >= lab.enough).float()
             real, fake = discriminator(torch.cat([target, drawn.detach()])).chunk(2)
             terms["discriminator"] = discriminator_loss(real, fake, effective, batch.weight)

@@ -14,15 +14,14 @@ from torch import Tensor, nn
 
 from stylealign.batches.batch import Batch
 from stylealign.detectors.heatmap import decode, map_loss, map_weights, target_maps
-from stylealign.detectors.learning import Learner, Learning, lr_at
+from stylealign.detectors.learning import Learner, Learning
 from stylealign.detectors.losses import mean_error
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import IMAGENET_MEAN, IMAGENET_STD
 from stylealign.detectors.san.cyclegan import GeneratorConfig, Generators
 from stylealign.errors import UserError
-from stylealign.jobs.train_detector.generators import find_generators
 from stylealign.progress import say
-from stylealign.training.optim import make_optimizer, set_lr
+from stylealign.training.optim import set_lr
 
 # VGG-16's convolutions up to conv4_3, in widths of the first one; "pool" halves. Order and indices are torchvision's.
 _TRUNK = (1, 1, "pool", 2, 2, "pool", 4, 4, 4, "pool", 8, 8, 8)
@@ -221,24 +220,21 @@ def learn_san(learning: Learning) -> Learner:
     What the detector learns with AdamW has no multiples: its steps do not depend on the size of gradients, which is what they are
     for. Hidden landmarks weigh `loss.hidden_weight`; 0 is the published mask.
     """
-    config, engine, network = learning.config, learning.engine, learning.model
+    engine, network = learning.engine, learning.model
     assert isinstance(network, SAN)
-    if network.generators is not None:
-        find_generators(learning)
-    if config.pretrained is None:
+    if not learning.pretrained:
         say("san: no ImageNet weights given (--pretrained); the trunk starts from nothing, unlike the published one")
-    by_hand = config.optimizer.kind == "sgd"
-    parameters: Any = parameter_groups(network, config.weight_decay) if by_hand else network
-    optimizer = make_optimizer(parameters, config.lr, config.weight_decay, config.optimizer)
-    model, optimizer = engine.setup(network, optimizer)
+    by_hand = learning.optimizer.kind == "sgd"
+    parameters: Any = parameter_groups(network, learning.weight_decay) if by_hand else network
+    model, optimizer = engine.setup(network, learning.optimizer_of(parameters))
     names = [*(["original", "aggregated"] if network.generators is not None else ["stage1"]), "stage2", "stage3"]
 
     def update(batches: tuple[Batch, ...], step: int) -> dict[str, Tensor]:
         (batch,) = batches
-        set_lr(optimizer, lr_at(step, config))
+        set_lr(optimizer, learning.lr_at(step))
         out = model(batch.image)
         target = network.targets(batch.landmarks)
-        weights = map_weights(batch.landmarks, batch.visible, batch.weights(), config.loss.hidden_weight)
+        weights = map_weights(batch.landmarks, batch.visible, batch.weights(), learning.loss.hidden_weight)
         losses = {
             name: map_loss(maps, target, weights, batch.weight) for name, maps in zip(names, out.stages, strict=True)
         }

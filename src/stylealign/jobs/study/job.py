@@ -18,7 +18,7 @@ from stylealign.evaluation.tables import Table, print_table, wide_console
 from stylealign.jobs.study.plan import ALL, Cell, Study, plan, rows_of
 from stylealign.jobs.study.scores import ScoredOn, score_study
 from stylealign.jobs.study.tables import show_study, write_study
-from stylealign.jobs.train_detector.job import TrainDetector
+from stylealign.jobs.train_detector.job import config_class
 from stylealign.progress import say
 from stylealign.training.faces import resolve_data, resolve_others, validation_faces
 from stylealign.training.processes import Job, alone, run_jobs
@@ -53,7 +53,7 @@ def _saved(folder: Path) -> Any:
     """The configuration of a run folder as today's defaults complete it, or as it stands where it cannot be read so."""
     values = read_yaml(folder / "config.yaml")
     with contextlib.suppress(UserError):
-        values = to_dict(from_dict(TrainDetector, values))
+        values = to_dict(from_dict(config_class(), values))
     return yaml.safe_load(yaml.safe_dump(values))
 
 
@@ -92,7 +92,7 @@ def check_data(cells: Sequence[Cell]) -> None:
             continue
         seen.add(key)
         try:
-            schema = resolve_data(c)[0][0].schema
+            schema = resolve_data(c)[0].faces.schema
             resolve_others(c)
             validation_faces(c, schema)
         except UserError as error:

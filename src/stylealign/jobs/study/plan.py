@@ -10,7 +10,7 @@ import tyro
 from stylealign.config import from_dict
 from stylealign.errors import UserError
 from stylealign.evaluation.tables import slug
-from stylealign.jobs.train_detector.job import TrainDetector
+from stylealign.jobs.train_detector.job import DetectorJob, config_class
 
 ALL = "all"
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]
@@ -94,7 +94,7 @@ class Cell(NamedTuple):
 
     row: str
     budget: str
-    config: TrainDetector
+    config: DetectorJob
 
     @property
     def run(self) -> Path:
@@ -196,7 +196,7 @@ def plan(study: Study) -> list[Cell]:
                     values |= _within(budget, values, study.data, row.name)
                 run = study.out / "cells" / slug(row.name) / slug(budget) / f"s{seed}"
                 loop = merged({"accelerator": study.accelerator}, values.get("loop", {}), {"seed": seed})
-                config = from_dict(TrainDetector, {**values, "loop": loop, "run": str(run)}, f"row {row.name!r}")
+                config = from_dict(config_class(), {**values, "loop": loop, "run": str(run)}, f"row {row.name!r}")
                 cells.append(Cell(row.name, budget, config))
     if study.equal_updates:
         first = cells[0]

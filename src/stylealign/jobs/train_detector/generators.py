@@ -1,51 +1,78 @@
 """The generators that san looks through: found in a finished `train-styles` run, or trained inside this one."""
 
-from stylealign.detectors.learning import Learning
-from stylealign.detectors.san.network import SAN, SANConfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from stylealign.batches.augment import AugmentConfig
+from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
 from stylealign.jobs import train_styles
 from stylealign.progress import say
+from stylealign.training.loop import LoopConfig
 
 
-def find_generators(learning: Learning) -> None:
-    """Load into the network the generators of the given `train-styles` run, or of one trained here, inside the detector's run."""
-    config, model = learning.config, learning.model
-    assert isinstance(model, SAN)
-    assert model.generators is not None
-    network: SANConfig = config.san
-    run = config.styles
-    if run is None:
-        run, small, loop = learning.folder / "styles", config.san_styles, config.loop
-        # The selection of the first data set of the mix; of synthetic faces all. Labels are not looked at.
-        folder = learning.faces.folder
-        chosen = {source.path: (source.split, source.subset) for source in config.data}
-        if config.real is not None:
-            chosen[config.real] = (config.real_split, config.subset)
-        split, subset = chosen.get(folder, (None, None))
-        say(
-            f"training the generators of san, {small.steps} updates: a finished train-styles run can be given with --styles"
+@dataclass(frozen=True, kw_only=True)
+class StylesToTrain:
+    """How generators are trained where no finished run of them is given."""
+
+    run: Path
+    """Run folder to make, inside the detector's half-written one"""
+    styles: train_styles.AuxiliaryStyles
+    generator: Any
+    """Shape of the two generators, as the detector has them"""
+    faces: FaceDataset
+    """Data set whose pictures are looked at; labels are not"""
+    split: str | None
+    subset: str | None
+    crop: CropConfig
+    augment: AugmentConfig
+    loop: LoopConfig
+    """Of the detector: seed, precision and devices are taken from it"""
+
+
+def train_generators(job: StylesToTrain) -> None:
+    """Train the generators, or find them trained."""
+    small, loop = job.styles, job.loop
+    say(
+        f"training the generators of san, {small.steps} updates: a finished train-styles run can be given with --styles"
+    )
+    train_styles.main(
+        train_styles.TrainStyles(
+            data=job.faces.folder, run=job.run, split=job.split, subset=job.subset, crop=job.crop, augment=job.augment,
+            styles=small.styles, generator=job.generator, cyclegan=small.cyclegan,
+            loop=LoopConfig(
+                steps=small.steps, batch_size=small.batch_size, seed=loop.seed + 3003, ema_decay=0.0, precision=loop.precision,
+                accelerator=loop.accelerator, devices=loop.devices, num_nodes=loop.num_nodes,
+            ),
         )
-        train_styles.main(
-            train_styles.TrainStyles(
-                data=folder, run=run, split=split, subset=subset, crop=config.crop, augment=config.augment,
-                styles=small.styles, generator=network.generator, cyclegan=small.cyclegan,
-                loop=type(loop)(
-                    steps=small.steps, batch_size=small.batch_size, seed=loop.seed + 3003, ema_decay=0.0, precision=loop.precision,
-                    accelerator=loop.accelerator, devices=loop.devices, num_nodes=loop.num_nodes,
-                ),
-            )
-        )  # fmt: skip
+    )  # fmt: skip
+
+
+def load_generators(target: nn.Module, shape: Any, run: Path, size: int) -> None:
+    """Fill a detector's generators from a finished `train-styles` run.
+
+    Args:
+        target: the generators.
+        shape: their configuration.
+        run: the finished run.
+        size: side of the detector's crop in px.
+
+    Raises UserError where they have another shape.
+    """
     generators, card = train_styles.load_styles(run)
-    state = generators.state_dict()
-    own = model.generators.state_dict()
+    state, own = generators.state_dict(), target.state_dict()
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in own.items()}:
         there = card["network"]
         raise UserError(
-            f"{run}: its generators have width {there['width']} and {there['blocks']} blocks, this detector's {network.generator.width} and "
-            f"{network.generator.blocks}; give --san.generator.width {there['width']} --san.generator.blocks {there['blocks']}"
+            f"{run}: its generators have width {there['width']} and {there['blocks']} blocks, this detector's {shape.width} and "
+            f"{shape.blocks}; give --san.generator.width {there['width']} --san.generator.blocks {there['blocks']}"
         )
-    if card["crop"]["size"] != learning.size:
+    if card["crop"]["size"] != size:
         say(
-            f"warning: {run}: its generators were trained on crops of {card['crop']['size']} px, this detector's have {learning.size}"
+            f"warning: {run}: its generators were trained on crops of {card['crop']['size']} px, this detector's have {size}"
         )
-    model.generators.load_state_dict(state)
+    target.load_state_dict(state)

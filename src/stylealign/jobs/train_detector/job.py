@@ -1,35 +1,31 @@
 """The job `train-detector`: data sets in, a landmark detector out.
 
-Real and synthetic faces meet here and only here: each data set has a fixed share of every batch, so that arms of a comparison
+Each data set has a fixed share of every batch, so that arms of a comparison
 differ in what they see and never in how many updates they get.
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor, nn
 
 from stylealign.batches.augment import AugmentConfig, augment
-from stylealign.batches.batch import Batch, HeadBatches, join
+from stylealign.batches.batch import Batch, Step, join
 from stylealign.batches.crops import CropCache, mean_shape
 from stylealign.batches.source import BatchSource
-from stylealign.config import to_dict
-from stylealign.data.dataset import describe_data
-from stylealign.detectors import DETECTORS, SECTIONS, build_detector
-from stylealign.detectors.dvln import DVLNConfig
-from stylealign.detectors.lab.network import LABConfig
+from stylealign.config import to_dict, with_sections
+from stylealign.data.dataset import FaceDataset, describe_data
+from stylealign.detectors import DETECTORS, build_detector, having
 from stylealign.detectors.learning import Learning
 from stylealign.detectors.losses import LossConfig
-from stylealign.detectors.resnet import ResNetConfig
-from stylealign.detectors.san.network import SANConfig
-from stylealign.detectors.wing import WingConfig
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.pose import BalanceConfig
+from stylealign.jobs.train_detector.generators import StylesToTrain, load_generators, train_generators
 from stylealign.jobs.train_styles import AuxiliaryStyles
 from stylealign.predicting.validation import Validation
 from stylealign.progress import say
@@ -37,7 +33,7 @@ from stylealign.styling.chain import StyleConfig
 from stylealign.styling.on_the_fly import open_styling
 from stylealign.training.devices import place
 from stylealign.training.faces import (
-    DataSource,
+    FacesConfig,
     epoch_of,
     head_batch_sizes,
     resolve_data,
@@ -55,45 +51,16 @@ MARGIN = 1.25  # context round the crop for rotations and shifts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainDetector:
+class DetectorJob(FacesConfig):
     """Train a landmark detector on real faces, synthetic faces, or a fixed mix of both."""
 
     run: Path
     """Run folder to make; the same command continues a stopped run."""
-    real: Path | None = None
-    """Data set of real faces."""
-    synthetic: Path | None = None
-    """Data set of synthetic faces (from `generate`)."""
-    synthetic_share: float = 0.5
-    """Share of synthetic faces in every batch; 0.25 to 0.5 is a good start."""
-    mix: Literal["share", "concatenate"] = "share"
-    """`concatenate` shuffles all faces together, as the paper does: with 8 styles a face, 8 of 9 are then synthetic."""
-    real_split: str = "train"
-    """Split of the real faces (and of the faces the synthetic ones were made from)."""
-    subset: str | None = None
-    """Only real faces with this attribute, such as a label budget, and synthetic faces made from them."""
-    data: Annotated[tuple[DataSource, ...], tyro.conf.Suppress] = ()
-    """Any number of data sets with shares, instead of `real` and `synthetic` (recipe only)."""
-    val: Path | None = None
-    """Data set to evaluate on; not given: the first data set."""
-    val_split: str = "val"
-    """Its split. No evaluation where `val` is not given and the first data set has no such split."""
-    other: tuple[Path, ...] = ()
-    """Further data sets, of any mark-up, each with a head of its own (dvln)."""
-    other_share: float = 0.5
-    """Share of their faces in every batch, all of them together."""
-    other_split: str = "train"
-    """Their split."""
-    model: Literal["resnet18", "wing", "lab", "san", "dvln"] = "resnet18"
-    """Which network; its section below sets its shape."""
-    resnet: ResNetConfig = field(default_factory=ResNetConfig)
-    wing: WingConfig = field(default_factory=WingConfig)
-    lab: LABConfig = field(default_factory=LABConfig)
-    san: SANConfig = field(default_factory=SANConfig)
+    model: str = "resnet18"
+    """Which network of DETECTORS; its section sets its shape (`config_class` adds a section for each)."""
     styles: Path | None = None
     """A finished `train-styles` run, whose generators san looks through; not given: trained inside this run first."""
     san_styles: AuxiliaryStyles = field(default_factory=AuxiliaryStyles)
-    dvln: DVLNConfig = field(default_factory=DVLNConfig)
     pretrained: Path | None = None
     """ImageNet weights with torchvision's names, .pth or .safetensors, for the part of the network they fit; needs full width."""
     init_from: Path | None = None
@@ -112,59 +79,103 @@ class TrainDetector:
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
-        if self.data and (self.real or self.synthetic or self.subset):
-            raise ValueError("data is given beside real, synthetic or subset: expected one way of naming the data sets")
-        if not 0 <= self.synthetic_share <= 1:
-            raise ValueError(f"synthetic_share is {self.synthetic_share}, expected 0 to 1")
-        if not 0 < self.other_share < 1:
-            raise ValueError(f"other_share is {self.other_share}, expected above 0 and below 1")
+        FacesConfig.__post_init__(self)
         if self.pretrained is not None and self.init_from is not None:
             raise ValueError("pretrained and init_from are both given: expected one start")
         if not (self.lr > 0 and self.weight_decay >= 0):
             raise ValueError(f"lr {self.lr} and weight_decay {self.weight_decay}: expected above 0, and at least 0")
 
 
+def config_class() -> type[DetectorJob]:
+    """`TrainDetector`: the job's configuration with a section for each detector of the table as it is now."""
+    return _config_class(tuple((name, detector.section, detector.config) for name, detector in DETECTORS.items()))
+
+
+@lru_cache
+def _config_class(entries: tuple[tuple[str, str, type], ...]) -> type[DetectorJob]:
+    sections = {name: {section: config} for name, section, config in entries}
+    made = with_sections(DetectorJob, "model", "Which network; its section sets its shape.", "resnet18", sections)
+    made.__name__ = made.__qualname__ = "TrainDetector"
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TrainDetector":
+        return config_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def network_of(config: DetectorJob) -> Any:
+    """The section of the chosen detector."""
+    return getattr(config, DETECTORS[config.model].section)
+
+
 def load_pretrained(model: nn.Module, name: str, path: Path) -> None:
     """Load a user's ImageNet weights into the part of a network that has torchvision's names."""
     load = DETECTORS[name].pretrained
     if load is None:
-        having = ", ".join(known for known, detector in DETECTORS.items() if detector.pretrained)
-        raise UserError(f"{path}: {name} has no part that ImageNet weights fit; --pretrained is for {having}")
+        raise UserError(
+            f"{path}: {name} has no part that ImageNet weights fit; --pretrained is for {having('pretrained')}"
+        )
     load(model, read_state(path), str(path))
 
 
-def main(config: TrainDetector) -> None:
+def fill_generators(config: DetectorJob, model: nn.Module, faces: FaceDataset, folder: Path) -> None:
+    """Give a network that looks through style generators those of the run it is given, or of one trained inside this run."""
+    entry = DETECTORS[config.model]
+    generators = entry.style_generators(model) if entry.style_generators else None
+    if generators is None:
+        return
+    run, shape = config.styles, network_of(config).generator
+    if run is None:
+        run = folder / "styles"
+        split, subset = config.chosen_of(faces.folder)
+        train_generators(
+            StylesToTrain(
+                run=run, styles=config.san_styles, generator=shape, faces=faces, split=split, subset=subset,
+                crop=config.crop, augment=config.augment, loop=config.loop,
+            )
+        )  # fmt: skip
+    load_generators(generators, shape, run, config.crop.size)
+
+
+def main(config: DetectorJob) -> None:
     """Train, evaluate, and leave a run folder."""
     run_training(config.run, config, config.loop, train)
 
 
-def train(config: TrainDetector, engine: Engine, run: Run) -> None:
+def train(config: DetectorJob, engine: Engine, run: Run) -> None:
     """The training itself, into an open run."""
     loop, size = config.loop, config.crop.size
-    network = getattr(config, SECTIONS[config.model])
+    entry, network = DETECTORS[config.model], network_of(config)
 
     # Data: a mix a head (one head, but for networks that learn several mark-ups). The first process cuts the crops, the others find them.
     mixes = [resolve_data(config), *resolve_others(config)]
     orders = [epoch_of(mix, config.balance) for mix in mixes]
-    schemas = tuple(mix[0][0].schema for mix in mixes)
-    if config.other and config.model != "dvln":
+    schemas = tuple(mix[0].faces.schema for mix in mixes)
+    if config.other and not entry.several_heads:
         raise UserError(
-            f"--other is for networks that learn several mark-ups (dvln); found it with --model {config.model}"
+            f"--other is for networks that learn several mark-ups ({having('several_heads')}); found it with --model {config.model}"
         )
     val_faces = validation_faces(config, schemas[0])
     unlabelled = None
     if config.teacher.data is not None:
-        unlabelled = teacher_faces(config.teacher, schemas[0], config.model, loop.ema_decay)
+        if not entry.coordinates_alone:
+            raise UserError(
+                f"teacher.data with --model {config.model}: a teacher's landmarks are learnt by a loss on coordinates alone; "
+                f"expected one of {having('coordinates_alone')}"
+            )
+        unlabelled = teacher_faces(config.teacher, schemas[0], loop.ema_decay)
     margin = MARGIN if config.augment.is_geometric else 1.0
     if not engine.is_global_zero:
         engine.barrier()
-    caches = [[CropCache(faces, config.crop, margin) for faces, _, _ in mix] for mix in mixes]
+    caches = [[CropCache(part.faces, config.crop, margin) for part in mix] for mix in mixes]
     unlabelled_cache = None if unlabelled is None else CropCache(unlabelled, config.crop, margin)
     styling = open_styling(config.style, config.crop, margin, caches, schemas, val_faces, engine.device)
     if engine.is_global_zero:
         engine.barrier()
     validation = Validation(val_faces, config.crop) if val_faces is not None and engine.is_global_zero else None
-    shares = [[share for _, share, _ in mix] for mix in mixes]
+    shares = [[part.share for part in mix] for mix in mixes]
     place_in_world = (engine.global_rank, engine.world_size)
     num_taught = num_unlabelled(loop.batch_size, config.teacher.share, engine.world_size) if unlabelled else 0
     sizes = head_batch_sizes(loop.batch_size - num_taught, len(mixes) - 1, config.other_share)
@@ -172,9 +183,9 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
         BatchSource(cache, share, num, loop.seed + 7919 * head, *place_in_world, order)
         for head, (cache, share, num, order) in enumerate(zip(caches, shares, sizes, orders, strict=True))
     ]
-
-    if unlabelled_cache is not None:  # the last part of every batch
-        sources.append(BatchSource([unlabelled_cache], [1.0], num_taught, loop.seed + 15485863, *place_in_world))
+    blind_source = None
+    if unlabelled_cache is not None:
+        blind_source = BatchSource([unlabelled_cache], [1.0], num_taught, loop.seed + 15485863, *place_in_world)
 
     # Model.
     torch.manual_seed(loop.seed)
@@ -187,13 +198,15 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
     means = tuple(mean_shape(cache, share) for cache, share in zip(caches, shares, strict=True))
     model.mean_shape.copy_(torch.as_tensor(means[0]))  # type: ignore[union-attr,operator]
     model = place(model, "cpu").to(engine.device)
-    learner = DETECTORS[config.model].learn(
+    fill_generators(config, model, mixes[0][0].faces, run.folder)
+    learner = entry.learn(
         Learning(
-            model=model, config=config, engine=engine, schemas=schemas, mean_shapes=means, size=size, faces=mixes[0][0][0],
-            folder=run.folder,
+            model=model, engine=engine, loss=config.loss, optimizer=config.optimizer, lr=config.lr, weight_decay=config.weight_decay,
+            steps=loop.steps, batch_size=loop.batch_size, pretrained=config.pretrained is not None, schemas=schemas, mean_shapes=means,
+            size=size,
         )
     )  # fmt: skip
-    said = [describe_data(faces, share=round(share, 6), **more) for mix in mixes for faces, share, more in mix]
+    data = [describe_data(part.faces, share=round(part.share, 6), **part.described) for mix in mixes for part in mix]
     extra: dict[str, Any] = {} if start is None else {"start": start}
     if unlabelled is not None:
         extra["teacher_data"] = describe_data(unlabelled)
@@ -206,7 +219,7 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
         card={
             "kind": "detector", "model": config.model, "network": to_dict(network), "schema": schemas[0].to_dict(),
             "other_schemas": [schema.to_dict() for schema in schemas[1:]], "crop": to_dict(config.crop),
-            "config": to_dict(config), "data": said, **extra, **learner.card,
+            "config": to_dict(config), "data": data, **extra, **learner.card,
         },
     )  # fmt: skip
     if restore(state, run):
@@ -217,27 +230,26 @@ def train(config: TrainDetector, engine: Engine, run: Run) -> None:
         seed = int(np.random.default_rng(key).integers(2**62))
         return augment(batch, size, config.augment, torch.Generator().manual_seed(seed), schemas[head % len(schemas)])
 
-    def gather(step: int) -> HeadBatches:
-        batches = [source.batch(step) for source in sources]
-        heads, rest = HeadBatches(batches[: len(mixes)]), batches[len(mixes) :]
-        if styling is not None:
-            heads = styling.with_donors(heads, loop.seed, step, engine.global_rank)
-        return HeadBatches((*heads, *rest))
+    def gather(number: int) -> Step:
+        step = Step(
+            heads=tuple(source.batch(number) for source in sources),
+            unlabelled=None if blind_source is None else blind_source.batch(number),
+        )
+        return step if styling is None else styling.with_donors(step, loop.seed, number, engine.global_rank)
 
-    def update(batches: HeadBatches, step: int) -> dict[str, Tensor]:
-        key = (loop.seed, step, engine.global_rank)
-        heads, blind = (batches, None) if unlabelled is None else (HeadBatches(batches[:-1]), batches[-1])
-        if styling is not None:
-            heads = styling.restyled(heads, *key)
-        if blind is None:
-            return learner.update(tuple(vary(batch, step, head) for head, batch in enumerate(heads)), step)
+    def update(step: Step, number: int) -> dict[str, Tensor]:
+        key = (loop.seed, number, engine.global_rank)
+        heads = step.heads if styling is None else styling.restyled(step, *key)
+        varied = tuple(vary(batch, number, head) for head, batch in enumerate(heads))
+        if step.unlabelled is None:
+            return learner.update(varied, number)
         assert state.ema is not None  # teacher_faces has seen to it, and to there being one head
-        factor = config.teacher.weight * ramp(step, loop.steps, config.teacher.ramp_up)
-        blind = taught(state.ema.module, blind, size, config.teacher, schemas[0], factor)
+        factor = config.teacher.weight * ramp(number, loop.steps, config.teacher.ramp_up)
+        blind = taught(state.ema.module, step.unlabelled, size, config.teacher, schemas[0], factor)
         terms = trust_terms(blind)
         if styling is not None:  # the teacher has seen them as they are
             blind = styling.restyled_among(blind, *key)
-        return {**learner.update((join([vary(heads[0], step, 0), vary(blind, step, 1)]),), step), **terms}
+        return {**learner.update((join([varied[0], vary(blind, number, 1)]),), number), **terms}
 
     measured: dict[int, float] = {}  # step: NME
 

@@ -1,0 +1,328 @@
+"""The page `demo`: what it computes, what it refuses, and, in a real browser, that it shows it and asks nobody outside."""
+
+import dataclasses
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import stylealign
+from builders.chromium import Page, find_chromium
+from builders.dot_network import DotNetwork, find_dots
+from builders.dots import COLOURS, PLACES, paint
+from stylealign.api.detector import Detector
+from stylealign.api.translator import StyleTranslator
+from stylealign.cli import main
+from stylealign.data.image import read_image, write_image
+from stylealign.errors import UserError
+from stylealign.face.schema import FIVE
+from stylealign.jobs.demo.page import import_gradio
+from stylealign.jobs.demo.pair import FACE_PX, SHOWN_PX, Seen, look, look_at_both, marked, swapped
+from stylealign.toyfaces import draw_face, random_structure, random_style
+
+BLUE, BROWN = np.array([10, 15, 90]), np.array([110, 90, 40])
+
+
+@pytest.fixture
+def detector() -> Detector:
+    return Detector(DotNetwork(scale=2.2), find_dots)
+
+
+def photo(path: Path, ground: np.ndarray, x: float = 50) -> str:
+    write_image(path, paint(PLACES + np.array([x, 45]), 110, 90, ground))
+    return str(path)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What it computes
+
+
+def test_two_photos_give_marks_and_two_swapped_faces_and_a_photo_is_looked_at_once(
+    tmp_path: Path, detector: Detector
+) -> None:
+    paths = photo(tmp_path / "a.png", BLUE), photo(tmp_path / "b.png", BROWN, 60)
+    seen, said = look_at_both(detector, paths, {}, 10**6)
+    assert said == []
+    assert np.abs(seen[1].landmarks - PLACES - np.array([60, 45])).max() < 0.3
+    first, second = swapped(StyleTranslator.load("histogram"), seen, 1.0)
+    assert first.shape == second.shape == (FACE_PX, FACE_PX, 3)
+    assert np.abs(np.median(first, axis=(0, 1)) - BROWN).max() < 3
+    assert np.abs(np.median(second, axis=(0, 1)) - BLUE).max() < 3
+    drawn_on = marked(seen[0], FIVE)
+    assert max(drawn_on.shape[:2]) == 480
+    assert (drawn_on == 255).all(axis=2).sum() > 50  # the dots
+    again, _ = look_at_both(detector, (paths[0], None), seen, 10**6)
+    assert again[0] is seen[0]
+    assert 1 not in again
+
+
+def test_what_is_wrong_with_a_photo_is_a_sentence_without_a_path(tmp_path: Path, detector: Detector) -> None:
+    (tmp_path / "text.jpg").write_text("no picture")
+    write_image(tmp_path / "empty.png", np.full((60, 60, 3), 50, np.uint8))
+    good = photo(tmp_path / "a.png", BLUE)
+    for name, words in (("text.jpg", "not an image"), ("empty.png", "no face found"), ("gone.png", "no such image")):
+        seen, said = look_at_both(detector, (good, str(tmp_path / name)), {}, 10**6)
+        assert list(seen) == [0]
+        assert len(said) == 1
+        assert said[0].startswith("The second photo: ")
+        assert words in said[0]
+        assert str(tmp_path) not in said[0]
+    _, said = look_at_both(detector, (good, None), {}, 5000)
+    assert "110 x 90 pixels, expected at most 5,000" in said[0]
+
+
+def test_a_large_photo_is_kept_small_and_upright(tmp_path: Path, detector: Detector) -> None:
+    points = PLACES * 10 + np.array([800, 500])
+    image = np.full((1000, 1600, 3), 40, np.uint8)
+    y, x = np.mgrid[:1000, :1600]
+    for (px, py), colour in zip(points, COLOURS, strict=True):
+        image[np.hypot(x - px, y - py) < 14] = colour
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned left
+    Image.fromarray(np.ascontiguousarray(np.rot90(image))).save(tmp_path / "large.png", exif=exif)
+    seen = look(detector, str(tmp_path / "large.png"), 10**7)
+    assert seen.image.shape == (round(1000 * SHOWN_PX / 1600), SHOWN_PX, 3)
+    assert np.abs(seen.landmarks - points * SHOWN_PX / 1600).max() < 4
+
+
+def test_without_gradio_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(UserError, match=r"pip install 'stylealign\[demo\]'"):
+        import_gradio()
+
+
+def test_wrong_flags_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, sentence in (
+        ("--port 0", "port is 0, expected 1 to 65535"),
+        ("--max-megabytes -1", "expected above 0"),
+        ("--translator nowhere", "nowhere: no such run"),
+        ("--translator adain --model nowhere", "nowhere: no such run"),
+    ):
+        assert main(["demo", *words.split()]) == 2
+        assert sentence in capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# In a browser
+
+# Python runs this module in every process that finds it: here, to write down whom the server asks.
+WITNESS = """
+import os, sys
+def note(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        where = arguments[1] if event == "socket.connect" else arguments[0]
+        os.write(FILE, f"{where[0] if isinstance(where, tuple) else where}\\n".encode())
+FILE = os.open(os.environ["WITNESS"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+sys.addaudithook(note)
+"""
+
+
+class Served(NamedTuple):
+    """A running demo."""
+
+    address: str
+    port: int
+    process: subprocess.Popen
+    folder: Path
+    """tmp/ its temporary files, witness.txt whom it asked"""
+    faces: tuple[Path, Path]
+    """Photos with a face that its detector finds"""
+    model: Path
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """`stylealign demo` as a process of its own, with a detector of drawn faces trained for half a minute."""
+    pytest.importorskip("gradio", minversion="6", reason="the demo needs gradio")
+    if find_chromium() is None:
+        pytest.skip("no chromium on this machine")
+    from builders.tiny import detector_job, drawn
+    from stylealign.detectors.resnet import ResNetConfig
+    from stylealign.face.crop import CropConfig
+    from stylealign.jobs.train_detector.job import main as train_detector
+
+    folder = tmp_path_factory.mktemp("demo")
+    drawn(folder / "faces", 200)
+    loop = {
+        "steps": 400,
+        "batch_size": 16,
+        "log_every": 100,
+        "checkpoint_every": 400,
+        "preview_every": 400,
+        "ema_decay": 0.98,
+    }
+    train_detector(
+        detector_job(
+            folder / "run", folder / "faces", loop, crop=CropConfig(size=32), resnet=ResNetConfig(width=8), lr=6e-3
+        )
+    )
+    detector, found = stylealign.load(folder / "run"), []
+    for seed in range(40):
+        image, _, _ = draw_face(
+            random_structure(np.random.default_rng(seed)), random_style(np.random.default_rng(seed + 50)), 256
+        )
+        if len(detector.predict(image)) == 1:
+            found.append(folder / f"face{seed}.png")
+            write_image(found[-1], image)
+        if len(found) == 2:
+            break
+    assert len(found) == 2, "the detector of this test finds fewer than two of 40 drawn faces"
+    (folder / "tmp").mkdir()
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(WITNESS)
+    port = free_port()
+    source = Path(stylealign.__file__).parents[1]
+    environment = {
+        **os.environ, "TMPDIR": str(folder / "tmp"), "WITNESS": str(folder / "witness.txt"),
+        "PYTHONPATH": os.pathsep.join([str(folder / "site"), str(source)]),
+    }  # fmt: skip
+    with open(folder / "server.log", "wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stylealign", "demo", "--port", str(port), "--model", str(folder / "run"),
+             "--translator", "adain", "--max-megabytes", "1", "--max-megapixels", "0.3", "--accelerator", "cpu"],
+            stdout=log, stderr=log, env=environment, cwd=folder,
+        )  # fmt: skip
+    try:
+        for _ in range(1200):
+            if b"the demo is at" in (folder / "server.log").read_bytes() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        assert process.poll() is None, (folder / "server.log").read_text()
+        yield Served(f"http://127.0.0.1:{port}/", port, process, folder, (found[0], found[1]), folder / "run")
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def shown(page: Page, name: str) -> np.ndarray:
+    """A picture of the page, pixel by pixel."""
+    return np.asarray(Image.open(io.BytesIO(page.pixels(f"#{name} img"))).convert("RGB"))
+
+
+@pytest.mark.slow
+def test_a_person_gives_two_photos_and_moves_the_slider(served: Served, tmp_path: Path) -> None:
+    detector, translator = stylealign.load(served.model), StyleTranslator.load("adain")
+    expected, said = look_at_both(detector, (str(served.faces[0]), str(served.faces[1])), {}, 10**6)
+    assert said == []
+    results = ("made_first", "made_second", "marked_first", "marked_second")
+    (tmp_path / "text.jpg").write_text("no picture")
+    write_image(tmp_path / "empty.png", np.full((200, 200, 3), 90, np.uint8))
+    write_image(tmp_path / "wide.png", np.zeros((600, 600, 3), np.uint8))
+    write_image(tmp_path / "heavy.png", np.random.default_rng(0).integers(0, 255, (700, 700, 3)).astype(np.uint8))
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    with Page(profile) as page:
+        page.open(served.address)
+        page.wait("!!document.querySelector('#second input[type=file]')")
+        assert "Give two photos, each with a face." in page.ask("document.querySelector('#said').innerText")
+
+        # What is no photo of a face is a sentence in the page, and the page goes on.
+        for name, sentence in (
+            ("empty.png", "The first photo: no face found"),
+            ("text.jpg", "The first photo: not an image that can be read"),
+            ("wide.png", "The first photo: 600 x 600 pixels, expected at most 300,000 in all"),
+        ):
+            page.choose_file("#first input[type=file]", tmp_path / name)
+            page.wait(f"document.querySelector('#said').innerText.includes({sentence!r})")
+            assert not page.ask("/Traceback|Error/.test(document.body.innerText)")
+            page.click("#first button[aria-label='Remove Image']")
+            page.wait("!!document.querySelector('#first input[type=file]')")
+        page.choose_file("#first input[type=file]", tmp_path / "heavy.png")
+        page.wait("document.body.innerText.includes('exceed the maximum allowed size')")
+        assert not page.ask("!!document.querySelector('#marked_first img')")
+        page.open(served.address)
+        page.wait("!!document.querySelector('#second input[type=file]')")
+
+        # Two faces.
+        for side, path in zip(("first", "second"), served.faces, strict=True):
+            page.choose_file(f"#{side} input[type=file]", path)
+            page.wait(f"!!document.querySelector('#marked_{side} img')")
+        page.wait(" && ".join(f"!!document.querySelector('#{name} img')" for name in results))
+        full = swapped(translator, expected, 1.0)
+        for name, picture in zip(
+            results, (*full, *(marked(expected[i], detector.schema) for i in (0, 1))), strict=True
+        ):
+            assert np.abs(shown(page, name).astype(int) - picture).max() <= 1, name
+        page.screenshot(tmp_path / "swapped.png")
+
+        # The slider.
+        source = page.ask("document.querySelector('#made_first img').src")
+        page.click("#strength input[type=range]", 0.25)
+        page.wait(f"document.querySelector('#made_first img').src != {source!r}")
+        strength = float(page.ask("document.querySelector('#strength input[type=range]').value"))
+        assert 0.15 <= strength <= 0.35
+        page.wait("!document.querySelector('.generating')")
+        less = swapped(translator, expected, strength)
+        assert np.abs(less[0].astype(int) - full[0]).max() > 10
+        for name, picture in zip(results, less, strict=False):
+            assert np.abs(shown(page, name).astype(int) - picture).max() <= 1, name
+        page.screenshot(tmp_path / "slider.png")
+
+        assert page.errors == []
+        assert {address.split("/")[2] for address in page.requests} == {f"127.0.0.1:{served.port}"}
+    for name in ("swapped.png", "slider.png"):
+        assert read_image(tmp_path / name).std() > 20
+    print(f"screenshots: {tmp_path / 'swapped.png'}, {tmp_path / 'slider.png'}")
+
+
+@pytest.mark.slow
+def test_the_server_keeps_to_itself_and_leaves_nothing_behind(served: Served) -> None:
+    """Runs last: it stops the server."""
+    for path in ("/etc/passwd", str(served.faces[0]), str(served.folder / "server.log")):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{served.address}gradio_api/file={path}")
+        assert refused.value.code in (403, 404)
+    assert "Traceback" not in (served.folder / "server.log").read_text()
+    # A file that nobody uploaded, named in the page's own way: gradio refuses it before it is ours.
+    forged = {"path": str(served.faces[0]), "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}
+    asked_for = {"data": [forged, None, 1, None], "fn_index": 0, "session_hash": "forged"}
+    join = urllib.request.Request(
+        f"{served.address}gradio_api/queue/join", json.dumps(asked_for).encode(), {"content-type": "application/json"}
+    )
+    urllib.request.urlopen(join).close()
+    with urllib.request.urlopen(f"{served.address}gradio_api/queue/data?session_hash=forged", timeout=60) as stream:
+        answer = next(line for line in stream if b"process_completed" in line)
+    assert b'"success":false' in answer
+    assert "not uploaded by a user" in (served.folder / "server.log").read_text()
+    with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.2", served.port), timeout=5):
+        pass
+    taken = subprocess.run(
+        [sys.executable, "-m", "stylealign", "demo", "--port", str(served.port), "--model", str(served.model), "--translator", "adain"],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(Path(stylealign.__file__).parents[1])}, check=False,
+    )  # fmt: skip
+    assert taken.returncode == 2
+    assert f"--port {served.port}: cannot be listened on" in taken.stderr
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(30) == 0
+    assert not list((served.folder / "tmp").glob("stylealign-demo-*"))
+    asked = set((served.folder / "witness.txt").read_text().split())
+    assert asked <= {"127.0.0.1", "localhost", "::1"}, asked
+    assert asked  # gradio looks whether its own page is up: the witness was there
+
+
+def test_a_seen_photo_is_not_changed_by_drawing_on_it() -> None:
+    seen = Seen("x", np.full((40, 40, 3), 9, np.uint8), PLACES + 20)
+    marked(seen, FIVE)
+    assert (seen.image == 9).all()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        seen.path = "y"  # type: ignore[misc]

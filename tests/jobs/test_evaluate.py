@@ -1,0 +1,297 @@
+"""The job evaluate: numbers that are known beforehand, files that are complete, faults that are refused."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders.answers import predict
+from builders.dots import dots
+from builders.places import DATA
+from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.predictions import write_predictions
+from stylealign.errors import UserError
+from stylealign.evaluation.tables import tables
+from stylealign.face.sample import FaceSample, Prediction
+from stylealign.face.schema import FIVE, IBUG68, WFLW98, convert
+from stylealign.jobs.evaluate import Evaluate, evaluate, main, parse_arms
+from stylealign.jobs.prepare import Prepare
+from stylealign.jobs.prepare import main as prepare
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 12 faces, 8 of them `test`, 3 of those `pose`; predictions off by 1 % and by 3 % of the eye distance."""
+    root = tmp_path_factory.mktemp("evaluate")
+    data = dots(
+        root / "data", 12, splits=("test", "test", "train"), name="d", attributes={"pose": ("d0", "d1", "d3", "d2")}
+    )
+    for name, error in (("good", 0.01), ("bad", 0.03), ("bad_s1", 0.05)):
+        predict(root / f"{name}.jsonl", data, error)
+    return root
+
+
+def test_errors_known_beforehand_come_out(folder: Path, tmp_path: Path) -> None:
+    arms = (f"good={folder}/good.jsonl", f"bad={folder}/bad.jsonl", f"bad={folder}/bad_s1.jsonl")
+    found = evaluate(Evaluate(data=folder / "data", arms=arms, out=tmp_path / "out", draw=2, resamples=200))
+    good, bad = found["arms"]
+    assert found["denominator"] == "inter_pupil"
+    assert (found["dataset"]["faces"], good["seeds"], bad["seeds"]) == (8, 1, 2)
+    assert good["nme"]["mean"] == pytest.approx(0.01, rel=1e-3)
+    assert good["nme"]["sd"] is None
+    assert bad["nme"]["mean"] == pytest.approx(0.04, rel=1e-3)  # mean over the two seeds, 0.03 and 0.05
+    assert bad["nme"]["sd"] == pytest.approx(0.02 / np.sqrt(2), rel=1e-3)
+    assert good["auc"]["0.10"]["mean"] == pytest.approx(0.9, rel=1e-3)
+    assert good["failure_rate"]["0.08"]["mean"] == 0
+    assert good["mean_offset_px"][0] > 0.1
+    assert good["mean_offset_px"][1] == pytest.approx(0, abs=1e-3)
+    assert {name: part["mean"] for name, part in good["parts"].items()} == pytest.approx(
+        dict.fromkeys(("nose", "eyes", "mouth"), 0.01), rel=1e-3
+    )
+    assert good["per_point"] == pytest.approx([0.01] * 5, rel=1e-3)
+    assert good["subsets"]["pose"]["faces"] == 3  # d2 is a pose too, but of the training split
+    (pair,) = found["paired"]
+    assert (pair["arm"], pair["baseline"], pair["better"], pair["worse"]) == ("bad", "good", 0, 8)
+    assert pair["difference"] == pytest.approx(0.03, rel=1e-3)
+    assert pair["seeds"] is None  # one seed cannot be paired with two
+
+
+def test_the_output_folder_is_complete_and_says_the_same_everywhere(folder: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out"
+    main(Evaluate(data=folder / "data", arms=(f"g|1={folder}/good.jsonl",), out=out, draw=2, resamples=200))
+    names = {
+        "evaluation.json",
+        "evaluation.md",
+        "ced.png",
+        "per_point.png",
+        "worst.png",
+        "median.png",
+        "best.png",
+        "per_face.csv",
+    }
+    assert {p.name for p in out.iterdir()} == names | {"predictions_g-1_0.jsonl"}
+    assert not (tmp_path / "out.partial").exists()
+    markdown = (out / "evaluation.md").read_text(encoding="utf-8")
+    shown = capsys.readouterr().out  # the first tables, drawn for a terminal
+    assert "g|1" in shown
+    assert "1.000" in shown
+    assert "| g\\|1 | 1 | 1.000 |" in markdown
+    with (out / "per_face.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["id", "g|1#0"]
+    assert len(rows) == 9
+    assert [float(row[1]) for row in rows[1:]] == pytest.approx([0.01] * 8, rel=1e-3)
+    # What it writes, it reads: the same predictions give the same numbers.
+    again = evaluate(
+        Evaluate(
+            data=folder / "data", arms=(f"x={out}/predictions_g-1_0.jsonl",), out=tmp_path / "2", draw=0, resamples=200
+        )
+    )
+    saved = json.loads((out / "evaluation.json").read_text())
+    assert again["arms"][0]["nme"]["mean"] == pytest.approx(saved["arms"][0]["nme"]["mean"], abs=1e-6)
+    assert not (tmp_path / "2" / "worst.png").exists()
+
+
+def test_measured_thirds_are_subsets_with_paired_differences_of_their_own(folder: Path, tmp_path: Path) -> None:
+    arms = (f"good={folder}/good.jsonl", f"bad={folder}/bad.jsonl")
+    found = evaluate(Evaluate(data=folder / "data", arms=arms, out=tmp_path / "o", thirds=True, draw=0, resamples=200))
+    assert set(found["arms"][0]["subsets"]) == {"pose", "dark third", "blurred third", "patchy third"}
+    assert found["arms"][0]["subsets"]["dark third"]["faces"] == 3  # of 8
+    (pair,) = found["paired"]
+    assert {name: part["difference"] for name, part in pair["subsets"].items()} == pytest.approx(
+        dict.fromkeys(found["arms"][0]["subsets"], 0.02), rel=1e-3
+    )
+    (shown,) = (table for table in tables(found) if table.title == "Paired differences per subset")
+    assert shown.rows[0][:2] == ("bad - good", "+2.00 (+2.00 to +2.00)")
+
+
+def test_every_table_says_what_it_was_measured_on(folder: Path, tmp_path: Path) -> None:
+    arms = (f"a={folder}/good.jsonl", f"b={folder}/bad.jsonl")
+    found = evaluate(
+        Evaluate(data=folder / "data", arms=arms, out=tmp_path / "o", subset="pose", draw=0, resamples=200)
+    )
+    shown = tables(found)
+    assert {t.title for t in shown} >= {"Errors", "Paired comparison", "NME % per subset", "NME % per facial part"}
+    for table in shown:
+        for fact in (
+            "d, ",
+            "split test",
+            "subset pose",
+            "3 faces",
+            "inter_pupil",
+            "Crop: not stated",
+            "Seeds: 1",
+            "five",
+        ):
+            assert fact in table.note, (table.title, fact)
+        assert all(len(row) == len(table.header) for row in table.rows)
+
+
+def test_seeds_of_two_arms_are_paired_in_order(folder: Path, tmp_path: Path) -> None:
+    arms = (f"a={folder}/good.jsonl", f"a={folder}/bad.jsonl", f"b={folder}/bad*.jsonl")
+    found = evaluate(Evaluate(data=folder / "data", arms=arms, out=tmp_path / "o", draw=0, resamples=200, baseline="b"))
+    (pair,) = found["paired"]
+    # 0.01 - 0.03 and 0.03 - 0.05
+    assert pair["seeds"] == {
+        "mean": pytest.approx(-0.02, rel=1e-3),
+        "standard_error": pytest.approx(0, abs=1e-5),
+        "pairs": 2,
+    }
+
+
+def test_a_named_denominator_and_a_split_are_obeyed(folder: Path, tmp_path: Path) -> None:
+    config = Evaluate(
+        data=folder / "data",
+        arms=(f"{folder}/good.jsonl",),
+        out=tmp_path / "o",
+        denominator="box",
+        split="all",
+        draw=0,
+        resamples=200,
+    )
+    found = evaluate(config)
+    assert found["dataset"]["faces"] == 12
+    data = FaceDataset.open(folder / "data")
+    pupils = np.linalg.norm(data.landmarks_array()[:, 0] - data.landmarks_array()[:, 1], axis=-1)
+    assert found["arms"][0]["nme"]["mean"] == pytest.approx((0.01 * pupils / 50).mean(), rel=1e-3)  # boxes of 50 x 50
+    assert found["arms"][0]["name"] == "good"
+
+
+def test_only_visible_landmarks_count_when_asked(tmp_path: Path) -> None:
+    base = dots(tmp_path / "base", 2, splits=("test",))
+    visible = np.array([True, True, True, False, True])
+    seen = [FaceSample(id=s.id, image=s.image, landmarks=s.landmarks, visible=visible, split="test") for s in base]
+    write_dataset(tmp_path / "seen", seen, schema=FIVE, name="seen")
+    answers = []
+    for sample in base:
+        landmarks = np.array(sample.landmarks)
+        landmarks[3] += 20
+        answers.append(Prediction(id=sample.id, landmarks=landmarks))
+    write_predictions(tmp_path / "p.jsonl", answers, "five")
+    common = {"arms": (f"{tmp_path}/p.jsonl",), "draw": 0, "resamples": 200}
+    all_points = evaluate(Evaluate(data=tmp_path / "seen", out=tmp_path / "1", **common))["arms"][0]
+    some = evaluate(Evaluate(data=tmp_path / "seen", out=tmp_path / "2", visible_only=True, **common))["arms"][0]
+    assert all_points["nme"]["mean"] > 0.1
+    assert some["nme"]["mean"] == pytest.approx(0, abs=1e-5)
+    assert some["per_point"][3] is None
+    with pytest.raises(UserError, match="do not say which landmarks are visible, first 'dots0'"):
+        evaluate(Evaluate(data=tmp_path / "base", out=tmp_path / "3", visible_only=True, **common))
+
+
+def test_an_existing_folder_is_refused_before_any_work(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="already there; choose another --out"):
+        evaluate(Evaluate(data=tmp_path / "nowhere", arms=("x",), out=folder))
+
+
+def test_arms_are_named_globbed_and_kept_apart(tmp_path: Path) -> None:
+    for name in ("run_s0", "run_s1", "run_s2.partial", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "other" / "predictions.jsonl").touch()
+    arms = parse_arms([f"ours={tmp_path}/run_s*", f"{tmp_path}/other/predictions.jsonl"])
+    assert [(a.name, [p.name for p in a.paths]) for a in arms] == [
+        ("ours", ["run_s0", "run_s1"]),
+        ("other", ["predictions.jsonl"]),
+    ]
+    assert [a.name for a in parse_arms([f"{tmp_path}/run_s*"])] == ["run_s0", "run_s1"]
+    for texts, message in (
+        ([f"x={tmp_path}/none*"], "no finished"),
+        ([f"x={tmp_path}/run_s2"], "only a half-written .partial"),
+        ([f"{tmp_path}/other", f"{tmp_path}/other/predictions.jsonl"], "second arm called 'other'"),
+        ([f"a b={tmp_path}/other", f"a-b={tmp_path}/run_s0"], "file names cannot hold"),
+    ):
+        with pytest.raises(UserError, match=message):
+            parse_arms(texts)
+    with pytest.raises(UserError, match="baseline: no arm is called 'x'; there are other"):
+        evaluate(Evaluate(data=tmp_path, arms=(f"{tmp_path}/other",), out=tmp_path / "o", baseline="x"))
+
+
+def test_predictions_of_another_mark_up_are_converted_only_when_asked(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(10, 50, (3, 98, 2)).astype(np.float32)
+    picture = dots(tmp_path / "dots", 1)[0].image
+    small = convert(truth, "wflw98", "ibug68")
+    faces = [FaceSample(id=f"f{i}", image=picture, landmarks=p, split="test") for i, p in enumerate(small)]
+    write_dataset(tmp_path / "data", faces, schema=IBUG68, name="small")
+    answers = [Prediction(id=f"f{i}", landmarks=p) for i, p in enumerate(truth)]
+    write_predictions(tmp_path / "named.jsonl", answers, "wflw98")
+    header = "image," + ",".join(f"x{i},y{i}" for i in range(98))
+    lines = [f"f{i}," + ",".join(str(v) for v in p.ravel()) for i, p in enumerate(truth)]
+    (tmp_path / "bare.csv").write_text("\n".join([header, *lines]))
+    for path in (tmp_path / "named.jsonl", tmp_path / "bare.csv"):
+        common = {"data": tmp_path / "data", "arms": (str(path),), "draw": 0, "resamples": 200}
+        with pytest.raises(
+            UserError, match=r":\d+: predictions have 98 landmarks.*dataset has 68 of schema 'ibug68'.*--convert"
+        ):
+            evaluate(Evaluate(out=tmp_path / "o", **common))
+        found = evaluate(Evaluate(out=tmp_path / f"o_{path.stem}", convert=True, **common))
+        assert found["arms"][0]["nme"]["mean"] == pytest.approx(0, abs=1e-4)
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_run_predicts_and_its_crop_stands_in_the_table(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stylealign.predicting import on_datasets as module
+
+    def perfect(run: Path, dataset: FaceDataset, *, device: object, flip_average: bool) -> np.ndarray:
+        return dataset.landmarks_array().astype(np.float64) + flip_average
+
+    monkeypatch.setattr(module, "predict_dataset", perfect)
+    run = tmp_path / "run"
+    run.mkdir()
+    card = {"kind": "detector", "schema": FIVE.to_dict(), "crop": {"size": 32, "scale": 1.5, "box": "given"}}
+    (run / "card.json").write_text(json.dumps(card))
+    arms = (f"ours={run}", f"theirs={folder}/good.jsonl")
+    common = {"data": folder / "data", "arms": arms, "draw": 0, "resamples": 200, "accelerator": "cpu"}
+    found = evaluate(Evaluate(out=tmp_path / "o", **common))
+    assert found["arms"][0]["nme"]["mean"] == 0
+    assert "1.5 x the given box, 32 px" in found["arms"][0]["crop"]
+    assert "theirs: not stated" in tables(found)[0].note
+    twice = evaluate(Evaluate(out=tmp_path / "twice", flip=True, **common))
+    assert twice["arms"][0]["nme"]["mean"] > 0
+    assert twice["arms"][1]["nme"] == found["arms"][1]["nme"]
+    assert "32 px, averaged with the mirrored face; theirs: not stated" in tables(twice)[0].note
+    (run / "card.json").write_text(json.dumps({**card, "schema": WFLW98.name}))
+    with pytest.raises(UserError, match="98 landmarks of schema 'wflw98', the dataset has 5 of schema 'five'"):
+        evaluate(Evaluate(out=tmp_path / "p", **common))
+    (run / "card.json").write_text(json.dumps({**card, "kind": "translator"}))
+    with pytest.raises(UserError, match="holds a translator, expected a detector"):
+        evaluate(Evaluate(out=tmp_path / "p", **common))
+
+
+def test_a_missing_picture_is_named_with_the_way_out(tmp_path: Path) -> None:
+    data = dots(tmp_path / "data", 1, splits=("test",))
+    predict(tmp_path / "p.jsonl", data, 0.01)
+    data[0].image.unlink()
+    with pytest.raises(UserError, match=r"0\.png.*--draw 0"):
+        evaluate(Evaluate(data=tmp_path / "data", arms=(f"{tmp_path}/p.jsonl",), out=tmp_path / "o", resamples=200))
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.slow
+def test_published_predictions_on_300w_common_score_as_published(tmp_path: Path) -> None:
+    source = DATA / "300w"
+    if not source.is_dir():
+        pytest.skip("no 300-W here; STYLEALIGN_DATA names the folder that holds 300w/")
+    prepare(
+        Prepare(
+            out=tmp_path / "common",
+            reader="ibug",
+            path=source,
+            splits=("test=splits/test_common.txt",),
+            check_images=False,
+        )
+    )
+    expected = {"spiga": 2.587, "mobilefacenet": 3.049, "pfld": 3.297}
+    arms = tuple(f"{name}={source}/predictions_{name}_common.csv" for name in expected)
+    found = evaluate(Evaluate(data=tmp_path / "common", arms=arms, out=tmp_path / "out", draw=0))
+    assert found["dataset"]["faces"] == 554
+    assert found["denominator"] == "inter_ocular"
+    assert {arm["name"]: round(100 * arm["nme"]["mean"], 3) for arm in found["arms"]} == expected
+    assert all(arm["failure_rate"]["0.08"]["mean"] == 0 for arm in found["arms"])
+    # The fault this guards against: counting from the wrong pixel moves every one of them.
+    shifted = evaluate(Evaluate(data=tmp_path / "common", arms=arms, out=tmp_path / "o1", draw=0, pixels_from_one=True))
+    for arm, name in zip(shifted["arms"], expected, strict=True):
+        assert abs(100 * arm["nme"]["mean"] - expected[name]) > 0.05

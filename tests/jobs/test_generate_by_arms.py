@@ -1,0 +1,152 @@
+"""`generate` by style arms: a data set like any other, the same bytes however the work was cut, and provenance that names the arm."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from builders.painted import make_faces
+from builders.tiny import tree
+from stylealign.batches.crops import crop_sample
+from stylealign.cli import main as cli
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.image import read_image
+from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
+from stylealign.jobs.generate.arms import LooksWork, open_looks
+from stylealign.jobs.generate.job import Generate, generate
+from stylealign.jobs.generate.pairing import own_positions
+from stylealign.styling.chain import ARMS, ArmConfig, ChainConfig
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> FaceDataset:
+    return make_faces(tmp_path_factory.mktemp("faces") / "data", 7)
+
+
+def job(faces: FaceDataset, out: Path, **more) -> Generate:
+    values = {
+        "data": faces.folder, "out": out, "style": ChainConfig(preset="free"), "crop": CropConfig(size=24), "styles_per_face": 3,
+        "faces_per_unit": 2, "sheets": 1, "sheet_size": 2, "image_format": "png", **more,
+    }  # fmt: skip
+    return Generate(**values)
+
+
+def made(config: Generate, **more) -> FaceDataset:
+    generate(config, open_looks(config, CPU), **more)
+    return FaceDataset.open(config.out)
+
+
+def test_a_generated_face_has_its_own_label_another_s_colour_and_the_arm_s_name(
+    tmp_path: Path, faces: FaceDataset
+) -> None:
+    config = job(faces, tmp_path / "out")
+    found = made(config)
+    assert len(found) == 21
+    assert found.verify() == []
+    by_id = {sample.id: sample for sample in faces}
+    kinds = set()
+    for sample in found:
+        told = sample.provenance
+        assert told is not None
+        assert told.mode == "arm"
+        assert told.style_id in by_id
+        assert told.style_id != told.content_id
+        kinds.add(told.translator)
+        content = by_id[told.content_id]
+        pixels, landmarks, affine = crop_sample(content, config.crop)
+        assert np.array_equal(sample.landmarks, landmarks.astype(np.float32))
+        assert np.allclose(told.crop_from_source, affine)
+        assert np.array_equal(sample.visible, content.visible)
+        # Pictures of one colour: at strength 0.5 to 1 the result is at least half way to the donor's, in every channel and arm.
+        ours, theirs, is_now = (
+            image.reshape(-1, 3).astype(float).mean(axis=0)
+            for image in (pixels, crop_sample(by_id[told.style_id], config.crop)[0], read_image(sample.image))
+        )
+        assert (np.abs(is_now - theirs) <= 0.55 * np.abs(ours - theirs) + 2).all(), told
+    assert kinds == {"adain", "histogram", "fda"}
+
+
+def test_the_bytes_are_the_same_for_one_process_and_two_and_for_a_stopped_job(
+    tmp_path: Path, faces: FaceDataset, monkeypatch
+) -> None:
+    whole = job(faces, tmp_path / "whole" / "out")
+    made(whole)
+    parted = dataclasses.replace(whole, out=tmp_path / "parted" / "out")
+    partial = tmp_path / "parted" / "out.partial"
+    for name in ("styles", "units", "images", "sheets"):  # which rank 0 would have made
+        (partial / name).mkdir(parents=True)
+    waits = []
+
+    def barrier() -> None:
+        waits.append(None)
+        if len(waits) == 4:  # its share is done, rank 0 would join the units now
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(parted, open_looks(parted, CPU), rank=1, world=2, barrier=barrier)
+    assert [path.name for path in sorted((partial / "units").iterdir())] == ["000001.jsonl", "000003.jsonl"]
+    made(parted)  # rank 0 finds those done, and does the rest
+    assert tree(tmp_path / "parted") == tree(tmp_path / "whole")
+
+    stopped, seen = dataclasses.replace(whole, out=tmp_path / "stopped" / "out"), []
+    cut = LooksWork._cut
+
+    def stops(self, sample):
+        seen.append(sample.id)
+        if len(seen) == 20:
+            raise KeyboardInterrupt
+        return cut(self, sample)
+
+    monkeypatch.setattr(LooksWork, "_cut", stops)
+    with pytest.raises(KeyboardInterrupt):
+        made(stopped)
+    assert not stopped.out.exists()
+    monkeypatch.setattr(LooksWork, "_cut", cut)
+    made(stopped)
+    assert tree(tmp_path / "stopped") == tree(tmp_path / "whole")
+
+
+def test_arms_that_need_no_donor_take_none(tmp_path: Path, faces: FaceDataset) -> None:
+    one = faces.take([0])
+    assert (own_positions(one, faces) == [0]).all()
+    found = made(job(faces, tmp_path / "out", style=ChainConfig(preset="jitter"), styles_per_face=9))
+    assert {sample.provenance.style_id for sample in found} == {None}
+    assert len({read_image(found[i].image).tobytes() for i in range(9)}) == 9
+
+
+def test_arms_in_series_are_both_named(tmp_path: Path, faces: FaceDataset) -> None:
+    arms = (ArmConfig(kind="adain"), ArmConfig(kind="jitter", group=1))
+    found = made(job(faces, tmp_path / "out", style=ChainConfig(arms=arms), sheets=0, styles_per_face=1))
+    assert {sample.provenance.translator for sample in found} == {"adain + jitter"}
+
+
+def test_an_arm_that_covers_landmarks_says_so(tmp_path: Path, faces: FaceDataset, monkeypatch) -> None:
+    def covers(content, donors, strength, draws):
+        visible = content.visible.clone()
+        visible[:, 2] = False
+        return content._replace(visible=visible)
+
+    monkeypatch.setitem(ARMS, "covers", covers)
+    found = made(job(faces, tmp_path / "out", style=ChainConfig(preset="covers"), sheets=0, styles_per_face=1))
+    for sample, content in zip(found, faces, strict=True):
+        assert sample.visible.tolist() == [*content.visible[:2], False, *content.visible[3:]]
+
+
+def test_no_maker_two_makers_and_a_translator_s_mode_are_refused(tmp_path: Path, faces: FaceDataset, capsys) -> None:
+    given = ["generate", "--data", str(faces.folder), "--out", str(tmp_path / "out"), "--accelerator", "cpu"]
+    assert cli(given) == 2
+    assert "missing --translator, or style arms" in capsys.readouterr().err
+    assert cli([*given, "--translator", str(tmp_path), "--style.preset", "free"]) == 2
+    assert "expected one of the two" in capsys.readouterr().err
+    assert cli([*given, "--style.preset", "free", "--mode", "prior"]) == 2
+    assert "style arms only transfer" in capsys.readouterr().err
+    assert cli([*given, "--style.preset", "fancy"]) == 2
+    assert "no style preset is called 'fancy'; there are none, free" in capsys.readouterr().err
+    with pytest.raises(UserError, match="needs 7 different donors"):
+        made(job(faces, tmp_path / "out", styles_per_face=7))
+    assert not (tmp_path / "out").exists()

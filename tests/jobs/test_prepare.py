@@ -1,0 +1,401 @@
+"""prepare and export-dataset: splits, subsets, merging, converting, bad faces, and layouts written back and read again."""
+
+import dataclasses
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders.layouts import csv_text, numbers, own_schema, picture, points, pts, wflw, wflw_line
+from builders.places import DATA, ROOT
+from stylealign.config import from_dict, load_config, save_config
+from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.formats import READERS
+from stylealign.errors import UserError
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import IBUG68, WFLW98, convert
+from stylealign.jobs import export_dataset, prepare
+from stylealign.jobs.export_dataset import FORMATS, ExportDataset
+from stylealign.jobs.prepare import Prepare, Source
+
+
+def made(config: Prepare) -> FaceDataset:
+    prepare.main(config)
+    return FaceDataset.open(config.out)
+
+
+def five_faces(root: Path, names: tuple[str, ...] = ("a", "b", "c", "d")) -> Path:
+    """A CSV source of the mark-up `five`."""
+    for i, name in enumerate(names):
+        picture(root / "images" / f"{name}.png", seed=i)
+    (root / "faces.csv").write_text(csv_text([(f"{name}.png", points(5, i)) for i, name in enumerate(names)], 5))
+    return root
+
+
+def nothing_left(folder: Path, but: tuple[str, ...]) -> None:
+    assert sorted(p.name for p in folder.iterdir()) == sorted(but)
+
+
+# ------------------------------------------------------------------------------------------------------------ bad faces
+
+
+def test_the_first_bad_face_ends_the_work_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    source = five_faces(tmp_path / "source")
+    with open(source / "faces.csv", "a") as file:
+        file.write("a.png,1,2\n")
+    with pytest.raises(UserError, match=r"faces\.csv:6: 3 fields, expected 11 .*--skip-bad"):
+        prepare.main(Prepare(reader="csv", path=source, out=tmp_path / "out"))
+    nothing_left(tmp_path, ("source",))
+
+
+def test_skip_bad_leaves_faces_out_and_lists_them(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    source = five_faces(tmp_path / "source")
+    with open(source / "faces.csv", "a") as file:
+        file.write("a.png,1,2\ngone.png" + ",1" * 10 + "\n")
+    (source / "images" / "b.png").write_bytes((source / "images" / "b.png").read_bytes()[:-100])
+    dataset = made(Prepare(reader="csv", path=source, out=tmp_path / "out", skip_bad=True))
+    assert dataset.ids() == ["a", "c", "d"]
+    listed = (tmp_path / "out" / "skipped.txt").read_text().splitlines()
+    assert [line.split(": ")[0].rsplit(":", 1)[1] for line in listed] == ["3", "6", "7"]
+    assert dataset.meta["how"]["num_skipped"] == 3
+    assert dataset.meta["how"]["skipped"] == listed
+    assert "3 bad entries" in capsys.readouterr().err
+
+
+def test_a_source_of_only_bad_faces_is_refused(tmp_path: Path) -> None:
+    source = five_faces(tmp_path / "source", ("a",))
+    (source / "images" / "a.png").unlink()
+    with pytest.raises(UserError, match="would be empty"):
+        prepare.main(Prepare(reader="csv", path=source, out=tmp_path / "out", skip_bad=True))
+    nothing_left(tmp_path, ("source",))
+
+
+def test_a_finished_folder_is_never_written_over_and_a_half_written_one_is(tmp_path: Path) -> None:
+    source = five_faces(tmp_path / "source")
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "index.jsonl").write_text("half")
+    config = Prepare(reader="csv", path=source, out=tmp_path / "out")
+    assert len(made(config)) == 4
+    with pytest.raises(UserError, match="already there; choose another --out"):
+        prepare.main(config)
+
+
+# ------------------------------------------------------------------------------------------------------ splits and subsets
+
+
+def test_split_and_subset_lists_name_images_or_ids(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    source = five_faces(tmp_path / "source")
+    (source / "lists").mkdir()
+    (source / "lists" / "train.txt").write_text("a.png\r\nc.png\r\n")
+    (source / "lists" / "test.txt").write_text("b\n")
+    (source / "lists" / "few.txt").write_text("c.png\n")
+    lists = ("train=lists/train.txt", "test=lists/test.txt")
+    dataset = made(
+        Prepare(reader="csv", path=source, out=tmp_path / "out", splits=lists, subsets=("train_0001=lists/few.txt",))
+    )
+    assert {s.id: s.split for s in dataset} == {"a": "train", "b": "test", "c": "train"}
+    assert dataset.select(subset="train_0001").ids() == ["c"]
+    assert "1 faces are in no split list" in capsys.readouterr().err
+    assert dataset.meta["how"]["in_no_split_list"] == {"source": 1}
+
+
+@pytest.mark.parametrize("missing", ["z.png", "images/a.png"])
+def test_a_list_that_names_no_face_is_refused_with_its_line(missing: str, tmp_path: Path) -> None:
+    source = five_faces(tmp_path / "source")
+    (tmp_path / "mine.txt").write_text(f"a.png\n\n{missing}\n")
+    for field in ("splits", "subsets"):
+        with pytest.raises(UserError, match=r"mine.txt:3: names .* but the source has no face"):
+            prepare.main(
+                Prepare(reader="csv", path=source, out=tmp_path / "out", **{field: (f"x={tmp_path / 'mine.txt'}",)})
+            )
+
+
+def test_an_image_in_two_splits_is_refused(tmp_path: Path) -> None:
+    source = five_faces(tmp_path / "source")
+    (source / "a.txt").write_text("a.png\n")
+    (source / "b.txt").write_text("b.png\na.png\n")
+    with pytest.raises(UserError, match=r"b.txt:2: 'a' is in split test and in split train"):
+        prepare.main(Prepare(reader="csv", path=source, out=tmp_path / "out", splits=("train=a.txt", "test=b.txt")))
+
+
+def test_a_list_names_every_face_of_an_image_or_one_by_its_id(tmp_path: Path) -> None:
+    picture(tmp_path / "wflw" / "WFLW_images" / "e" / "1.png")
+    source = wflw(tmp_path / "wflw", [wflw_line(points(98, i), "e/1.png") for i in range(2)])
+    (source / "image.txt").write_text("e/1.png\n")
+    (source / "face.txt").write_text("e/1#test2\n")
+    dataset = made(
+        Prepare(reader="wflw", path=source, out=tmp_path / "out", subsets=("both=image.txt", "second=face.txt"))
+    )
+    assert [[name for name in ("both", "second") if s.attributes.get(name)] for s in dataset] == [
+        ["both"],
+        ["both", "second"],
+    ]
+
+
+# ------------------------------------------------------------------------------------------------- merging and converting
+
+
+def _two_sources(tmp_path: Path) -> tuple[Source, Source]:
+    picture(tmp_path / "w" / "WFLW_images" / "f.png")
+    wflw(tmp_path / "w", [wflw_line(points(98, i), "f.png", (i, 0, 0, 0, 0, 0)) for i in range(2)])
+    for i in range(3):
+        pts(tmp_path / "p" / f"f{i}.pts", points(68, i))
+    return Source(reader="wflw", path=tmp_path / "w"), Source(
+        reader="ibug", path=tmp_path / "p", name="mine", split="val"
+    )
+
+
+def test_merging_converts_prefixes_and_loses_no_face(tmp_path: Path) -> None:
+    sources = _two_sources(tmp_path)
+    dataset = made(Prepare(sources=sources, convert="ibug68", out=tmp_path / "out"))
+    assert dataset.ids() == ["w/f#test1", "w/f#test2", "mine/f0", "mine/f1", "mine/f2"]
+    assert dataset.meta["splits"] == {"test": 2, "val": 3}
+    assert dataset.schema == IBUG68
+    np.testing.assert_allclose(dataset[1].landmarks, convert(points(98, 1), "wflw98", "ibug68"), atol=1e-4)
+    assert dataset[1].attributes["pose"]
+    assert dataset.verify() == []
+
+
+def test_merging_different_markups_needs_convert_and_a_known_conversion(tmp_path: Path) -> None:
+    sources = _two_sources(tmp_path)
+    with pytest.raises(UserError, match=r"its landmarks are ibug68, expected wflw98 .*--convert"):
+        prepare.main(Prepare(sources=sources, out=tmp_path / "out"))
+    with pytest.raises(UserError, match="no conversion of landmarks from ibug68 to wflw98"):
+        prepare.main(Prepare(sources=sources, convert="wflw98", out=tmp_path / "out"))
+
+
+def test_datasets_merge_and_resplit_without_loss(tmp_path: Path) -> None:
+    whole = made(Prepare(reader="csv", path=five_faces(tmp_path / "source"), out=tmp_path / "whole"))
+    halves = []
+    for name, ids in (("one", "a\nb\n"), ("two", "c\nd\n")):
+        (tmp_path / f"{name}.txt").write_text(ids)
+        halves.append(
+            made(
+                Prepare(
+                    reader="dataset", path=whole.folder, out=tmp_path / name, splits=(f"{name}={tmp_path / name}.txt",)
+                )
+            )
+        )
+    merged = made(
+        Prepare(sources=tuple(Source(reader="dataset", path=h.folder) for h in halves), out=tmp_path / "merged")
+    )
+    assert merged.ids() == ["one/a", "one/b", "two/c", "two/d"]
+    for before, after in zip(whole, merged, strict=True):
+        assert dataclasses.replace(after, id=before.id, split=before.split) == before
+
+
+def test_visible_points_are_converted_with_the_landmarks(tmp_path: Path) -> None:
+    visible = np.ones(68, bool)
+    visible[[36, 54]] = False  # of the left eye's six points one, and a mouth corner
+    image = picture(tmp_path / "f.png")
+    write_dataset(
+        tmp_path / "a",
+        [FaceSample(id="f", image=image, landmarks=points(68), visible=visible)],
+        schema=IBUG68,
+        name="a",
+    )
+    dataset = made(Prepare(reader="dataset", path=tmp_path / "a", convert="five", out=tmp_path / "out"))
+    assert dataset[0].visible.tolist() == [False, True, True, True, False]
+
+
+def test_a_folder_of_pictures_takes_the_markup_of_the_others_or_asks(tmp_path: Path) -> None:
+    source, donors = five_faces(tmp_path / "source"), tmp_path / "donors"
+    picture(donors / "x.png")
+    with pytest.raises(UserError, match="say with --schema"):
+        prepare.main(Prepare(reader="folder", path=donors, out=tmp_path / "out"))
+    config = Prepare(
+        sources=(Source(reader="folder", path=donors, box_frac=0.5), Source(reader="csv", path=source)),
+        out=tmp_path / "out",
+    )
+    dataset = made(config)
+    assert dataset.schema.name == "five"
+    assert dataset.meta["splits"] == {"unlabelled": 1, "train": 4}
+    assert dataset[0].box_xyxy.tolist() == [19.5, 9.5, 39.5, 29.5]  # half of 40, round the middle of 60 x 40
+
+
+def test_copies_stand_alone_and_a_picture_with_two_faces_is_copied_once(tmp_path: Path) -> None:
+    image = picture(tmp_path / "wflw" / "WFLW_images" / "e" / "1.png")
+    source = wflw(tmp_path / "wflw", [wflw_line(points(98, i), "e/1.png") for i in range(2)])
+    made(Prepare(reader="wflw", path=source, out=tmp_path / "out", copy=True))
+    (tmp_path / "out").rename(tmp_path / "moved")
+    content = image.read_bytes()
+    image.unlink()
+    dataset = FaceDataset.open(tmp_path / "moved")
+    assert dataset.verify() == []
+    assert dataset[0].image == dataset[1].image
+    assert dataset[0].image.read_bytes() == content
+
+
+def test_the_content_hash_is_of_the_content(tmp_path: Path) -> None:
+    source = five_faces(tmp_path / "source")
+    a, b = (made(Prepare(reader="csv", path=source, out=tmp_path / name)) for name in "ab")
+    assert a.content_hash == b.content_hash
+    picture(source / "images" / "a.png", seed=99)
+    assert made(Prepare(reader="csv", path=source, out=tmp_path / "c")).content_hash != a.content_hash
+    assert any("has changed" in problem for problem in a.verify())
+
+
+# ---------------------------------------------------------------------------------------------------------------- config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "either one source"),
+        ({"reader": "csv"}, "both reader and path"),
+        ({"reader": "csv", "path": "a", "sources": [{"reader": "csv", "path": "b"}]}, "either one source"),
+        ({"sources": [{"reader": "csv", "path": "b"}], "split": "val"}, "split: belongs to each of the sources"),
+        ({"sources": [{"reader": "csv", "path": "x/b"}, {"reader": "csv", "path": "y/b"}]}, "expected different names"),
+        ({"reader": "csv", "path": "a", "splits": ["train.txt"]}, "expected name=list.txt"),
+        ({"reader": "csv", "path": "a", "splits": ["a=b"], "split": "c"}, "not both"),
+        ({"reader": "csv", "path": "a", "frame": 384}, "reader list"),
+        ({"reader": "ibug", "path": "a", "images": "b"}, "name pictures in a list"),
+        ({"reader": "csv", "path": "a", "box_frac": 1.5}, "at most 1"),
+        ({"reader": "cvs", "path": "a"}, "expected one of 'wflw'"),
+    ],
+)
+def test_configurations_that_make_no_sense_are_refused(values: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        from_dict(Prepare, {"out": "o", **values})
+
+
+def test_a_recipe_of_several_sources_goes_through_yaml(tmp_path: Path) -> None:
+    config = Prepare(sources=_two_sources(tmp_path), convert="ibug68", out=tmp_path / "out")
+    save_config(config, tmp_path / "recipe.yaml")
+    assert load_config(Prepare, tmp_path / "recipe.yaml") == config
+
+
+def test_every_reader_can_be_named_in_a_config() -> None:
+    for name in READERS:
+        Source(reader=name, path=Path("x"))  # type: ignore[arg-type]
+        from_dict(Source, {"reader": name, "path": "x"})
+
+
+# ---------------------------------------------------------------------------------------------------------------- export
+
+
+def _faces98(folder: Path) -> FaceDataset:
+    images = [picture(folder.parent / "pictures" / name, seed=i) for i, name in enumerate(("a b/1.png", "c.png"))]
+    rng = np.random.default_rng(3)
+    samples = [
+        FaceSample(
+            id=f"face {i}", image=images[min(i, 1)], landmarks=points(98, i) + 0.1234567, box_xyxy=(1, 2, 40, 30), split=("test", "train", "test")[i],
+            attributes={"pose": i == 1, "make_up": i == 2}, visible=rng.integers(0, 2, 98),
+        )
+        for i in range(3)
+    ]  # fmt: skip
+    extra = FaceSample(id="none", image=images[0])
+    return write_dataset(folder, [*samples, extra], schema=WFLW98, name="x", image_root=folder.parent / "pictures")
+
+
+@pytest.mark.parametrize("images", ["copy", "link"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_layout_written_is_read_back_with_the_same_faces(
+    format, images, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    dataset = _faces98(tmp_path / "dataset")
+    export_dataset.main(ExportDataset(data=dataset.folder, format=format, out=tmp_path / "out", images=images))
+    assert "1 others left out" in capsys.readouterr().err
+    back = made(Prepare(reader=format, path=tmp_path / "out", schema="wflw98", out=tmp_path / "back"))
+    assert len(back) == 3
+
+    def key(sample: FaceSample) -> tuple:
+        return (sample.split, *(float(v) for v in sample.landmarks[0].round(2)))
+
+    for before, after in zip(sorted(dataset.select(labelled=True), key=key), sorted(back, key=key), strict=True):
+        assert before.split == after.split
+        np.testing.assert_allclose(before.landmarks, after.landmarks, atol=1e-4)
+        assert before.image.read_bytes() == after.image.read_bytes()
+        if format in ("wflw", "coco"):
+            assert {k for k, v in before.attributes.items() if v} == {k for k, v in after.attributes.items() if v}
+            assert np.array_equal(before.box_xyxy, after.box_xyxy)
+        if format == "coco":
+            assert np.array_equal(before.visible, after.visible)
+
+
+def test_exported_lists_hold_no_blank_in_a_name_and_wflw_lines_have_207_fields(tmp_path: Path) -> None:
+    dataset = _faces98(tmp_path / "dataset")
+    export_dataset.main(ExportDataset(data=dataset.folder, format="wflw", out=tmp_path / "out", split="test"))
+    folder = tmp_path / "out" / "WFLW_annotations" / "list_98pt_rect_attr_train_test"
+    assert [p.name for p in folder.iterdir()] == ["list_98pt_rect_attr_test.txt"]
+    for line in (folder / "list_98pt_rect_attr_test.txt").read_text().splitlines():
+        fields = line.split()
+        assert len(fields) == 207
+        assert all(f.isdigit() for f in fields[196:206])
+
+
+def test_the_originals_frame_is_written_as_it_is_read(tmp_path: Path) -> None:
+    dataset = _faces98(tmp_path / "dataset")
+    export_dataset.main(ExportDataset(data=dataset.folder, format="list", out=tmp_path / "out", frame=384))
+    back = made(Prepare(reader="list", path=tmp_path / "out", frame=384, out=tmp_path / "back"))
+    want = {tuple(s.landmarks[0].round(2)) for s in dataset.select(labelled=True)}
+    assert {tuple(s.landmarks[0].round(2)) for s in back} == want
+
+
+def test_a_layout_of_98_points_refuses_other_markups_and_leaves_nothing(tmp_path: Path) -> None:
+    made(Prepare(reader="csv", path=five_faces(tmp_path / "source"), out=tmp_path / "five"))
+    with pytest.raises(UserError, match="5 landmarks of five, expected the 98"):
+        export_dataset.main(ExportDataset(data=tmp_path / "five", format="wflw", out=tmp_path / "out"))
+    nothing_left(tmp_path, ("source", "five"))
+
+
+def test_a_markup_of_ones_own_survives_prepare_and_export(tmp_path: Path) -> None:
+    schema = own_schema(tmp_path)
+    picture(tmp_path / "s" / "f.png")
+    (tmp_path / "s" / "x.txt").write_text(f"{numbers(points(3))} f.png\n")
+    dataset = made(Prepare(reader="list", path=tmp_path / "s", schema=str(schema), out=tmp_path / "out"))
+    schema.unlink()  # the data set holds its mark-up
+    assert FaceDataset.open(dataset.folder).schema.flip_pairs == ((0, 1),)
+    for format in ("coco", "csv", "ibug", "list"):
+        export_dataset.main(ExportDataset(data=tmp_path / "out", format=format, out=tmp_path / format))  # type: ignore[arg-type]
+
+
+# -------------------------------------------------------------------------------------------------------------- real data
+
+
+def _real(name: str) -> Path:
+    if not (DATA / name).is_dir():
+        pytest.skip(f"needs {name}/ in the folder that STYLEALIGN_DATA names")
+    return DATA / name
+
+
+@pytest.mark.slow
+def test_real_wflw_has_206_faces_and_its_subsets(tmp_path: Path) -> None:
+    dataset = made(Prepare(reader="wflw", path=_real("wflw"), out=tmp_path / "out"))
+    assert dataset.meta["splits"] == {"test": 206}
+    counts = Counter(name for s in dataset for name, on in s.attributes.items() if on)
+    assert counts == {"pose": 34, "expression": 34, "illumination": 86, "make_up": 27, "occlusion": 56, "blur": 77}
+    assert len({s.image for s in dataset}) == 175
+    assert dataset.verify() == []
+
+
+@pytest.mark.slow
+def test_real_300w_has_its_splits_and_nested_budgets(tmp_path: Path) -> None:
+    budgets = ("train_0050", "train_0157", "train_0315", "train_0630")
+    dataset = made(
+        Prepare(
+            reader="ibug", path=_real("300w"), out=tmp_path / "out", subsets=tuple(f"{b}=splits/{b}.txt" for b in budgets),
+            splits=("train=splits/train.txt", "val=splits/val.txt", "test=splits/test_common.txt"),
+        )
+    )  # fmt: skip
+    assert dataset.meta["splits"] == {"train": 1812, "val": 200, "test": 554}
+    chosen = [set(dataset.select(subset=b).ids()) for b in budgets]
+    assert [len(c) for c in chosen] == [50, 157, 315, 630]
+    assert all(small < large for small, large in itertools.pairwise(chosen))
+    assert all(s.split == "train" for s in dataset.select(subset="train_0630"))
+
+
+@pytest.mark.slow
+def test_real_youtube_faces_have_their_splits_and_unlabelled_frames(tmp_path: Path) -> None:
+    dataset = made(Prepare(reader="csv", path=_real("ytfaces"), out=tmp_path / "out", check_images=False))
+    assert dataset.meta["splits"] == {"train": 2600, "val": 410, "test": 579, "unlabelled": 946}
+    assert dataset.meta["labelled"] == 3589
+
+
+def test_the_recipe_in_the_docs_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    (tmp_path / "r.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
+    assert [s.reader for s in load_config(Prepare, tmp_path / "r.yaml").sources] == ["wflw", "ibug", "folder"]
+    assert all(f"| `{name}` |" in text for name in READERS)

@@ -1,0 +1,195 @@
+"""The page: whole, self-contained, escaped; it shows what is in the folders and refuses what is not a folder of ours."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders.answers import predict
+from builders.dots import dots
+from stylealign.data.image import write_image
+from stylealign.errors import UserError
+from stylealign.jobs.evaluate import Evaluate, evaluate
+from stylealign.jobs.report import Report, embed, main, read_curves, report
+
+VOID = {"meta", "img", "br"}
+
+
+class Checker(HTMLParser):
+    """Every tag closed in order; what the page refers to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.ids: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self.references += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.ids |= {value or "" for name, value in attrs if name == "id"}
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    root = tmp_path_factory.mktemp("report")
+    data = dots(root / "data", 6, splits=("test",), name="<dots & dots>")
+    predict(root / "p.jsonl", data, 0.02)
+    evaluate(Evaluate(data=root / "data", arms=(f"a={root}/p.jsonl",), out=root / "evaluation", draw=2, resamples=200))
+    noise = np.random.default_rng(0).integers(0, 256, (500, 500, 3), dtype=np.uint8)
+    (root / "data" / "sheets").mkdir()
+    write_image(root / "data" / "sheets" / "sheet_00.png", noise)
+    run = root / "run"
+    (run / "previews").mkdir(parents=True)
+    for step in (10, 20, 30, 40):
+        write_image(run / "previews" / f"step_{step:08d}.png", noise[:16, :16])
+    (run / "config.yaml").write_text("run: <here>\n")
+    (run / "card.json").write_text(
+        json.dumps(
+            {"kind": "translator", "model": "vunet", "schema": {"name": "five"}, "crop": {"size": 32}, "step": 40}
+        )
+    )
+    lines = [{"step": s, "total": 10.0 / s, "kl": 0.0, "images_seen": s * 4} for s in (10, 20, 30)] + [
+        {"step": 30, "evaluate/nme": 0.05}
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 40, "to')
+    judge = {"faces": 36, "real_nme": 0.05, "swap_nme": 0.0612, "gap": 0.0112, "parts": {"eyes": {"real": 0.04, "swap": 0.0589}},
+             "style_distance": {"to_style": 0.1, "to_content": 0.3}, "held_out": True}  # fmt: skip
+    (run / "judge.json").write_text(json.dumps(judge))
+    return root / "evaluation", run, root / "data"
+
+
+def test_the_page_is_one_whole_file_without_outside_links(inputs: tuple[Path, ...], tmp_path: Path) -> None:
+    out = report(Report(inputs=inputs, out=tmp_path / "new" / "page.html", title="Faces <1>"))
+    text = out.read_text(encoding="utf-8")
+    checker = Checker()
+    checker.feed(text)
+    assert checker.open == []
+    assert all(r.startswith("data:image/") or r[1:] in checker.ids for r in checker.references)
+    assert not re.search(r"https?:|url\(|@import|<script", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
+    # ced, per_point, worst, median, best; two curves, three previews; one sheet
+    assert sum(r.startswith("data:image/") for r in checker.references) == 5 + 5 + 1
+    assert [p.name for p in out.parent.iterdir()] == ["page.html"]
+
+
+def test_the_page_shows_what_the_folders_say(inputs: tuple[Path, ...], tmp_path: Path) -> None:
+    text = report(Report(inputs=inputs, out=tmp_path / "page.html", title="Faces <1>")).read_text(encoding="utf-8")
+    shown = ["Faces &lt;1&gt;", "Evaluation evaluation", "Run run", "Dataset data", "2.000", "inter_pupil", "6 faces", "6.12", "5.89", "to style 0.1",
+             "&lt;dots &amp; dots&gt;", "run: &lt;here&gt;", "sheet_00.png", "width=device-width"]  # fmt: skip
+    for words in shown:
+        assert words in text, words
+    assert "<dots" not in text
+    assert "<here>" not in text
+
+
+def test_a_report_is_replaced_but_no_other_file(inputs: tuple[Path, ...], tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    main(Report(inputs=inputs[1:], out=out))
+    main(Report(inputs=inputs[1:2], out=out))
+    out.write_text("my own page")
+    with pytest.raises(UserError, match="not a report of ours"):
+        report(Report(inputs=inputs[1:], out=out))
+    with pytest.raises(UserError, match="a folder; expected the name of the page"):
+        report(Report(inputs=inputs, out=tmp_path))
+    assert out.read_text() == "my own page"
+
+
+def test_folders_that_hold_nothing_of_ours_are_refused(tmp_path: Path) -> None:
+    for folder, message in ((tmp_path, "holds none of evaluation.json"), (tmp_path / "none", "does not exist")):
+        with pytest.raises(UserError, match=message):
+            report(Report(inputs=(folder,), out=tmp_path / "page.html"))
+    (tmp_path / "evaluation.json").write_text("{}")
+    with pytest.raises(UserError, match="not an evaluation of this version"):
+        report(Report(inputs=(tmp_path,), out=tmp_path / "page.html"))
+    (tmp_path / "evaluation.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        report(Report(inputs=(tmp_path,), out=tmp_path / "page.html"))
+
+
+def test_curves_survive_a_line_cut_short_by_a_kill_but_not_a_broken_file(
+    inputs: tuple[Path, ...], tmp_path: Path
+) -> None:
+    curves = read_curves(inputs[1] / "metrics.jsonl")
+    assert set(curves) == {"total", "kl", "evaluate/nme"}
+    np.testing.assert_allclose(curves["total"], [[10, 20, 30], [1, 0.5, 1 / 3]])
+    (tmp_path / "m.jsonl").write_text('{"step"\n{"step": 1}\n')
+    with pytest.raises(UserError, match=r"m\.jsonl:1"):
+        read_curves(tmp_path / "m.jsonl")
+
+
+def test_large_photographs_are_embedded_as_jpeg_and_small_ones_untouched(inputs: tuple[Path, ...]) -> None:
+    big = inputs[2] / "sheets" / "sheet_00.png"
+    assert embed(big).startswith("data:image/jpeg;base64,")
+    assert len(embed(big)) < big.stat().st_size
+    assert embed(inputs[0] / "ced.png").startswith("data:image/png;base64,")
+
+
+def test_a_study_is_shown_with_its_curve_tables_and_protocol(tmp_path: Path) -> None:
+    def arm(name: str, labels: int, nme: float) -> dict[str, object]:
+        figure = {"mean": nme, "sd": 0.001}
+        rates = {"0.08": figure, "0.10": figure}
+        return {
+            "name": name,
+            "labels": labels,
+            "seeds": 3,
+            "nme": figure,
+            "failure_rate": rates,
+            "auc": rates,
+            "subsets": {},
+        }
+
+    pair = {"arm": "style", "baseline": "none", "difference": -0.0123, "low": -0.02, "high": -0.004, "relative": None, "low_faces": -0.02,
+            "high_faces": -0.004, "seeds": None, "p_wilcoxon": 0.01, "better": 5, "worse": 1}  # fmt: skip
+    blocks = [
+        {"budget": f"few_{n}", "arms": [arm("none", n, 0.06), arm("style", n, 0.05)], "paired": [pair]} for n in (8, 32)
+    ]
+    row = {"parameters": 10**6, "trainable": 10**6, "macs": 10**6, "updates": 40, "batch_size": 8, "seconds_per_update": 0.1,
+           "crop": "square", "trained_on": "<dots>"}  # fmt: skip
+    data = {"name": "dots", "split": "test", "faces": 6, "points": 5, "schema": "five", "content_hash": "0"}
+    found = {
+        "data": data, "rows": [{"name": name, **row} for name in ("none", "style")],
+        "sets": [{"name": "dots test", "role": "test", "dataset": data, "denominator": "inter_pupil", "blocks": blocks}],
+    }  # fmt: skip
+    (tmp_path / "study.json").write_text(json.dumps(found))
+    text = report(Report(inputs=(tmp_path,), out=tmp_path / "page.html")).read_text(encoding="utf-8")
+    checker = Checker()
+    checker.feed(text)
+    assert checker.open == []
+    assert sum(r.startswith("data:image/png") for r in checker.references) == 1  # the curve
+    for words in (
+        "style - none",
+        "-1.230",
+        "-2.000 to -0.400",
+        "dots test, labels: few_8",
+        "labels: few_32",
+        "5.00 ± 0.10",
+        "&lt;dots&gt;",
+    ):
+        assert words in text, words
+    (tmp_path / "study.json").write_text('{"sets": []}')
+    with pytest.raises(UserError, match="not a study of this version"):
+        report(Report(inputs=(tmp_path,), out=tmp_path / "page.html"))
+
+
+def test_predictions_are_shown_with_what_was_left_out(tmp_path: Path) -> None:
+    video = {"frames": 30, "frames_with_faces": 28, "tracks": 2, "lost": 1, "jitter": 0.0042}
+    summary = {"faces": 40, "pictures_and_frames": 33, "left_out": ["<nobody>.png: no face found"], "videos": {"a.mp4": video},
+               "timing": {"faces_per_s": 12.5}, "model_hash": "abc", "schema": "five"}  # fmt: skip
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "drawn").mkdir()
+    for i in range(26):
+        write_image(tmp_path / "drawn" / f"{i:02d}.jpg", np.full((8, 8, 3), 9 * i, np.uint8))
+    text = report(Report(inputs=(tmp_path,), out=tmp_path / "page.html")).read_text(encoding="utf-8")
+    checker = Checker()
+    checker.feed(text)
+    assert checker.open == []
+    assert sum(r.startswith("data:image/jpeg") for r in checker.references) == 24
+    for words in ("the first 24 of 26 overlays", "&lt;nobody&gt;.png: no face found", "a.mp4", "0.42", "Left out: 1"):
+        assert words in text, words

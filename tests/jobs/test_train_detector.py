@@ -1,0 +1,467 @@
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from builders.dots import dots
+from builders.places import DATA, SRC
+from stylealign.batches.augment import NO_AUGMENTATION, AugmentConfig
+from stylealign.batches.batch import to_float
+from stylealign.batches.crops import crop_sample
+from stylealign.config import from_dict, to_dict
+from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.detectors import learning as learning_module
+from stylealign.detectors.loaded import load_detector
+from stylealign.detectors.resnet import ResNet18, ResNetConfig
+from stylealign.errors import UserError
+from stylealign.face import geometry
+from stylealign.face.crop import CropConfig
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
+from stylealign.jobs.train_detector.job import TrainDetector, main
+from stylealign.predicting.on_datasets import predict_dataset
+from stylealign.training.faces import DataSource, resolve_data
+from stylealign.training.loop import LoopConfig
+from stylealign.training.weights import read_card
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> FaceDataset:
+    """12 faces: 8 train (4 of them in the budget `few`), 4 val."""
+    few = ("real0", "real1", "real3", "real4")
+    return dots(tmp_path_factory.mktemp("data") / "real", 12, name="real", attributes={"few": few})
+
+
+@pytest.fixture(scope="module")
+def synthetic(real: FaceDataset, tmp_path_factory: pytest.TempPathFactory) -> FaceDataset:
+    """16 faces, two from each training face of `real`."""
+    contents = real.select("train").ids()
+    return dots(
+        tmp_path_factory.mktemp("data") / "synthetic",
+        16,
+        seed=1,
+        splits=("train",),
+        name="synthetic",
+        made_from=contents,
+    )
+
+
+def job(run: Path, real: FaceDataset | None, **changes: Any) -> TrainDetector:
+    loop = LoopConfig(steps=6, batch_size=8, log_every=2, checkpoint_every=3, preview_every=3, accelerator="cpu")
+    config = TrainDetector(run=run, real=real and real.folder, crop=CropConfig(size=32), resnet=ResNetConfig(width=4), loop=loop, data=changes.pop("data", ()),
+                           synthetic=changes.pop("synthetic", None))  # fmt: skip
+    loop = dataclasses.replace(loop, **changes.pop("loop", {}))
+    return dataclasses.replace(config, loop=loop, **changes)
+
+
+def lines(run: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def trained(real: FaceDataset, synthetic: FaceDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run long enough to beat the mean shape."""
+    run = tmp_path_factory.mktemp("runs") / "trained"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STYLEALIGN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        loop = {
+            "steps": 300,
+            "batch_size": 16,
+            "log_every": 10,
+            "checkpoint_every": 150,
+            "preview_every": 150,
+            "ema_decay": 0.9,
+        }
+        gentle = AugmentConfig(rotation=0, scale=0, shift=0.05, flip=False, occlusion_prob=0, blur_prob=0, grey_prob=0)
+        main(
+            job(run, real, synthetic=synthetic.folder, resnet=ResNetConfig(width=8), augment=gentle, lr=0.01, loop=loop)
+        )
+    return run
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What a run leaves behind
+
+
+def test_a_run_leaves_its_card_numbers_and_pictures(trained: Path, real: FaceDataset, synthetic: FaceDataset) -> None:
+    card = read_card(trained, "detector")
+    assert card["model"] == "resnet18"
+    assert card["crop"] == {"size": 32, "scale": 1.4, "box": "landmarks"}
+    assert card["schema"] == real.schema.to_dict()
+    assert [(d["name"], d["faces"], d["share"]) for d in card["data"]] == [("real", 8, 0.5), ("synthetic", 16, 0.5)]
+    assert card["data"][1]["content_hash"] == synthetic.content_hash
+    assert card["step"] == 300
+    assert card["val"]["faces"] == 4
+    assert card["val"]["denominator"] == "inter_pupil"
+    logged = lines(trained)
+    assert logged[-1] == {"step": 300, "evaluate/nme": card["val"]["nme"]}
+    assert sorted(p.name for p in (trained / "previews").iterdir()) == ["step_00000150.png", "step_00000300.png"]
+    assert not trained.with_name("trained.partial").exists()
+
+
+def test_a_trained_detector_beats_the_mean_face(trained: Path, real: FaceDataset) -> None:
+    val, loaded = real.select("val"), load_detector(trained)
+    truth = val.landmarks_array()
+    home = [geometry.invert(crop_sample(sample, loaded.crop)[2]) for sample in val]
+    mean_face = np.stack([geometry.apply(affine, loaded.model.mean_shape.numpy()) for affine in home])  # type: ignore[union-attr,operator]
+    ours, theirs = (np.linalg.norm(p - truth, axis=-1).mean() for p in (predict_dataset(trained, val), mean_face))
+    assert ours < 0.8 * theirs
+
+
+def test_a_finished_run_is_left_alone(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (trained / "card.json").stat().st_mtime_ns
+    config = from_dict(TrainDetector, json.loads(json.dumps(to_dict(read_card(trained)["config"]))))
+    main(config)
+    assert "already trained with this configuration" in capsys.readouterr().err
+    assert (trained / "card.json").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match=r"lr: 0.01 there, 0.1 now"):
+        main(dataclasses.replace(config, lr=0.1))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Prediction
+
+
+def test_predictions_equal_those_made_one_face_at_a_time(trained: Path, real: FaceDataset) -> None:
+    loaded = load_detector(trained)
+    assert not loaded.model.training
+    faces = real.take([3, 0, 7])
+    found = predict_dataset(trained, faces, batch_size=2)
+    assert found.shape == (3, 5, 2)
+    assert found.dtype == np.float64
+    for sample, landmarks in zip(faces, found, strict=True):
+        pixels, _, affine = crop_sample(sample, loaded.crop)
+        with torch.no_grad():
+            single = loaded.model(to_float(torch.from_numpy(pixels)[None])).landmarks[0].double().numpy()
+        np.testing.assert_allclose(landmarks, geometry.apply(geometry.invert(affine), single), atol=1e-3)
+
+
+def test_predictions_agree_with_the_nme_of_the_card(trained: Path, real: FaceDataset) -> None:
+    val = real.select("val")
+    truth = val.landmarks_array().astype(np.float64)
+    error = np.linalg.norm(predict_dataset(trained, val) - truth, axis=-1).mean(axis=1)
+    pupils = np.linalg.norm(truth[:, 0] - truth[:, 1], axis=-1)
+    assert float((error / pupils).mean()) == pytest.approx(read_card(trained)["val"]["nme"], rel=1e-6)
+
+
+def test_the_mirror_average_is_the_mean_of_both_views(trained: Path, real: FaceDataset) -> None:
+    sample = real[0]
+    loaded = load_detector(trained)
+    pixels, _, affine = crop_sample(sample, loaded.crop)
+    with torch.no_grad():
+        plain, mirrored = (
+            loaded.model(to_float(torch.from_numpy(view.copy())[None])).landmarks[0].double().numpy()
+            for view in (pixels, pixels[:, ::-1])
+        )
+    back = geometry.apply(geometry.flip_affine(32), mirrored)[real.schema.flip_permutation]
+    expected = geometry.apply(geometry.invert(affine), (plain + back) / 2)
+    np.testing.assert_allclose(predict_dataset(trained, real.take([0]), flip_average=True)[0], expected, atol=1e-3)
+
+
+def test_what_is_no_detector_is_refused(tmp_path: Path, trained: Path) -> None:
+    with pytest.raises(UserError, match="no such run"):
+        load_detector(tmp_path / "nothing")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    card = json.loads((trained / "card.json").read_text())
+    (copy / "model.safetensors").write_bytes((trained / "model.safetensors").read_bytes())
+    for change, sentence in (
+        ({"model": "hourglass"}, "unknown detector 'hourglass'"),
+        ({"network": {**card["network"], "width": 4}}, "weight 'conv1.weight' has shape"),
+        ({"kind": "translator"}, "expected a detector"),
+    ):
+        (copy / "card.json").write_text(json.dumps({**card, **change}))
+        with pytest.raises(UserError, match=sentence):
+            load_detector(copy)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Resume
+
+
+def test_a_killed_training_continued_is_bitwise_the_same(
+    tmp_path: Path, real: FaceDataset, synthetic: FaceDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {
+        "synthetic": synthetic.folder,
+        "resnet": ResNetConfig(width=4, dropout=0.2),
+        "augment": AugmentConfig(occlusion_prob=0.5, noise=0.1),
+    }
+    main(job(tmp_path / "whole", real, **changes))
+    calls = []
+
+    def failing(*arguments: Any) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 5:  # one update after the checkpoint of step 3
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    original = learning_module.landmark_loss
+    monkeypatch.setattr(learning_module, "landmark_loss", failing)
+    with pytest.raises(KeyboardInterrupt):
+        main(job(tmp_path / "killed", real, **changes))
+    monkeypatch.setattr(learning_module, "landmark_loss", original)
+    with pytest.raises(UserError, match="has not finished"):
+        load_detector(tmp_path / "killed")
+    main(job(tmp_path / "killed", real, **changes))
+    assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
+    assert (tmp_path / "killed" / "model.safetensors").read_bytes() == (
+        tmp_path / "whole" / "model.safetensors"
+    ).read_bytes()
+
+
+def test_two_processes_end_with_equal_parameters(tmp_path: Path, real: FaceDataset) -> None:
+    script = tmp_path / "job.py"
+    script.write_text(
+        f"""
+import pathlib, torch
+from stylealign.config import load_config
+from stylealign.jobs.train_detector import job as train
+kept = []
+fit = train.fit
+train.fit = lambda *a, **k: (fit(*a, **k), kept.append(k["state"].modules["model"]))
+train.main(load_config(train.TrainDetector, pathlib.Path({str(tmp_path / "job.yaml")!r})))
+mine = torch.cat([p.detach().flatten() for p in kept[0].parameters()])
+all_of = [torch.empty_like(mine) for _ in range(torch.distributed.get_world_size())]
+torch.distributed.all_gather(all_of, mine)
+assert len(all_of) == 2 and torch.equal(*all_of)
+print("equal", len(mine), flush=True)
+kept.clear()  # it holds the process group, which is left when Python ends
+"""
+    )
+    from stylealign.config import save_config
+
+    save_config(job(tmp_path / "run", real, loop={"steps": 3}), tmp_path / "job.yaml")
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--master_port=0",
+        "--standalone",
+        str(script),
+    ]
+    source = str(SRC)
+    done = subprocess.run(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": source},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("equal") == 2
+    assert read_card(tmp_path / "run", "detector")["val"]["faces"] == 4
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The mix
+
+
+def shares(config: TrainDetector) -> list[tuple[str, int, float]]:
+    return [(faces.name, len(faces), pytest.approx(share)) for faces, share, _ in resolve_data(config)]
+
+
+def test_shares_presets_and_budgets(
+    tmp_path: Path, real: FaceDataset, synthetic: FaceDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both: dict[str, Any] = {"synthetic": synthetic.folder}
+    run = tmp_path / "run"
+    assert shares(job(run, real)) == [("real", 8, 1.0)]
+    assert shares(job(run, real, **both, synthetic_share=0.25)) == [("real", 8, 0.75), ("synthetic", 16, 0.25)]
+    assert shares(job(run, real, **both, synthetic_share=0.0)) == [("real", 8, 1.0)]
+    assert shares(job(run, real, **both, mix="concatenate")) == [("real", 8, 1 / 3), ("synthetic", 16, 2 / 3)]
+    assert shares(job(run, None, **both)) == [("synthetic", 16, 1.0)]
+    assert shares(job(run, real, subset="few")) == [("real", 4, 1.0)]
+    data = (DataSource(path=real.folder, split=None, share=3), DataSource(path=synthetic.folder))
+    assert shares(job(run, None, data=data)) == [("real", 12, 0.75), ("synthetic", 16, 0.25)]
+    assert capsys.readouterr().err == ""
+    assert shares(job(run, real, **both, subset="few")) == [
+        ("real", 4, 0.5),
+        ("synthetic", 8, 0.5),
+    ]  # labels outside the budget stay out
+    assert "8 of 16 faces were made from faces of few" in capsys.readouterr().err
+
+
+def test_a_recipe_of_several_data_sets_guards_the_labels_of_the_one_another_was_made_from(
+    tmp_path: Path, real: FaceDataset
+) -> None:
+    """As `real` and `synthetic` do: what was made from a held-out face brings its label in."""
+
+    def mix(made_from: list[str], **source: Any) -> list[int]:
+        folder = tmp_path / f"made{len(list(tmp_path.iterdir()))}"
+        dots(folder, 8, seed=2, splits=("train",), name="leak", made_from=made_from)
+        meta = yaml.safe_load((folder / "dataset.yaml").read_text())
+        meta["how"] = {"inputs": {"data": {"content_hash": real.content_hash}}}
+        (folder / "dataset.yaml").write_text(yaml.safe_dump(meta))
+        data = (DataSource(path=real.folder, **source), DataSource(path=folder))
+        return [len(faces) for faces, _, _ in resolve_data(job(tmp_path / "run", None, data=data))]
+
+    train, val = real.select("train").ids(), real.select("val").ids()
+    assert mix(train) == [8, 8]
+    assert mix(train, subset="few") == [4, 4]
+    assert mix([*train[:7], val[0]], split=None) == [12, 8]
+    with pytest.raises(UserError, match=f"was made from '{val[0]}' of split val"):
+        mix([*train[:7], val[0]])
+
+
+def test_synthetic_faces_made_from_held_out_faces_are_refused(tmp_path: Path, real: FaceDataset) -> None:
+    leak = dots(
+        tmp_path / "leak",
+        4,
+        splits=("train",),
+        name="leak",
+        made_from=[*real.select("train").ids()[:3], *real.select("val").ids()[:1]],
+    )
+    with pytest.raises(UserError, match=r"face 'leak3' was made from 'real2' of split val"):
+        resolve_data(job(tmp_path / "run", real, synthetic=leak.folder))
+    strangers = dots(tmp_path / "strangers", 4, splits=("train",), name="strangers", made_from=["somebody"])
+    assert len(resolve_data(job(tmp_path / "run", real, synthetic=strangers.folder))) == 2
+    with pytest.raises(UserError, match="no face made from one of subset few"):
+        resolve_data(job(tmp_path / "run", real, synthetic=strangers.folder, subset="few"))
+
+
+def test_balancing_by_pose_repeats_rare_faces_under_any_detector(
+    tmp_path: Path, real: FaceDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stylealign.face.pose import BalanceConfig, repeats
+    from stylealign.training.faces import epoch_of
+
+    config = job(tmp_path / "run", real, balance=BalanceConfig(bins=3))
+    faces = real.select("train")
+    times = repeats(faces.landmarks_array(), config.balance)
+    (order,) = epoch_of(resolve_data(config), config.balance)
+    assert np.bincount(order, minlength=len(faces)).tolist() == times.tolist()
+    assert len(order) > len(faces)
+    main(config)
+    assert f"shows {len(faces)} faces {len(order)} times an epoch" in capsys.readouterr().err
+    with pytest.raises(UserError, match="8 training faces for 9 bins"):
+        main(job(tmp_path / "other", real, balance=BalanceConfig(bins=9)))
+    assert not (tmp_path / "other").exists()
+
+
+def test_mark_ups_that_differ_and_empty_selections_are_refused(tmp_path: Path, real: FaceDataset) -> None:
+    three = LandmarkSchema(name="three", num_points=3)
+    sample = dataclasses.replace(real[0], landmarks=real[0].landmarks[:3])  # type: ignore[index]
+    other = write_dataset(
+        tmp_path / "other", [sample, FaceSample(id="bare", image=sample.image)], schema=three, name="other"
+    )
+    with pytest.raises(UserError, match=r"other is annotated with three \(3 points\), .*real with five \(5 points\)"):
+        resolve_data(job(tmp_path / "run", real, synthetic=other.folder))
+    with pytest.raises(UserError, match="annotated with three, the training faces with five"):
+        main(job(tmp_path / "run", real, val=other.folder))
+    with pytest.raises(UserError, match="no face with split 'test'"):
+        resolve_data(job(tmp_path / "run", real, real_split="test"))
+    assert (
+        len(resolve_data(job(tmp_path / "run", other, real_split="train"))[0][0]) == 1
+    )  # the unlabelled face is no training face
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"real": Path("a"), "data": (DataSource(path=Path("b")),)}, "one way of naming"),
+        ({"real": Path("a"), "synthetic_share": 1.5}, "expected 0 to 1"),
+        ({"real": Path("a"), "lr": 0.0}, "above 0"),
+    ],
+)
+def test_configurations_without_meaning_are_refused(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        TrainDetector(run=Path("run"), **changes)
+
+
+def test_data_may_come_after_the_recipe_but_must_come(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no data: give --real, --synthetic or both"):
+        resolve_data(TrainDetector(run=tmp_path / "run"))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Variants
+
+
+def test_any_data_set_trains_without_validation_ema_or_motion(
+    tmp_path: Path, real: FaceDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_only = dots(tmp_path / "train", 4, splits=("train",))
+    main(job(tmp_path / "run", train_only, augment=NO_AUGMENTATION, loop={"steps": 2, "ema_decay": 0.0}))
+    assert "no split val; training goes without evaluation" in capsys.readouterr().err
+    card = read_card(tmp_path / "run", "detector")
+    assert "val" not in card
+    assert predict_dataset(tmp_path / "run", real.take([0])).shape == (1, 5, 2)
+    main(job(tmp_path / "elsewhere", train_only, val=real.folder, loop={"steps": 2}))
+    assert read_card(tmp_path / "elsewhere")["val"]["name"] == "real"
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_pretrained_files_load_or_are_refused_by_name(tmp_path: Path, real: FaceDataset, suffix: str) -> None:
+    import safetensors.torch
+
+    torch.manual_seed(0)
+    state = {
+        k: v for k, v in ResNet18(500, 64, ResNetConfig(width=8, head="pool")).state_dict().items() if k != "mean_shape"
+    }
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save(state, path)
+    else:
+        safetensors.torch.save_file(state, path)
+    still = {"steps": 1, "ema_decay": 0.0}
+    main(
+        job(
+            tmp_path / "run",
+            real,
+            pretrained=path,
+            resnet=ResNetConfig(width=8),
+            lr=1e-12,
+            weight_decay=0.0,
+            loop=still,
+        )
+    )
+    loaded = load_detector(tmp_path / "run").model.state_dict()
+    torch.testing.assert_close(loaded["layer4.1.conv2.weight"], state["layer4.1.conv2.weight"])
+    with pytest.raises(UserError, match=r"weights\..*'conv1.weight' has shape"):
+        main(job(tmp_path / "other", real, pretrained=path))
+    path.write_bytes(b"nonsense")
+    with pytest.raises(UserError, match=r"weights\.(pth|safetensors)"):
+        main(job(tmp_path / "third", real, pretrained=path))
+
+
+def test_mixed_precision_stays_close_to_fp32(tmp_path: Path, real: FaceDataset) -> None:
+    for precision in ("32-true", "bf16-mixed"):
+        main(job(tmp_path / precision, real, loop={"steps": 3, "precision": precision}))
+    exact, rough = (predict_dataset(tmp_path / p, real.select("val")) for p in ("32-true", "bf16-mixed"))
+    assert float(np.abs(exact - rough).max()) < 1.0
+    assert load_detector(tmp_path / "bf16-mixed").model.conv1.weight.dtype == torch.float32  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_real_faces_reach_the_error_a_small_budget_allows(tmp_path: Path) -> None:
+    from stylealign.jobs.prepare import Prepare
+    from stylealign.jobs.prepare import main as prepare
+
+    folder = DATA / "300w"
+    if not folder.exists():
+        pytest.skip("no real faces: STYLEALIGN_DATA names the folder of 300w/")
+    prepare(
+        Prepare(
+            out=tmp_path / "data", reader="ibug", path=folder, splits=("train=splits/train.txt", "val=splits/val.txt")
+        )
+    )
+    config = TrainDetector(
+        run=tmp_path / "run",
+        real=tmp_path / "data",
+        crop=CropConfig(size=64),
+        resnet=ResNetConfig(width=16),
+        loop=LoopConfig(steps=1500, accelerator="cpu"),
+    )
+    main(config)
+    assert read_card(tmp_path / "run")["val"]["nme"] < 0.063

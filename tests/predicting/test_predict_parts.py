@@ -1,0 +1,465 @@
+"""What predict is made of: views, boxes, finders, answers, looking ahead, the One-Euro filter, tracking. No training, no torch."""
+
+import json
+import math
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from builders.dot_network import DotNetwork, find_dots
+from builders.dots import PLACES, paint
+from stylealign.errors import UserError
+from stylealign.face import geometry
+from stylealign.jobs.calibrate import jittered, safe_range
+from stylealign.predicting.finders import (
+    MAPPING,
+    Found,
+    box_of_five,
+    cascade_finder,
+    landmark_box_of,
+    one_each,
+    yunet_finder,
+)
+from stylealign.predicting.given_boxes import BoxFile
+from stylealign.predicting.landmarks import Spot, answer, followed, usable
+from stylealign.predicting.many import answer_places
+from stylealign.predicting.one_euro import Jitter, OneEuro
+from stylealign.predicting.orientation import map_box, turn_affine, upright_affine, view_of
+from stylealign.predicting.overlap import Clock, ahead
+from stylealign.predicting.sources import expand, read_photo
+from stylealign.predicting.spots import places_in, whole_box
+from stylealign.predicting.tracking import TrackConfig, Tracker, is_lost
+from stylealign.predicting.writing import FaceRecord, safe_name
+
+EYE = np.eye(2, 3)
+
+
+def dot_face(
+    centre: tuple[float, float] = (50, 45), width: int = 100, height: int = 90
+) -> tuple[np.ndarray, np.ndarray]:
+    landmarks = PLACES + np.array(centre)
+    return paint(landmarks, width, height, np.array([30, 20, 40])), landmarks
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Views
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_view_has_the_pixels_where_its_affine_says_and_pillow_agrees(orientation: int) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (3, 5, 3), dtype=np.uint8)
+    affine = upright_affine(orientation, 5, 3)
+    view = view_of(image, affine)
+    for y in range(3):
+        for x in range(5):
+            u, v = geometry.apply(affine, np.array([x, y])).round().astype(int)
+            assert (view[v, u] == image[y, x]).all()
+    methods = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+    }  # fmt: skip
+    upright = Image.fromarray(image).transpose(methods[orientation]) if orientation > 1 else image
+    assert (np.asarray(upright) == view).all()
+
+
+def test_turning_by_90_degrees_is_clockwise() -> None:
+    image = np.zeros((2, 4, 3), np.uint8)
+    image[0, 0] = 255  # the top left corner goes to the top right
+    assert view_of(image, turn_affine(90, 4, 2))[0, -1, 0] == 255
+
+
+def test_a_box_goes_through_a_turn_and_back() -> None:
+    box = np.array([1.0, 2, 5, 9])
+    turn = turn_affine(270, 20, 30)
+    assert np.allclose(map_box(geometry.invert(turn), map_box(turn, box)), box)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Sources
+
+
+def test_inputs_become_sources_once_each_and_wrong_ones_sentences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b/c.jpg", "b/clip.mp4", "b/notes.txt", "empty/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    sources, wrong = expand(["a.png", "b", "*.png", "0", "empty", "gone.jpg", "*.bmp"])
+    assert [(s.kind, s.name) for s in sources] == [
+        ("photo", "a.png"), ("photo", "b/c.jpg"), ("video", "b/clip.mp4"), ("camera", "camera0"),
+    ]  # fmt: skip
+    assert wrong == [
+        "empty: no picture and no video in this folder", "gone.jpg: no such file or folder", "*.bmp: nothing is called so",
+    ]  # fmt: skip
+
+
+def test_landmarks_of_a_photo_stored_on_its_side_are_those_of_its_stored_pixels(tmp_path: Path) -> None:
+    upright, landmarks = dot_face()
+    stored = np.rot90(upright)  # turned to the left; orientation 6 turns it back to the right
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(stored).save(tmp_path / "phone.png", exif=exif)
+    photo = read_photo(tmp_path / "phone.png")
+    assert (view_of(photo.image, photo.view_from_source) == upright).all()
+    places = places_in(photo.image, photo.view_from_source, finder=find_dots, crop_scale=1.8)
+    found = answer(DotNetwork(), places.spots)[0].landmarks
+    expected = geometry.apply(geometry.invert(upright_affine(6, 90, 100)), landmarks)
+    assert np.abs(found - expected).max() < 0.3
+    x, y = found[2].round().astype(int)
+    assert stored[y, x, 2] > 200  # the nose's blue
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Boxes
+
+
+def test_boxes_are_read_from_every_layout_and_found_by_the_end_of_the_path(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("image,x0,y0,x1,y1\nb/c.jpg,1,2,30,40\nb/c.jpg,5,6,7,8\n")
+    (tmp_path / "a.json").write_text(json.dumps({"b/c.jpg": [[1, 2, 30, 40], [5, 6, 7, 8]]}))
+    rows = [{"image": "b/c.jpg", "box_xyxy": [1, 2, 30, 40]}, {"id": "b/c.jpg", "box_xyxy": [5, 6, 7, 8]}]
+    (tmp_path / "list.json").write_text(json.dumps(rows))
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    for name in ("a.csv", "a.json", "list.json", "a.jsonl"):
+        boxes = BoxFile(tmp_path / name).of("/photos/b/c.jpg")
+        assert [b.tolist() for b in boxes] == [[1, 2, 30, 40], [5, 6, 7, 8]], name
+        with pytest.raises(UserError, match=r"x/c.jpg: no box in"):
+            BoxFile(tmp_path / name).of("x/c.jpg")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("image,x0,y0,x1,y1\na.jpg,1,2,0,4\n", r"boxes.csv:2: box \(1, 2, 0, 4\) has no area"),
+        ("image,x0,y0,x1,y1\na.jpg,1,2,wide,4\n", r"boxes.csv:2: found .* expected a box of four numbers"),
+        ("image,x,y,w,h\na.jpg,1,2,3,4\n", r"expected columns image,x0,y0,x1,y1"),
+    ],
+)
+def test_wrong_boxes_are_refused_with_their_line(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "boxes.csv").write_text(text)
+    with pytest.raises(UserError, match=said):
+        BoxFile(tmp_path / "boxes.csv")
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Finders
+
+
+def test_a_landmark_box_from_a_cascades_box_by_hand() -> None:
+    m = MAPPING["profile"]
+    box = landmark_box_of("profile", 10, 20, 100, 100)  # covers pixels 10 to 109 and 20 to 119
+    assert np.allclose((box[:2] + box[2:]) / 2, [59.5 + 100 * m.dx, 69.5 + 100 * m.dy])
+    assert np.allclose(box[2:] - box[:2], 100 * m.scale)
+
+
+def test_one_face_keeps_one_box_and_neighbours_keep_theirs() -> None:
+    def found(*box: float) -> Found:
+        return Found(np.array(box), 1.0, "frontal")
+
+    first, inner, beside = found(0, 0, 10, 10), found(3, 3, 6, 6), found(9, 0, 19, 10)
+    assert one_each([first, inner, beside, found(1, 0, 11, 10)]) == [first, beside]
+
+
+def test_five_points_give_a_box_that_turns_with_nothing_and_grows_with_the_face() -> None:
+    points = np.array([[-10.0, 0], [10, 0], [0, 10], [-8, 20], [8, 20]])
+    box, twice = box_of_five(points), box_of_five(2 * points + 7)
+    assert np.allclose(twice, 2 * box + 7)
+    assert np.allclose(box_of_five(points[[1, 0, 2, 4, 3]]), box)
+
+
+def test_a_blank_picture_has_no_face_and_mirrored_profiles_are_mirrored_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    import cv2
+
+    assert cascade_finder()(np.full((80, 120, 3), 90, np.uint8)) == []
+
+    class Cascade:
+        def __init__(self, path: str):
+            self.frontal = "frontal" in path
+
+        def detectMultiScale3(self, grey: np.ndarray, *_: object, **__: object) -> tuple:  # OpenCV's name
+            side = grey[:, : grey.shape[1] // 2].mean() < grey[:, grey.shape[1] // 2 :].mean()
+            boxes = [] if self.frontal or side else [(10, 20, 40, 40)]  # a face where the left half is the bright one
+            return np.array(boxes), None, np.ones(len(boxes))
+
+    monkeypatch.setattr(cv2, "CascadeClassifier", Cascade)
+    picture = np.zeros((80, 120, 3), np.uint8)
+    picture[:, :60] = 200
+    (plain,) = cascade_finder()(picture)
+    (mirrored,) = cascade_finder()(picture[:, ::-1])
+    assert np.allclose(mirrored.box[[2, 1, 0, 3]], [119 - plain.box[0], plain.box[1], 119 - plain.box[2], plain.box[3]])
+
+
+def test_a_file_that_is_no_yunet_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        yunet_finder(tmp_path / "yunet.onnx")
+    (tmp_path / "yunet.onnx").write_text("not a network")
+    with pytest.raises(UserError, match=r"yunet.onnx: not a YuNet face finder"):
+        yunet_finder(tmp_path / "yunet.onnx")
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Answers
+
+
+def test_landmarks_do_not_depend_on_size_crop_or_quarter_turn_of_the_picture() -> None:
+    import cv2
+
+    image, landmarks = dot_face()
+    network = DotNetwork()
+    box = geometry.landmark_box(landmarks)
+
+    def found(picture: np.ndarray, box: np.ndarray, view: np.ndarray = EYE) -> np.ndarray:
+        return answer(network, [Spot(picture, box, view)])[0].landmarks
+
+    whole = found(image, box)
+    assert np.abs(whole - landmarks).max() < 0.3
+    cut = found(image[10:80, 20:85], box - [20, 10, 20, 10])
+    assert np.abs(cut + np.array([20, 10]) - whole).max() < 1e-3
+    large = found(cv2.resize(image, None, fx=2, fy=2), 2 * box + 0.5)
+    assert np.abs((large + 0.5) / 2 - 0.5 - whole).max() < 0.3
+    turn = turn_affine(90, 100, 90)
+    turned = view_of(image, turn)
+    back = turn_affine(270, 90, 100)  # the turned picture is held upright by turning it on
+    spot = Spot(turned, map_box(back, map_box(turn, box)), back)
+    assert np.abs(geometry.apply(geometry.invert(turn), answer(network, [spot])[0].landmarks) - whole).max() < 1e-3
+
+
+def test_refinement_brings_a_loose_box_to_the_landmarks() -> None:
+    image, landmarks = dot_face()
+    exact = geometry.landmark_box(landmarks)
+    loose = jittered(exact, 1.3, (0.2, -0.1))
+    once = answer(DotNetwork(), [Spot(image, loose, EYE)], refine=1)[0]
+    assert np.abs(once.box - exact).max() < 1
+    unrefined = answer(DotNetwork(), [Spot(image, loose, EYE)], refine=0)[0]
+    assert np.array_equal(unrefined.box, loose)
+
+
+def test_a_detector_that_has_lost_the_face_gets_its_first_box_again() -> None:
+    start = np.array([0.0, 0, 30, 30])
+    assert usable(np.array([0.0, 0, 9, 5]), start) is start
+    assert usable(np.array([0.0, 0, 20, 5]), start) is not start
+
+
+def test_batches_across_pictures_answer_as_single_faces_do() -> None:
+    pictures = [dot_face((50 + 3 * i, 45 - i)) for i in range(5)]
+    spots = [Spot(image, geometry.landmark_box(p), EYE) for image, p in pictures]
+    network = DotNetwork()
+    together = answer(network, spots, batch_size=2)
+    assert network.batches == [2, 2, 1] * 2
+    for spot, both in zip(spots, together, strict=True):
+        alone = answer(network, [spot])[0]
+        assert np.array_equal(alone.landmarks, both.landmarks)
+        assert np.array_equal(alone.confidence, both.confidence)
+
+
+def test_mirror_averaging_renumbers_and_gives_a_confidence_to_networks_without_one() -> None:
+    image, landmarks = dot_face()
+    size = 48
+
+    class Biased(DotNetwork):
+        """Answers the true places moved 1 px to the right, also on mirrored crops, and gives no confidence."""
+
+        def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, None]:
+            truth, _ = super().__call__(crops)
+            swapped = truth[
+                :, [1, 0, 2, 4, 3]
+            ]  # colours stay with their dots: on a mirrored face this is the numbering
+            mirrored = (truth[:, 0, 0] > truth[:, 1, 0])[:, None, None]
+            return np.where(mirrored, swapped, truth) + np.array([1.0, 0.0]), None
+
+    box = geometry.landmark_box(landmarks)
+    plain = answer(Biased(size), [Spot(image, box, EYE)], refine=0)[0]
+    flipped = answer(Biased(size), [Spot(image, box, EYE)], refine=0, flip=True)[0]
+    px = 1 / geometry.scale_of(geometry.crop_affine(box, 1.8, size))
+    assert plain.confidence is None
+    assert np.allclose(plain.landmarks - flipped.landmarks, [px, 0], atol=0.02)  # the bias goes: right once, left once
+    face = math.sqrt((flipped.landmarks.max(0) - flipped.landmarks.min(0)).prod()) / px
+    assert np.allclose(flipped.confidence, 2 ** (-(2 / face) / 0.02), rtol=0.1)  # 2 px apart
+
+
+def test_a_whole_pictures_crop_is_the_picture() -> None:
+    affine = geometry.crop_affine(whole_box(60, 60, 1.4), 1.4, 30)
+    assert np.allclose(affine, [[0.5, 0, -0.25], [0, 0.5, -0.25]])  # pixel areas correspond
+
+
+def test_turned_pictures_are_tried_in_four_ways_and_the_surest_wins() -> None:
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[5, 50] = 255  # upright when this is at the bottom right: by a turn of 90 degrees
+
+    def finder(view: np.ndarray) -> list[Found]:
+        y, x = np.argwhere(view[..., 0] == 255)[0]
+        down = y > view.shape[0] / 2 and x > view.shape[1] / 2
+        return [Found(np.array([1.0, 2, 11, 12]), 5.0 if down else 1.0, "frontal")]
+
+    places = places_in(image, EYE, finder=finder, crop_scale=1.4, rotate="auto")
+    assert np.array_equal(places.view_from_source, turn_affine(90, 60, 40))
+    assert map_box(geometry.invert(places.view_from_source), places.spots[0].box).tolist() == [2, 28, 12, 38]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Stages and names
+
+
+def test_looking_ahead_keeps_the_order_and_never_holds_more_than_its_depth() -> None:
+    lock, started, taken, most = threading.Lock(), 0, 0, 0
+
+    def work(i: int) -> int:
+        nonlocal started, most
+        with lock:
+            started += 1
+            most = max(most, started - taken)
+        time.sleep(0.002 * (i % 3))
+        return i * i
+
+    out = []
+    for value in ahead(work, range(20), 3, 4):
+        out.append(value)
+        with lock:
+            taken += 1
+    assert out == [i * i for i in range(20)]
+    assert 2 <= most <= 6  # depth, the one handed over, the one just begun
+
+
+def test_heavy_items_wait_for_each_other() -> None:
+    begun: list[int] = []
+    results = ahead(lambda i: begun.append(i) or i, range(10), 1, 8, weigh=lambda i: 5.0, heaviest=11.0)  # type: ignore[func-returns-value]
+    assert next(results) == 0
+    time.sleep(0.02)
+    assert begun == [0, 1, 2]  # the third made it 15
+    assert list(results) == list(range(1, 10))
+
+
+def test_an_error_ahead_comes_out_in_its_turn_and_ends_the_work() -> None:
+    def work(i: int) -> int:
+        if i == 3:
+            raise UserError("the third")
+        return i
+
+    seen = []
+    with pytest.raises(UserError, match="the third"):
+        seen.extend(ahead(work, range(100), 2, 4))
+    assert seen == [0, 1, 2]
+
+
+def test_a_stage_inside_another_is_not_counted_twice() -> None:
+    clock = Clock()
+    with clock("outer"):
+        time.sleep(0.01)
+        for _ in range(2):
+            with clock("inner"):
+                time.sleep(0.02)
+    stages: Any = clock.summary(1, 1)["stages"]
+    assert 0.04 <= stages["inner"]["busy_s"] < 0.2
+    assert 0.01 <= stages["outer"]["busy_s"] < stages["inner"]["busy_s"]
+
+
+def test_ids_are_unique_and_outputs_stay_in_their_folder() -> None:
+    face = FaceRecord("a/b.jpg", PLACES, np.zeros(4), "given")
+    assert [face.id, face._replace(face=1).id] == ["a/b.jpg", "a/b.jpg#2"]
+    assert face._replace(frame=12, track=0).id == "a/b.jpg@12"
+    assert face._replace(frame=12, track=3).id == "a/b.jpg@12#4"
+    assert safe_name("../../etc/x.jpg", ".pts") == "etc/x.jpg.pts"
+    assert safe_name("/data/x.jpg", ".jpg") == "data/x.jpg.jpg"
+
+
+def test_the_safe_range_ends_where_the_line_between_two_measurements_crosses_the_limit() -> None:
+    at, values = np.array([0.8, 0.9, 1.0, 1.1, 1.2]), np.array([3.0, 1.2, 1.0, 1.0, 1.04])
+    low, high = safe_range(at, values, 1.05, 1.0)
+    assert low == pytest.approx(1.0 - 0.1 * 0.05 / 0.2)
+    assert high == 1.2
+    assert jittered(np.array([0.0, 0, 10, 20]), 2.0, (0.1, 0)).tolist() == [-3, -10, 17, 30]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Video
+
+
+def test_the_one_euro_filter_by_hand() -> None:
+    # With beta 0 the cutoff is 1 Hz: alpha = 1 / (1 + 10 / (2 pi)) at 10 frames a second, an ordinary exponential filter.
+    still = OneEuro(min_cutoff=1.0, beta=0.0)
+    a = 1 / (1 + 1 / (2 * math.pi * 0.1))
+    assert still(np.array([[0.0, 5.0]]), 0.1).tolist() == [[0, 5]]
+    assert np.allclose(still(np.array([[10.0, 5.0]]), 0.1), [[10 * a, 5]])
+    assert np.allclose(still(np.array([[10.0, 5.0]]), 0.1), [[10 * a + (10 - 10 * a) * a, 5]])
+    # With beta 2: speed (10 - 0) / 0.1 s / 4 px a face = 25, filtered at 1 Hz (same alpha): cutoff 1 + 2 * 25 a. The resting y stays.
+    quick = OneEuro(min_cutoff=1.0, beta=2.0)
+    quick(np.array([[0.0, 5.0]]), 0.1, 4)
+    alpha = 1 / (1 + 1 / (2 * math.pi * (1 + 2 * 25 * a) * 0.1))
+    assert np.allclose(quick(np.array([[10.0, 5.0]]), 0.1, 4), [[10 * alpha, 5]])
+
+
+def test_jitter_is_zero_in_even_motion_and_three_sigma_in_noise() -> None:
+    rng = np.random.default_rng(0)
+    even, noisy = Jitter(), Jitter()
+    for t in range(400):
+        even.add(0, t, PLACES + 3 * t, 24)
+        noisy.add(0, t, PLACES + 3 * t + rng.normal(0, 0.1, (5, 2)), 24)
+    assert even.value == pytest.approx(0, abs=1e-9)
+    assert noisy.value == pytest.approx(3.07 * 0.1 / 24, rel=0.05)
+    gap = Jitter()
+    for t in (0, 1, 3, 4):
+        gap.add(0, t, PLACES, 1)
+    assert gap.value is None
+
+
+@pytest.mark.parametrize(
+    ("new", "lost"),
+    [
+        ((22, 20, 52, 50), False), ((36, 20, 66, 50), True),  # moved by 2, by 16 of 30
+        ((15, 15, 55, 55), False), ((10, 10, 60, 60), True), ((27, 27, 43, 43), True),  # grown to 40, to 50, shrunk to 16
+        ((-18, 20, 12, 50), True),  # centre outside
+    ],
+)  # fmt: skip
+def test_a_face_is_lost_when_it_jumps_grows_or_leaves(new: tuple[float, ...], lost: bool) -> None:
+    assert is_lost(np.array([20.0, 20, 50, 50]), np.array(new, float), 100, 100) == lost
+
+
+def test_an_answer_on_a_face_stays_and_one_on_nothing_follows_the_crop() -> None:
+    image, landmarks = dot_face()
+    blank = np.full_like(image, 30)
+    for turn in (EYE, turn_affine(180, 100, 90)):
+        spots = [Spot(picture, np.zeros(4), turn) for picture in (image, blank)]
+        stays, follows = followed(DotNetwork(scale=2.2), spots, [landmarks, landmarks])
+        assert abs(stays) < 0.1
+        assert follows == pytest.approx(1, abs=0.01)
+
+
+def test_places_that_are_no_face_are_dropped_unless_the_user_gave_them() -> None:
+    image, landmarks = dot_face((40, 45), 200)
+    face, nothing = geometry.landmark_box(landmarks), np.array([140.0, 30, 165, 55])
+
+    def finder(_: np.ndarray) -> list[Found]:
+        return [Found(nothing, 9.0, "frontal"), Found(face, 1.0, "profile")]
+
+    network = DotNetwork(scale=2.2)
+    found = places_in(image, EYE, finder=finder, crop_scale=2.2)
+    given = places_in(image, EYE, finder=None, crop_scale=2.2, boxes=[nothing, face])
+    (kept, answers), (both, _) = answer_places(network, [found, given], 0, False, 3)
+    assert kept.found_by == ["profile"]
+    assert np.abs(answers[0].landmarks - landmarks).max() < 0.3
+    assert both.found_by == ["given", "given"]
+    assert len(answer_places(network, [found], 0, False, 3, check=False)[0][1]) == 2
+
+
+def test_a_tracker_follows_loses_and_finds_again() -> None:
+    config = TrackConfig(check_every=2, find_every=1000)
+    tracker = Tracker(DotNetwork(scale=2.2), find_dots, config, 25.0)
+    path = [(40 + 2.0 * t, 45.0) for t in range(12)]
+    for t, centre in enumerate(path):
+        image, landmarks = dot_face(centre, 160)
+        (track,) = tracker(image)
+        assert track.number == 0
+        assert np.abs(track.landmarks - landmarks).max() < 0.6
+        assert track.found_by == ("frontal" if t == 0 else "track")
+    assert tracker.finds == 1
+    blank = np.full_like(image, 30)
+    assert [len(tracker(blank)) for _ in range(4)][-1] == 0  # rule 3, at the latest with the second frame
+    assert tracker.lost == 1
+    (again,) = tracker(dot_face((100, 40), 160)[0])
+    assert again.number == 1
+    assert tracker.finds >= 3
