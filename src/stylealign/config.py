@@ -175,8 +175,42 @@ def save_config(config: Any, path: Path) -> None:
     Path(path).write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-# What may differ between the start of a run and its continuation without changing its result.
+def merged(values: Mapping[str, Any], *more: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with each of `more` on top; nested mappings are merged, everything else is replaced."""
+    result = dict(values)
+    for layer in more:
+        for key, value in layer.items():
+            below = result.get(key)
+            if isinstance(value, Mapping):
+                result[key] = merged(below if isinstance(below, Mapping) else {}, value)
+            else:
+                result[key] = value
+    return result
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The same configuration or another
+
+
 FREE_KEYS = {"run", "accelerator", "devices", "num_nodes"}
+"""What may differ between the start of a job and its continuation without changing its result."""
+
+
+def plain(config: Any) -> Any:
+    """A configuration as YAML would give it back, so that two can be compared."""
+    return yaml.safe_load(yaml.safe_dump(to_dict(config)))
+
+
+def saved_config(path: Path, cls: type) -> Any:
+    """A saved configuration as plain values: completed by today's defaults, or as it stands where it cannot be read as `cls`.
+
+    Keys that were added since do not make it another one.
+    """
+    values = read_yaml(path)
+    try:
+        return plain(from_dict(cls, values))
+    except UserError:
+        return values
 
 
 def first_difference(a: Any, b: Any, path: str = "") -> str | None:
@@ -189,3 +223,19 @@ def first_difference(a: Any, b: Any, path: str = "") -> str | None:
                     return found
         return None
     return None if a == b else f"{path}: {a!r} there, {b!r} now"
+
+
+def refuse_another(there: Any, now: Any, holds: str, remedy: str) -> None:
+    """Refuse to go on in a folder of another configuration.
+
+    Args:
+        there, now: plain values; keys of FREE_KEYS may differ.
+        holds: what is there, such as "runs/a: holds a run of another configuration".
+        remedy: what to do, such as "choose another --run or remove it".
+
+    Raises:
+        UserError: where they differ; it names the first key that does, with both values.
+    """
+    difference = first_difference(there, now)
+    if difference:
+        raise UserError(f"{holds} ({difference}); {remedy}")

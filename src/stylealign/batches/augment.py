@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stylealign.batches.batch import Batch
+from stylealign.data.image import LUMA
 from stylealign.face.schema import LandmarkSchema
 
-_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 _DRAWS = 20  # columns of the block of random numbers; more than in use, so that an operation can be added without moving the rest
 
 
@@ -121,7 +121,7 @@ def _colour(image: Tensor, draws: Tensor, amount: float) -> Tensor:
 
 
 def _grey(image: Tensor) -> Tensor:
-    weights = torch.tensor(_GREY, dtype=image.dtype, device=image.device).view(1, 3, 1, 1)
+    weights = torch.tensor(LUMA, dtype=image.dtype, device=image.device).view(1, 3, 1, 1)
     return (image * weights).sum(dim=1, keepdim=True).expand_as(image)
 
 

@@ -17,6 +17,8 @@ from stylealign.face import geometry
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 MAX_PIXELS = 100_000_000
+LUMA = (0.299, 0.587, 0.114)
+"""Parts of red, green and blue in a picture's brightness (ITU-R BT.601)."""
 
 
 def _open(path: Path, max_pixels: int) -> Image.Image:

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-import yaml
 
-from stylealign.config import first_difference, from_dict, save_config, to_dict
+from stylealign.config import from_dict, merged, plain, read_yaml, refuse_another, save_config
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.evaluation.tables import show
@@ -52,14 +51,6 @@ class Pipeline:
     """Values of `evaluate` (recipe only)."""
 
 
-def _deep(values: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """`values` with `more` on top; nested mappings are merged."""
-    merged = dict(values)
-    for key, value in more.items():
-        merged[key] = _deep(merged.get(key, {}), **value) if isinstance(value, dict) else value
-    return merged
-
-
 def main(config: Pipeline) -> None:
     from stylealign.jobs import draw_faces, evaluate, report
     from stylealign.jobs.generate import job as generating
@@ -70,33 +61,32 @@ def main(config: Pipeline) -> None:
     data = config.data or out / "data"
 
     # Every stage's configuration, so that a wrong key of the last is refused before the first has begun.
-    faces = from_dict(draw_faces.DrawFaces, _deep(config.faces, out=str(data)), "faces")
-    values = _deep(config.translator, data=str(data), run=str(out / "translator"))
+    faces = from_dict(draw_faces.DrawFaces, merged(config.faces, {"out": str(data)}), "faces")
+    values = merged(config.translator, {"data": str(data), "run": str(out / "translator")})
     translators = from_dict(translator.TrainTranslator, values, "translator")
-    values = _deep(config.generate, data=str(data), translator=str(out / "translator"), out=str(out / "synthetic"))
+    values = merged(
+        config.generate, {"data": str(data), "translator": str(out / "translator"), "out": str(out / "synthetic")}
+    )
     synthetic = from_dict(generating.Generate, values, "generate")
     arms: dict[str, detector.DetectorJob] = {}
     for arm, share in ARMS.items():
         for seed in config.seeds:
             run = out / "detectors" / f"{arm}_s{seed}"
-            values = _deep(config.detector, real=str(data), run=str(run), loop={"seed": seed})
+            values = merged(config.detector, {"real": str(data), "run": str(run), "loop": {"seed": seed}})
             if share is None:
-                values = _deep(values, synthetic=str(out / "synthetic"), synthetic_share=config.synthetic_share)
+                values = merged(
+                    values, {"synthetic": str(out / "synthetic"), "synthetic_share": config.synthetic_share}
+                )
             arms[f"{arm}={run}"] = from_dict(detector.config_class(), values, "detector")
-    values = _deep(config.evaluate, data=str(data), arms=list(arms), out=str(out / "evaluation"))
+    values = merged(config.evaluate, {"data": str(data), "arms": list(arms), "out": str(out / "evaluation")})
     table = from_dict(evaluate.Evaluate, values, "evaluate")
 
     if config.data is not None:
         FaceDataset.open(config.data)  # refused before anything is made
     saved = out / "pipeline.yaml"
     if saved.exists():
-        difference = first_difference(
-            yaml.safe_load(saved.read_text()), yaml.safe_load(yaml.safe_dump(to_dict(config)))
-        )
-        if difference:
-            raise UserError(
-                f"{out}: holds a pipeline of another recipe ({difference}); choose another --out or remove it"
-            )
+        holds = f"{out}: holds a pipeline of another recipe"
+        refuse_another(read_yaml(saved), plain(config), holds, "choose another --out or remove it")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: not empty and not a pipeline's folder; choose another --out")
     else:

@@ -15,9 +15,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-import yaml
 
-from stylealign.config import first_difference, from_dict, read_yaml, save_config, to_dict
+from stylealign.config import from_dict, plain, read_yaml, refuse_another, save_config
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.jobs.pseudo_label import job as pseudo_label
@@ -96,11 +95,8 @@ def plan(config: SelfTrain) -> list[tuple[pseudo_label.PseudoLabel | None, list[
 def _same(saved: Path, config: SelfTrain) -> None:
     """Continue a folder of this configuration, begin an empty one, refuse any other."""
     if saved.exists():
-        difference = first_difference(read_yaml(saved), yaml.safe_load(yaml.safe_dump(to_dict(config))))
-        if difference:
-            raise UserError(
-                f"{config.out}: holds a self-training of another recipe ({difference}); choose another --out or remove it"
-            )
+        holds = f"{config.out}: holds a self-training of another recipe"
+        refuse_another(read_yaml(saved), plain(config), holds, "choose another --out or remove it")
     elif config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
         raise UserError(f"{config.out}: not empty and not a self-training; choose another --out")
     else:

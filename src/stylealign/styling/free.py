@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stylealign.batches.batch import Batch
+from stylealign.data.image import LUMA
 
 MAX_GAIN = 3.0
 """Largest and one over the smallest factor of contrast a statistic may ask for: a grey picture has no colours to stretch, only noise."""
@@ -20,7 +21,6 @@ BETA = (0.01, 0.05)
 """Range of FDA's beta, the half side of the swapped window over the picture's side. The paper goes on to 0.09, where faces are
 covered with clouds of colour that the donor does not have."""
 _BINS = 256
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 # Rows: lightness, red against blue, green against both. Orthonormal, and nearly decorrelated on photographs (Ohta et al. 1980).
 _OPPONENT = ((3**-0.5, 3**-0.5, 3**-0.5), (2**-0.5, 0.0, -(2**-0.5)), (-(6**-0.5), 2 * 6**-0.5, -(6**-0.5)))
 
@@ -58,7 +58,7 @@ def jitter(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Ba
     cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], dtype=image.dtype, device=image.device) / 3**0.5
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
     turn = cos * eye + sin * cross + (1 - cos) / 3
-    luma = torch.tensor(_LUMA, dtype=image.dtype, device=image.device).expand(3, 3)
+    luma = torch.tensor(LUMA, dtype=image.dtype, device=image.device).expand(3, 3)
     saturate = luma + saturation[:, None, None] * (eye - luma)
     matrix = (contrast * brightness)[:, None, None] * (saturate @ turn)
     values = (image.contiguous() + 1) / 2

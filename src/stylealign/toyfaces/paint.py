@@ -9,6 +9,7 @@ import math
 import cv2
 import numpy as np
 
+from stylealign.data.image import LUMA
 from stylealign.toyfaces.canvas import Canvas, ellipse, light_map, mix, ribbon, smooth_noise, strands
 from stylealign.toyfaces.extras import draw_glasses, draw_hat, draw_occluder
 from stylealign.toyfaces.features import draw_beard, draw_brow, draw_eye, draw_folds, draw_mouth, draw_nose
@@ -239,7 +240,7 @@ def _photograph(picture: np.ndarray, style: Style, rng: np.random.Generator) -> 
     size = picture.shape[0]
     picture = (picture * np.float32(style.exposure) - 0.5) * np.float32(style.contrast) + 0.5
     if style.tone != "colour":
-        grey = picture @ np.array([0.299, 0.587, 0.114], np.float32)
+        grey = picture @ np.array(LUMA, np.float32)
         tint = (1.0, 1.0, 1.0) if style.tone == "grey" else (1.07, 0.95, 0.76)
         picture = grey[..., None] * np.asarray(tint, np.float32)
     picture = np.clip(picture, 0, 1)

@@ -11,7 +11,6 @@ import gc
 import math
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,12 +24,11 @@ from torch import Tensor, nn
 
 from stylealign.data.image import write_image
 from stylealign.errors import UserError
-from stylealign.progress import say
+from stylealign.progress import Pace, open_bars, say
 from stylealign.training.run import Run
 
 C = TypeVar("C")
 Engine = Fabric  # what jobs call it, so that only this file names the library
-SECONDS_BETWEEN_LINES = 15.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -241,9 +239,12 @@ def fit(
     main = engine.is_global_zero
     if main:
         run.forget_after(state.step)
-    bar = _bar(what, config.steps, state.step) if main and sys.stderr.isatty() else None
+    bars = task = None
+    if main and sys.stderr.isatty():
+        bars = open_bars("time", "terms")
+        task = bars.add_task(what, total=config.steps, completed=state.step, terms="")
     sums: dict[str, Tensor] = {}
-    summed, started, said, first = 0, time.monotonic(), time.monotonic(), state.step
+    summed, pace, first = 0, Pace(), state.step
     for batch in _one_ahead(batches, state.step, config.steps, engine.device):
         step = state.step
 
@@ -273,16 +274,15 @@ def fit(
             if main:
                 run.log(
                     step,
-                    {**means, "images_seen": step * config.batch_size, "seconds": round(time.monotonic() - started, 3)},
+                    {**means, "images_seen": step * config.batch_size, "seconds": round(pace.seconds(), 3)},
                 )
             sums, summed = {}, 0
             shown = "  ".join(f"{k} {v:.4g}" for k, v in list(means.items())[:6])
-            if bar:
-                bar[0].update(bar[1], completed=step, terms=shown)
-            elif main and (time.monotonic() - said > SECONDS_BETWEEN_LINES or last):
-                said = time.monotonic()
-                left = (said - started) / max(1, step - first) * (config.steps - step)
-                print(f"{what}: step {step} of {config.steps}, {left:.0f} s left  {shown}", file=sys.stderr, flush=True)
+            if bars:
+                bars.update(task, completed=step, terms=shown)
+            elif main and (pace.is_due() or last):
+                left = pace.seconds() / max(1, step - first) * (config.steps - step)
+                say(f"{what}: step {step} of {config.steps}, {left:.0f} s left  {shown}")
 
         # Look and evaluate.
         if main and preview and (last or (config.preview_every and step % config.preview_every == 0)):
@@ -295,22 +295,5 @@ def fit(
             if main:
                 run.write_checkpoint(step, state.result().state_dict(), state.card, state.state_dict())
             engine.barrier()
-    if bar:
-        bar[0].stop()
-
-
-def _bar(what: str, steps: int, done: int) -> tuple[Any, Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = [
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[terms]}"),
-    ]
-    progress = Progress(*columns, console=Console(stderr=True), transient=True)
-    progress.start()
-    atexit.register(progress.stop)  # an interrupted run must give the terminal its cursor back
-    return progress, progress.add_task(what, total=steps, completed=done, terms="")
+    if bars:
+        bars.stop()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stylealign.errors import UserError
-from stylealign.progress import SECONDS_BETWEEN_LINES, say
+from stylealign.progress import Pace, open_bars, say
 
 SECONDS_TO_END = 20.0  # for an interrupted child, before it is killed
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -170,12 +170,10 @@ Show = Callable[[int, list[_Running], float | None], None]
 @contextlib.contextmanager
 def _lines(what: str, total: int) -> Iterator[Show]:
     """A line now and then, for a log."""
-    said = time.monotonic()
+    pace = Pace()
 
     def show(done: int, running: list[_Running], left: float | None) -> None:
-        nonlocal said
-        if time.monotonic() - said > SECONDS_BETWEEN_LINES:
-            said = time.monotonic()
+        if pace.is_due():
             now = ", ".join(f"{each.job.name} {each.job.step()}/{each.job.steps}" for each in running)
             say(f"{what}: {done} of {total} done, {clock(left)} left; {now}")
 
@@ -185,25 +183,24 @@ def _lines(what: str, total: int) -> Iterator[Show]:
 @contextlib.contextmanager
 def _bars(what: str, total: int) -> Iterator[Show]:
     """A bar for all and one for each that runs, for a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    bars = open_bars("left")
+    whole = bars.add_task(what, total=total, left="")
+    tasks: dict[str, Any] = {}
 
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}")]
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        whole = progress.add_task(what, total=total, left="")
-        tasks: dict[str, Any] = {}
+    def show(done: int, running: list[_Running], left: float | None) -> None:
+        bars.update(whole, completed=done, left=f"{clock(left)} left")
+        now = {each.job.name: each for each in running}
+        for name in [name for name in tasks if name not in now]:
+            bars.remove_task(tasks.pop(name))
+        for name, each in now.items():
+            if name not in tasks:
+                tasks[name] = bars.add_task(f"  {name}", total=each.job.steps, left="")
+            bars.update(tasks[name], completed=each.job.step())
 
-        def show(done: int, running: list[_Running], left: float | None) -> None:
-            progress.update(whole, completed=done, left=f"{clock(left)} left")
-            now = {each.job.name: each for each in running}
-            for name in [name for name in tasks if name not in now]:
-                progress.remove_task(tasks.pop(name))
-            for name, each in now.items():
-                if name not in tasks:
-                    tasks[name] = progress.add_task(f"  {name}", total=each.job.steps, left="")
-                progress.update(tasks[name], completed=each.job.step())
-
+    try:
         yield show
+    finally:
+        bars.stop()
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from stylealign.config import first_difference, read_yaml, to_dict
+from stylealign.config import first_difference, plain, refuse_another, saved_config
 from stylealign.data.atomic import partial_of, write_whole
 from stylealign.errors import UserError
 from stylealign.progress import say
@@ -54,17 +54,15 @@ class Run:
         """
         target = Path(target)
         partial = partial_of(target)
-        # Through YAML's own round trip, so that both sides hold the same plain values.
-        now = yaml.safe_load(yaml.safe_dump(to_dict(config)))
+        now = plain(config)
         stale = False
         for folder in (target, partial):
             if (folder / "config.yaml").exists():
-                difference = first_difference(read_yaml(folder / "config.yaml"), now)
-                stale = bool(difference) and folder == partial and not _has_work(partial)
-                if difference and not stale:
-                    raise UserError(
-                        f"{folder}: holds a run of another configuration ({difference}); choose another --run or remove it"
-                    )
+                there = saved_config(folder / "config.yaml", type(config))
+                stale = folder == partial and not _has_work(partial) and first_difference(there, now) is not None
+                if not stale:
+                    remedy = "choose another --run or remove it"
+                    refuse_another(there, now, f"{folder}: holds a run of another configuration", remedy)
                 if folder == target:
                     return cls(target, target, True)
             elif folder == target and folder.exists():

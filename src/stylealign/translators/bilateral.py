@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylealign.data.image import LUMA
 from stylealign.errors import UserError
 from stylealign.translators.codes import CodeConfig, CodeEncoder
 from stylealign.translators.regions import spread
 
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 LEAST_BLUR = 0.25  # px: neighbours weigh e^-8, below what 8 bits show
 
 
@@ -50,7 +50,7 @@ class BilateralConfig:
 
 def luma(image: Tensor) -> Tensor:
     """Lightness (B, 1, H, W) of RGB in [-1, 1], in [-1, 1]."""
-    return (image * torch.tensor(_LUMA, dtype=image.dtype, device=image.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return (image * torch.tensor(LUMA, dtype=image.dtype, device=image.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 def slice_grid(grid: Tensor, guide: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylealign.data.image import LUMA
 from stylealign.detectors.lab.hourglass import BoundaryEstimator, Hourglass, Residual
 from stylealign.detectors.lab.messages import boundary_tree
 from stylealign.detectors.output import DetectorOutput
@@ -98,7 +99,7 @@ def halvings(side: int) -> int:
 
 def brightness(image: Tensor) -> Tensor:
     """(B, 3, H, W) RGB -> (B, 1, H, W), the luma of ITU-R BT.601."""
-    return torch.einsum("bchw,c->bhw", image, image.new_tensor([0.299, 0.587, 0.114]))[:, None]
+    return torch.einsum("bchw,c->bhw", image, image.new_tensor(LUMA))[:, None]
 
 
 def input_fusion(image: Tensor, maps: Tensor) -> Tensor:

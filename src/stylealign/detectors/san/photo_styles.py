@@ -11,13 +11,13 @@ from scipy.cluster.vq import kmeans, vq
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylealign.data.image import LUMA
 from stylealign.detectors.resnet import ResNet
 from stylealign.errors import UserError
 
 _SCALES = 3  # the picture, and its halves
 _BINS = 8
 _RESTARTS = 20  # k-means from as many random starts; the tightest result counts
-_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 
 
 def _histogram(values: Tensor, low: float, high: float) -> Tensor:
@@ -34,7 +34,7 @@ def style_statistics(image: Tensor) -> list[Tensor]:
     scales (their ratios say how sharp the picture is), as logarithms.
     """
     red, green, blue = image.unbind(dim=1)
-    grey = (image * torch.tensor(_GREY, device=image.device).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    grey = (image * torch.tensor(LUMA, device=image.device).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
     colour = torch.cat([image.mean(dim=(2, 3)), image.std(dim=(2, 3))], dim=1)
     differences = (red - green, blue - (red + green) / 2)
     histograms = torch.cat([_histogram(grey[:, 0], -1, 1), *(_histogram(d, -1, 1) for d in differences)], dim=1)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 import yaml
 
-from stylealign.config import first_difference, read_yaml, to_dict
+from stylealign.config import plain, read_yaml, refuse_another, to_dict
 from stylealign.data.atomic import partial_of, whole_file, write_whole
 from stylealign.data.dataset import FaceDataset, content_hash, describe_data, write_meta
 from stylealign.errors import UserError
@@ -139,15 +139,12 @@ def describe(
         },
         "config": {k: v for k, v in to_dict(config).items() if k not in (*_PLACES, *idle)},
     }
-    return yaml.safe_load(yaml.safe_dump(values))
+    return plain(values)
 
 
 def _refuse_other(there: Any, now: dict[str, Any], where: Path) -> None:
-    difference = first_difference(there if isinstance(there, dict) else {}, now)
-    if difference:
-        raise UserError(
-            f"{where}: holds the work of another configuration ({difference}); choose another --out or remove it"
-        )
+    holds = f"{where}: holds the work of another configuration"
+    refuse_another(there if isinstance(there, dict) else {}, now, holds, "choose another --out or remove it")
 
 
 def _is_whole(folder: Path, schema: LandmarkSchema) -> bool:

@@ -5,11 +5,13 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from stylealign.config import first_difference, from_dict, read_yaml, save_config, to_dict
+from stylealign.config import (
+    plain,
+    refuse_another,
+    save_config,
+    saved_config,
+)
 from stylealign.data.atomic import partial_of
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
@@ -49,26 +51,15 @@ def scored_on(study: Study) -> list[ScoredOn]:
     return found
 
 
-def _saved(folder: Path) -> Any:
-    """The configuration of a run folder as today's defaults complete it, or as it stands where it cannot be read so."""
-    values = read_yaml(folder / "config.yaml")
-    with contextlib.suppress(UserError):
-        values = to_dict(from_dict(config_class(), values))
-    return yaml.safe_load(yaml.safe_dump(values))
-
-
 def check_unchanged(cell: Cell) -> None:
     """Refuse a cell whose folder holds something else than its configuration now says, or was trained on faces that have changed since."""
-    now = yaml.safe_load(yaml.safe_dump(to_dict(cell.config)))
+    now = plain(cell.config)
     for folder in (cell.run, partial_of(cell.run)):
         learnt = folder == cell.run or any(folder.rglob("metrics.jsonl"))
         if learnt and (folder / "config.yaml").exists():
-            difference = first_difference(_saved(folder), now)
-            if difference:
-                raise UserError(
-                    f"cell {cell.name!r}: {folder} holds a run of another configuration ({difference}); name the row anew, "
-                    "choose another --out, or remove that folder"
-                )
+            there = saved_config(folder / "config.yaml", config_class())
+            holds = f"cell {cell.name!r}: {folder} holds a run of another configuration"
+            refuse_another(there, now, holds, "name the row anew, choose another --out, or remove that folder")
     if cell.finished:
         hashes = {FaceDataset.open(p).content_hash: p for p in (cell.config.real, cell.config.synthetic) if p}
         learnt_from = {data.get("content_hash") for data in read_card(cell.run, "detector").get("data", [])}

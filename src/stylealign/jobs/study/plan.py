@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
-from stylealign.config import from_dict
+from stylealign.config import from_dict, merged
 from stylealign.errors import UserError
 from stylealign.evaluation.tables import slug
 from stylealign.jobs.train_detector.job import DetectorJob, config_class
@@ -107,18 +107,6 @@ class Cell(NamedTuple):
     @property
     def name(self) -> str:
         return f"{self.row}, {self.budget}, seed {self.config.loop.seed}"
-
-
-def merged(values: Mapping[str, Any], *more: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` with each of `more` on top; nested mappings are merged, everything else is replaced."""
-    result = dict(values)
-    for layer in more:
-        for key, value in layer.items():
-            below = result.get(key)
-            result[key] = (
-                merged(below if isinstance(below, Mapping) else {}, value) if isinstance(value, Mapping) else value
-            )
-    return result
 
 
 def row_name(detector: str, arm: str) -> str:
