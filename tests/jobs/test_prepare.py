@@ -17,7 +17,7 @@ from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import IBUG68, WFLW98, convert
 from stylealign.jobs import export_dataset, prepare
-from stylealign.jobs.export_dataset import FORMATS, ExportDataset
+from stylealign.jobs.export_dataset import WRITERS, ExportDataset
 from stylealign.jobs.prepare import Prepare, Source
 
 
@@ -291,7 +291,7 @@ def _faces98(folder: Path) -> FaceDataset:
 
 
 @pytest.mark.parametrize("images", ["copy", "link"])
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", WRITERS)
 def test_every_layout_written_is_read_back_with_the_same_faces(
     format, images, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

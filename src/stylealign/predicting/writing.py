@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stylealign.data.formats.coco import coco_content
+from stylealign.data.formats.ibug import pts_text
+from stylealign.data.formats.wflw import wflw_line
 from stylealign.data.predictions import PREDICTIONS_FILE
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
-from stylealign.jobs.export_dataset import coco_content, pts_text, wflw_line
 
 FORMATS = ("pts", "wflw", "coco", "csv")
 

@@ -5,15 +5,21 @@ since a face of a mark-up has all its points. A source is one .json or a folder 
 file's name or, if there, in an annotation's own `split`. `attributes` (name -> true/false) are kept. Coordinates count from 0.
 """
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.entry import BadEntry, Entry, Ids, ReadOptions, checked_face, folder_of, split_of
+from stylealign.data.formats.writing import Pictures, WriteOptions, box_of, by_split, landmarks_of
+from stylealign.data.image import image_size
 from stylealign.errors import UserError
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
 
 
 def _files(source: Path) -> list[Path]:
@@ -109,3 +115,42 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
         images = {i.get("id"): i for i in content["images"] if isinstance(i, Mapping)}
         for n, annotation in enumerate(content["annotations"]):
             yield _face(path, n, annotation, images, ids, root, options)
+
+
+def coco_content(faces: Iterable[tuple[FaceSample, str]], schema: LandmarkSchema) -> dict[str, Any]:
+    """The JSON content of (face, its picture's file name). Beyond COCO an annotation has our id, split and attributes.
+
+    Other readers ignore them. Faces of one file name share an image; pictures are opened for their sizes.
+    """
+    images: dict[str, dict[str, Any]] = {}
+    annotations: list[dict[str, Any]] = []
+    for sample, name in faces:
+        width, height = image_size(sample.image)
+        image = images.setdefault(name, {"id": len(images) + 1, "file_name": name, "width": width, "height": height})
+        visible = np.ones(schema.num_points, bool) if sample.visible is None else sample.visible
+        x0, y0, x1, y1 = (round(float(v), 6) for v in box_of(sample))
+        points = zip(landmarks_of(sample).tolist(), visible, strict=True)
+        annotations.append({
+            "id": len(annotations) + 1, "image_id": image["id"], "category_id": 1, "iscrowd": 0,
+            "area": (x1 - x0) * (y1 - y0), "bbox": [x0, y0, x1 - x0, y1 - y0], "num_keypoints": schema.num_points,
+            "keypoints": [v for (x, y), seen in points for v in (round(x, 6), round(y, 6), 2 if seen else 1)],
+            "face_id": sample.id, "split": sample.split, "attributes": {k: bool(v) for k, v in sample.attributes.items()},
+        })  # fmt: skip
+    skeleton = sorted({(a + 1, b + 1) for c in schema.boundaries.values() for a, b in itertools.pairwise(c)})
+    category = {
+        "id": 1,
+        "name": "face",
+        "supercategory": "person",
+        "keypoints": [f"{schema.name}_{i}" for i in range(schema.num_points)],
+        "skeleton": [list(pair) for pair in skeleton],
+    }
+    return {"images": list(images.values()), "annotations": annotations, "categories": [category]}
+
+
+def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
+    """Write images/ and annotations/<split>.json a split."""
+    pictures = Pictures(folder / "images", dataset, options)
+    (folder / "annotations").mkdir()
+    for split, samples in by_split(dataset):
+        content = coco_content(((s, pictures.name_of(s.image)) for s in samples), dataset.schema)
+        (folder / "annotations" / f"{split}.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")

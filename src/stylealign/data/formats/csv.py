@@ -7,9 +7,10 @@ nobody counts them by accident.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.entry import (
     BadEntry,
     Entry,
@@ -21,7 +22,10 @@ from stylealign.data.formats.entry import (
     numbers_of,
     split_of,
 )
+from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, decimals, landmarks_of
 from stylealign.errors import UserError
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
 
 UNLABELLED = "unlabelled.txt"
 _BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
@@ -123,3 +127,18 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
         yield checked_face(
             f"{extra}:{line}", options, id=ids.of(image, line), image=root / image, root=root, split="unlabelled"
         )
+
+
+def write_table(path: Path, faces: Iterable[tuple[FaceSample, str]], schema: LandmarkSchema, places: int = 6) -> None:
+    """Write one .csv of (face, name in its column `image`); coordinates have this many decimal places."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["image", *(f"{axis}{i}" for i in range(schema.num_points) for axis in "xy")])
+        writer.writerows([name, *decimals(landmarks_of(sample), places)] for sample, name in faces)
+
+
+def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
+    """Write images/ and <split>.csv a split."""
+    pictures = Pictures(folder / "images", dataset, options)
+    for split, samples in by_split(dataset):
+        write_table(folder / f"{split}.csv", ((s, pictures.name_of(s.image)) for s in samples), dataset.schema)

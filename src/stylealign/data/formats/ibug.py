@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, checked_face, lines_of, numbers_of, split_of
+from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, landmarks_of, write_lines
 from stylealign.data.image import IMAGE_SUFFIXES
 from stylealign.errors import UserError
 
@@ -84,3 +86,22 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
         yield checked_face(first, options, id=face, image=image, root=source, landmarks=landmarks - 1, split=split)
     if not found:
         raise UserError(f"{source}: found no .pts file in it or below it")
+
+
+def pts_text(landmarks: np.ndarray) -> str:
+    """The text of a .pts file, which counts from 1, of (P, 2) px counted from 0."""
+    points = "".join(f"{x:.6f} {y:.6f}\n" for x, y in landmarks + 1)
+    return f"version: 1\nn_points: {len(landmarks)}\n{{\n{points}}}\n"
+
+
+def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
+    """Write <split>/<face>.pts beside its picture, and the pictures' names in splits/<split>.txt."""
+    pictures = Pictures(folder, dataset, options)
+    for split, samples in by_split(dataset):
+        names = []
+        for sample in samples:
+            # a .pts belongs to an image by its name, so every face gets an image of its own
+            safe = "/".join(part for part in Path(sample.id).parts if part not in ("..", "/"))
+            names.append(pictures.name_of(sample.image, f"{split}/{safe}"))
+            (folder / names[-1]).with_suffix(".pts").write_text(pts_text(landmarks_of(sample)), encoding="ascii")
+        write_lines(folder / "splits" / f"{split}.txt", names)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.entry import (
     BadEntry,
     Entry,
@@ -22,7 +23,10 @@ from stylealign.data.formats.entry import (
     numbers_of,
     split_of,
 )
+from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, decimals, landmarks_of, write_lines
+from stylealign.data.image import image_size
 from stylealign.errors import UserError
+from stylealign.face.sample import FaceSample
 
 
 def _files(source: Path) -> list[Path]:
@@ -78,3 +82,18 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
             yield checked_face(
                 where, options, id=face, image=root / image, root=root, landmarks=landmarks, split=split_of(path.stem)
             )
+
+
+def list_line(sample: FaceSample, image: str, frame: int | None) -> str:
+    """`x1 y1 ... xL yL filename`, in px or in a square frame of this side, which the picture is thought to be resized to."""
+    landmarks = landmarks_of(sample)
+    if frame is not None:
+        landmarks = (landmarks + 0.5) * (frame / np.array(image_size(sample.image))) - 0.5
+    return " ".join([*decimals(landmarks), image])
+
+
+def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
+    """Write images/ and <split>.txt a split."""
+    pictures = Pictures(folder / "images", dataset, options)
+    for split, samples in by_split(dataset):
+        write_lines(folder / f"{split}.txt", (list_line(s, pictures.name_of(s.image), options.frame) for s in samples))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.entry import (
     BadEntry,
     Entry,
@@ -26,7 +27,17 @@ from stylealign.data.formats.entry import (
     split_of,
     stem_of,
 )
+from stylealign.data.formats.writing import (
+    Pictures,
+    WriteOptions,
+    box_of,
+    by_split,
+    decimals,
+    landmarks_of,
+    write_lines,
+)
 from stylealign.errors import UserError
+from stylealign.face.sample import FaceSample
 
 ATTRIBUTES = ("pose", "expression", "illumination", "make_up", "occlusion", "blur")
 SUBSET_FILES = {
@@ -121,3 +132,19 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     for (image, _), wheres in subsets.items():
         for where in wheres.values():
             yield BadEntry(where, f"no face of the test list has this image ({image}) and these landmarks")
+
+
+def wflw_line(sample: FaceSample, image: str) -> str:
+    """A line of 207 fields. The box is rounded outwards to whole pixels, as in the published lists (many readers parse integers)."""
+    x0, y0, x1, y1 = box_of(sample)
+    box = [str(int(v)) for v in (np.floor(x0), np.floor(y0), np.ceil(x1), np.ceil(y1))]
+    flags = [str(int(sample.attributes.get(name, False))) for name in ATTRIBUTES]
+    return " ".join([*decimals(landmarks_of(sample)), *box, *flags, image])
+
+
+def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
+    """Write WFLW_images/ and a 207-field list a split, where the published ones lie."""
+    pictures = Pictures(folder / "WFLW_images", dataset, options)
+    for split, samples in by_split(dataset):
+        path = folder / "WFLW_annotations" / "list_98pt_rect_attr_train_test" / f"list_98pt_rect_attr_{split}.txt"
+        write_lines(path, (wflw_line(s, pictures.name_of(s.image)) for s in samples))

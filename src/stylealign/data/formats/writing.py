@@ -1,0 +1,94 @@
+"""What every writer of a format is given and needs: WriteOptions, faces split by split, pictures put where the layout has them.
+
+The counterpart of entry.py, which is what readers are given. This file knows no format.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from stylealign.data.dataset import FaceDataset
+from stylealign.face import geometry
+from stylealign.face.sample import FaceSample
+from stylealign.progress import track
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WriteOptions:
+    """How to write a data set."""
+
+    images: Literal["copy", "link"] = "copy"
+    """Copy the pictures, or make symbolic links to them."""
+    frame: int | None = None
+    """`list` only: side of the square frame that coordinates are written in; None: pixels of the picture."""
+
+
+class Pictures:
+    """Puts each picture once below a folder, under a name without blanks, since most lists are split at blanks."""
+
+    def __init__(self, folder: Path, dataset: FaceDataset, options: WriteOptions):
+        self._folder, self._root, self._mode = folder, dataset.image_root, options.images
+        self._names: dict[Path, str] = {}
+        self._taken: set[str] = set()
+
+    def name_of(self, image: Path, name: str | None = None) -> str:
+        """Put a picture below the folder, unless it is there; returns its path below it, with '/'.
+
+        `name`, if given, is the path to use, without suffix: the picture is then put there even if it is there by another name.
+        """
+        if name is None and image in self._names:
+            return self._names[image]
+        base = name if name is not None else image.relative_to(self._root).with_suffix("").as_posix()
+        base = re.sub(r"\s", "_", base)
+        result, n = f"{base}{image.suffix}", 1
+        while result in self._taken:
+            result, n = f"{base}_{n}{image.suffix}", n + 1
+        self._taken.add(result)
+        self._names[image] = result
+        target = self._folder / result
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if self._mode == "link":
+            os.symlink(os.path.abspath(image), target)
+        else:
+            shutil.copyfile(image, target)
+        return result
+
+
+def landmarks_of(sample: FaceSample) -> np.ndarray:
+    """(P, 2) float64 px of a labelled face."""
+    assert sample.landmarks is not None  # writers are given labelled faces only
+    return sample.landmarks.astype(np.float64)
+
+
+def box_of(sample: FaceSample) -> np.ndarray:
+    """(4,) float64 px x0 y0 x1 y1: a face's own box, or that of its landmarks."""
+    return (
+        geometry.landmark_box(landmarks_of(sample)) if sample.box_xyxy is None else sample.box_xyxy.astype(np.float64)
+    )
+
+
+def decimals(landmarks: np.ndarray, places: int = 6) -> list[str]:
+    """(P, 2) -> 2 P numbers as text, x and y by turns, with this many decimal places."""
+    return [f"{v:.{places}f}" for v in landmarks.ravel()]
+
+
+def by_split(dataset: FaceDataset) -> Iterator[tuple[str, Iterator[FaceSample]]]:
+    """(split, its faces) of a data set, in the order in which splits first come; progress is displayed."""
+    splits: dict[str, list[int]] = {}
+    for i in range(len(dataset)):
+        splits.setdefault(dataset.head(i)["split"], []).append(i)
+    for split, rows in splits.items():
+        yield split, track(dataset.take(rows), f"writing {split}", len(rows))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a UTF-8 text file of lines that end in LF; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{line}\n" for line in lines)
