@@ -40,6 +40,8 @@ class TranslatorKind(NamedTuple):
     """(its config, side of the crop in px, how structure is drawn, mark-up) -> network; its `config` is what the card shall say"""
     learn: Callable[[Learning], Learner]
     """How it learns"""
+    learning_section: str
+    """Key of what its way of learning is told by `train-translator`'s configuration"""
     loaded: type[LoadedTranslator]
     """What it is once trained"""
 
@@ -58,9 +60,9 @@ def _bilateral(config: BilateralConfig, size: int, structure: StructureConfig, s
 
 
 TRANSLATORS = {
-    "vunet": TranslatorKind(VUNetConfig, _vunet, learn_vunet, LoadedTranslator),
-    "spade": TranslatorKind(SpadeConfig, _spade, learn_spade, LoadedSpade),
-    "bilateral": TranslatorKind(BilateralConfig, _bilateral, learn_bilateral, LoadedBilateral),
+    "vunet": TranslatorKind(VUNetConfig, _vunet, learn_vunet, "kl", LoadedTranslator),
+    "spade": TranslatorKind(SpadeConfig, _spade, learn_spade, "spade_learning", LoadedSpade),
+    "bilateral": TranslatorKind(BilateralConfig, _bilateral, learn_bilateral, "bilateral_learning", LoadedBilateral),
 }
 
 

@@ -21,7 +21,7 @@ from stylealign.training.optim import set_lr
 from stylealign.translators.bilateral import LEAST_BLUR, Bilateral, gaussian_blur
 from stylealign.translators.codes import code_size
 from stylealign.translators.learning import Learner, Learning, landmark_drift
-from stylealign.translators.losses import learning_rate, num_elements
+from stylealign.translators.losses import num_elements
 from stylealign.translators.regions import at_size, region_masks
 
 VIEW = dataclasses.replace(NO_AUGMENTATION, rotation=10, scale=0.1, shift=0.05, flip=False)
@@ -101,20 +101,21 @@ def grid_roughness(grid: Tensor) -> Tensor:
 
 
 def learn_bilateral(learning: Learning) -> Learner:
-    config, weights, engine = learning.config, learning.config.bilateral_learning, learning.engine
+    """Pairs of one face in two lights, swaps in a neighbour's style with its colours place by place (see above)."""
+    weights, engine = learning.own, learning.engine
+    assert isinstance(weights, BilateralLearningConfig)
     reconstruction, size, schema, watch = learning.reconstruction, learning.size, learning.schema, learning.watch
     model = learning.model.to(engine.device)
     assert isinstance(model, Bilateral)
     network, radius = model.config, model.blur_radius
     reconstruction.calibrate(learning.first.image.to(engine.device))
-    adam = torch.optim.Adam(model.parameters(), lr=config.lr.start, betas=config.lr.betas)
-    wrapped, optimizer = engine.setup(model, adam)
+    wrapped, optimizer = engine.setup(model, learning.adam_of(model))
 
     def degraded(image: Tensor, sigma: Tensor, strength: Tensor, field_: Tensor) -> Tensor:
         return (gaussian_blur(image, sigma, radius) + strength[:, None, None, None] * field_).clamp(-1, 1)
 
     def update(batch: Batch, step: int) -> dict[str, Tensor]:
-        set_lr(optimizer, learning_rate(step, config.loop.steps, config.lr))
+        set_lr(optimizer, learning.lr_at(step))
         face = learning.vary(batch, step)
         view = learning.vary(batch, step, 1, weights.view)
         num, device = len(face.image), face.image.device
@@ -143,7 +144,7 @@ def learn_bilateral(learning: Learning) -> Learner:
         paired, swapped = made[:num], made[num:]
 
         terms = reconstruction(paired, truth)
-        total = reconstruction.total(terms, size) / num_elements(config.reconstruction, size)
+        total = reconstruction.total(terms, size) / num_elements(reconstruction.config, size)
         points = smoothed_points(swapped, face.landmarks)
         terms["point"] = F.l1_loss(points, smoothed_points(face.image, face.landmarks)[other])
         found, wanted = region_statistics(swapped, masks), region_statistics(face.image, masks)

@@ -1,7 +1,7 @@
-"""How a translator learns: what the job gives it, what it gives back, and the way of `vunet`.
+"""How a translator learns: what the job gives it and what it gives back.
 
-Each translator has a function from `Learning` to `Learner`; the job (train.py) owns data, augmentation, rhythm, previews, checkpoints
-and the judge, the same for all of them. Knows no files.
+Each translator has a function from `Learning` to `Learner`. The job `train-translator` does the rest, the same for all of them: data,
+augmentation, when to log and save, previews and the judge. Knows no files.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,9 @@ from torch.nn import functional as F
 from stylealign.batches.augment import AugmentConfig
 from stylealign.batches.batch import Batch
 from stylealign.face.schema import LandmarkSchema
-from stylealign.translators.losses import (
-    Reconstruction,
-)
+from stylealign.translators.losses import LearningRateConfig, Reconstruction, learning_rate
 
-if TYPE_CHECKING:
-    from stylealign.jobs.train_translator.job import TrainTranslator
+if TYPE_CHECKING:  # importing it for the name alone would take two seconds
     from stylealign.training.loop import Engine
 
 
@@ -37,7 +34,8 @@ class Learning:
 
     model: nn.Module
     """Fresh, on the CPU, not wrapped"""
-    config: "TrainTranslator"
+    own: Any
+    """The translator's own section of the configuration on learning, of the class its entry names; None where it has none"""
     engine: "Engine"
     """Fabric: `setup(module, optimizer)` wraps, `backward(loss)` goes back"""
     schema: LandmarkSchema
@@ -52,6 +50,19 @@ class Learning:
     """On the device, not calibrated yet"""
     watch: "FrozenLandmarks | None"
     """A frozen detector, where the translator's losses ask for one; never the judge"""
+    lr: LearningRateConfig
+    steps: int
+    """Updates of the whole training"""
+    seed: int
+
+    def adam_of(self, module: nn.Module) -> torch.optim.Optimizer:
+        """Adam for a module's parameters, once they lie on the device."""
+        parameters = module.to(self.engine.device).parameters()
+        return torch.optim.Adam(parameters, lr=self.lr.start, betas=self.lr.betas)
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of an update (from 0)."""
+        return learning_rate(step, self.steps, self.lr)
 
 
 @dataclass(frozen=True, kw_only=True)

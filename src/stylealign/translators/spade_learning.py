@@ -18,7 +18,7 @@ from stylealign.training.loop import unwrap
 from stylealign.training.optim import set_lr
 from stylealign.translators.codes import code_distance, code_size
 from stylealign.translators.learning import Learner, Learning, landmark_drift
-from stylealign.translators.losses import learning_rate, num_elements
+from stylealign.translators.losses import num_elements
 from stylealign.translators.patches import PatchDiscriminator, hinge_discriminator, hinge_generator
 from stylealign.translators.regions import region_masks
 
@@ -60,19 +60,17 @@ class SpadeLearningConfig:
 
 
 def learn_spade(learning: Learning) -> Learner:
-    config, weights, engine = learning.config, learning.config.spade_learning, learning.engine
+    """Reconstruction from another view, swaps that look real and keep their landmarks, small codes (see above)."""
+    weights, engine = learning.own, learning.engine
+    assert isinstance(weights, SpadeLearningConfig)
     reconstruction, size, schema, watch = learning.reconstruction, learning.size, learning.schema, learning.watch
     reconstruction.calibrate(learning.first.image.to(engine.device))
     discriminator = PatchDiscriminator(weights.discriminator_width, weights.discriminator_halvings).to(engine.device)
-    adam = [
-        torch.optim.Adam(module.to(engine.device).parameters(), lr=config.lr.start, betas=config.lr.betas)
-        for module in (learning.model, discriminator)
-    ]
-    wrapped, optimizer = engine.setup(learning.model, adam[0])
-    wrapped_judge, optimizer_judge = engine.setup(discriminator, adam[1])
+    wrapped, optimizer = engine.setup(learning.model, learning.adam_of(learning.model))
+    wrapped_judge, optimizer_judge = engine.setup(discriminator, learning.adam_of(discriminator))
 
     def update(batch: Batch, step: int) -> dict[str, Tensor]:
-        lr = learning_rate(step, config.loop.steps, config.lr)
+        lr = learning.lr_at(step)
         set_lr(optimizer, lr)
         set_lr(optimizer_judge, lr * weights.discriminator_lr)
         face = learning.vary(batch, step)
@@ -83,7 +81,7 @@ def learn_spade(learning: Learning) -> Learner:
         view_masks = region_masks(view.landmarks, size, schema)
         out = wrapped(learning.maps(face.landmarks), masks, view.image, view_masks, weights.forget)
         terms = reconstruction(out.image, face.image)
-        total = reconstruction.total(terms, size) / num_elements(config.reconstruction, size)
+        total = reconstruction.total(terms, size) / num_elements(reconstruction.config, size)
         terms["code"] = code_size(out.style)
         total = total + weights.code * terms["code"]
         if weights.style:

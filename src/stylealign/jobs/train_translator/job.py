@@ -30,9 +30,10 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.train_translator.small_detectors import (
     AuxiliaryConfig,
+    SmallDetectors,
     check_given_detectors,
-    feature_network,
-    train_auxiliary,
+    judge_run,
+    open_features,
 )
 from stylealign.progress import say
 from stylealign.training.devices import place
@@ -176,11 +177,15 @@ def train(config: TrainTranslator, engine: Engine, run: Run) -> None:
     size, structure, kind = config.crop.size, config.structure, TRANSLATORS[config.model]
     torch.manual_seed(config.loop.seed)
     model: Any = place(build_translator(config.model, getattr(config, config.model), size, structure, schema), "cpu")
-    check_given_detectors(config, schema)
-
-    features, num_levels, feature_name, watch = feature_network(config, run.folder, engine.device)
-    judge_run = config.judge or train_auxiliary(config, run.folder / "judge", 2002, "judge")
-    judge = load_detector(judge_run, device=engine.device)
+    small = SmallDetectors(
+        data=config.data, split=config.split, subset=config.subset, crop=config.crop, auxiliary=config.auxiliary,
+        loop=config.loop, vgg19=config.vgg19, feature_detector=config.feature_detector, judge=config.judge,
+    )  # fmt: skip
+    check_given_detectors(small, schema)
+    features = open_features(
+        small, run.folder, engine.device, features=config.reconstruction.needs_features, watches=config.watches
+    )
+    judge = load_detector(judge_run(small, run.folder), device=engine.device)
 
     # Data: crops with room for the small motions.
     caches = [CropCache(part, config.crop, margin=1.25) for part in (faces, *extra)]
@@ -209,11 +214,12 @@ def train(config: TrainTranslator, engine: Engine, run: Run) -> None:
         0
     )
     first = vary(first, 2**31 - 1, rank=0)
-    reconstruction = Reconstruction(config.reconstruction, features, num_levels).to(engine.device)
+    reconstruction = Reconstruction(config.reconstruction, features.network, features.num_levels).to(engine.device)
     learner = kind.learn(
         Learning(
-            model=model, config=config, engine=engine, schema=schema, size=size, maps=maps_of, vary=vary, first=first,
-            reconstruction=reconstruction, watch=watch,
+            model=model, own=getattr(config, kind.learning_section), engine=engine, schema=schema, size=size, maps=maps_of,
+            vary=vary, first=first, reconstruction=reconstruction, watch=features.watch, lr=config.lr,
+            steps=config.loop.steps, seed=config.loop.seed,
         )
     )  # fmt: skip
     state = TrainState(
@@ -222,7 +228,7 @@ def train(config: TrainTranslator, engine: Engine, run: Run) -> None:
         ema=EMA(model, config.loop.ema_decay) if config.loop.ema_decay else None,
         card={
             "kind": "translator", "model": config.model, "schema": schema.to_dict(), "crop": to_dict(config.crop),
-            "config": {**to_dict(config), config.model: to_dict(model.config)}, "perceptual": feature_name,
+            "config": {**to_dict(config), config.model: to_dict(model.config)}, "perceptual": features.name,
             "data": [
                 describe_data(faces, split=config.split, subset=config.subset),
                 *(describe_data(part, split=config.extra_split, share=share) for part, share in zip(extra, shares[1:], strict=True)),

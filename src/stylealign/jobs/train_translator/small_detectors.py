@@ -3,22 +3,20 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import torch
 
 from stylealign.detectors.loaded import load_detector
 from stylealign.detectors.resnet import ResNetConfig
 from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.train_detector import job as detector_job
 from stylealign.progress import say
 from stylealign.training.loop import LoopConfig
 from stylealign.translators.learning import FrozenLandmarks
 from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
-
-if TYPE_CHECKING:
-    from stylealign.jobs.train_translator.job import TrainTranslator
 
 FEATURE_LAYERS = ("layer1", "layer2", "layer3")
 
@@ -35,63 +33,107 @@ class AuxiliaryConfig:
     lr: float = 3e-3
 
 
-def train_auxiliary(config: "TrainTranslator", run: Path, seed_offset: int, what: str) -> Path:
-    """Train (or find finished) one of the small detectors, on real faces only and at the translator's own crop."""
-    a = config.auxiliary
+@dataclass(frozen=True, kw_only=True)
+class SmallDetectors:
+    """What the small detectors are trained on and how, and those that the user gives in their place."""
+
+    data: Path
+    """The translator's first data set: real faces only"""
+    split: str
+    subset: str | None
+    crop: CropConfig
+    """The translator's own"""
+    auxiliary: AuxiliaryConfig
+    loop: LoopConfig
+    """Of the translator: seed and devices are taken from it"""
+    vgg19: Path | None
+    """VGG-19 weights of the user's, for the perceptual loss"""
+    feature_detector: Path | None
+    """A finished detector run in the place of the feature detector"""
+    judge: Path | None
+    """A finished detector run in the place of the judge"""
+
+
+class Features(NamedTuple):
+    """What a translator's losses look through."""
+
+    network: Any
+    """images -> levels of features; None where no loss asks for any"""
+    num_levels: int
+    name: str
+    """for the card"""
+    watch: FrozenLandmarks | None
+    """The detector that watches landmarks, where the losses ask for one"""
+
+
+def train_small_detector(small: SmallDetectors, run: Path, seed_offset: int, what: str) -> Path:
+    """Train (or find finished) one of the small detectors, on real faces only and at the translator's own crop; returns `run`."""
+    a, loop = small.auxiliary, small.loop
     say(f"training the {what}: ResNet-18 of width {a.width}, {a.steps} updates, real faces only")
     detector_job.main(
         detector_job.TrainDetector(
-            real=config.data,
-            real_split=config.split,
-            subset=config.subset,
+            real=small.data,
+            real_split=small.split,
+            subset=small.subset,
             run=run,
-            crop=config.crop,
+            crop=small.crop,
             resnet=ResNetConfig(width=a.width, head="flatten", max_pool=False),
             lr=a.lr,
             loop=LoopConfig(
-                steps=a.steps, batch_size=a.batch_size, seed=config.loop.seed + seed_offset, preview_every=0,
-                accelerator=config.loop.accelerator, devices=config.loop.devices, num_nodes=config.loop.num_nodes,
+                steps=a.steps, batch_size=a.batch_size, seed=loop.seed + seed_offset, preview_every=0,
+                accelerator=loop.accelerator, devices=loop.devices, num_nodes=loop.num_nodes,
             ),
         )
     )  # fmt: skip
     return run
 
 
-def feature_network(
-    config: "TrainTranslator", folder: Path, device: torch.device
-) -> tuple[Any, int, str, FrozenLandmarks | None]:
-    """(features, number of levels, name) for the perceptual loss, and the detector that watches landmarks, if one is asked for."""
-    needs = config.reconstruction.needs_features
+def judge_run(small: SmallDetectors, folder: Path) -> Path:
+    """The judge's run: the user's, else one trained inside `folder`, the translator's half-written run."""
+    return small.judge or train_small_detector(small, folder / "judge", 2002, "judge")
+
+
+def open_features(small: SmallDetectors, folder: Path, device: torch.device, features: bool, watches: bool) -> Features:
+    """Open, or first train inside `folder`, what a translator's losses look through.
+
+    Args:
+        small: the small detectors.
+        folder: the translator's half-written run.
+        device: where they work.
+        features: whether the reconstruction compares features.
+        watches: whether the losses ask a detector for landmarks.
+    """
     detector = None
-    if config.watches or (needs and not config.vgg19):
-        run = config.feature_detector or train_auxiliary(config, folder / "features", 1001, "feature detector")
+    if watches or (features and not small.vgg19):
+        run = small.feature_detector or train_small_detector(small, folder / "features", 1001, "feature detector")
         detector = load_detector(run, device)
-    watch = FrozenLandmarks(copy.deepcopy(detector.model), detector.crop.size) if config.watches and detector else None
-    if needs and config.vgg19:
-        vgg = load_vgg19(config.vgg19)
-        return vgg.to(device), vgg.num_levels, f"VGG-19 ({config.vgg19.name})", watch
-    if needs and detector:
+    watch = FrozenLandmarks(copy.deepcopy(detector.model), detector.crop.size) if watches and detector else None
+    if features and small.vgg19:
+        vgg = load_vgg19(small.vgg19)
+        return Features(vgg.to(device), vgg.num_levels, f"VGG-19 ({small.vgg19.name})", watch)
+    if features and detector:
         name = f"layers of a landmark detector trained on the same split ({len(FEATURE_LAYERS)} levels)"
-        return FrozenFeatures(detector.model, FEATURE_LAYERS).to(device), len(FEATURE_LAYERS), name, watch
-    return None, 0, "none", watch
+        return Features(FrozenFeatures(detector.model, FEATURE_LAYERS).to(device), len(FEATURE_LAYERS), name, watch)
+    return Features(None, 0, "none", watch)
 
 
-def check_given_detectors(config: "TrainTranslator", schema: LandmarkSchema) -> None:
+def check_given_detectors(small: SmallDetectors, schema: LandmarkSchema) -> None:
     """Refuse detectors of the user's that cannot serve, before anything is trained.
 
     The judge looks at the translator's own crops, resized: one that was trained on tighter or wider crops, or on crops round
     another box, would misjudge real and swapped faces alike.
     """
-    given = {run: load_detector(run) for run in (config.feature_detector, config.judge) if run is not None}
+    given = {run: load_detector(run) for run in (small.feature_detector, small.judge) if run is not None}
     for run, detector in given.items():
         if (found := detector.schema) != schema:
             raise UserError(
-                f"{run}: a detector of {found.name} ({found.num_points} points), but {config.data} holds {schema.name} ({schema.num_points} points)"
+                f"{run}: a detector of {found.name} ({found.num_points} points), but {small.data} holds {schema.name} "
+                f"({schema.num_points} points)"
             )
-    if config.judge is not None:
-        crop = given[config.judge].crop
-        if (crop.scale, crop.box) != (config.crop.scale, config.crop.box):
+    if small.judge is not None:
+        crop = given[small.judge].crop
+        if (crop.scale, crop.box) != (small.crop.scale, small.crop.box):
             raise UserError(
-                f"judge {config.judge}: trained on a {crop.describe()}, the translator's is a {config.crop.describe()}: expected the same "
-                "scale and box (sizes may differ)"
+                f"judge {small.judge}: trained on a {crop.describe()}, the translator's is a {small.crop.describe()}: "
+                "expected the same scale and box (sizes may differ)"
             )
