@@ -1,4 +1,5 @@
-"""What a person sees who gives something wrong: exit status 2, one sentence with the name of what is wrong, nothing left behind."""
+"""What a person sees who gives something wrong: exit status 2, one sentence with the name of what
+is wrong, nothing left behind."""
 
 import json
 import os
@@ -59,7 +60,8 @@ def set_card(source: Path, name: str, **values: Any) -> None:
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five-point faces, 98-point faces, an untrained 98-point detector and translator, and a few files that are not what they say."""
+    """Five-point faces, 98-point faces, an untrained 98-point detector and translator, and a few
+    files that are not what they say."""
     here = tmp_path_factory.mktemp("here")
     dots(here / "five", 6, splits=("train", "val"))
     draw_faces(DrawFaces(out=here / "faces", count=6, size=48))
@@ -196,14 +198,21 @@ WRONG = {
     "no GPU": ("generate --data faces --translator translator --out out --accelerator cuda", "cuda"),
     "no such verb": ("generat", "did you mean 'generate'"),
     # Data sets.
-    "two mark-ups": ("train-detector --real faces --synthetic five --run out", "five is annotated with five (5 points), faces with"),
-    "another mark-up to validate on": (TRAIN + " --real faces --val five", "five: annotated with five, the training faces with wflw98"),
-    "wrong number of landmarks": (TRAIN + " --real count97", "count97/index.jsonl:1: 97 landmarks, expected 98 of wflw98"),
-    "wrong number of landmarks, evaluated": ("evaluate --data count97 --split all --arms a=detector --out out", "count97/index.jsonl:1: 97 landmarks"),
-    "wrong number of landmarks, generated": (GENERATE + " --data count97 --translator translator", "count97/index.jsonl:1: 97 landmarks"),
+    "two mark-ups": ("train-detector --real faces --synthetic five --run out", "five is annotated with five "
+        "(5 points), faces with"),
+    "another mark-up to validate on": (TRAIN + " --real faces --val five", "five: annotated with five, the "
+        "training faces with wflw98"),
+    "wrong number of landmarks": (TRAIN + " --real count97", "count97/index.jsonl:1: 97 landmarks, "
+        "expected 98 of wflw98"),
+    "wrong number of landmarks, evaluated": ("evaluate --data count97 --split all --arms a=detector --out out",
+        "count97/index.jsonl:1: 97 landmarks"),
+    "wrong number of landmarks, generated": (GENERATE + " --data count97 --translator translator",
+        "count97/index.jsonl:1: 97 landmarks"),
     "landmarks that are no numbers": (TRAIN + " --real text", "text/index.jsonl:1: not a face of format 1"),
-    "landmarks that are NaN": (TRAIN + " --real nan", "nan/index.jsonl:1: not a face of format 1 (face000000: landmarks holds a value that is not"),
-    "landmarks that are NaN, read in": ("prepare --reader dataset --path nan --out out", "nan/index.jsonl:1: not a face"),
+    "landmarks that are NaN": (TRAIN + " --real nan", "nan/index.jsonl:1: not a face of format 1 (face000000: "
+                                                      "landmarks holds a value that is not"),
+    "landmarks that are NaN, read in": ("prepare --reader dataset --path nan --out out",
+        "nan/index.jsonl:1: not a face"),
     "all landmarks in one point": (GENERATE + " --data point --translator translator", "face 'face000000' in point/"),
     "picture missing": (GENERATE + " --data missing --translator translator", "missing/images/gone.jpg: no such image"),
     "picture cut short, generated": (GENERATE + " --data damaged --translator translator", "cut short or damaged"),
@@ -212,87 +221,132 @@ WRONG = {
     "another format": (TRAIN + " --real format2", "format2/dataset.yaml: format 2, expected 1"),
     "another count": (TRAIN + " --real other_count", "other_count/index.jsonl: 6 faces, expected 7"),
     "dataset.yaml without splits": (TRAIN + " --real no_splits", "no_splits/dataset.yaml: splits: found None"),
-    "unlabelled contents": (GENERATE + " --data unlabelled --translator translator", "6 of 6 faces of split 'train' have no landmarks"),
-    "unlabelled training faces": (TRAIN + " --real unlabelled", "unlabelled: no face with split 'train' that is labelled"),
-    "numbers that are no faces": ("prepare --reader list --path nine.txt --out out", "nine.txt:1: 9 numbers before the file name"),
+    "unlabelled contents": (GENERATE + " --data unlabelled --translator translator", "6 of 6 faces of split "
+        "'train' have no landmarks"),
+    "unlabelled training faces": (TRAIN + " --real unlabelled", "unlabelled: no face with split "
+        "'train' that is labelled"),
+    "numbers that are no faces": ("prepare --reader list --path nine.txt --out out", "nine.txt:1: 9 "
+        "numbers before the file name"),
     "no layout": ("prepare --reader wflw --path folder.yaml --out out", "folder.yaml: found no list of faces"),
     "a MATLAB file that is none": ("prepare --reader aflw --path file --out out", "file: expected a MATLAB file"),
     "no such schema": ("prepare --reader list --path nine.txt --out out --schema wflw97", "unknown schema 'wflw97'"),
     # Runs and models.
     "no run": (GENERATE + " --data faces --translator faces", "faces: not a run folder (no card.json in it)"),
     "neither run nor predictions": (EVALUATE + " --arms a=faces", "faces: expected a run (card.json) or predictions"),
-    "unfinished translator": (GENERATE + " --data faces --translator stopped", "stopped: its training has not finished (stopped.partial)"),
+    "unfinished translator": (GENERATE + " --data faces --translator stopped", "stopped: its training has not "
+        "finished (stopped.partial)"),
     "a card without a crop": (EVALUATE + " --arms a=no_crop", "no_crop/card.json: missing key crop"),
     "a card without a model": (EVALUATE + " --arms a=no_model", "no_model/card.json: unknown detector 'None'"),
-    "a card without a configuration": (GENERATE + " --data faces --translator no_config", "no_config/card.json: vunet: found None"),
-    "weights of another width": (EVALUATE + " --arms a=wide", "wide: weight 'conv1.weight' has shape (4, 3, 7, 7), expected (8, 3, 7, 7)"),
-    "weights that changed": (EVALUATE + " --arms a=other_hash", "other_hash/model.safetensors: the weights are not those"),
-    "weights cut short": (EVALUATE + " --arms a=cut_short", "cut_short/model.safetensors: not a safetensors file, or cut short"),
+    "a card without a configuration": (GENERATE + " --data faces --translator no_config",
+        "no_config/card.json: vunet: found None"),
+    "weights of another width": (EVALUATE + " --arms a=wide", "wide: weight 'conv1.weight' has shape (4, 3, 7, 7), "
+        "expected (8, 3, 7, 7)"),
+    "weights that changed": (EVALUATE + " --arms a=other_hash", "other_hash/model.safetensors: the "
+        "weights are not those"),
+    "weights cut short": (EVALUATE + " --arms a=cut_short", "cut_short/model.safetensors: not a "
+        "safetensors file, or cut short"),
     "no ImageNet weights": (TRAIN + " --real faces --pretrained vgg.pth", "vgg.pth: not a file of weights"),
-    "no VGG weights": ("train-translator --data faces --run out --crop.size 32 --vgg19 vgg.pth", "vgg.pth: not readable as a file of weights"),
-    "a judge of another mark-up": ("train-translator --data five --run out --crop.size 32 --judge detector", "detector: a detector of wflw98 (98 points), but"),
-    "a run of another configuration, begun": (TRAIN.replace("--run out", "--run begun") + " --real faces", "begun.partial: holds a run of another configuration"),
-    "faces of another configuration, begun": (GENERATE.replace("--out out", "--out half") + " --data faces --translator translator", "half.partial: holds the work of another configuration"),
+    "no VGG weights": ("train-translator --data faces --run out --crop.size 32 --vgg19 vgg.pth", "vgg.pth: not "
+        "readable as a file of weights"),
+    "a judge of another mark-up": ("train-translator --data five --run out --crop.size 32 --judge detector",
+        "detector: a detector of wflw98 (98 points), but"),
+    "a run of another configuration, begun": (TRAIN.replace("--run out", "--run begun") + " --real faces",
+        "begun.partial: holds a run of another configuration"),
+    "faces of another configuration, begun": (GENERATE.replace("--out out", "--out half") + " --data faces "
+        "--translator translator",
+        "half.partial: holds the work of another configuration"),
     # Detectors and what each of them needs.
-    "LAB without curves": (TRAIN + " --real three --model lab --val-split none", "schema three has none: list its curves"),
-    "DVLN with one data set": (TRAIN + " --real faces --model dvln --dvln.width 4", "dvln learns from at least two data sets"),
-    "a second mark-up for a network of one": (TRAIN + " --real faces --other five", "--other is for networks that learn several mark-ups (dvln); found it with --model resnet18"),
-    "more heads than faces in a batch": (TRAIN + " --real faces --model dvln --other five five five", "expected at least 1 each"),
+    "LAB without curves": (TRAIN + " --real three --model lab --val-split none", "schema three has "
+        "none: list its curves"),
+    "DVLN with one data set": (TRAIN + " --real faces --model dvln --dvln.width 4", "dvln learns from "
+        "at least two data sets"),
+    "a second mark-up for a network of one": (TRAIN + " --real faces --other five", "--other is for networks that "
+        "learn several mark-ups (dvln); "
+        "found it with --model resnet18"),
+    "more heads than faces in a batch": (TRAIN + " --real faces --model dvln --other five five five",
+        "expected at least 1 each"),
     "too few faces for the styles": ("train-styles --data faces --run out --crop.size 32", "expected at least"),
     "too few faces for the styles inside a run": (TRAIN + " --real faces --model san", "expected at least"),
     "too few faces for the poses": (TRAIN + " --real faces --balance.bins 9", "5 training faces for 9 bins"),
-    "weights for a network that takes none": (TRAIN + " --real faces --model lab --pretrained some.safetensors", "lab has no part that ImageNet weights fit"),
-    "weights of another architecture": (TRAIN + " --real faces --pretrained some.safetensors", "some.safetensors: weight 'conv1.weight' is missing; expected a ResNet-18"),
-    "a detector as styles": (TRAIN + " --real faces --model san --styles detector", "detector: holds a detector, expected a styles"),
+    "weights for a network that takes none": (TRAIN + " --real faces --model lab --pretrained some.safetensors",
+        "lab has no part that ImageNet weights fit"),
+    "weights of another architecture": (TRAIN + " --real faces --pretrained some.safetensors", "some.safetensors: "
+        "weight 'conv1.weight' "
+        "is missing; expected a ResNet-18"),
+    "a detector as styles": (TRAIN + " --real faces --model san --styles detector", "detector: holds a "
+        "detector, expected a styles"),
     "a study of nothing": ("study --data faces --out out", "detectors and arms: nothing to train"),
     "a study at unequal updates": ("study unequal.yaml --data faces --out out", "a comparison needs equal updates"),
-    "a study of synthetic faces without any": ("study synthetic.yaml --data faces --out out", "needs synthetic faces; give --synthetic"),
+    "a study of synthetic faces without any": ("study synthetic.yaml --data faces --out out", "needs synthetic "
+        "faces; give --synthetic"),
     "models of no such detector": ("models --only resnet19", "unknown detector 'resnet19'"),
     # Style, and faces without labels.
-    "a style nobody knows": (TRAIN + " --real faces --style.preset fre", "no style preset is called 'fre'; there are none, free"),
-    "a split held out as donors": (TRAIN + " --real five --style.preset free --style.donors five --style.donor-split val", "its pictures may not be donors"),
-    "a style arm on faces without curves": (TRAIN + " --real three --style.preset make_up --val-split none", "which the arm make_up needs"),
-    "a teacher for heatmaps": (TRAIN + " --real faces --model lab --teacher.data faces", "expected one of resnet18, wing"),
-    "a teacher of another mark-up": (TRAIN + " --real faces --teacher.data five", "its mark-up is five, expected wflw98"),
+    "a style nobody knows": (TRAIN + " --real faces --style.preset fre", "no style preset is called "
+        "'fre'; there are none, free"),
+    "a split held out as donors": (TRAIN + " --real five --style.preset free --style.donors five "
+                                           "--style.donor-split val", "its pictures may not be donors"),
+    "a style arm on faces without curves": (TRAIN + " --real three --style.preset make_up --val-split none",
+        "which the arm make_up needs"),
+    "a teacher for heatmaps": (TRAIN + " --real faces --model lab --teacher.data faces",
+        "expected one of resnet18, wing"),
+    "a teacher of another mark-up": (TRAIN + " --real faces --teacher.data five",
+        "its mark-up is five, expected wflw98"),
     "a start from a translator": (TRAIN + " --real faces --init-from translator", "translator: "),
-    "one look for pseudo-labels": ("pseudo-label --data faces --detectors detector --out out --look.no-flip", "stylealign pseudo-label: "),
+    "one look for pseudo-labels": ("pseudo-label --data faces --detectors detector --out out --look.no-flip",
+        "stylealign pseudo-label: "),
     "pseudo-labels by another mark-up": ("pseudo-label --data five --detectors detector --out out", "wflw98"),
-    "a trust that drops all": ("trust --data faces --detectors detector --out out --max-disagreement 1e-9", "stylealign trust: "),
+    "a trust that drops all": ("trust --data faces --detectors detector --out out --max-disagreement 1e-9",
+        "stylealign trust: "),
     "an expression drawn on photographs": ("stress --data faces --out out --causes expression", "expression"),
     "a stress too strong": ("stress --data faces --out out --strengths 9", "9"),
     "a translator without a judge": ("assess --translator translator --data faces --split train --out out", "--judge"),
     "an arm without a judge": ("assess --arm fda --data faces", "expected --judge and --out"),
     # Predictions.
-    "predictions that miss a face": (EVALUATE + " --arms a=one.csv", "one.csv: no prediction for 5 of 6 faces, first 'face000001'"),
+    "predictions that miss a face": (EVALUATE + " --arms a=one.csv", "one.csv: no prediction for 5 of 6 "
+        "faces, first 'face000001'"),
     "predictions that are no text": (EVALUATE + " --arms a=binary.csv", "binary.csv: not a text file"),
     # Places.
-    "a folder of something else": (GENERATE.replace("--out out", "--out faces") + " --data faces --translator translator", "faces: exists and was not made by generate"),
-    "a run where data are": (TRAIN.replace("--run out", "--run faces") + " --real faces", "faces: exists and is not a run folder"),
-    "an evaluation where data are": (EVALUATE.replace("--out out", "--out faces") + " --arms a=detector", "faces: already there"),
+    "a folder of something else": (GENERATE.replace("--out out", "--out faces") + " --data faces "
+        "--translator translator",
+        "faces: exists and was not made by generate"),
+    "a run where data are": (TRAIN.replace("--run out", "--run faces") + " --real faces", "faces: exists "
+        "and is not a run folder"),
+    "an evaluation where data are": (EVALUATE.replace("--out out", "--out faces") + " --arms a=detector",
+        "faces: already there"),
     "a file in the way of a run": (TRAIN.replace("--run out", "--run file/x") + " --real faces", "file/x.partial"),
-    "a file in the way of faces": (GENERATE.replace("--out out", "--out file/x") + " --data faces --translator translator", "file/x.partial"),
-    "a file in the way of an evaluation": (EVALUATE.replace("--out out", "--out file/x") + " --arms a=detector", "file/x.partial"),
+    "a file in the way of faces": (GENERATE.replace("--out out", "--out file/x") + " --data faces "
+        "--translator translator",
+        "file/x.partial"),
+    "a file in the way of an evaluation": (EVALUATE.replace("--out out", "--out file/x") + " --arms a=detector",
+        "file/x.partial"),
     "a page where a file is": ("report --inputs detector --out file", "file: exists and is not a report of ours"),
     "no name": ("train-detector --real faces --run .", ".: expected a folder with a name of its own"),
     "a pipeline without data": ("pipeline --out out --data nowhere", "nowhere: not a dataset folder"),
     # Recipes and flags.
     "recipe of bytes": ("train-detector binary.yaml --run out", "binary.yaml: cannot be read"),
-    "recipe of a list": ("train-detector list.yaml --run out", "list.yaml: found [1], expected a mapping with keys of TrainDetector"),
+    "recipe of a list": ("train-detector list.yaml --run out", "list.yaml: found [1], expected a mapping with "
+        "keys of TrainDetector"),
     "recipe that is a folder": ("train-detector folder.yaml --run out", "folder.yaml: cannot be read"),
-    "recipe with a number for a section": ("train-detector loop.yaml --run out", "loop.yaml.loop: found 5, expected a mapping"),
-    "recipe after the flags": ("train-detector --run out loop.yaml", "a recipe comes first, before the flags: loop.yaml"),
-    "recipe of the original, misspelt": ("train-translator original.yaml", "original.yaml: unknown key 'spacial_size' in a recipe of the original; did you mean"),
+    "recipe with a number for a section": ("train-detector loop.yaml --run out", "loop.yaml.loop: found "
+        "5, expected a mapping"),
+    "recipe after the flags": ("train-detector --run out loop.yaml",
+        "a recipe comes first, before the flags: loop.yaml"),
+    "recipe of the original, misspelt": ("train-translator original.yaml", "original.yaml: unknown key 'spacial_size' "
+        "in a recipe of the original; did you mean"),
     "missing flag": ("generate --data faces --out out", "missing --translator"),
     "unknown flag": (TRAIN + " --real faces --loop.step 3", "unknown --loop.step, 3; did you mean --loop.steps"),
     "no number": (TRAIN + " --real faces --lr fast", "--lr: could not convert string to float: 'fast'"),
-    "no precision": (TRAIN + " --real faces --loop.precision half", "invalid choice 'half' for argument '--loop.precision'"),
-    "no steps": ("train-detector --run out --real faces --loop.steps 0", "loop: steps 0 and batch_size 32: expected at least 1"),
+    "no precision": (TRAIN + " --real faces --loop.precision half", "invalid choice 'half' for "
+        "argument '--loop.precision'"),
+    "no steps": ("train-detector --run out --real faces --loop.steps 0", "loop: steps 0 and batch_size "
+        "32: expected at least 1"),
     "NaN for a rate": (TRAIN + " --real faces --lr nan", "lr nan and weight_decay 0.05: expected above 0"),
     "negative seed": (TRAIN + " --real faces --loop.seed -1", "loop: seed is -1, expected 0 or more"),
     "a crop as large as a house": (TRAIN + " --real faces --crop.size 100000", "crop: crop of size 100000"),
     "no devices": (TRAIN + " --real faces --loop.accelerator cpu --loop.devices -2", "cannot use -2 cpu device(s)"),
     "seven GPUs": (TRAIN + " --real faces --loop.accelerator cuda --loop.devices 7", "cannot use 7 cuda device(s)"),
-    "no accelerator": (EVALUATE + " --arms a=detector --accelerator abacus", "invalid choice 'abacus' for argument '--accelerator'"),
+    "no accelerator": (EVALUATE + " --arms a=detector --accelerator abacus", "invalid choice 'abacus' for "
+        "argument '--accelerator'"),
 }  # fmt: skip
 
 

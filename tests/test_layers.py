@@ -13,14 +13,17 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the bottom up: each may import those before it and itself. The one list of what the house is made of.
 LAYERS = (
     "__init__", "errors", "progress", "config", "flags",
-    "face", "data", "evaluation", "toyfaces", "batches", "training", "detectors", "translators", "styling", "predicting", "api",
+    "face", "data", "evaluation", "toyfaces", "batches", "training", "detectors", "translators", "styling",
+    "predicting", "api",
     "jobs", "cli", "__main__",
 )  # fmt: skip
 WITHOUT_TORCH = ("errors", "progress", "config", "flags", "face", "data", "evaluation", "toyfaces", "cli")
-# Modules above those layers that start without torch all the same: people wait for them, or use ONNX files and have no torch.
+# Modules above those layers that start without torch all the same: people wait for them, or
+# use ONNX files and have no torch.
 ALSO_WITHOUT_TORCH = (
     "api.detector", "jobs", "jobs.assess.plots", "jobs.assess.tables", "jobs.calibrate", "jobs.check", "jobs.demo.job",
-    "jobs.draw_faces", "jobs.evaluate", "jobs.export_dataset", "jobs.init", "jobs.predict", "jobs.prepare", "jobs.report",
+    "jobs.draw_faces", "jobs.evaluate", "jobs.export_dataset", "jobs.init", "jobs.predict", "jobs.prepare",
+    "jobs.report",
     "jobs.stress", "jobs.translate", "predicting.onnx_network", "training.processes",
 )  # fmt: skip
 # Below detectors/ and translators/ networks, losses and ways of learning; these two read runs.
@@ -37,7 +40,8 @@ MODULES = {name_of(path): path for path in FILES}
 
 
 def imported(path: Path, when_imported_only: bool = False) -> set[str]:
-    """Dotted names that a file imports: all of them (in functions and under TYPE_CHECKING too), or when it is itself imported.
+    """Dotted names that a file imports: all of them (in functions and under TYPE_CHECKING
+    too), or when it is itself imported.
 
     `from a import b` is `a.b` where that is a module of ours, else `a`.
     """

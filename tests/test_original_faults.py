@@ -1,8 +1,9 @@
-"""The faults of the original release and of the field's common code: none of them is in ours, and each test would notice.
+"""The faults of the original release and of the field's common code: none of them is in
+ours, and each test would notice.
 
-Every test holds ONE oracle, `check(...)`. Our implementation passes it; the fault, put back in a few lines, must fail the very same
-oracle (`goes_red`). DESIGN 1.8 is the design document's table of such faults (rows counted from 1), METHOD 2.8 the list of those in
-the original's own code.
+Every test holds ONE oracle, `check(...)`. Our implementation passes it; the fault, put back in a few lines, must fail
+the very same oracle (`goes_red`). DESIGN 1.8 is the design document's table of such faults (rows counted from 1),
+docs/paper_map.md 2.8 the list of those in the original's own code.
 """
 
 import argparse
@@ -64,11 +65,11 @@ def goes_red(*kinds: type[Exception]) -> Iterator[None]:
         yield
 
 
-# ----------------------------------------------------------------------------------------------- code that cannot run
+# ---- code that cannot run
 
 
 def test_fault_the_published_generation_script_does_not_parse() -> None:
-    """DESIGN 1.8, row 1 (`gen_annotation.py:35`); METHOD 2.8, 1 and (for `async=`) 12."""
+    """DESIGN 1.8, row 1 (`gen_annotation.py:35`); docs/paper_map.md 2.8, 1 and (for `async=`) 12."""
 
     def check(texts: list[str]) -> None:
         for text in texts:
@@ -83,7 +84,8 @@ def test_fault_the_published_generation_script_does_not_parse() -> None:
 
 
 def test_fault_literals_are_compared_and_undefined_names_used(tmp_path: Path) -> None:
-    """DESIGN 1.8, row 6 (`trainer.py:35`, `sample()`); METHOD 2.8, 1 (undefined variable) and 10 (the other VGG can never be chosen)."""
+    """DESIGN 1.8, row 6 (`trainer.py:35`, `sample()`); docs/paper_map.md 2.8, 1 (undefined variable) and 10 (the
+    other VGG can never be chosen)."""
     if (
         shutil.which("ruff") is None
         and subprocess.run([sys.executable, "-m", "ruff", "--version"], capture_output=True, check=False).returncode
@@ -116,7 +118,7 @@ def test_fault_literals_are_compared_and_undefined_names_used(tmp_path: Path) ->
 
 
 def test_fault_integer_flags_are_read_as_text() -> None:
-    """METHOD 2.8, 2: flags without type=int crash when given on the command line."""
+    """docs/paper_map.md 2.8, 2: flags without type=int crash when given on the command line."""
 
     def check(read) -> None:
         config = read(
@@ -148,7 +150,7 @@ def test_fault_integer_flags_are_read_as_text() -> None:
 
 
 def test_fault_running_again_under_the_same_name_fails(tmp_path: Path) -> None:
-    """METHOD 2.8, 6, first half: the directory must not exist."""
+    """docs/paper_map.md 2.8, 6, first half: the directory must not exist."""
 
     def check(start, folder: Path) -> None:
         for _ in range(2):
@@ -160,7 +162,8 @@ def test_fault_running_again_under_the_same_name_fails(tmp_path: Path) -> None:
 
 
 def test_fault_yaml_is_loaded_without_saying_how(tmp_path: Path) -> None:
-    """METHOD 2.8, 6, second half: `yaml.load` without a loader ends on PyYAML 6 (and built any object before that)."""
+    """docs/paper_map.md 2.8, 6, second half: `yaml.load` without a loader ends on PyYAML 6 (and
+    built any object before that)."""
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("lr: 0.001\nbatch_size: 4\n")
 
@@ -175,11 +178,12 @@ def test_fault_yaml_is_loaded_without_saying_how(tmp_path: Path) -> None:
         read_yaml(recipe)
 
 
-# -------------------------------------------------------------------------------------------------- mirrors and crops
+# ---- mirrors and crops
 
 
 def test_fault_a_lost_comma_makes_landmark_2321() -> None:
-    """DESIGN 1.8, row 2 (`dataloader.py:18`); METHOD 2.8, 7: 57 numbers, one of them 2321, and nobody objects."""
+    """DESIGN 1.8, row 2 (`dataloader.py:18`); docs/paper_map.md 2.8, 7: 57 numbers, one of
+    them 2321, and nobody objects."""
     table = [17, 26, 18, 25, 19, 24, 20, 23, 2321, 22]  # "23" and "21" run together
     flat = [*table[:8], *table[8:]]
 
@@ -254,7 +258,7 @@ def mirror_by_geometry(picture: np.ndarray, points: np.ndarray) -> tuple[np.ndar
 
 
 def test_fault_mirrored_faces_keep_unswapped_labels() -> None:
-    """DESIGN 1.8, row 3; METHOD 2.8, 7: the swap waits for an array, but the table is a list."""
+    """DESIGN 1.8, row 3; docs/paper_map.md 2.8, 7: the swap waits for an array, but the table is a list."""
 
     def original(picture: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         table = [1, 0, 2, 4, 3]
@@ -280,7 +284,7 @@ def test_fault_a_mirror_maps_x_to_w_minus_x() -> None:
 
 
 def test_fault_boundary_maps_of_mirrored_faces_keep_their_channels() -> None:
-    """METHOD 2.8, 7: harmful in the 45-channel mode, where left eye and right eye are different maps."""
+    """docs/paper_map.md 2.8, 7: harmful in the 45-channel mode, where left eye and right eye are different maps."""
     points = torch.tensor(np.random.default_rng(0).uniform(6, 26, (1, 29, 2)))
 
     def check(order: np.ndarray) -> None:
@@ -320,7 +324,7 @@ def test_fault_a_crop_s_labels_are_always_scaled_by_two_thirds(tmp_path: Path) -
         check(original)
 
 
-# ---------------------------------------------------------------------------------------------------- values that change
+# ---- values that change
 
 
 def test_fault_rendering_scales_the_caller_s_landmarks_in_place() -> None:
@@ -369,7 +373,7 @@ def test_fault_converting_landmarks_changes_their_owner() -> None:
         check(original)
 
 
-# -------------------------------------------------------------------------------------------------- tables of landmarks
+# ---- tables of landmarks
 
 
 def check_boundaries(boundaries: dict[str, tuple[int, ...]], flip: np.ndarray) -> None:
@@ -410,7 +414,7 @@ def test_fault_flip_tables_counted_from_one_stand_beside_those_counted_from_zero
             check(schema, shifted[: schema.num_points])
 
 
-# ------------------------------------------------------------------------------------------------------------- results
+# ---- results
 
 
 def check_nme(nme) -> None:
@@ -446,7 +450,8 @@ def test_fault_the_nme_s_denominator_is_a_ladder_of_point_counts() -> None:
 
 
 def test_fault_the_evaluation_does_not_know_98_points() -> None:
-    """METHOD 2.8, 11, first half: it raises at the end of the first epoch, so the WFLW scripts print no NME."""
+    """docs/paper_map.md 2.8, 11, first half: it raises at the end of the first epoch, so
+    the WFLW scripts print no NME."""
 
     def original(predicted: np.ndarray, truth: np.ndarray, schema: LandmarkSchema, anchor: str) -> float:
         eyes = {68: (36, 45), 51: (19, 28), 49: (19, 28), 19: (6, 11)}[schema.num_points]
@@ -460,7 +465,7 @@ def test_fault_the_evaluation_does_not_know_98_points() -> None:
 
 
 def test_fault_the_auc_stops_at_eight_percent() -> None:
-    """METHOD 2.8, 11, second half: AUC@0.10 of errors 0, 0.05 and 0.09 is (1 + 0.5 + 0.1) / 3."""
+    """docs/paper_map.md 2.8, 11, second half: AUC@0.10 of errors 0, 0.05 and 0.09 is (1 + 0.5 + 0.1) / 3."""
 
     def check(auc) -> None:
         assert np.isclose(auc(np.array([0.0, 0.05, 0.09]), 0.10), 1.6 / 3)
@@ -470,7 +475,7 @@ def test_fault_the_auc_stops_at_eight_percent() -> None:
         check(lambda errors, limit: metrics.auc(errors, 0.08))
 
 
-# ----------------------------------------------------------------------------------------------------- data sets
+# ---- data sets
 
 
 def wflw_source(folder: Path) -> Path:
@@ -538,7 +543,8 @@ def check_labels(cut, release: Release) -> None:
 
 
 def test_fault_labels_of_mosaics_are_shifted_by_a_batch(tmp_path: Path) -> None:
-    """DESIGN 1.8, row 8; METHOD 2.8, 3: the offset of one batch is right for one swallowed batch only, and silently wrong else."""
+    """DESIGN 1.8, row 8; docs/paper_map.md 2.8, 3: the offset of one batch is right for one swallowed batch
+    only, and silently wrong else."""
     for swallowed in (0, 1, 2):
         release = Release(tmp_path / str(swallowed) / "gen", rows=30, swallowed=swallowed)
         check_labels(our_cutter, release)
@@ -550,7 +556,8 @@ def test_fault_labels_of_mosaics_are_shifted_by_a_batch(tmp_path: Path) -> None:
 
 
 def test_fault_the_first_batch_is_lost_the_list_overrun_and_missing_mosaics_read(tmp_path: Path) -> None:
-    """METHOD 2.8, 4: never row 0; IndexError at the end of the list; 500 mosaics expected where 100 were made."""
+    """docs/paper_map.md 2.8, 4: never row 0; IndexError at the end of the list; 500 mosaics
+    expected where 100 were made."""
 
     def check(cut, rows: int) -> None:
         shutil.rmtree(tmp_path / "gen", ignore_errors=True)
@@ -593,7 +600,8 @@ def test_fault_a_synthetic_face_does_not_know_where_it_came_from(tmp_path: Path)
 
 
 def test_fault_synthetic_pictures_go_through_bicubic_and_jpeg(tmp_path: Path) -> None:
-    """METHOD 2.8, 8: an 8-bit PNG enlarged by half and compressed; here a PNG is what the translator decoded, rounded once."""
+    """docs/paper_map.md 2.8, 8: an 8-bit PNG enlarged by half and compressed; here a PNG is what the
+    translator decoded, rounded once."""
     faces = make_faces(tmp_path / "data", 6)
     translator = PaintedTranslator()
     by_id = {f.id: f for f in faces}
@@ -653,11 +661,12 @@ def test_fault_build_products_and_other_people_s_paths_are_in_the_repository(tmp
             check(tmp_path, names)
 
 
-# ------------------------------------------------------------------------------------------------------ training
+# ---- training
 
 
 def test_fault_testing_performs_optimiser_steps_and_needs_full_batches() -> None:
-    """METHOD 2.8, 5: at a rate of nothing, but with all of the work; here a pass takes no gradient, and any number of faces."""
+    """docs/paper_map.md 2.8, 5: at a rate of nothing, but with all of the work; here a pass takes no
+    gradient, and any number of faces."""
     torch.manual_seed(0)
     model = VUNet(PRESETS["tiny32"])
     picture, maps = torch.rand(8, 3, 32, 32), torch.rand(8, 3, 32, 32)
@@ -690,7 +699,7 @@ def test_fault_testing_performs_optimiser_steps_and_needs_full_batches() -> None
 
 
 def test_fault_generate_keeps_no_gradient() -> None:
-    """METHOD 2.8, 5, for the loaded translator that `generate` really uses."""
+    """docs/paper_map.md 2.8, 5, for the loaded translator that `generate` really uses."""
     from stylealign.batches.structure_maps import StructureConfig
     from stylealign.translators.loaded import LoadedTranslator
 
@@ -715,7 +724,8 @@ def test_fault_generate_keeps_no_gradient() -> None:
 
 
 def test_fault_training_walks_the_list_in_its_order() -> None:
-    """METHOD 2.8, 8: the loaders are built with shuffle=False, so neighbours in the list always share a batch."""
+    """docs/paper_map.md 2.8, 8: the loaders are built with shuffle=False, so neighbours in
+    the list always share a batch."""
 
     def check(order) -> None:
         first, second = order(40, 0), order(40, 1)
@@ -729,7 +739,8 @@ def test_fault_training_walks_the_list_in_its_order() -> None:
 
 
 def test_fault_validation_reads_the_training_list() -> None:
-    """METHOD 2.8, 8: no hold-out. Here training and judging take different splits unless someone says otherwise."""
+    """docs/paper_map.md 2.8, 8: no hold-out. Here training and judging take different splits
+    unless someone says otherwise."""
     from stylealign.jobs.train_detector.job import TrainDetector
     from stylealign.jobs.train_translator.job import TrainTranslator
 
@@ -745,7 +756,7 @@ def test_fault_validation_reads_the_training_list() -> None:
 
 
 def test_fault_structure_maps_know_whole_pixels_only() -> None:
-    """METHOD 2.8, 8 (and 1.3): a landmark that moves by 0.4 px must move its drawing by 0.4 px."""
+    """docs/paper_map.md 2.8, 8 (and 1.3): a landmark that moves by 0.4 px must move its drawing by 0.4 px."""
 
     def centre(maps: torch.Tensor) -> float:
         row = maps[0, 0].sum(dim=0)
@@ -761,7 +772,7 @@ def test_fault_structure_maps_know_whole_pixels_only() -> None:
 
 
 def test_fault_part_of_the_style_encoder_computes_for_nobody() -> None:
-    """METHOD 2.8, 9: one block and one upsampling without a gradient."""
+    """docs/paper_map.md 2.8, 9: one block and one upsampling without a gradient."""
 
     class Original(VUNet):
         def __init__(self) -> None:
@@ -789,7 +800,8 @@ def test_fault_part_of_the_style_encoder_computes_for_nobody() -> None:
 
 
 def test_fault_vgg_sees_the_wrong_colours_and_stops_before_the_relu() -> None:
-    """METHOD 2.8, 10: BGR means taken from RGB grey levels and fed to weights that expect normalised RGB; "relu5_2" is not one."""
+    """docs/paper_map.md 2.8, 10: BGR means taken from RGB grey levels and fed to weights that expect
+    normalised RGB; "relu5_2" is not one."""
     torch.manual_seed(0)
     vgg = VGG19Features("torchvision")
     picture = torch.rand(1, 3, 32, 32) * 2 - 1
@@ -822,7 +834,8 @@ def test_fault_vgg_sees_the_wrong_colours_and_stops_before_the_relu() -> None:
 
 
 def test_fault_resampling_relies_on_a_default_that_changed() -> None:
-    """METHOD 2.8, 12: written for torch 0.4, whose grid_sample aligned corners; every call of ours says which it means."""
+    """docs/paper_map.md 2.8, 12: written for torch 0.4, whose grid_sample aligned corners; every
+    call of ours says which it means."""
 
     def check(texts: list[str]) -> None:
         for text in texts:
@@ -841,7 +854,8 @@ def test_fault_resampling_relies_on_a_default_that_changed() -> None:
 
 
 def test_fault_data_dependent_initialisation_blows_up() -> None:
-    """METHOD 2.8, 13: with gains set from activations that were not yet normalised, a deep network starts far from unit scale."""
+    """docs/paper_map.md 2.8, 13: with gains set from activations that were not yet normalised, a deep
+    network starts far from unit scale."""
     picture = torch.rand(8, 4, 16, 16, generator=torch.Generator().manual_seed(0))
 
     def network() -> nn.Sequential:
@@ -886,7 +900,7 @@ def test_fault_data_dependent_initialisation_blows_up() -> None:
 
 
 def test_fault_the_synthetic_run_trains_with_a_learning_rate_of_nothing() -> None:
-    """METHOD 2.8, 14: 0.0000 for 100 epochs, in a schedule whose last step is at epoch 45."""
+    """docs/paper_map.md 2.8, 14: 0.0000 for 100 epochs, in a schedule whose last step is at epoch 45."""
 
     def check(rate, steps: int) -> None:
         rates = np.array([rate(step, steps) for step in range(steps)])
@@ -906,13 +920,13 @@ def test_fault_the_synthetic_run_trains_with_a_learning_rate_of_nothing() -> Non
 
 
 def test_every_row_and_item_has_a_test() -> None:
-    """DESIGN 1.8 has 14 rows, METHOD 2.8 has 14 items; this file's docstrings name them all."""
+    """DESIGN 1.8 has 14 rows, docs/paper_map.md 2.8 has 14 items; this file's docstrings name them all."""
     texts = [inspect.getdoc(value) or "" for name, value in globals().items() if name.startswith("test_fault_")]
     rows = {int(n) for text in texts for n in re.findall(r"DESIGN 1\.8, row (\d+)", text)}
     items = {
         int(n)
         for text in texts
-        for part in re.findall(r"METHOD 2\.8,([^:;.]*)", text)
+        for part in re.findall(r"docs/paper_map.md 2\.8,([^:;.]*)", text)
         for n in re.findall(r"\b(\d+)\b", part)
     }
     assert rows == set(range(1, 15))

@@ -1,4 +1,5 @@
-"""Frozen dataclasses <-> YAML, strictly: an unknown key, a wrong type or a missing value is one sentence with the key's path.
+"""Frozen dataclasses <-> YAML, strictly: an unknown key, a wrong type or a missing value is
+one sentence with the key's path.
 
 Knows dataclasses, `Literal`, unions with None, tuples, dicts, paths and scalars; knows nothing of faces.
 """
@@ -19,8 +20,10 @@ C = TypeVar("C")
 
 # Words people type that difflib alone would not connect with ours.
 SYNONYMS = {
-    "learning_rate": "lr", "iterations": "steps", "iters": "steps", "num_steps": "steps", "epochs": "steps", "batch": "batch_size",
-    "dataset": "data", "data_dir": "data", "output": "out", "output_dir": "out", "image_size": "size", "spatial_size": "size",
+    "learning_rate": "lr", "iterations": "steps", "iters": "steps", "num_steps": "steps", "epochs": "steps",
+    "batch": "batch_size",
+    "dataset": "data", "data_dir": "data", "output": "out", "output_dir": "out", "image_size": "size",
+    "spatial_size": "size",
     "num_styles": "styles_per_face", "k": "styles_per_face", "random_seed": "seed",
 }  # fmt: skip
 
@@ -202,7 +205,8 @@ def plain(config: Any) -> Any:
 
 
 def saved_config(path: Path, cls: type) -> Any:
-    """A saved configuration as plain values: completed by today's defaults, or as it stands where it cannot be read as `cls`.
+    """A saved configuration as plain values: completed by today's defaults, or as it stands
+    where it cannot be read as `cls`.
 
     Keys that were added since do not make it another one.
     """

@@ -1,6 +1,8 @@
-"""Flags of the command line -> a config dataclass, and a wrong flag -> one sentence. Knows tyro's error boxes and no verb.
+"""Flags of the command line -> a config dataclass, and a wrong flag -> one sentence.
+Knows tyro's error boxes and no verb.
 
-tyro draws a box round what is wrong and exits. Here the box is caught, drawn so wide that no line of it is broken, and read back.
+tyro draws a box round what is wrong and exits. Here the box is caught, drawn so wide that no
+line of it is broken, and read back.
 """
 
 import contextlib
@@ -34,8 +36,9 @@ def _columns(number: int) -> Iterator[None]:
 def sentence_of(box: str) -> str:
     """What one of tyro's error boxes says.
 
-    A box has a title and sections with rules between them: a message, the flags that are missing or unknown, flags that are like
-    them, each indented by four, and where to find help. Where the terminal has no UTF-8, the title is underlined instead.
+    A box has a title and sections with rules between them: a message, the flags that are missing or unknown,
+    flags that are like them, each indented by four, and where to find help. Where the terminal has no UTF-8,
+    the title is underlined instead.
     """
     lines = [re.sub("\x1b\\[[0-9;]*m", "", line) for line in box.splitlines()]
     lines = [re.sub("^(│ |  )|[ │]+$", "", line) for line in lines if line.strip() and line[0] not in "╭╰"]
@@ -67,7 +70,8 @@ def sentence_of(box: str) -> str:
 def read_flags(cls: type, verb: str, line: str, flags: list[str], default: Any = None, **options: Any) -> Any:
     """Build `cls` from flags; `default` holds a recipe's values. `--help` prints and exits.
 
-    Raises UserError where flags are missing, unknown or have no such value, and where the config's own checks refuse it.
+    Raises UserError where flags are missing, unknown or have no such value, and where
+    the config's own checks refuse it.
     """
 
     def read() -> Any:

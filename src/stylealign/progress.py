@@ -1,6 +1,7 @@
 """Progress for anything that takes over two seconds: bars on a terminal, a line now and then in a log.
 
-The one place that draws bars: `track` for a walk through things, `open_bars` for what shows more, `Pace` for lines in a log.
+The one place that draws bars: `track` for a walk through things, `open_bars` for what shows
+more, `Pace` for lines in a log.
 """
 
 import atexit
@@ -33,7 +34,8 @@ class Pace:
 
 
 def open_bars(*columns: str) -> Any:
-    """Rich's bars on standard error, begun: a column for the description, a bar, done of all, and a text for each of `columns`.
+    """Rich's bars on standard error, begun: a column for the description, a bar, done of all,
+    and a text for each of `columns`.
 
     Call `stop()` at the end; an interrupted process gives the terminal its cursor back by itself. Columns are fields of
     `add_task` and `update`; "time" is the time that is left.

@@ -60,7 +60,8 @@ def dot_places(images: torch.Tensor) -> torch.Tensor:
 def test_a_dot_at_each_landmark_is_found_at_the_augmented_landmark(
     size_in: int, size: int, config: AugmentConfig
 ) -> None:
-    """THE one test: image and labels move together, through rotation, scale, shift, mirror and the cut of the margin."""
+    """THE one test: image and labels move together, through rotation, scale, shift,
+    mirror and the cut of the margin."""
     num = 24
     rng = np.random.default_rng(1)
     landmarks = torch.as_tensor(size_in / 2 + size * rng.uniform(-0.2, 0.2, (num, 5, 2)), dtype=torch.float32)

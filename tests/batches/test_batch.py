@@ -125,7 +125,8 @@ def test_the_cache_is_found_again_and_never_mistaken(tmp_path: Path, monkeypatch
     assert np.array_equal(again.landmarks, first.landmarks)
     for other in (
         (data, CROP, 1.25), (data, CropConfig(size=32, scale=1.5), 1.0), (data, CropConfig(size=32, box="given"), 1.0),
-        (data.take([0, 1]), CROP, 1.0), (data.take([1, 0, 2, 3]), CROP, 1.0), (dots(tmp_path / "other", 4, seed=1), CROP, 1.0),
+        (data.take([0, 1]), CROP, 1.0), (data.take([1, 0, 2, 3]), CROP, 1.0),
+        (dots(tmp_path / "other", 4, seed=1), CROP, 1.0),
     ):  # fmt: skip
         before = len(cuts)
         CropCache(*other)

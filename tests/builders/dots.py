@@ -24,10 +24,12 @@ def paint(landmarks: np.ndarray, width: int, height: int, ground: np.ndarray) ->
 
 
 def dots(
-    folder: Path, count: int = 12, seed: int = 0, splits: tuple[str, ...] = ("train", "train", "val"), name: str = "dots",
+    folder: Path, count: int = 12, seed: int = 0, splits: tuple[str, ...] = ("train", "train", "val"),
+    name: str = "dots",
     made_from: list[str] | None = None, attributes: dict[str, tuple[str, ...]] | None = None,
 ) -> FaceDataset:  # fmt: skip
-    """Write a data set of `count` dot faces; splits repeat. `made_from` makes them synthetic faces of these content ids."""
+    """Write a data set of `count` dot faces; splits repeat. `made_from` makes them
+    synthetic faces of these content ids."""
     rng = np.random.default_rng(seed)
     pictures = folder.parent / f"{folder.name}_pictures"
     pictures.mkdir(parents=True)

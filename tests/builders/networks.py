@@ -1,4 +1,5 @@
-"""Tiny detectors of the table, crops and batches for them, and what a way of learning is given, without a job round it."""
+"""Tiny detectors of the table, crops and batches for them, and what a way of learning is
+given, without a job round it."""
 
 import dataclasses
 from pathlib import Path

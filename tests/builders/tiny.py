@@ -22,7 +22,8 @@ LOOP = LoopConfig(
 
 
 def drawn(folder: Path, count: int = 24) -> FaceDataset:
-    """About half of the faces in split train, a quarter each in val and test; PNG, so that no JPEG decoder has a say."""
+    """About half of the faces in split train, a quarter each in val and test; PNG, so
+    that no JPEG decoder has a say."""
     draw_faces(DrawFaces(out=folder, count=count, size=64, val_frac=0.25, test_frac=0.25, png=True))
     return FaceDataset.open(folder)
 

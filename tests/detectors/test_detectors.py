@@ -41,7 +41,8 @@ def test_width_64_has_the_parameters_and_names_of_the_published_network() -> Non
     names = set(model.state_dict())
     assert {
         "conv1.weight", "bn1.running_mean", "bn1.num_batches_tracked", "layer1.0.conv1.weight", "layer1.1.bn2.bias",
-        "layer2.0.downsample.0.weight", "layer2.0.downsample.1.running_var", "layer3.1.conv2.weight", "layer4.0.downsample.0.weight",
+        "layer2.0.downsample.0.weight", "layer2.0.downsample.1.running_var", "layer3.1.conv2.weight",
+        "layer4.0.downsample.0.weight",
         "layer4.1.bn2.weight", "fc.weight", "fc.bias",
     } < names  # fmt: skip
     assert "layer1.0.downsample.0.weight" not in names

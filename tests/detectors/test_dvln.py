@@ -1,4 +1,5 @@
-"""DVLN: heads that do not meet but in the trunk, candidates that differ, a decision between them, and what each learns from."""
+"""DVLN: heads that do not meet but in the trunk, candidates that differ, a decision between
+them, and what each learns from."""
 
 import dataclasses
 import math
@@ -222,7 +223,8 @@ def test_the_decision_teaches_neither_trunk_nor_candidates() -> None:
 
 
 def test_the_three_terms_by_hand() -> None:
-    # One face, one landmark at (0, 0), three candidates whose L1 losses are 3, 1 and 8; the decision weighs them 1/4, 1/4, 1/2.
+    # One face, one landmark at (0, 0), three candidates whose L1 losses are 3, 1 and 8; the
+    # decision weighs them 1/4, 1/4, 1/2.
     candidates = torch.tensor([[[[3.0, 3.0]], [[2.0, 0.0]], [[8.0, 8.0]]]])
     logits = torch.log(torch.tensor([[0.25, 0.25, 0.5]]))
     found = dvln_losses(candidates, logits, labels([[[0.0, 0.0]]]), L1, relax=0.2)

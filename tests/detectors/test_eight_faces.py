@@ -29,7 +29,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "san": {
         "san": SANConfig(
             # Its last convolutions mix `hidden` (and `top`) channels into 69 maps: with 32 of them it stops at 1.8 %.
-            generator=GeneratorConfig(width=4, blocks=1), width=8, features=32, hidden=96, top=128, kernel=3, sigma=1 / 16
+            generator=GeneratorConfig(width=4, blocks=1), width=8, features=32, hidden=96, top=128, kernel=3,
+            sigma=1 / 16
         ),
         "lr": 1e-2,
         "san_styles": AuxiliaryStyles(

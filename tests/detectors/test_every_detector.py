@@ -1,4 +1,5 @@
-"""The contract that every entry of DETECTORS keeps: what goes in, what comes out, how it learns, how it comes back from a file."""
+"""The contract that every entry of DETECTORS keeps: what goes in, what comes out, how it learns,
+how it comes back from a file."""
 
 import copy
 from pathlib import Path

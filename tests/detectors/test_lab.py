@@ -1,4 +1,5 @@
-"""LAB: the tree and its messages in order, fusions and losses by hand, the adversary's label, the network on any mark-up."""
+"""LAB: the tree and its messages in order, fusions and losses by hand, the adversary's
+label, the network on any mark-up."""
 
 import copy
 import math
@@ -116,8 +117,8 @@ def test_messages_of_a_root_with_two_children_by_hand() -> None:
 
 
 def test_a_boundary_speaks_after_it_has_heard_all_below_it() -> None:
-    # A chain root - middle - leaf of ones. Up: middle 1 + 1 = 2, THEN root 1 + 2 = 3. Down: middle 2 + 3 = 5, leaf 1 + 5 = 6.
-    # Were all to speak at once, the root would have heard 1 and stand at 2.
+    # A chain root - middle - leaf of ones. Up: middle 1 + 1 = 2, THEN root 1 + 2 = 3. Down: middle 2 + 3 = 5, leaf 1 +
+    # 5 = 6. Were all to speak at once, the root would have heard 1 and stand at 2.
     assert through(passing((-1, 0, 1), up=[[1.0], [1.0]], down=[[1.0], [1.0]]), 1.0, 1.0, 1.0) == [3.0, 5.0, 6.0]
 
 
@@ -162,7 +163,8 @@ def test_a_stack_hears_the_stack_before_it() -> None:
     ("schema", "size", "more"),
     [
         (TWO, 32, {}), (TWO, 48, {"stacks": 1, "grayscale": False}), (TWO, 64, {"stride": 4, "feature_fusion": 2}),
-        (IBUG, 32, {"message_passing": False}), (WFLW, 32, {"input_fusion": False, "feature_fusion": 0}), (TWO, 128, {}),
+        (IBUG, 32, {"message_passing": False}), (WFLW, 32, {"input_fusion": False, "feature_fusion": 0}),
+        (TWO, 128, {}),
     ],
 )  # fmt: skip
 def test_any_schema_with_curves_and_any_crop(schema: LandmarkSchema, size: int, more: dict) -> None:

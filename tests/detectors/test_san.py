@@ -1,4 +1,5 @@
-"""The style-aggregated network: its targets, loss and decoding by hand, what its streams share, and what never learns."""
+"""The style-aggregated network: its targets, loss and decoding by hand, what its streams
+share, and what never learns."""
 
 import math
 import shutil
@@ -191,7 +192,8 @@ def test_the_aggregated_image_is_the_mean_of_the_two_generators() -> None:
 
 
 def test_both_looks_go_through_the_same_weights() -> None:
-    """Where the generators change nothing both streams answer alike, and go on doing so whatever happens to a weight they share."""
+    """Where the generators change nothing both streams answer alike, and go on doing so whatever
+    happens to a weight they share."""
     model = network().eval()
     model.looks = lambda image: torch.cat([image, image])  # type: ignore[method-assign]
     before = model(images()).stages
@@ -258,7 +260,8 @@ def test_every_trained_parameter_gets_a_finite_gradient_and_the_generators_none(
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_imagenet_weights_answer_as_they_were_trained_to(batch_norm: bool) -> None:
-    """On (x - mean) / std of [0, 1] values a VGG of torchvision's makes what ours makes of [-1, 1] values, away from the border."""
+    """On (x - mean) / std of [0, 1] values a VGG of torchvision's makes what ours makes of [-1, 1]
+    values, away from the border."""
     donor, model = network(batch_norm=batch_norm, width=3), network(batch_norm=batch_norm, width=3).eval()
     state = {
         f"features.{k}": torch.rand_like(v) if v.is_floating_point() else v
@@ -301,9 +304,11 @@ SMALL_STYLES = AuxiliaryStyles(
 
 
 def learner(
-    faces: FaceDataset, folder: Path, san: SANConfig = TINY, styles: Path | None = None, loop: LoopConfig = LOOP, **changes: Any
+    faces: FaceDataset, folder: Path, san: SANConfig = TINY, styles: Path | None = None, loop: LoopConfig = LOOP,
+    **changes: Any
 ) -> tuple[SAN, Learner]:  # fmt: skip
-    """A SAN with its generators, from a run or trained here, as `train-detector` gives them, and its way of learning."""
+    """A SAN with its generators, from a run or trained here, as `train-detector` gives
+    them, and its way of learning."""
     torch.manual_seed(0)
     model = SAN(5, 32, san)
     config = TrainDetector(
@@ -375,7 +380,8 @@ def test_sgd_has_the_published_multiples_and_adamw_none(faces: FaceDataset, tmp_
     set_lr(learnt.optimizers["model"], 1.0)
     got = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     expected = {
-        id(p): ((4.0 if name.startswith(("stage2", "stage3")) else 1.0) * (2.0 if name.endswith("bias") else 1.0), 0.0 if name.endswith("bias") else 0.5)
+        id(p): ((4.0 if name.startswith(("stage2", "stage3")) else 1.0) * (2.0 if name.endswith("bias") else 1.0),
+            0.0 if name.endswith("bias") else 0.5)
         for name, p in model.named_parameters()
     }  # fmt: skip
     assert got == expected

@@ -80,7 +80,8 @@ def run_of(folder: Path, case: str = "resnet18") -> Path:
     name, config, size = CASES[case]
     schemas = schemas_of(name)
     card = {
-        "kind": "detector", "model": name, "network": to_dict(config), "schema": schemas[0].to_dict(), "crop": to_dict(CropConfig(size=size)),
+        "kind": "detector", "model": name, "network": to_dict(config), "schema": schemas[0].to_dict(),
+        "crop": to_dict(CropConfig(size=size)),
         "other_schemas": [s.to_dict() for s in schemas[1:]], "data": [{"name": "drawn", "faces": 4}],
     }  # fmt: skip
     folder.mkdir()
@@ -124,7 +125,8 @@ def test_every_detector_answers_the_same_in_onnx_at_any_batch_size(case: str, tr
 
 
 def tiny_graph() -> Any:
-    """conv -> relu -> conv -> relu -> flatten -> gemm -> mul -> add, and a mean shape that a product makes: worked out by hand below."""
+    """conv -> relu -> conv -> relu -> flatten -> gemm -> mul -> add, and a mean shape that a product
+    makes: worked out by hand below."""
     from onnx import TensorProto, helper, numpy_helper
 
     def constant(name: str, *shape: int) -> Any:
@@ -178,15 +180,16 @@ def test_int8_weights_have_a_scale_a_channel_and_the_last_layer_none() -> None:
     assert weights["w2_scale"].shape == (6,)
     assert weights["w3"].dtype == np.float32
     # Of a channel's 255 steps each is a 127th of its largest weight.
-    np.testing.assert_allclose(weights["w1_scale"], np.abs(numpy_weights(graph, "w1")).max(axis=(1, 2, 3)) / 127, rtol=1e-5)  # fmt: skip
+    np.testing.assert_allclose(weights["w1_scale"], np.abs(numpy_weights(graph, "w1")).max(axis=(1, 2, 3)) / 127,
+        rtol=1e-5)  # fmt: skip
     exact, rough = (start_session(g.SerializeToString(), 1).run(None, {"image": crops})[0] for g in (graph, small))
     assert 0 < np.abs(rough - exact).max() < 0.05 * np.abs(exact).max()
 
 
 @needs_onnx
 def test_a_layer_that_8_bits_would_ruin_stays_in_float() -> None:
-    """One channel of the last map is ten thousand times the others and means nothing to the answer: 256 steps over all of it are none
-    for the rest."""
+    """One channel of the last map is ten thousand times the others and means nothing to the answer: 256 steps over
+    all of it are none for the rest."""
     model = copy.deepcopy(model_of("resnet18"))
     last = model.layer4[-1]  # type: ignore[union-attr,index]
     per_channel = model.fc.in_features // last.bn2.num_features  # type: ignore[union-attr,operator]
@@ -233,7 +236,8 @@ def test_every_detector_runs_in_float16_and_int8(case: str, traced: dict[str, An
 
 def card() -> dict[str, Any]:
     return {
-        "model": "lab", "model_hash": "abc", "crop": {"size": 64, "scale": 1.3, "box": "given"}, "schema": SCHEMAS["cofw29"].to_dict(),
+        "model": "lab", "model_hash": "abc", "crop": {"size": 64, "scale": 1.3, "box": "given"},
+        "schema": SCHEMAS["cofw29"].to_dict(),
         "data": [{"name": "faces", "content_hash": "def", "faces": 9}],
     }  # fmt: skip
 
@@ -302,7 +306,8 @@ def test_a_file_says_what_it_is_and_answers_without_torch(
     )
     np.save(tmp_path / "crops.npy", images(3).numpy())
     path = os.pathsep.join([str(SRC), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ,
+            "PYTHONPATH": path})  # fmt: skip
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(np.load(tmp_path / "landmarks.npy"), landmarks, atol=1e-4)
 
@@ -325,7 +330,8 @@ def test_predict_answers_alike_from_the_run_and_without_torch_from_the_file(run:
         code = (
             f"import sys\nfrom stylealign.cli import main\nassert main({flags!r}) == 0\nprint('torch' in sys.modules)"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})  # fmt: skip
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ,
+                "PYTHONPATH": path})  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert done.stdout.split()[-1] == str(flag == "--model")
         found[flag] = np.array(json.loads((out / "predictions.jsonl").read_text())["landmarks"])

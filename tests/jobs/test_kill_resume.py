@@ -116,7 +116,8 @@ def test_a_killed_command_given_again_ends_in_the_same_bytes(
 
 @pytest.mark.slow
 def test_a_translator_killed_three_times_ends_in_the_same_bytes(tmp_path: Path, faces: FaceDataset) -> None:
-    """While its features are trained, while its judge is, and while it is trained itself; every process is a new one."""
+    """While its features are trained, while its judge is, and while it is trained
+    itself; every process is a new one."""
     log = tmp_path / "log"
     whole, killed = (command("train-translator", tmp_path / name, faces) for name in ("whole", "killed"))
     for arguments, name in ((whole, "whole"), (killed, "killed")):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from builders.places import ROOT
+from builders.places import SRC
 from stylealign.config import from_dict, read_yaml
 from stylealign.detectors import DETECTORS, Preset, build_detector, presets
 from stylealign.detectors.output import DetectorOutput
@@ -65,7 +65,7 @@ def test_every_detector_stands_in_the_table_at_two_sizes() -> None:
 RECIPES = [
     path
     for version in ("small", "paper")
-    for path in sorted((ROOT / "recipes" / version).glob("*.yaml"))
+    for path in sorted((SRC / "stylealign" / "recipes" / version).glob("*.yaml"))
     if "styles" not in path.name and "two_stage" not in path.name
 ]
 

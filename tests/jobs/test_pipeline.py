@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builders.places import ROOT
+from builders.places import SRC
 from stylealign.batches.crops import crop_sample
 from stylealign.cli import main
 from stylealign.config import from_dict
@@ -17,7 +17,7 @@ from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.training.weights import read_card
 
-RECIPE = ROOT / "recipes" / "ci.yaml"
+RECIPE = SRC / "stylealign" / "recipes" / "ci.yaml"
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
-"""Trust, pseudo-labels and what training makes of them: a perfect detector finds the truth, a filter says what it drops."""
+"""Trust, pseudo-labels and what training makes of them: a perfect detector finds the
+truth, a filter says what it drops."""
 
 import dataclasses
 import json
@@ -40,7 +41,8 @@ SIDE = 120
 
 
 class Surveyor(nn.Module):
-    """A perfect detector of one face: the pictures hold their own coordinates (red 2 x, green 2 y), from which it reads how a crop was cut.
+    """A perfect detector of one face: the pictures hold their own coordinates (red 2 x, green 2 y), from
+    which it reads how a crop was cut.
 
     `drawn_to_middle` spoils it: every answer is off by that share of the way from the face's middle to the crop's.
     """
@@ -72,7 +74,8 @@ def loaded(drawn_to_middle: float = 0.0, schema=FIVE) -> LoadedDetector:
 
 @pytest.fixture(scope="module")
 def surveyed(tmp_path_factory: pytest.TempPathFactory) -> FaceDataset:
-    """Four unlabelled faces with coordinates for colours, boxes off by up to a quarter; the third picture is no picture."""
+    """Four unlabelled faces with coordinates for colours, boxes off by up to a quarter;
+    the third picture is no picture."""
     folder = tmp_path_factory.mktemp("surveyed")
     y, x = np.mgrid[:SIDE, :SIDE]
     samples = []
@@ -188,11 +191,13 @@ def test_an_impossible_trust_is_refused(tmp_path: Path, field: str, value: objec
 def test_mirroring_takes_each_weight_along_with_its_landmark() -> None:
     weights = torch.tensor([[0.1, 0.2, 0.3, 0.4, 0.5]])
     batch = Batch(
-        torch.zeros(1, 3, 16, 16), torch.zeros(1, 5, 2), torch.ones(1, 5, dtype=torch.bool), torch.eye(2, 3).double()[None],
+        torch.zeros(1, 3, 16, 16), torch.zeros(1, 5, 2), torch.ones(1, 5, dtype=torch.bool),
+        torch.eye(2, 3).double()[None],
         torch.zeros(1, dtype=torch.int64), torch.ones(1), weights,
     )  # fmt: skip
     found = {
-        tuple(np.round(augment(batch, 16, dataclasses.replace(NO_AUGMENTATION, flip=True), torch.Generator().manual_seed(s), FIVE).point_weight[0].tolist(), 4))
+        tuple(np.round(augment(batch, 16, dataclasses.replace(NO_AUGMENTATION, flip=True),
+                    torch.Generator().manual_seed(s), FIVE).point_weight[0].tolist(), 4))
         for s in range(8)
     }  # fmt: skip
     assert found == {(0.1, 0.2, 0.3, 0.4, 0.5), (0.2, 0.1, 0.3, 0.5, 0.4)}
@@ -270,7 +275,8 @@ def test_a_perfect_detector_finds_the_truth_from_every_look(surveyed: FaceDatase
 
 @pytest.mark.parametrize("rounds", [0, 1, 3])
 def test_every_round_of_cutting_again_takes_the_crop_nearer(surveyed: FaceDataset, rounds: int) -> None:
-    """The spoilt detector errs by 0.4 of the box's offset, and so does the next box: 0.4 ** (rounds + 1) of the first offset is left."""
+    """The spoilt detector errs by 0.4 of the box's offset, and so does the next box: 0.4 ** (rounds +
+    1) of the first offset is left."""
     answers = ask([loaded(0.4)], surveyed.take([1, 3]), LookConfig(flip=False, refine=rounds))
     off = (answers.landmarks[:, 0] - TRUTH).mean(axis=1)
     np.testing.assert_allclose(off, np.array([[6.0, 6], [-5, -5]]) * 0.4 ** (rounds + 1), atol=0.1)
@@ -322,7 +328,8 @@ def test_pseudo_labels_of_a_perfect_detector_are_the_truth_and_fully_trusted(
     told = json.loads((tmp_path / "out" / "trust.json").read_text())
     assert (told["faces"], told["kept"], told["unreadable"]) == (4, 3, 1)
     assert "1 pictures could not be read and were left out" in capsys.readouterr().err
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"dataset.yaml", "index.jsonl", "trust.json", "keep_rate.png", "disagreement.png", "sheets"}  # fmt: skip
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"dataset.yaml", "index.jsonl", "trust.json",
+        "keep_rate.png", "disagreement.png", "sheets"}  # fmt: skip
 
 
 def test_a_filter_that_drops_all_leaves_nothing_behind(surveyed: FaceDataset, tmp_path: Path, perfect: None) -> None:
@@ -349,7 +356,8 @@ def test_one_look_alone_is_refused(surveyed: FaceDataset, tmp_path: Path, perfec
 def test_labels_are_trusted_by_their_distance_from_what_an_independent_detector_finds(
     surveyed: FaceDataset, tmp_path: Path, perfect: None
 ) -> None:
-    """The eyes are 31.2 px apart. Face 0 has true labels, face 1 all of them off by 3.12 px, face 3 its nose alone by 15.6 px."""
+    """The eyes are 31.2 px apart. Face 0 has true labels, face 1 all of them off by 3.12 px,
+    face 3 its nose alone by 15.6 px."""
     moved = [TRUTH, np.add(TRUTH, [3.12, 0]), TRUTH, TRUTH + np.eye(5)[:, 2:3] * [0, 15.6]]
     from_face = [Provenance(content_id=f"c{i}", style_id=None, translator="t", seed=0) for i in range(4)]
     samples = [

@@ -1,4 +1,5 @@
-"""Learning from faces without labels: the mean teacher, rounds of self-training, starting from other weights, pre-training."""
+"""Learning from faces without labels: the mean teacher, rounds of self-training, starting
+from other weights, pre-training."""
 
 import dataclasses
 import json
@@ -91,7 +92,8 @@ def half_red(num: int) -> Batch:
     image = torch.full((num, 3, MARGIN_SIZE, MARGIN_SIZE), -1.0)
     image[:, 0, :, : MARGIN_SIZE // 2] = 1.0
     return Batch(
-        image, torch.full((num, 5, 2), 1e6), torch.zeros(num, 5, dtype=torch.bool), torch.eye(2, 3).double().expand(num, 2, 3),
+        image, torch.full((num, 5, 2), 1e6), torch.zeros(num, 5, dtype=torch.bool),
+        torch.eye(2, 3).double().expand(num, 2, 3),
         torch.arange(num), torch.ones(num),
     )  # fmt: skip
 
@@ -100,7 +102,8 @@ PLAIN = torch.tensor([[8.0, 9], [22, 10], [15, 16], [10, 24], [20, 23]])
 
 
 def test_a_teachers_label_is_the_mean_of_both_answers_and_its_trust_their_agreement() -> None:
-    """The mirror image's answers, mirrored back and renumbered, agree but for the nose: 3.2 px, a tenth of the crop, two halves of 0.05."""
+    """The mirror image's answers, mirrored back and renumbered, agree but for the nose: 3.2 px, a tenth of
+    the crop, two halves of 0.05."""
     back = PLAIN.clone()
     back[2, 0] += 3.2
     mirrored = torch.stack([SIZE - 1 - back[:, 0], back[:, 1]], dim=1)[[1, 0, 2, 4, 3]]
@@ -116,7 +119,8 @@ def test_a_teachers_label_is_the_mean_of_both_answers_and_its_trust_their_agreem
 
 
 def test_a_teachers_labels_move_exactly_with_the_picture_mirrored_or_not() -> None:
-    """Taken home through the inverse of crop_from_source, they are where the teacher saw them; a mirrored face's are renumbered."""
+    """Taken home through the inverse of crop_from_source, they are where the teacher saw them; a
+    mirrored face's are renumbered."""
     mirrored = torch.stack([SIZE - 1 - PLAIN[:, 0], PLAIN[:, 1]], dim=1)[[1, 0, 2, 4, 3]]
     before = taught(Fixed(PLAIN, mirrored), half_red(16), SIZE, TeacherConfig(), FIVE, 1.0)
     before = before._replace(point_weight=torch.arange(5.0).expand(16, 5))  # to see where each goes
@@ -325,7 +329,8 @@ def test_geometry_reaches_the_picture_through_the_points_alone() -> None:
 
 
 def test_a_dot_found_in_either_view_is_taken_back_to_where_it_was(blind: FaceDataset, tmp_path: Path) -> None:
-    """A bright dot in the margin crop; its centroid in each view, which is turned, scaled, moved, mirrored and bent, leads home."""
+    """A bright dot in the margin crop; its centroid in each view, which is turned, scaled, moved,
+    mirrored and bent, leads home."""
     y, x = torch.meshgrid(torch.arange(MARGIN_SIZE * 2.0), torch.arange(MARGIN_SIZE * 2.0), indexing="ij")
     places = torch.tensor([[38.0, 41.0], [30, 35], [48, 44], [41, 30]]).double()
     image = torch.stack(
@@ -386,7 +391,8 @@ def test_pseudo_labels_go_beside_a_budget_unless_their_detectors_saw_more(
     tmp_path: Path, faces: FaceDataset, blind: FaceDataset
 ) -> None:
     few = write_dataset(
-        tmp_path / "few", [dataclasses.replace(s, attributes={"few": i < 3}) for i, s in enumerate(faces.select("train"))],
+        tmp_path / "few", [dataclasses.replace(s, attributes={"few": i < 3}) for i,
+            s in enumerate(faces.select("train"))],
         schema=FIVE, name="few", image_root=faces.image_root,
     )  # fmt: skip
 

@@ -101,7 +101,8 @@ def test_cells_are_detectors_by_arms_by_budgets_by_seeds_with_overrides_on_top(t
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"detectors": {"A": {}, "B": {"loop": {"steps": 3}}}}, r"'B' has 3 updates of 4 faces, row 'A' 2 of 4.*equal_updates"),
+        ({"detectors": {"A": {}, "B": {"loop": {"steps": 3}}}}, r"'B' has 3 updates of 4 faces, row 'A' "
+                                                                r"2 of 4.*equal_updates"),
         ({"detectors": {"A": {}, "B": {"loop": {"batch_size": 8}}}}, r"'B' has 2 updates of 8 faces"),
         ({"detectors": {"A": {"learning": 1}}}, r"row 'A': unknown key 'learning'"),
         ({"rows": ["C"]}, r"no row is called 'C'; there are A, B"),
@@ -109,7 +110,8 @@ def test_cells_are_detectors_by_arms_by_budgets_by_seeds_with_overrides_on_top(t
         ({"rows": ["A"], "baseline": "B"}, r"baseline 'B' is not among the rows A"),
         ({"base": {**BASE, "run": "here"}}, r"run: the study sets it"),
         ({"base": {"loop": {**LOOP, "seed": 1}}}, r"loop.seed: the study sets it"),
-        ({"arms": {"{detector}": {}, "AVS({detector})": {"synthetic_share": 0.5}}}, r"'AVS\(A\)' needs synthetic faces; give --synthetic"),
+        ({"arms": {"{detector}": {}, "AVS({detector})": {"synthetic_share": 0.5}}}, r"'AVS\(A\)' needs synthetic "
+                                                                                    r"faces; give --synthetic"),
         ({"detectors": {"A b": {}, "A-b": {}}}, r"names differ only in characters"),
     ],
 )  # fmt: skip
@@ -361,7 +363,8 @@ def test_choosing_leaves_the_tests_unopened(data: Path, tmp_path: Path) -> None:
 
 def test_label_budgets_make_blocks_and_a_curve_and_arms_are_compared_with_the_first(data: Path, tmp_path: Path) -> None:
     study = study_of(
-        data, tmp_path / "o", detectors={"A": {}}, arms={"{detector}": {}, "slow": {"lr": 1e-4}}, budgets=["all", "make_up"], val_only=True
+        data, tmp_path / "o", detectors={"A": {}}, arms={"{detector}": {}, "slow": {"lr": 1e-4}},
+        budgets=["all", "make_up"], val_only=True
     )  # fmt: skip
     main(study, Here())
     (one,) = json.loads((tmp_path / "o" / "study.json").read_text())["sets"]
@@ -376,9 +379,12 @@ def test_label_budgets_make_blocks_and_a_curve_and_arms_are_compared_with_the_fi
 @pytest.mark.parametrize(
     ("difference", "low", "high", "said"),
     [
-        (-0.5, -0.7, -0.3, "AVS(A), the best arm on d val, pays here, by 0.50 points (0.30 to 0.70; 2 seeds), against A."),
-        (+0.2, +0.1, +0.3, "AVS(A), the best arm on d val, does not pay here: it costs 0.20 points (0.10 to 0.30; 2 seeds), against A."),
-        (-0.1, -0.3, +0.1, "AVS(A), the best arm on d val, does not surely pay here: -0.10 points (-0.30 to +0.10; 2 seeds), against A."),
+        (-0.5, -0.7, -0.3, "AVS(A), the best arm on d val, pays here, by 0.50 points (0.30 to "
+                           "0.70; 2 seeds), against A."),
+        (+0.2, +0.1, +0.3, "AVS(A), the best arm on d val, does not pay here: it costs 0.20 points (0.10 to "
+                           "0.30; 2 seeds), against A."),
+        (-0.1, -0.3, +0.1, "AVS(A), the best arm on d val, does not surely pay here: -0.10 points (-0.30 to "
+                           "+0.10; 2 seeds), against A."),
     ],
 )  # fmt: skip
 def test_the_verdict_is_on_the_arm_chosen_on_val(difference: float, low: float, high: float, said: str) -> None:
@@ -433,7 +439,11 @@ def job(tmp_path: Path, name: str, code: str) -> Job:
 
 def test_jobs_run_side_by_side_with_a_log_each_and_a_share_of_the_cores(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    meet = "import os, pathlib, time; here = pathlib.Path({here!r}); here.touch()\nwhile not pathlib.Path({there!r}).exists(): time.sleep(.01)\nprint(os.environ['OMP_NUM_THREADS'])"
+    meet = (
+        "import os, pathlib, time; here = pathlib.Path({here!r}); here.touch()\n"
+        "while not pathlib.Path({there!r}).exists(): time.sleep(.01)\n"
+        "print(os.environ['OMP_NUM_THREADS'])"
+    )
     a, b = str(tmp_path / "a"), str(tmp_path / "b")
     jobs = [job(tmp_path, "A", meet.format(here=a, there=b)), job(tmp_path, "B", meet.format(here=b, there=a))]
     jobs.append(job(tmp_path, "C", "import sys; print('said much'); print('why it failed'); sys.exit(2)"))
@@ -447,12 +457,16 @@ def test_jobs_run_side_by_side_with_a_log_each_and_a_share_of_the_cores(tmp_path
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_study_leaves_no_process_behind(tmp_path: Path, how: str) -> None:
-    child = f"import os, time; open({str(tmp_path / 'pid')!r} + '.new', 'w').write(str(os.getpid())); os.rename({str(tmp_path / 'pid')!r} + '.new', {str(tmp_path / 'pid')!r}); time.sleep(60)"
+    child = (
+        f"import os, time; pid = {str(tmp_path / 'pid')!r}; open(pid + '.new', 'w').write(str(os.getpid())); "
+        "os.rename(pid + '.new', pid); time.sleep(60)"
+    )
     code = (
         # A shell starts what it runs in the background deaf to SIGINT, and Python keeps it so.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys, pathlib; from stylealign.training.processes import Job, run_jobs\n"
-        f"run_jobs([Job('x', 'k', (sys.executable, '-c', {child!r}), pathlib.Path({str(tmp_path / 'log')!r}), 1, lambda: 0)], 1, 'test')"
+        f"run_jobs([Job('x', 'k', (sys.executable, '-c', {child!r}), pathlib.Path({str(tmp_path / 'log')!r}), 1, "
+        "lambda: 0)], 1, 'test')"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
     until = time.monotonic() + 30

@@ -56,7 +56,8 @@ def synthetic(real: FaceDataset, tmp_path_factory: pytest.TempPathFactory) -> Fa
 
 def job(run: Path, real: FaceDataset | None, **changes: Any) -> TrainDetector:
     loop = LoopConfig(steps=6, batch_size=8, log_every=2, checkpoint_every=3, preview_every=3, accelerator="cpu")
-    config = TrainDetector(run=run, real=real and real.folder, crop=CropConfig(size=32), resnet=ResNetConfig(width=4), loop=loop, data=changes.pop("data", ()),
+    config = TrainDetector(run=run, real=real and real.folder, crop=CropConfig(size=32), resnet=ResNetConfig(width=4),
+        loop=loop, data=changes.pop("data", ()),
                            synthetic=changes.pop("synthetic", None))  # fmt: skip
     loop = dataclasses.replace(loop, **changes.pop("loop", {}))
     return dataclasses.replace(config, loop=loop, **changes)

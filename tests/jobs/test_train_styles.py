@@ -263,7 +263,8 @@ def test_a_pool_is_its_state_and_the_global_generator() -> None:
 
 def job(run: Path, faces: FaceDataset, **changes: Any) -> TrainStyles:
     given = {
-        "data": faces.folder, "run": run, "split": None, "crop": CropConfig(size=32), "loop": LOOP, "styles": ClusterConfig(min_faces=2),
+        "data": faces.folder, "run": run, "split": None, "crop": CropConfig(size=32), "loop": LOOP,
+        "styles": ClusterConfig(min_faces=2),
         "generator": GeneratorConfig(width=2, blocks=1),
         "cyclegan": CycleGANConfig(discriminator_width=2, discriminator_layers=1, pool=3), **changes,
     }  # fmt: skip

@@ -1,8 +1,9 @@
-"""Random motions and colours of faces, on tensors: one affine a face moves image and landmarks together, so labels stay exact.
+"""Random motions and colours of faces, on tensors: one affine a face moves image and
+landmarks together, so labels stay exact.
 
-Batches arrive as crops with a margin of context (batch.CropCache) and leave as crops of the network's size, resampled once.
-Every random number comes from one generator on the CPU, drawn in one block: a device, or a switched-off operation, changes none
-of the others. Knows no files and no models.
+Batches arrive as crops with a margin of context (batch.CropCache) and leave as crops of the network's size, resampled
+once. Every random number comes from one generator on the CPU, drawn in one block: a device, or a switched-off
+operation, changes none of the others. Knows no files and no models.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from stylealign.batches.batch import Batch
 from stylealign.data.image import LUMA
 from stylealign.face.schema import LandmarkSchema
 
-_DRAWS = 20  # columns of the block of random numbers; more than in use, so that an operation can be added without moving the rest
+# Columns of the block of random numbers; more than in use, so that an operation can be added without moving the rest
+_DRAWS = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +40,8 @@ class AugmentConfig:
     blur_prob: float = 0.1
     """Share of faces blurred by a Gaussian of sigma 0.5 to 2.5 px a 128 px crop."""
     occlusion_prob: float = 0.25
-    """Share of faces with a soft-edged ellipse in front, a sixth to a half of the crop wide: a plain colour, or another face's pixels."""
+    """Share of faces with a soft-edged ellipse in front, a sixth to a half of the crop wide: a plain
+    colour, or another face's pixels."""
     noise: float = 0.0
     """Largest standard deviation of Gaussian pixel noise, in [-1, 1] units."""
 
@@ -81,9 +84,11 @@ def invert(to_from: Tensor) -> Tensor:
 
 
 def warp(image: Tensor, out_from_in: Tensor, size: int) -> Tensor:
-    """Resample (B, C, H, W) through (B, 2, 3) pixel affines into (B, C, size, size): bilinear, border pixels replicated.
+    """Resample (B, C, H, W) through (B, 2, 3) pixel affines into (B, C, size, size):
+    bilinear, border pixels replicated.
 
-    Pixel centres are integers, so a pixel x of n lies at (2 x + 1) / n - 1 in the units of `grid_sample` with align_corners=False.
+    Pixel centres are integers, so a pixel x of n lies at (2 x + 1) / n - 1 in the units of
+    `grid_sample` with align_corners=False.
     """
     height, width = image.shape[-2:]
     in_from_out = invert(out_from_in)
@@ -98,7 +103,8 @@ def warp(image: Tensor, out_from_in: Tensor, size: int) -> Tensor:
 
 
 def random_affines(draws: Tensor, size_in: int, size: int, config: AugmentConfig) -> Tensor:
-    """(B, 2, 3) float64 out_from_in from (B, >=5) uniform draws: mirror, turn and scale round the centre, shift, cut the margin."""
+    """(B, 2, 3) float64 out_from_in from (B, >=5) uniform draws: mirror, turn and scale round the
+    centre, shift, cut the margin."""
     signed = 2 * draws.double() - 1
     angle = torch.deg2rad(config.rotation * signed[:, 0])
     scale = torch.exp(config.scale * signed[:, 1])
@@ -137,7 +143,8 @@ def _blur(image: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _occlude(image: Tensor, other: Tensor, draws: Tensor) -> Tensor:
-    """Lay a soft-edged ellipse over (n, 3, S, S): plain colour, or the pixels of `other` there. draws (n, 8): x y w h plain r g b."""
+    """Lay a soft-edged ellipse over (n, 3, S, S): plain colour, or the pixels of `other` there.
+    draws (n, 8): x y w h plain r g b."""
     size = image.shape[-1]
     draws = draws.to(image)
     centre, radii = draws[:, :2] * (size - 1), size * (1 / 12 + draws[:, 2:4] / 6)
@@ -167,8 +174,8 @@ def augment(
         schema: knows which landmark a mirrored one becomes.
 
     Returns:
-        A new batch: landmarks and visibility moved (and renumbered where mirrored) with the image, and `crop_from_source`
-        composed with the motion, so that its inverse still takes predictions to source pixels.
+        A new batch: landmarks and visibility moved (and renumbered where mirrored) with the image, and
+        `crop_from_source` composed with the motion, so that its inverse still takes predictions to source pixels.
     """
     device, num = batch.image.device, len(batch.image)
     draws = torch.rand(num, _DRAWS, generator=generator)

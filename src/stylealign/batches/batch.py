@@ -1,8 +1,8 @@
 """Faces -> batches: the crop protocol, the cache of crops, and the weighted mix of data sets. Knows no model.
 
-Crops are warped once (uint8, with a margin of context round the crop) and kept in a memory-mapped file; a batch is then an index
-into it, and every geometric augmentation happens on the tensors (augment.py). A batch is a pure function of (seed, step), so
-that a resumed run sees what an uninterrupted one would have seen.
+Crops are warped once (uint8, with a margin of context round the crop) and kept in a memory-mapped file; a batch is then
+an index into it, and every geometric augmentation happens on the tensors (augment.py). A batch is a pure function of
+(seed, step), so that a resumed run sees what an uninterrupted one would have seen.
 """
 
 from typing import NamedTuple

@@ -47,19 +47,21 @@ def sample_affine(sample: FaceSample, crop: CropConfig, margin: float = 1.0) -> 
 def crop_sample(
     sample: FaceSample, crop: CropConfig, image: np.ndarray | None = None, margin: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """The face's crop (S, S, 3) uint8, its landmarks (P, 2) in crop pixels (None if unlabelled), and crop_from_source."""
+    """The face's crop (S, S, 3) uint8, its landmarks (P, 2) in crop pixels (None if
+    unlabelled), and crop_from_source."""
     affine = sample_affine(sample, crop, margin)
     pixels = warp(read_image(sample.image) if image is None else image, affine, round(crop.size * margin))
     return pixels, None if sample.landmarks is None else geometry.apply(affine, sample.landmarks), affine
 
 
 class CropCache:
-    """All crops of a data set: images (N, S, S, 3) uint8 memory-mapped, landmarks (N, P, 2), visible (N, P), affines (N, 2, 3),
-    and how far the labels are trusted: trust (N,) and point_trust (N, P), 1 where the data set does not say. A landmark of trust 0
-    is no label: NaN.
+    """All crops of a data set: images (N, S, S, 3) uint8 memory-mapped, landmarks (N, P, 2), visible (N, P), affines
+    (N, 2, 3), and how far the labels are trusted: trust (N,) and point_trust (N, P), 1 where the data set does not say.
+    A landmark of trust 0 is no label: NaN.
 
-    `margin` > 1 keeps context round the crop for rotations and shifts: S = round(size * margin). Built once per (data, crop,
-    margin) into `folder` (default: STYLEALIGN_CACHE or the system's temporary folder) and found again by content hash.
+    `margin` > 1 keeps context round the crop for rotations and shifts: S = round(size * margin). Built
+    once per (data, crop, margin) into `folder` (default: STYLEALIGN_CACHE or the system's temporary
+    folder) and found again by content hash.
     """
 
     def __init__(self, dataset: FaceDataset, crop: CropConfig, margin: float = 1.0, folder: Path | None = None):
@@ -160,7 +162,8 @@ def mean_shape(caches: list[CropCache], shares: list[float]) -> np.ndarray:
     missing = np.flatnonzero(weight == 0)
     if missing.size:
         raise UserError(
-            f"{caches[0].dataset.folder}: landmark {missing[0]} is labelled in no training face ({missing.size} such landmarks): "
+            f"{caches[0].dataset.folder}: landmark {missing[0]} is labelled in no training face "
+            f"({missing.size} such landmarks): "
             "of pseudo-labels, that their detectors agree nowhere; train those longer"
         )
     return total / weight

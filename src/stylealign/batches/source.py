@@ -30,8 +30,8 @@ class BatchSource:
     """A mix of crop caches in which source i has the fixed share shares[i] of every batch.
 
     Counts are whole faces that follow the shares over time (a share of 1/3 in a batch of 32 gives 11, 10, 11, ...).
-    `rank` and `world` cut each global batch between processes: rank r takes every world-th face. `orders` names for each source the
-    positions that make up one epoch, where that is not each face once (balance.py).
+    `rank` and `world` cut each global batch between processes: rank r takes every world-th face. `orders` names for
+    each source the positions that make up one epoch, where that is not each face once (balance.py).
     """
 
     def __init__(
@@ -52,7 +52,8 @@ class BatchSource:
             )
         self.caches, self.batch_size, self.seed, self.rank, self.world = caches, batch_size, seed, rank, world
         self._orders = orders or [np.arange(len(cache)) for cache in caches]
-        # Each source's whole faces are in every batch; the few places left go, one at a time, to the source furthest behind.
+        # Each source's whole faces are in every batch; the few places left go, one at a
+        # time, to the source furthest behind.
         wanted = np.array(shares, dtype=np.float64) / sum(shares) * batch_size
         self._whole = np.floor(wanted + 1e-9).astype(np.int64)
         self._left_over = np.maximum(wanted - self._whole, 0.0)

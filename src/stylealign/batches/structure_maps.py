@@ -1,8 +1,10 @@
-"""Landmarks -> structure maps, the y of the paper: what of a face the translator must keep. Batched tensors, any device.
+"""Landmarks -> structure maps, the y of the paper: what of a face the translator must
+keep. Batched tensors, any device.
 
-Kinds: `points` draws all landmarks into ONE map, as the original (METHOD 1.3: Gaussians of peak 1 and sigma 1 px, cut at 3
-sigma, element-wise maximum), tiled to three channels; `boundaries` draws a map per facial curve (METHOD 4.2); `boundaries_points`
-those and, behind them, one map of all landmarks; `landmarks` a map per landmark. Knows no files and no networks.
+Kinds: `points` draws all landmarks into ONE map, as the original (docs/paper_map.md 1.3: Gaussians of peak 1 and sigma
+1 px, cut at 3 sigma, element-wise maximum), tiled to three channels; `boundaries` draws a map per facial curve
+(docs/paper_map.md 4.2); `boundaries_points` those and, behind them, one map of all landmarks; `landmarks` a map per
+landmark. Knows no files and no networks.
 """
 
 from dataclasses import dataclass
@@ -50,8 +52,8 @@ def num_structure_channels(kind: StructureKind, schema: LandmarkSchema) -> int:
 def gaussians(landmarks: Tensor, size: int, sigma: float) -> Tensor:
     """(B, P, 2) pixel landmarks -> (B, P, size, size) Gaussians of peak 1, zero beyond 3 sigma per axis.
 
-    exp(-(dx^2 + dy^2) / 2 sigma^2) is a product of one factor per axis, so only B * P * 2 * size exponentials are taken.
-    Landmarks that are not finite or far outside give an empty map.
+    exp(-(dx^2 + dy^2) / 2 sigma^2) is a product of one factor per axis, so only B * P * 2 * size exponentials are
+    taken. Landmarks that are not finite or far outside give an empty map.
     """
     pixels = torch.arange(size, device=landmarks.device, dtype=landmarks.dtype)
     distance = torch.nan_to_num(landmarks, nan=-1e6, posinf=1e6, neginf=-1e6)[..., None] - pixels  # (B, P, 2, size)
@@ -60,12 +62,12 @@ def gaussians(landmarks: Tensor, size: int, sigma: float) -> Tensor:
 
 
 def boundary_maps(landmarks: Tensor, size: int, sigma: float, schema: LandmarkSchema) -> Tensor:
-    """(B, P, 2) -> (B, K, size, size): exp(-D^2 / 2 sigma^2) of the distance D to each curve, 0 beyond 3 sigma (LAB's target; METHOD
-    4.2).
+    """(B, P, 2) -> (B, K, size, size): exp(-D^2 / 2 sigma^2) of the distance D to each curve, 0 beyond 3
+    sigma (LAB's target; docs/paper_map.md 4.2).
 
-    Every curve is cut into straight pieces it leaves by at most 0.02 px, and each piece is drawn into the pixels round it alone, so
-    a batch costs what its curves are long, not what its maps are large. A curve with an unlabelled landmark gives an empty map;
-    landmarks more than four maps away are taken to be four maps away. No gradient.
+    Every curve is cut into straight pieces it leaves by at most 0.02 px, and each piece is drawn into the pixels round
+    it alone, so a batch costs what its curves are long, not what its maps are large. A curve with an unlabelled
+    landmark gives an empty map; landmarks more than four maps away are taken to be four maps away. No gradient.
     """
     num_maps, reach = len(landmarks) * len(schema.boundaries), 3 * sigma
     points = landmarks.detach().cpu().double().numpy()
@@ -75,7 +77,8 @@ def boundary_maps(landmarks: Tensor, size: int, sigma: float, schema: LandmarkSc
     near = ((high >= -reach) & (low <= size - 1 + reach)).all(axis=1)
     start, end, owner, low, high = (a[near] for a in (start, end, owner, low, high))
 
-    # Each piece has a window of whole pixels; windows hang over the map's edge into a border, which is cut off at the end.
+    # Each piece has a window of whole pixels; windows hang over the map's edge into a
+    # border, which is cut off at the end.
     corner = np.ceil(low - reach).astype(np.int64)  # (N, 2)
     window = int(np.floor(2 * reach + (high - low).max(initial=0.0))) + 1
     border = int(np.ceil(reach)) + window
@@ -118,8 +121,8 @@ def structure_maps(
 ) -> Tensor:
     """(B, P, 2) crop-pixel landmarks -> (B, C, size, size) in [0, 1].
 
-    `integer_centres` truncates coordinates to whole pixels, which loses up to a pixel of structure and is offered only to
-    reproduce the original (METHOD 1.3).
+    `integer_centres` truncates coordinates to whole pixels, which loses up to a pixel of structure and is offered only
+    to reproduce the original (docs/paper_map.md 1.3).
     """
     if landmarks.shape[1] != schema.num_points:
         raise UserError(

@@ -1,7 +1,9 @@
-"""Landmark detectors: crops in, landmarks in crop px out (`DetectorOutput`). A new one is a file and an entry of `DETECTORS`.
+"""Landmark detectors: crops in, landmarks in crop px out (`DetectorOutput`). A new one is a
+file and an entry of `DETECTORS`.
 
-An entry says all that others ask of a detector: `train-detector` takes its section of the configuration and its way of learning from
-here, `models` its sizes, `study`, `export`, the docs and the contract tests its name and needs. Nothing else lists detectors.
+An entry says all that others ask of a detector: `train-detector` takes its section of the configuration and its
+way of learning from here, `models` its sizes, `study`, `export`, the docs and the contract tests its name and
+needs. Nothing else lists detectors.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,8 +33,8 @@ class Preset(NamedTuple):
     title: str
     """what tables call it"""
     version: Literal["tiny", "small", "paper"]
-    """`tiny` is the smallest network that goes every way the real one goes, for tests; `small` trains on a CPU core in minutes;
-    `paper` is what was published, as far as it is known"""
+    """`tiny` is the smallest network that goes every way the real one goes, for tests; `small` trains on a CPU core in
+    minutes; `paper` is what was published, as far as it is known"""
     size: int
     """side of the crop, px"""
     network: Mapping[str, Any]
@@ -43,8 +45,8 @@ class Detector(NamedTuple):
     """What makes a detector, and what others have to know of it."""
 
     build: Callable[[Schemas, int, Any], nn.Module]
-    """(mark-ups, side of the crop in px, its config) -> network with a buffer `mean_shape` (P, 2) px. The first mark-up is the one
-    it answers in; only networks of several heads are given more."""
+    """(mark-ups, side of the crop in px, its config) -> network with a buffer `mean_shape` (P, 2) px. The first mark-up
+    is the one it answers in; only networks of several heads are given more."""
     config: type
     """The network's shape: a dataclass whose defaults are the published ones"""
     section: str
@@ -105,7 +107,8 @@ DETECTORS = {
             ),
             Preset(
                 "LAB", "small", 64,
-                {"stacks": 1, "channels": 32, "depth": 3, "width": 16, "hidden": 256, "feature_fusion": 3, "dropout": 0.0},
+                {"stacks": 1, "channels": 32, "depth": 3, "width": 16, "hidden": 256, "feature_fusion": 3,
+                    "dropout": 0.0},
             ),
             Preset("LAB", "paper", 256, {}),
         ),
@@ -152,7 +155,8 @@ def having(what: str) -> str:
 
 
 def build_detector(name: str, schemas: Schemas, size: int, config: Any) -> nn.Module:
-    """A detector with fresh weights; `size` is the crop's side in px. Raises UserError for a name that is not in the table."""
+    """A detector with fresh weights; `size` is the crop's side in px. Raises UserError for a
+    name that is not in the table."""
     if name not in DETECTORS:
         raise UserError(f"unknown detector '{name}'; known: {', '.join(DETECTORS)}")
     return DETECTORS[name].build(schemas, size, config)

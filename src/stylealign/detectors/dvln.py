@@ -1,10 +1,12 @@
-"""DVLN: one trunk learns from data sets of different mark-ups, and a learned decision settles between several hypotheses.
+"""DVLN: one trunk learns from data sets of different mark-ups, and a learned decision
+settles between several hypotheses.
 
-Wu and Yang, "Leveraging Intra and Inter-Dataset Variations for Robust Face Alignment" (CVPR workshops 2017). Only its abstract's
-facts are at hand (METHOD 4.5): a **Dataset-Across Network** with a shared trunk and a head a data set, so that landmark definitions
-may differ; a **Candidate-Decision Network** that chooses among the hypotheses of the first, to absorb pose and expression; real
-time. Input size, the form of the heads, how candidates come about and every loss are not stated in anything readable. All of those
-are chosen here, and each docstring says so; no number of the paper is claimed. Knows no files.
+Wu and Yang, "Leveraging Intra and Inter-Dataset Variations for Robust Face Alignment" (CVPR workshops 2017). Only its
+abstract's facts are at hand (docs/paper_map.md 4.5): a **Dataset-Across Network** with a shared trunk and a head a data
+set, so that landmark definitions may differ; a **Candidate-Decision Network** that chooses among the hypotheses of the
+first, to absorb pose and expression; real time. Input size, the form of the heads, how candidates come about and every
+loss are not stated in anything readable. All of those are chosen here, and each docstring says so; no number of the
+paper is claimed. Knows no files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,13 +35,15 @@ class DVLNConfig:
     width: int = 64
     """Channels of the trunk's first stage; 64 is the usual ResNet-18, 16 fits a CPU."""
     embedding: int = 256
-    """Numbers that describe a face to the heads. All that lies before them is shared by the data sets, what follows is each one's own."""
+    """Numbers that describe a face to the heads. All that lies before them is shared by the data sets,
+    what follows is each one's own."""
     candidates: int = 4
     """Hypotheses a head."""
     spread: float = 15.0
     """Degrees by which the first and the last candidate's starting shapes are turned against the mean shape."""
     decision: Literal["fuse", "choose"] = "fuse"
-    """The answer: `fuse` is the mean of the candidates weighted by the decision, `choose` its favourite (in training always fused)."""
+    """The answer: `fuse` is the mean of the candidates weighted by the decision, `choose` its
+    favourite (in training always fused)."""
     evidence: int = 8
     """Numbers the decision reads from the trunk at each landmark of a candidate."""
     hidden: int = 64
@@ -49,7 +53,8 @@ class DVLNConfig:
     mixstyle: MixStyleConfig = field(default_factory=MixStyleConfig)
     """In training, after the trunk's first and second stage; faces of all data sets mix."""
     relax: float = 0.2
-    """Share of the candidates' loss that all but the best divide between them, so that none is left without a lesson."""
+    """Share of the candidates' loss that all but the best divide between them, so that
+    none is left without a lesson."""
     candidates_weight: float = 1.0
     """Of the best candidate's loss, beside the answer's."""
     decision_weight: float = 1.0
@@ -73,8 +78,8 @@ class DVLNConfig:
 def turned_shapes(mean_shape: Tensor, candidates: int, spread: float) -> Tensor:
     """(K, P, 2) px: the mean shape turned about its centre by angles evenly spaced from -spread to spread degrees.
 
-    The candidates' starting points (chosen: a head's turn is the largest motion that training faces have, and any mark-up can be
-    turned). Offsets from them are learned, so they only decide which candidate takes which faces first.
+    The candidates' starting points (chosen: a head's turn is the largest motion that training faces have, and any
+    mark-up can be turned). Offsets from them are learned, so they only decide which candidate takes which faces first.
     """
     steps = torch.linspace(-1, 1, candidates) if candidates > 1 else torch.zeros(1)
     angle = torch.deg2rad(spread * steps).to(mean_shape)
@@ -84,13 +89,15 @@ def turned_shapes(mean_shape: Tensor, candidates: int, spread: float) -> Tensor:
 
 
 def sample_at(maps: Tensor, landmarks: Tensor, size: int) -> Tensor:
-    """(B, N, C) values of (B, C, h, w) maps of a `size` px crop at (B, N, 2) px, bilinear; beyond the border its own value."""
+    """(B, N, C) values of (B, C, h, w) maps of a `size` px crop at (B, N, 2) px, bilinear;
+    beyond the border its own value."""
     grid = (2 * landmarks + 1) / size - 1  # pixel centres at integers: the units of align_corners=False
     return F.grid_sample(maps, grid[:, None], padding_mode="border", align_corners=False)[:, :, 0].transpose(1, 2)
 
 
 def settle(candidates: Tensor, logits: Tensor, choose: bool) -> Tensor:
-    """(B, P, 2) from (B, K, P, 2) candidates and (B, K) logits: the favourite, or the mean weighted by the logits' softmax."""
+    """(B, P, 2) from (B, K, P, 2) candidates and (B, K) logits: the favourite, or the mean
+    weighted by the logits' softmax."""
     if choose:
         best = logits.argmax(dim=1)[:, None, None, None].expand(-1, 1, *candidates.shape[2:])
         return candidates.gather(1, best)[:, 0]
@@ -100,8 +107,9 @@ def settle(candidates: Tensor, logits: Tensor, choose: bool) -> Tensor:
 class Head(nn.Module):
     """One data set's mark-up: K candidates from the shared embedding, and how much each is to be trusted.
 
-    The decision (chosen; only its existence is known) scores each candidate by the same small network from where its landmarks lie,
-    what the trunk's second stage shows there, and the embedding. It looks on: no gradient goes from it into trunk or candidates.
+    The decision (chosen; only its existence is known) scores each candidate by the same small network from where
+    its landmarks lie, what the trunk's second stage shows there, and the embedding. It looks on: no gradient goes
+    from it into trunk or candidates.
     """
 
     def __init__(self, num_points: int, size: int, channels: int, config: DVLNConfig):
@@ -132,9 +140,10 @@ class Head(nn.Module):
 class DVLN(nn.Module):
     """(B, 3, size, size) crops in [-1, 1] -> landmarks (B, P, 2) in crop px, in the first mark-up.
 
-    The trunk is ResNet-18 with a batch-normalised embedding on top (chosen; without the normalisation 800 updates on 157 faces of
-    300-W ended 2 NME points worse). Buffers `mean_shape`, `mean_shape_1`, ... (P, 2) px hold each mark-up's mean over its training
-    labels. `stages` of the output: candidates (B_h, K, P_h, 2) px and logits (B_h, K) of the first head, then of the second, ...
+    The trunk is ResNet-18 with a batch-normalised embedding on top (chosen; without the normalisation 800 updates on
+    157 faces of 300-W ended 2 NME points worse). Buffers `mean_shape`, `mean_shape_1`, ... (P, 2) px hold each
+    mark-up's mean over its training labels. `stages` of the output: candidates (B_h, K, P_h, 2) px and logits (B_h, K)
+    of the first head, then of the second, ...
     """
 
     def __init__(self, schemas: tuple[LandmarkSchema, ...], size: int, config: DVLNConfig):
@@ -142,7 +151,8 @@ class DVLN(nn.Module):
         self.size, self.config = size, config
         self.trunk = ResNet18(1, size, ResNetConfig(width=config.width, mixstyle=config.mixstyle))
         features = self.trunk.fc.in_features
-        self.trunk.fc, self.trunk.mean_shape = nn.Identity(), None  # type: ignore[assignment]  # the heads do what these did
+        self.trunk.fc, self.trunk.mean_shape = (nn.Identity(),)
+        None  # type: ignore[assignment]  # the heads do what these did
         self.embed = nn.Sequential(
             nn.Linear(features, config.embedding, bias=False), nn.BatchNorm1d(config.embedding), nn.ReLU()
         )
@@ -158,7 +168,8 @@ class DVLN(nn.Module):
     def forward(self, image: Tensor, counts: Sequence[int] | None = None) -> DetectorOutput:
         """Answer a batch: all by the first head, or `counts[h]` faces by head h, one head's faces after another's.
 
-        The heads' faces go through the trunk together, so that batch normalisation never tells them apart by their company.
+        The heads' faces go through the trunk together, so that batch normalisation never
+        tells them apart by their company.
         """
         assert counts is None or sum(counts) == len(image), (counts, len(image))
         assert counts is None or len(counts) <= len(self.heads), (counts, len(self.heads))
@@ -177,7 +188,8 @@ class DVLN(nn.Module):
 
 
 def load_trunk(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Load ImageNet weights of a ResNet-18 into the shared trunk (`load_imagenet`): width 64; embedding and heads stay as they are."""
+    """Load ImageNet weights of a ResNet-18 into the shared trunk (`load_imagenet`): width 64;
+    embedding and heads stay as they are."""
     assert isinstance(model, DVLN)
     load_imagenet(model.trunk, state, where)
 
@@ -209,10 +221,12 @@ def candidate_losses(
 
 
 def dvln_losses(candidates: Tensor, logits: Tensor, batch: Batch, loss: LossConfig, relax: float) -> dict[str, Tensor]:
-    """The three terms of one head, scalars, each a mean over labelled landmarks (all chosen; the paper's are not known).
+    """The three terms of one head, scalars, each a mean over labelled landmarks (all
+    chosen; the paper's are not known).
 
     fused: the loss of the answer, which is the candidates' mean weighted by the decision.
-    candidates: relaxed winner-takes-all (after Rupprecht et al., ICCV 2017): of a face's candidates the best counts 1 - relax and
+    candidates: relaxed winner-takes-all (after Rupprecht et al., ICCV 2017): of a face's
+    candidates the best counts 1 - relax and
         the others share relax, so that candidates specialise and none starves. One candidate counts fully.
     decision: cross-entropy of the decision towards the candidate with the smallest loss.
     """
@@ -234,8 +248,8 @@ def dvln_losses(candidates: Tensor, logits: Tensor, batch: Batch, loss: LossConf
 def learn_dvln(learning: Learning) -> Learner:
     """All heads in one update: each head's terms count by its share of the batch's faces.
 
-    Raises UserError for a single data set, unless the configuration says `single`, and for batches of one face, which the
-    embedding's batch normalisation cannot learn from.
+    Raises UserError for a single data set, unless the configuration says `single`, and for batches of one face, which
+    the embedding's batch normalisation cannot learn from.
     """
     engine, net = learning.engine, learning.model
     assert isinstance(net, DVLN)

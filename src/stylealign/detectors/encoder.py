@@ -4,9 +4,10 @@
     style:               a few convolutions on another view of the same picture, warped differently
     decoder:             both -> the first view
 
-The style view does not know where things are in the first one, and K Gaussians cannot say what things look like: so the points must
-follow places of the face. Both views' motions are known, so the points must also agree where they are taken back to the picture
-(Thewlis et al., ICCV 2017), which is learnt much sooner. A detector takes the trunk's weights (`--init-from`). Knows no files.
+The style view does not know where things are in the first one, and K Gaussians cannot say what things look like: so the
+points must follow places of the face. Both views' motions are known, so the points must also agree where they are taken
+back to the picture (Thewlis et al., ICCV 2017), which is learnt much sooner. A detector takes the trunk's weights
+(`--init-from`). Knows no files.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from torch.nn import functional as F
 
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
 
-SHARPNESS = 10.0  # of the softmax over places: a fresh network's maps are so flat that all points start in the middle and hardly move
+# Of the softmax over places: a fresh network's maps are so flat that all points start in the middle and hardly move
+SHARPNESS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +47,8 @@ def _block(channels_in: int, channels: int, stride: int = 1) -> nn.Sequential:
 
 
 def soft_points(heatmaps: Tensor) -> Tensor:
-    """(B, K, n, n) scores -> (B, K, 2) (x, y) in [0, 1] of the crop's side: the mean place under the softmax of each map.
+    """(B, K, n, n) scores -> (B, K, 2) (x, y) in [0, 1] of the crop's side: the mean
+    place under the softmax of each map.
 
     Cell i's centre is at (i + 0.5) / n.
     """
@@ -63,8 +66,8 @@ def gaussians_at(points: Tensor, n: int, sigma: float) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """(geometry view, style view), (B, 3, size, size) each -> the geometry view drawn again at half the size, (B, 3, size / 2, size / 2):
-    where things are shows there too, and the decoder is not what is wanted."""
+    """(geometry view, style view), (B, 3, size, size) each -> the geometry view drawn again at half the size, (B, 3,
+    size / 2, size / 2): where things are shows there too, and the decoder is not what is wanted."""
 
     def __init__(self, size: int, config: EncoderConfig):
         super().__init__()
@@ -82,7 +85,8 @@ class Encoder(nn.Module):
         self.paint = nn.Conv2d(w, 3, 3, 1, 1)
 
     def points(self, image: Tensor) -> Tensor:
-        """(B, K, 2) in [0, 1] of the crop's side: where the K unnamed landmarks are. All four stages of the trunk have a part in it."""
+        """(B, K, 2) in [0, 1] of the crop's side: where the K unnamed landmarks are. All four stages
+        of the trunk have a part in it."""
         maps = self.trunk.features(image)[1:]
         x = self.lateral[3](maps[3])
         for i in (2, 1, 0):
@@ -111,7 +115,8 @@ def unbend(points: Tensor, offsets: Tensor) -> Tensor:
 
 
 def elastic(image: Tensor, offsets: Tensor) -> Tensor:
-    """Warp (B, C, S, S) by (B, 2, g, g) offsets in shares of the side, laid smoothly over the picture: output pixel x shows x + offset."""
+    """Warp (B, C, S, S) by (B, 2, g, g) offsets in shares of the side, laid smoothly over the picture:
+    output pixel x shows x + offset."""
     size = image.shape[-1]
     field = F.interpolate(offsets, size=(size, size), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
     at = (2 * torch.arange(size, device=image.device, dtype=image.dtype) + 1) / size - 1
@@ -120,7 +125,8 @@ def elastic(image: Tensor, offsets: Tensor) -> Tensor:
 
 
 def picture_loss(drawn: Tensor, target: Tensor, scales: int = 3) -> Tensor:
-    """L1 of the pictures and of their differences between neighbouring pixels, at the drawn size, a half and a quarter of it; a scalar.
+    """L1 of the pictures and of their differences between neighbouring pixels, at the drawn size, a
+    half and a quarter of it; a scalar.
 
     A larger target is averaged down to the drawn one's size first.
     """

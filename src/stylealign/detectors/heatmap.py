@@ -1,6 +1,8 @@
-"""Heatmaps of a cascade of convolutions: drawing the targets, scoring the maps, and finding the landmarks in them again.
+"""Heatmaps of a cascade of convolutions: drawing the targets, scoring the maps, and
+finding the landmarks in them again.
 
-A map of stride s covers the crop with cells of s x s pixels; the centre of cell i is pixel s i + (s - 1) / 2. Source of the
+A map of stride s covers the crop with cells of s x s pixels; the centre of cell i is pixel
+s i + (s - 1) / 2. Source of the
 formulas: SAN (Dong et al., CVPR 2018, section 3.2) and the code published with it. Knows no network and no files.
 """
 
@@ -16,7 +18,8 @@ def cell_centres(num: int, stride: int, like: Tensor) -> Tensor:
 
 
 def target_maps(landmarks: Tensor, num_cells: int, stride: int, sigma: float) -> Tensor:
-    """What a cascade is to answer: a Gaussian a landmark, exp(-d^2 / (2 sigma^2)), and the background, 1 - their maximum.
+    """What a cascade is to answer: a Gaussian a landmark, exp(-d^2 / (2 sigma^2)), and
+    the background, 1 - their maximum.
 
     Args:
         landmarks: (B, P, 2) (x, y) px of the crop. NaN: a map of zeros, and no part in the background.
@@ -39,9 +42,10 @@ def target_maps(landmarks: Tensor, num_cells: int, stride: int, sigma: float) ->
 def map_weights(landmarks: Tensor, visible: Tensor, weight: Tensor, hidden_weight: float) -> Tensor:
     """(B, P + 1) weight of every map in the loss, the background last.
 
-    Unlabelled landmarks (NaN) weigh nothing, hidden ones `hidden_weight` (0 as published). What the background of a face with some
-    unlabelled landmarks weighs is not stated in anything readable; chosen: as much as any map, unless nothing is labelled.
-    `weight` is (B,) of each face or (B, P) of each landmark; the background then weighs as much as its heaviest labelled landmark.
+    Unlabelled landmarks (NaN) weigh nothing, hidden ones `hidden_weight` (0 as published). What the background of a
+    face with some unlabelled landmarks weighs is not stated in anything readable; chosen: as much as any map, unless
+    nothing is labelled. `weight` is (B,) of each face or (B, P) of each landmark; the background then weighs as much
+    as its heaviest labelled landmark.
     """
     labelled = torch.isfinite(landmarks).all(dim=-1)
     weights = (weight if weight.ndim == 2 else weight[:, None]) * labelled
@@ -52,8 +56,8 @@ def map_weights(landmarks: Tensor, visible: Tensor, weight: Tensor, hidden_weigh
 def map_loss(maps: Tensor, target: Tensor, weights: Tensor, faces: Tensor) -> Tensor:
     """Sum of the squared differences of one stage's maps, over twice the number of faces: a scalar.
 
-    Summed over maps and cells, as published, and not averaged: plain SGD's learning rate belongs to that. AdamW does not see a
-    constant factor, so that small settings need no other scale.
+    Summed over maps and cells, as published, and not averaged: plain SGD's learning rate belongs to that. AdamW does
+    not see a constant factor, so that small settings need no other scale.
 
     Args:
         maps: (B, P + 1, h, w) answered.
@@ -75,8 +79,8 @@ def decode(maps: Tensor, stride: int, radius: int = 3, floor: float = 0.0) -> Te
         floor: values up to here count as 0 in the centroid (a network's map is never quite flat, and may be negative).
 
     Returns:
-        (B, P, 2) float32 (x, y) px of the crop. A map without any value above `floor` gives the centre of its maximum's cell.
-        Of equal maxima the first one counts, row by row.
+        (B, P, 2) float32 (x, y) px of the crop. A map without any value above `floor` gives the centre of its maximum's
+        cell. Of equal maxima the first one counts, row by row.
     """
     maps = maps.float()
     height, width = maps.shape[-2:]

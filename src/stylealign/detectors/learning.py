@@ -1,7 +1,8 @@
 """How a detector learns: what the job gives it, what it gives back, and the usual way, a loss on coordinates.
 
-A detector with a way of its own (LAB's adversary, SAN's cascade, DVLN's heads) has a function from `Learning` to `Learner` in its
-own file; the job (train.py) owns data, augmentation, rhythm, checkpoints and evaluation, the same for all of them.
+A detector with a way of its own (LAB's adversary, SAN's cascade, DVLN's heads) has a function from
+`Learning` to `Learner` in its own file; the job (train.py) owns data, augmentation, rhythm, checkpoints and
+evaluation, the same for all of them.
 """
 
 from collections.abc import Callable
@@ -64,7 +65,8 @@ class Learner:
     """All that must survive a kill; "model" is the wrapped network"""
     optimizers: dict[str, Any]
     update: Callable[[tuple[Batch, ...], int], dict[str, Tensor]]
-    """(an augmented batch a head, step) -> named loss terms with `total` and `error_px`; owns forward, backward and steps"""
+    """(an augmented batch a head, step) -> named loss terms with `total` and `error_px`;
+    owns forward, backward and steps"""
     card: dict[str, Any] = field(default_factory=dict)
     """What the model's card shall say beside the usual"""
 

@@ -34,8 +34,9 @@ class LossConfig:
 def wing(error: Tensor, width: float = 10.0, epsilon: float = 2.0) -> Tensor:
     """Wing loss of each coordinate error (Feng et al. 2018, equation 5): w ln(1 + |e| / epsilon) below w, then |e| - C.
 
-    C = w - w ln(1 + w / epsilon) joins the two. The constants w = 10 and epsilon = 2 belong to errors in pixels of an input of
-    64 to 256 px: with coordinates normalised to [0, 1] every error would be far below w, and both would have to shrink with it.
+    C = w - w ln(1 + w / epsilon) joins the two. The constants w = 10 and epsilon = 2 belong to errors in pixels
+    of an input of 64 to 256 px: with coordinates normalised to [0, 1] every error would be far below w, and
+    both would have to shrink with it.
     """
     size = error.abs()
     constant = width - width * math.log1p(width / epsilon)
@@ -61,7 +62,8 @@ def landmark_loss(predicted: Tensor, target: Tensor, visible: Tensor, weight: Te
         predicted: (B, P, 2) px.
         target: (B, P, 2) px; NaN where unlabelled, which never contributes, neither to the value nor to the gradient.
         visible: (B, P) bool; landmarks that are not visible weigh `config.hidden_weight`.
-        weight: (B,) weight of each face, or (B, P) of each landmark; multiplying all of them by a factor changes nothing.
+        weight: (B,) weight of each face, or (B, P) of each landmark; multiplying all of
+            them by a factor changes nothing.
         config: which loss.
     """
     labelled = torch.isfinite(target).all(dim=-1)

@@ -1,7 +1,8 @@
-"""MixStyle: in training, feature maps wear each other's statistics, inside the detector instead of before it (Zhou et al., ICLR 2021).
+"""MixStyle: in training, feature maps wear each other's statistics, inside the detector instead of
+before it (Zhou et al., ICLR 2021).
 
-A layer without parameters. Its random numbers come from torch's global generator on the CPU, which the training seeds before every
-update (training.fit), so that a continued run mixes as an uninterrupted one would. Knows no network.
+A layer without parameters. Its random numbers come from torch's global generator on the CPU, which the training seeds
+before every update (training.fit), so that a continued run mixes as an uninterrupted one would. Knows no network.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ class MixStyleConfig:
     prob: float = 0.0
     """Share of updates in which a layer mixes; 0: never. 0.5 in the paper."""
     alpha: float = 0.1
-    """Of the Beta(alpha, alpha) draw of each face's share: at 0.1 most faces are hardly changed or swapped whole, at 1 it is uniform."""
+    """Of the Beta(alpha, alpha) draw of each face's share: at 0.1 most faces are hardly changed or
+    swapped whole, at 1 it is uniform."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.prob <= 1 and self.alpha > 0):

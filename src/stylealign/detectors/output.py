@@ -15,4 +15,5 @@ class DetectorOutput(NamedTuple):
     boundaries: Tensor | None = None
     """(B, K, h, w), where it makes a map a facial curve"""
     stages: tuple[Tensor, ...] = ()
-    """What its stages, stacks or candidates answered, for intermediate supervision; each detector says in which order"""
+    """What its stages, stacks or candidates answered, for intermediate supervision;
+    each detector says in which order"""

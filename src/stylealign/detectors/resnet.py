@@ -1,8 +1,8 @@
 """ResNet-18 and ResNet-50 that regress landmark coordinates, at any width and from small crops.
 
-ResNet-18 is the baseline of the paper, ResNet-50 the large network under the Wing loss (wing.py). Parameters have torchvision's
-names, so that a state dict of ImageNet weights loads; the last layer predicts each landmark's offset from the mean shape of the
-training faces. Knows no files and no losses.
+ResNet-18 is the baseline of the paper, ResNet-50 the large network under the Wing loss (wing.py). Parameters have
+torchvision's names, so that a state dict of ImageNet weights loads; the last layer predicts each landmark's offset from
+the mean shape of the training faces. Knows no files and no losses.
 """
 
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ class ResNetConfig:
     width: int = 64
     """Channels of the first convolution; 64 is the usual network, 16 fits a CPU."""
     head: Literal["pool", "flatten"] | None = None
-    """`pool`: the usual mean over places. `flatten`: every place has its own weights, better for small crops and few updates.
-    Not given: flatten below 128 px, else pool."""
+    """`pool`: the usual mean over places. `flatten`: every place has its own weights, better for small crops and few
+    updates. Not given: flatten below 128 px, else pool."""
     max_pool: bool | None = None
     """Halve the resolution after the first convolution; not given: from 128 px upwards."""
     dropout: float = 0.0
@@ -73,7 +73,8 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1x1 to `channels`, 3x3, 1x1 to four times as many, and a shortcut (He et al. 2016, figure 5 right).
 
-    The stride is in the 3x3 convolution, as in torchvision and the weights trained with it; the paper has it in the first 1x1.
+    The stride is in the 3x3 convolution, as in torchvision and the weights trained with it;
+    the paper has it in the first 1x1.
     """
 
     expansion = 4
@@ -100,7 +101,8 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """(B, 3, size, size) crops in [-1, 1] -> landmarks (B, P, 2) in crop px; use `ResNet18` or `ResNet50`.
 
-    Buffer `mean_shape` (P, 2) px holds the mean of the training labels; the last layer's unit is a sixteenth of the crop.
+    Buffer `mean_shape` (P, 2) px holds the mean of the training labels; the last layer's
+    unit is a sixteenth of the crop.
     """
 
     title: ClassVar[str]
@@ -133,7 +135,8 @@ class ResNet(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """He et al.'s normal draws for convolutions; the last layer starts near zero, so that training starts at the mean shape."""
+        """He et al.'s normal draws for convolutions; the last layer starts near zero, so that
+        training starts at the mean shape."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -145,7 +148,8 @@ class ResNet(nn.Module):
         return [getattr(self, f"layer{i}") for i in range(1, 5)]
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """Activations after the stem and after each stage, fine to coarse: a frozen detector as a perceptual network."""
+        """Activations after the stem and after each stage, fine to coarse: a frozen
+        detector as a perceptual network."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
         found = [x]
         for i, stage in enumerate(self.stages()):
@@ -186,7 +190,8 @@ def load_imagenet(model: nn.Module, state: Mapping[str, Tensor], where: str) -> 
     networks = [module for module in model.modules() if isinstance(module, ResNet)]
     if not networks:
         raise UserError(
-            f"{where}: ImageNet weights load into a ResNet-18 or ResNet-50, and this detector holds neither: choose such a "
+            f"{where}: ImageNet weights load into a ResNet-18 or ResNet-50, and this detector holds "
+            "neither: choose such a "
             f"network, or train without pretrained weights"
         )
     for network in networks:
@@ -194,8 +199,9 @@ def load_imagenet(model: nn.Module, state: Mapping[str, Tensor], where: str) -> 
 
 
 def _load_imagenet(model: ResNet, state: Mapping[str, Tensor], where: str) -> None:
-    """ImageNet weights expect (x - mean) / std of values in [0, 1]; ours are in [-1, 1]. The factor goes into the first convolution
-    and the offset into the running mean of the normalisation after it: the same outputs away from the zero-padded border.
+    """ImageNet weights expect (x - mean) / std of values in [0, 1]; ours are in [-1, 1]. The factor goes into
+    the first convolution and the offset into the running mean of the normalisation after it: the same outputs
+    away from the zero-padded border.
     """
     own = {k: v for k, v in model.state_dict().items() if not k.startswith("fc.") and k != "mean_shape"}
     for key, value in own.items():

@@ -21,9 +21,9 @@ class Size(NamedTuple):
 def describe(model: nn.Module, size: int) -> Size:
     """Count a detector's parameters, and its multiply-accumulates on one (3, size, size) picture.
 
-    MACs are half the floating-point operations that torch.utils.flop_counter.FlopCounterMode counts in an evaluation pass:
-    convolutions (transposed ones too), linear layers and matrix products. Normalisations, activations, pooling, resampling and
-    sums are not counted, as is usual.
+    MACs are half the floating-point operations that torch.utils.flop_counter.FlopCounterMode counts in an evaluation
+    pass: convolutions (transposed ones too), linear layers and matrix products. Normalisations, activations, pooling,
+    resampling and sums are not counted, as is usual.
     """
     parameter = next(model.parameters())
     was_training = model.training

@@ -1,8 +1,9 @@
-"""The networks of the Wing loss (Feng et al., CVPR 2018): plain convolutional regressors of landmark coordinates, in one stage or two.
+"""The networks of the Wing loss (Feng et al., CVPR 2018): plain convolutional regressors of landmark
+coordinates, in one stage or two.
 
-The loss itself is losses.wing and goes under any detector; pose-based data balancing is balance.py. The last layer predicts each
-landmark's offset from the mean shape of the training faces, in sixteenths of the crop, as in resnet.py: our choice, the original
-predicts the coordinates. Knows no files.
+The loss itself is losses.wing and goes under any detector; pose-based data balancing is balance.py. The last layer
+predicts each landmark's offset from the mean shape of the training faces, in sixteenths of the crop, as in resnet.py:
+our choice, the original predicts the coordinates. Knows no files.
 """
 
 from dataclasses import dataclass, field
@@ -31,16 +32,18 @@ class WingConfig:
     network: Literal["cnn6", "cnn7", "resnet50"] = "cnn6"
     """`cnn6`: five blocks, made for crops of 64 px. `cnn7`: six, for 128 px. `resnet50`: for 224 to 256 px."""
     width: int | None = None
-    """Filters of the first convolution. Not given: 32 (512 at the fifth block) for the CNNs, as we know the paper without having
-    read it again, and 64 for ResNet-50. The CNNs whose weights the authors released have twice as many filters."""
+    """Filters of the first convolution. Not given: 32 (512 at the fifth block) for the CNNs, as we know
+    the paper without having read it again, and 64 for ResNet-50. The CNNs whose weights the authors
+    released have twice as many filters."""
     hidden: int = 1024
     """Units of the CNNs' first fully connected layer (known as the width is)."""
     batch_norm: bool = True
-    """Batch normalisation after each convolution of the CNNs. The original's have none, as far as we know; with it a short
-    training ends clearly lower, at any learning rate tried, for the same time."""
+    """Batch normalisation after each convolution of the CNNs. The original's have none, as far as we know; with it a
+    short training ends clearly lower, at any learning rate tried, for the same time."""
     two_stage: bool = False
-    """A second network of the same shape looks again at the face, turned upright and cut anew by the first one's landmarks,
-    for twice the time. Pays where boxes are rough; crops cut by the labels already stand about where it would put them."""
+    """A second network of the same shape looks again at the face, turned upright and cut anew by the first
+    one's landmarks, for twice the time. Pays where boxes are rough; crops cut by the labels already stand
+    about where it would put them."""
     mixstyle: MixStyleConfig = field(default_factory=MixStyleConfig)
     """In training, after the first and the second block (or stage)."""
 
@@ -52,9 +55,9 @@ class WingConfig:
 def rescaled(width: float, epsilon: float, pixels_per_unit: float) -> tuple[float, float]:
     """The Wing loss's width and epsilon for coordinates that are not in pixels of the network's input.
 
-    Both are lengths, so both shrink with the coordinates: wing(e / s; w / s, epsilon / s) * s = wing(e; w, epsilon). The loss comes
-    out smaller by the factor s, and the learning rate has to grow by it under plain SGD (the authors advise the same: Wing-Loss
-    issue 6). Not needed in this library, whose detectors all answer in pixels.
+    Both are lengths, so both shrink with the coordinates: wing(e / s; w / s, epsilon / s) * s = wing(e; w, epsilon).
+    The loss comes out smaller by the factor s, and the learning rate has to grow by it under plain SGD (the authors
+    advise the same: Wing-Loss issue 6). Not needed in this library, whose detectors all answer in pixels.
 
     Args:
         width: w in pixels, 10 in the paper.
@@ -72,9 +75,10 @@ def rescaled(width: float, epsilon: float, pixels_per_unit: float) -> tuple[floa
 class WingCNN(nn.Module):
     """CNN-6 or CNN-7: (B, 3, size, size) -> offsets (B, P, 2) in crop px.
 
-    Blocks of a 3x3 convolution, ReLU and 2x2 max-pooling, then two fully connected layers. Filters double up to the fifth block;
-    how many the sixth of CNN-7 has is not stated in anything readable; chosen: as many as the fifth, so that the fully connected
-    layers are those of CNN-6. Sides that do not halve are rounded up, so that small crops keep a cell.
+    Blocks of a 3x3 convolution, ReLU and 2x2 max-pooling, then two fully connected layers. Filters double up
+    to the fifth block; how many the sixth of CNN-7 has is not stated in anything readable; chosen: as many as
+    the fifth, so that the fully connected layers are those of CNN-6. Sides that do not halve are rounded up,
+    so that small crops keep a cell.
     """
 
     def __init__(self, num_points: int, size: int, config: WingConfig):
@@ -128,12 +132,13 @@ class WingResNet(nn.Module):
 
 
 def upright(landmarks: Tensor, mean_shape: Tensor) -> Tensor:
-    """(B, 2, 3) similarities that turn each face upright and bring it to where, and as large as, the mean shape is in the crop.
+    """(B, 2, 3) similarities that turn each face upright and bring it to where, and as large
+    as, the mean shape is in the crop.
 
-    The least-squares fit onto the mean shape (Procrustes), which averages over all landmarks; a crop by the tight box round them
-    hangs on four, and in a trial on 300-W (800 updates, one seed) the second stage then gained a sixth as much. The zoom stays
-    within a factor of two, so that a poor answer cannot zoom to nothing. What the original does exactly is not stated in anything
-    readable beyond "rotates and crops again"; chosen.
+    The least-squares fit onto the mean shape (Procrustes), which averages over all landmarks; a crop by the tight box
+    round them hangs on four, and in a trial on 300-W (800 updates, one seed) the second stage then gained a sixth as
+    much. The zoom stays within a factor of two, so that a poor answer cannot zoom to nothing. What the original does
+    exactly is not stated in anything readable beyond "rotates and crops again"; chosen.
 
     Args:
         landmarks: (B, P, 2) px.
@@ -164,8 +169,8 @@ def move(to_from: Tensor, landmarks: Tensor) -> Tensor:
 def resample(image: Tensor, in_from_out: Tensor) -> Tensor:
     """Cut (B, C, S, S) again through (B, 2, 3) pixel affines: bilinear, border pixels replicated.
 
-    augment.warp in the affine's own precision (not every device has float64) and with the inverse at hand. A pixel x of S lies at
-    (2 x + 1) / S - 1 in the units of `grid_sample` with align_corners=False.
+    augment.warp in the affine's own precision (not every device has float64) and with the inverse at hand. A pixel x of
+    S lies at (2 x + 1) / S - 1 in the units of `grid_sample` with align_corners=False.
     """
     size, linear = image.shape[-1], in_from_out[:, :, :2]
     middle = linear.sum(dim=2, keepdim=True) * (size - 1) / 2 + in_from_out[:, :, 2:]  # where the middle comes from
@@ -178,10 +183,11 @@ def resample(image: Tensor, in_from_out: Tensor) -> Tensor:
 
 
 class Wing(nn.Module):
-    """(B, 3, size, size) crops in [-1, 1] -> landmarks (B, P, 2) in crop px; `stages` holds the first stage's, where there are two.
+    """(B, 3, size, size) crops in [-1, 1] -> landmarks (B, P, 2) in crop px; `stages` holds the
+    first stage's, where there are two.
 
-    Buffer `mean_shape` (P, 2) px holds the mean of the training labels. No gradient goes from the second stage to the first: only
-    where the second looks depends on it (Wing-Loss issue 11).
+    Buffer `mean_shape` (P, 2) px holds the mean of the training labels. No gradient goes from the second stage to the
+    first: only where the second looks depends on it (Wing-Loss issue 11).
     """
 
     mean_shape: Tensor
@@ -207,8 +213,8 @@ class Wing(nn.Module):
 
 
 def learn_wing(learning: Learning) -> Learner:
-    """The usual way for one stage. For two, the losses of both stages' landmarks are summed; their weight is not stated in anything
-    readable, nor whether the stages learn together; chosen: 1, together, as each has parameters of its own.
+    """The usual way for one stage. For two, the losses of both stages' landmarks are summed; their weight is not stated
+    in anything readable, nor whether the stages learn together; chosen: 1, together, as each has parameters of its own.
     """
     if learning.model.second is None:
         return learn_coordinates(learning)

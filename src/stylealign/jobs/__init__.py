@@ -1,6 +1,7 @@
 """The verbs of the command line, a file or folder each with the verb's name. Imports none of them.
 
-A verb's module has a config dataclass, whose fields are its flags and the keys of its recipes, and `main(config)`, which does the job.
+A verb's module has a config dataclass, whose fields are its flags and the keys of its recipes, and
+`main(config)`, which does the job.
 """
 
 from typing import NamedTuple

@@ -1,7 +1,9 @@
-"""The job `models`: how large every detector is and, if asked for, how fast and how hungry, at its small and its paper size.
+"""The job `models`: how large every detector is and, if asked for, how fast and how hungry,
+at its small and its paper size.
 
-The sizes are the presets of `DETECTORS`; the recipes small/ and paper/ train the same networks. MACs are counted by torch's FlopCounterMode. Measuring happens in a fresh process for
-each line, so that one network's memory is not another's.
+The sizes are the presets of `DETECTORS`; the recipes small/ and paper/ train the same networks. MACs are
+counted by torch's FlopCounterMode. Measuring happens in a fresh process for each line, so that one
+network's memory is not another's.
 """
 
 import json
@@ -109,7 +111,8 @@ def plain_loss(out: Any, target: Tensor) -> Tensor:
 
 
 def _warm(device: torch.device) -> None:
-    """A step of a net of one weight: what torch loads only when a first step is taken (a tenth of a GB) is not the networks' memory."""
+    """A step of a net of one weight: what torch loads only when a first step is taken (a tenth of a
+    GB) is not the networks' memory."""
     net = nn.Conv2d(1, 1, 1).to(device)
     optimizer = torch.optim.AdamW(net.parameters())
     net(torch.zeros(1, 1, 8, 8, device=device)).sum().backward()
@@ -121,8 +124,9 @@ def measure(
 ) -> dict[str, Any]:
     """Images per second and peak memory (MB above what the libraries take) of inference and of training steps.
 
-    A training step is forward, a plain loss on all answers, backward and AdamW; loading, augmentation and what is trained beside the
-    detector (a discriminator, a generator) are not in it. A figure is None where the network takes no batch of that size.
+    A training step is forward, a plain loss on all answers, backward and AdamW; loading, augmentation and what
+    is trained beside the detector (a discriminator, a generator) are not in it. A figure is None where the
+    network takes no batch of that size.
     """
     _warm(device)
     before = 0.0 if device.type == "cuda" else peak_mb(device)
@@ -216,7 +220,8 @@ def model_table(config: Models) -> Table:
             row += tuple(_speed(f[key]) for key in ("infer", "infer_mb", "train", "train_mb") for f in found)
         rows.append(row)
     note = (
-        f"{schema.num_points} points ({schema.name}). MACs: multiply-accumulates of one picture, half the operations counted by "
+        f"{schema.num_points} points ({schema.name}). MACs: multiply-accumulates of one picture, half the "
+        "operations counted by "
         "torch.utils.flop_counter (convolutions, linear layers, matrix products)."
     )
     if config.measure:
@@ -227,7 +232,8 @@ def model_table(config: Models) -> Table:
             else f"{device.type}, {torch.get_num_threads()} threads"
         )
         note += (
-            f" Measured on {where}, torch {torch.__version__}, float32: medians. A training step is forward, a plain loss on every answer, backward "
+            f" Measured on {where}, torch {torch.__version__}, float32: medians. A training step is forward, a plain "
+            "loss on every answer, backward "
             "and AdamW. MB: peak memory above the libraries' own."
         )
     return Table("Detectors", header, rows, note)

@@ -6,8 +6,8 @@
     <out>/detectors   with and without the synthetic faces, at equal updates, a run a seed
     <out>/evaluation  the table;  <out>/report.html  the pictures to look at
 
-A stopped pipeline continues with the same command: every stage resumes, and finished stages are kept. All stages' values are
-read before the first one starts.
+A stopped pipeline continues with the same command: every stage resumes, and finished stages are kept. All stages'
+values are read before the first one starts.
 """
 
 import json
@@ -29,7 +29,8 @@ ARMS = {"real": 0.0, "real+synthetic": None}  # share of synthetic faces in a ba
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pipeline:
-    """Draw or take faces, train a translator, generate, train detectors without and with synthetic faces, compare, report."""
+    """Draw or take faces, train a translator, generate, train detectors without and with
+    synthetic faces, compare, report."""
 
     out: Path
     """Folder to make; each stage writes into it."""

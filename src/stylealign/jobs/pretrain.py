@@ -1,7 +1,8 @@
 """The job `pretrain`: pictures of faces in, a detector's trunk out that knows geometry from style, without a label.
 
-Two views of each face, moved and bent differently: the geometry of one, in other colours, and the style of the other must draw the first
-again (encoder.py). A linear probe, from the points of labelled faces to their landmarks, says before and after what the trunk knows.
+Two views of each face, moved and bent differently: the geometry of one, in other colours, and the style of the other
+must draw the first again (encoder.py). A linear probe, from the points of labelled faces to their landmarks, says
+before and after what the trunk knows.
 """
 
 from dataclasses import dataclass, field
@@ -67,7 +68,8 @@ class Pretrain:
     colour: float = 0.3
     """Brightness and contrast factors of the view whose geometry is read, which may not tell the style."""
     follow: float = 1.0
-    """Weight of the distance between a view's points and the other's, both taken back to the picture, over the crop's side."""
+    """Weight of the distance between a view's points and the other's, both taken back to the
+    picture, over the crop's side."""
     lr: float = 2e-3
     weight_decay: float = 0.01
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -119,7 +121,8 @@ def in_other_colours(image: Tensor, config: Pretrain, generator: torch.Generator
         rotation=0, scale=0, shift=0, flip=False, colour=config.colour, grey_prob=0.3, blur_prob=0.1, occlusion_prob=0
     )
     nothing = Batch(
-        image, image.new_full((num, schema.num_points, 2), float("nan")), torch.ones(num, schema.num_points, dtype=torch.bool),
+        image, image.new_full((num, schema.num_points, 2), float("nan")),
+        torch.ones(num, schema.num_points, dtype=torch.bool),
         torch.eye(2, 3, dtype=torch.float64).expand(num, 2, 3), torch.arange(num), torch.ones(num),
     )  # fmt: skip
     return augment(nothing, image.shape[-1], still, generator, schema).image
@@ -190,9 +193,11 @@ def train(config: Pretrain, engine: Engine, run: Run) -> None:
     optimizer = make_optimizer(net, config.lr, config.weight_decay, config.optimizer)
     model, optimizer = engine.setup(net, optimizer)
     state = TrainState(
-        modules={"model": model}, optimizers={"model": optimizer}, ema=EMA(net, loop.ema_decay) if loop.ema_decay else None,
+        modules={"model": model}, optimizers={"model": optimizer},
+        ema=EMA(net, loop.ema_decay) if loop.ema_decay else None,
         card={
-            "kind": "encoder", "model": "encoder", "network": to_dict(config.encoder), "schema": schema.to_dict(), "crop": to_dict(config.crop),
+            "kind": "encoder", "model": "encoder", "network": to_dict(config.encoder), "schema": schema.to_dict(),
+            "crop": to_dict(config.crop),
             "config": to_dict(config), "data": [describe_data(faces) for faces in sets],
         },
     )  # fmt: skip
@@ -238,7 +243,8 @@ def train(config: Pretrain, engine: Engine, run: Run) -> None:
         return {"probe_nme": probe.nme(state.result())}  # type: ignore[arg-type]
 
     fit(
-        update, state=state, batches=source.batch, config=loop, run=run, engine=engine, evaluate=evaluate if probe else None, preview=sheet,
+        update, state=state, batches=source.batch, config=loop, run=run, engine=engine,
+        evaluate=evaluate if probe else None, preview=sheet,
         what="pre-training",
     )  # fmt: skip
     if engine.is_global_zero:

@@ -5,7 +5,8 @@
     <out>/round_1/s0, s1, ...   detectors of both, from fresh weights
     ...                         and so on; <out>/rounds.json has every round's NME on the validation split
 
-Every stage is an ordinary verb writing an ordinary folder: a stopped job continues with the same command, and finished stages are kept.
+Every stage is an ordinary verb writing an ordinary folder: a stopped job continues with the same
+command, and finished stages are kept.
 """
 
 import json
@@ -79,7 +80,8 @@ def plan(config: SelfTrain) -> list[tuple[pseudo_label.PseudoLabel | None, list[
         if number:
             before = [str(job.run) for job in rounds[-1][1]]
             values = {
-                **config.pseudo_label, "data": str(config.unlabelled), "detectors": before, "out": str(folder / "pseudo"), "as_split": "train"
+                **config.pseudo_label, "data": str(config.unlabelled), "detectors": before,
+                "out": str(folder / "pseudo"), "as_split": "train"
             }  # fmt: skip
             labelling = from_dict(pseudo_label.PseudoLabel, values, "pseudo_label")
             sources.append({"path": str(folder / "pseudo"), "split": "train", "share": config.share})
@@ -110,7 +112,8 @@ def main(config: SelfTrain) -> None:
     labelled, unlabelled = FaceDataset.open(config.labelled), FaceDataset.open(config.unlabelled)
     if labelled.schema != unlabelled.schema:
         raise UserError(
-            f"{config.unlabelled}: its mark-up is {unlabelled.schema.name}, expected {labelled.schema.name} as {config.labelled} has"
+            f"{config.unlabelled}: its mark-up is {unlabelled.schema.name}, expected {labelled.schema.name} as "
+            f"{config.labelled} has"
         )
     _same(config.out / "self_train.yaml", config)
     table = []

@@ -1,7 +1,9 @@
-"""The job `train-styles`: faces in, two generators out that take a face from one photographic style to another and back.
+"""The job `train-styles`: faces in, two generators out that take a face from one
+photographic style to another and back.
 
-The faces need no labels. They are grouped by how they look (styles.py), and a CycleGAN (cyclegan.py) learns between two of the
-groups. The style-aggregated detector (san.py) looks at a face and at the mean of what the two generators make of it.
+The faces need no labels. They are grouped by how they look (styles.py), and a CycleGAN (cyclegan.py)
+learns between two of the groups. The style-aggregated detector (san.py) looks at a face and at the mean
+of what the two generators make of it.
 """
 
 import dataclasses
@@ -54,7 +56,8 @@ class ClusterConfig:
     pair: Literal["smallest_largest", "two_largest"] = "smallest_largest"
     """As in SAN's script; its author advises the two largest where the smallest is tiny."""
     imagenet: Path | None = None
-    """A ResNet-18's ImageNet weights (.pth or .safetensors) to see styles with; without one, statistics of light, colour and sharpness."""
+    """A ResNet-18's ImageNet weights (.pth or .safetensors) to see styles with; without one, statistics
+    of light, colour and sharpness."""
     min_faces: int = 8
     """Each group of the pair needs as many."""
 
@@ -78,7 +81,8 @@ class TrainStyles:
     crop: CropConfig = field(default_factory=CropConfig)
     """As the detector's: it looks at its own crops through the generators."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """As the detector's, in place; changes of light, colour and sharpness are left out, for they are what is to be learnt."""
+    """As the detector's, in place; changes of light, colour and sharpness are left out, for
+    they are what is to be learnt."""
     styles: ClusterConfig = field(default_factory=ClusterConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     cyclegan: CycleGANConfig = field(default_factory=CycleGANConfig)
@@ -120,8 +124,10 @@ def find_clusters(cache: CropCache, config: ClusterConfig, seed: int, device: to
     if smaller < config.min_faces:
         hint = " or --styles.pair two_largest" if config.pair == "smallest_largest" and len(found) > 2 else ""
         raise UserError(
-            f"{cache.dataset.folder}: {len(cache)} faces make clusters of {', '.join(str(len(c)) for c in found)}; expected at least "
-            f"{config.min_faces} in each of the two to learn between: give more faces, fewer clusters (--styles.clusters){hint}"
+            f"{cache.dataset.folder}: {len(cache)} faces make clusters of "
+            f"{', '.join(str(len(c)) for c in found)}; expected at least "
+            f"{config.min_faces} in each of the two to learn between: give more faces, fewer clusters "
+            f"(--styles.clusters){hint}"
         )
     return found
 
@@ -190,8 +196,10 @@ def train(config: TrainStyles, engine: Engine, run: Run) -> None:
         modules={"model": wrapped, "discriminators": wrapped_judges, "pool_a": pools[0], "pool_b": pools[1]},
         optimizers={"model": optimizer, "discriminators": optimizer_judges},
         card={
-            "kind": "styles", "model": "cyclegan", "network": to_dict(config.generator), "schema": faces.schema.to_dict(),
-            "crop": to_dict(config.crop), "clusters": sizes, "pair": [len(members) for members in pair], "config": to_dict(config),
+            "kind": "styles", "model": "cyclegan", "network": to_dict(config.generator),
+            "schema": faces.schema.to_dict(),
+            "crop": to_dict(config.crop), "clusters": sizes, "pair": [len(members) for members in pair],
+            "config": to_dict(config),
             "data": [describe_data(faces, split=config.split, subset=config.subset)],
         },
     )  # fmt: skip
@@ -207,7 +215,8 @@ def train(config: TrainStyles, engine: Engine, run: Run) -> None:
         for o in (optimizer, optimizer_judges):
             set_lr(o, config.cyclegan.lr * decayed(step, loop.steps))
 
-        # Generators, against discriminators that stand still (outside their wrapper: there is nothing to share between processes).
+        # Generators, against discriminators that stand still (outside their wrapper: there is
+        # nothing to share between processes).
         discriminators.requires_grad_(False)
         made = wrapped(a, b)
         with engine.autocast():
@@ -240,7 +249,8 @@ def train(config: TrainStyles, engine: Engine, run: Run) -> None:
         return contact_sheet(tiles, 4, labels)
 
     fit(
-        update, state=state, batches=lambda step: Step(tuple(source.batch(step) for source in sources)), config=loop, run=run,
+        update, state=state, batches=lambda step: Step(tuple(source.batch(step) for source in sources)), config=loop,
+        run=run,
         engine=engine, preview=preview, what="training the styles",
     )  # fmt: skip
     if engine.is_global_zero:
@@ -249,7 +259,8 @@ def train(config: TrainStyles, engine: Engine, run: Run) -> None:
 
 
 def load_styles(run: Path) -> tuple[Generators, dict[str, Any]]:
-    """The generators of a finished `train-styles` run, frozen and in evaluation mode, and its card. Raises UserError for anything else."""
+    """The generators of a finished `train-styles` run, frozen and in evaluation mode, and its card.
+    Raises UserError for anything else."""
     state, card = load_model(Path(run), "styles")
     model = Generators(from_dict(GeneratorConfig, card.get("network"), f"{run}/card.json: network"))
     load_weights(model, state, str(run))

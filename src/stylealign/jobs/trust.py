@@ -1,7 +1,7 @@
 """The job `trust`: how near detectors that never saw the maker of labelled faces find their labels.
 
-It leaves the labels (inherited by generated faces, say) and takes the distance of the ensemble's mean answer from them as
-disagreement. What is written is the same as of `pseudo-label`.
+It leaves the labels (inherited by generated faces, say) and takes the distance of the ensemble's mean answer from them
+as disagreement. What is written is the same as of `pseudo-label`.
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,15 @@ from stylealign.training.devices import pick_device
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trust(Labelling):
-    """Give labelled faces, such as generated ones, a trust: how near a detector that never saw their maker finds their labels.
+    """Give labelled faces, such as generated ones, a trust: how near a detector that never
+    saw their maker finds their labels.
 
     The detectors are to have learnt neither from these faces nor from their translator.
     """
 
     half: float = 0.08
-    """Distance at which a face (and a point) is trusted by one half; trust = 2 ** (-distance / half). A good detector is itself
-    0.04 to 0.06 away from true labels."""
+    """Distance at which a face (and a point) is trusted by one half; trust = 2 ** (-distance / half). A good detector
+    is itself 0.04 to 0.06 away from true labels."""
 
 
 def main(config: Trust) -> None:

@@ -1,7 +1,7 @@
 """Which faces a detector learns from, in which shares, and which it is measured on. Reads data sets; knows no network.
 
-Real and synthetic faces meet here and only here. A synthetic face inherits its label, so one made from a face that must not be
-seen (another split, beyond the label budget) is refused or left out.
+Real and synthetic faces meet here and only here. A synthetic face inherits its label, so one made from a face that must
+not be seen (another split, beyond the label budget) is refused or left out.
 """
 
 from dataclasses import dataclass
@@ -102,9 +102,11 @@ def _ids_by_split(dataset: FaceDataset) -> dict[str, str]:
 def synthetic_of(
     synthetic: FaceDataset, opened: FaceDataset, real: FaceDataset, split: str | None, subset: str | None
 ) -> FaceDataset:
-    """The synthetic faces that may be trained on beside `real`, a view of `opened`: labels of no other face of it may come in.
+    """The synthetic faces that may be trained on beside `real`, a view of `opened`: labels of
+    no other face of it may come in.
 
-    Raises UserError where faces were made from another split. Under a label budget (`subset`), only faces made from its faces are kept.
+    Raises UserError where faces were made from another split. Under a label budget (`subset`), only
+    faces made from its faces are kept.
     """
     split_of, allowed = _ids_by_split(opened), set(real.ids())
     kept = []
@@ -113,7 +115,8 @@ def synthetic_of(
         content = (head.get("provenance") or {}).get("content_id")
         if split is not None and content in split_of and split_of[content] != split:
             raise UserError(
-                f"{synthetic.folder}: face '{head['id']}' was made from '{content}' of split {split_of[content]} of {opened.folder}, "
+                f"{synthetic.folder}: face '{head['id']}' was made from '{content}' of split "
+                f"{split_of[content]} of {opened.folder}, "
                 f"expected faces of split {split} only: its label would be trained on"
             )
         if subset is None or content in allowed:
@@ -122,7 +125,8 @@ def synthetic_of(
         raise UserError(f"{synthetic.folder}: no face made from one of subset {subset} of {opened.folder}")
     if len(kept) < len(synthetic):
         say(
-            f"{synthetic.folder}: {len(kept)} of {len(synthetic)} faces were made from faces of {subset}; the others are left out"
+            f"{synthetic.folder}: {len(kept)} of {len(synthetic)} faces were made from faces of {subset}; "
+            "the others are left out"
         )
     return synthetic.take(kept)
 
@@ -130,7 +134,8 @@ def synthetic_of(
 def labels_seen(pseudo: FaceDataset, opened: FaceDataset, split: str | None, subset: str | None) -> bool:
     """Whether a data set is pseudo-labelled: its faces inherit no label, but its detectors have learnt some.
 
-    Raises UserError where one of them learnt from faces of `opened` outside of the split or the label budget (`subset`) trained on now.
+    Raises UserError where one of them learnt from faces of `opened` outside of the split or the label
+    budget (`subset`) trained on now.
     """
     how = pseudo.meta.get("how") or {}
     if how.get("verb") != "pseudo-label" or how.get("inputs", {}).get("data"):
@@ -142,15 +147,18 @@ def labels_seen(pseudo: FaceDataset, opened: FaceDataset, split: str | None, sub
                 or (subset is not None and learnt.get("subset") != subset)
             ):
                 raise UserError(
-                    f"{pseudo.folder}: labelled by {detector['run']}, which learnt from split {learnt.get('split')}, subset "
-                    f"{learnt.get('subset') or 'all'} of {opened.folder}, expected split {split}, subset {subset or 'all'}: labels that must "
+                    f"{pseudo.folder}: labelled by {detector['run']}, which learnt from split "
+                    f"{learnt.get('split')}, subset "
+                    f"{learnt.get('subset') or 'all'} of {opened.folder}, expected split {split}, subset "
+                    f"{subset or 'all'}: labels that must "
                     "not be seen would come in through it"
                 )
     return True
 
 
 def _sources(config: FacesConfig) -> Mix:
-    """The data sets of a `data:` recipe; one that was made from another of them keeps only what that one's choice allows."""
+    """The data sets of a `data:` recipe; one that was made from another of them keeps only
+    what that one's choice allows."""
     opened = [FaceDataset.open(source.path) for source in config.data]
     chosen = [
         faces.select(source.split, source.subset, labelled=True)
@@ -177,7 +185,8 @@ def _sources(config: FacesConfig) -> Mix:
 def resolve_data(config: FacesConfig) -> Mix:
     """The data sets of the first head; shares sum to 1 and data sets with share 0 are left out.
 
-    Raises UserError where mark-ups differ, a selection is empty, or a synthetic face was made from a face that must not be seen.
+    Raises UserError where mark-ups differ, a selection is empty, or a synthetic face was made
+    from a face that must not be seen.
     """
     if not (
         config.data or config.real or config.synthetic
@@ -206,8 +215,10 @@ def resolve_data(config: FacesConfig) -> Mix:
         first = found[0].faces
         if faces.schema != first.schema:
             raise UserError(
-                f"{faces.folder} is annotated with {faces.schema.name} ({faces.schema.num_points} points), {first.folder} with "
-                f"{first.schema.name} ({first.schema.num_points} points): expected one mark-up; `stylealign prepare` converts, "
+                f"{faces.folder} is annotated with {faces.schema.name} ({faces.schema.num_points} "
+                f"points), {first.folder} with "
+                f"{first.schema.name} ({first.schema.num_points} points): expected one mark-up; "
+                "`stylealign prepare` converts, "
                 "and --model dvln --other learns several"
             )
     total = sum(part.share for part in found)
@@ -226,7 +237,8 @@ def resolve_others(config: FacesConfig) -> list[Mix]:
 
 
 def epoch_of(mix: Mix, config: BalanceConfig) -> list[np.ndarray]:
-    """The positions that make up an epoch of each data set of a mix: each face once, or those of rare head poses several times."""
+    """The positions that make up an epoch of each data set of a mix: each face once, or those of
+    rare head poses several times."""
     found = []
     for faces in (part.faces for part in mix):
         once = np.arange(len(faces))
@@ -234,14 +246,16 @@ def epoch_of(mix: Mix, config: BalanceConfig) -> list[np.ndarray]:
             times = repeats(faces.landmarks_array(), config)
             once = np.repeat(once, times)
             say(
-                f"{faces.folder}: balancing by pose shows {len(faces)} faces {len(once)} times an epoch, one of them {times.max()} times"
+                f"{faces.folder}: balancing by pose shows {len(faces)} faces {len(once)} times an epoch, one of "
+                f"them {times.max()} times"
             )
         found.append(once)
     return found
 
 
 def head_batch_sizes(batch_size: int, num_others: int, other_share: float) -> tuple[int, ...]:
-    """How many faces of a batch each head gets: the first what the others leave, the others equal parts of `other_share`.
+    """How many faces of a batch each head gets: the first what the others leave, the
+    others equal parts of `other_share`.
 
     >>> head_batch_sizes(32, 0, 0.5), head_batch_sizes(32, 1, 0.25), head_batch_sizes(32, 2, 0.5)
     ((32,), (24, 8), (16, 8, 8))
@@ -250,7 +264,8 @@ def head_batch_sizes(batch_size: int, num_others: int, other_share: float) -> tu
     sizes = (batch_size - each * num_others, *[each] * num_others)
     if min(sizes) < 1:
         raise UserError(
-            f"a batch of {batch_size} faces with other_share {other_share} for {num_others} data sets gives the heads {sizes} faces: "
+            f"a batch of {batch_size} faces with other_share {other_share} for {num_others} data sets gives the "
+            f"heads {sizes} faces: "
             "expected at least 1 each"
         )
     return sizes

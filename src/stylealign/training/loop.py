@@ -1,8 +1,9 @@
 """The one training rhythm and the only file that knows devices, precision and processes (Lightning Fabric).
 
-A job supplies `update(batch, step) -> named loss terms`, which owns forward, backward and optimizer; `fit` owns the rhythm: log,
-evaluate, preview, checkpoint, resume, finish. Everything a step draws at random is a function of (seed, step, process), so a
-killed run continued with the same command ends as if it had never stopped. Knows no model and no loss.
+A job supplies `update(batch, step) -> named loss terms`, which owns forward, backward and optimizer; `fit`
+owns the rhythm: log, evaluate, preview, checkpoint, resume, finish. Everything a step draws at random is a
+function of (seed, step, process), so a killed run continued with the same command ends as if it had never
+stopped. Knows no model and no loss.
 """
 
 import atexit
@@ -67,7 +68,8 @@ class LoopConfig:
 
 
 def start_engine(loop: LoopConfig) -> Fabric:
-    """Start (or join) the processes of a run. The same command serves one CPU, several GPUs and, under torchrun, several nodes."""
+    """Start (or join) the processes of a run. The same command serves one CPU, several GPUs and,
+    under torchrun, several nodes."""
     devices, nodes = loop.devices, loop.num_nodes
     if "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -91,7 +93,8 @@ def start_engine(loop: LoopConfig) -> Fabric:
 
 
 def _leave_processes() -> None:
-    """End gloo's threads before Python ends: one that hands back a tensor after that aborts the process, whose work was done.
+    """End gloo's threads before Python ends: one that hands back a tensor after that aborts
+    the process, whose work was done.
 
     Fabric does so for NCCL alone.
     """
@@ -124,7 +127,8 @@ class EMA:
 
 @dataclass(kw_only=True)
 class TrainState:
-    """Everything that must survive a kill. `modules["model"]` is the model; wrapped modules are unwrapped when saved."""
+    """Everything that must survive a kill. `modules["model"]` is the model; wrapped
+    modules are unwrapped when saved."""
 
     modules: dict[str, nn.Module]
     optimizers: dict[str, Any]
@@ -150,7 +154,8 @@ class TrainState:
             unwrap(module).load_state_dict(state["modules"][name])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
-            # Stored tensors come back in rows, weights lie channels-last: a fused optimizer walks through both in memory order.
+            # Stored tensors come back in rows, weights lie channels-last: a fused optimizer
+            # walks through both in memory order.
             for parameter, kept in optimizer.state.items():
                 for key, value in kept.items():
                     if value.shape == parameter.shape:
@@ -176,7 +181,8 @@ def unwrap(module: Any) -> nn.Module:
 def run_training(target: Path, config: C, loop: LoopConfig, train: Callable[[C, Engine, Run], None]) -> None:
     """Start the processes, open (or continue) the run folder, and `train` into it.
 
-    A run that has finished with this configuration is left alone; one that is refused before anything was learnt leaves nothing.
+    A run that has finished with this configuration is left alone; one that is refused before
+    anything was learnt leaves nothing.
     """
     engine = start_engine(loop)
     run = Run.open(target, config, engine.is_global_zero)
@@ -204,7 +210,8 @@ def restore(state: TrainState, run: Run) -> bool:
 def _one_ahead(batches: Callable[[int], Any], first: int, end: int, device: torch.device) -> Iterator[Any]:
     """Batches first..end; for a GPU each is gathered in a thread while the one before is learnt from.
 
-    On a CPU gathering costs a hundredth of a step, and a second thread with its own team of workers made steps twice as long.
+    On a CPU gathering costs a hundredth of a step, and a second thread with its own team of
+    workers made steps twice as long.
     """
     if device.type == "cpu":
         yield from (batches(step) for step in range(first, end))
@@ -232,9 +239,9 @@ def fit(
 ) -> None:
     """Call `update` until `config.steps`; log, evaluate, preview and checkpoint on the way; continue from `state.step`.
 
-    `batches(step)` gives what has a `to(device)`: a Batch, or a Step. `update(batch, step)` returns named loss terms (scalars); a
-    total that is not finite stops the run with the terms printed.
-    `evaluate` and `preview` run on the first process. The last step always evaluates and checkpoints.
+    `batches(step)` gives what has a `to(device)`: a Batch, or a Step. `update(batch, step)` returns named loss terms
+    (scalars); a total that is not finite stops the run with the terms printed. `evaluate` and `preview` run on the
+    first process. The last step always evaluates and checkpoints.
     """
     main = engine.is_global_zero
     if main:
@@ -269,7 +276,8 @@ def fit(
             means = {name: float(mean_over_processes(engine, total / summed)) for name, total in sums.items()}
             if not all(math.isfinite(v) for v in means.values()):
                 raise UserError(
-                    f"step {step}: a loss is not finite ({means}); lower lr, or start again from an earlier checkpoint with it lowered"
+                    f"step {step}: a loss is not finite ({means}); lower lr, or start again from an earlier "
+                    "checkpoint with it lowered"
                 )
             if main:
                 run.log(

@@ -1,9 +1,10 @@
-"""Mean teacher (Tarvainen & Valpola, NeurIPS 2017): unlabelled faces in every batch, labelled by the detector's own average.
+"""Mean teacher (Tarvainen & Valpola, NeurIPS 2017): unlabelled faces in every batch,
+labelled by the detector's own average.
 
-The averaged weights answer the plain crop and its mirror image; their mean becomes the face's label and their agreement its trust.
-Then the face goes the way of every labelled face: the augmentation moves picture and label together, so a label moves exactly, and the
-loss weighs it. What the teacher says depends on nothing but its weights and the crop: a resumed run hears the same. Knows no files but
-the data set's.
+The averaged weights answer the plain crop and its mirror image; their mean becomes the face's label and their agreement
+its trust. Then the face goes the way of every labelled face: the augmentation moves picture and label together, so a
+label moves exactly, and the loss weighs it. What the teacher says depends on nothing but its weights and the crop: a
+resumed run hears the same. Knows no files but the data set's.
 """
 
 import math
@@ -26,7 +27,8 @@ class TeacherConfig:
     """Learn from unlabelled faces by agreement with one's own averaged weights."""
 
     data: Path | None = None
-    """Data set of faces; labels it has serve to cut the crops and are not learnt, so what `pseudo-label` wrote is best. Not given: no teacher."""
+    """Data set of faces; labels it has serve to cut the crops and are not learnt, so what `pseudo-label` wrote
+    is best. Not given: no teacher."""
     split: str | None = None
     """Only its faces of this split."""
     subset: str | None = None
@@ -38,21 +40,24 @@ class TeacherConfig:
     ramp_up: float = 0.3
     """Share of the training over which that weight rises from almost nothing: an early teacher knows nothing."""
     half: float = 0.05
-    """Distance between the two answers, over the crop's side, at which a landmark is trusted by one half; trust is 2 ** (-distance / half)."""
+    """Distance between the two answers, over the crop's side, at which a landmark is trusted by one half;
+    trust is 2 ** (-distance / half)."""
     threshold: float = 0.0
     """Trust below which a landmark is not learnt."""
 
     def __post_init__(self) -> None:
         if not (0 < self.share < 1 and self.weight >= 0 and 0 <= self.ramp_up <= 1):
             raise ValueError(
-                f"teacher: share {self.share}, weight {self.weight}, ramp_up {self.ramp_up}: expected above 0 and below 1, at least 0, 0 to 1"
+                f"teacher: share {self.share}, weight {self.weight}, ramp_up {self.ramp_up}: expected above 0 and "
+                "below 1, at least 0, 0 to 1"
             )
         if not (self.half > 0 and 0 <= self.threshold <= 1):
             raise ValueError(f"teacher: half {self.half} and threshold {self.threshold}: expected above 0, and 0 to 1")
 
 
 def ramp(step: int, steps: int, ramp_up: float) -> float:
-    """exp(-5 (1 - t)^2), t rising from 0 to 1 over the first `ramp_up` of the training (Tarvainen & Valpola, section 3.1)."""
+    """exp(-5 (1 - t)^2), t rising from 0 to 1 over the first `ramp_up` of the training
+    (Tarvainen & Valpola, section 3.1)."""
     t = 1.0 if ramp_up == 0 else min(1.0, step / (ramp_up * steps))
     return math.exp(-5 * (1 - t) ** 2)
 
@@ -67,7 +72,8 @@ def teacher_faces(config: TeacherConfig, schema: LandmarkSchema, ema_decay: floa
     faces = FaceDataset.open(config.data)
     if faces.schema != schema:
         raise UserError(
-            f"teacher.data {config.data}: its mark-up is {faces.schema.name}, expected {schema.name} as the labelled faces have"
+            f"teacher.data {config.data}: its mark-up is {faces.schema.name}, expected {schema.name} as "
+            "the labelled faces have"
         )
     return faces.select(config.split, config.subset) if config.split or config.subset else faces
 
@@ -77,7 +83,8 @@ def num_unlabelled(batch_size: int, share: float, world: int) -> int:
     found = round(batch_size * share / world) * world
     if not 0 < found < batch_size:
         raise UserError(
-            f"a batch of {batch_size} faces with teacher.share {share} has {found} unlabelled ones: expected at least 1 of each kind"
+            f"a batch of {batch_size} faces with teacher.share {share} has {found} unlabelled ones: expected "
+            "at least 1 of each kind"
         )
     return found
 
@@ -108,7 +115,8 @@ def taught(
         found = (found + mirrored) / 2
     margin = (batch.image.shape[-1] - size) / 2
     return batch._replace(
-        landmarks=found + margin, visible=torch.ones_like(trust, dtype=torch.bool), weight=torch.full_like(batch.weight, factor),
+        landmarks=found + margin, visible=torch.ones_like(trust, dtype=torch.bool),
+        weight=torch.full_like(batch.weight, factor),
         point_weight=trust,
     )  # fmt: skip
 

@@ -18,7 +18,8 @@ class OptimizerConfig:
     momentum: float = 0.9
     """Of sgd."""
     schedule: Literal["cosine", "exponential", "steps"] = "cosine"
-    """cosine: a short rise, then half a cosine to 0. exponential: from lr to lr x last_frac by equal factors. steps: x gamma at each milestone."""
+    """cosine: a short rise, then half a cosine to 0. exponential: from lr to lr x last_frac by equal factors.
+    steps: x gamma at each milestone."""
     last_frac: float = 1e-3
     """Last over first learning rate (exponential)."""
     milestones: tuple[float, ...] = (0.6, 0.7, 0.8, 0.9)
@@ -29,7 +30,8 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if not (0 <= self.momentum < 1 and 0 < self.last_frac <= 1 and 0 < self.gamma <= 1):
             raise ValueError(
-                f"momentum {self.momentum}, last_frac {self.last_frac}, gamma {self.gamma}: expected 0 to below 1, and above 0 to 1"
+                f"momentum {self.momentum}, last_frac {self.last_frac}, gamma {self.gamma}: expected 0 to "
+                "below 1, and above 0 to 1"
             )
         if not all(0 <= m <= 1 for m in self.milestones):
             raise ValueError(f"milestones {self.milestones}: expected fractions of the training, 0 to 1")
@@ -65,8 +67,8 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """An optimizer of a module's trainable parameters, or of parameter groups made by the caller.
 
-    Of a module, weights of convolutions and linear layers decay; biases and normalisations do not. A group may hold `lr_scale`
-    (see `set_lr`) and its own `weight_decay`.
+    Of a module, weights of convolutions and linear layers decay; biases and normalisations do not. A group may hold
+    `lr_scale` (see `set_lr`) and its own `weight_decay`.
     """
     if isinstance(parameters, nn.Module):
         trained = [p for p in parameters.parameters() if p.requires_grad]

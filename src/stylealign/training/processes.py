@@ -1,7 +1,7 @@
 """Commands side by side: so many child processes at a time, each with a log; progress, time left, and a clean end.
 
-A child that fails does not stop the others. Ctrl-C (and SIGTERM) interrupts every child, which ends as if it had been interrupted
-itself. Knows nothing of what the commands do.
+A child that fails does not stop the others. Ctrl-C (and SIGTERM) interrupts every child, which ends as if it had been
+interrupted itself. Knows nothing of what the commands do.
 """
 
 import contextlib
@@ -116,7 +116,8 @@ def _start(job: Job, environment: dict[str, str]) -> _Running:
         # A session of its own: a key pressed in the terminal reaches this process, which then tells the children once.
         # Inheritable files (see `alone`) stay open in the child; Python opens all others as not inheritable.
         process = subprocess.Popen(
-            job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, close_fds=False,
+            job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment,
+            close_fds=False,
             start_new_session=True,
         )  # fmt: skip
     return _Running(job, process, time.monotonic(), job.step())
@@ -142,7 +143,8 @@ def _stop(running: Any) -> None:
 def _time_left(
     waiting: Sequence[Job] | deque[Job], running: dict[str, _Running], speeds: dict[str, float], processes: int
 ) -> float | None:
-    """Seconds, from each kind's own speed (the mean of the known ones for a kind not yet seen); None before any is known."""
+    """Seconds, from each kind's own speed (the mean of the known ones for a kind not yet
+    seen); None before any is known."""
     if not speeds:
         return None
     usual = sum(speeds.values()) / len(speeds)
@@ -224,7 +226,8 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(file: Path) -> Iterator[None]:
-    """Hold a lock on `file`; refused while another process holds it, or a child which that process left behind when it was killed.
+    """Hold a lock on `file`; refused while another process holds it, or a child which that
+    process left behind when it was killed.
 
     Children inherit the open file and with it the lock. Where the system has no flock (Windows) nothing is locked.
     """
@@ -238,7 +241,8 @@ def alone(file: Path) -> Iterator[None]:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"{file.parent}: another command is at work in it, or a training that it left behind; wait for it or end it"
+                f"{file.parent}: another command is at work in it, or a training that it left behind; "
+                "wait for it or end it"
             ) from None
         os.set_inheritable(held.fileno(), True)
         yield

@@ -4,11 +4,12 @@
     environment.json   versions and machine
     metrics.jsonl      a line of numbers every few steps
     previews/          pictures on the way
-    checkpoints/       step_00000500/{model.safetensors, card.json, train_state.safetensors, train_state.json}, the last two kept
+    checkpoints/       step_00000500/{model.safetensors, card.json, train_state.safetensors,
+    train_state.json}, the last two kept
     model.safetensors  the result, with card.json beside it: kind, schema, crop, configuration, data, hash
 
-A run is written as `<name>.partial` and renamed when it has finished. Weights and states are safetensors and JSON: nothing is
-unpickled. Knows no model.
+A run is written as `<name>.partial` and renamed when it has finished. Weights and states are safetensors and JSON:
+nothing is unpickled. Knows no model.
 """
 
 import json
@@ -49,8 +50,9 @@ class Run:
     def open(cls, target: Path, config: Any, main_process: bool = True) -> "Run":
         """Start a run, continue a half-written one, or find it finished (`run.finished`).
 
-        Raises UserError where a folder of that name holds a run of another configuration: nothing is overwritten. A start that
-        came to nothing (refused inputs, a key pressed in time) is no run yet, and the corrected command takes its place.
+        Raises UserError where a folder of that name holds a run of another configuration: nothing is
+        overwritten. A start that came to nothing (refused inputs, a key pressed in time) is no run yet, and the
+        corrected command takes its place.
         """
         target = Path(target)
         partial = partial_of(target)

@@ -1,4 +1,5 @@
-"""Start a detector from the weights of another run: a detector of any mark-up, or an encoder trained without labels (`pretrain`).
+"""Start a detector from the weights of another run: a detector of any mark-up, or an encoder
+trained without labels (`pretrain`).
 
 What fits is taken, what does not (heads of another number of points, say) stays fresh and is named.
 """
@@ -23,8 +24,9 @@ def _trunks(names: list[str]) -> list[str]:
 def start_from(model: nn.Module, run: Path, schema: LandmarkSchema) -> dict[str, Any]:
     """Load what fits of a finished run into a fresh detector; returns what the card says of it.
 
-    Weights are matched by name; where the other network is of another kind, its ResNet trunk is matched with this one's. A ResNet's last
-    layer (fc) is left fresh under another mark-up even where it would fit: its points are others.
+    Weights are matched by name; where the other network is of another kind, its ResNet trunk is
+    matched with this one's. A ResNet's last layer (fc) is left fresh under another mark-up even where
+    it would fit: its points are others.
 
     Raises UserError where the run is neither a detector nor an encoder, or where nothing but a few stray tensors fits.
     """
@@ -39,7 +41,8 @@ def start_from(model: nn.Module, run: Path, schema: LandmarkSchema) -> dict[str,
     def fitting(candidates: dict[str, Tensor]) -> dict[str, Tensor]:
         return {
             key: value for key, value in candidates.items()
-            if key in own and own[key].shape == value.shape and (same_points or (key not in last and not key.startswith("mean_shape")))
+            if key in own and own[key].shape == value.shape
+            and (same_points or (key not in last and not key.startswith("mean_shape")))
         }  # fmt: skip
 
     taken = fitting(state)
@@ -55,7 +58,8 @@ def start_from(model: nn.Module, run: Path, schema: LandmarkSchema) -> dict[str,
     if 2 * len(convolutions) < len(mine):
         width = f", width {card['network'].get('width')}" if isinstance(card.get("network"), dict) else ""
         raise UserError(
-            f"--init-from {run}: {len(convolutions)} of this detector's {len(mine)} convolutions fit (there: {card.get('model')}{width}): "
+            f"--init-from {run}: {len(convolutions)} of this detector's {len(mine)} convolutions fit (there: "
+            f"{card.get('model')}{width}): "
             "expected the same network at the same width"
         )
     model.load_state_dict(taken, strict=False)
@@ -74,4 +78,5 @@ def said_of(start: dict[str, Any]) -> str:
     """One line for the terminal."""
     fresh = start["fresh"]
     names = ", ".join(fresh[:4]) + (f" and {len(fresh) - 4} more" if len(fresh) > 4 else "")
-    return f"starting from {start['run']}: {start['taken']} weights taken, {f'left fresh: {names}' if fresh else 'none left fresh'}"
+    left = f"left fresh: {names}" if fresh else "none left fresh"
+    return f"starting from {start['run']}: {start['taken']} weights taken, {left}"

@@ -95,7 +95,8 @@ def read_card(folder: Path, kind: str | None = None) -> dict[str, Any]:
     if not (folder / "card.json").exists():
         if partial_of(folder).exists():
             raise UserError(
-                f"{folder}: its training has not finished ({partial_of(folder).name}); run the same command again to continue it"
+                f"{folder}: its training has not finished ({partial_of(folder).name}); run the same "
+                "command again to continue it"
             )
         raise UserError(
             f"{folder}: not a run folder (no card.json in it)" if folder.exists() else f"{folder}: no such run"
@@ -112,7 +113,8 @@ def read_card(folder: Path, kind: str | None = None) -> dict[str, Any]:
 
 
 def load_model(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(weights, card) of a finished run or checkpoint folder. Raises UserError for another kind, or weights that changed."""
+    """(weights, card) of a finished run or checkpoint folder. Raises UserError for another
+    kind, or weights that changed."""
     card = read_card(folder, kind)
     missing = [key for key in ("schema", "crop", "model_hash") if key not in card]
     if missing:

@@ -12,7 +12,8 @@ from stylealign.detectors.lab.messages import BlockConv, MessagePassing, levels
 
 
 class Residual(nn.Module):
-    """Pre-activated bottleneck: 1x1 to a quarter of the channels, 3x3, 1x1, and a shortcut (LAB issue 5: a quarter, not Newell's half)."""
+    """Pre-activated bottleneck: 1x1 to a quarter of the channels, 3x3, 1x1, and a shortcut (LAB issue 5:
+    a quarter, not Newell's half)."""
 
     def __init__(self, channels_in: int, channels: int):
         super().__init__()
@@ -29,7 +30,8 @@ class Residual(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """(B, C, h, w) -> the same shape: down by two `depth` (1 or more) times and up again, a residual unit across at every scale."""
+    """(B, C, h, w) -> the same shape: down by two `depth` (1 or more) times and up again, a
+    residual unit across at every scale."""
 
     def __init__(self, depth: int, channels: int):
         super().__init__()
@@ -45,11 +47,12 @@ class Hourglass(nn.Module):
 
 
 class Stack(nn.Module):
-    """An hourglass and what it draws: (B, C, h, w) -> maps (B, K, h, w), the next stack's input, and what each boundary knows.
+    """An hourglass and what it draws: (B, C, h, w) -> maps (B, K, h, w), the next stack's
+    input, and what each boundary knows.
 
     With a tree, features are split by boundary, hear the same boundary of the stack before (inter-level messages, 1x1
-    convolutions), then each other (intra-level messages), and each boundary's map is drawn from its own. Without (`parents` None),
-    maps are drawn from all features at once, as in Newell et al.
+    convolutions), then each other (intra-level messages), and each boundary's map is drawn from its own. Without
+    (`parents` None), maps are drawn from all features at once, as in Newell et al.
     """
 
     def __init__(
@@ -89,7 +92,8 @@ class Stack(nn.Module):
 
 
 class BoundaryEstimator(nn.Module):
-    """(B, 1 or 3, size, size) -> boundary maps of every stack, first to last, each (B, K, size / stride, size / stride).
+    """(B, 1 or 3, size, size) -> boundary maps of every stack, first to last, each (B,
+    K, size / stride, size / stride).
 
     Args:
         channels_in: of the image.

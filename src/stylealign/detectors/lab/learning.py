@@ -1,6 +1,6 @@
 """LAB's losses, and how it learns: boundary maps, coordinates, and an adversary that tells effective maps from others.
 
-The network is lab.py. LAB, CVPR 2018, section 3.3; METHOD 4.2.
+The network is lab.py. LAB, CVPR 2018, section 3.3; docs/paper_map.md 4.2.
 """
 
 import numpy as np
@@ -21,8 +21,8 @@ from stylealign.training.optim import set_lr
 class BoundaryDiscriminator(nn.Module):
     """Boundary maps (B, K, h, w) -> logit (B,) of their being effective.
 
-    Its layers are not stated in anything readable; chosen: four convolutions of stride 2 with leaky ReLUs, and the mean of a last
-    one, without normalisation, so that a face's answer depends on no other face.
+    Its layers are not stated in anything readable; chosen: four convolutions of stride 2 with leaky ReLUs, and the mean
+    of a last one, without normalisation, so that a face's answer depends on no other face.
     """
 
     def __init__(self, num_maps: int, width: int):
@@ -45,12 +45,14 @@ def curve_is_labelled(landmarks: Tensor, schema: LandmarkSchema) -> Tensor:
 
 
 def curve_weights(points: Tensor, schema: LandmarkSchema) -> Tensor:
-    """(B, P) weights of landmarks -> (B, K) of curves: a curve goes through all of its landmarks and weighs what the least does."""
+    """(B, P) weights of landmarks -> (B, K) of curves: a curve goes through all of its landmarks
+    and weighs what the least does."""
     return torch.stack([points[:, list(curve)].amin(dim=1) for curve in schema.boundaries.values()], dim=1)
 
 
 def boundary_loss(stages: tuple[Tensor, ...], target: Tensor, labelled: Tensor, weight: Tensor) -> Tensor:
-    """Squared error summed over a map's cells and over stacks, averaged over labelled curves; a scalar, 0 where nothing is labelled.
+    """Squared error summed over a map's cells and over stacks, averaged over labelled curves; a
+    scalar, 0 where nothing is labelled.
 
     Args:
         stages: maps of every stack, each (B, K, h, w).
@@ -64,11 +66,12 @@ def boundary_loss(stages: tuple[Tensor, ...], target: Tensor, labelled: Tensor, 
 
 
 def share_near(predicted: Tensor, landmarks: Tensor, near: float, schema: LandmarkSchema) -> Tensor:
-    """(B,) the share of predicted landmarks nearer than `near` px to the true curve they belong to; 1 where no curve is labelled.
+    """(B,) the share of predicted landmarks nearer than `near` px to the true curve they belong
+    to; 1 where no curve is labelled.
 
-    Landmarks that belong to no curve (pupils) are not counted, and one that belongs to several counts for each. That it is the
-    landmark's own curve, and not whichever is nearest, is not stated in anything readable; chosen: a brow on an eye is no success.
-    Measured on the CPU from point to curve, without a map. No gradient.
+    Landmarks that belong to no curve (pupils) are not counted, and one that belongs to several counts for each. That it
+    is the landmark's own curve, and not whichever is nearest, is not stated in anything readable; chosen: a brow on an
+    eye is no success. Measured on the CPU from point to curve, without a map. No gradient.
 
     Args:
         predicted: (B, P, 2) px.
@@ -100,9 +103,11 @@ def share_near(predicted: Tensor, landmarks: Tensor, near: float, schema: Landma
 
 
 def discriminator_loss(real: Tensor, drawn: Tensor, effective: Tensor, weight: Tensor) -> Tensor:
-    """L_D = -E[log D(M)] - E[log(1 - |D(M^) - d_fake|)], D the sigmoid of a logit (LAB's equation of the discriminator).
+    """L_D = -E[log D(M)] - E[log(1 - |D(M^) - d_fake|)], D the sigmoid of a logit
+    (LAB's equation of the discriminator).
 
-    1 - |D - d| is D where d is 1 and 1 - D where d is 0, so both terms are logistic losses and no logarithm is taken of a 0.
+    1 - |D - d| is D where d is 1 and 1 - D where d is 0, so both terms are logistic losses
+    and no logarithm is taken of a 0.
 
     Args:
         real: (B,) logits of true maps M.
@@ -122,9 +127,9 @@ def adversarial_loss(drawn: Tensor, weight: Tensor) -> Tensor:
 def learn_lab(learning: Learning) -> Learner:
     """Estimator and regressor jointly, then the same with the adversary (LAB's authors, issue 5 of their repository).
 
-    Estimator loss: boundary_loss + adversarial_weight * L_A; regressor loss: `landmark_loss`, whose gradient reaches the estimator
-    too. The adversary starts to learn when it joins, at adversarial_from of the training, with the same optimizer and learning
-    rate; neither is stated in anything readable; chosen.
+    Estimator loss: boundary_loss + adversarial_weight * L_A; regressor loss: `landmark_loss`, whose gradient reaches
+    the estimator too. The adversary starts to learn when it joins, at adversarial_from of the training, with the same
+    optimizer and learning rate; neither is stated in anything readable; chosen.
     """
     assert isinstance(learning.model, LAB)
     engine, schema, lab = learning.engine, learning.schemas[0], learning.model.config

@@ -1,4 +1,5 @@
-"""Messages between facial boundaries along a tree (LAB, CVPR 2018, section 3.2, after structured feature learning, Chu et al. 2016).
+"""Messages between facial boundaries along a tree (LAB, CVPR 2018, section 3.2, after structured
+feature learning, Chu et al. 2016).
 
 An occluded boundary is told by its neighbours where it must be. Knows no images, no losses and no training.
 """
@@ -20,8 +21,8 @@ _NEIGHBOURS = {
 
 
 def _apart(schema: LandmarkSchema) -> list[list[int]]:
-    """(K, K) how far two boundaries are related: 0 share a landmark, 1 same part, 2 neighbouring parts, 3 either of these across the
-    face (a left and a right one), 4 nothing known."""
+    """(K, K) how far two boundaries are related: 0 share a landmark, 1 same part, 2 neighbouring parts, 3 either of
+    these across the face (a left and a right one), 4 nothing known."""
     curves = list(schema.boundaries.values())
     mirrored = [int(i) for i in schema.boundary_flip_permutation] if schema.flip_pairs else list(range(len(curves)))
     side = [
@@ -48,11 +49,12 @@ def _apart(schema: LandmarkSchema) -> list[list[int]]:
 
 
 def boundary_tree(schema: LandmarkSchema) -> tuple[int, ...]:
-    """The parent of each boundary, -1 for the root: boundaries that share landmarks are joined first, then those of one facial part,
-    then those of neighbouring parts (a minimum spanning tree; ties go to the schema's order).
+    """The parent of each boundary, -1 for the root: boundaries that share landmarks are joined first, then those of one
+    facial part, then those of neighbouring parts (a minimum spanning tree; ties go to the schema's order).
 
-    The root is the boundary from which the farthest is nearest (for the built-in mark-ups with a nose bridge: the nose bridge).
-    The published tree is not stated in anything readable; chosen so that any schema has one, for its own mark-up too.
+    The root is the boundary from which the farthest is nearest (for the built-in mark-ups with a nose
+    bridge: the nose bridge). The published tree is not stated in anything readable; chosen so that any
+    schema has one, for its own mark-up too.
     """
     num, apart = len(schema.boundaries), _apart(schema)
     joined, edges = list(range(num)), set()  # Kruskal: joined[i] names the piece boundary i is in
@@ -90,16 +92,17 @@ def levels(parents: Sequence[int]) -> list[list[int]]:
 class BlockConv(nn.Module):
     """A convolution between blocks of channels: (B, num_in * C, h, w) -> (B, num_out * D, h, w).
 
-    Block `target` receives block `source` through weights of its own, for each (source, target) given and no other; what several
-    send to one is added. Computed as one dense convolution whose other weights are zero: narrow grouped ones are slower, and block
-    order costs nothing.
+    Block `target` receives block `source` through weights of its own, for each (source, target) given and no other;
+    what several send to one is added. Computed as one dense convolution whose other weights are zero: narrow grouped
+    ones are slower, and block order costs nothing.
     """
 
     sources: Tensor
     targets: Tensor
 
     def __init__(
-        self, pairs: Sequence[tuple[int, int]], num_in: int, num_out: int, channels_in: int, channels_out: int, kernel: int
+        self, pairs: Sequence[tuple[int, int]], num_in: int, num_out: int, channels_in: int, channels_out: int,
+        kernel: int
     ):  # fmt: skip
         super().__init__()
         self.shape = (num_out, num_in, channels_out, channels_in, kernel, kernel)
@@ -121,11 +124,13 @@ class BlockConv(nn.Module):
 
 
 class MessagePassing(nn.Module):
-    """Features of the boundaries, root first, level by level (B, K * C, h, w) -> the same, after messages up the tree and down again.
+    """Features of the boundaries, root first, level by level (B, K * C, h, w) -> the same, after
+    messages up the tree and down again.
 
-    A message is a convolution of its own for each pair of neighbours and each direction, added to what the receiver has, then ReLU
-    (Chu et al. 2016, equation 5). Upwards a boundary speaks when it has heard all below it; downwards it starts from what it knows
-    then, so one pass carries from every boundary to every other. The size of the convolution is not stated in anything readable.
+    A message is a convolution of its own for each pair of neighbours and each direction, added to what the receiver
+    has, then ReLU (Chu et al. 2016, equation 5). Upwards a boundary speaks when it has heard all below it; downwards it
+    starts from what it knows then, so one pass carries from every boundary to every other. The size of the convolution
+    is not stated in anything readable.
     """
 
     def __init__(self, parents: Sequence[int], channels: int, kernel: int):

@@ -1,4 +1,5 @@
-"""LAB, Look at Boundary (Wu et al., CVPR 2018): boundaries are drawn first, then landmarks are regressed from the picture and them.
+"""LAB, Look at Boundary (Wu et al., CVPR 2018): boundaries are drawn first, then landmarks are
+regressed from the picture and them.
 
 The drawing network is hourglass.py, its messages messages.py, its adversary adversary.py. Knows no files.
 """
@@ -64,22 +65,26 @@ class LABConfig:
     def __post_init__(self) -> None:
         if min(self.stacks, self.channels, self.depth, self.width, self.hidden) < 1:
             raise ValueError(
-                f"lab of {self.stacks} stacks, {self.channels} channels, depth {self.depth}, width {self.width}, hidden {self.hidden}: "
+                f"lab of {self.stacks} stacks, {self.channels} channels, depth {self.depth}, width {self.width}, "
+                f"hidden {self.hidden}: "
                 "expected at least 1 of each"
             )
         if self.stride not in (None, 2, 4) or self.message_kernel % 2 == 0 or not 0 <= self.feature_fusion <= 4:
             raise ValueError(
-                f"lab with stride {self.stride}, message_kernel {self.message_kernel}, feature_fusion {self.feature_fusion}: expected "
+                f"lab with stride {self.stride}, message_kernel {self.message_kernel}, feature_fusion "
+                f"{self.feature_fusion}: expected "
                 "2, 4 or none, an odd number, and 0 to 4 stages"
             )
         if not (self.sigma > 0 and self.near > 0 and 0 <= self.dropout < 1):
             raise ValueError(
-                f"lab with sigma {self.sigma}, near {self.near}, dropout {self.dropout}: expected above 0, above 0, 0 to below 1"
+                f"lab with sigma {self.sigma}, near {self.near}, dropout {self.dropout}: expected above 0, "
+                "above 0, 0 to below 1"
             )
         shares = (self.adversarial_from, self.enough)
         if min(self.boundary_weight, self.adversarial_weight) < 0 or not all(0 <= share <= 1 for share in shares):
             raise ValueError(
-                f"lab with boundary_weight {self.boundary_weight}, adversarial_weight {self.adversarial_weight}, adversarial_from "
+                f"lab with boundary_weight {self.boundary_weight}, adversarial_weight "
+                f"{self.adversarial_weight}, adversarial_from "
                 f"{self.adversarial_from}, enough {self.enough}: expected weights of 0 or more, and 0 to 1"
             )
 
@@ -89,7 +94,8 @@ class LABConfig:
 
 
 def halvings(side: int) -> int:
-    """How often a map can be halved before a single cell is left, which batch normalisation could not learn from in a batch of one.
+    """How often a map can be halved before a single cell is left, which batch normalisation could
+    not learn from in a batch of one.
 
     >>> halvings(64), halvings(4), halvings(3), halvings(2)
     (5, 1, 1, 0)
@@ -103,9 +109,11 @@ def brightness(image: Tensor) -> Tensor:
 
 
 def input_fusion(image: Tensor, maps: Tensor) -> Tensor:
-    """Each channel of the image, followed by it times each boundary map: (B, C, H, W), (B, K, h, w) -> (B, C * (1 + K), H, W).
+    """Each channel of the image, followed by it times each boundary map: (B, C, H, W), (B, K,
+    h, w) -> (B, C * (1 + K), H, W).
 
-    Maps are enlarged to the image bilinearly (cell i of stride s lies at pixel s i + (s - 1) / 2). LAB, CVPR 2018, section 3.1.
+    Maps are enlarged to the image bilinearly (cell i of stride s lies at pixel s i + (s - 1) /
+    2). LAB, CVPR 2018, section 3.1.
     """
     factors = F.pad(maps, (0, 0, 0, 0, 1, 0), value=1.0)
     factors = F.interpolate(factors, size=image.shape[-2:], mode="bilinear", align_corners=False)
@@ -113,7 +121,8 @@ def input_fusion(image: Tensor, maps: Tensor) -> Tensor:
 
 
 def average_to(maps: Tensor, features: Tensor) -> Tensor:
-    """(B, K, H, W) maps at the size of (B, C, h, w) features: the mean of what each place covers, or the value it lies in.
+    """(B, K, H, W) maps at the size of (B, C, h, w) features: the mean of what each place
+    covers, or the value it lies in.
 
     ONNX has no pooling to a given size; an export gets the same as products with two matrices of means.
     """
@@ -133,9 +142,10 @@ def average_to(maps: Tensor, features: Tensor) -> Tensor:
 class FeatureFusion(nn.Module):
     """F_out = F (+) F x T(M (+) F), (+) concatenating: features (B, C, h, w), maps (B, K, H, W) -> (B, 2 C, h, w).
 
-    T is a small hourglass and a sigmoid (LAB, CVPR 2018, section 3.1): which features lie where they should. Maps are brought to the
-    features' size by averaging (repeating, where they are smaller). T's width and depth are not stated in anything readable; chosen: half the features' channels, and
-    one halving, none where that would leave a single cell.
+    T is a small hourglass and a sigmoid (LAB, CVPR 2018, section 3.1): which features lie where they should.
+    Maps are brought to the features' size by averaging (repeating, where they are smaller). T's width and
+    depth are not stated in anything readable; chosen: half the features' channels, and one halving, none
+    where that would leave a single cell.
     """
 
     def __init__(self, channels: int, num_maps: int, side: int):
@@ -154,8 +164,9 @@ class FeatureFusion(nn.Module):
 class BoundaryRegressor(nn.Module):
     """Image (B, C, size, size) and boundary maps (B, K, h, w) -> offsets (B, P, 2) in sixteenths of the crop.
 
-    A ResNet-18's four stages; then a convolution over the whole last map (8x8 at 256 px) and a fully connected layer. The
-    convolution's channels are not stated in anything readable, nor what follows it; chosen: `hidden`, layer normalisation and ReLU.
+    A ResNet-18's four stages; then a convolution over the whole last map (8x8 at 256 px) and a fully connected
+    layer. The convolution's channels are not stated in anything readable, nor what follows it; chosen:
+    `hidden`, layer normalisation and ReLU.
     """
 
     def __init__(self, channels_in: int, num_maps: int, num_points: int, size: int, config: LABConfig):
@@ -200,10 +211,11 @@ class BoundaryRegressor(nn.Module):
 
 
 class LAB(nn.Module):
-    """(B, 3, size, size) crops in [-1, 1] -> landmarks (B, P, 2) in crop px, boundary maps (B, K, h, w) of the last stack; `stages`
-    holds the maps of every stack, first to last.
+    """(B, 3, size, size) crops in [-1, 1] -> landmarks (B, P, 2) in crop px, boundary maps (B, K, h, w) of the last
+    stack; `stages` holds the maps of every stack, first to last.
 
-    Buffer `mean_shape` (P, 2) px holds the mean of the training labels, as in resnet.py. The schema needs boundaries: UserError.
+    Buffer `mean_shape` (P, 2) px holds the mean of the training labels, as in resnet.py. The
+    schema needs boundaries: UserError.
     """
 
     def __init__(self, schema: LandmarkSchema, size: int, config: LABConfig):
@@ -211,7 +223,8 @@ class LAB(nn.Module):
         num_maps = len(schema.boundaries)
         if num_maps == 0:
             raise UserError(
-                f"lab draws facial boundaries, and schema {schema.name} has none: list its curves under `boundaries` in the schema's "
+                f"lab draws facial boundaries, and schema {schema.name} has none: list its curves under "
+                "`boundaries` in the schema's "
                 "YAML, or choose another detector"
             )
         self.size, self.config = size, config
@@ -227,7 +240,8 @@ class LAB(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """He et al.'s normal draws for convolutions; the last layer starts near zero, so that training starts at the mean shape."""
+        """He et al.'s normal draws for convolutions; the last layer starts near zero, so that
+        training starts at the mean shape."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

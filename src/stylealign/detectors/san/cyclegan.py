@@ -1,7 +1,8 @@
-"""CycleGAN (Zhu et al., ICCV 2017) between two photographic styles: generators, discriminators, the pool of fakes, the losses.
+"""CycleGAN (Zhu et al., ICCV 2017) between two photographic styles: generators,
+discriminators, the pool of fakes, the losses.
 
-The shapes and weights are those of SAN (Dong et al., CVPR 2018, section 3.1) and the code published with it; what is smaller is
-for small crops and CPUs. Knows no files and no landmarks; train_styles.py is the job.
+The shapes and weights are those of SAN (Dong et al., CVPR 2018, section 3.1) and the code published with it; what is
+smaller is for small crops and CPUs. Knows no files and no landmarks; train_styles.py is the job.
 """
 
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ class CycleGANConfig:
     def __post_init__(self) -> None:
         if self.discriminator_width < 1 or self.discriminator_layers < 1 or self.pool < 0:
             raise ValueError(
-                f"discriminators of width {self.discriminator_width} and {self.discriminator_layers} layers, pool {self.pool}: "
+                f"discriminators of width {self.discriminator_width} and {self.discriminator_layers} "
+                f"layers, pool {self.pool}: "
                 "expected at least 1, 1 and 0"
             )
         if min(self.cycle, self.identity) < 0 or not self.lr > 0:
@@ -68,7 +70,8 @@ def _normal(module: nn.Module) -> None:
 
 
 class ReflectPad(nn.Module):
-    """Reflection padding that keeps channels-last images channels-last: torch's own returns planes, which slows the next layers."""
+    """Reflection padding that keeps channels-last images channels-last: torch's own returns
+    planes, which slows the next layers."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -85,7 +88,8 @@ class StyleBlock(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.layers = nn.Sequential(
-            ReflectPad(1), nn.Conv2d(channels, channels, 3, bias=False), nn.InstanceNorm2d(channels), nn.ReLU(inplace=True),
+            ReflectPad(1), nn.Conv2d(channels, channels, 3, bias=False), nn.InstanceNorm2d(channels),
+            nn.ReLU(inplace=True),
             ReflectPad(1), nn.Conv2d(channels, channels, 3, bias=False), nn.InstanceNorm2d(channels),
         )  # fmt: skip
 
@@ -125,7 +129,8 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """(B, 3, S, S) -> (B, 1, h, w): near 1 where a patch looks real. With 3 layers a patch is 70 px (Isola et al. 2017)."""
+    """(B, 3, S, S) -> (B, 1, h, w): near 1 where a patch looks real. With 3 layers a patch
+    is 70 px (Isola et al. 2017)."""
 
     def __init__(self, width: int, num_layers: int):
         super().__init__()
@@ -197,10 +202,11 @@ class Discriminators(nn.Module):
 
 
 class ImagePool(nn.Module):
-    """The last fakes a generator made; a discriminator sees old ones too (Shrivastava et al. 2017; Zhu et al., section 4).
+    """The last fakes a generator made; a discriminator sees old ones too (Shrivastava et
+    al. 2017; Zhu et al., section 4).
 
-    The images are buffers and the draws come from torch's global generator, so that a training continued from a checkpoint ends
-    in the same bytes. (Of several processes, each has its own pool and the first one's is saved.)
+    The images are buffers and the draws come from torch's global generator, so that a training continued from a
+    checkpoint ends in the same bytes. (Of several processes, each has its own pool and the first one's is saved.)
     """
 
     images: Tensor
@@ -214,7 +220,8 @@ class ImagePool(nn.Module):
 
     @torch.no_grad()
     def exchange(self, fakes: Tensor) -> Tensor:
-        """Put (B, 3, S, S) fakes in, get as many out: each itself until the pool is full; then, every other time, an old one instead."""
+        """Put (B, 3, S, S) fakes in, get as many out: each itself until the pool is full; then, every
+        other time, an old one instead."""
         fakes = fakes.detach()
         if not self.num:
             return fakes
@@ -234,7 +241,8 @@ class ImagePool(nn.Module):
 def generator_terms(
     made: Translations, a: Tensor, b: Tensor, judged_a: Tensor, judged_b: Tensor, config: CycleGANConfig
 ) -> dict[str, Tensor]:
-    """The generators' losses, scalars: `adversarial` (least squares: fakes shall be judged 1), `cycle`, `identity`, weighted, and `total`.
+    """The generators' losses, scalars: `adversarial` (least squares: fakes shall be judged 1), `cycle`,
+    `identity`, weighted, and `total`.
 
     Args:
         made: of the faces `a` and `b`.
@@ -251,7 +259,8 @@ def generator_terms(
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Least squares: real patches shall be judged 1, fakes 0; halved, so that discriminators learn at half the generators' pace."""
+    """Least squares: real patches shall be judged 1, fakes 0; halved, so that discriminators learn
+    at half the generators' pace."""
     return ((real - 1).square().mean() + fake.square().mean()) / 2
 
 

@@ -1,8 +1,8 @@
-"""SAN, the style-aggregated network (Dong et al., CVPR 2018): a cascade of heatmaps that sees every face twice, as it is and with its
-photographic style averaged away by two frozen generators (cyclegan.py).
+"""SAN, the style-aggregated network (Dong et al., CVPR 2018): a cascade of heatmaps that sees every face twice, as it
+is and with its photographic style averaged away by two frozen generators (cyclegan.py).
 
-`aggregate: false` leaves the second look out: the plain cascade, a convolutional pose machine (Wei et al., CVPR 2016) on VGG-16.
-Knows no files.
+`aggregate: false` leaves the second look out: the plain cascade, a convolutional pose machine (Wei et al., CVPR
+2016) on VGG-16. Knows no files.
 """
 
 from collections.abc import Iterator, Mapping
@@ -41,17 +41,19 @@ class SANConfig:
     features: int = 128
     """Channels that the stages see of each look at the face."""
     hidden: int = 128
-    """Channels inside the stages. Their last convolution mixes them into a map a landmark and one more: with fewer channels than maps
-    the maps cannot all be right at once (at 64 px with 68 points 32 are still worth it, for their speed)."""
+    """Channels inside the stages. Their last convolution mixes them into a map a landmark and one more:
+    with fewer channels than maps the maps cannot all be right at once (at 64 px with 68 points 32 are
+    still worth it, for their speed)."""
     top: int = 512
     """Channels of stage 1's first 1x1 convolution."""
     kernel: int = 7
     """Side of the wide convolutions of stages 2 and 3."""
     stride: Literal[4, 8] | None = None
-    """Pixels a cell of the maps. Not given: 8 as published from 128 px upwards, else 4, so that 64 px have the paper's 16 x 16 cells."""
+    """Pixels a cell of the maps. Not given: 8 as published from 128 px upwards, else 4, so that 64 px
+    have the paper's 16 x 16 cells."""
     batch_norm: bool = True
-    """Batch normalisation after each convolution but the last of a stage. The published network has none and starts from ImageNet
-    weights; from nothing, a plain VGG with 20 layers more behind it hardly learns."""
+    """Batch normalisation after each convolution but the last of a stage. The published network has none and starts
+    from ImageNet weights; from nothing, a plain VGG with 20 layers more behind it hardly learns."""
     sigma: float = 1 / 32
     """Of the Gaussians in the target maps, over the crop's side: 4 px of 128 as published."""
     patch: int = 3
@@ -67,7 +69,8 @@ class SANConfig:
 
 
 def _conv(channels_in: int, channels: int, kernel: int, batch_norm: bool) -> list[nn.Module]:
-    """A convolution that keeps the resolution, its normalisation, ReLU. Its bias stays, as torchvision's VGG with and without has it."""
+    """A convolution that keeps the resolution, its normalisation, ReLU. Its bias stays, as
+    torchvision's VGG with and without has it."""
     norm: list[nn.Module] = [nn.BatchNorm2d(channels)] if batch_norm else []
     return [nn.Conv2d(channels_in, channels, kernel, 1, kernel // 2), *norm, nn.ReLU(inplace=True)]
 
@@ -83,8 +86,9 @@ def _chain(channels: list[int], kernels: list[int], batch_norm: bool) -> nn.Sequ
 class SAN(nn.Module):
     """(B, 3, size, size) crops in [-1, 1] -> landmarks (B, P, 2) in crop px, `heatmaps` (B, P, h, h) of the last stage.
 
-    `stages` holds the (B, P + 1, h, h) maps of stage 1 on the face, stage 1 on its aggregated image, stage 2 and stage 3 (without
-    `aggregate`: stage 1, 2, 3); the last map of each is the background. The side must be a multiple of the stride.
+    `stages` holds the (B, P + 1, h, h) maps of stage 1 on the face, stage 1 on its aggregated image, stage
+    2 and stage 3 (without `aggregate`: stage 1, 2, 3); the last map of each is the background. The side
+    must be a multiple of the stride.
     """
 
     mean_shape: Tensor
@@ -124,8 +128,8 @@ class SAN(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """With batch normalisation He et al.'s normal draws. Without, those for the trunk, to be replaced by ImageNet weights, and
-        N(0, 0.01) behind it, as published. Biases 0."""
+        """With batch normalisation He et al.'s normal draws. Without, those for the trunk, to be replaced by ImageNet
+        weights, and N(0, 0.01) behind it, as published. Biases 0."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and not name.startswith("generators."):
                 if self.config.batch_norm or name.startswith("features."):
@@ -170,10 +174,13 @@ class SAN(nn.Module):
 
 
 def load_vgg(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Load the trunk, VGG-16's conv1_1 to conv4_3, from a state dict with torchvision's names (vgg16, or vgg16_bn with `batch_norm`).
+    """Load the trunk, VGG-16's conv1_1 to conv4_3, from a state dict with torchvision's names
+    (vgg16, or vgg16_bn with `batch_norm`).
 
-    ImageNet weights expect (x - mean) / std of values in [0, 1]; ours are in [-1, 1]. Factor and offset go into the first
-    convolution: the same outputs away from the zero-padded border. Raises UserError naming the first key that does not fit.
+    ImageNet weights expect (x - mean) / std of values in [0, 1]; ours are in [-1, 1].
+    Factor and offset go into the first
+    convolution: the same outputs away from the zero-padded border. Raises UserError naming
+    the first key that does not fit.
     """
     assert isinstance(model, SAN)
     network = "vgg16_bn" if model.config.batch_norm else "vgg16"
@@ -186,7 +193,8 @@ def load_vgg(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
             what = "is missing" if found is None else f"has shape {tuple(found.shape)}, expected {tuple(value.shape)}"
             raise UserError(
                 f"{where}: weight 'features.{key}' {what}; expected torchvision's {network} for san of width 64 "
-                f"({'without' if model.config.batch_norm else 'with'} --san.batch-norm it is vgg16{'' if model.config.batch_norm else '_bn'})"
+                f"({'without' if model.config.batch_norm else 'with'} --san.batch-norm it is "
+                f"vgg16{'' if model.config.batch_norm else '_bn'})"
             )
         loaded[key] = found.float() if found.is_floating_point() else found
     mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
@@ -197,8 +205,9 @@ def load_vgg(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
 
 
 def parameter_groups(model: SAN, weight_decay: float) -> Iterator[dict[str, Any]]:
-    """The published multiples of the learning rate: biases twice, stages 2 and 3 four times, their biases eight times; no decay of
-    biases. (Parameters of normalisations, which the published network has not, go with the biases' decay and the weights' rate.)"""
+    """The published multiples of the learning rate: biases twice, stages 2 and 3 four times, their biases eight
+    times; no decay of biases. (Parameters of normalisations, which the published network has not, go with the biases'
+    decay and the weights' rate.)"""
     for late in (False, True):
         parts = (model.stage2, model.stage3) if late else (model.features, model.narrow, model.stage1)
         named = [(name, p, p.ndim) for part in parts for name, p in part.named_parameters()]
@@ -217,8 +226,8 @@ def parameter_groups(model: SAN, weight_decay: float) -> Iterator[dict[str, Any]
 def learn_san(learning: Learning) -> Learner:
     """The sum of the stages' map losses. With `optimizer.kind: sgd`, the published multiples of the learning rate.
 
-    What the detector learns with AdamW has no multiples: its steps do not depend on the size of gradients, which is what they are
-    for. Hidden landmarks weigh `loss.hidden_weight`; 0 is the published mask.
+    What the detector learns with AdamW has no multiples: its steps do not depend on the size of gradients, which is
+    what they are for. Hidden landmarks weigh `loss.hidden_weight`; 0 is the published mask.
     """
     engine, network = learning.engine, learning.model
     assert isinstance(network, SAN)

@@ -1,8 +1,9 @@
-"""Photographic styles without labels: numbers that say how a picture was taken, and groups of faces in which they are alike.
+"""Photographic styles without labels: numbers that say how a picture was taken, and groups
+of faces in which they are alike.
 
-SAN (Dong et al., CVPR 2018, section 3.1) takes them from a ResNet-152 fine-tuned on copies of the faces edited by hand in three
-styles; those copies were never published whole. Ours need no labels and no download: statistics of light, colour and sharpness, or,
-where the user has ImageNet weights, a ResNet-18's pooled features. Knows no files.
+SAN (Dong et al., CVPR 2018, section 3.1) takes them from a ResNet-152 fine-tuned on copies of the faces edited by hand
+in three styles; those copies were never published whole. Ours need no labels and no download: statistics of light,
+colour and sharpness, or, where the user has ImageNet weights, a ResNet-18's pooled features. Knows no files.
 """
 
 import numpy as np
@@ -30,8 +31,8 @@ def _histogram(values: Tensor, low: float, high: float) -> Tensor:
 def style_statistics(image: Tensor) -> list[Tensor]:
     """How pictures look, whatever they show: (B, 3, S, S) in [-1, 1] -> groups of numbers, (B, F) each. Our choice.
 
-    Mean and spread of each colour; histograms of light and of two colour differences; contrast and energy of gradients at three
-    scales (their ratios say how sharp the picture is), as logarithms.
+    Mean and spread of each colour; histograms of light and of two colour differences; contrast and energy of gradients
+    at three scales (their ratios say how sharp the picture is), as logarithms.
     """
     red, green, blue = image.unbind(dim=1)
     grey = (image * torch.tensor(LUMA, device=image.device).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
@@ -54,7 +55,8 @@ def pooled_features(network: nn.Module, image: Tensor) -> list[Tensor]:
 
 
 def standardised(groups: list[Tensor]) -> np.ndarray:
-    """(N, F) float64 for k-means: every number with mean 0 and deviation 1 over the faces, and every group of equal weight."""
+    """(N, F) float64 for k-means: every number with mean 0 and deviation 1 over the faces,
+    and every group of equal weight."""
     columns = []
     for group in groups:
         values = group.double().cpu().numpy()
@@ -77,7 +79,8 @@ def style_clusters(features: np.ndarray, num: int, seed: int) -> list[np.ndarray
     different = len(np.unique(features.round(9), axis=0))
     if different < num:
         raise UserError(
-            f"{len(features)} faces, of which {different} look different, for {num} clusters of styles: expected at least as many; "
+            f"{len(features)} faces, of which {different} look different, for {num} clusters of styles: "
+            "expected at least as many; "
             f"give more faces or fewer clusters"
         )
     centres, _ = kmeans(features, num, iter=_RESTARTS, seed=seed)

@@ -1,8 +1,9 @@
-"""A detector's network -> an ONNX graph, in float32, float16 or int8. Knows networks and graphs; no run folders, no data sets.
+"""A detector's network -> an ONNX graph, in float32, float16 or int8. Knows networks and
+graphs; no run folders, no data sets.
 
-The graph is traced by torch's older exporter (`torch.onnx.export(dynamo=False)`), which every torch from 2.6 to 2.13 has: it takes
-a fifth of a second where the newer one takes six to thirty, needs no further package, and keeps the number of faces free for every
-detector. Whoever calls compares the answers afterwards (export.py).
+The graph is traced by torch's older exporter (`torch.onnx.export(dynamo=False)`), which every torch from 2.6 to 2.13
+has: it takes a fifth of a second where the newer one takes six to thirty, needs no further package, and keeps the
+number of faces free for every detector. Whoever calls compares the answers afterwards (export.py).
 """
 
 import contextlib
@@ -62,8 +63,8 @@ class Answering(nn.Module):
 def answering(model: nn.Module) -> Answering:
     """A copy of a detector that answers plain tensors, on the CPU, in evaluation mode, ready to be traced.
 
-    Convolutions between blocks of channels become the dense ones they are computed as, a constant instead of a scatter, and a
-    normalisation after a linear layer goes into its weights (the tracer does it after convolutions).
+    Convolutions between blocks of channels become the dense ones they are computed as, a constant instead of a scatter,
+    and a normalisation after a linear layer goes into its weights (the tracer does it after convolutions).
     """
     found = Answering(copy.deepcopy(model)).cpu().float().eval().requires_grad_(False)
     for module in list(found.modules()):
@@ -83,11 +84,13 @@ def answering(model: nn.Module) -> Answering:
 
 @torch.no_grad()
 def trace(network: Answering, size: int) -> Any:
-    """The float32 graph: input `image` (batch, 3, size, size), outputs `landmarks` and, where there is one, `confidence`."""
+    """The float32 graph: input `image` (batch, 3, size, size), outputs `landmarks` and,
+    where there is one, `confidence`."""
     onnx = import_onnx()
     image = torch.zeros(2, 3, size, size)
     names = ["landmarks", "confidence"][: len(network(image))]
-    # It warns of sides that become constants, and of itself, the older one; what it cannot do it prints, all of the graph.
+    # It warns of sides that become constants, and of itself, the older one; what it
+    # cannot do it prints, all of the graph.
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
@@ -109,12 +112,12 @@ def trace(network: Answering, size: int) -> Any:
 
 
 def kept_in_float(graph: Any, more: int = 0) -> list[str]:
-    """Names of the nodes that decide about fractions of a pixel and stay in float32: the last layers, and what is done with them.
-    `more` layers before them stay too, counted from the answer backwards.
+    """Names of the nodes that decide about fractions of a pixel and stay in float32: the last layers, and what is done
+    with them. `more` layers before them stay too, counted from the answer backwards.
 
-    A layer with weights is a last one where an output of the graph is reached without another one in between. What follows it, up to
-    a next such layer, is in pixels: 8 bits would be a quarter, 16 a thirtieth of a pixel at 64. So is what does not depend on the
-    image (mean shapes).
+    A layer with weights is a last one where an output of the graph is reached without another one in between. What
+    follows it, up to a next such layer, is in pixels: 8 bits would be a quarter, 16 a thirtieth of a pixel at 64. So is
+    what does not depend on the image (mean shapes).
     """
     constants = {tensor.name for tensor in graph.graph.initializer}
     outputs = {output.name for output in graph.graph.output}
@@ -178,9 +181,10 @@ class _Reader:
 def quantized(graph: Any, crops: np.ndarray) -> tuple[Any, int]:
     """The graph in static int8 (QDQ): weights int8 a channel, activations uint8 with the range that crops give them.
 
-    Where that moves landmarks by more than MOST_MOVED of the crop's side in the mean, more layers stay in float32, from the answer
-    backwards, until it does not. Some networks need none; a ResNet whose last map is flattened into the answer needs its last stage.
-    Where no number of layers is enough, none is kept: what moves the landmarks then lies between the layers.
+    Where that moves landmarks by more than MOST_MOVED of the crop's side in the mean, more layers stay in
+    float32, from the answer backwards, until it does not. Some networks need none; a ResNet whose last map is
+    flattened into the answer needs its last stage. Where no number of layers is enough, none is kept: what moves
+    the landmarks then lies between the layers.
 
     Args:
         graph: of `trace`.

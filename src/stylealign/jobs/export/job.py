@@ -1,7 +1,8 @@
-"""The job `export`: a trained detector as an ONNX file that carries its crop, its mark-up and its hash, and proof that it answers alike.
+"""The job `export`: a trained detector as an ONNX file that carries its crop, its mark-up and its hash,
+and proof that it answers alike.
 
-What the graph is made of stands in onnx_graph.py, what runs it without torch in onnx_model.py. Here it is compared with the network
-it came from: landmarks in px, NME on a split, file size, latency.
+What the graph is made of stands in onnx_graph.py, what runs it without torch in onnx_model.py. Here it is compared with
+the network it came from: landmarks in px, NME on a split, file size, latency.
 """
 
 import statistics
@@ -49,8 +50,8 @@ class Export:
     out: Path
     """File to make, ending in .onnx."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
-    """`fp16` halves the file (for GPUs and phones; a CPU gains nothing else), `int8` makes it a quarter and needs --calibrate. The
-    last layers, which decide about fractions of a pixel, stay in float32."""
+    """`fp16` halves the file (for GPUs and phones; a CPU gains nothing else), `int8` makes it a quarter and needs
+    --calibrate. The last layers, which decide about fractions of a pixel, stay in float32."""
     calibrate: Path | None = None
     """Dataset whose crops set the ranges of int8, such as the one the detector learnt from."""
     calibrate_split: str = "train"
@@ -69,7 +70,8 @@ class Export:
             raise ValueError(f"out is {self.out}, expected a name that ends in .onnx")
         if self.precision == "int8" and self.calibrate is None:
             raise ValueError(
-                "int8 takes its ranges from real crops: give --calibrate DATASET, such as the one the detector learnt from"
+                "int8 takes its ranges from real crops: give --calibrate DATASET, such as the one "
+                "the detector learnt from"
             )
         if self.calibrate_faces < 1:
             raise ValueError(f"calibrate_faces is {self.calibrate_faces}, expected at least 1")
@@ -157,7 +159,8 @@ def check_parity(first: Model, second: Model, crops: np.ndarray) -> dict[int, fl
         if not found[batch] <= PARITY:
             face, point, axis = np.unravel_index(np.nan_to_num(apart, nan=np.inf).argmax(), apart.shape)
             raise UserError(
-                f"the {second.name} answers differ by {found[batch]:.4f} px from {first.name}'s at batch {batch} (face {face}, "
+                f"the {second.name} answers differ by {found[batch]:.4f} px from {first.name}'s at batch "
+                f"{batch} (face {face}, "
                 f"landmark {point}, {'xy'[axis]}), expected at most {PARITY} px: nothing was written"
             )
     return found
@@ -176,8 +179,8 @@ def nme_of(model: Model, validation: Validation) -> float:
 def latencies(models: list[Model], crops: np.ndarray) -> dict[tuple[str, int, int], float]:
     """Median milliseconds a call by (model, batch, threads).
 
-    Models take turns, TURNS each, so that a busy machine slows all of them alike; within a turn one has the cores to itself (the
-    threads of onnxruntime go on turning for a while after an answer, and would take torch's time).
+    Models take turns, TURNS each, so that a busy machine slows all of them alike; within a turn one has the cores to
+    itself (the threads of onnxruntime go on turning for a while after an answer, and would take torch's time).
     """
     found = {}
     threads_before = torch.get_num_threads()
@@ -245,7 +248,8 @@ def table_of(
 
 
 def main(config: Export) -> None:
-    """Run the job. Raises UserError for whatever cannot be meant, and where the float32 file answers otherwise than the network."""
+    """Run the job. Raises UserError for whatever cannot be meant, and where the float32 file
+    answers otherwise than the network."""
     import_onnx()
     refuse_existing(config.out)
     loaded = load_detector(config.run)
@@ -257,7 +261,8 @@ def main(config: Export) -> None:
         assert config.calibrate is not None
         faces = _faces(config.calibrate, config.calibrate_split)
         calibration = as_crops(CropCache(faces, crop), config.calibrate_faces)
-        described = {"name": faces.name, "split": config.calibrate_split, "faces": len(calibration), "content_hash": faces.content_hash}  # fmt: skip
+        described = {"name": faces.name, "split": config.calibrate_split, "faces": len(calibration),
+            "content_hash": faces.content_hash}  # fmt: skip
     crops = drawn_crops(crop) if seen is None else as_crops(seen.cache, 64)
 
     graph = trace(answering(loaded.model), crop.size)
@@ -286,6 +291,7 @@ def main(config: Export) -> None:
     print_table(console, table)
     if seen is not None:
         console.print(
-            f"NME: {len(seen.faces)} faces of {config.data}, split {config.split}; denominator {seen.denominator}; {crop.describe()}."
+            f"NME: {len(seen.faces)} faces of {config.data}, split {config.split}; denominator "
+            f"{seen.denominator}; {crop.describe()}."
         )
     say(f"finished: {config.out}")

@@ -1,5 +1,5 @@
-"""The job `pseudo-label`: an ensemble of finished detectors looks at a data set; its mean answer becomes the faces' landmarks, and how
-far it agrees their trust. What is written is labelling.py's.
+"""The job `pseudo-label`: an ensemble of finished detectors looks at a data set; its mean answer becomes the faces'
+landmarks, and how far it agrees their trust. What is written is labelling.py's.
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,8 @@ def _choose(
     labelled = FaceDataset.open(config.match).select(config.match_split, config.match_subset, labelled=True)
     if labelled.schema != faces.schema:
         raise UserError(
-            f"{config.match}: its mark-up is {labelled.schema.name}, expected {faces.schema.name} as the detectors answer in"
+            f"{config.match}: its mark-up is {labelled.schema.name}, expected {faces.schema.name} as "
+            "the detectors answer in"
         )
     count = round(config.keep * len(overall))
     among, missing = match_poses(found[allowed], overall[allowed], labelled.landmarks_array(), count, config.match_bins)
@@ -70,7 +71,8 @@ def pseudo_label(config: PseudoLabel) -> None:
     detectors = load_ensemble(config.detectors, faces.schema, pick_device(config.accelerator))
     if len(detectors) == 1 and not config.look.jitters and not (config.look.flip and faces.schema.flip_pairs):
         raise UserError(
-            "one detector that looks once at a face cannot disagree with itself: give more detectors, --look.jitters, or --look.flip"
+            "one detector that looks once at a face cannot disagree with itself: give more detectors, "
+            "--look.jitters, or --look.flip"
         )
     warn_of_seen_faces(faces, detectors, False)
     answers = ask(detectors, faces, config.look)
@@ -91,7 +93,8 @@ def pseudo_label(config: PseudoLabel) -> None:
     disagreement = away / lengths[:, None]
     kept, more = _choose(config, faces, found, disagreement.mean(axis=1))
     write_labelled(
-        config, "pseudo-label", faces, how, answers.positions, kept, found, disagreement, config.as_split, answers.unreadable,
+        config, "pseudo-label", faces, how, answers.positions, kept, found, disagreement, config.as_split,
+        answers.unreadable,
         {**said, **more}, known,
     )  # fmt: skip
 

@@ -1,4 +1,5 @@
-"""What `pseudo-label` and `trust` share: an ensemble's disagreement becomes trust, and a data set that points at the same pictures.
+"""What `pseudo-label` and `trust` share: an ensemble's disagreement becomes trust, and a data set
+that points at the same pictures.
 
 Beside its index stand
 
@@ -34,7 +35,8 @@ ATTRIBUTE = "pseudo"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labelling:
-    """What `pseudo-label` and `trust` have in common: which faces, which detectors look at them, who is kept, what is written."""
+    """What `pseudo-label` and `trust` have in common: which faces, which detectors look at them,
+    who is kept, what is written."""
 
     data: Path
     """Data set folder."""
@@ -73,8 +75,8 @@ class Labelling:
 def describe(config: Labelling, verb: str, faces: FaceDataset, detectors: list[LoadedDetector]) -> dict[str, Any]:
     """What made the data set, for its dataset.yaml.
 
-    Where the faces were themselves made from another data set, that one stays named under inputs.data, so that training still refuses
-    labels it must not see.
+    Where the faces were themselves made from another data set, that one stays named under inputs.data, so that training
+    still refuses labels it must not see.
     """
     inputs: dict[str, Any] = {
         "faces": describe_data(faces),
@@ -98,12 +100,14 @@ def warn_of_seen_faces(faces: FaceDataset, detectors: list[LoadedDetector], labe
     held_out = {s for s in {faces.head(i)["split"] for i in range(len(faces))} if s == "val" or s.startswith("test")}
     if held_out and not labels_are_judged:
         say(
-            f"warning: faces of split {', '.join(sorted(held_out))} are among them: a detector trained on them must not be measured there"
+            f"warning: faces of split {', '.join(sorted(held_out))} are among them: a detector trained on them must "
+            "not be measured there"
         )
     for loaded in detectors:
         if labels_are_judged and any(d.get("content_hash") == faces.content_hash for d in loaded.card.get("data", [])):
             say(
-                "warning: a detector was trained on these very faces, and will find their labels right: expected one that never saw them"
+                "warning: a detector was trained on these very faces, and will find their labels right: expected "
+                "one that never saw them"
             )
 
 
@@ -120,8 +124,10 @@ def _sheet(
 
 
 def write_labelled(
-    config: Labelling, verb: str, faces: FaceDataset, how: dict[str, Any], positions: np.ndarray, kept: np.ndarray, found: np.ndarray,
-    disagreement: np.ndarray, new_split: str | None, unreadable: list[str], said: dict[str, Any], known: np.ndarray | None,
+    config: Labelling, verb: str, faces: FaceDataset, how: dict[str, Any], positions: np.ndarray, kept: np.ndarray,
+    found: np.ndarray,
+    disagreement: np.ndarray, new_split: str | None, unreadable: list[str], said: dict[str, Any],
+    known: np.ndarray | None,
 ) -> None:  # fmt: skip
     """Write the data set with its curve and sheets, and say what became of the faces.
 
@@ -160,14 +166,16 @@ def write_labelled(
         summary = {
             "faces": len(positions) + len(unreadable), "kept": len(kept), "unreadable": len(unreadable),
             "disagreement": {"mean": float(overall.mean()), "mean_of_kept": float(overall[kept].mean())},
-            "trust": {"mean": float(face_trust.mean()), "mean_of_kept": float(face_trust[kept].mean()), "half": config.half},
+            "trust": {"mean": float(face_trust.mean()), "mean_of_kept": float(face_trust[kept].mean()),
+                "half": config.half},
             **said, "curve": curve, "unreadable_pictures": unreadable,
         }  # fmt: skip
         (writer.partial / "trust.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
         kept_percent = np.array([100 * row["kept"] for row in curve])
         thresholds = np.array([100 * row["max_disagreement"] for row in curve])
         lines_plot(
-            {"faces kept": (thresholds, kept_percent)}, writer.partial / "keep_rate.png", "largest disagreement (% of the "
+            {"faces kept": (thresholds, kept_percent)}, writer.partial / "keep_rate.png",
+            "largest disagreement (% of the "
             f"{said['denominator']} length)", "faces kept (%)", log=False,
         )  # fmt: skip
         lines = {
@@ -197,6 +205,7 @@ def write_labelled(
     if unreadable:
         say(f"{len(unreadable)} pictures could not be read and were left out, the first: {unreadable[0]}")
     say(
-        f"wrote {config.out}: {len(kept)} of {len(positions)} faces, disagreement {overall[kept].mean():.2%} (all: {overall.mean():.2%}), "
+        f"wrote {config.out}: {len(kept)} of {len(positions)} faces, disagreement {overall[kept].mean():.2%} (all: "
+        f"{overall.mean():.2%}), "
         f"trust {face_trust[kept].mean():.2f}; look at {config.out / 'sheets'}"
     )

@@ -52,7 +52,8 @@ def scored_on(study: Study) -> list[ScoredOn]:
 
 
 def check_unchanged(cell: Cell) -> None:
-    """Refuse a cell whose folder holds something else than its configuration now says, or was trained on faces that have changed since."""
+    """Refuse a cell whose folder holds something else than its configuration now says, or was trained on
+    faces that have changed since."""
     now = plain(cell.config)
     for folder in (cell.run, partial_of(cell.run)):
         learnt = folder == cell.run or any(folder.rglob("metrics.jsonl"))
@@ -66,7 +67,8 @@ def check_unchanged(cell: Cell) -> None:
         # A data set with share 0 is not among those learnt from, so only strangers count.
         if hashes and learnt_from - hashes.keys() and not cell.config.other:
             raise UserError(
-                f"cell {cell.name!r}: {cell.run} was trained on other faces than {' and '.join(map(str, hashes.values()))} hold now; "
+                f"cell {cell.name!r}: {cell.run} was trained on other faces than "
+                f"{' and '.join(map(str, hashes.values()))} hold now; "
                 "choose another --out, or remove that folder"
             )
 
@@ -113,7 +115,8 @@ def step_of(run: Path) -> int:
 
 
 def train_in_processes(cells: Sequence[Cell], processes: int) -> dict[str, str]:
-    """Train cells side by side, each by the command a person would type; those that failed, with their logs' last lines."""
+    """Train cells side by side, each by the command a person would type; those that
+    failed, with their logs' last lines."""
     jobs = []
     for cell in cells:
         cell.run.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +141,8 @@ def list_cells(cells: Sequence[Cell]) -> None:
 
 
 def main(study: Study, train: Callable[[Sequence[Cell], int], dict[str, str]] = train_in_processes) -> None:
-    """Plan, train what is not finished, score, print. Exits with status 1 where a training failed; the others are kept and scored.
+    """Plan, train what is not finished, score, print. Exits with status 1 where a training
+    failed; the others are kept and scored.
 
     `train` gets the unfinished cells and how many to train side by side, and returns those that failed with the reason.
     """

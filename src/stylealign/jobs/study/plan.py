@@ -1,4 +1,5 @@
-"""What a study is going to train: its configuration, the rows of its table and its cells. Opens no data set and trains nothing."""
+"""What a study is going to train: its configuration, the rows of its table and its cells. Opens
+no data set and trains nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,7 +41,8 @@ class Study:
     baseline: str | None = None
     """Row that all others are compared with; not given: the first."""
     equal_updates: bool = True
-    """Refuse rows that differ in loop.steps or loop.batch_size: a comparison at unequal updates measures the updates."""
+    """Refuse rows that differ in loop.steps or loop.batch_size: a comparison at unequal
+    updates measures the updates."""
     jobs: int = 1
     """Trainings side by side, each a process of its own with an even share of the cores."""
     denominator: Literal["auto", "inter_ocular", "inter_pupil", "box", "diagonal"] = "auto"
@@ -62,9 +64,10 @@ class Study:
     detectors: Sections = field(default_factory=dict)
     """Name -> values of `train-detector` on top of `base` (recipe only)."""
     arms: Sections = field(default_factory=lambda: {"{detector}": {}})
-    """Name -> values of `train-detector` on top of the detector's (recipe only). `{detector}` in a name stands for the detector's,
-    as in "AVS({detector})"; a name without it gives rows called "detector, arm". Each arm is compared with the first.
-    `{budget}` in a value stands for the label budget, as in `synthetic: runs/faces_{budget}`: made from those labels alone."""
+    """Name -> values of `train-detector` on top of the detector's (recipe only). `{detector}` in a name stands for
+    the detector's, as in "AVS({detector})"; a name without it gives rows called "detector, arm". Each arm is
+    compared with the first. `{budget}` in a value stands for the label budget, as in `synthetic:
+    runs/faces_{budget}`: made from those labels alone."""
     list: bool = False
     """Print the cells and how far they are; train and score nothing."""
 
@@ -110,12 +113,14 @@ class Cell(NamedTuple):
 
 
 def row_name(detector: str, arm: str) -> str:
-    """What a detector in an arm is called: `ResNet-18` in `AVS({detector})` is AVS(ResNet-18), in `jitter` ResNet-18, jitter."""
+    """What a detector in an arm is called: `ResNet-18` in `AVS({detector})` is AVS(ResNet-18),
+    in `jitter` ResNet-18, jitter."""
     return arm.replace("{detector}", detector) if "{detector}" in arm else f"{detector}, {arm}"
 
 
 def rows_of(study: Study) -> list[Row]:
-    """The rows of the table, in order: each arm's detectors, or those named by `rows`. Raises UserError for unknown ones."""
+    """The rows of the table, in order: each arm's detectors, or those named by `rows`.
+    Raises UserError for unknown ones."""
     first = next(iter(study.arms))
     known: dict[str, Row] = {}
     for arm in study.arms:
@@ -153,7 +158,8 @@ def _with_budget(value: Any, budget: str) -> Any:
 
 
 def plan(study: Study) -> list[Cell]:
-    """Every cell, a whole round of rows and budgets for one seed after another, so that a stopped study is a balanced one.
+    """Every cell, a whole round of rows and budgets for one seed after another, so that a
+    stopped study is a balanced one.
 
     Raises UserError where a value is refused or, unless told otherwise, where cells differ in their number of updates.
     """
@@ -192,7 +198,8 @@ def plan(study: Study) -> list[Cell]:
             theirs, ours = ((c.config.loop.steps, c.config.loop.batch_size) for c in (cell, first))
             if theirs != ours:
                 raise UserError(
-                    f"row {cell.row!r} has {theirs[0]} updates of {theirs[1]} faces, row {first.row!r} {ours[0]} of {ours[1]}: "
+                    f"row {cell.row!r} has {theirs[0]} updates of {theirs[1]} faces, row {first.row!r} "
+                    f"{ours[0]} of {ours[1]}: "
                     "a comparison needs equal updates (equal_updates: false allows it)"
                 )
     return cells

@@ -1,7 +1,7 @@
 """What a study found: every model's answers on every test set, scored and compared: what study.json holds.
 
-Answers are stored under the hash of the model and of the data set, so that tables are made again without any network. Scores are
-fractions. Trains nothing and prints nothing.
+Answers are stored under the hash of the model and of the data set, so that tables are made again without any network.
+Scores are fractions. Trains nothing and prints nothing.
 """
 
 import hashlib
@@ -87,14 +87,16 @@ def _describe_row(row: Row, cells: Sequence[Cell]) -> dict[str, Any]:
 
 
 def answers(study: Study, cell: Cell, test: ScoredOn, truth: Truth) -> np.ndarray:
-    """(N, P, 2) px: a cell's model on the faces of a test set, from the file it was written to, or computed and written."""
+    """(N, P, 2) px: a cell's model on the faces of a test set, from the file it was
+    written to, or computed and written."""
     card = read_card(cell.run, "detector")
     made_from = json.dumps([card["model_hash"], truth.faces.content_hash, truth.faces.ids()])
     stamp = hashlib.sha256(made_from.encode()).hexdigest()[:12]
     folder = study.out / "predictions" / slug(test.name) / cell.run.parent.relative_to(study.out / "cells")
     path = folder / f"{cell.run.name}-{stamp}.jsonl"
     if not path.exists():
-        how = Evaluate(data=test.dataset.folder, arms=(str(cell.run),), out=folder, split=test.split, convert=study.convert,
+        how = Evaluate(data=test.dataset.folder, arms=(str(cell.run),), out=folder, split=test.split,
+            convert=study.convert,
                        accelerator=study.accelerator)  # fmt: skip
         landmarks = predictions_of(cell.run, truth.faces, truth.samples, [], how)
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
-"""What a study found, in words and lines: the published table's layout for each test set and label budget. Computes nothing."""
+"""What a study found, in words and lines: the published table's layout for each test set and
+label budget. Computes nothing."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -36,9 +37,12 @@ def protocol(result: Mapping[str, Any], one: Mapping[str, Any], block: Mapping[s
     mine = [rows[arm["name"]] for arm in block["arms"]]
     labels = _same([arm["labels"] for arm in block["arms"]])
     return (
-        f"{data['name']}, split {data['split']}, {data['faces']} faces, {data['points']} points ({data['schema']}). Denominator: "
-        f"{one['denominator']} ({DENOMINATORS[one['denominator']]}). Crop: {_same([row['crop'] for row in mine])}. Labels: "
-        f"{block['budget']} ({labels} faces) of {_same([row['trained_on'] for row in mine])}. Updates: {_same([row['updates'] for row in mine])} of {_same([row['batch_size'] for row in mine])} "
+        f"{data['name']}, split {data['split']}, {data['faces']} faces, {data['points']} points "
+        f"({data['schema']}). Denominator: "
+        f"{one['denominator']} ({DENOMINATORS[one['denominator']]}). Crop: "
+        f"{_same([row['crop'] for row in mine])}. Labels: "
+        f"{block['budget']} ({labels} faces) of {_same([row['trained_on'] for row in mine])}. Updates: "
+        f"{_same([row['updates'] for row in mine])} of {_same([row['batch_size'] for row in mine])} "
         f"faces. Seeds: {_same([arm['seeds'] for arm in block['arms']])}; ± is the standard deviation over them."
     )
 
@@ -60,10 +64,12 @@ def models_table(result: Mapping[str, Any]) -> Table:
     for row in result["rows"]:
         seconds = row["seconds_per_update"]
         sizes = [millions(row[key]) for key in ("parameters", "trainable", "macs")]
-        rows.append((row["name"], *sizes, str(row["updates"]), str(row["batch_size"]), "-" if seconds is None else f"{seconds:.3f}",
+        rows.append((row["name"], *sizes, str(row["updates"]), str(row["batch_size"]),
+                "-" if seconds is None else f"{seconds:.3f}",
                      row["crop"], row["trained_on"]))  # fmt: skip
     note = (
-        "MACs of one picture: convolutions, linear layers and matrix products. Updates are the detector's own: networks trained before it or "
+        "MACs of one picture: convolutions, linear layers and matrix products. Updates are the detector's own: "
+        "networks trained before it or "
         "beside it are not counted. Seconds: as trained, side by side with other cells."
     )
     return Table("Methods", header, rows, note)
@@ -100,14 +106,17 @@ def block_tables(result: Mapping[str, Any], one: Mapping[str, Any], block: Mappi
             f"{100 * pair['low']:+.3f} to {100 * pair['high']:+.3f}",
             "-" if pair["relative"] is None else f"{100 * pair['relative']:+.1f} %",
             f"{100 * pair['low_faces']:+.3f} to {100 * pair['high_faces']:+.3f}",
-            "-" if seeds is None else f"{100 * seeds['mean']:+.3f} ± {100 * seeds['standard_error']:.3f} ({seeds['pairs']})",
+            "-" if seeds is None else f"{100 * seeds['mean']:+.3f} ± "
+                                      f"{100 * seeds['standard_error']:.3f} ({seeds['pairs']})",
             p_value(pair["p_wilcoxon"]), f"{pair['better']} / {pair['worse']}",
         ))  # fmt: skip
     if rows:
-        header = ("difference", "NME points", "95 % interval", "relative", "95 % over faces only", "seed pairs, mean ± s.e.", "p Wilcoxon",
+        header = ("difference", "NME points", "95 % interval", "relative", "95 % over faces only",
+                  "seed pairs, mean ± s.e.", "p Wilcoxon",
                   "faces better / worse")  # fmt: skip
         note = (
-            "Face by face; negative is better than the row after the minus. The interval draws faces and seeds anew, both; with so few seeds it is "
+            "Face by face; negative is better than the row after the minus. The interval draws faces and seeds anew, "
+            "both; with so few seeds it is "
             "somewhat too narrow."
         )
         tables.append(Table("Paired differences", header, rows, note))
@@ -119,7 +128,8 @@ def block_tables(result: Mapping[str, Any], one: Mapping[str, Any], block: Mappi
 
 
 def verdicts(result: Mapping[str, Any], one: Mapping[str, Any], block: Mapping[str, Any]) -> list[str]:
-    """One sentence a detector: does its best arm pay against its first, and by how much? The best is chosen on `val` where that was scored."""
+    """One sentence a detector: does its best arm pay against its first, and by how much? The best is chosen
+    on `val` where that was scored."""
     choice = next((other for other in result["sets"] if other["role"] == "val"), one)
     chosen = next((other for other in choice["blocks"] if other["budget"] == block["budget"]), block)
     nme = {arm["name"]: arm["nme"]["mean"] for arm in chosen["arms"]}

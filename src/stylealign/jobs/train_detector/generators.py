@@ -45,7 +45,8 @@ def train_generators(job: StylesToTrain) -> None:
             data=job.faces.folder, run=job.run, split=job.split, subset=job.subset, crop=job.crop, augment=job.augment,
             styles=small.styles, generator=job.generator, cyclegan=small.cyclegan,
             loop=LoopConfig(
-                steps=small.steps, batch_size=small.batch_size, seed=loop.seed + 3003, ema_decay=0.0, precision=loop.precision,
+                steps=small.steps, batch_size=small.batch_size, seed=loop.seed + 3003, ema_decay=0.0,
+                precision=loop.precision,
                 accelerator=loop.accelerator, devices=loop.devices, num_nodes=loop.num_nodes,
             ),
         )
@@ -68,11 +69,13 @@ def load_generators(target: nn.Module, shape: Any, run: Path, size: int) -> None
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in own.items()}:
         there = card["network"]
         raise UserError(
-            f"{run}: its generators have width {there['width']} and {there['blocks']} blocks, this detector's {shape.width} and "
+            f"{run}: its generators have width {there['width']} and {there['blocks']} blocks, this "
+            f"detector's {shape.width} and "
             f"{shape.blocks}; give --san.generator.width {there['width']} --san.generator.blocks {there['blocks']}"
         )
     if card["crop"]["size"] != size:
         say(
-            f"warning: {run}: its generators were trained on crops of {card['crop']['size']} px, this detector's have {size}"
+            f"warning: {run}: its generators were trained on crops of {card['crop']['size']} px, this "
+            f"detector's have {size}"
         )
     target.load_state_dict(state)

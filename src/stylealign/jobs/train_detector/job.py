@@ -62,9 +62,11 @@ class DetectorJob(FacesConfig):
     """A finished `train-styles` run, whose generators san looks through; not given: trained inside this run first."""
     san_styles: AuxiliaryStyles = field(default_factory=AuxiliaryStyles)
     pretrained: Path | None = None
-    """ImageNet weights with torchvision's names, .pth or .safetensors, for the part of the network they fit; needs full width."""
+    """ImageNet weights with torchvision's names, .pth or .safetensors, for the part of the
+    network they fit; needs full width."""
     init_from: Path | None = None
-    """Run to take weights from: a detector of any mark-up, or an encoder (`pretrain`); what does not fit starts fresh."""
+    """Run to take weights from: a detector of any mark-up, or an encoder (`pretrain`);
+    what does not fit starts fresh."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     crop: CropConfig = field(default_factory=CropConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)
@@ -121,7 +123,8 @@ def load_pretrained(model: nn.Module, name: str, path: Path) -> None:
 
 
 def fill_generators(config: DetectorJob, model: nn.Module, faces: FaceDataset, folder: Path) -> None:
-    """Give a network that looks through style generators those of the run it is given, or of one trained inside this run."""
+    """Give a network that looks through style generators those of the run it is given, or
+    of one trained inside this run."""
     entry = DETECTORS[config.model]
     generators = entry.style_generators(model) if entry.style_generators else None
     if generators is None:
@@ -149,20 +152,23 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
     loop, size = config.loop, config.crop.size
     entry, network = DETECTORS[config.model], network_of(config)
 
-    # Data: a mix a head (one head, but for networks that learn several mark-ups). The first process cuts the crops, the others find them.
+    # Data: a mix a head (one head, but for networks that learn several mark-ups). The first process cuts
+    # the crops, the others find them.
     mixes = [resolve_data(config), *resolve_others(config)]
     orders = [epoch_of(mix, config.balance) for mix in mixes]
     schemas = tuple(mix[0].faces.schema for mix in mixes)
     if config.other and not entry.several_heads:
         raise UserError(
-            f"--other is for networks that learn several mark-ups ({having('several_heads')}); found it with --model {config.model}"
+            f"--other is for networks that learn several mark-ups ({having('several_heads')}); found it with "
+            f"--model {config.model}"
         )
     val_faces = validation_faces(config, schemas[0])
     unlabelled = None
     if config.teacher.data is not None:
         if not entry.coordinates_alone:
             raise UserError(
-                f"teacher.data with --model {config.model}: a teacher's landmarks are learnt by a loss on coordinates alone; "
+                f"teacher.data with --model {config.model}: a teacher's landmarks are learnt by a loss "
+                "on coordinates alone; "
                 f"expected one of {having('coordinates_alone')}"
             )
         unlabelled = teacher_faces(config.teacher, schemas[0], loop.ema_decay)
@@ -201,8 +207,10 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
     fill_generators(config, model, mixes[0][0].faces, run.folder)
     learner = entry.learn(
         Learning(
-            model=model, engine=engine, loss=config.loss, optimizer=config.optimizer, lr=config.lr, weight_decay=config.weight_decay,
-            steps=loop.steps, batch_size=loop.batch_size, pretrained=config.pretrained is not None, schemas=schemas, mean_shapes=means,
+            model=model, engine=engine, loss=config.loss, optimizer=config.optimizer, lr=config.lr,
+            weight_decay=config.weight_decay,
+            steps=loop.steps, batch_size=loop.batch_size, pretrained=config.pretrained is not None, schemas=schemas,
+            mean_shapes=means,
             size=size,
         )
     )  # fmt: skip
@@ -280,7 +288,8 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
             )  # a run stopped after its last update has not measured yet
             card["val"] = {"nme": nme, "denominator": unit, **describe_data(faces, split=config.val_split)}
             say(
-                f"NME on {len(faces)} faces of {faces.name} {config.val_split}: {nme:.2%} ({unit}, {config.crop.describe()})"
+                f"NME on {len(faces)} faces of {faces.name} {config.val_split}: {nme:.2%} ({unit}, "
+                f"{config.crop.describe()})"
             )
         run.finish(state.result().state_dict(), card)
     engine.barrier()
