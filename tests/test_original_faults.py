@@ -2,7 +2,7 @@
 ours, and each test would notice.
 
 Every test holds ONE oracle, `check(...)`. Our implementation passes it; the fault, put back in a few lines, must fail
-the very same oracle (`goes_red`). DESIGN 1.8 is the design document's table of such faults (rows counted from 1),
+the very same oracle (`goes_red`). docs/faults.md is the table of such faults,
 docs/paper_map.md 2.8 the list of those in the original's own code.
 """
 
@@ -69,7 +69,7 @@ def goes_red(*kinds: type[Exception]) -> Iterator[None]:
 
 
 def test_fault_the_published_generation_script_does_not_parse() -> None:
-    """DESIGN 1.8, row 1 (`gen_annotation.py:35`); docs/paper_map.md 2.8, 1 and (for `async=`) 12."""
+    """docs/faults.md F1 (`gen_annotation.py:35`); docs/paper_map.md 2.8, 1 and (for `async=`) 12."""
 
     def check(texts: list[str]) -> None:
         for text in texts:
@@ -84,7 +84,7 @@ def test_fault_the_published_generation_script_does_not_parse() -> None:
 
 
 def test_fault_literals_are_compared_and_undefined_names_used(tmp_path: Path) -> None:
-    """DESIGN 1.8, row 6 (`trainer.py:35`, `sample()`); docs/paper_map.md 2.8, 1 (undefined variable) and 10 (the
+    """docs/faults.md F6 (`trainer.py:35`, `sample()`); docs/paper_map.md 2.8, 1 (undefined variable) and 10 (the
     other VGG can never be chosen)."""
     if (
         shutil.which("ruff") is None
@@ -182,7 +182,7 @@ def test_fault_yaml_is_loaded_without_saying_how(tmp_path: Path) -> None:
 
 
 def test_fault_a_lost_comma_makes_landmark_2321() -> None:
-    """DESIGN 1.8, row 2 (`dataloader.py:18`); docs/paper_map.md 2.8, 7: 57 numbers, one of
+    """docs/faults.md F2 (`dataloader.py:18`); docs/paper_map.md 2.8, 7: 57 numbers, one of
     them 2321, and nobody objects."""
     table = [17, 26, 18, 25, 19, 24, 20, 23, 2321, 22]  # "23" and "21" run together
     flat = [*table[:8], *table[8:]]
@@ -258,7 +258,7 @@ def mirror_by_geometry(picture: np.ndarray, points: np.ndarray) -> tuple[np.ndar
 
 
 def test_fault_mirrored_faces_keep_unswapped_labels() -> None:
-    """DESIGN 1.8, row 3; docs/paper_map.md 2.8, 7: the swap waits for an array, but the table is a list."""
+    """docs/faults.md F3; docs/paper_map.md 2.8, 7: the swap waits for an array, but the table is a list."""
 
     def original(picture: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         table = [1, 0, 2, 4, 3]
@@ -272,7 +272,7 @@ def test_fault_mirrored_faces_keep_unswapped_labels() -> None:
 
 
 def test_fault_a_mirror_maps_x_to_w_minus_x() -> None:
-    """DESIGN 1.8, row 4: with pixel centres at integers it is W - 1 - x."""
+    """docs/faults.md F4: with pixel centres at integers it is W - 1 - x."""
 
     def original(picture: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return picture[:, ::-1], (points * [-1, 1] + [64, 0])[FIVE.flip_permutation]
@@ -299,7 +299,7 @@ def test_fault_boundary_maps_of_mirrored_faces_keep_their_channels() -> None:
 
 
 def test_fault_a_crop_s_labels_are_always_scaled_by_two_thirds(tmp_path: Path) -> None:
-    """DESIGN 1.8, row 7 (`dataloader.py:60`): right, almost, for pictures of 384 pixels and for no others."""
+    """docs/faults.md F7 (`dataloader.py:60`): right, almost, for pictures of 384 pixels and for no others."""
 
     def check(to_crop) -> None:
         for side in (384, 200, 600):
@@ -328,7 +328,7 @@ def test_fault_a_crop_s_labels_are_always_scaled_by_two_thirds(tmp_path: Path) -
 
 
 def test_fault_rendering_scales_the_caller_s_landmarks_in_place() -> None:
-    """DESIGN 1.8, row 5 (`util/curve.py`): and one function of a hundred lines for each number of points."""
+    """docs/faults.md F5 (`util/curve.py`): and one function of a hundred lines for each number of points."""
 
     def check(render) -> None:
         for schema in SCHEMAS.values():
@@ -353,7 +353,7 @@ def test_fault_rendering_scales_the_caller_s_landmarks_in_place() -> None:
 
 
 def test_fault_converting_landmarks_changes_their_owner() -> None:
-    """DESIGN 1.8, row 14 (SAN's `convert68to49`): the second call finds what the first one left."""
+    """docs/faults.md F14 (SAN's `convert68to49`): the second call finds what the first one left."""
 
     def check(to_five) -> None:
         face = np.random.default_rng(0).uniform(0, 100, (68, 2))
@@ -385,7 +385,7 @@ def check_boundaries(boundaries: dict[str, tuple[int, ...]], flip: np.ndarray) -
 
 
 def test_fault_cofw_s_right_eye_is_closed_and_its_left_eye_open() -> None:
-    """DESIGN 1.8, row 11 (STAR and ADNet)."""
+    """docs/faults.md F11 (STAR and ADNet)."""
     for schema in SCHEMAS.values():
         check_boundaries(dict(schema.boundaries), schema.flip_permutation)
     closed = {**COFW.boundaries, "right_eye_bottom": (9, 15, 11, 14, 9)}
@@ -396,7 +396,7 @@ def test_fault_cofw_s_right_eye_is_closed_and_its_left_eye_open() -> None:
 
 
 def test_fault_flip_tables_counted_from_one_stand_beside_those_counted_from_zero() -> None:
-    """DESIGN 1.8, row 12 (`MATCHED_PARTS` of HRNet and its copies)."""
+    """docs/faults.md F12 (`MATCHED_PARTS` of HRNet and its copies)."""
 
     def check(schema: LandmarkSchema, flip: np.ndarray) -> None:
         assert np.array_equal(flip[flip], np.arange(schema.num_points))
@@ -433,7 +433,7 @@ def our_nme(predicted: np.ndarray, truth: np.ndarray, schema: LandmarkSchema, an
 
 
 def test_fault_the_nme_s_denominator_is_a_ladder_of_point_counts() -> None:
-    """DESIGN 1.8, row 13: and a number that was meant to be a box's size; here anchors live in the schema."""
+    """docs/faults.md F13: and a number that was meant to be a box's size; here anchors live in the schema."""
 
     def original(predicted: np.ndarray, truth: np.ndarray, schema: LandmarkSchema, anchor: str) -> float:
         if schema.num_points == 68:
@@ -489,7 +489,7 @@ def wflw_source(folder: Path) -> Path:
 
 
 def test_fault_the_wflw_reader_throws_box_and_attributes_away(tmp_path: Path) -> None:
-    """DESIGN 1.8, row 9 (`get_list`)."""
+    """docs/faults.md F9 (`get_list`)."""
     source = wflw_source(tmp_path)
 
     def check(read) -> None:
@@ -505,7 +505,7 @@ def test_fault_the_wflw_reader_throws_box_and_attributes_away(tmp_path: Path) ->
             )
         ]
 
-    check(lambda source: formats.READERS["wflw"].read(source, formats.ReadOptions(schema=WFLW)))
+    check(lambda source: formats.FORMATS["wflw"].read(source, formats.ReadOptions(schema=WFLW)))
     with goes_red():
         check(original)
 
@@ -543,7 +543,7 @@ def check_labels(cut, release: Release) -> None:
 
 
 def test_fault_labels_of_mosaics_are_shifted_by_a_batch(tmp_path: Path) -> None:
-    """DESIGN 1.8, row 8; docs/paper_map.md 2.8, 3: the offset of one batch is right for one swallowed batch
+    """docs/faults.md F8; docs/paper_map.md 2.8, 3: the offset of one batch is right for one swallowed batch
     only, and silently wrong else."""
     for swallowed in (0, 1, 2):
         release = Release(tmp_path / str(swallowed) / "gen", rows=30, swallowed=swallowed)
@@ -581,7 +581,7 @@ def test_fault_the_first_batch_is_lost_the_list_overrun_and_missing_mosaics_read
 
 
 def test_fault_a_synthetic_face_does_not_know_where_it_came_from(tmp_path: Path) -> None:
-    """DESIGN 1.8, row 8: here each record carries its provenance, so that no order of files can mislabel it."""
+    """docs/faults.md F8: here each record carries its provenance, so that no order of files can mislabel it."""
     faces = make_faces(tmp_path / "data", 6)
     generate(job(faces, tmp_path / "made"), PaintedTranslator())
     by_id = {f.id: f for f in faces}
@@ -627,7 +627,7 @@ def test_fault_synthetic_pictures_go_through_bicubic_and_jpeg(tmp_path: Path) ->
 
 
 def test_fault_build_products_and_other_people_s_paths_are_in_the_repository(tmp_path: Path) -> None:
-    """DESIGN 1.8, row 10: .pyc and .DS_Store files, home directories in configurations, one module twice."""
+    """docs/faults.md F10: .pyc and .DS_Store files, home directories in configurations, one module twice."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -920,9 +920,9 @@ def test_fault_the_synthetic_run_trains_with_a_learning_rate_of_nothing() -> Non
 
 
 def test_every_row_and_item_has_a_test() -> None:
-    """DESIGN 1.8 has 14 rows, docs/paper_map.md 2.8 has 14 items; this file's docstrings name them all."""
+    """docs/faults.md has 14 rows, docs/paper_map.md 2.8 has 14 items; this file's docstrings name them all."""
     texts = [inspect.getdoc(value) or "" for name, value in globals().items() if name.startswith("test_fault_")]
-    rows = {int(n) for text in texts for n in re.findall(r"DESIGN 1\.8, row (\d+)", text)}
+    rows = {int(n) for text in texts for n in re.findall(r"docs/faults\.md F(\d+)", text)}
     items = {
         int(n)
         for text in texts

@@ -151,8 +151,8 @@ class DVLN(nn.Module):
         self.size, self.config = size, config
         self.trunk = ResNet18(1, size, ResNetConfig(width=config.width, mixstyle=config.mixstyle))
         features = self.trunk.fc.in_features
-        self.trunk.fc, self.trunk.mean_shape = (nn.Identity(),)
-        None  # type: ignore[assignment]  # the heads do what these did
+        # The heads do what these two did.
+        self.trunk.fc, self.trunk.mean_shape = nn.Identity(), None  # type: ignore[assignment]
         self.embed = nn.Sequential(
             nn.Linear(features, config.embedding, bias=False), nn.BatchNorm1d(config.embedding), nn.ReLU()
         )
