@@ -37,16 +37,21 @@ def top_help() -> str:
     return "\n".join([head, *lines, EPILOGUE])
 
 
-def module_of(verb: str) -> Any:
-    """The module of a verb, imported now."""
-    return importlib.import_module(f"stylealign.jobs.{VERBS[verb].module}")
+def load_plugins() -> None:
+    """Import the modules named by STYLEALIGN_PLUGINS, with commas between: they add entries to the tables of detectors,
+    translators, style arms and formats. Processes that a job starts inherit the variable, and so the entries."""
+    for name in filter(None, os.environ.get("STYLEALIGN_PLUGINS", "").split(",")):
+        try:
+            importlib.import_module(name.strip())
+        except ModuleNotFoundError as error:
+            raise UserError(f"STYLEALIGN_PLUGINS: no module named '{error.name}'") from None
 
 
 def parse(verb: str, arguments: list[str], **tyro_options: Any) -> Any:
     """Build the verb's config from `[recipe.yaml] [--flags]`. Raises UserError for whatever cannot be meant; `--help` exits."""
     from stylealign.flags import read_flags
 
-    cls = getattr(module_of(verb), VERBS[verb].config)
+    cls = VERBS[verb].config_class()
     default = None
     if verb != "check" and arguments and re.fullmatch(r"[^-].*\.ya?ml", arguments[0]):
         default = _recipe(verb, cls, Path(arguments[0]), arguments[1:])
@@ -92,6 +97,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     verb = arguments.pop(0)
     try:
+        load_plugins()
         if verb not in VERBS:
             import difflib
 
@@ -107,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
 
             print(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), end="")
             return 0
-        return module_of(verb).main(config) or 0
+        return VERBS[verb].load().main(config) or 0
     except UserError as error:
         if debug:
             raise

@@ -10,7 +10,7 @@ from stylealign.detectors.resnet import ResNetConfig
 from stylealign.face.crop import CropConfig
 from stylealign.jobs.draw_faces import DrawFaces
 from stylealign.jobs.draw_faces import main as draw_faces
-from stylealign.jobs.train_detector.job import TrainDetector
+from stylealign.jobs.train_detector.job import DetectorJob, config_class
 from stylealign.jobs.train_translator.job import TrainTranslator
 from stylealign.jobs.train_translator.small_detectors import AuxiliaryConfig
 from stylealign.training.loop import LoopConfig
@@ -37,9 +37,9 @@ def translator_job(run: Path, data: Path, loop: dict[str, Any] | None = None, **
     return dataclasses.replace(config, loop=dataclasses.replace(LOOP, **(loop or {})), **changes)
 
 
-def detector_job(run: Path, data: Path, loop: dict[str, Any] | None = None, **changes: Any) -> TrainDetector:
+def detector_job(run: Path, data: Path, loop: dict[str, Any] | None = None, **changes: Any) -> DetectorJob:
     """A detector of 32 px and width 4, six steps."""
-    config = TrainDetector(real=data, run=run, crop=CropConfig(size=32), resnet=ResNetConfig(width=4), loop=LOOP)
+    config = config_class()(real=data, run=run, crop=CropConfig(size=32), resnet=ResNetConfig(width=4), loop=LOOP)
     return dataclasses.replace(config, loop=dataclasses.replace(LOOP, **(loop or {})), **changes)
 
 

@@ -34,7 +34,7 @@ from stylealign.jobs.train_detector.job import TrainDetector
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.styling.chain import StyleConfig
 from stylealign.training.faces import DataSource, resolve_data
-from stylealign.training.mean_teacher import TeacherConfig, num_unlabelled, ramp, taught
+from stylealign.training.mean_teacher import TeacherConfig, unlabelled_in_batch, ramp, labelled_by_teacher
 from stylealign.training.warm_start import start_from
 from stylealign.training.weights import read_card, read_tensors
 
@@ -107,14 +107,14 @@ def test_a_teachers_label_is_the_mean_of_both_answers_and_its_trust_their_agreem
     back = PLAIN.clone()
     back[2, 0] += 3.2
     mirrored = torch.stack([SIZE - 1 - back[:, 0], back[:, 1]], dim=1)[[1, 0, 2, 4, 3]]
-    found = taught(Fixed(PLAIN, mirrored), half_red(2), SIZE, TeacherConfig(half=0.05), FIVE, 0.7)
+    found = labelled_by_teacher(Fixed(PLAIN, mirrored), half_red(2), SIZE, TeacherConfig(half=0.05), FIVE, 0.7)
     expected = PLAIN + 4.0  # the margin of 40 px round 32
     expected[2, 0] += 1.6
     torch.testing.assert_close(found.landmarks, expected.expand(2, 5, 2))
     torch.testing.assert_close(found.point_weight, torch.tensor([1.0, 1, 0.25, 1, 1]).expand(2, 5))
     torch.testing.assert_close(found.weights(), 0.7 * found.point_weight)
     assert bool(found.visible.all())
-    strict = taught(Fixed(PLAIN, mirrored), half_red(2), SIZE, TeacherConfig(half=0.05, threshold=0.3), FIVE, 0.7)
+    strict = labelled_by_teacher(Fixed(PLAIN, mirrored), half_red(2), SIZE, TeacherConfig(half=0.05, threshold=0.3), FIVE, 0.7)
     assert strict.point_weight[0].tolist() == [1, 1, 0, 1, 1]
 
 
@@ -122,7 +122,7 @@ def test_a_teachers_labels_move_exactly_with_the_picture_mirrored_or_not() -> No
     """Taken home through the inverse of crop_from_source, they are where the teacher saw them; a
     mirrored face's are renumbered."""
     mirrored = torch.stack([SIZE - 1 - PLAIN[:, 0], PLAIN[:, 1]], dim=1)[[1, 0, 2, 4, 3]]
-    before = taught(Fixed(PLAIN, mirrored), half_red(16), SIZE, TeacherConfig(), FIVE, 1.0)
+    before = labelled_by_teacher(Fixed(PLAIN, mirrored), half_red(16), SIZE, TeacherConfig(), FIVE, 1.0)
     before = before._replace(point_weight=torch.arange(5.0).expand(16, 5))  # to see where each goes
     after = augment(before, SIZE, AugmentConfig(), torch.Generator().manual_seed(3), FIVE)
     home = transform(invert(after.crop_from_source), after.landmarks.double())
@@ -196,8 +196,8 @@ def test_a_teacher_is_refused_where_it_cannot_teach(tmp_path: Path, faces: FaceD
     with pytest.raises(UserError, match="its mark-up is ibug68, expected five"):
         train_detector(teacher_job(tmp_path / "run", faces, other))
     with pytest.raises(UserError, match=r"a batch of 4 faces with teacher.share 0.01 has 0 unlabelled ones"):
-        num_unlabelled(4, 0.01, 1)
-    assert num_unlabelled(32, 0.25, 2) == 8
+        unlabelled_in_batch(4, 0.01, 1)
+    assert unlabelled_in_batch(32, 0.25, 2) == 8
 
 
 # --------------------------------------------------------------------------------------------------------------------

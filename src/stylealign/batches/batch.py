@@ -43,8 +43,8 @@ class Batch(NamedTuple):
 
 def join(batches: list[Batch]) -> Batch:
     """Batches one after another as one."""
-    told = [batch._replace(point_weight=batch.point_weights()) for batch in batches]
-    return Batch(*(torch.cat(tensors) for tensors in zip(*told, strict=True)))
+    full = [batch._replace(point_weight=batch.point_weights()) for batch in batches]
+    return Batch(*(torch.cat(tensors) for tensors in zip(*full, strict=True)))
 
 
 def take_faces(batch: Batch, rows: Tensor) -> Batch:

@@ -51,6 +51,8 @@ class Detector(NamedTuple):
     """The network's shape: a dataclass whose defaults are the published ones"""
     section: str
     """Key of that dataclass in `train-detector`'s configuration, and so the first part of its flags"""
+    summary: str
+    """What it is, in one plain line, for help and docs"""
     presets: tuple[Preset, ...]
     """Its sizes, small and as published, for tables, tests and measurements"""
     learn: Callable[[Learning], Learner] = learn_coordinates
@@ -80,6 +82,7 @@ def _generators(network: nn.Module) -> nn.Module | None:
 DETECTORS = {
     "resnet18": Detector(
         _first_mark_up(ResNet18), ResNetConfig, "resnet",
+        "regression of coordinates from a crop by a ResNet-18: the baseline",
         presets=(
             Preset("ResNet-18", "tiny", 32, {"width": 4}),
             Preset("ResNet-18", "small", 64, {"width": 16}),
@@ -89,6 +92,7 @@ DETECTORS = {
     ),
     "wing": Detector(
         _first_mark_up(Wing), WingConfig, "wing",
+        "CNN-6, CNN-7 or ResNet-50 under the Wing loss, in one stage or two",
         presets=(
             Preset("Wing CNN-6", "tiny", 32, {"width": 4, "hidden": 16}),
             Preset("Wing CNN-6", "small", 64, {"width": 32}),
@@ -100,6 +104,7 @@ DETECTORS = {
     ),
     "lab": Detector(
         lambda schemas, size, config: LAB(schemas[0], size, config), LABConfig, "lab",
+        "facial boundaries first, then landmarks that look along them",
         presets=(
             Preset(
                 "LAB", "tiny", 32,
@@ -116,6 +121,7 @@ DETECTORS = {
     ),
     "san": Detector(
         _first_mark_up(SAN), SANConfig, "san",
+        "a cascade of heatmaps over the face and its style-aggregated picture",
         presets=(
             Preset(
                 "SAN", "tiny", 32,
@@ -134,6 +140,7 @@ DETECTORS = {
     ),
     "dvln": Detector(
         DVLN, DVLNConfig, "dvln",
+        "one trunk for data sets of different mark-ups, a head each, and a choice of candidates",
         presets=(
             Preset("DVLN", "tiny", 32, {"width": 4, "embedding": 8, "candidates": 2, "evidence": 2, "hidden": 4}),
             Preset("DVLN", "small", 64, {"width": 16}),

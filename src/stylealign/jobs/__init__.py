@@ -1,10 +1,11 @@
-"""The verbs of the command line, a file or folder each with the verb's name. Imports none of them.
+"""The verbs of the command line, a file or folder each with the verb's name. Imports one only when it is asked for.
 
 A verb's module has a config dataclass, whose fields are its flags and the keys of its recipes, and
 `main(config)`, which does the job.
 """
 
-from typing import NamedTuple
+import importlib
+from typing import Any, NamedTuple
 
 
 class Verb(NamedTuple):
@@ -16,6 +17,14 @@ class Verb(NamedTuple):
     """its config dataclass in that module"""
     summary: str
     """one line of `stylealign --help`"""
+
+    def load(self) -> Any:
+        """Its module, imported now."""
+        return importlib.import_module(f"stylealign.jobs.{self.module}")
+
+    def config_class(self) -> type:
+        """Its config dataclass."""
+        return getattr(self.load(), self.config)
 
 
 VERBS = {

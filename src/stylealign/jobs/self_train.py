@@ -126,8 +126,8 @@ def main(config: SelfTrain) -> None:
         errors = [read_card(job.run)["val"]["nme"] for job in jobs if "val" in read_card(job.run)]
         row: dict[str, Any] = {"round": number, "val_nme": errors}
         if labelling is not None:
-            told = json.loads((labelling.out / "trust.json").read_text(encoding="utf-8"))
-            row |= {"pseudo_faces": told["kept"], "disagreement": told["disagreement"]["mean_of_kept"]}
+            found = json.loads((labelling.out / "trust.json").read_text(encoding="utf-8"))
+            row |= {"pseudo_faces": found["kept"], "disagreement": found["disagreement"]["mean_of_kept"]}
         table.append(row)
         if errors:
             spread = f" ± {np.std(errors, ddof=1):.2%}" if len(errors) > 1 else ""

@@ -45,9 +45,9 @@ def main(config: Trust) -> None:
     labels = faces.take(answers.positions).landmarks_array().astype(np.float64)
     lengths, unit = face_lengths(labels, faces.schema, [faces.head(int(i))["id"] for i in answers.positions])
     away = metrics.point_errors(found, labels) / lengths[:, None]
-    said = {"denominator": unit, "looks_a_face": answers.landmarks.shape[1]}
+    summary = {"denominator": unit, "looks_a_face": answers.landmarks.shape[1]}
     how = describe(config, "trust", faces, detectors)
     kept = choose(away.mean(axis=1), config.keep, config.max_disagreement, str(faces.folder))
     write_labelled(
-        config, "trust", faces, how, answers.positions, kept, found, away, None, answers.unreadable, said, None
+        config, "trust", faces, how, answers.positions, kept, found, away, None, answers.unreadable, summary, None
     )

@@ -171,7 +171,7 @@ def _sources(config: FacesConfig) -> Mix:
                 continue
             if i != j and opened[j].content_hash == made_from:
                 chosen[i] = synthetic_of(chosen[i], opened[j], chosen[j], source.split, source.subset)
-    said = [
+    described = [
         {
             "role": "synthetic" if "verb" in (faces.meta.get("how") or {}) else "real",
             "split": source.split,
@@ -179,7 +179,7 @@ def _sources(config: FacesConfig) -> Mix:
         }
         for faces, source in zip(opened, config.data, strict=True)
     ]
-    return [Part(faces, source.share, more) for faces, source, more in zip(chosen, config.data, said, strict=True)]
+    return [Part(faces, source.share, more) for faces, source, more in zip(chosen, config.data, described, strict=True)]
 
 
 def resolve_data(config: FacesConfig) -> Mix:

@@ -4,7 +4,7 @@ labelled by the detector's own average.
 The averaged weights answer the plain crop and its mirror image; their mean becomes the face's label and their agreement
 its trust. Then the face goes the way of every labelled face: the augmentation moves picture and label together, so a
 label moves exactly, and the loss weighs it. What the teacher says depends on nothing but its weights and the crop: a
-resumed run hears the same. Knows no files but the data set's.
+resumed run is given the same labels. Knows no files but the data set's.
 """
 
 import math
@@ -78,7 +78,7 @@ def teacher_faces(config: TeacherConfig, schema: LandmarkSchema, ema_decay: floa
     return faces.select(config.split, config.subset) if config.split or config.subset else faces
 
 
-def num_unlabelled(batch_size: int, share: float, world: int) -> int:
+def unlabelled_in_batch(batch_size: int, share: float, world: int) -> int:
     """How many faces of a batch are unlabelled: whole ones for every process, and at least one labelled beside them."""
     found = round(batch_size * share / world) * world
     if not 0 < found < batch_size:
@@ -90,7 +90,7 @@ def num_unlabelled(batch_size: int, share: float, world: int) -> int:
 
 
 @torch.no_grad()
-def taught(
+def labelled_by_teacher(
     teacher: nn.Module, batch: Batch, size: int, config: TeacherConfig, schema: LandmarkSchema, factor: float
 ) -> Batch:
     """Margin crops with the teacher's landmarks for labels, and with its trust in them for weights.

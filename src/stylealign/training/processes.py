@@ -62,11 +62,11 @@ def last_line(path: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def _why(code: int, said: str) -> str:
+def _why(code: int, last: str) -> str:
     """Why a child failed: its last words, or what killed it."""
     if code < 0:
-        return f"killed by signal {-code}{' (out of memory?)' if code == -9 else ''} after: {said or 'nothing said'}"
-    return said or f"exit status {code}, nothing said"
+        return f"killed by signal {-code}{' (out of memory?)' if code == -9 else ''} after: {last or 'nothing said'}"
+    return last or f"exit status {code}, nothing said"
 
 
 def run_jobs(jobs: Sequence[Job], processes: int, what: str) -> dict[str, str]:

@@ -74,7 +74,7 @@ def start_from(model: nn.Module, run: Path, schema: LandmarkSchema) -> dict[str,
     }
 
 
-def said_of(start: dict[str, Any]) -> str:
+def describe_start(start: dict[str, Any]) -> str:
     """One line for the terminal."""
     fresh = start["fresh"]
     names = ", ".join(fresh[:4]) + (f" and {len(fresh) - 4} more" if len(fresh) > 4 else "")

@@ -1,7 +1,7 @@
 """Messages between facial boundaries along a tree (LAB, CVPR 2018, section 3.2, after structured
 feature learning, Chu et al. 2016).
 
-An occluded boundary is told by its neighbours where it must be. Knows no images, no losses and no training.
+Neighbouring boundaries pass on where a hidden one must be. Knows no images, no losses and no training.
 """
 
 from collections.abc import Sequence

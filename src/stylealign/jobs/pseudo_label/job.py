@@ -81,13 +81,13 @@ def pseudo_label(config: PseudoLabel) -> None:
     lengths, unit = face_lengths(found, faces.schema, ids)
     # A face whose crop has not come to rest is not to be trusted, however well its answers agree.
     away = np.maximum(spread(answers.landmarks), answers.settled)
-    said: dict[str, Any] = {"denominator": unit, "looks_a_face": answers.landmarks.shape[1]}
+    summary: dict[str, Any] = {"denominator": unit, "looks_a_face": answers.landmarks.shape[1]}
     known = None
     if all(faces.head(int(i))["labelled"] for i in answers.positions):
         truth = faces.take(answers.positions).landmarks_array().astype(np.float64)
         true_lengths, _ = face_lengths(truth, faces.schema, ids)
         known = metrics.nme_per_face(found, truth, true_lengths)
-        said["nme"] = float(known.mean())
+        summary["nme"] = float(known.mean())
         say(f"these faces have labels: the new ones are {known.mean():.2%} away from them ({unit})")
     how = describe(config, "pseudo-label", faces, detectors)
     disagreement = away / lengths[:, None]
@@ -95,7 +95,7 @@ def pseudo_label(config: PseudoLabel) -> None:
     write_labelled(
         config, "pseudo-label", faces, how, answers.positions, kept, found, disagreement, config.as_split,
         answers.unreadable,
-        {**said, **more}, known,
+        {**summary, **more}, known,
     )  # fmt: skip
 
 

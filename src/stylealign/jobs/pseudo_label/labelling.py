@@ -112,7 +112,7 @@ def warn_of_seen_faces(faces: FaceDataset, detectors: list[LoadedDetector], labe
 
 
 def _sheet(
-    faces: FaceDataset, chosen: np.ndarray, found: np.ndarray, labels: np.ndarray | None, said: list[str]
+    faces: FaceDataset, chosen: np.ndarray, found: np.ndarray, labels: np.ndarray | None, texts: list[str]
 ) -> np.ndarray:
     tiles: list[np.ndarray] = []
     for i, points in zip(chosen, found, strict=True):
@@ -120,13 +120,13 @@ def _sheet(
         picture = warp(read_image(faces[int(i)].image), affine, TILE)
         truth = None if labels is None else geometry.apply(affine, labels[len(tiles)])
         tiles.append(draw_landmarks(picture, geometry.apply(affine, points), faces.schema, truth=truth))
-    return contact_sheet(tiles, columns=8, labels=said)
+    return contact_sheet(tiles, columns=8, labels=texts)
 
 
 def write_labelled(
     config: Labelling, verb: str, faces: FaceDataset, how: dict[str, Any], positions: np.ndarray, kept: np.ndarray,
     found: np.ndarray,
-    disagreement: np.ndarray, new_split: str | None, unreadable: list[str], said: dict[str, Any],
+    disagreement: np.ndarray, new_split: str | None, unreadable: list[str], summary: dict[str, Any],
     known: np.ndarray | None,
 ) -> None:  # fmt: skip
     """Write the data set with its curve and sheets, and say what became of the faces.
@@ -137,7 +137,7 @@ def write_labelled(
         disagreement: (N, P), a fraction of the usual denominator.
         new_split: the faces take `found` for landmarks and this split; None: they keep their labels.
         unreadable: pictures that could not be read.
-        said: more for trust.json.
+        summary: more for trust.json.
         known: (N,) distance from labels that are known, where they are.
     """
     overall = disagreement.mean(axis=1)
@@ -163,20 +163,20 @@ def write_labelled(
     ) as writer:  # fmt: skip
         for sample in samples:
             writer.add(sample)
-        summary = {
+        content = {
             "faces": len(positions) + len(unreadable), "kept": len(kept), "unreadable": len(unreadable),
             "disagreement": {"mean": float(overall.mean()), "mean_of_kept": float(overall[kept].mean())},
             "trust": {"mean": float(face_trust.mean()), "mean_of_kept": float(face_trust[kept].mean()),
                 "half": config.half},
-            **said, "curve": curve, "unreadable_pictures": unreadable,
+            **summary, "curve": curve, "unreadable_pictures": unreadable,
         }  # fmt: skip
-        (writer.partial / "trust.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        (writer.partial / "trust.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         kept_percent = np.array([100 * row["kept"] for row in curve])
         thresholds = np.array([100 * row["max_disagreement"] for row in curve])
         lines_plot(
             {"faces kept": (thresholds, kept_percent)}, writer.partial / "keep_rate.png",
             "largest disagreement (% of the "
-            f"{said['denominator']} length)", "faces kept (%)", log=False,
+            f"{summary['denominator']} length)", "faces kept (%)", log=False,
         )  # fmt: skip
         lines = {
             "mean disagreement of the kept": (kept_percent, np.array([100 * row["mean_disagreement"] for row in curve]))

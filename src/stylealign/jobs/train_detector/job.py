@@ -41,10 +41,10 @@ from stylealign.training.faces import (
     validation_faces,
 )
 from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
-from stylealign.training.mean_teacher import TeacherConfig, num_unlabelled, ramp, taught, teacher_faces, trust_terms
+from stylealign.training.mean_teacher import TeacherConfig, unlabelled_in_batch, ramp, labelled_by_teacher, teacher_faces, trust_terms
 from stylealign.training.optim import OptimizerConfig
 from stylealign.training.run import Run
-from stylealign.training.warm_start import said_of, start_from
+from stylealign.training.warm_start import describe_start, start_from
 from stylealign.training.weights import read_state
 
 MARGIN = 1.25  # context round the crop for rotations and shifts
@@ -183,15 +183,15 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
     validation = Validation(val_faces, config.crop) if val_faces is not None and engine.is_global_zero else None
     shares = [[part.share for part in mix] for mix in mixes]
     place_in_world = (engine.global_rank, engine.world_size)
-    num_taught = num_unlabelled(loop.batch_size, config.teacher.share, engine.world_size) if unlabelled else 0
-    sizes = head_batch_sizes(loop.batch_size - num_taught, len(mixes) - 1, config.other_share)
+    num_unlabelled = unlabelled_in_batch(loop.batch_size, config.teacher.share, engine.world_size) if unlabelled else 0
+    sizes = head_batch_sizes(loop.batch_size - num_unlabelled, len(mixes) - 1, config.other_share)
     sources = [
         BatchSource(cache, share, num, loop.seed + 7919 * head, *place_in_world, order)
         for head, (cache, share, num, order) in enumerate(zip(caches, shares, sizes, orders, strict=True))
     ]
-    blind_source = None
+    unlabelled_source = None
     if unlabelled_cache is not None:
-        blind_source = BatchSource([unlabelled_cache], [1.0], num_taught, loop.seed + 15485863, *place_in_world)
+        unlabelled_source = BatchSource([unlabelled_cache], [1.0], num_unlabelled, loop.seed + 15485863, *place_in_world)
 
     # Model.
     torch.manual_seed(loop.seed)
@@ -200,7 +200,7 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
         load_pretrained(model, config.model, config.pretrained)
     start = None if config.init_from is None else start_from(model, config.init_from, schemas[0])
     if start is not None:
-        say(said_of(start))
+        say(describe_start(start))
     means = tuple(mean_shape(cache, share) for cache, share in zip(caches, shares, strict=True))
     model.mean_shape.copy_(torch.as_tensor(means[0]))  # type: ignore[union-attr,operator]
     model = place(model, "cpu").to(engine.device)
@@ -241,7 +241,7 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
     def gather(number: int) -> Step:
         step = Step(
             heads=tuple(source.batch(number) for source in sources),
-            unlabelled=None if blind_source is None else blind_source.batch(number),
+            unlabelled=None if unlabelled_source is None else unlabelled_source.batch(number),
         )
         return step if styling is None else styling.with_donors(step, loop.seed, number, engine.global_rank)
 
@@ -253,11 +253,11 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
             return learner.update(varied, number)
         assert state.ema is not None  # teacher_faces has seen to it, and to there being one head
         factor = config.teacher.weight * ramp(number, loop.steps, config.teacher.ramp_up)
-        blind = taught(state.ema.module, step.unlabelled, size, config.teacher, schemas[0], factor)
-        terms = trust_terms(blind)
+        learnt = labelled_by_teacher(state.ema.module, step.unlabelled, size, config.teacher, schemas[0], factor)
+        terms = trust_terms(learnt)
         if styling is not None:  # the teacher has seen them as they are
-            blind = styling.restyled_among(blind, *key)
-        return {**learner.update((join([varied[0], vary(blind, number, 1)]),), number), **terms}
+            learnt = styling.restyled_among(learnt, *key)
+        return {**learner.update((join([varied[0], vary(learnt, number, 1)]),), number), **terms}
 
     measured: dict[int, float] = {}  # step: NME
 
