@@ -1,4 +1,4 @@
-"""Work that overlaps: an ordered look-ahead in threads with a bounded queue, and a clock for each stage. Knows nothing of faces."""
+"""Work in threads: an ordered look-ahead with a bounded queue, and a clock of what threads are busy with. Knows no faces."""
 
 import threading
 import time
