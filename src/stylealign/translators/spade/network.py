@@ -1,10 +1,10 @@
-"""The translator `spade`: landmarks are drawn in a style whose code carries no layout.
+"""The network of `spade`: landmarks are drawn in a style whose code carries no layout.
 
 A style encoder pools a picture into one global code and one of each region of the face (codes.py). The decoder starts from a learned
 4x4 constant and grows to full size; at every resolution its features are normalised and modulated by what the structure maps, the
 global code and the regional codes (laid down on the content's own regions) say there: SPADE (Park et al., CVPR 2019) and SEAN
 (Zhu et al., CVPR 2020) in one small convolution. Resolution is doubled by interpolation, so that no checker pattern can arise.
-Knows no landmarks, files or losses: maps and masks come from structure.py and regions.py.
+The network knows no landmarks, files or losses: it is given maps (batches/structure_maps.py) and masks (regions.py).
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from stylealign.batches.structure_maps import StructureConfig, num_structure_channels
 from stylealign.errors import UserError
+from stylealign.face.schema import LandmarkSchema
+from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.codes import CodeConfig, CodeEncoder, forget_regions, roll
 from stylealign.translators.regions import spread
 
@@ -121,3 +124,28 @@ class Spade(nn.Module):
         still = {name: value.detach() for name, value in self.style_encoder.named_parameters()}
         again = functional_call(self.style_encoder, still, (swapped, masks))
         return SpadeOutput(image, swapped, style, donor, again)
+
+
+def build_spade(config: SpadeConfig, size: int, structure: StructureConfig, schema: LandmarkSchema) -> Spade:
+    """The network for crops of `size` px and these structure maps."""
+    return Spade(config, size, num_structure_channels(structure.kind, schema))
+
+
+class LoadedSpade(LoadedTranslator):
+    """`spade`, trained: content is structure maps and regions, style a global code and, where landmarks are known, regional ones."""
+
+    model: Spade
+
+    @torch.no_grad()
+    def encode_style(self, image: Tensor, landmarks: Tensor | None = None) -> list[Tensor]:
+        masks = None if landmarks is None else self.region_masks(landmarks)
+        return self.model.encode_style(image.to(self.device), masks)
+
+    @torch.no_grad()
+    def encode_structure(self, landmarks: Tensor, image: Tensor | None = None) -> list[Tensor]:
+        return [self.structure_maps(landmarks), self.region_masks(landmarks)]
+
+    @torch.no_grad()
+    def decode(self, features: list[Tensor], style: list[Tensor]) -> Tensor:
+        maps, masks = features
+        return self.model.decode(maps, masks, style)

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from stylealign.batches.augment import NO_AUGMENTATION, AugmentConfig
 from stylealign.batches.batch import Batch
 from stylealign.training.optim import set_lr
-from stylealign.translators.bilateral import LEAST_BLUR, Bilateral, gaussian_blur
+from stylealign.translators.bilateral.network import LEAST_BLUR, Bilateral, gaussian_blur
 from stylealign.translators.codes import code_size
 from stylealign.translators.learning import Learner, Learning, landmark_drift
-from stylealign.translators.losses import num_elements
+from stylealign.translators.reconstruction import num_elements
 from stylealign.translators.regions import at_size, region_masks
 
 VIEW = dataclasses.replace(NO_AUGMENTATION, rotation=10, scale=0.1, shift=0.05, flip=False)

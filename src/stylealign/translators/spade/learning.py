@@ -18,8 +18,8 @@ from stylealign.training.loop import unwrap
 from stylealign.training.optim import set_lr
 from stylealign.translators.codes import code_distance, code_size
 from stylealign.translators.learning import Learner, Learning, landmark_drift
-from stylealign.translators.losses import num_elements
 from stylealign.translators.patches import PatchDiscriminator, hinge_discriminator, hinge_generator
+from stylealign.translators.reconstruction import num_elements
 from stylealign.translators.regions import region_masks
 
 VIEW = dataclasses.replace(NO_AUGMENTATION, rotation=15, scale=0.12, shift=0.06, flip=True)

@@ -1,12 +1,13 @@
-"""The translator `bilateral`: the face's own photograph in the light, colour and sharpness of another.
+"""The network of `bilateral`: the face's own photograph in the light, colour and sharpness of another.
 
 A small network looks at the content photograph and at the donor's style code and predicts an affine map of colours for every cell of a
 coarse grid over (x, y, lightness); each pixel looks its own map up and applies it (HDRnet: Gharbi et al., SIGGRAPH 2017, section 3).
 Then a Gaussian blur and noise, whose strengths are judged by how much fine detail donor and content have. Nothing is drawn and nothing is moved: landmarks stay where they are, and
 glasses, hands and hair stay in the picture. What it cannot do follows from the same: sharpen, or bring what is not there.
-Knows no landmarks, files or losses.
+The network knows no landmarks, files or losses.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,10 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylealign.batches.batch import to_uint8
+from stylealign.batches.structure_maps import StructureConfig
 from stylealign.data.image import LUMA
 from stylealign.errors import UserError
+from stylealign.face.schema import LandmarkSchema
+from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.codes import CodeConfig, CodeEncoder
-from stylealign.translators.regions import spread
+from stylealign.translators.regions import at_size, spread
 
 LEAST_BLUR = 0.25  # px: neighbours weigh e^-8, below what 8 bits show
 
@@ -191,3 +196,60 @@ class Bilateral(nn.Module):
         donor = [s.index_select(0, order) for s in style]
         look = self.look(self.encode_content(image), masks, donor)
         return self.render(image, look, field), donor, look
+
+
+def build_bilateral(
+    config: BilateralConfig, size: int, structure: StructureConfig, schema: LandmarkSchema
+) -> Bilateral:
+    """The network for crops of `size` px; it sees no structure maps."""
+    return Bilateral(config, size)
+
+
+def noise_fields(image: Tensor) -> Tensor:
+    """(B, 3, S, S) -> (B, 1, S, S) unit noise, a function of each picture's 8-bit pixels alone: the same face has the same noise
+    whoever stands beside it in the batch, and wherever it is computed."""
+    fields = []
+    for picture in to_uint8(image).cpu().numpy():
+        seed = int.from_bytes(hashlib.sha256(picture.tobytes()).digest()[:7], "big")
+        fields.append(torch.randn(1, *picture.shape[:2], generator=torch.Generator().manual_seed(seed)))
+    return torch.stack(fields).to(image)
+
+
+class LoadedBilateral(LoadedTranslator):
+    """`bilateral`, trained: content is the photograph itself, style a global code and, where landmarks are known, regional ones."""
+
+    model: Bilateral
+    needs_content = True
+
+    @torch.no_grad()
+    def encode_style(self, image: Tensor, landmarks: Tensor | None = None) -> list[Tensor]:
+        masks = None if landmarks is None else self.region_masks(landmarks)
+        return self.model.encode_style(image.to(self.device), masks)
+
+    @torch.no_grad()
+    def encode_structure(self, landmarks: Tensor, image: Tensor | None = None) -> list[Tensor]:
+        if image is None:
+            raise UserError(
+                f"translator '{self.card.get('model')}' changes the content's own photograph: encode_structure needs the image "
+                "beside the landmarks"
+            )
+        image = image.to(self.device)
+        masks = at_size(self.region_masks(landmarks), self.model.config.grid)
+        return [image, *self.model.encode_content(image), masks, noise_fields(image)]
+
+    @torch.no_grad()
+    def decode(self, features: list[Tensor], style: list[Tensor]) -> Tensor:
+        image, seen, fine, masks, field = features
+        return self.model.render(image, self.model.look([seen, fine], masks, style), field)
+
+    @torch.no_grad()
+    def decode_on(self, features: list[Tensor], style: list[Tensor], image: Tensor) -> Tensor:
+        """`decode` on a larger picture (B, 3, T, T) of the same faces: colour maps are looked up pixel by pixel, so that the photograph
+        keeps its detail; a blur beyond the least grows with the picture. At the translator's own size it is `decode`."""
+        _, seen, fine, masks, _ = features
+        image = image.to(self.device)
+        look, ratio = self.model.look([seen, fine], masks, style), image.shape[-1] / self.crop.size
+        coloured = apply_affine(image, slice_grid(look.grid, luma(image).clamp(-1, 1)))
+        blur = LEAST_BLUR + (look.blur - LEAST_BLUR) * ratio
+        blurred = gaussian_blur(coloured, blur, max(1, round(self.model.blur_radius * ratio)))
+        return blurred + look.noise[:, None, None, None] * noise_fields(image)

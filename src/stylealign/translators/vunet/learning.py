@@ -1,18 +1,39 @@
 """How `vunet` learns: reconstruction from a sampled style, and a KL steered to its target."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from stylealign.batches.batch import Batch
 from stylealign.training.loop import mean_over_processes
 from stylealign.training.optim import set_lr
+from stylealign.translators.kl import KLConfig, KLController, kl_nats
 from stylealign.translators.learning import Learner, Learning
-from stylealign.translators.losses import KLConfig, KLController, num_elements, translator_loss
-from stylealign.translators.vunet import VUNet, initialise
+from stylealign.translators.reconstruction import Reconstruction, num_elements
+from stylealign.translators.vunet.network import VUNet, initialise
+
+
+def translator_loss(
+    reconstruction: Reconstruction,
+    image: Tensor,
+    target: Tensor,
+    posterior: Sequence[Tensor],
+    prior: Sequence[Tensor],
+    weight: Tensor,
+) -> dict[str, Tensor]:
+    """All named terms of a training step: reconstruction terms (means), "kl" (nats), "reconstruction" (scaled) and "total".
+
+    `weight` multiplies nats; "total" is what is optimised.
+    """
+    terms = reconstruction(image, target)
+    summed = reconstruction.total(terms, target.shape[-1])
+    nats = kl_nats(posterior, prior)
+    return {**terms, "reconstruction": summed, "kl": nats, "total": summed + weight * nats}
 
 
 def learn_vunet(learning: Learning) -> Learner:
-    """Reconstruction from a sampled style, and the KL steered to its target (losses.py)."""
+    """Reconstruction from a sampled style, and the KL steered to its target (kl.py)."""
     engine, size, reconstruction, steps = learning.engine, learning.size, learning.reconstruction, learning.steps
     model, first = learning.model, learning.first
     assert isinstance(model, VUNet)

@@ -1,20 +1,25 @@
-"""The translator `vunet`: the paper's generator as released (METHOD 1.2-1.4), a VUNet whose style encoder sees the whole face.
+"""The network of `vunet`: the paper's generator as released (docs/paper_map.md 1.2 to 1.4).
 
 q(z|x) encodes an image into two small spatial latents, p(z|y) is an autoregressive prior inside the structure decoder, and
 the decoder draws structure map y in style z. Posterior and prior are Gaussians of unit variance, so a distribution is its
-mean. It knows no landmarks, files or losses: structure maps come from structure.py, loss terms from translators/losses.py.
+mean. The network knows no landmarks, files or losses: structure maps come from batches/structure_maps.py.
 
 Dropout is the one thing drawn from torch's global generator; everything else random takes an explicit one.
 """
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from stylealign.batches.structure_maps import StructureConfig, num_structure_channels
+from stylealign.config import to_dict
 from stylealign.errors import UserError
-from stylealign.translators.layers import (
+from stylealign.face.schema import LandmarkSchema
+from stylealign.translators.base import LoadedTranslator
+from stylealign.translators.kl import kl_nats
+from stylealign.translators.vunet.config import VUNetConfig
+from stylealign.translators.vunet.layers import (
     ResidualBlock,
     Upsample,
     WeightNormConv2d,
@@ -23,116 +28,6 @@ from stylealign.translators.layers import (
     normal_like,
     split_groups,
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VUNetConfig:
-    """Shape of the network. The defaults are the released 256 px network (about 47 million parameters)."""
-
-    size: int = 256
-    """Side of the square image in pixels: the bottleneck times a power of two."""
-    structure_channels_in: int = 3
-    """Channels of the structure map; the release draws all landmarks into one map and copies it to three channels."""
-    style_width: int = 128
-    """Channels of the style encoder at full resolution; doubles at every halving up to `max_width`."""
-    structure_width: int = 32
-    """Channels of the structure encoder and decoder at full resolution; doubles at every halving up to `max_width`."""
-    max_width: int = 128
-    """Most channels at any resolution."""
-    latent_channels: int = 128
-    """Channels of each latent."""
-    prior_width: int | None = None
-    """Channels of the autoregressive prior's feature before space-to-depth multiplies them by four; None: the decoder's own
-    width, as released. The prior matters to the KL and to random styles only, and is most of the released parameters."""
-    bottleneck: int = 4
-    """Side of the coarsest resolution, and of the first latent."""
-    num_latent_scales: int = 2
-    """Latents, at the bottleneck and at each doubling after it: 4x4 and 8x8 as released."""
-    blocks_per_scale: int = 2
-    """Residual blocks per resolution."""
-    dropout: float = 0.1
-    """Dropout probability inside residual blocks while training."""
-    posterior: Literal["x", "xy"] = "x"
-    """q(z|x): styles need no landmarks (released code); q(z|x,y): the style encoder also sees the structure map (paper)."""
-    upsample: Literal["subpixel", "nearest"] = "subpixel"
-    """How the decoder doubles resolution: "subpixel" as released (may leave a checker pattern), "nearest" leaves none."""
-
-    def __post_init__(self) -> None:
-        ratio = self.size / self.bottleneck
-        if ratio < 2 or ratio != 2 ** (len(self.resolutions) - 1):
-            raise UserError(
-                f"size {self.size} must be the bottleneck {self.bottleneck} times a power of two (64, 128, 256...)."
-            )
-        if self.bottleneck < 2 or self.bottleneck % 2:
-            raise UserError(f"bottleneck {self.bottleneck} must be even: the prior cuts latents into 2x2 sub-lattices.")
-        if not 1 <= self.num_latent_scales < len(self.resolutions):
-            raise UserError(
-                f"num_latent_scales {self.num_latent_scales} must be from 1 to {len(self.resolutions) - 1}, "
-                f"one fewer than the resolutions of a {self.size} px network."
-            )
-        for key in (
-            "structure_channels_in",
-            "style_width",
-            "structure_width",
-            "max_width",
-            "latent_channels",
-            "blocks_per_scale",
-        ):
-            if getattr(self, key) < 1:
-                raise UserError(f"{key} {getattr(self, key)} must be at least 1.")
-        if self.prior_width is not None and self.prior_width < 1:
-            raise UserError(f"prior_width {self.prior_width} must be at least 1, or left out for the decoder's width.")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"dropout {self.dropout} must be in [0, 1).")
-
-    @property
-    def resolutions(self) -> tuple[int, ...]:
-        """Full resolution first: (256, 128, ..., 4)."""
-        sides = [self.size]
-        while sides[-1] // 2 >= self.bottleneck:
-            sides.append(sides[-1] // 2)
-        return tuple(sides)
-
-    def widths(self, width: int) -> tuple[int, ...]:
-        """Channels per resolution of a path that starts with `width`."""
-        return tuple(min(width * 2**level, self.max_width) for level in range(len(self.resolutions)))
-
-    @property
-    def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
-        """(C, h, w) of every latent, the bottleneck's first."""
-        return tuple(
-            (self.latent_channels, self.bottleneck * 2**i, self.bottleneck * 2**i)
-            for i in range(self.num_latent_scales)
-        )
-
-
-PRESETS = {
-    "released": VUNetConfig(),
-    "medium128": VUNetConfig(size=128, style_width=64, latent_channels=64, prior_width=32, upsample="nearest"),
-    "small64": VUNetConfig(
-        size=64,
-        style_width=16,
-        structure_width=16,
-        max_width=64,
-        latent_channels=32,
-        prior_width=16,
-        blocks_per_scale=1,
-        dropout=0.0,
-        upsample="nearest",
-    ),
-    "tiny32": VUNetConfig(
-        size=32,
-        style_width=8,
-        structure_width=8,
-        max_width=32,
-        latent_channels=8,
-        prior_width=8,
-        blocks_per_scale=1,
-        dropout=0.0,
-        upsample="nearest",
-    ),
-}
-"""released: METHOD 1.4. medium128: one GPU. small64: a CPU core or two. tiny32: tests and demonstrations."""
 
 
 class Decoded(NamedTuple):
@@ -188,8 +83,8 @@ class Encoder(nn.Module):
 class StyleEncoder(nn.Module):
     """q(z|x) or q(z|x,y): an encoder, then upwards through the latent resolutions, each latent seeing the ones before it.
 
-    The released network goes on for one more block and upsampling after the last latent, which nothing reads (METHOD 2.8,
-    trap 9); they are left out here, about 1.2 of its 48.2 million parameters.
+    The released network goes on for one more block and upsampling after the last latent, which nothing reads
+    (docs/paper_map.md 2.8, trap 9); they are left out here, about 1.2 of its 48.2 million parameters.
     """
 
     def __init__(self, config: VUNetConfig) -> None:
@@ -306,7 +201,7 @@ class Decoder(nn.Module):
 
 
 class VUNet(nn.Module):
-    """Conditional VAE that draws a structure map in the style of another face (METHOD 1.2-1.4).
+    """Conditional VAE that draws a structure map in the style of another face (docs/paper_map.md 1.2 to 1.4).
 
     Images are (B, 3, S, S) RGB in [-1, 1], structure maps (B, structure_channels_in, S, S) in [0, 1]. Call `initialise` on a
     first batch before training.
@@ -389,3 +284,43 @@ def initialise(model: VUNet, image: Tensor, structure: Tensor, generator: torch.
 def index_features(features: list[Tensor], index: Tensor) -> list[Tensor]:
     """Pick rows of structure features or of a style: n encodings -> one per (structure, style) pair."""
     return [feature.index_select(0, index) for feature in features]
+
+
+def build_vunet(config: VUNetConfig, size: int, structure: StructureConfig, schema: LandmarkSchema) -> VUNet:
+    """The network for crops of `size` px and these structure maps, whatever the configuration says of the two."""
+    wanted = {"size": size, "structure_channels_in": num_structure_channels(structure.kind, schema)}
+    return VUNet(VUNetConfig(**{**to_dict(config), **wanted}))
+
+
+class LoadedVUNet(LoadedTranslator):
+    """`vunet`, trained: content is its structure maps, style the posterior means of a picture."""
+
+    model: VUNet
+    has_prior = True
+
+    @property
+    def style_needs_landmarks(self) -> bool:
+        return self.model.config.posterior == "xy"
+
+    @torch.no_grad()
+    def encode_style(self, image: Tensor, landmarks: Tensor | None = None) -> list[Tensor]:
+        maps = self.structure_maps(landmarks) if self.style_needs_landmarks and landmarks is not None else None
+        return self.model.encode_style(image.to(self.device), maps)
+
+    @torch.no_grad()
+    def encode_structure(self, landmarks: Tensor, image: Tensor | None = None) -> list[Tensor]:
+        return self.model.encode_structure(self.structure_maps(landmarks))
+
+    @torch.no_grad()
+    def decode(self, features: list[Tensor], style: list[Tensor]) -> Tensor:
+        return self.model.decode(features, style, with_prior=False).image
+
+    @torch.no_grad()
+    def sample_prior(self, features: list[Tensor], generator: torch.Generator) -> Tensor:
+        return self.model.decode(features, None, generator=generator).image
+
+    @torch.no_grad()
+    def kl_nats(self, image: Tensor, landmarks: Tensor) -> float:
+        generator = torch.Generator(self.device).manual_seed(0)
+        out = self.model(image.to(self.device), self.structure_maps(landmarks), generator)
+        return float(kl_nats(out.posterior, out.prior))
