@@ -21,7 +21,7 @@ $(READY): pyproject.toml constraints.txt
 setup: $(READY)
 
 demo: $(READY)
-	$(BIN)/stylealign pipeline recipes/tiny.yaml --out demo
+	$(BIN)/stylealign pipeline tiny --out demo
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -24,12 +24,12 @@ import numpy as np
 
 from stylealign.data.image import write_image
 from stylealign.jobs.predict import Predict, run_predict
+from stylealign.predicting.candidates import Search, candidates_in
 from stylealign.predicting.finders import cascade_finder
-from stylealign.predicting.many import answer_places
+from stylealign.predicting.landmarks import find_faces
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.predicting.overlay import overlay
 from stylealign.predicting.sources import expand, read_photo
-from stylealign.predicting.spots import places_in
 from stylealign.training.processes import num_cores
 
 CROPS, PHOTOS, FRAMES = 500, 100, 200
@@ -75,27 +75,18 @@ def make_video(photo: Path, path: Path, width: int, height: int, frames: int) ->
 def stages_alone(inputs: list[str], network: LandmarkNetwork, whole: bool, folder: Path) -> dict[str, float]:
     """Seconds that each stage takes for these pictures, with nothing beside it."""
     sources, _ = expand(inputs)
-    finder = None if whole else cascade_finder()
-    photos, places, answered = [], [], []
+    search = Search(crop_scale=network.crop.scale, finder=None if whole else cascade_finder(), whole_image=whole)
+    photos, candidates, answered = [], [], []
     found = {"decoding": seconds(lambda: photos.extend(read_photo(s.path) for s in sources))}
-    found["finding"] = seconds(
-        lambda: places.extend(
-            places_in(p.image, p.view_from_source, finder=finder, crop_scale=network.crop.scale, whole=whole)
-            for p in photos
-        )
-    )
+    found["finding"] = seconds(lambda: candidates.extend(candidates_in(photo, search) for photo in photos))
 
     def answers() -> None:
-        for i in range(0, len(places), BATCH):
-            answered.extend(answer_places(network, places[i : i + BATCH], 1, False, BATCH))
+        for i in range(0, len(candidates), BATCH):
+            answered.extend(find_faces(network, candidates[i : i + BATCH], batch_size=BATCH))
 
     def draw() -> None:
-        for i, (photo, (_, faces)) in enumerate(zip(photos, answered, strict=True)):
-            boxes = [face.box for face in faces]
-            drawn = overlay(
-                photo.image, photo.view_from_source, [face.landmarks for face in faces], boxes, network.schema
-            )
-            write_image(folder / f"{i}.jpg", drawn, 90)
+        for i, (photo, faces) in enumerate(zip(photos, answered, strict=True)):
+            write_image(folder / f"{i}.jpg", overlay(photo, faces, network.schema), 90)
 
     found["network"] = seconds(answers)
     folder.mkdir()

@@ -47,8 +47,9 @@ def training_steps(data: Path) -> list[tuple[str, str, float, str]]:
     from stylealign.detectors.resnet import ResNet18, ResNetConfig
     from stylealign.face.crop import CropConfig
     from stylealign.training.devices import place
-    from stylealign.translators.losses import kl_nats
-    from stylealign.translators.vunet import PRESETS, VUNet, initialise
+    from stylealign.translators.kl import kl_nats
+    from stylealign.translators.vunet.config import PRESETS
+    from stylealign.translators.vunet.network import VUNet, initialise
 
     rows = []
     faces = FaceDataset.open(data)
@@ -104,7 +105,7 @@ def transfer(translator_run: Path, data: Path, n: int) -> list[tuple[str, str, f
 
     from stylealign.batches.crops import CropCache
     from stylealign.data.dataset import FaceDataset
-    from stylealign.translators.load import load_translator
+    from stylealign.translators.loaded import load_translator
     from stylealign.translators.swapping import swap_matrix
 
     translator = load_translator(translator_run)
@@ -137,7 +138,7 @@ def generation(translator_run: Path, data: Path, scratch: Path) -> list[tuple[st
     from stylealign.batches.crops import CropCache
     from stylealign.data.dataset import FaceDataset
     from stylealign.jobs.generate.job import Generate, generate
-    from stylealign.translators.load import load_translator
+    from stylealign.translators.loaded import load_translator
 
     translator = load_translator(translator_run)
     faces = FaceDataset.open(data).select("train")

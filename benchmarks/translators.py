@@ -35,7 +35,7 @@ def measure(model: str, size: int, scratch: Path) -> dict[str, float]:
     from stylealign.jobs.train_translator.job import main as train_translator
     from stylealign.jobs.train_translator.small_detectors import AuxiliaryConfig
     from stylealign.training.loop import LoopConfig
-    from stylealign.translators.load import load_translator
+    from stylealign.translators.loaded import load_translator
     from stylealign.translators.swapping import encode_contents
 
     faces, run = scratch / "faces", scratch / "run"

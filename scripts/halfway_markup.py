@@ -2,7 +2,7 @@
 
     python scripts/halfway_markup.py DATA OUT
 
-For measuring what a second data set of another mark-up is worth (recipes/300w/study_dvln.yaml): 68 points become 63.
+For measuring what a second data set of another mark-up is worth (recipe 300w/study_dvln): 68 points become 63.
 """
 
 import dataclasses

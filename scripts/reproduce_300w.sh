@@ -27,7 +27,7 @@ if [ ! -e "$OUT/data" ]; then
 fi
 
 # 2. The translator, with its judge's verdict.
-"$STYLEALIGN" train-translator "$HERE/recipes/300w/vunet64.yaml" --data "$OUT/data" --run "$OUT/translator"
+"$STYLEALIGN" train-translator 300w/vunet64 --data "$OUT/data" --run "$OUT/translator"
 
 # 3. Eight styles a face.
 "$STYLEALIGN" generate --data "$OUT/data" --translator "$OUT/translator" --out "$OUT/synthetic" --styles-per-face 8
@@ -39,7 +39,7 @@ for seed in $SEEDS; do
   echo "real_s$seed --loop.seed $seed"
   echo "avs_s$seed --loop.seed $seed --synthetic $OUT/synthetic --synthetic-share 0.5"
 done | xargs -P "$JOBS" -L 1 sh -c \
-  'name=$0; "'"$STYLEALIGN"'" train-detector "'"$HERE"'/recipes/300w/resnet18_64.yaml" --real "'"$OUT"'/data" --run "'"$OUT"'/detectors/$name" "$@"'
+  'name=$0; "'"$STYLEALIGN"'" train-detector 300w/resnet18_64 --real "'"$OUT"'/data" --run "'"$OUT"'/detectors/$name" "$@"'
 
 # 5. On val (for choosing), then on Common, once.
 for split in val test_common; do

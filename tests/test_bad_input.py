@@ -30,7 +30,8 @@ from stylealign.jobs.draw_faces import main as draw_faces
 from stylealign.jobs.train_detector.job import TrainDetector
 from stylealign.training.run import Run
 from stylealign.training.weights import save_model
-from stylealign.translators.vunet import PRESETS, VUNet
+from stylealign.translators.vunet.config import PRESETS
+from stylealign.translators.vunet.network import VUNet
 
 
 def damaged_copy(source: Path, name: str, change: Callable[[dict[str, Any]], Any]) -> None:

@@ -8,17 +8,15 @@ from pathlib import Path
 import pytest
 
 from builders.places import ROOT
-from stylealign.cli import SPINS, main, parse
+from stylealign.cli import SPINS, find_recipe, main, parse, recipes
 from stylealign.jobs import VERBS
-
-RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
 
 
 def test_top_level_help_and_import_do_not_load_torch() -> None:
     code = (
         "import sys, stylealign, stylealign.cli\n"
         "assert stylealign.cli.main(['--help']) == 0\n"
-        "assert 'torch' not in sys.modules and 'cv2' not in sys.modules and 'numpy' not in sys.modules, sorted(sys.modules)\n"
+        "assert not {'torch', 'cv2', 'numpy'} & sys.modules.keys(), sorted(sys.modules)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -39,16 +37,17 @@ def test_help_in_docs_is_what_the_verb_prints(verb: str, monkeypatch: pytest.Mon
     assert write_help.help_text(verb) == expected, "run scripts/write_help.py"
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
-def test_every_recipe_resolves(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = recipe.read_text().replace("\\\n#", "")  # a command may go on after a backslash
+@pytest.mark.parametrize("name", recipes())
+def test_every_recipe_resolves(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = recipes()[name].read_text(encoding="utf-8").replace("\\\n#", "")  # a command may go on after a backslash
     command = next(line for line in text.splitlines() if line.strip("# ").startswith("stylealign "))
-    verb, _, *flags = command.strip("# ").removeprefix("stylealign ").split()
-    assert main([verb, str(recipe), *flags, "--dry-run"]) == 0, capsys.readouterr().err
+    verb, named, *flags = command.strip("# ").removeprefix("stylealign ").split()
+    assert named == name, "the command in its header"
+    assert main([verb, name, *flags, "--dry-run"]) == 0, capsys.readouterr().err
     if verb == "study":  # its cells are read when it starts: read them now
         from stylealign.jobs.study.plan import plan
 
-        assert plan(parse("study", [str(recipe), *flags]))
+        assert plan(parse("study", [name, *flags]))
     if verb == "pipeline":  # its sections are read when their stage comes: read them now
         from stylealign.config import from_dict
         from stylealign.jobs.draw_faces import DrawFaces
@@ -56,11 +55,47 @@ def test_every_recipe_resolves(recipe: Path, capsys: pytest.CaptureFixture[str])
         from stylealign.jobs.train_detector.job import TrainDetector
         from stylealign.jobs.train_translator.job import TrainTranslator
 
-        config = parse("pipeline", [str(recipe), *flags])
+        config = parse("pipeline", [name, *flags])
         from_dict(DrawFaces, {**config.faces, "out": "x"}, "faces")
         from_dict(TrainTranslator, {**config.translator, "data": "x", "run": "x"}, "translator")
         from_dict(Generate, {**config.generate, "data": "x", "translator": "x", "out": "x"}, "generate")
         from_dict(TrainDetector, {**config.detector, "real": "x", "run": "x"}, "detector")
+
+
+@pytest.mark.parametrize(
+    "given", ["small/lab", "small/lab.yaml", "recipes/small/lab.yaml", "recipes/small/lab", "./recipes/small/lab.yaml"]
+)
+def test_a_recipe_of_the_package_is_found_by_its_name(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_recipe(given) == recipes()["small/lab"]
+    assert parse("train-detector", [given, "--real", "data", "--run", "run"]).model == "lab"
+
+
+def test_a_file_of_the_users_comes_before_a_recipe_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()  # a folder is no recipe
+    assert find_recipe("tiny") == recipes()["tiny"]
+    (tmp_path / "ci").write_text("seeds: [7]\n")
+    assert find_recipe("ci") == Path("ci")
+
+
+def test_a_photograph_is_never_taken_for_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse("predict", ["tiny", "--out", "found"]).inputs == ("tiny",)
+    assert parse("translate", ["tiny", "ci", "--out", "sheet.png"]).inputs == ("tiny", "ci")
+    assert parse("check", ["tiny"]).path == Path("tiny")
+    assert parse("check", ["mine.yaml"]).path == Path("mine.yaml")
+
+
+def test_the_list_of_recipes_names_each_with_its_first_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--recipes"]) == 0
+    listed = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[0] for line in listed] == list(recipes())
+    assert all(len(line.split()) > 3 for line in listed)
 
 
 def test_flags_win_over_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,6 +112,15 @@ def test_flags_win_over_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture
     [
         (["trian-detector"], "did you mean 'train-detector'"),
         (["evaluate", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (
+            ["train-detector", "lab", "--run", "r"],
+            "did you mean paper/lab or small/lab? (`stylealign --recipes` lists them)",
+        ),
+        (
+            ["pipeline", "tyni", "--out", "o"],
+            "tyni: no such file, and no recipe in the package has this name; did you mean tiny",
+        ),
+        (["train-detector", "{folder}", "--run", "r"], "a folder, not a recipe"),
         (["train-detector", "{recipe}", "--run", "r", "--real", "x"], "unknown key 'learning_rate'; did you mean 'lr'"),
     ],
 )
@@ -85,7 +129,7 @@ def test_wrong_words_get_one_sentence_and_no_traceback(
 ) -> None:
     recipe = tmp_path / "bad.yaml"
     recipe.write_text("learning_rate: 1e-3\n")
-    assert main([a.format(recipe=recipe) for a in arguments]) == 2
+    assert main([a.format(recipe=recipe, folder=tmp_path) for a in arguments]) == 2
     err = capsys.readouterr().err
     assert said in err
     assert "Traceback" not in err

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from builders.places import ROOT
-from stylealign.cli import main
+from stylealign.cli import main, recipes
 from stylealign.jobs import VERBS
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -136,7 +136,7 @@ def test_every_command_in_the_pages_is_one(
         if "..." in words:  # the reader's part
             words.remove("...")
         recipe = words[2] if len(words) > 2 and words[2].endswith((".yaml", ".yml")) else None
-        if recipe and words[1] != "check" and not (ROOT / recipe).exists():
+        if recipe and words[1] != "check" and not (ROOT / recipe).exists() and Path(recipe).stem not in recipes():
             return  # a recipe of the reader's
         assert main([*words[1:], "--dry-run"]) == 0, capsys.readouterr().err
 

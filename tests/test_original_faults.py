@@ -48,11 +48,12 @@ from stylealign.jobs.generate.job import generate
 from stylealign.training.loop import LoopConfig
 from stylealign.training.optim import cosine
 from stylealign.training.run import Run
-from stylealign.translators.layers import WeightNormConv2d, data_dependent_init
-from stylealign.translators.losses import LEARNING_RATE_PRESETS, learning_rate
 from stylealign.translators.perceptual import VGG19Features
+from stylealign.translators.schedule import LEARNING_RATE_PRESETS, learning_rate
 from stylealign.translators.swapping import swap_matrix
-from stylealign.translators.vunet import PRESETS, VUNet, initialise
+from stylealign.translators.vunet.config import PRESETS
+from stylealign.translators.vunet.layers import WeightNormConv2d, data_dependent_init
+from stylealign.translators.vunet.network import VUNet, initialise
 
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 FIVE, IBUG, COFW, WFLW = (get_schema(name) for name in ("five", "ibug68", "cofw29", "wflw98"))
@@ -701,7 +702,7 @@ def test_fault_testing_performs_optimiser_steps_and_needs_full_batches() -> None
 def test_fault_generate_keeps_no_gradient() -> None:
     """docs/paper_map.md 2.8, 5, for the loaded translator that `generate` really uses."""
     from stylealign.batches.structure_maps import StructureConfig
-    from stylealign.translators.loaded import LoadedTranslator
+    from stylealign.translators.vunet.network import LoadedVUNet
 
     torch.manual_seed(0)
     model = VUNet(PRESETS["tiny32"])
@@ -712,7 +713,7 @@ def test_fault_generate_keeps_no_gradient() -> None:
         assert out.shape == (2, 3, 3, 32, 32)
         assert not out.requires_grad
 
-    check(LoadedTranslator(model, FIVE, CropConfig(size=32), StructureConfig(), {}, torch.device("cpu")))
+    check(LoadedVUNet(model, FIVE, CropConfig(size=32), StructureConfig(), {}, torch.device("cpu")))
 
     class Original(PaintedTranslator):
         def decode(self, features, style):

@@ -19,7 +19,7 @@ from stylealign.jobs.draw_faces import DrawFaces
 from stylealign.predicting.network import SHIPPED
 from stylealign.predicting.on_datasets import predict_dataset
 from stylealign.toyfaces import draw_face, face_of
-from stylealign.translators.load import load_translator
+from stylealign.translators.loaded import load_translator
 
 WEIGHTS = SHIPPED.parent
 MOST_BYTES = 12_000_000

@@ -1,12 +1,12 @@
 """stylealign: face-landmark detectors from few labels, by separating a face's structure from its style.
 
-An independent implementation of "Aggregation via Separation" (ICCV 2019). Names below are imported when first used, so that
-`import stylealign` does no work.
+An independent implementation of "Aggregation via Separation" (ICCV 2019). The names below are imported when first used,
+so that `import stylealign` does no work. `__init__.pyi` says the same to editors and type checkers.
 """
 
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PUBLIC = {
     "load": "stylealign.api.detector",
@@ -32,3 +32,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'stylealign' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,7 +1,7 @@
-"""The command line: `stylealign VERB [recipe.yaml] [--flags]`. Knows the verbs' names; each verb's module knows the rest.
+"""The command line: `stylealign VERB [recipe] [--flags]`. Knows the verbs' names; each verb's module knows the rest.
 
-Values come from, in rising order: the defaults of the verb's config dataclass, the recipe, the flags. The module of a verb is
-imported only when that verb is asked for, so that `stylealign --help` does not import torch.
+Values come from, in rising order: the defaults of the verb's config dataclass, the recipe, the flags. The module of a
+verb is imported only when that verb is asked for, so that `stylealign --help` does not import torch.
 """
 
 import importlib
@@ -16,17 +16,19 @@ from stylealign.flags import partial_config
 from stylealign.jobs import VERBS
 
 SPINS = "2000"
-"""Turns a thread of torch waits awake for the others before it sleeps. GNU OpenMP's own 300,000 make a step on two cores eight times as
-long when another program keeps one of them busy, four times as long as on one thread; 2,000 cost nothing where none does
-(docs/performance.md)."""
+"""Turns a thread of torch waits awake for the others before it sleeps. GNU OpenMP's own 300,000 make a step on two
+cores eight times as long when another program keeps one of them busy, four times as long as on one thread; 2,000 cost
+nothing where none does (docs/performance.md)."""
 
+RECIPES = Path(__file__).parent / "recipes"
 
 EPILOGUE = """
 stylealign VERB --help         flags of a verb
-stylealign VERB recipe.yaml    values from a recipe; flags given as well win
+stylealign VERB RECIPE         values from a recipe (a file, or the name of one in the package); flags win
+stylealign --recipes           the recipes in the package
   --dry-run                    print the resolved configuration and stop
   --debug                      show the traceback of an error
-Start with: stylealign pipeline recipes/tiny.yaml --out demo
+Start with: stylealign pipeline tiny --out demo
 """
 
 
@@ -48,15 +50,71 @@ def load_plugins() -> None:
 
 
 def parse(verb: str, arguments: list[str], **tyro_options: Any) -> Any:
-    """Build the verb's config from `[recipe.yaml] [--flags]`. Raises UserError for whatever cannot be meant; `--help` exits."""
+    """Build the verb's config from `[recipe] [--flags]`. Raises UserError for whatever cannot be meant; `--help` exits.
+
+    Where a verb's first words are its inputs (photographs, say), a word without .yaml at its
+    end is one of them, never a recipe.
+    """
     from stylealign.flags import read_flags
 
     cls = VERBS[verb].config_class()
     default = None
-    if verb != "check" and arguments and re.fullmatch(r"[^-].*\.ya?ml", arguments[0]):
-        default = _recipe(verb, cls, Path(arguments[0]), arguments[1:])
+    first = arguments[0] if arguments else ""
+    if verb != "check" and re.fullmatch(r"[^-].*\.ya?ml" if _takes_inputs(cls) else r"[^-].*", first):
+        default = _recipe(verb, cls, find_recipe(first), arguments[1:])
         arguments = arguments[1:]
     return read_flags(cls, verb, VERBS[verb].summary, arguments, default, **tyro_options)
+
+
+def _takes_inputs(cls: type) -> bool:
+    """Whether a verb's config has words without a flag, such as the photographs of `predict`."""
+    import typing
+
+    from tyro.conf import Positional
+
+    kinds = typing.get_type_hints(cls, include_extras=True).values()
+    return any(Positional in getattr(kind, "__metadata__", ()) for kind in kinds)
+
+
+def recipes() -> dict[str, Path]:
+    """Name -> file of every recipe in the package, such as "small/lab"."""
+    files = sorted(RECIPES.rglob("*.yaml"))
+    return {path.relative_to(RECIPES).with_suffix("").as_posix(): path for path in files}
+
+
+def find_recipe(given: str) -> Path:
+    """The file of a recipe: one of the user's own, else one in the package, by its name with
+    or without `recipes/` and `.yaml`.
+
+    Raises UserError where it is neither.
+    """
+    path = Path(given)
+    if path.is_file() or (path.exists() and path.suffix in (".yaml", ".yml")):
+        return path
+    name = re.sub(r"^(\./)?recipes/|\.ya?ml$", "", given)
+    known = recipes()
+    if name in known:
+        return known[name]
+    import difflib
+
+    ends = [other for other in known if other.split("/")[-1] == name.split("/")[-1]]
+    close = ends or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    raise UserError(
+        f"{given}: {'a folder, not a recipe' if path.is_dir() else 'no such file'}, and no "
+        "recipe in the package has "
+        f"this name{'; did you mean ' + ' or '.join(close) + '?' if close else ''} (`stylealign --recipes` lists them)"
+    )
+
+
+def recipe_list() -> str:
+    """The text of `stylealign --recipes`: each one's name and the first line of its header."""
+    known = recipes()
+    width = max(map(len, known)) + 2
+    lines = [
+        f"  {name:<{width}}{path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}"
+        for name, path in known.items()
+    ]
+    return "\n".join([f"Recipes in {RECIPES}, to be named or copied:", *lines])
 
 
 def _recipe(verb: str, cls: type, path: Path, flags: list[str]) -> Any:
@@ -80,7 +138,8 @@ def _recipe(verb: str, cls: type, path: Path, flags: list[str]) -> Any:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb; returns the exit status (0 fine, 2 the user's input, 3 done but for what was left out, 130 interrupted)."""
+    """Run one verb; returns the exit status (0 fine, 2 the user's input, 3 done but for what
+    was left out, 130 interrupted)."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, which no verb has done yet
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -89,6 +148,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = [a for a in arguments if a not in ("--debug", "--dry-run")]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(top_help())
+        return 0
+    if arguments[0] == "--recipes":
+        print(recipe_list())
         return 0
     if arguments[0] == "--version":
         from stylealign import __version__
@@ -131,7 +193,8 @@ def main(argv: list[str] | None = None) -> int:
         if debug:
             raise
         print(
-            f"stylealign {verb}: {type(error).__name__}: {error} (a fault of ours or of the machine; --debug shows where)",
+            f"stylealign {verb}: {type(error).__name__}: {error} (a fault of ours or of the "
+            "machine; --debug shows where)",
             file=sys.stderr,
         )
         return 1

@@ -36,10 +36,11 @@ from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.jobs.translate import Translate, run_translate
 from stylealign.toyfaces import draw_face, random_structure, random_style
 from stylealign.training.weights import save_model
-from stylealign.translators import VUNET_PRESETS, build_translator
-from stylealign.translators.bilateral import BilateralConfig
+from stylealign.translators import build_translator
+from stylealign.translators.bilateral.network import BilateralConfig
 from stylealign.translators.codes import CodeConfig
-from stylealign.translators.spade import SpadeConfig
+from stylealign.translators.spade.network import SpadeConfig
+from stylealign.translators.vunet.config import PRESETS as VUNET_PRESETS
 
 NIGHT, DAY = np.array([10, 15, 60]), np.array([110, 90, 40])
 PAGE = ROOT / "docs" / "api.md"

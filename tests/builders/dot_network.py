@@ -8,7 +8,7 @@ import numpy as np
 from builders.dots import COLOURS, PLACES
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE, LandmarkSchema
-from stylealign.predicting.finders import Found
+from stylealign.predicting.finders import FoundFace
 
 
 class DotNetwork:
@@ -39,11 +39,11 @@ class DotNetwork:
         return found, sure
 
 
-def find_dots(image: np.ndarray) -> list[Found]:
+def find_dots(image: np.ndarray) -> list[FoundFace]:
     """A finder of one dot face: a box round every pixel that is brighter than the ground."""
     y, x = np.nonzero(image.max(axis=2) > 200)
     if not len(x):
         return []
     centre = np.array([(x.min() + x.max()) / 2, (y.min() + y.max()) / 2])
     half = max(x.max() - x.min(), y.max() - y.min(), 12) / 2
-    return [Found(np.concatenate([centre - half, centre + half]), 1.0, "frontal")]
+    return [FoundFace(np.concatenate([centre - half, centre + half]), 1.0, "frontal")]

@@ -1,12 +1,15 @@
-"""Tiny hand-written data sets in the published layouts, for the tests of readers, prepare, check and export-dataset."""
+"""Tiny hand-written data sets in the published layouts, and what every format must keep of a face, for tests of data and its jobs."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.formats import FORMATS, ReadOptions, WriteOptions
 from stylealign.data.image import write_image
-from stylealign.face.schema import SCHEMAS
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import SCHEMAS, LandmarkSchema
 
 WIDTH, HEIGHT = 60, 40
 
@@ -71,3 +74,63 @@ def own_schema(folder: Path) -> Path:
     path = folder / "three.yaml"
     path.write_text(OWN_SCHEMA)
     return path
+
+
+def three_faces(folder: Path, schema: LandmarkSchema) -> FaceDataset:
+    """A data set of three labelled faces, of two pictures and two splits, and an unlabelled one; with all that a face may have."""
+    images = [picture(folder.parent / "pictures" / name, seed=i) for i, name in enumerate(("a b/1.png", "c.png"))]
+    rng = np.random.default_rng(3)
+    samples = [
+        FaceSample(
+            id=f"face {i}",
+            image=images[min(i, 1)],
+            landmarks=points(schema.num_points, i) + 0.1234567,
+            box_xyxy=(1, 2, 40, 30),
+            split=("test", "train", "test")[i],
+            attributes={"pose": i == 1, "make_up": i == 2},
+            visible=rng.integers(0, 2, schema.num_points),
+        )
+        for i in range(3)
+    ]
+    extra = FaceSample(id="none", image=images[0])
+    return write_dataset(folder, [*samples, extra], schema=schema, name="x", image_root=folder.parent / "pictures")
+
+
+def refuse_lost_faces(name: str, before: FaceDataset, after: Sequence[FaceSample]) -> None:
+    """Assert that the faces read are those that were written, with all that the entry of a format says it keeps."""
+    entry, labelled = FORMATS[name], list(before.select(labelled=True))
+    assert len(after) == len(labelled)
+    left = list(after)
+    for sample in labelled:
+        assert sample.landmarks is not None
+
+        def distance(other: FaceSample, wanted: np.ndarray = sample.landmarks) -> float:
+            assert other.landmarks is not None
+            return float(np.abs(other.landmarks - wanted).max())
+
+        found = left.pop(int(np.argmin([distance(other) for other in left])))
+        assert distance(found) <= entry.rounding
+        assert found.split == sample.split
+        assert found.image.read_bytes() == sample.image.read_bytes()
+        for field in entry.keeps:
+            was, is_now = getattr(sample, field), getattr(found, field)
+            if field == "attributes":  # a flag that is not there is one that is not set
+                was, is_now = ({key for key, on in flags.items() if on} for flags in (was, is_now))
+            assert np.array_equal(was, is_now), field
+
+
+def write_and_read(name: str, schema: LandmarkSchema, folder: Path) -> None:
+    """Write faces in a format and read them back: what every entry of FORMATS that does both must keep."""
+    entry, out = FORMATS[name], folder / "out"
+    dataset = three_faces(folder / "dataset", schema)
+    out.mkdir()
+    assert entry.write is not None
+    entry.write(dataset.select(labelled=True), out, WriteOptions())
+    entries = list(entry.read(out, ReadOptions(schema=schema)))
+    assert [str(e) for e in entries if not isinstance(e, FaceSample)] == []
+    faces = [e for e in entries if isinstance(e, FaceSample)]
+    assert len({face.id for face in faces}) == len(faces)
+    assert all(face.image.is_relative_to(entry.image_root(out)) for face in faces)
+    refuse_lost_faces(name, dataset, faces)
+    if entry.count_points is not None:
+        assert entry.count_points(out) == schema.num_points

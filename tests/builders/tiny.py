@@ -14,7 +14,7 @@ from stylealign.jobs.train_detector.job import DetectorJob, config_class
 from stylealign.jobs.train_translator.job import TrainTranslator
 from stylealign.jobs.train_translator.small_detectors import AuxiliaryConfig
 from stylealign.training.loop import LoopConfig
-from stylealign.translators.vunet import PRESETS
+from stylealign.translators.vunet.config import PRESETS
 
 LOOP = LoopConfig(
     steps=6, batch_size=4, log_every=1, checkpoint_every=3, preview_every=3, ema_decay=0.9, accelerator="cpu"

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from builders.layouts import HEIGHT, WIDTH, csv_text, numbers, own_schema, picture, points, pts, wflw, wflw_line
-from stylealign.data.formats import READERS, BadEntry, ReadOptions, schema_of
+from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, schema_of
 from stylealign.data.formats.entry import schema_of_count, split_of, stem_of
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
@@ -19,7 +19,7 @@ from stylealign.face.schema import SCHEMAS, get_schema
 def read(reader: str, source: Path, schema: str | None = None, **options: object) -> list[FaceSample | BadEntry]:
     found = schema_of(reader, source, schema)
     assert found is not None
-    return list(READERS[reader].read(source, ReadOptions(schema=found, **options)))  # type: ignore[arg-type]
+    return list(FORMATS[reader].read(source, ReadOptions(schema=found, **options)))  # type: ignore[arg-type]
 
 
 def only(entries: list[FaceSample | BadEntry]) -> FaceSample:
@@ -37,13 +37,13 @@ def refused(entries: list[FaceSample | BadEntry]) -> BadEntry:
 # ------------------------------------------------------------------------------------------------------------- every reader
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", FORMATS)
 def test_a_source_that_is_not_there_is_refused_with_its_path(reader: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere: no such"):
         schema_of(reader, tmp_path / "nowhere", "ibug68")
 
 
-@pytest.mark.parametrize("reader", [r for r in READERS if r not in ("folder", "dataset")])
+@pytest.mark.parametrize("reader", [r for r in FORMATS if r not in ("folder", "dataset")])
 def test_an_empty_folder_is_refused_saying_what_was_expected(reader: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such|found no|found none"):
         read(reader, tmp_path, "ibug68", extract_to=tmp_path / "out")
@@ -505,7 +505,7 @@ def test_pictures_with_too_many_pixels_are_refused_by_their_header(tmp_path: Pat
     picture(tmp_path / "a.png")
     for check_images in (True, False):
         entries = list(
-            READERS["folder"].read(
+            FORMATS["folder"].read(
                 tmp_path, ReadOptions(schema=get_schema("five"), max_pixels=100, check_images=check_images)
             )
         )

@@ -37,7 +37,8 @@ from stylealign.jobs.report import Report, report
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.jobs.train_translator.job import main as train_translator
 from stylealign.translators.judge import verdict
-from stylealign.translators.losses import RECONSTRUCTION_PRESETS, KLConfig, kl_warning
+from stylealign.translators.kl import KLConfig, kl_warning
+from stylealign.translators.reconstruction import RECONSTRUCTION_PRESETS
 
 SIZE = 32
 

@@ -31,6 +31,7 @@ from stylealign.errors import UserError
 from stylealign.face.schema import FIVE
 from stylealign.jobs.demo.page import import_gradio
 from stylealign.jobs.demo.pair import FACE_PX, SHOWN_PX, Seen, look, look_at_both, marked, swapped
+from stylealign.predicting.predicted_face import Face
 from stylealign.toyfaces import draw_face, random_structure, random_style
 
 BLUE, BROWN = np.array([10, 15, 90]), np.array([110, 90, 40])
@@ -56,7 +57,7 @@ def test_two_photos_give_marks_and_two_swapped_faces_and_a_photo_is_looked_at_on
     paths = photo(tmp_path / "a.png", BLUE), photo(tmp_path / "b.png", BROWN, 60)
     seen, said = look_at_both(detector, paths, {}, 10**6)
     assert said == []
-    assert np.abs(seen[1].landmarks - PLACES - np.array([60, 45])).max() < 0.3
+    assert np.abs(seen[1].face.landmarks - PLACES - np.array([60, 45])).max() < 0.3
     first, second = swapped(StyleTranslator.load("histogram"), seen, 1.0)
     assert first.shape == second.shape == (FACE_PX, FACE_PX, 3)
     assert np.abs(np.median(first, axis=(0, 1)) - BROWN).max() < 3
@@ -95,7 +96,7 @@ def test_a_large_photo_is_kept_small_and_upright(tmp_path: Path, detector: Detec
     Image.fromarray(np.ascontiguousarray(np.rot90(image))).save(tmp_path / "large.png", exif=exif)
     seen = look(detector, str(tmp_path / "large.png"), 10**7)
     assert seen.image.shape == (round(1000 * SHOWN_PX / 1600), SHOWN_PX, 3)
-    assert np.abs(seen.landmarks - points * SHOWN_PX / 1600).max() < 4
+    assert np.abs(seen.face.landmarks - points * SHOWN_PX / 1600).max() < 4
 
 
 def test_without_gradio_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,7 +322,8 @@ def test_the_server_keeps_to_itself_and_leaves_nothing_behind(served: Served) ->
 
 
 def test_a_seen_photo_is_not_changed_by_drawing_on_it() -> None:
-    seen = Seen("x", np.full((40, 40, 3), 9, np.uint8), PLACES + 20)
+    face = Face(landmarks=PLACES + 20, box=np.zeros(4), confidence=None, found_by="given")
+    seen = Seen("x", np.full((40, 40, 3), 9, np.uint8), face)
     marked(seen, FIVE)
     assert (seen.image == 9).all()
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -18,8 +18,10 @@ from stylealign.jobs import gen_landmark
 from stylealign.jobs.gen_landmark import GenLandmark, batch_rows, matching_rows, rendered
 from stylealign.jobs.generate.job import Generate, generate
 from stylealign.jobs.train_translator.legacy_recipes import LEGACY_KEYS, is_legacy_recipe, translate_recipe
-from stylealign.translators.losses import KL_PRESETS, LEARNING_RATE_PRESETS, RECONSTRUCTION_PRESETS
-from stylealign.translators.vunet import VUNetConfig
+from stylealign.translators.kl import KL_PRESETS
+from stylealign.translators.reconstruction import RECONSTRUCTION_PRESETS
+from stylealign.translators.schedule import LEARNING_RATE_PRESETS
+from stylealign.translators.vunet.config import VUNetConfig
 
 FIVE = get_schema("five")
 TRAINING_RECIPE = {

@@ -28,7 +28,8 @@ from stylealign.jobs.generate.job import generate
 from stylealign.jobs.generate.pairing import inherited_attributes, own_positions, pair_styles
 from stylealign.training.weights import save_model
 from stylealign.translators.swapping import swap_matrix
-from stylealign.translators.vunet import PRESETS, VUNet, initialise
+from stylealign.translators.vunet.config import PRESETS
+from stylealign.translators.vunet.network import VUNet, initialise
 
 
 def tree(folder: Path) -> dict[str, bytes]:

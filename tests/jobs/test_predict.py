@@ -218,7 +218,7 @@ def test_an_output_that_cannot_be_written_is_a_sentence(
 
 def film(path: Path, centres: list[tuple[float, float]], blank: range = range(0)) -> None:
     """Twice as large as the pictures: a codec's colours are coarse."""
-    writer = VideoWriter(path, 20.0, 320, 192)
+    writer = VideoWriter(path, 20.0)
     for i, (x, y) in enumerate(centres):
         frame = np.full((96, 160, 3), 30, np.uint8) if i in blank else paint(at(x, y), 160, 96, GROUND)
         writer.write(cv2.resize(frame, (320, 192)))

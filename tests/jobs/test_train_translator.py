@@ -32,11 +32,12 @@ from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.jobs.train_translator.job import TrainTranslator, main
 from stylealign.training.weights import read_card
 from stylealign.translators import perceptual
-from stylealign.translators import vunet_learning as learning_module
 from stylealign.translators.judge import judge_swaps, leaks, swap_partners, verdict
-from stylealign.translators.load import load_translator
-from stylealign.translators.losses import KL_PRESETS, RECONSTRUCTION_PRESETS
-from stylealign.translators.vunet import PRESETS
+from stylealign.translators.kl import KL_PRESETS
+from stylealign.translators.loaded import load_translator
+from stylealign.translators.reconstruction import RECONSTRUCTION_PRESETS
+from stylealign.translators.vunet import learning as learning_module
+from stylealign.translators.vunet.config import PRESETS
 
 
 @pytest.fixture(scope="module")

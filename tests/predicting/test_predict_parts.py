@@ -1,9 +1,10 @@
-"""What predict is made of: views, boxes, finders, answers, looking ahead, the One-Euro filter, tracking. No training, no torch."""
+"""What predict is made of: views, boxes, finders, answers, threads, the One-Euro filter, tracking. No training, no torch."""
 
 import json
 import math
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from builders.dot_network import DotNetwork, find_dots
 from builders.dots import PLACES, paint
 from stylealign.errors import UserError
 from stylealign.face import geometry
+from stylealign.face.schema import FIVE
 from stylealign.jobs.calibrate import jittered, safe_range
+from stylealign.predicting.candidates import Candidate, Search, candidates_in, whole_box
 from stylealign.predicting.finders import (
     MAPPING,
-    Found,
+    FoundFace,
     box_of_five,
     cascade_finder,
     landmark_box_of,
@@ -26,15 +29,14 @@ from stylealign.predicting.finders import (
     yunet_finder,
 )
 from stylealign.predicting.given_boxes import BoxFile
-from stylealign.predicting.landmarks import Spot, answer, followed, usable
-from stylealign.predicting.many import answer_places
+from stylealign.predicting.landmarks import find_faces, find_landmarks, movement_with_crop, usable_box
 from stylealign.predicting.one_euro import Jitter, OneEuro
 from stylealign.predicting.orientation import map_box, turn_affine, upright_affine, view_of
-from stylealign.predicting.overlap import Clock, ahead
-from stylealign.predicting.sources import expand, read_photo
-from stylealign.predicting.spots import places_in, whole_box
+from stylealign.predicting.predicted_face import Face, named
+from stylealign.predicting.sources import Photo, expand, read_photo
+from stylealign.predicting.threads import Clock, ahead
 from stylealign.predicting.tracking import TrackConfig, Tracker, is_lost
-from stylealign.predicting.writing import FaceRecord, safe_name
+from stylealign.predicting.writing import safe_name
 
 EYE = np.eye(2, 3)
 
@@ -107,8 +109,8 @@ def test_landmarks_of_a_photo_stored_on_its_side_are_those_of_its_stored_pixels(
     Image.fromarray(stored).save(tmp_path / "phone.png", exif=exif)
     photo = read_photo(tmp_path / "phone.png")
     assert (view_of(photo.image, photo.view_from_source) == upright).all()
-    places = places_in(photo.image, photo.view_from_source, finder=find_dots, crop_scale=1.8)
-    found = answer(DotNetwork(), places.spots)[0].landmarks
+    candidates = candidates_in(photo, Search(crop_scale=1.8, finder=find_dots))
+    found = find_landmarks(DotNetwork(), candidates)[0].landmarks
     expected = geometry.apply(geometry.invert(upright_affine(6, 90, 100)), landmarks)
     assert np.abs(found - expected).max() < 0.3
     x, y = found[2].round().astype(int)
@@ -158,8 +160,8 @@ def test_a_landmark_box_from_a_cascades_box_by_hand() -> None:
 
 
 def test_one_face_keeps_one_box_and_neighbours_keep_theirs() -> None:
-    def found(*box: float) -> Found:
-        return Found(np.array(box), 1.0, "frontal")
+    def found(*box: float) -> FoundFace:
+        return FoundFace(np.array(box), 1.0, "frontal")
 
     first, inner, beside = found(0, 0, 10, 10), found(3, 3, 6, 6), found(9, 0, 19, 10)
     assert one_each([first, inner, beside, found(1, 0, 11, 10)]) == [first, beside]
@@ -214,7 +216,7 @@ def test_landmarks_do_not_depend_on_size_crop_or_quarter_turn_of_the_picture() -
     box = geometry.landmark_box(landmarks)
 
     def found(picture: np.ndarray, box: np.ndarray, view: np.ndarray = EYE) -> np.ndarray:
-        return answer(network, [Spot(picture, box, view)])[0].landmarks
+        return find_landmarks(network, [Candidate(Photo(picture, view), box)])[0].landmarks
 
     whole = found(image, box)
     assert np.abs(whole - landmarks).max() < 0.3
@@ -225,34 +227,37 @@ def test_landmarks_do_not_depend_on_size_crop_or_quarter_turn_of_the_picture() -
     turn = turn_affine(90, 100, 90)
     turned = view_of(image, turn)
     back = turn_affine(270, 90, 100)  # the turned picture is held upright by turning it on
-    spot = Spot(turned, map_box(back, map_box(turn, box)), back)
-    assert np.abs(geometry.apply(geometry.invert(turn), answer(network, [spot])[0].landmarks) - whole).max() < 1e-3
+    candidate = Candidate(Photo(turned, back), map_box(back, map_box(turn, box)))
+    assert (
+        np.abs(geometry.apply(geometry.invert(turn), find_landmarks(network, [candidate])[0].landmarks) - whole).max()
+        < 1e-3
+    )
 
 
 def test_refinement_brings_a_loose_box_to_the_landmarks() -> None:
     image, landmarks = dot_face()
     exact = geometry.landmark_box(landmarks)
     loose = jittered(exact, 1.3, (0.2, -0.1))
-    once = answer(DotNetwork(), [Spot(image, loose, EYE)], refine=1)[0]
+    once = find_landmarks(DotNetwork(), [Candidate(Photo(image, EYE), loose)], refine=1)[0]
     assert np.abs(once.box - exact).max() < 1
-    unrefined = answer(DotNetwork(), [Spot(image, loose, EYE)], refine=0)[0]
+    unrefined = find_landmarks(DotNetwork(), [Candidate(Photo(image, EYE), loose)], refine=0)[0]
     assert np.array_equal(unrefined.box, loose)
 
 
 def test_a_detector_that_has_lost_the_face_gets_its_first_box_again() -> None:
     start = np.array([0.0, 0, 30, 30])
-    assert usable(np.array([0.0, 0, 9, 5]), start) is start
-    assert usable(np.array([0.0, 0, 20, 5]), start) is not start
+    assert usable_box(np.array([0.0, 0, 9, 5]), start) is start
+    assert usable_box(np.array([0.0, 0, 20, 5]), start) is not start
 
 
 def test_batches_across_pictures_answer_as_single_faces_do() -> None:
     pictures = [dot_face((50 + 3 * i, 45 - i)) for i in range(5)]
-    spots = [Spot(image, geometry.landmark_box(p), EYE) for image, p in pictures]
+    candidates = [Candidate(Photo(image, EYE), geometry.landmark_box(p)) for image, p in pictures]
     network = DotNetwork()
-    together = answer(network, spots, batch_size=2)
+    together = find_landmarks(network, candidates, batch_size=2)
     assert network.batches == [2, 2, 1] * 2
-    for spot, both in zip(spots, together, strict=True):
-        alone = answer(network, [spot])[0]
+    for candidate, both in zip(candidates, together, strict=True):
+        alone = find_landmarks(network, [candidate])[0]
         assert np.array_equal(alone.landmarks, both.landmarks)
         assert np.array_equal(alone.confidence, both.confidence)
 
@@ -273,8 +278,8 @@ def test_mirror_averaging_renumbers_and_gives_a_confidence_to_networks_without_o
             return np.where(mirrored, swapped, truth) + np.array([1.0, 0.0]), None
 
     box = geometry.landmark_box(landmarks)
-    plain = answer(Biased(size), [Spot(image, box, EYE)], refine=0)[0]
-    flipped = answer(Biased(size), [Spot(image, box, EYE)], refine=0, flip=True)[0]
+    plain = find_landmarks(Biased(size), [Candidate(Photo(image, EYE), box)], refine=0)[0]
+    flipped = find_landmarks(Biased(size), [Candidate(Photo(image, EYE), box)], refine=0, flip=True)[0]
     px = 1 / geometry.scale_of(geometry.crop_affine(box, 1.8, size))
     assert plain.confidence is None
     assert np.allclose(plain.landmarks - flipped.landmarks, [px, 0], atol=0.02)  # the bias goes: right once, left once
@@ -291,18 +296,19 @@ def test_turned_pictures_are_tried_in_four_ways_and_the_surest_wins() -> None:
     image = np.zeros((40, 60, 3), np.uint8)
     image[5, 50] = 255  # upright when this is at the bottom right: by a turn of 90 degrees
 
-    def finder(view: np.ndarray) -> list[Found]:
+    def finder(view: np.ndarray) -> list[FoundFace]:
         y, x = np.argwhere(view[..., 0] == 255)[0]
         down = y > view.shape[0] / 2 and x > view.shape[1] / 2
-        return [Found(np.array([1.0, 2, 11, 12]), 5.0 if down else 1.0, "frontal")]
+        return [FoundFace(np.array([1.0, 2, 11, 12]), 5.0 if down else 1.0, "frontal")]
 
-    places = places_in(image, EYE, finder=finder, crop_scale=1.4, rotate="auto")
-    assert np.array_equal(places.view_from_source, turn_affine(90, 60, 40))
-    assert map_box(geometry.invert(places.view_from_source), places.spots[0].box).tolist() == [2, 28, 12, 38]
+    (found,) = candidates_in(Photo(image, EYE), Search(crop_scale=1.4, finder=finder, rotate="auto"))
+    view_from_source = found.photo.view_from_source
+    assert np.array_equal(view_from_source, turn_affine(90, 60, 40))
+    assert map_box(geometry.invert(view_from_source), found.box).tolist() == [2, 28, 12, 38]
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# Stages and names
+# Threads and names
 
 
 def test_looking_ahead_keeps_the_order_and_never_holds_more_than_its_depth() -> None:
@@ -359,12 +365,26 @@ def test_a_stage_inside_another_is_not_counted_twice() -> None:
 
 
 def test_ids_are_unique_and_outputs_stay_in_their_folder() -> None:
-    face = FaceRecord("a/b.jpg", PLACES, np.zeros(4), "given")
-    assert [face.id, face._replace(face=1).id] == ["a/b.jpg", "a/b.jpg#2"]
-    assert face._replace(frame=12, track=0).id == "a/b.jpg@12"
-    assert face._replace(frame=12, track=3).id == "a/b.jpg@12#4"
+    face = Face(landmarks=PLACES, box=np.zeros(4), confidence=None, found_by="given")
+    assert [f.id for f in named([face, face], "a/b.jpg")] == ["a/b.jpg", "a/b.jpg#2"]
+    face = replace(face, image="a/b.jpg", frame=12)
+    assert replace(face, track=0).id == "a/b.jpg@12"
+    assert replace(face, track=3).id == "a/b.jpg@12#4"
     assert safe_name("../../etc/x.jpg", ".pts") == "etc/x.jpg.pts"
     assert safe_name("/data/x.jpg", ".jpg") == "data/x.jpg.jpg"
+
+
+def test_a_face_comes_back_from_its_line_of_predictions() -> None:
+    whole = Face(
+        landmarks=PLACES + 0.25, box=np.array([1.0, 2, 3, 4.5]), confidence=np.full(5, 0.5), found_by="track", image="ä b.mp4",
+        number=1, frame=3, time=0.12, track=2, landmarks_raw=PLACES,
+    )  # fmt: skip
+    bare = Face(landmarks=PLACES, box=np.zeros(4), confidence=None, found_by="whole", image="a.jpg")
+    for face in (whole, bare):
+        again = Face.from_line(face.to_line(FIVE))
+        for name in Face.__slots__:
+            assert np.array_equal(getattr(again, name), getattr(face, name)), name
+        assert again.id == face.id
 
 
 def test_the_safe_range_ends_where_the_line_between_two_measurements_crosses_the_limit() -> None:
@@ -423,27 +443,27 @@ def test_an_answer_on_a_face_stays_and_one_on_nothing_follows_the_crop() -> None
     image, landmarks = dot_face()
     blank = np.full_like(image, 30)
     for turn in (EYE, turn_affine(180, 100, 90)):
-        spots = [Spot(picture, np.zeros(4), turn) for picture in (image, blank)]
-        stays, follows = followed(DotNetwork(scale=2.2), spots, [landmarks, landmarks])
+        candidates = [Candidate(Photo(picture, turn), np.zeros(4)) for picture in (image, blank)]
+        stays, follows = movement_with_crop(DotNetwork(scale=2.2), candidates, [landmarks, landmarks])
         assert abs(stays) < 0.1
         assert follows == pytest.approx(1, abs=0.01)
 
 
-def test_places_that_are_no_face_are_dropped_unless_the_user_gave_them() -> None:
+def test_candidates_that_are_no_face_are_dropped_unless_the_user_gave_them() -> None:
     image, landmarks = dot_face((40, 45), 200)
     face, nothing = geometry.landmark_box(landmarks), np.array([140.0, 30, 165, 55])
 
-    def finder(_: np.ndarray) -> list[Found]:
-        return [Found(nothing, 9.0, "frontal"), Found(face, 1.0, "profile")]
+    def finder(_: np.ndarray) -> list[FoundFace]:
+        return [FoundFace(nothing, 9.0, "frontal"), FoundFace(face, 1.0, "profile")]
 
     network = DotNetwork(scale=2.2)
-    found = places_in(image, EYE, finder=finder, crop_scale=2.2)
-    given = places_in(image, EYE, finder=None, crop_scale=2.2, boxes=[nothing, face])
-    (kept, answers), (both, _) = answer_places(network, [found, given], 0, False, 3)
-    assert kept.found_by == ["profile"]
-    assert np.abs(answers[0].landmarks - landmarks).max() < 0.3
-    assert both.found_by == ["given", "given"]
-    assert len(answer_places(network, [found], 0, False, 3, check=False)[0][1]) == 2
+    found = candidates_in(Photo(image, EYE), Search(crop_scale=2.2, finder=finder))
+    given = candidates_in(Photo(image, EYE), Search(crop_scale=2.2), boxes=[nothing, face])
+    (kept,), both = find_faces(network, [found, given], 0, False, 3)
+    assert kept.found_by == "profile"
+    assert np.abs(kept.landmarks - landmarks).max() < 0.3
+    assert [face.found_by for face in both] == ["given", "given"]
+    assert len(find_faces(network, [found], 0, False, 3, check=False)[0]) == 2
 
 
 def test_a_tracker_follows_loses_and_finds_again() -> None:
@@ -452,14 +472,14 @@ def test_a_tracker_follows_loses_and_finds_again() -> None:
     path = [(40 + 2.0 * t, 45.0) for t in range(12)]
     for t, centre in enumerate(path):
         image, landmarks = dot_face(centre, 160)
-        (track,) = tracker(image)
-        assert track.number == 0
-        assert np.abs(track.landmarks - landmarks).max() < 0.6
-        assert track.found_by == ("frontal" if t == 0 else "track")
-    assert tracker.finds == 1
+        (face,) = tracker(image)
+        assert (face.track, face.frame, face.time) == (0, t, t / 25)
+        assert np.abs(face.landmarks - landmarks).max() < 0.6
+        assert face.found_by == ("frontal" if t == 0 else "track")
+    assert tracker.num_searches == 1
     blank = np.full_like(image, 30)
     assert [len(tracker(blank)) for _ in range(4)][-1] == 0  # rule 3, at the latest with the second frame
-    assert tracker.lost == 1
+    assert tracker.num_lost == 1
     (again,) = tracker(dot_face((100, 40), 160)[0])
-    assert again.number == 1
-    assert tracker.finds >= 3
+    assert again.track == 1
+    assert tracker.num_searches >= 3

@@ -369,6 +369,7 @@ class Painter:
     """Draws a dot of the donor's mean colour at each landmark, on the ground of that colour negated: exact about places."""
 
     schema, card, hash = FIVE, {}, "f" * 64
+    needs_content = False
 
     def __init__(self, crop: CropConfig):
         self.crop = crop

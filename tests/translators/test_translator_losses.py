@@ -10,26 +10,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stylealign.errors import UserError
-from stylealign.translators.losses import (
-    KL_PRESETS,
-    LEARNING_RATE_PRESETS,
+from stylealign.translators.kl import KL_PRESETS, KLConfig, KLController, kl_nats, kl_warning, kl_weight, per_nat
+from stylealign.translators.perceptual import FrozenFeatures, VGG19Features, load_vgg19
+from stylealign.translators.reconstruction import (
     RECONSTRUCTION_PRESETS,
-    KLConfig,
-    KLController,
-    LearningRateConfig,
     Reconstruction,
     ReconstructionConfig,
     gradient_l1,
     gram_matrix,
-    kl_nats,
-    kl_warning,
-    kl_weight,
-    learning_rate,
-    per_nat,
-    released_lr,
-    translator_loss,
 )
-from stylealign.translators.perceptual import FrozenFeatures, VGG19Features, load_vgg19
+from stylealign.translators.schedule import LEARNING_RATE_PRESETS, LearningRateConfig, learning_rate, released_lr
+from stylealign.translators.vunet.learning import translator_loss
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

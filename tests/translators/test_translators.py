@@ -26,31 +26,35 @@ from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.jobs.train_translator.job import TrainTranslator, main
 from stylealign.styling.learned import translator_arm
 from stylealign.training.weights import read_card
-from stylealign.translators import TRANSLATORS, bilateral_learning, spade_learning
-from stylealign.translators.bilateral import (
-    Bilateral,
-    BilateralConfig,
-    apply_affine,
-    fineness,
-    gaussian_blur,
-    identity_grid,
-    luma,
-    slice_grid,
-)
-from stylealign.translators.bilateral_learning import (
+from stylealign.translators import TRANSLATORS
+from stylealign.translators.base import LoadedTranslator
+from stylealign.translators.bilateral import learning as bilateral_learning
+from stylealign.translators.bilateral.learning import (
     BilateralLearningConfig,
     grid_roughness,
     region_statistics,
     smoothed_points,
 )
+from stylealign.translators.bilateral.network import (
+    Bilateral,
+    BilateralConfig,
+    LoadedBilateral,
+    apply_affine,
+    fineness,
+    gaussian_blur,
+    identity_grid,
+    luma,
+    noise_fields,
+    slice_grid,
+)
 from stylealign.translators.codes import CodeConfig, code_distance, forget_regions, roll
 from stylealign.translators.learning import FrozenLandmarks, landmark_drift
-from stylealign.translators.load import load_translator
-from stylealign.translators.loaded import LoadedBilateral, LoadedSpade, LoadedTranslator, noise_fields
+from stylealign.translators.loaded import load_translator
 from stylealign.translators.patches import PatchDiscriminator, hinge_discriminator, hinge_generator
 from stylealign.translators.regions import REGIONS, pool, region_masks, spread
-from stylealign.translators.spade import Spade, SpadeConfig
-from stylealign.translators.spade_learning import SpadeLearningConfig
+from stylealign.translators.spade import learning as spade_learning
+from stylealign.translators.spade.learning import SpadeLearningConfig
+from stylealign.translators.spade.network import LoadedSpade, Spade, SpadeConfig
 from stylealign.translators.swapping import swap_matrix
 
 SIZE = 16

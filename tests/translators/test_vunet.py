@@ -8,8 +8,10 @@ from torch import Tensor
 
 from stylealign.batches.batch import to_uint8
 from stylealign.errors import UserError
-from stylealign.translators import losses
-from stylealign.translators.layers import (
+from stylealign.translators.kl import KLConfig, KLController, kl_nats, kl_warning
+from stylealign.translators.reconstruction import RECONSTRUCTION_PRESETS, Reconstruction
+from stylealign.translators.vunet.config import PRESETS, VUNetConfig
+from stylealign.translators.vunet.layers import (
     ResidualBlock,
     Upsample,
     WeightNormConv2d,
@@ -17,7 +19,8 @@ from stylealign.translators.layers import (
     normal_like,
     split_groups,
 )
-from stylealign.translators.vunet import PRESETS, VUNet, VUNetConfig, index_features, initialise
+from stylealign.translators.vunet.learning import translator_loss
+from stylealign.translators.vunet.network import VUNet, index_features, initialise
 
 TINY = VUNetConfig(
     size=32, style_width=4, structure_width=4, max_width=8, latent_channels=4, blocks_per_scale=2, bottleneck=4
@@ -71,7 +74,7 @@ def test_every_parameter_receives_a_finite_gradient_in_training(changes: dict) -
     model = ready(config).train()
     image, structure = pictures(3, config, seed=1)
     output = model(image, structure, seeded(0))
-    (output.image - image).abs().mean().add(losses.kl_nats(output.posterior, output.prior)).backward()
+    (output.image - image).abs().mean().add(kl_nats(output.posterior, output.prior)).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, f"{name} has no gradient: dead computation"
         assert torch.isfinite(parameter.grad).all(), name
@@ -366,7 +369,7 @@ def discs(num: int, seed: int, size: int = 16) -> tuple[Tensor, Tensor, Tensor, 
     )
 
 
-def swap_errors(kl: losses.KLConfig, steps: int) -> tuple[float, float, float, float]:
+def swap_errors(kl: KLConfig, steps: int) -> tuple[float, float, float, float]:
     """Train on discs, then draw each in its own style on its neighbour's structure.
 
     Returns the reconstruction's L1, the L1 (where discs are) of the swapped images to what the label says and to the style
@@ -380,17 +383,15 @@ def swap_errors(kl: losses.KLConfig, steps: int) -> tuple[float, float, float, f
     torch.manual_seed(0)
     model, g = VUNet(config), seeded(0)
     initialise(model, image[:64], structure[:64], g)
-    reconstruction = losses.Reconstruction(losses.RECONSTRUCTION_PRESETS["pixels"])
-    controller = losses.KLController(kl)
+    reconstruction = Reconstruction(RECONSTRUCTION_PRESETS["pixels"])
+    controller = KLController(kl)
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-3, betas=(0.5, 0.9))
     nats = 0.0
     for step in range(steps):
         rows = torch.randint(len(image), (32,), generator=g)
         output = model(image[rows], structure[rows], g)
         weight = controller.weight(step, steps)
-        terms = losses.translator_loss(
-            reconstruction, output.image, image[rows], output.posterior, output.prior, weight
-        )
+        terms = translator_loss(reconstruction, output.image, image[rows], output.posterior, output.prior, weight)
         optimiser.zero_grad()
         terms["total"].backward()
         optimiser.step()
@@ -407,19 +408,19 @@ def swap_errors(kl: losses.KLConfig, steps: int) -> tuple[float, float, float, f
     return reconstructed, to_label, to_style, nats
 
 
-WEAK_KL = losses.KLConfig(target_nats=None, start=1e-4, weight=1e-4)
+WEAK_KL = KLConfig(target_nats=None, start=1e-4, weight=1e-4)
 
 
 def test_with_a_weak_kl_reconstructions_look_perfect_while_the_structure_map_is_ignored() -> None:
     reconstructed, to_label, to_style, nats = swap_errors(WEAK_KL, steps=100)
     assert reconstructed < 0.15
     assert to_style < 0.5 * to_label, "the swapped image should be a copy of the style sample: the leak"
-    assert losses.kl_warning(nats, 16) is not None
+    assert kl_warning(nats, 16) is not None
 
 
 @pytest.mark.slow
 def test_a_kl_target_makes_the_style_carry_less_of_the_layout() -> None:
     _, weak_label, weak_style, _ = swap_errors(WEAK_KL, steps=400)
-    _, label, style, nats = swap_errors(losses.KLConfig(target_nats=25.0, rate=0.05, max_change=0.05), steps=400)
+    _, label, style, nats = swap_errors(KLConfig(target_nats=25.0, rate=0.05, max_change=0.05), steps=400)
     assert nats < 50
     assert style / label > 1.5 * weak_style / weak_label

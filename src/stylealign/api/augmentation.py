@@ -33,8 +33,8 @@ from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.chain import ARMS, MADE_FOR, PRESETS, ArmConfig, ChainConfig, Link, open_chain, restyle
 from stylealign.styling.learned import open_translator_arm, translator_arm
-from stylealign.translators.load import load_translator
-from stylealign.translators.loaded import LoadedTranslator
+from stylealign.translators.base import LoadedTranslator
+from stylealign.translators.loaded import load_translator
 
 SCALES = (
     1.0,

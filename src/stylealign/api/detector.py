@@ -14,42 +14,28 @@ True
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
+from stylealign.predicting.candidates import Candidate, Rotate, Search, candidates_in
 from stylealign.predicting.finders import Finder, cascade_finder
-from stylealign.predicting.given_boxes import checked_box, refuse_outside
-from stylealign.predicting.many import answer_places
+from stylealign.predicting.given_boxes import checked_box
+from stylealign.predicting.landmarks import find_faces
 from stylealign.predicting.network import LandmarkNetwork, open_network
-from stylealign.predicting.orientation import map_box
+from stylealign.predicting.predicted_face import Face, largest, named
 from stylealign.predicting.sources import Photo, read_photo
-from stylealign.predicting.spots import Places, Rotate, places_in
+
+__all__ = ["Detector", "Face", "largest", "load"]
 
 Image = np.ndarray | Path | str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Face:
-    """A face and its landmarks, px of the picture as stored, pixel centres at integers."""
-
-    landmarks: np.ndarray
-    """(P, 2) float64 (x, y)"""
-    box: np.ndarray
-    """(4,) landmark box x0, y0, x1, y1 that the crop was cut round"""
-    confidence: np.ndarray | None
-    """(P,) in [0, 1], or None where the model has none and `flip` is off"""
-    found_by: str
-    """given, whole, or the finder's name"""
-
-
-def largest(faces: Sequence[Face]) -> Face:
-    """The face whose landmarks reach farthest."""
-    return max(faces, key=lambda face: float(np.ptp(face.landmarks, axis=0).max()))
+def _name_of(image: Image) -> str:
+    """A file's name as given; nothing for an array."""
+    return str(image) if isinstance(image, Path | str) else ""
 
 
 def picture_of(image: Image) -> Photo:
@@ -138,29 +124,14 @@ class Detector:
             raise ValueError(f"boxes of {len(boxes)} pictures for {len(images)} pictures")
         if rotate not in ("0", "90", "180", "270", "auto"):
             raise ValueError(f"rotate is {rotate!r}, expected '0', '90', '180', '270' or 'auto'")
-        places: list[Places] = []
+        search = Search(crop_scale=self.crop.scale, finder=self._finder, whole_image=whole_image, rotate=rotate)
+        candidates: list[list[Candidate]] = []
         for i, image in enumerate(images):
-            photo = picture_of(image)
-            where = str(image) if isinstance(image, Path | str) else f"picture {i}"
+            photo, where = picture_of(image), _name_of(image) or f"picture {i}"
             given = None if boxes is None else [checked_box(box, where) for box in boxes[i]]
-            for box in given or ():
-                refuse_outside(box, photo.image.shape[1], photo.image.shape[0], where)
-            places.append(
-                places_in(
-                    photo.image, photo.view_from_source, finder=self._finder, crop_scale=self.crop.scale,
-                    boxes=given, whole=whole_image, rotate=rotate,
-                )
-            )  # fmt: skip
-        found = []
-        for place, answers in answer_places(self.network, places, refine, flip, batch_size):
-            home = geometry.invert(place.view_from_source)
-            found.append(
-                [
-                    Face(landmarks=a.landmarks, box=map_box(home, a.box), confidence=a.confidence, found_by=by)
-                    for a, by in zip(answers, place.found_by, strict=True)
-                ]
-            )
-        return found
+            candidates.append(candidates_in(photo, search, given, where))
+        found = find_faces(self.network, candidates, refine, flip, batch_size)
+        return [named(faces, _name_of(image)) for image, faces in zip(images, found, strict=True)]
 
 
 def load(model: Path | str | None = None, accelerator: str = "cpu") -> Detector:

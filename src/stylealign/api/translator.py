@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylealign.api.detector import Detector, Image, largest, picture_of
+from stylealign.api.detector import Detector, Image, picture_of
 from stylealign.batches.batch import Batch, to_float
 from stylealign.data.image import warp
 from stylealign.errors import UserError
@@ -31,15 +31,15 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.finders import cascade_finder
 from stylealign.predicting.orientation import view_of
+from stylealign.predicting.predicted_face import largest
 from stylealign.predicting.sources import Photo
 from stylealign.styling.alignment import hull_distance, soft_inside
 from stylealign.styling.arm import NUM_DRAWS
 from stylealign.styling.chain import ARMS
 from stylealign.styling.learned import SEAM
 from stylealign.training.devices import pick_device
-from stylealign.translators.bilateral import LEAST_BLUR, apply_affine, gaussian_blur, luma, slice_grid
-from stylealign.translators.load import load_translator
-from stylealign.translators.loaded import LoadedBilateral, LoadedTranslator, noise_fields
+from stylealign.translators.base import LoadedTranslator
+from stylealign.translators.loaded import load_translator
 from stylealign.translators.swapping import encode_contents, mixed, pictures
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "translator"
@@ -121,20 +121,6 @@ def face_batch(pixels: np.ndarray, points: np.ndarray) -> Batch:
         image=_tensor(pixels).contiguous(), landmarks=_points(points), visible=torch.ones(1, len(points), dtype=torch.bool),
         crop_from_source=torch.eye(2, 3, dtype=torch.float64)[None], index=torch.zeros(1, dtype=torch.int64), weight=torch.ones(1),
     )  # fmt: skip
-
-
-@torch.no_grad()
-def _photograph_at(translator: LoadedBilateral, features: list[Tensor], style: list[Tensor], image: Tensor) -> Tensor:
-    """`translator.decode`, on a larger picture (1, 3, T, T) of the same face: colour maps are looked up pixel by pixel, so that the
-    photograph keeps its detail; a blur beyond the least grows with the picture. At the translator's own size it is `decode`."""
-    _, seen, fine, masks, _ = features
-    image = image.to(translator.device)
-    look, model = translator.model.look([seen, fine], masks, style), translator.model
-    ratio = image.shape[-1] / translator.crop.size
-    coloured = apply_affine(image, slice_grid(look.grid, luma(image).clamp(-1, 1)))
-    blur = LEAST_BLUR + (look.blur - LEAST_BLUR) * ratio
-    blurred = gaussian_blur(coloured, blur, max(1, round(model.blur_radius * ratio)))
-    return blurred + look.noise[:, None, None, None] * noise_fields(image)
 
 
 class StyleTranslator:
@@ -283,7 +269,7 @@ class StyleTranslator:
         model, own = self.model, self.crop.size
         image, landmarks = _tensor(face.cut(scale, own)), _points(face.points(scale, own))
         donor_landmarks = None if donor.landmarks is None else _points(donor.points(scale, own))
-        if donor_landmarks is None and getattr(model.model.config, "posterior", "x") == "xy":
+        if donor_landmarks is None and model.style_needs_landmarks:
             raise UserError(
                 "this translator's style encoder sees landmarks (posterior xy): the style picture needs them too"
             )
@@ -293,10 +279,13 @@ class StyleTranslator:
             strength,
         )
         features = encode_contents(model, landmarks, image)
-        if isinstance(model, LoadedBilateral) and size != own:
-            return pictures(_photograph_at(model, features, style, _tensor(face.cut(scale, size))))[0]
-        made = pictures(model.decode(features, style))[0]
-        return made if size == own else cv2.resize(made, (size, size), interpolation=cv2.INTER_CUBIC)
+        if size == own:
+            return pictures(model.decode(features, style))[0]
+        made = model.decode_on(features, style, _tensor(face.cut(scale, size)))
+        if made is not None:
+            return pictures(made)[0]
+        drawn = pictures(model.decode(features, style))[0]
+        return cv2.resize(drawn, (size, size), interpolation=cv2.INTER_CUBIC)
 
     def _pasted(self, face: _Face, made: np.ndarray) -> np.ndarray:
         """The stored picture with `made` in the face's place."""

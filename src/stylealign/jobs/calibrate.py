@@ -21,8 +21,10 @@ from stylealign.evaluation.draw import COLOURS, new_figure, save_figure
 from stylealign.evaluation.metrics import denominators, nme_per_face, usual_denominator
 from stylealign.face.geometry import landmark_box
 from stylealign.face.sample import FaceSample
-from stylealign.predicting.landmarks import Spot, answer
+from stylealign.predicting.candidates import Candidate
+from stylealign.predicting.landmarks import find_landmarks
 from stylealign.predicting.network import LandmarkNetwork, open_network
+from stylealign.predicting.sources import Photo
 from stylealign.progress import say, track
 
 SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1))
@@ -115,9 +117,10 @@ def measure(config: Calibrate, network: LandmarkNetwork, faces: FaceDataset) -> 
     errors = np.empty((len(faces), len(cases)))
     for i in track(range(len(faces)), "calibrating"):
         sample = faces[i]
-        image, box = read_image(sample.image), _true_box(sample, network.crop.box)
-        spots = [Spot(image, jittered(box, scale, shift), np.eye(2, 3)) for _, _, scale, shift in cases]
-        found = np.stack([a.landmarks for a in answer(network, spots, config.refine, False, config.batch_size)])
+        photo, box = Photo(read_image(sample.image), np.eye(2, 3)), _true_box(sample, network.crop.box)
+        candidates = [Candidate(photo, jittered(box, scale, shift)) for _, _, scale, shift in cases]
+        answers = find_landmarks(network, candidates, config.refine, False, config.batch_size)
+        found = np.stack([face.landmarks for face in answers])
         truth = np.repeat(sample.landmarks[None].astype(np.float64), len(cases), axis=0)  # type: ignore[index]
         boxes = None if sample.box_xyxy is None else np.repeat(sample.box_xyxy[None], len(cases), axis=0)
         errors[i] = nme_per_face(

@@ -1,25 +1,19 @@
-"""Job: a dataset folder -> a published layout, so that other people's trainers can use our faces. Our readers read all of them back.
+"""Job: a dataset folder -> a published layout, so that other people's trainers can use our faces.
 
-wflw   WFLW_images/, WFLW_annotations/list_98pt_rect_attr_train_test/list_98pt_rect_attr_<split>.txt (207 fields)
-ibug   <split>/<face>.pts beside its image, counted from 1; splits/<split>.txt
-coco   annotations/<split>.json, images/
-list   <split>.txt in the original stylealign's form, images/
-csv    <split>.csv with image,x0,y0,...; images/
+`prepare` reads all of them back. The layouts themselves are in data/formats/, each beside what reads it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from stylealign.data.atomic import refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset
-from stylealign.data.formats import coco, csv, ibug, stylealign_list, wflw
-from stylealign.data.formats.writing import WriteOptions
+from stylealign.data.formats import FORMATS, WriteOptions, check_name, having, listed, taking
 from stylealign.errors import UserError
 from stylealign.progress import say
-
-Format = Literal["wflw", "ibug", "coco", "list", "csv"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,8 +22,13 @@ class ExportDataset:
 
     data: Path
     """The dataset folder."""
-    format: Format
-    """wflw (98 points), ibug (.pts), coco (key-point JSON), list (the original stylealign's), csv."""
+    format: Annotated[
+        str,
+        tyro.conf.arg(
+            constructor_factory=lambda: Literal[tuple(having("write"))],
+            help=f"What to write.\n{listed({name: FORMATS[name].writes for name in having('write')})}",
+        ),
+    ]
     out: Path
     """The folder to make."""
     split: str | None = None
@@ -42,19 +41,12 @@ class ExportDataset:
     """`list` only: write coordinates of a square frame of this side, as the original's 384, instead of pixels of the picture."""
 
     def __post_init__(self) -> None:
-        if self.frame is not None and (self.format != "list" or self.frame < 1):
+        check_name("format", self.format, having("write"))
+        if self.frame is not None and ("frame" not in FORMATS[self.format].flags or self.frame < 1):
             raise ValueError(
-                f"frame {self.frame} with format {self.format}: expected a side in pixels, and format list"
+                f"frame {self.frame} with format {self.format}: expected a side in pixels, and format "
+                + " or ".join(taking("frame"))
             )
-
-
-WRITERS: dict[str, Callable[[FaceDataset, Path, WriteOptions], None]] = {
-    "wflw": wflw.write,
-    "ibug": ibug.write,
-    "coco": coco.write,
-    "list": stylealign_list.write,
-    "csv": csv.write,
-}
 
 
 def main(config: ExportDataset) -> None:
@@ -62,13 +54,15 @@ def main(config: ExportDataset) -> None:
     refuse_existing(config.out)
     whole = FaceDataset.open(config.data)
     chosen = whole.select(split=config.split, subset=config.subset, labelled=True)
-    schema = chosen.schema
-    if config.format == "wflw" and schema.num_points != 98:
+    entry, schema = FORMATS[config.format], chosen.schema
+    assert entry.write is not None  # ExportDataset refuses the others
+    if entry.num_points not in (None, schema.num_points):
         raise UserError(
-            f"{config.data}: {schema.num_points} landmarks of {schema.name}, expected the 98 that WFLW lists hold"
+            f"{config.data}: {schema.num_points} landmarks of {schema.name}, expected the {entry.num_points} that "
+            f"format {config.format} holds"
         )
     with whole_folder(config.out) as partial:
-        WRITERS[config.format](chosen, partial, WriteOptions(images=config.images, frame=config.frame))
+        entry.write(chosen, partial, WriteOptions(images=config.images, frame=config.frame))
     left = len(whole) - len(chosen)
     say(
         f"wrote {len(chosen):,} faces to {config.out}"

@@ -6,7 +6,6 @@ for checking. Nothing is copied and nothing that exists is touched.
 
 import re
 import shlex
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +14,7 @@ import tyro
 import yaml
 
 from stylealign.data.atomic import refuse_existing, whole_folder
-from stylealign.data.formats import READERS, BadEntry, ReadOptions
-from stylealign.data.formats.ibug import parse_pts
+from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, having
 from stylealign.data.image import read_image, warp, write_image
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import contact_sheet, draw_numbered, flipped
@@ -55,45 +53,20 @@ class Init:
             raise ValueError(f"val_frac is {self.val_frac}, expected above 0 and below 1")
 
 
-def layout_of(path: Path) -> str:
-    """Which reader can read a source: csv, coco or ibug (.pts)."""
+def format_of(path: Path) -> str:
+    """The format that a source looks like: the first of FORMATS that recognises it."""
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
-    for reader, suffix in (("csv", ".csv"), ("coco", ".json")):
-        if path.suffix.lower() == suffix or (path.is_dir() and any(path.glob(f"*{suffix}"))):
-            return reader
-    if path.is_dir() and next(path.rglob("*.pts"), None) is not None:
-        return "ibug"
-    raise UserError(
-        f"{path}: found no annotation; expected a .csv or a COCO .json in it, or .pts files beside the pictures"
-    )
-
-
-def count_points(path: Path, reader: str) -> int:
-    """Landmarks a face. Raises UserError where .pts files disagree."""
-    counter = READERS[reader].schema
-    if callable(counter):
-        return counter(path)
-    counts: Counter[int] = Counter()
-    examples: dict[int, Path] = {}
-    for pts in sorted(path.rglob("*.pts")):
-        found = parse_pts(pts)
-        if not isinstance(found, BadEntry):
-            counts[len(found[0])] += 1
-            examples.setdefault(len(found[0]), pts)
-    if len(counts) != 1:
-        said = ", ".join(
-            f"{number} in {count} files such as {examples[number]}" for number, count in counts.most_common()
-        )
-        raise UserError(
-            f"{path}: {'no readable .pts file' if not counts else f'numbers of points differ: {said}'}; expected one number in all"
-        )
-    return next(iter(counts))
+    tried = {name: FORMATS[name] for name in having("recognise")}
+    for name, entry in tried.items():
+        if entry.recognise is not None and entry.recognise(path):
+            return name
+    raise UserError(f"{path}: found no annotation; expected {', or '.join(entry.source for entry in tried.values())}")
 
 
 def faces_of(path: Path, reader: str, schema: LandmarkSchema) -> tuple[list[FaceSample], list[BadEntry]]:
     """The labelled faces of a source, and what is wrong with others."""
-    entries = list(READERS[reader].read(path, ReadOptions(schema=schema, check_images=False)))
+    entries = list(FORMATS[reader].read(path, ReadOptions(schema=schema, check_images=False)))
     bad = [entry for entry in entries if isinstance(entry, BadEntry)]
     faces = [entry for entry in entries if isinstance(entry, FaceSample) and entry.landmarks is not None]
     if len(faces) < 2:
@@ -177,8 +150,10 @@ def main(config: Init) -> None:
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", config.name or config.path.absolute().stem).strip("_") or "mine"
     out = config.out or Path(f"{name}_stylealign")
     refuse_existing(out)
-    reader = layout_of(config.path)
-    num_points = count_points(config.path, reader)
+    reader = format_of(config.path)
+    count_points = FORMATS[reader].count_points
+    assert count_points is not None  # an entry that recognises its sources counts their points
+    num_points = count_points(config.path)
     if config.points is not None and config.points != num_points:
         raise UserError(f"{config.path}: {num_points} points a face, not the {config.points} of --points")
     faces, bad = faces_of(config.path, reader, LandmarkSchema(name=name, num_points=num_points))
@@ -220,7 +195,7 @@ def main(config: Init) -> None:
     middle = num_points - 2 * len(schema.flip_pairs)
     sure = residual < UNSURE and len(faces) >= 10
     say(
-        f"{config.path}: {len(faces)} faces of {num_points} points ({READERS[reader].summary})"
+        f"{config.path}: {len(faces)} faces of {num_points} points ({FORMATS[reader].summary})"
         + (f"; {len(bad)} cannot be used, first {bad[0]}" if bad else "")
     )
     say(

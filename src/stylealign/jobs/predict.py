@@ -9,9 +9,8 @@
 The folder is written as `<name>.partial` and renamed when it is whole. Exit status 3: done, but something was left out.
 """
 
-import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,19 +24,19 @@ from stylealign.data.atomic import refuse_existing, whole_folder
 from stylealign.data.image import write_image
 from stylealign.data.predictions import PREDICTIONS_FILE
 from stylealign.errors import UserError
-from stylealign.face import geometry
+from stylealign.face.schema import LandmarkSchema
+from stylealign.predicting.candidates import Rotate, Search
 from stylealign.predicting.finders import Finder, cascade_finder, yunet_finder
-from stylealign.predicting.given_boxes import BoxFile, checked_box, refuse_outside
-from stylealign.predicting.many import GROUP_PIXELS, Looked, look_at
+from stylealign.predicting.given_boxes import BoxFile, SameBoxes
 from stylealign.predicting.network import LandmarkNetwork, open_network
-from stylealign.predicting.orientation import map_box
-from stylealign.predicting.overlap import Clock, ahead
 from stylealign.predicting.overlay import overlay
+from stylealign.predicting.pictures import GROUP_PIXELS, Picture, answer_pictures, find_in_pictures
+from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Photo, Source, expand
-from stylealign.predicting.spots import Places, Rotate, places_in
+from stylealign.predicting.threads import Clock, ahead
 from stylealign.predicting.tracking import TrackConfig, Tracker
 from stylealign.predicting.video import Video, VideoWriter
-from stylealign.predicting.writing import FaceRecord, refuse_formats, safe_name, write_formats
+from stylealign.predicting.writing import refuse_formats, safe_name, write_formats
 from stylealign.progress import say, track
 from stylealign.training.processes import num_cores
 
@@ -99,161 +98,99 @@ class Predict:
             )
 
 
-def make_finder(config: Predict) -> Finder | None:
-    """The finder that the configuration asks for; None where faces are given and need not be turned."""
-    given = bool(config.box) or config.boxes is not None or config.whole_image
-    if given and config.rotate != "auto":
-        return None
+def open_finder(config: Predict) -> Finder:
+    """The finder that the configuration names."""
     return yunet_finder(config.yunet) if config.yunet else cascade_finder()
 
 
-def placer(config: Predict, crop_scale: float, finder: Finder | None) -> Callable[[Source, Photo], Places]:
-    """A function that says where to look in a photo."""
-    box_file = BoxFile(config.boxes) if config.boxes else None
-    fixed = [checked_box(box, f"--box, face {i + 1}") for i, box in enumerate(config.box)]
-
-    def place(source: Source, photo: Photo) -> Places:
-        boxes = box_file.of(source.name) if box_file else fixed or None
-        for box in boxes or ():
-            refuse_outside(box, photo.image.shape[1], photo.image.shape[0], source.name)
-        return places_in(
-            photo.image, photo.view_from_source, finder=finder, crop_scale=crop_scale, boxes=boxes,
-            whole=config.whole_image, rotate=config.rotate, most=config.faces,
-        )  # fmt: skip
-
-    return place
-
-
 class _Output:
-    """The folder being written, and what has been said so far."""
+    """The folder being written, and what has come of the work so far."""
 
-    def __init__(self, folder: Path, network: LandmarkNetwork, draw: bool):
-        self.folder, self.schema, self.draw = folder, network.schema, draw
+    def __init__(self, folder: Path, schema: LandmarkSchema):
+        self.folder, self.schema = folder, schema
         self.left_out: list[str] = []
         self.faces = self.pictures = 0
         self.videos: dict[str, dict[str, Any]] = {}
-        self.file: TextIO = open(folder / PREDICTIONS_FILE, "w", encoding="utf-8")  # noqa: SIM115  closed by main
+        self.file: TextIO = open(folder / PREDICTIONS_FILE, "w", encoding="utf-8")  # noqa: SIM115  closed by run_predict
 
     def leave_out(self, sentence: str) -> None:
         self.left_out.append(sentence)
         say(f"left out: {sentence}")
 
-    def add(self, record: FaceRecord) -> None:
-        self.file.write(record.line(self.schema))
-        self.faces += 1
+    def add(self, faces: Iterable[Face]) -> None:
+        for face in faces:
+            self.file.write(face.to_line(self.schema))
+            self.faces += 1
 
-    def drawn(self, name: str, suffix: str) -> Path:
-        path = self.folder / "drawn" / safe_name(name, suffix)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-
-def _records(looked: Looked) -> list[FaceRecord]:
-    if looked.places is None:
-        return []
-    home = geometry.invert(looked.places.view_from_source)
-    return [
-        FaceRecord(looked.source.name, a.landmarks, map_box(home, a.box), by, a.confidence, face=i)
-        for i, (a, by) in enumerate(zip(looked.answers, looked.places.found_by, strict=True))
-    ]
+    def path_of_drawn(self, name: str, suffix: str) -> Path:
+        """Where the overlay of a picture or video goes."""
+        return self.folder / "drawn" / safe_name(name, suffix)
 
 
 def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], out: _Output, clock: Clock) -> None:
-    place = placer(config, network.crop.scale, make_finder(config))
+    given = SameBoxes(config.box) if config.box else BoxFile(config.boxes) if config.boxes else None
+    needs_finder = config.rotate == "auto" or not (given or config.whole_image)
+    search = Search(
+        crop_scale=network.crop.scale, finder=open_finder(config) if needs_finder else None,
+        whole_image=config.whole_image, rotate=config.rotate, most=config.faces,
+    )  # fmt: skip
 
-    def draw(looked: Looked) -> tuple[Looked, list[FaceRecord]]:
-        records = _records(looked)
-        if config.draw and records and looked.photo and looked.places:
+    def draw(picture: Picture) -> Picture:
+        if config.draw and picture.photo and picture.faces:
             with clock("drawing"):
-                drawn = overlay(
-                    looked.photo.image, looked.places.view_from_source, [r.landmarks for r in records], [r.box for r in records], network.schema
-                )  # fmt: skip
-                write_image(out.drawn(looked.source.name, ".jpg"), drawn, 90)
-        return looked._replace(photo=None), records
+                path = out.path_of_drawn(picture.source.name, ".jpg")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_image(path, overlay(picture.photo, picture.faces, network.schema), 90)
+        return Picture(picture.source, faces=picture.faces, problem=picture.problem)  # without its pixels
 
-    answered = look_at(sources, network, place, clock, config.refine, config.flip, config.batch_size, config.check)
+    found = find_in_pictures(sources, search, given, clock, config.batch_size)
+    answered = answer_pictures(found, network, clock, config.refine, config.flip, config.batch_size, config.check)
     depth = config.batch_size if config.draw else 0  # a whole group: the network must not wait for its drawings
-
-    def pixels(looked: Looked) -> float:
-        return looked.photo.image.size / 3 if looked.photo else 0.0
-
-    for looked, records in track(ahead(draw, answered, 1, depth, pixels, GROUP_PIXELS), "predicting", len(sources)):
-        if looked.problem:
-            out.leave_out(looked.problem)
+    drawn = ahead(draw, answered, 1, depth, lambda picture: picture.num_pixels, GROUP_PIXELS)
+    for picture in track(drawn, "predicting", len(sources)):
+        if picture.problem:
+            out.leave_out(picture.problem)
         else:
             out.pictures += 1
-        for record in records:
-            out.add(record)
+        out.add(picture.faces)
 
 
 def _video(
     config: Predict, network: LandmarkNetwork, finder: Finder, source: Source, out: _Output, clock: Clock
 ) -> None:
     video = Video(source)
-
-    def timed_finder(image: np.ndarray) -> Any:
-        with clock("finding"):
-            return finder(image)
-
     tracker = Tracker(
-        network, timed_finder, config.track, video.fps,
-        refine=config.refine, flip=config.flip, batch_size=config.batch_size, most=config.faces,
+        network, finder, config.track, video.fps, refine=config.refine, flip=config.flip, batch_size=config.batch_size,
+        most=config.faces, clock=clock,
     )  # fmt: skip
-    writer: VideoWriter | None = None
-    with_face = 0
 
-    def follow(frames: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, list[FaceRecord]]]:
-        for number, frame in enumerate(frames):
-            with clock("network"):
-                tracks = tracker(frame)
-            yield (
-                frame,
-                [
-                    FaceRecord(
-                        source.name, t.shown, t.box, t.found_by, t.confidence, face=i, frame=number, time=number / video.fps,
-                        track=t.number, raw=t.landmarks if config.track.smooth else None,
-                    )
-                    for i, t in enumerate(tracks)
-                ],
-            )  # fmt: skip
+    def follow(frame: np.ndarray) -> tuple[Photo, list[Face]]:
+        with clock("network"):
+            return Photo(frame, np.eye(2, 3)), named(tracker(frame), source.name)
 
-    def draw(item: tuple[np.ndarray, list[FaceRecord]]) -> list[FaceRecord]:
-        nonlocal writer
-        frame, records = item
+    writer = VideoWriter(out.path_of_drawn(source.name, ".mp4"), video.fps)
+
+    def draw(answered: tuple[Photo, list[Face]]) -> list[Face]:
+        photo, faces = answered
         if config.draw:
             with clock("drawing"):
-                if writer is None:
-                    writer = VideoWriter(out.drawn(source.name, ".mp4"), video.fps, frame.shape[1], frame.shape[0])
-                writer.write(
-                    overlay(
-                        frame,
-                        np.eye(2, 3),
-                        [r.landmarks for r in records],
-                        [r.box for r in records],
-                        network.schema,
-                        None,
-                    )
-                )
-        return records
+                writer.write(overlay(photo, faces, network.schema, longest=None))
+        return faces
 
-    try:
-        with closing(video.frames(clock, config.max_frames)) as frames:
-            total = min(config.max_frames, video.expected or config.max_frames) if config.max_frames else video.expected
-            for records in track(ahead(draw, follow(frames), 1, 4), source.name, total):
-                with_face += bool(records)
-                for record in records:
-                    out.add(record)
-    finally:
-        if writer is not None:
-            writer.close()
+    total = min(config.max_frames, video.expected or config.max_frames) if config.max_frames else video.expected
+    with_face = 0
+    with closing(writer), closing(video.frames(clock, config.max_frames)) as frames:
+        for faces in track(ahead(draw, map(follow, frames), 1, 4), source.name, total):
+            with_face += bool(faces)
+            out.add(faces)
     out.pictures += video.read
     out.videos[source.name] = {
         "frames": video.read,
         "frames_with_faces": with_face,
         "fps": round(video.fps, 3),
-        "tracks": tracker._next,
-        "lost": tracker.lost,
-        "times_looked_for_faces": tracker.finds,
+        "tracks": tracker.num_tracks,
+        "lost": tracker.num_lost,
+        "times_looked_for_faces": tracker.num_searches,
         "jitter": tracker.jitter.value,
         "jitter_smoothed": tracker.smooth_jitter.value if config.track.smooth else None,
     }
@@ -289,7 +226,7 @@ def run_predict(config: Predict, network: LandmarkNetwork) -> int:
         raise UserError("; ".join(wrong))
     _refuse(config, sources, network)
     with whole_folder(config.out) as partial:
-        out = _Output(partial, network, config.draw)
+        out = _Output(partial, network.schema)
         clock = Clock()
         with out.file:
             for sentence in wrong:
@@ -298,7 +235,7 @@ def run_predict(config: Predict, network: LandmarkNetwork) -> int:
             if photos:
                 _photos(config, network, photos, out, clock)
             moving = [s for s in sources if s.kind != "photo"]
-            finder = make_finder(dataclasses.replace(config, rotate="0")) if moving else None
+            finder = open_finder(config) if moving else None
             for source in moving:
                 assert finder is not None
                 try:

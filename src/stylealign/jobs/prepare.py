@@ -1,6 +1,6 @@
 """Job: published data -> a dataset folder. Reads one source or merges several; nothing is left behind when a face is bad.
 
-Knows splits, subsets and merging; the formats themselves are in readers/.
+Knows splits, subsets and merging; the formats themselves are in data/formats/.
 """
 
 import dataclasses
@@ -9,15 +9,16 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+import tyro
 
 from stylealign.config import to_dict
 from stylealign.data.atomic import partial_of, refuse_existing
 from stylealign.data.dataset import DatasetWriter, FaceDataset
 from stylealign.data.describe import describe
-from stylealign.data.formats import READERS, BadEntry, ReadOptions, schema_of
+from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, check_name, listed, schema_of, taking
 from stylealign.data.formats.entry import folder_of, lines_of, stem_of
 from stylealign.data.image import image_size
 from stylealign.errors import UserError
@@ -25,10 +26,8 @@ from stylealign.face.sample import FaceSample
 from stylealign.face.schema import CONVERSIONS, LandmarkSchema, convert, get_schema
 from stylealign.progress import say, track
 
-ReaderName = Literal["wflw", "ibug", "cofw", "aflw", "coco", "csv", "list", "folder", "dataset"]
 SKIPPED_FILE = "skipped.txt"
 _SKIPPED_IN_META = 100
-_WITH_IMAGES = ("wflw", "aflw", "coco", "csv", "list")
 
 
 def _named_lists(entries: tuple[str, ...], what: str) -> list[tuple[str, str]]:
@@ -43,20 +42,24 @@ def _named_lists(entries: tuple[str, ...], what: str) -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
-    """One published data set to read."""
+class Reading:
+    """A source and how to read it: what a source in a recipe and a command line of one source have in common."""
 
-    reader: ReaderName
-    """The layout."""
-    path: Path
+    reader: Annotated[
+        str | None,
+        tyro.conf.arg(
+            constructor_factory=lambda: Literal[tuple(FORMATS)],
+            help=f"Its format.\n{listed({name: entry.summary for name, entry in FORMATS.items()})}",
+            help_behavior_hint="(default: None)",
+        ),
+    ] = None
+    path: Path | None = None
     """Its folder (or file)."""
-    name: str = ""
-    """Prefix of its faces' ids when several sources are merged; the folder's name if not given."""
     split: str | None = None
     """Put all of its faces into this split."""
     splits: tuple[str, ...] = ()
-    """`name=list.txt` each: faces whose image the list names form that split; faces in no list are left out. Lists hold an image path
-    (or a face's id) a line and are looked for in the source's folder first."""
+    """`name=list.txt` each: faces whose image the list names form that split; faces in no list are left out. Lists hold an image
+    path (or a face's id) a line and are looked for in the source's folder first."""
     subsets: tuple[str, ...] = ()
     """`name=list.txt` each: faces whose image the list names get this attribute, e.g. train_0157=splits/train_0157.txt."""
     schema: str | None = None
@@ -68,48 +71,41 @@ class Source:
     box_frac: float | None = None
     """Give faces that have neither landmarks nor box a centred square box of this share of the picture's shorter side."""
 
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source(Reading):
+    """One published data set to read."""
+
+    reader: str
+    path: Path
+    name: str = ""
+    """Prefix of its faces' ids when several sources are merged; the folder's name if not given."""
+
     def __post_init__(self) -> None:
+        check_name("reader", self.reader, FORMATS)
         _named_lists(self.splits, "splits")
         _named_lists(self.subsets, "subsets")
         if self.split is not None and self.splits:
             raise ValueError("give split (one for all faces) or splits (lists), not both")
-        if self.frame is not None and (self.reader != "list" or self.frame < 1):
+        if self.frame is not None and ("frame" not in FORMATS[self.reader].flags or self.frame < 1):
             raise ValueError(
-                f"frame {self.frame} with reader {self.reader}: expected a side in pixels, and reader list"
+                f"frame {self.frame} with reader {self.reader}: expected a side in pixels, and reader "
+                + " or ".join(taking("frame"))
             )
-        if self.images is not None and self.reader not in _WITH_IMAGES:
+        if self.images is not None and "images" not in FORMATS[self.reader].flags:
             raise ValueError(
-                f"images with reader {self.reader}: only {', '.join(_WITH_IMAGES)} name pictures in a list"
+                f"images with reader {self.reader}: only {', '.join(taking('images'))} name pictures in a list"
             )
         if self.box_frac is not None and not 0 < self.box_frac <= 1:
             raise ValueError(f"box_frac is {self.box_frac}, expected above 0 and at most 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prepare:
+class Prepare(Reading):
     """Make a dataset folder of published data: of one source, or of several merged."""
 
     out: Path
     """The dataset folder to make."""
-    reader: ReaderName | None = None
-    """The layout of the one source."""
-    path: Path | None = None
-    """Folder (or file) of the one source."""
-    split: str | None = None
-    """Put all faces into this split."""
-    splits: tuple[str, ...] = ()
-    """`name=list.txt` each: faces whose image the list names form that split; faces in no list are left out. Lists hold an image path
-    (or a face's id) a line and are looked for in the source's folder first."""
-    subsets: tuple[str, ...] = ()
-    """`name=list.txt` each: faces whose image the list names get this attribute, e.g. train_0157=splits/train_0157.txt."""
-    schema: str | None = None
-    """Mark-up of the landmarks: a built-in name or your own YAML file; for formats that do not tell."""
-    frame: int | None = None
-    """`list` only: coordinates live in a square frame of this side (the original: 384) and are scaled to each picture."""
-    images: Path | None = None
-    """Folder that image names are relative to, where it is not the layout's own."""
-    box_frac: float | None = None
-    """Give faces that have neither landmarks nor box a centred square box of this share of the picture's shorter side."""
     sources: tuple[Source, ...] = ()
     """Several sources to merge, in a recipe; their ids get the source's name in front."""
     convert: str | None = None
@@ -131,9 +127,8 @@ class Prepare:
         if not self.sources and (self.reader is None or self.path is None):
             raise ValueError("expected both reader and path")
         if self.sources:
-            given = [
-                f for f in ("split", "splits", "subsets", "schema", "frame", "images", "box_frac") if getattr(self, f)
-            ]
+            own = [f.name for f in dataclasses.fields(Reading) if f.name not in ("reader", "path")]
+            given = [name for name in own if getattr(self, name)]
             if given:
                 raise ValueError(f"{', '.join(given)}: belongs to each of the sources, not beside them")
             names = [_name(s) for s in self.sources]
@@ -145,8 +140,7 @@ class Prepare:
 
 def _only(config: Prepare) -> Source:
     """The one source that a command line describes."""
-    shared = [f.name for f in dataclasses.fields(Source) if f.name != "name"]
-    return Source(**{name: getattr(config, name) for name in shared})
+    return Source(**{f.name: getattr(config, f.name) for f in dataclasses.fields(Reading)})
 
 
 def _name(source: Source) -> str:
@@ -250,9 +244,7 @@ def _schemas(sources: list[Source], wanted: str | None) -> tuple[list[LandmarkSc
 
 def _image_root(source: Source) -> Path:
     """A folder that holds every picture of a source."""
-    return source.images or (
-        FaceDataset.open(source.path).image_root if source.reader == "dataset" else folder_of(source.path)
-    )
+    return source.images or FORMATS[source.reader].image_root(source.path)
 
 
 class _Copies:
@@ -282,7 +274,7 @@ def main(config: Prepare) -> None:
     sources = list(config.sources) or [_only(config)]
     schemas, target = _schemas(sources, config.convert)
     extracted = partial_of(config.out) / "images"
-    own = config.copy or any(s.reader == "cofw" for s in sources)
+    own = config.copy or any(FORMATS[s.reader].holds_pictures for s in sources)
     skipped: list[str] = []
     left_out: dict[str, int] = {}
 
@@ -298,7 +290,7 @@ def main(config: Prepare) -> None:
             extract_to=extracted / prefix,
         )  # fmt: skip
         lists, copies, root = _Lists(source), _Copies(extracted), _image_root(source)
-        for entry in track(READERS[source.reader].read(source.path, options), f"reading {source.path.name}"):
+        for entry in track(FORMATS[source.reader].read(source.path, options), f"reading {source.path.name}"):
             if isinstance(entry, BadEntry):
                 lists.mark(entry.face)
                 bad(entry)

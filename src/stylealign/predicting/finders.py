@@ -13,21 +13,21 @@ import cv2
 import numpy as np
 
 from stylealign.errors import UserError
+from stylealign.face import geometry
+from stylealign.predicting.orientation import map_box
 
-LOOK_PX = 640  # longer side of the picture that finders see: a face a tenth of a picture wide is still 64 px
-SMALLEST_PX = {
-    "frontal": 36,
-    "profile": 48,
-}  # smallest box looked for, in px of that picture: smaller ones cost most of the time
+SEARCHED_PX = 640  # longer side of the picture that finders see: a face a tenth of a picture wide is still 64 px
+# Smallest box looked for, in px of that picture: smaller ones cost most of the time.
+SMALLEST_PX = {"frontal": 36, "profile": 48}
 STEP, NEIGHBOURS = 1.1, 4  # of the cascades: size steps, and how many neighbouring hits make a face
 OVERLAP = 0.3  # intersection over union above which two boxes are one face
 
 
-class Found(NamedTuple):
-    """A face."""
+class FoundFace(NamedTuple):
+    """A face as a finder sees it."""
 
     box: np.ndarray
-    """(4,) landmark box x0, y0, x1, y1 (a square: its centre and longer side were fitted), px of the picture looked at"""
+    """(4,) landmark box x0, y0, x1, y1 (a square: its centre and longer side were fitted), px of the searched picture"""
     score: float
     """the finder's own; only scores of one finder can be compared"""
     by: str
@@ -50,7 +50,7 @@ MAPPING = {
     "profile": Mapping(-0.095, 0.16, 0.81),
 }
 
-Finder = Callable[[np.ndarray], list[Found]]
+Finder = Callable[[np.ndarray], list[FoundFace]]
 
 
 def landmark_box_of(kind: str, x: float, y: float, width: float, height: float) -> np.ndarray:
@@ -62,29 +62,29 @@ def landmark_box_of(kind: str, x: float, y: float, width: float, height: float) 
     return np.concatenate([centre - half, centre + half])
 
 
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boxes."""
+def intersection_over_union(a: np.ndarray, b: np.ndarray) -> float:
+    """The area that two (4,) boxes x0, y0, x1, y1 share over the area that they cover together, 0 to 1."""
     inner = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
     return float(inner / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inner, 1e-9))
 
 
-def one_each(found: list[Found]) -> list[Found]:
+def one_each(found: list[FoundFace]) -> list[FoundFace]:
     """Non-maximum suppression: earlier ones win over those that overlap them by OVERLAP, or whose centre lies in them."""
-    kept: list[Found] = []
+    kept: list[FoundFace] = []
     for face in found:
         centre = (face.box[:2] + face.box[2:]) / 2
 
-        def inside(other: Found, centre: np.ndarray = centre) -> bool:
+        def inside(other: FoundFace, centre: np.ndarray = centre) -> bool:
             return bool((other.box[:2] < centre).all() and (centre < other.box[2:]).all())
 
-        if not any(overlap(face.box, other.box) > OVERLAP or inside(other) for other in kept):
+        if not any(intersection_over_union(face.box, other.box) > OVERLAP or inside(other) for other in kept):
             kept.append(face)
     return kept
 
 
 def _small(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """The picture with a longer side of at most LOOK_PX, and px of the picture a px of that."""
-    factor = max(image.shape[:2]) / LOOK_PX
+    """The picture with a longer side of at most SEARCHED_PX, and px of the picture a px of that."""
+    factor = max(image.shape[:2]) / SEARCHED_PX
     if factor <= 1:
         return image, 1.0
     shape = (max(1, round(image.shape[1] / factor)), max(1, round(image.shape[0] / factor)))
@@ -112,7 +112,7 @@ def cascade_finder() -> Finder:
             mine.cascades = [("frontal", False, frontal), ("profile", False, profile), ("profile", True, profile)]
         return mine.cascades
 
-    def find(image: np.ndarray) -> list[Found]:
+    def find(image: np.ndarray) -> list[FoundFace]:
         small, factor = _small(image)
         grey = cv2.equalizeHist(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
         found = []
@@ -124,10 +124,8 @@ def cascade_finder() -> Finder:
             for box, margin in zip(boxes, np.ravel(margins), strict=True):
                 mapped = landmark_box_of(kind, *(float(v) for v in box))
                 if mirrored:
-                    mapped = np.array(
-                        [grey.shape[1] - 1 - mapped[2], mapped[1], grey.shape[1] - 1 - mapped[0], mapped[3]]
-                    )
-                found.append(Found(_full_size(mapped, factor), float(margin), kind))
+                    mapped = map_box(geometry.flip_affine(grey.shape[1]), mapped)
+                found.append(FoundFace(_full_size(mapped, factor), float(margin), kind))
         return one_each(sorted(found, key=lambda f: (f.by != "frontal", -f.score)))
 
     return find
@@ -155,20 +153,20 @@ def yunet_finder(path: Path, least_score: float = 0.7) -> Finder:
     try:
         cv2.FaceDetectorYN.create(str(path), "", (64, 64)).detect(np.zeros((64, 64, 3), np.uint8))
     except cv2.error as error:
-        said = str(error).strip().splitlines()[0][:120]
-        raise UserError(f"{path}: not a YuNet face finder that OpenCV can load ({said})") from None
+        reason = str(error).strip().splitlines()[0][:120]
+        raise UserError(f"{path}: not a YuNet face finder that OpenCV can load ({reason})") from None
     mine = threading.local()
 
-    def find(image: np.ndarray) -> list[Found]:
+    def find(image: np.ndarray) -> list[FoundFace]:
         small, factor = _small(image)
         if not hasattr(mine, "net"):
             mine.net = cv2.FaceDetectorYN.create(str(path), "", (64, 64), score_threshold=least_score)
         mine.net.setInputSize((small.shape[1], small.shape[0]))
         _, rows = mine.net.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
-        found = [
-            Found(_full_size(box_of_five(row[4:14].reshape(5, 2).astype(np.float64)), factor), float(row[14]), "yunet")
-            for row in (() if rows is None else rows)
-        ]
+        found = []
+        for row in () if rows is None else rows:
+            points = row[4:14].reshape(5, 2).astype(np.float64)
+            found.append(FoundFace(_full_size(box_of_five(points), factor), float(row[14]), "yunet"))
         return one_each(sorted(found, key=lambda f: -f.score))
 
     return find

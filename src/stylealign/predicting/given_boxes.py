@@ -11,8 +11,9 @@ A picture is named by the path given to `predict`, or by the end of it.
 import csv
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 import numpy as np
 
@@ -31,12 +32,12 @@ def checked_box(values: object, where: str) -> np.ndarray:
         raise UserError(f"{where}: found {values!r}, expected a box of four numbers x0, y0, x1, y1")
     if box[2] <= box[0] or box[3] <= box[1]:
         raise UserError(
-            f"{where}: box {_said(box)} has no area; expected x0 < x1 and y0 < y1 (corners, not width and height)"
+            f"{where}: box {_text(box)} has no area; expected x0 < x1 and y0 < y1 (corners, not width and height)"
         )
     return box
 
 
-def _said(box: np.ndarray) -> str:
+def _text(box: np.ndarray) -> str:
     return "(" + ", ".join(f"{v:g}" for v in box) + ")"
 
 
@@ -44,7 +45,7 @@ def refuse_outside(box: np.ndarray, width: int, height: int, where: str) -> None
     """Raise UserError for a box whose centre is outside of its picture."""
     x, y = (box[:2] + box[2:]) / 2
     if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5) or not math.isfinite(x + y):
-        raise UserError(f"{where}: box {_said(box)} lies outside of the picture of {width} x {height} pixels")
+        raise UserError(f"{where}: box {_text(box)} lies outside of the picture of {width} x {height} pixels")
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, object, str]]:
@@ -89,6 +90,24 @@ def _json_rows(path: Path) -> Iterator[tuple[str, object, str]]:
             yield _object_row(record, f"{path}: entry {i}")
     else:
         raise UserError(f"{path}: found {type(content).__name__}, expected an object or a list")
+
+
+class GivenBoxes(Protocol):
+    """Where the boxes of a picture come from."""
+
+    def of(self, name: str) -> list[np.ndarray]:
+        """The (4,) boxes of the picture of that name. Raises UserError where there are none."""
+        ...
+
+
+class SameBoxes:
+    """The same boxes for every picture: those of --box."""
+
+    def __init__(self, boxes: Sequence[Sequence[float]]):
+        self._boxes = [checked_box(box, f"--box, face {i + 1}") for i, box in enumerate(boxes)]
+
+    def of(self, name: str) -> list[np.ndarray]:
+        return self._boxes
 
 
 class BoxFile:

@@ -10,31 +10,26 @@ from stylealign.face import geometry
 from stylealign.face.geometry import face_size
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.orientation import map_box, view_of
+from stylealign.predicting.predicted_face import Face
+from stylealign.predicting.sources import Photo
 
 LONGEST = 1600  # px of an overlay; larger pictures are drawn smaller
 
 
-def overlay(
-    image: np.ndarray,
-    view_from_source: np.ndarray,
-    landmarks: Sequence[np.ndarray],
-    boxes: Sequence[np.ndarray],
-    schema: LandmarkSchema,
-    longest: int | None = LONGEST,
-) -> np.ndarray:
+def overlay(photo: Photo, faces: Sequence[Face], schema: LandmarkSchema, longest: int | None = LONGEST) -> np.ndarray:
     """(h, w, 3) uint8: the upright view with curves, dots as large as the face asks for, and thin boxes.
 
-    `landmarks` (P, 2) and `boxes` (4,) are px of the stored picture.
+    The longer side is at most `longest` px; None: as large as the picture is.
     """
-    canvas = view_of(image, view_from_source)
+    canvas = view_of(photo.image, photo.view_from_source)
     factor = 1.0 if longest is None else min(1.0, longest / max(canvas.shape[:2]))
     if factor < 1:
         size = (max(1, round(canvas.shape[1] * factor)), max(1, round(canvas.shape[0] * factor)))
         canvas = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
-    shown = geometry.compose(geometry.resize_affine(factor), view_from_source)
-    for points, box in zip(landmarks, boxes, strict=True):
-        placed = geometry.apply(shown, points)
-        x0, y0, x1, y1 = (int(v) for v in np.clip(map_box(shown, box).round(), -1e4, 1e4))
+    shown = geometry.compose(geometry.resize_affine(factor), photo.view_from_source)
+    for face in faces:
+        placed = geometry.apply(shown, face.landmarks)
+        x0, y0, x1, y1 = (int(v) for v in np.clip(map_box(shown, face.box).round(), -1e4, 1e4))
         canvas = draw_landmarks(canvas, placed, schema, radius=max(0.8, face_size(placed) / 110))
         cv2.rectangle(canvas, (x0, y0), (x1, y1), PREDICTED_RGB, 1, cv2.LINE_AA)
     return canvas

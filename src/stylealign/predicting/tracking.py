@@ -3,25 +3,32 @@
 A face is lost when
   1. the centre of its landmark box leaves the picture, or jumps by more than half its side from one frame to the next;
   2. the side of its landmark box changes by more than half from one frame to the next;
-  3. its answer follows the crop rather than the picture: a second look, at a crop shifted by 8 % of the box (every `check_every`
-     frames), moves the landmarks by more than half of the shift (answering.hanging);
+  3. its answer follows the crop rather than the picture: asked again with the crop shifted by 8 % of the box (every
+     `check_every` frames), the landmarks move by more than half of the shift (`landmarks.no_face`);
   4. an older face's box overlaps it by half.
-The finder is asked in a frame that has no face or has just lost one, and every `find_every` frames for newcomers, who must pass rule 3.
+The finder is asked in a frame that has no face or has just lost one, and every `find_every` frames for newcomers, who must
+pass rule 3.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stylealign.face import geometry
 from stylealign.face.geometry import face_size
-from stylealign.predicting.finders import Finder, overlap
-from stylealign.predicting.landmarks import Spot, answer, hanging
+from stylealign.predicting.candidates import Candidate
+from stylealign.predicting.finders import Finder, intersection_over_union
+from stylealign.predicting.landmarks import find_landmarks, no_face
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.one_euro import Jitter, OneEuro
+from stylealign.predicting.predicted_face import Face
+from stylealign.predicting.sources import Photo
+from stylealign.predicting.threads import Clock
 
 JUMP, GROWTH = 0.5, 1.5
+SAME_FACE = 0.5  # intersection over union of two landmark boxes above which they are one face
+KNOWN_FACE = 0.3  # the same, of a finder's box, which is less exact, and that of a face that is followed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,33 +49,20 @@ class TrackConfig:
     def __post_init__(self) -> None:
         if min(self.check_every, self.find_every) < 1 or self.min_cutoff <= 0 or self.beta < 0:
             raise ValueError(
-                f"track.check_every {self.check_every}, find_every {self.find_every}, min_cutoff {self.min_cutoff}, beta {self.beta}: "
-                "expected at least 1, at least 1, above 0, at least 0"
+                f"track.check_every {self.check_every}, find_every {self.find_every}, min_cutoff {self.min_cutoff}, "
+                f"beta {self.beta}: expected at least 1, at least 1, above 0, at least 0"
             )
 
 
-@dataclass
-class Track:
-    """One followed face."""
-
-    number: int
-    landmarks: np.ndarray
-    """(P, 2) px, as the network answered"""
-    shown: np.ndarray
-    """the same, smoothed where asked for"""
-    confidence: np.ndarray | None
-    box: np.ndarray
-    """(4,) of the crop it was answered in"""
-    found_by: str
-    filter: OneEuro | None = field(default=None, repr=False)
-
-
-def _on_frame(image: np.ndarray, boxes: Sequence[np.ndarray]) -> list[Spot]:
-    return [Spot(image, box, np.eye(2, 3)) for box in boxes]
-
-
 class Tracker:
-    """Follows the faces of one video; give it every frame, in order."""
+    """Follows the faces of one video; give it every frame, in order.
+
+    Attributes:
+        num_tracks: how many different faces there were so far; each is a track.
+        num_lost: how often a face was lost.
+        num_searches: how often the finder was asked.
+        jitter, smooth_jitter: how much the network's and the smoothed landmarks tremble.
+    """
 
     def __init__(
         self,
@@ -81,92 +75,102 @@ class Tracker:
         flip: bool = False,
         batch_size: int = 16,
         most: int = 0,
+        clock: Clock | None = None,
     ):
-        self.network, self.finder, self.config, self.most = network, finder, config, most
-        self.seconds, self.refine, self.flip, self.batch_size = 1 / fps, refine, flip, batch_size
-        self.tracks: list[Track] = []
-        self.frame = -1
-        self.lost = self.finds = 0
+        """`refine`, `flip` and `batch_size` as of `find_landmarks`; `most` faces are followed (0: all).
+
+        `clock` counts the seconds of the stage `finding`.
+        """
+        self.network, self.finder, self.config, self.fps, self.most = network, finder, config, fps, most
+        self.refine, self.flip, self.batch_size, self.clock = refine, flip, batch_size, clock or Clock()
+        self.num_tracks = self.num_lost = self.num_searches = 0
         self.jitter, self.smooth_jitter = Jitter(), Jitter()
-        self._next = 0
+        self._frame = -1
+        self._faces: dict[int, Face] = {}  # of the last frame, by track
+        self._filters: dict[int, OneEuro] = {}
 
-    def __call__(self, image: np.ndarray) -> list[Track]:
-        """The faces of the next frame, (H, W, 3) uint8 RGB, longest followed first."""
-        self.frame += 1
-        before = len(self.tracks)
-        if self.tracks:
-            self._follow(image)
-        self.lost += before - len(self.tracks)
-        if not self.tracks or len(self.tracks) < before or self.frame % self.config.find_every == 0:
-            self._look_for_more(image)
-        for track in self.tracks:
-            self.jitter.add(track.number, self.frame, track.landmarks, face_size(track.landmarks))
-            self.smooth_jitter.add(track.number, self.frame, track.shown, face_size(track.landmarks))
-        return list(self.tracks)
+    def __call__(self, image: np.ndarray) -> list[Face]:
+        """The faces of the next frame, (H, W, 3) uint8 RGB, longest followed first; without the video's name."""
+        self._frame += 1
+        photo, before = Photo(image, np.eye(2, 3)), self._faces
+        faces = self._follow(photo, before) if before else {}
+        self.num_lost += len(before) - len(faces)
+        if not faces or len(faces) < len(before) or self._frame % self.config.find_every == 0:
+            faces |= self._find_more(photo, list(faces.values()))
+        self._faces = {track: self._placed(track, face) for track, face in faces.items()}
+        for track in before.keys() - self._faces.keys():
+            self._forget(track)
+        for track, face in self._faces.items():
+            size = face_size(face.unsmoothed)
+            self.jitter.add(track, self._frame, face.unsmoothed, size)
+            self.smooth_jitter.add(track, self._frame, face.landmarks, size)
+        return list(self._faces.values())
 
-    def _follow(self, image: np.ndarray) -> None:
-        """Answer every known face round where it was, and let go of those that are lost."""
-        boxes = [geometry.landmark_box(t.landmarks) for t in self.tracks]
-        answers = answer(self.network, _on_frame(image, boxes), 0, self.flip, self.batch_size)
-        kept: list[Track] = []
-        kept_boxes: list[np.ndarray] = []
-        for track, old, found in zip(self.tracks, boxes, answers, strict=True):
-            box = geometry.landmark_box(found.landmarks)
-            if is_lost(old, box, image.shape[1], image.shape[0]) or any(overlap(box, b) > 0.5 for b in kept_boxes):
-                self._end(track)
-                continue
-            track.landmarks, track.confidence, track.box, track.found_by = (
-                found.landmarks,
-                found.confidence,
-                old,
-                "track",
-            )
-            track.shown = self._shown(track)
-            kept.append(track)
-            kept_boxes.append(box)
-        if kept and self.frame % self.config.check_every == 0:
-            hang = hanging(self.network, _on_frame(image, kept_boxes), [t.landmarks for t in kept], self.batch_size)
-            for track, hangs in zip(kept, hang, strict=True):
-                if hangs:
-                    self._end(track)
-            kept = [t for t, hangs in zip(kept, hang, strict=True) if not hangs]
-        self.tracks = kept
+    def _follow(self, photo: Photo, faces: dict[int, Face]) -> dict[int, Face]:
+        """Faces of the frame before, answered round where they were; those that are lost are left out."""
+        height, width = photo.image.shape[:2]
+        old = [Candidate(photo, geometry.landmark_box(face.unsmoothed), "track") for face in faces.values()]
+        followed: dict[int, Face] = {}
+        boxes: list[np.ndarray] = []
+        for track, candidate, face in zip(faces, old, self._answer(old, refine=0), strict=True):
+            box = geometry.landmark_box(face.landmarks)
+            if not is_lost(candidate.box, box, width, height) and not _overlaps(box, boxes, SAME_FACE):
+                followed[track] = face
+                boxes.append(box)
+        if followed and self._frame % self.config.check_every == 0:
+            wrong = self._no_face([Candidate(photo, box) for box in boxes], list(followed.values()))
+            followed = {track: face for (track, face), no in zip(followed.items(), wrong, strict=True) if not no}
+        return followed
 
-    def _end(self, track: Track) -> None:
-        self.jitter.forget(track.number)
-        self.smooth_jitter.forget(track.number)
-
-    def _shown(self, track: Track) -> np.ndarray:
-        if not self.config.smooth:
-            return track.landmarks
-        if track.filter is None:
-            track.filter = OneEuro(self.config.min_cutoff, self.config.beta)
-        return track.filter(track.landmarks, self.seconds, face_size(track.landmarks))
-
-    def _look_for_more(self, image: np.ndarray) -> None:
-        if self.most and len(self.tracks) >= self.most:
-            return
-        self.finds += 1
-        known = [geometry.landmark_box(t.landmarks) for t in self.tracks]
-        found = [f for f in self.finder(image) if not any(overlap(f.box, b) > 0.3 for b in known)]
-        found = sorted(found, key=lambda f: -float(f.box[2] - f.box[0]))
+    def _find_more(self, photo: Photo, followed: list[Face]) -> dict[int, Face]:
+        """Faces that the finder finds beside those that are followed, largest first, as new tracks."""
+        if self.most and len(followed) >= self.most:
+            return {}
+        self.num_searches += 1
+        with self.clock("finding"):
+            found = self.finder(photo.image)
+        boxes = [geometry.landmark_box(face.landmarks) for face in followed]
+        found = [face for face in found if not _overlaps(face.box, boxes, KNOWN_FACE)]
+        found = sorted(found, key=lambda face: -float(face.box[2] - face.box[0]))
         if not found:
-            return
-        answers = answer(
-            self.network, _on_frame(image, [f.box for f in found]), self.refine, self.flip, self.batch_size
-        )
-        hang = hanging(
-            self.network, _on_frame(image, [f.box for f in found]), [a.landmarks for a in answers], self.batch_size
-        )
-        for face, new, hangs in zip(found, answers, hang, strict=True):
-            box = geometry.landmark_box(new.landmarks)
-            if hangs or any(overlap(box, b) > 0.5 for b in known) or (self.most and len(self.tracks) >= self.most):
+            return {}
+        candidates = [Candidate(photo, face.box, face.by) for face in found]
+        answers = self._answer(candidates, self.refine)
+        new: dict[int, Face] = {}
+        for face, no in zip(answers, self._no_face(candidates, answers), strict=True):
+            box = geometry.landmark_box(face.landmarks)
+            if no or _overlaps(box, boxes, SAME_FACE) or (self.most and len(boxes) >= self.most):
                 continue
-            track = Track(self._next, new.landmarks, new.landmarks, new.confidence, new.box, face.by)
-            track.shown = self._shown(track)
-            self._next += 1
-            self.tracks.append(track)
-            known.append(box)
+            new[self.num_tracks] = face
+            self.num_tracks += 1
+            boxes.append(box)
+        return new
+
+    def _answer(self, candidates: list[Candidate], refine: int) -> list[Face]:
+        return find_landmarks(self.network, candidates, refine, self.flip, self.batch_size)
+
+    def _no_face(self, candidates: list[Candidate], faces: list[Face]) -> np.ndarray:
+        return no_face(self.network, candidates, [face.landmarks for face in faces], self.batch_size)
+
+    def _placed(self, track: int, face: Face) -> Face:
+        """A face with its track, frame and time, smoothed where that is asked for."""
+        face = replace(face, track=track, frame=self._frame, time=self._frame / self.fps)
+        if not self.config.smooth:
+            return face
+        if track not in self._filters:
+            self._filters[track] = OneEuro(self.config.min_cutoff, self.config.beta)
+        smoothed = self._filters[track](face.landmarks, 1 / self.fps, face_size(face.landmarks))
+        return replace(face, landmarks=smoothed, landmarks_raw=face.landmarks)
+
+    def _forget(self, track: int) -> None:
+        """A track has ended."""
+        self.jitter.forget(track)
+        self.smooth_jitter.forget(track)
+        self._filters.pop(track, None)
+
+
+def _overlaps(box: np.ndarray, others: Sequence[np.ndarray], limit: float) -> bool:
+    return any(intersection_over_union(box, other) > limit for other in others)
 
 
 def is_lost(old: np.ndarray, new: np.ndarray, width: int, height: int) -> bool:

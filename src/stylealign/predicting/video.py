@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from stylealign.errors import UserError
-from stylealign.predicting.overlap import Clock, ahead
 from stylealign.predicting.sources import Source
+from stylealign.predicting.threads import Clock, ahead
 
 AHEAD = 4
 USUAL_FPS = 25.0
@@ -67,19 +67,31 @@ class Video:
 
 
 class VideoWriter:
-    """Writes RGB frames as MPEG-4 (.mp4)."""
+    """Writes RGB frames as MPEG-4 (.mp4), as large as the first of them; without a frame no file is made."""
 
-    def __init__(self, path: Path, fps: float, width: int, height: int):
-        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
-        if not self._writer.isOpened():
-            raise UserError(f"{path}: a video of {width} x {height} at {fps:g} frames/s cannot be written here")
-        self._size = (width, height)
+    def __init__(self, path: Path, fps: float):
+        self._path, self._fps = path, fps
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
 
     def write(self, frame: np.ndarray) -> None:
-        """Add a (H, W, 3) uint8 RGB frame of the writer's size."""
+        """Add a (H, W, 3) uint8 RGB frame. Raises UserError where such videos cannot be written."""
+        if self._writer is None:
+            self._writer = self._open(*frame.shape[1::-1])
         if frame.shape[1::-1] != self._size:
             frame = cv2.resize(frame, self._size)
         self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
+    def _open(self, width: int, height: int) -> cv2.VideoWriter:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        codec, self._size = cv2.VideoWriter.fourcc(*"mp4v"), (width, height)
+        writer = cv2.VideoWriter(str(self._path), codec, self._fps, self._size)
+        if not writer.isOpened():
+            raise UserError(
+                f"{self._path}: a video of {width} x {height} at {self._fps:g} frames/s cannot be written here"
+            )
+        return writer
+
     def close(self) -> None:
-        self._writer.release()
+        if self._writer is not None:
+            self._writer.release()

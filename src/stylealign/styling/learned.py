@@ -17,7 +17,7 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
 from stylealign.styling.arm import Arm
-from stylealign.translators.swapping import Translator, encode_contents, needs_content
+from stylealign.translators.swapping import Translator, encode_contents
 
 SEAM = 1 / 16  # of the translator's square: how wide the photograph and the drawing fade into each other
 
@@ -67,7 +67,7 @@ def translator_arm(translator: Translator, crop: CropConfig) -> Arm:
         style = translator.encode_style(
             warp(donors.image, donor_frames, size).clamp(-1, 1), transform(donor_frames, donors.landmarks)
         )
-        picture = warp(image, frames, size).clamp(-1, 1) if needs_content(translator) else None
+        picture = warp(image, frames, size).clamp(-1, 1) if translator.needs_content else None
         features = encode_contents(translator, transform(frames, content.landmarks), picture)
         made = translator.decode(features, style).to(image).clamp(-1, 1)
         layers = torch.cat([made, _window(size, image).expand(len(made), 1, size, size)], dim=1)
@@ -81,7 +81,7 @@ def translator_arm(translator: Translator, crop: CropConfig) -> Arm:
 def open_translator_arm(run: Path, crop: CropConfig, schema: LandmarkSchema, device: torch.device) -> Arm:
     """The translator of a finished run as an arm. Raises UserError where it draws another mark-up or was taught on other boxes."""
     from stylealign.translators.judge import too_far, verdict
-    from stylealign.translators.load import load_translator
+    from stylealign.translators.loaded import load_translator
 
     translator = load_translator(run, device)
     if translator.schema != schema:

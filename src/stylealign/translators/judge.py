@@ -14,7 +14,7 @@ from stylealign.batches.batch import Batch
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.face.schema import LandmarkSchema
-from stylealign.translators.loaded import LoadedTranslator
+from stylealign.translators.base import LoadedTranslator
 
 MAX_GAP = 0.010  # NME a translator may cost before its faces are refused: the paper's whole gain is 0.005 to 0.008
 MAX_MORE_FAILURES = 0.10  # share of swapped faces above 0.10 beyond the real faces' share

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from stylealign.batches.augment import AugmentConfig
 from stylealign.batches.batch import Batch
 from stylealign.face.schema import LandmarkSchema
-from stylealign.translators.losses import LearningRateConfig, Reconstruction, learning_rate
+from stylealign.translators.reconstruction import Reconstruction
+from stylealign.translators.schedule import LearningRateConfig, learning_rate
 
 if TYPE_CHECKING:  # importing it for the name alone would take two seconds
     from stylealign.training.loop import Engine

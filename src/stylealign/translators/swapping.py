@@ -1,6 +1,6 @@
 """Who wears whose style, and the pass that encodes n styles and n structures once and decodes the pairs. Knows no folders.
 
-A translator is whatever has the members of `Translator`; `translators.load.LoadedTranslator` is one.
+A translator is whatever has the members of `Translator`; `translators.base.LoadedTranslator` is one.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ PAIRS_A_PASS = 32  # pictures decoded at a time; part of what fixes the bytes
 
 
 class Translator(Protocol):
-    """What `generate` needs of a translator; `translators.load.LoadedTranslator` is one."""
+    """What `generate` needs of a translator; `translators.base.LoadedTranslator` is one."""
 
     @property
     def schema(self) -> LandmarkSchema: ...
@@ -33,6 +33,8 @@ class Translator(Protocol):
     def card(self) -> dict[str, Any]: ...
     @property
     def hash(self) -> str: ...
+    @property
+    def needs_content(self) -> bool: ...
 
     def encode_style(self, image: Tensor, landmarks: Tensor | None = None) -> list[Tensor]: ...
     def encode_structure(self, landmarks: Tensor, image: Tensor | None = None) -> list[Tensor]: ...
@@ -53,14 +55,9 @@ def decode_pairs(
         yield translator.decode(take_rows(features, r), take_rows(style, c))
 
 
-def needs_content(translator: Translator) -> bool:
-    """Whether a translator changes the content's photograph; what says nothing of it draws from landmarks alone."""
-    return bool(getattr(translator, "needs_content", False))
-
-
 def encode_contents(translator: Translator, structures: Tensor, images: Tensor | None) -> list[Tensor]:
     """Content features of (n, P, 2) landmarks, and of photographs (n, 3, S, S) for a translator that needs them."""
-    if not needs_content(translator):
+    if not translator.needs_content:
         return translator.encode_structure(structures)
     if images is None:
         raise UserError("this translator changes the content's own photograph, and none was given beside the landmarks")
@@ -73,7 +70,7 @@ def encode_faces(
     """Content features of faces of a data set whose landmarks in crop pixels are known (`structures_of`); their pictures are read
     only for a translator that needs them."""
     images = None
-    if needs_content(translator):
+    if translator.needs_content:
         pixels, _ = crops_of([faces[int(i)] for i in positions], translator.crop, translator.schema)
         images = to_float(torch.from_numpy(pixels))
     return encode_contents(translator, torch.from_numpy(structures), images)
@@ -108,28 +105,6 @@ def swap_matrix(
         encode_contents(translator, structures, contents),
         translator.encode_style(styles, style_landmarks),
     )
-
-
-def translate(
-    translator: Translator,
-    content_images: Tensor,
-    content_landmarks: Tensor,
-    style_images: Tensor,
-    style_landmarks: Tensor | None = None,
-) -> Tensor:
-    """Each content face in the style of the picture beside it.
-
-    Args:
-        content_images: (B, 3, S, S) in [-1, 1], for translators that change the photograph; others draw from the landmarks alone.
-        content_landmarks: (B, P, 2) px of the crop.
-        style_images: (B, 3, S, S), cut by the same protocol.
-        style_landmarks: (B, P, 2), for translators whose style encoder sees them.
-
-    Returns:
-        (B, 3, S, S), linear.
-    """
-    features = encode_contents(translator, content_landmarks, content_images)
-    return translator.decode(features, translator.encode_style(style_images, style_landmarks))
 
 
 def pictures(images: Tensor) -> np.ndarray:

@@ -1,58 +1,172 @@
-"""Published layouts -> FaceSample. One file a format; each is a generator `read(source, options)` of faces and bad entries."""
+"""Published formats of annotated faces. A format is a file here, which reads and perhaps writes it, and an entry of `FORMATS`.
 
-from collections.abc import Callable, Iterator
+An entry says all that others ask of a format: `prepare --reader`, `export-dataset --format`, `predict --formats` and `init` take
+names, needs and flags from here, and so do their error texts and the contract test of all formats. Nothing else lists formats.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats import aflw, coco, cofw, csv, folder, format1, ibug, stylealign_list, wflw
-from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, schema_of_count
+from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, folder_of, schema_of_count
+from stylealign.data.formats.writing import WriteOptions
 from stylealign.errors import UserError
+from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema, get_schema
 
-__all__ = ["READERS", "BadEntry", "Entry", "ReadOptions", "Reader", "schema_of"]
+__all__ = ["FORMATS", "BadEntry", "Entry", "Format", "Predicted", "ReadOptions", "WriteOptions", "schema_of"]
 
 
-class Reader(NamedTuple):
-    """A format."""
+class Predicted(NamedTuple):
+    """How `predict --formats` writes faces it found, whose pictures stay where they are."""
 
-    read: Callable[[Path, ReadOptions], Iterator[Entry]]
-    """Yields every face of a source, or what is wrong with it."""
-    schema: str | Callable[[Path], int] | None
-    """The mark-up the format has; or counts a source's points, which tells it; None: the source cannot tell."""
+    name: str
+    """Of the choice"""
+    write: Callable[[Path, Iterable[FaceSample], LandmarkSchema], None]
+    """(folder, faces, their mark-up) -> writes a file or files into the folder. A face's `image` is the picture's name as given to
+    `predict`, its `id` that name with `@frame` and `#number` where there are several faces of it"""
+    frames: bool = False
+    """Whether it can name a frame of a video, which is no picture file"""
+
+
+class Format(NamedTuple):
+    """What reads a format, what writes it, and what others have to know of it."""
+
     summary: str
-    """One line for people."""
+    """One plain line: what it is"""
+    source: str
+    """What `prepare --path` names, in words"""
+    read: Callable[[Path, ReadOptions], Iterator[Entry]]
+    """(source, options) -> every face of the source, or what is wrong with one"""
+    schema: str | Callable[[Path], LandmarkSchema] | None = None
+    """The mark-up its faces always have unless the user names another; or what reads the mark-up that a source itself holds"""
+    count_points: Callable[[Path], int] | None = None
+    """Counts the landmarks a face of a source: the mark-up where `schema` does not tell it. Neither: the user must name it"""
+    recognise: Callable[[Path], bool] | None = None
+    """Whether a path looks like this format; `init` takes the first entry that says so, which needs `count_points`"""
+    flags: tuple[str, ...] = ()
+    """Flags of `prepare` that not every format has: `images`, `frame`"""
+    image_root: Callable[[Path], Path] = folder_of
+    """source -> a folder that holds all its pictures"""
+    holds_pictures: bool = False
+    """Whether pictures are inside its files, so that they have to be extracted into the data set"""
+    write: Callable[[FaceDataset, Path, WriteOptions], None] | None = None
+    """(labelled faces, empty folder, options) -> writes them there, so that `read` finds them again; None: it is only read"""
+    writes: str = ""
+    """What `write` makes, in words"""
+    num_points: int | None = None
+    """Landmarks that a face must have to be written; None: any number"""
+    keeps: tuple[str, ...] = ()
+    """Fields of FaceSample that are read back as they were written, besides landmarks and split"""
+    rounding: float = 0.01
+    """How far a landmark may move when it is written and read back, px"""
+    predicted: Predicted | None = None
+    """How `predict --formats` writes it; None: it does not"""
 
 
-READERS: dict[str, Reader] = {
-    "wflw": Reader(wflw.read, "wflw98", "WFLW: list files with 207 or 197 fields, six subsets"),
-    "ibug": Reader(ibug.read, "ibug68", "300-W and others: a .pts file beside each image"),
-    "cofw": Reader(cofw.read, "cofw29", "COFW: pictures and points in .mat files, either version"),
-    "aflw": Reader(aflw.read, "aflw19", "AFLW with 19 points: AFLWinfo_release.mat"),
-    "coco": Reader(coco.read, coco.count_points, "COCO key-point JSON"),
-    "csv": Reader(csv.read, csv.count_points, "CSV: image,x0,y0,x1,y1,..."),
-    "list": Reader(
-        stylealign_list.read, stylealign_list.count_points, "the original stylealign's list: x1 y1 ... xL yL filename"
+FORMATS: dict[str, Format] = {
+    "wflw": Format(
+        "WFLW: list files with 207 or 197 fields, six subsets",
+        "the folder that holds WFLW_images and WFLW_annotations, or one list file",
+        wflw.read, schema="wflw98", flags=("images",),
+        write=wflw.write, writes="WFLW_images/ and a list of 207 fields a split, for faces of 98 points",
+        num_points=98, keeps=("attributes", "box_xyxy"), predicted=Predicted("wflw", wflw.write_predicted),
     ),
-    "folder": Reader(folder.read, None, "a folder of pictures without landmarks"),
-    "dataset": Reader(format1.read, None, "a dataset folder of ours, to merge, convert or copy"),
-}
+    "cofw": Format(
+        "COFW: pictures and points in .mat files, either version",
+        "a .mat file, or the folder of both",
+        cofw.read, schema="cofw29", holds_pictures=True,
+    ),
+    "aflw": Format(
+        "AFLW with 19 points: AFLWinfo_release.mat",
+        "AFLWinfo_release.mat, or its folder",
+        aflw.read, schema="aflw19", flags=("images",),
+    ),
+    "csv": Format(
+        "CSV: image,x0,y0,x1,y1,...",
+        "a .csv file, or a folder of them",
+        csv.read, count_points=csv.count_points, recognise=csv.recognise, flags=("images",),
+        write=csv.write, writes="images/ and <split>.csv with image,x0,y0,...",
+        predicted=Predicted("csv", csv.write_predicted, frames=True),
+    ),
+    "coco": Format(
+        "COCO key-point JSON",
+        "a COCO .json file, or a folder of them",
+        coco.read, count_points=coco.count_points, recognise=coco.recognise, flags=("images",),
+        write=coco.write, writes="images/ and annotations/<split>.json",
+        keeps=("visible", "attributes", "box_xyxy"), predicted=Predicted("coco", coco.write_predicted),
+    ),
+    "ibug": Format(
+        "300-W and others: a .pts file beside each image",
+        "a folder with .pts files beside the pictures, at any depth",
+        ibug.read, schema="ibug68", count_points=ibug.count_points, recognise=ibug.recognise,
+        write=ibug.write, writes="<split>/<face>.pts beside its picture, counted from 1, and splits/<split>.txt",
+        predicted=Predicted("pts", ibug.write_predicted),
+    ),
+    "list": Format(
+        "the original stylealign's list: x1 y1 ... xL yL filename",
+        "a .txt list, or a folder of them",
+        stylealign_list.read, count_points=stylealign_list.count_points, flags=("images", "frame"),
+        write=stylealign_list.write, writes="images/ and <split>.txt in the original stylealign's form",
+    ),
+    "folder": Format(
+        "a folder of pictures without landmarks",
+        "a folder with pictures, at any depth",
+        folder.read,
+    ),
+    "dataset": Format(
+        "a dataset folder of ours, to merge, convert or copy",
+        "a dataset folder",
+        format1.read, schema=format1.schema, image_root=format1.image_root,
+    ),
+}  # fmt: skip
 
 
-def schema_of(reader: str, source: Path, named: str | None) -> LandmarkSchema | None:
-    """The mark-up of a source: as named, else the format's own, else by counting; None for pictures without landmarks."""
+def having(what: str) -> list[str]:
+    """The names of the formats whose entry has a field set, such as `write`, in the table's order."""
+    return [name for name, entry in FORMATS.items() if getattr(entry, what)]
+
+
+def taking(flag: str) -> list[str]:
+    """The names of the formats that have a flag which not all have, such as `frame`."""
+    return [name for name, entry in FORMATS.items() if flag in entry.flags]
+
+
+def listed(words: Mapping[str, str]) -> str:
+    """Names and what is said of each, a line each, for help texts."""
+    return "\n".join(f"{name}: {text}" for name, text in words.items())
+
+
+def check_name(key: str, name: str, known: Iterable[str]) -> None:
+    """Refuse a format that is not among the known ones. Raises ValueError, with a suggestion; `key` is where the name stands."""
+    known = list(known)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        raise ValueError(
+            f"{key}: found {name!r}, expected one of {', '.join(map(repr, known))}"
+            + (f"; did you mean '{close[0]}'?" if close else "")
+        )
+
+
+def schema_of(name: str, source: Path, named: str | None) -> LandmarkSchema | None:
+    """The mark-up of a source in the format of this name: that which the user named, else the format's own, else by counting.
+
+    None: the source cannot tell it, such as pictures without landmarks.
+    """
     if not source.exists():
         raise UserError(f"{source}: no such file or folder")
-    if reader == "dataset":
-        schema = FaceDataset.open(source).schema
+    entry = FORMATS[name]
+    if callable(entry.schema):
+        schema = entry.schema(source)
         if named is not None and get_schema(named) != schema:
             raise UserError(
                 f"{source}: its landmarks are {schema.name}, found schema {named}; use --convert to change mark-ups"
             )
         return schema
-    if named is not None:
-        return get_schema(named)
-    own = READERS[reader].schema
-    return (
-        None if own is None else get_schema(own) if isinstance(own, str) else schema_of_count(own(source), str(source))
-    )
+    known = entry.schema if named is None else named
+    if known is not None:
+        return get_schema(known)
+    return None if entry.count_points is None else schema_of_count(entry.count_points(source), str(source))

@@ -32,6 +32,11 @@ def _files(source: Path) -> list[Path]:
     return found
 
 
+def recognise(path: Path) -> bool:
+    """Whether it is a .json file, or a folder with one in it."""
+    return path.suffix.lower() == ".json" or (path.is_dir() and any(path.glob("*.json")))
+
+
 def _load(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -154,3 +159,9 @@ def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
     for split, samples in by_split(dataset):
         content = coco_content(((s, pictures.name_of(s.image)) for s in samples), dataset.schema)
         (folder / "annotations" / f"{split}.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+def write_predicted(folder: Path, faces: Iterable[FaceSample], schema: LandmarkSchema) -> None:
+    """Write predictions_coco.json."""
+    content = coco_content(((face, face.image.as_posix()) for face in faces), schema)
+    (folder / "predictions_coco.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")

@@ -40,6 +40,11 @@ def _files(source: Path) -> list[Path]:
     return found
 
 
+def recognise(path: Path) -> bool:
+    """Whether it is a .csv file, or a folder with one in it."""
+    return path.suffix.lower() == ".csv" or (path.is_dir() and any(path.glob("*.csv")))
+
+
 def _open_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells) of every line that is not blank."""
     try:
@@ -142,3 +147,8 @@ def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
     pictures = Pictures(folder / "images", dataset, options)
     for split, samples in by_split(dataset):
         write_table(folder / f"{split}.csv", ((s, pictures.name_of(s.image)) for s in samples), dataset.schema)
+
+
+def write_predicted(folder: Path, faces: Iterable[FaceSample], schema: LandmarkSchema) -> None:
+    """Write predictions.csv with four decimal places, as the faces have them; a face's name is its id."""
+    write_table(folder / "predictions.csv", ((face, face.id) for face in faces), schema, places=4)

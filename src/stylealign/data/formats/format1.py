@@ -6,6 +6,17 @@ from pathlib import Path
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, inspect_image
+from stylealign.face.schema import LandmarkSchema
+
+
+def schema(source: Path) -> LandmarkSchema:
+    """The mark-up that a dataset folder holds."""
+    return FaceDataset.open(source).schema
+
+
+def image_root(source: Path) -> Path:
+    """The folder that its pictures are named relative to."""
+    return FaceDataset.open(source).image_root
 
 
 def read(source: Path, options: ReadOptions) -> Iterator[Entry]:

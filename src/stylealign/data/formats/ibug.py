@@ -9,8 +9,9 @@
 The folder tells the split: `testset` and `ibug` are test, everything else (`afw`, `trainset`) is train, as in the 300-W challenge.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, checked_
 from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, landmarks_of, write_lines
 from stylealign.data.image import IMAGE_SUFFIXES
 from stylealign.errors import UserError
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
 
 
 def parse_pts(path: Path) -> tuple[np.ndarray, str] | BadEntry:
@@ -52,6 +55,30 @@ def parse_pts(path: Path) -> tuple[np.ndarray, str] | BadEntry:
     if not points:
         return BadEntry(str(path), "no points in it")
     return np.stack(points), first
+
+
+def recognise(path: Path) -> bool:
+    """Whether it is a folder with a .pts file in it or below it."""
+    return path.is_dir() and next(path.rglob("*.pts"), None) is not None
+
+
+def count_points(source: Path) -> int:
+    """Landmarks a face, of all .pts files below a folder that can be read. Raises UserError where they disagree."""
+    counts: Counter[int] = Counter()
+    examples: dict[int, Path] = {}
+    for pts in sorted(source.rglob("*.pts")):
+        found = parse_pts(pts)
+        if not isinstance(found, BadEntry):
+            counts[len(found[0])] += 1
+            examples.setdefault(len(found[0]), pts)
+    if not counts:
+        raise UserError(f"{source}: no readable .pts file in it or below it")
+    if len(counts) > 1:
+        found_in = ", ".join(
+            f"{points} in {files} files such as {examples[points]}" for points, files in counts.most_common()
+        )
+        raise UserError(f"{source}: numbers of points differ: {found_in}; expected one number in all")
+    return next(iter(counts))
 
 
 def _image_of(pts: Path) -> Path | str:
@@ -105,3 +132,19 @@ def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
             names.append(pictures.name_of(sample.image, f"{split}/{safe}"))
             (folder / names[-1]).with_suffix(".pts").write_text(pts_text(landmarks_of(sample)), encoding="ascii")
         write_lines(folder / "splits" / f"{split}.txt", names)
+
+
+def write_predicted(folder: Path, faces: Iterable[FaceSample], schema: LandmarkSchema) -> None:
+    """Write pts/<picture>.pts a face; a second face of `a.jpg` is `a#2.pts`. Names lead nowhere else than below pts/."""
+    for face in faces:
+        bare = face.image.with_suffix("").as_posix() + face.id.removeprefix(face.image.as_posix())
+        path = folder / "pts" / f"{_inside(bare)}.pts"
+        if path.exists():  # a.jpg and a.png
+            path = folder / "pts" / f"{_inside(face.id)}.pts"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(pts_text(landmarks_of(face)), encoding="ascii")
+
+
+def _inside(name: str) -> str:
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return "/".join(part for part in parts if part not in ("/", "..", ".")) or "picture"

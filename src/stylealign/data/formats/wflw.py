@@ -10,7 +10,7 @@ A source is the folder holding both, or one list file. Ids are `<image without .
 the 207- and 197-field lists have the same order, so a face keeps its id.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,7 @@ from stylealign.data.formats.writing import (
 )
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
 
 ATTRIBUTES = ("pose", "expression", "illumination", "make_up", "occlusion", "blur")
 SUBSET_FILES = {
@@ -148,3 +149,9 @@ def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
     for split, samples in by_split(dataset):
         path = folder / "WFLW_annotations" / "list_98pt_rect_attr_train_test" / f"list_98pt_rect_attr_{split}.txt"
         write_lines(path, (wflw_line(s, pictures.name_of(s.image)) for s in samples))
+
+
+def write_predicted(folder: Path, faces: Iterable[FaceSample], schema: LandmarkSchema) -> None:
+    """Write one list of 207 fields; blanks in names become `_`, and attributes are 0."""
+    lines = (wflw_line(face, face.image.as_posix().replace(" ", "_")) for face in faces)
+    write_lines(folder / "list_98pt_rect_attr_predicted.txt", lines)

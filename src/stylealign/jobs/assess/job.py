@@ -37,7 +37,7 @@ from stylealign.jobs.assess.tables import summary, to_markdown
 from stylealign.progress import say
 from stylealign.styling.chain import ARMS
 from stylealign.training.devices import pick_device
-from stylealign.translators.load import load_translator
+from stylealign.translators.loaded import load_translator
 from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
 
 FORMAT = 1

@@ -10,9 +10,8 @@ from stylealign.batches.batch import Batch
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.arm import NUM_DRAWS, Arm
-from stylealign.translators.losses import kl_nats
-from stylealign.translators.swapping import Translator, encode_contents, translate
-from stylealign.translators.vunet import VUNet
+from stylealign.translators.base import LoadedTranslator
+from stylealign.translators.swapping import encode_contents
 
 POOLED = 4  # side to which feature maps are averaged before a probe reads them
 CHUNK = 16
@@ -39,26 +38,17 @@ class Subject(NamedTuple):
     """KL(q||p) per picture, of a translator that is a VAE"""
 
 
-def subject_of(translator: Translator, name: str) -> Subject:
-    """A loaded translator. Its KL is known where the model is a VUNet."""
-
-    def nats(images: Tensor, landmarks: Tensor) -> float:
-        assert isinstance(model, VUNet)
-        with torch.no_grad():
-            maps = translator.structure_maps(landmarks)  # type: ignore[attr-defined]  # a loaded VUNet has them
-            out = model(images.to(maps.device), maps, torch.Generator(maps.device).manual_seed(0))
-            return float(kl_nats(out.posterior, out.prior))
-
-    model = getattr(translator, "model", None)
+def subject_of(translator: LoadedTranslator, name: str) -> Subject:
+    """A loaded translator. Its KL is known where it has a prior."""
     return Subject(
         name,
         translator.hash,
         translator.schema,
         translator.crop,
-        lambda *faces: translate(translator, *faces),
-        style=lambda images, landmarks: translator.encode_style(images, landmarks),
+        translator.translate,
+        style=translator.encode_style,
         structure=lambda images, landmarks: encode_contents(translator, landmarks, images),
-        nats=nats if isinstance(model, VUNet) else None,
+        nats=translator.kl_nats if translator.has_prior else None,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stylealign.api.detector import Detector, largest
+from stylealign.api.detector import Detector
 from stylealign.api.translator import StyleTranslator
 from stylealign.data.image import warp
 from stylealign.errors import UserError
@@ -17,6 +17,7 @@ from stylealign.evaluation.draw import draw_landmarks
 from stylealign.face import geometry
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.orientation import size_of_view
+from stylealign.predicting.predicted_face import Face, largest
 from stylealign.predicting.sources import read_photo
 
 SHOWN_PX = 1280  # longer side of what is kept of a photo: enough to look at, and little to remember for every visitor
@@ -26,14 +27,14 @@ NAMES = ("first", "second")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """A photo and the landmarks of its largest face."""
+    """A photo and its largest face."""
 
     path: str
     """the uploaded file"""
     image: np.ndarray
     """(h, w, 3) uint8, upright, at most SHOWN_PX"""
-    landmarks: np.ndarray
-    """(P, 2) px of that"""
+    face: Face
+    """in px of that"""
 
 
 def look(detector: Detector, path: str, max_pixels: int) -> Seen:
@@ -49,7 +50,7 @@ def look(detector: Detector, path: str, max_pixels: int) -> Seen:
     faces = detector.predict(image)
     if not faces:
         raise UserError("no face found; a face that looks at the camera, upright and not too small, is found best")
-    return Seen(path, image, largest(faces).landmarks)
+    return Seen(path, image, largest(faces))
 
 
 def look_at_both(
@@ -70,7 +71,7 @@ def look_at_both(
 
 def marked(seen: Seen, schema: LandmarkSchema) -> np.ndarray:
     """The photo round its face, with landmarks and curves."""
-    x0, y0, x1, y1 = geometry.landmark_box(seen.landmarks)
+    x0, y0, x1, y1 = geometry.landmark_box(seen.face.landmarks)
     room = 0.6 * max(x1 - x0, y1 - y0)
     height, width = seen.image.shape[:2]
     left, top = max(0, int(x0 - room)), max(0, int(y0 - room))
@@ -78,14 +79,19 @@ def marked(seen: Seen, schema: LandmarkSchema) -> np.ndarray:
     factor = max(1.0, 480 / max(part.shape[:2]))  # a small face is drawn on enlarged, so that dots stay dots
     affine = geometry.resize_affine(factor)
     drawn_on = warp(part, affine, (round(part.shape[1] * factor), round(part.shape[0] * factor)))
-    return draw_landmarks(drawn_on, geometry.apply(affine, seen.landmarks - (left, top)), schema)
+    return draw_landmarks(drawn_on, geometry.apply(affine, seen.face.landmarks - (left, top)), schema)
 
 
 def swapped(translator: StyleTranslator, seen: Mapping[int, Seen], strength: float) -> tuple[np.ndarray, np.ndarray]:
     """The first face in the second's style, and the second in the first's: (FACE_PX, FACE_PX, 3) each."""
     made = [
         translator.translate(
-            seen[a].image, seen[a].landmarks, seen[b].image, seen[b].landmarks, strength=strength, size=FACE_PX
+            seen[a].image,
+            seen[a].face.landmarks,
+            seen[b].image,
+            seen[b].face.landmarks,
+            strength=strength,
+            size=FACE_PX,
         ).crop
         for a, b in ((0, 1), (1, 0))
     ]

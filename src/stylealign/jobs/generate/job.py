@@ -22,7 +22,8 @@ import yaml
 
 from stylealign.config import plain, read_yaml, refuse_another, to_dict
 from stylealign.data.atomic import partial_of, whole_file, write_whole
-from stylealign.data.dataset import FaceDataset, content_hash, describe_data, write_meta
+from stylealign.data.dataset import FaceDataset, describe_data, write_meta
+from stylealign.data.rows import content_hash
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
@@ -282,7 +283,7 @@ def generate(
 
 def main(config: Generate) -> None:
     """Generate; under torchrun, or with several devices, the processes share the work."""
-    from stylealign.translators.load import load_translator
+    from stylealign.translators.loaded import load_translator
 
     # Nothing is trained: the loop's own fields keep their defaults.
     engine = start_engine(

@@ -7,21 +7,23 @@ NME on the same real faces, says whether the translator may be used. What differ
 """
 
 import copy
+import dataclasses
 import json
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stylealign.batches.augment import AugmentConfig, augment, centre_crop
+from stylealign.batches.augment import NO_AUGMENTATION, AugmentConfig, augment, centre_crop
 from stylealign.batches.batch import Batch, to_uint8
 from stylealign.batches.crops import CropCache
 from stylealign.batches.source import BatchSource
 from stylealign.batches.structure_maps import StructureConfig, structure_maps
-from stylealign.config import to_dict
+from stylealign.config import to_dict, with_sections
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.detectors.loaded import load_detector
 from stylealign.errors import UserError
@@ -39,27 +41,17 @@ from stylealign.progress import say
 from stylealign.training.devices import place
 from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
 from stylealign.training.run import Run
-from stylealign.translators import TRANSLATORS, build_translator
-from stylealign.translators.bilateral import BilateralConfig
-from stylealign.translators.bilateral_learning import BilateralLearningConfig
+from stylealign.translators import TRANSLATORS, TranslatorEntry, build_translator
 from stylealign.translators.judge import judge_swaps, verdict
+from stylealign.translators.kl import kl_warning
 from stylealign.translators.learning import Learning
-from stylealign.translators.losses import (
-    LEARNING_RATE_PRESETS,
-    KLConfig,
-    LearningRateConfig,
-    Reconstruction,
-    ReconstructionConfig,
-    kl_warning,
-)
-from stylealign.translators.spade import SpadeConfig
-from stylealign.translators.spade_learning import SpadeLearningConfig
+from stylealign.translators.reconstruction import Reconstruction, ReconstructionConfig
+from stylealign.translators.schedule import LEARNING_RATE_PRESETS, LearningRateConfig
 from stylealign.translators.swapping import decode_grid, encode_contents
-from stylealign.translators.vunet import PRESETS, VUNetConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainTranslator:
+class TranslatorJob:
     """Train a translator on a data set's labelled faces."""
 
     data: Path
@@ -72,48 +64,31 @@ class TrainTranslator:
     val_split: str = "val"
     """Faces for previews and for the judge; the training split is used, and said so, where there is no such split."""
     extra: tuple[Path, ...] = ()
-    """Further data sets of the same mark-up to learn from, such as faces with pseudo-labels; labelled faces only. The small detectors and
-    the judge never see them."""
+    """Further data sets of the same mark-up to learn from, such as faces with pseudo-labels; labelled faces only. The
+    small detectors and the judge never see them."""
     extra_share: float = 0.5
     """Share of their faces in every batch, all of them together."""
     extra_split: str | None = "train"
     """Their split; null: all faces."""
-    model: Literal["vunet", "spade", "bilateral"] = "vunet"
-    """vunet: as released. spade: draws landmarks in a style whose code carries no layout. bilateral: keeps the face's own photograph
-    and changes its light and colours."""
-    vunet: VUNetConfig = PRESETS["small64"]
-    """The network. Its size and number of structure channels follow `crop` and `structure`."""
-    spade: SpadeConfig = field(default_factory=SpadeConfig)
-    spade_learning: SpadeLearningConfig = field(default_factory=SpadeLearningConfig)
-    bilateral: BilateralConfig = field(default_factory=BilateralConfig)
-    bilateral_learning: BilateralLearningConfig = field(default_factory=BilateralLearningConfig)
+    model: str = "vunet"
+    """Which entry of TRANSLATORS; its sections set its shape and its losses (`config_class` adds them for each)."""
     structure: StructureConfig = field(default_factory=StructureConfig)
     crop: CropConfig = field(default_factory=lambda: CropConfig(size=64, scale=1.6))
     augment: AugmentConfig = field(
-        default_factory=lambda: AugmentConfig(
-            rotation=10,
-            scale=0.06,
-            shift=0.03,
-            flip=True,
-            colour=0.0,
-            blur_prob=0.0,
-            occlusion_prob=0.0,
-            noise=0.0,
-            grey_prob=0.0,
-        )
+        default_factory=lambda: dataclasses.replace(NO_AUGMENTATION, rotation=10, scale=0.06, shift=0.03, flip=True)
     )
-    """The release uses none; with few faces, mirroring and small motions keep the network from learning them by heart."""
+    """The release uses none; with few faces, mirroring and small motions keep the network from learning them by
+    heart."""
     reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
-    kl: KLConfig = field(default_factory=KLConfig)
-    """Of vunet, the only one with a KL."""
     lr: LearningRateConfig = LEARNING_RATE_PRESETS["small"]
     vgg19: Path | None = None
     """torchvision's or Keras' VGG-19 weights, for the perceptual loss of the release."""
     feature_detector: Path | None = None
-    """A detector run whose features serve as the perceptual loss; trained here where neither this nor `vgg19` is given. `spade` and
-    `bilateral` also ask it whether landmarks stay where they are."""
+    """A detector run whose features serve as the perceptual loss; trained here where neither this nor `vgg19` is given.
+    Translators whose losses have a weight `landmark` also ask it whether landmarks stay where they are."""
     judge: Path | None = None
-    """A detector run to judge swapped faces; trained here (another seed) where not given. It must not have seen synthetic faces."""
+    """A detector run to judge swapped faces; trained here (another seed) where not given. It must not have seen
+    synthetic faces."""
     judge_faces: int = 200
     """Faces the judge sees."""
     auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
@@ -128,17 +103,48 @@ class TrainTranslator:
             raise ValueError(f"extra_share is {self.extra_share}, expected above 0 and below 1")
         if self.init_batches * self.loop.batch_size < 2:
             raise ValueError(
-                f"init_batches {self.init_batches} of batch_size {self.loop.batch_size}: expected at least 2 faces to start from"
+                f"init_batches {self.init_batches} of batch_size {self.loop.batch_size}: expected at least 2 faces to "
+                "start from"
             )
+
+    @property
+    def network(self) -> Any:
+        """The section of the chosen translator's network."""
+        return getattr(self, self.model)
+
+    @property
+    def learning(self) -> Any:
+        """The section of its way of learning; None where it has none."""
+        entry = TRANSLATORS[self.model]
+        return None if entry.learning is None else getattr(self, entry.learning_section)
 
     @property
     def watches(self) -> bool:
         """Whether the translator's losses ask a frozen detector for landmarks."""
-        weights = {"spade": self.spade_learning.landmark, "bilateral": self.bilateral_learning.landmark}
-        return weights.get(self.model, 0.0) > 0
+        return TRANSLATORS[self.model].watches(self.learning)
 
 
-def extra_faces(config: TrainTranslator, schema: LandmarkSchema) -> list[FaceDataset]:
+def config_class() -> type[TranslatorJob]:
+    """`TrainTranslator`: the job's configuration with the sections of each translator of the table as it is now."""
+    return _config_class(tuple(TRANSLATORS.items()))
+
+
+@lru_cache
+def _config_class(entries: tuple[tuple[str, TranslatorEntry], ...]) -> type[TranslatorJob]:
+    sections = {name: {name: entry.preset("small").network, **entry.sections} for name, entry in entries}
+    help = " ".join(f"{name}: {entry.summary}" for name, entry in entries)
+    made = with_sections(TranslatorJob, "model", help, "vunet", sections)
+    made.__name__ = made.__qualname__ = "TrainTranslator"
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TrainTranslator":
+        return config_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def extra_faces(config: TranslatorJob, schema: LandmarkSchema) -> list[FaceDataset]:
     """The labelled faces of the further data sets. Raises UserError for another mark-up."""
     found = []
     for path in config.extra:
@@ -152,12 +158,12 @@ def extra_faces(config: TrainTranslator, schema: LandmarkSchema) -> list[FaceDat
     return found
 
 
-def main(config: TrainTranslator) -> None:
+def main(config: TranslatorJob) -> None:
     """Train, judge, and leave a run folder."""
     run_training(config.run, config, config.loop, train)
 
 
-def train(config: TrainTranslator, engine: Engine, run: Run) -> None:
+def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
     """The training itself, into an open run."""
     opened = FaceDataset.open(config.data)
     schema = opened.schema
@@ -176,7 +182,7 @@ def train(config: TrainTranslator, engine: Engine, run: Run) -> None:
     extra = extra_faces(config, schema)
     size, structure, kind = config.crop.size, config.structure, TRANSLATORS[config.model]
     torch.manual_seed(config.loop.seed)
-    model: Any = place(build_translator(config.model, getattr(config, config.model), size, structure, schema), "cpu")
+    model: Any = place(build_translator(config.model, config.network, size, structure, schema), "cpu")
     small = SmallDetectors(
         data=config.data, split=config.split, subset=config.subset, crop=config.crop, auxiliary=config.auxiliary,
         loop=config.loop, vgg19=config.vgg19, feature_detector=config.feature_detector, judge=config.judge,
@@ -217,7 +223,7 @@ def train(config: TrainTranslator, engine: Engine, run: Run) -> None:
     reconstruction = Reconstruction(config.reconstruction, features.network, features.num_levels).to(engine.device)
     learner = kind.learn(
         Learning(
-            model=model, own=getattr(config, kind.learning_section), engine=engine, schema=schema, size=size, maps=maps_of,
+            model=model, own=config.learning, engine=engine, schema=schema, size=size, maps=maps_of,
             vary=vary, first=first, reconstruction=reconstruction, watch=features.watch, lr=config.lr,
             steps=config.loop.steps, seed=config.loop.seed,
         )

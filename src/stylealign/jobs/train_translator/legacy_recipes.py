@@ -10,7 +10,8 @@ from typing import Any
 
 from stylealign.config import to_dict
 from stylealign.errors import UserError
-from stylealign.translators.losses import KL_PRESETS, RECONSTRUCTION_PRESETS
+from stylealign.translators.kl import KL_PRESETS
+from stylealign.translators.reconstruction import RECONSTRUCTION_PRESETS
 
 # The original's keys with the values of its training recipe (METHOD 2.2); None where those were paths.
 LEGACY_KEYS: dict[str, Any] = {

@@ -1,0 +1,119 @@
+"""Pictures -> their faces, in order: decoding and finding ahead in threads, the network on faces of several pictures at once.
+
+    sources --find_in_pictures--> pictures with candidates --answer_pictures--> pictures with faces
+
+Holds at most a group of pictures and a few ahead, however many there are. Writes nothing.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from stylealign.data.image import image_size
+from stylealign.errors import UserError
+from stylealign.predicting.candidates import Candidate, Search, candidates_in
+from stylealign.predicting.given_boxes import GivenBoxes
+from stylealign.predicting.landmarks import find_faces
+from stylealign.predicting.network import LandmarkNetwork
+from stylealign.predicting.predicted_face import Face, named
+from stylealign.predicting.sources import Photo, Source, read_photo
+from stylealign.predicting.threads import Clock, ahead
+
+THREADS = 2  # pictures decoded side by side
+GROUP_PIXELS = 64_000_000  # of pictures that wait at one place: before the network, in its group, behind it
+
+
+class Picture(NamedTuple):
+    """A picture on its way from a file to landmarks."""
+
+    source: Source
+    photo: Photo | None = None
+    """decoded, in the view that its candidates are in; None where there is nothing to do in it"""
+    candidates: tuple[Candidate, ...] = ()
+    faces: tuple[Face, ...] = ()
+    """of those candidates that the network was asked about and found to be faces"""
+    problem: str | None = None
+    """why there are no faces, a sentence with the file's name"""
+
+    @property
+    def num_pixels(self) -> float:
+        """Pixels that are held in memory."""
+        return self.photo.image.size / 3 if self.photo else 0.0
+
+
+def find_in_picture(source: Source, search: Search, boxes: GivenBoxes | None, clock: Clock) -> Picture:
+    """A picture with its candidates; a UserError about it, or an unreadable file, becomes its `problem`."""
+    try:
+        with clock("decoding"):
+            photo = read_photo(source.path)
+        with clock("finding"):
+            given = None if boxes is None else boxes.of(source.name)
+            candidates = candidates_in(photo, search, given, source.name)
+    except UserError as error:
+        return Picture(source, problem=str(error))
+    if not candidates:
+        return Picture(source, problem=f"{source.name}: no face found")
+    return Picture(source, candidates[0].photo, tuple(candidates))
+
+
+def _num_pixels(source: Source) -> float:
+    """Pixels of a picture, by its header; 0 where that cannot be read."""
+    try:
+        width, height = image_size(source.path)
+    except (UserError, OSError):
+        return 0.0
+    return float(width * height)
+
+
+def find_in_pictures(
+    sources: Iterable[Source], search: Search, boxes: GivenBoxes | None, clock: Clock, batch_size: int = 16
+) -> Iterator[Picture]:
+    """Every picture with its candidates, in order, ahead of who asks: in threads, as far as a batch of the network takes.
+
+    So finding does not stand still while the network works, nor has the network to wait for it afterwards.
+    """
+
+    def find(source: Source) -> Picture:
+        return find_in_picture(source, search, boxes, clock)
+
+    return ahead(find, sources, THREADS, batch_size + THREADS, _num_pixels, GROUP_PIXELS)
+
+
+def answer_pictures(
+    pictures: Iterable[Picture],
+    network: LandmarkNetwork,
+    clock: Clock,
+    refine: int = 1,
+    flip: bool = False,
+    batch_size: int = 16,
+    check: bool = True,
+) -> Iterator[Picture]:
+    """Pictures with candidates -> the same with faces, in order; the last arguments are those of `find_faces`."""
+    group: list[Picture] = []
+    for picture in pictures:
+        group.append(picture)
+        candidates = sum(len(each.candidates) for each in group)
+        pixels = sum(each.num_pixels for each in group)
+        if candidates >= batch_size or pixels >= GROUP_PIXELS or len(group) >= 4 * batch_size:
+            yield from _answer_group(group, network, clock, refine, flip, batch_size, check)
+            group = []
+    yield from _answer_group(group, network, clock, refine, flip, batch_size, check)
+
+
+def _answer_group(
+    group: list[Picture],
+    network: LandmarkNetwork,
+    clock: Clock,
+    refine: int,
+    flip: bool,
+    batch_size: int,
+    check: bool,
+) -> list[Picture]:
+    with clock("network"):
+        found = find_faces(network, [picture.candidates for picture in group], refine, flip, batch_size, check)
+    answered = []
+    for picture, faces in zip(group, found, strict=True):
+        name, problem = picture.source.name, picture.problem
+        if picture.candidates and not faces:
+            problem = f"{name}: no face found (what the finder saw is none to the detector; --no-check keeps it)"
+        answered.append(picture._replace(faces=tuple(named(faces, name)), problem=problem))
+    return answered

@@ -1,0 +1,97 @@
+"""The one value of a predicted face: what the network answered, where it was asked, and in which picture or frame.
+
+Everything from the network's answer on speaks it: tracking, overlays, predictions.jsonl, the Python API and the demo.
+Coordinates are (x, y) px of the picture as stored (of the frame, in a video), pixel centres at integers.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from stylealign.face.schema import LandmarkSchema
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Face:
+    """A face and its landmarks."""
+
+    landmarks: np.ndarray
+    """(P, 2) float64; in a video smoothed, where that was asked for"""
+    box: np.ndarray
+    """(4,) landmark box x0, y0, x1, y1 that the last crop was cut round"""
+    confidence: np.ndarray | None
+    """(P,) in [0, 1]: heatmap peaks or, without those and with mirror averaging, 2 ** (-disagreement / 2 % of the face).
+    None where the model has none and mirror averaging is off."""
+    found_by: str
+    """given, whole (the picture is one face), the finder's name, or track (followed from the frame before)"""
+    image: str = ""
+    """The picture or video by the name it was given under; empty for an array"""
+    number: int = 0
+    """Number within the picture or frame"""
+    frame: int | None = None
+    """Of a video, counted from 0"""
+    time: float | None = None
+    """Seconds from the start of a video"""
+    track: int | None = None
+    """The same person's number from frame to frame"""
+    landmarks_raw: np.ndarray | None = None
+    """(P, 2) before smoothing; None where nothing was smoothed"""
+
+    @property
+    def id(self) -> str:
+        """The picture's name; `@frame` in a video; `#2` for its second face and so on (in a video, for its second track)."""
+        frame = "" if self.frame is None else f"@{self.frame}"
+        number = self.number if self.track is None else self.track
+        return f"{self.image}{frame}" + (f"#{number + 1}" if number else "")
+
+    @property
+    def unsmoothed(self) -> np.ndarray:
+        """(P, 2) landmarks as the network answered."""
+        return self.landmarks if self.landmarks_raw is None else self.landmarks_raw
+
+    def to_line(self, schema: LandmarkSchema) -> str:
+        """The face's line of predictions.jsonl (docs/formats.md): four decimals, no key where nothing is known."""
+        record: dict[str, Any] = {"id": self.id, "image": self.image, "schema": schema.name, "face": self.number}
+        for key in ("frame", "track"):
+            if getattr(self, key) is not None:
+                record[key] = getattr(self, key)
+        if self.time is not None:
+            record["time"] = round(self.time, 4)
+        record |= {"found_by": self.found_by, "box_xyxy": _numbers(self.box), "landmarks": _numbers(self.landmarks)}
+        if self.confidence is not None:
+            record["score"] = _numbers(self.confidence)
+        if self.landmarks_raw is not None:
+            record["landmarks_raw"] = _numbers(self.landmarks_raw)
+        return json.dumps(record, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> "Face":
+        """The face of a line that `to_line` wrote."""
+        record = json.loads(line)
+        return cls(
+            landmarks=np.array(record["landmarks"]), box=np.array(record["box_xyxy"]),
+            confidence=_array(record, "score"), found_by=record["found_by"], image=record["image"],
+            number=record["face"], frame=record.get("frame"), time=record.get("time"), track=record.get("track"),
+            landmarks_raw=_array(record, "landmarks_raw"),
+        )  # fmt: skip
+
+
+def _numbers(values: np.ndarray) -> list:
+    return np.asarray(values, np.float64).round(4).tolist()
+
+
+def _array(record: Mapping[str, Any], key: str) -> np.ndarray | None:
+    return np.array(record[key]) if key in record else None
+
+
+def named(faces: Iterable[Face], image: str) -> list[Face]:
+    """The faces of one picture or frame with its name, numbered in their order."""
+    return [replace(face, image=image, number=i) for i, face in enumerate(faces)]
+
+
+def largest(faces: Iterable[Face]) -> Face:
+    """The face whose landmarks reach farthest."""
+    return max(faces, key=lambda face: float(np.ptp(face.landmarks, axis=0).max()))

@@ -1,0 +1,326 @@
+"""The network of `vunet`: the paper's generator as released (docs/paper_map.md 1.2 to 1.4).
+
+q(z|x) encodes an image into two small spatial latents, p(z|y) is an autoregressive prior inside the structure decoder, and
+the decoder draws structure map y in style z. Posterior and prior are Gaussians of unit variance, so a distribution is its
+mean. The network knows no landmarks, files or losses: structure maps come from batches/structure_maps.py.
+
+Dropout is the one thing drawn from torch's global generator; everything else random takes an explicit one.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stylealign.batches.structure_maps import StructureConfig, num_structure_channels
+from stylealign.config import to_dict
+from stylealign.errors import UserError
+from stylealign.face.schema import LandmarkSchema
+from stylealign.translators.base import LoadedTranslator
+from stylealign.translators.kl import kl_nats
+from stylealign.translators.vunet.config import VUNetConfig
+from stylealign.translators.vunet.layers import (
+    ResidualBlock,
+    Upsample,
+    WeightNormConv2d,
+    data_dependent_init,
+    merge_groups,
+    normal_like,
+    split_groups,
+)
+
+
+class Decoded(NamedTuple):
+    """What the decoder drew."""
+
+    image: Tensor
+    """(B, 3, S, S), linear: mostly in [-1, 1] but not bounded; batch.to_uint8 clamps."""
+    prior: list[Tensor]
+    """Prior means per latent, shaped as `style`; empty when they were not asked for."""
+    style: list[Tensor]
+    """The latents used: those given, or the sampled ones."""
+
+
+class TranslatorOutput(NamedTuple):
+    """A reconstruction with sampled style, and what the KL needs."""
+
+    image: Tensor
+    """(B, 3, S, S), linear."""
+    posterior: list[Tensor]
+    """Means of q(z|x) per latent, (B, C, h, w), the bottleneck's first."""
+    prior: list[Tensor]
+    """Means of p(z|y) per latent, teacher-forced with the sampled z."""
+
+
+class Encoder(nn.Module):
+    """Residual blocks and stride-2 convolutions from full resolution to the bottleneck; keeps every block's output."""
+
+    def __init__(self, in_channels: int, width: int, config: VUNetConfig) -> None:
+        super().__init__()
+        self.resolutions, self.blocks_per_scale = config.resolutions, config.blocks_per_scale
+        widths = config.widths(width)
+        self.stem = WeightNormConv2d(in_channels, widths[0], kernel_size=1)
+        self.layers = nn.ModuleDict()
+        for level, side in enumerate(self.resolutions):
+            for i in range(config.blocks_per_scale):
+                self.layers[f"{side}x{side}_block{i}"] = ResidualBlock(widths[level], dropout=config.dropout)
+            if level + 1 < len(self.resolutions):
+                self.layers[f"{side}x{side}_down"] = WeightNormConv2d(widths[level], widths[level + 1], stride=2)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, C, S, S) -> block outputs, full resolution first, `blocks_per_scale` for every resolution."""
+        features = []
+        x = self.stem(x)
+        for side in self.resolutions:
+            for i in range(self.blocks_per_scale):
+                x = self.layers[f"{side}x{side}_block{i}"](x)
+                features.append(x)
+            if side != self.resolutions[-1]:
+                x = self.layers[f"{side}x{side}_down"](x)
+        return features
+
+
+class StyleEncoder(nn.Module):
+    """q(z|x) or q(z|x,y): an encoder, then upwards through the latent resolutions, each latent seeing the ones before it.
+
+    The released network goes on for one more block and upsampling after the last latent, which nothing reads
+    (docs/paper_map.md 2.8, trap 9); they are left out here, about 1.2 of its 48.2 million parameters.
+    """
+
+    def __init__(self, config: VUNetConfig) -> None:
+        super().__init__()
+        in_channels = 3 + (config.structure_channels_in if config.posterior == "xy" else 0)
+        self.blocks_per_scale = config.blocks_per_scale
+        self.encoder = Encoder(in_channels, config.style_width, config)
+        widths = config.widths(config.style_width)[::-1]  # bottleneck first
+        self.sides = config.resolutions[::-1][: config.num_latent_scales]
+        self.stem = WeightNormConv2d(widths[0], widths[0], kernel_size=1)
+        self.layers = nn.ModuleDict()
+        for level, side in enumerate(self.sides):
+            width = widths[level]
+            self.layers[f"{side}x{side}_before"] = ResidualBlock(width, skip_channels=width, dropout=config.dropout)
+            self.layers[f"{side}x{side}_mean"] = WeightNormConv2d(width, config.latent_channels)
+            if side != self.sides[-1]:
+                self.layers[f"{side}x{side}_after"] = ResidualBlock(
+                    width, skip_channels=width + config.latent_channels, dropout=config.dropout
+                )
+                self.layers[f"{side}x{side}_up"] = Upsample(width, widths[level + 1], config.upsample)
+
+    def forward(self, x: Tensor, sample: bool, generator: torch.Generator | None) -> tuple[list[Tensor], list[Tensor]]:
+        """Return posterior means and latents; the latents are the means themselves unless `sample`."""
+        features = self.encoder(x)
+        means, latents = [], []
+        h = self.stem(features[-1])
+        for side in self.sides:
+            skips = [features.pop() for _ in range(self.blocks_per_scale)]  # last block first
+            h = self.layers[f"{side}x{side}_before"](h, skips[0])
+            means.append(self.layers[f"{side}x{side}_mean"](h))
+            latents.append(means[-1] + normal_like(means[-1], generator) if sample else means[-1])
+            if side != self.sides[-1]:
+                h = self.layers[f"{side}x{side}_after"](h, torch.cat([skips[-1], latents[-1]], dim=1))
+                h = self.layers[f"{side}x{side}_up"](h)
+        return means, latents
+
+
+class AutoregressivePrior(nn.Module):
+    """p(z|y) at one latent scale: four spatial sub-lattices in sequence, each group's mean seeing the groups before it."""
+
+    def __init__(self, width: int, config: VUNetConfig) -> None:
+        super().__init__()
+        inner = width if config.prior_width is None else config.prior_width
+        self.narrow = WeightNormConv2d(width, inner, kernel_size=1) if inner != width else nn.Identity()
+        self.block = ResidualBlock(inner, dropout=config.dropout)
+        self.means = nn.ModuleList(WeightNormConv2d(4 * inner, config.latent_channels) for _ in range(4))
+        self.updates = nn.ModuleList(
+            ResidualBlock(4 * inner, skip_channels=config.latent_channels, dropout=config.dropout) for _ in range(3)
+        )
+
+    def forward(self, h: Tensor, latent: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Decoder feature h (B, C, s, s) -> prior means and latent, both (B, latent_channels, s, s).
+
+        With a `latent` each group is fed back from it (teacher forcing) and it is returned; without, groups are sampled.
+        """
+        feature = torch.cat(split_groups(self.block(self.narrow(h))), dim=1)
+        given = None if latent is None else split_groups(latent)
+        means, groups = [], []
+        for i in range(4):
+            means.append(self.means[i](feature))
+            groups.append(means[i] + normal_like(means[i], generator) if given is None else given[i])
+            if i < 3:
+                feature = self.updates[i](feature, groups[i])
+        return merge_groups(means), merge_groups(groups) if latent is None else latent
+
+
+class Decoder(nn.Module):
+    """From the bottleneck up: consumes every skip of the structure encoder and takes a latent in at the latent resolutions."""
+
+    def __init__(self, config: VUNetConfig) -> None:
+        super().__init__()
+        self.blocks_per_scale = config.blocks_per_scale
+        self.blocks_before_latent = (config.blocks_per_scale + 1) // 2
+        self.sides = config.resolutions[::-1]  # bottleneck first
+        self.latent_sides = self.sides[: config.num_latent_scales]
+        widths = config.widths(config.structure_width)[::-1]
+        self.stem = WeightNormConv2d(widths[0], widths[0], kernel_size=1)
+        self.layers = nn.ModuleDict()
+        for level, side in enumerate(self.sides):
+            width = widths[level]
+            for i in range(config.blocks_per_scale):
+                self.layers[f"{side}x{side}_block{i}"] = ResidualBlock(
+                    width, skip_channels=width, dropout=config.dropout
+                )
+            if side in self.latent_sides:
+                self.layers[f"{side}x{side}_prior"] = AutoregressivePrior(width, config)
+                self.layers[f"{side}x{side}_merge"] = WeightNormConv2d(
+                    width + config.latent_channels, width, kernel_size=1
+                )
+            if side != config.size:
+                self.layers[f"{side}x{side}_up"] = Upsample(width, widths[level + 1], config.upsample)
+        self.to_image = WeightNormConv2d(widths[-1], 3)
+
+    def forward(
+        self, features: list[Tensor], style: list[Tensor] | None, generator: torch.Generator | None, with_prior: bool
+    ) -> Decoded:
+        skips = list(features)
+        prior: list[Tensor] = []
+        latents: list[Tensor] = []
+        h = self.stem(features[-1])
+        for side in self.sides:
+            for i in range(self.blocks_per_scale):
+                h = self.layers[f"{side}x{side}_block{i}"](h, skips.pop())
+                if side in self.latent_sides and i + 1 == self.blocks_before_latent:
+                    latent = None if style is None else style[len(latents)]
+                    if latent is None or with_prior:
+                        mean, latent = self.layers[f"{side}x{side}_prior"](h, latent, generator)
+                        prior.append(mean)
+                    latents.append(latent)
+                    h = self.layers[f"{side}x{side}_merge"](torch.cat([h, latent], dim=1))
+            if side != self.sides[-1]:
+                h = self.layers[f"{side}x{side}_up"](h)
+        return Decoded(self.to_image(h), prior, latents)
+
+
+class VUNet(nn.Module):
+    """Conditional VAE that draws a structure map in the style of another face (docs/paper_map.md 1.2 to 1.4).
+
+    Images are (B, 3, S, S) RGB in [-1, 1], structure maps (B, structure_channels_in, S, S) in [0, 1]. Call `initialise` on a
+    first batch before training.
+    """
+
+    initialised: Tensor
+
+    def __init__(self, config: VUNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.style_encoder = StyleEncoder(config)
+        self.structure_encoder = Encoder(config.structure_channels_in, config.structure_width, config)
+        self.decoder = Decoder(config)
+        self.register_buffer("initialised", torch.tensor(False))
+        self._seen_initialised = False  # so that the buffer is read, and a GPU waited for, only once
+
+    def encode_style(self, image: Tensor, structure: Tensor | None = None) -> list[Tensor]:
+        """Posterior means per latent, the bottleneck's first: (B, 3, S, S) -> [(B, C, 4, 4), (B, C, 8, 8)].
+
+        `structure` is read only by a q(z|x,y) translator, which raises UserError without it.
+        """
+        means, _ = self.style_encoder(self._style_input(image, structure), sample=False, generator=None)
+        return means
+
+    def encode_structure(self, structure: Tensor) -> list[Tensor]:
+        """Every block output of the structure encoder, full resolution first; what `decode` draws from."""
+        return self.structure_encoder(structure)
+
+    def decode(
+        self,
+        structure_features: list[Tensor],
+        style: list[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+        with_prior: bool = True,
+    ) -> Decoded:
+        """Draw `encode_structure`'s features in `style`; without a style, in one sampled from the prior p(z|y).
+
+        For an n x n pass encode n styles and n structures once and give `index_features` of both. With a style the prior
+        is not needed for the picture: `with_prior=False` skips it and gives the identical image.
+        """
+        return self.decoder(structure_features, style, generator, with_prior)
+
+    def forward(self, image: Tensor, structure: Tensor, generator: torch.Generator | None = None) -> TranslatorOutput:
+        """Reconstruct `image` from its structure map and a sample of its own style: the training pass."""
+        if self.training and not self._seen_initialised:
+            assert bool(self.initialised), "call initialise(model, image, structure) before training"
+            self._seen_initialised = True
+        means, latents = self.style_encoder(self._style_input(image, structure), sample=True, generator=generator)
+        decoded = self.decode(self.encode_structure(structure), latents)
+        return TranslatorOutput(decoded.image, means, decoded.prior)
+
+    def translate(self, structure: Tensor, style_image: Tensor, style_structure: Tensor | None = None) -> Tensor:
+        """Draw each structure map in the style (posterior mean) of the image beside it: -> (B, 3, S, S), linear."""
+        style = self.encode_style(style_image, style_structure)
+        return self.decode(self.encode_structure(structure), style, with_prior=False).image
+
+    @staticmethod
+    def interpolate(style_a: list[Tensor], style_b: list[Tensor], t: float) -> list[Tensor]:
+        """Linear mix of two styles at every latent scale: t = 0 gives style_a, t = 1 gives style_b."""
+        return [torch.lerp(a, b, t) for a, b in zip(style_a, style_b, strict=True)]
+
+    def _style_input(self, image: Tensor, structure: Tensor | None) -> Tensor:
+        if self.config.posterior == "x":
+            return image
+        if structure is None:
+            raise UserError(
+                "This translator's style encoder is q(z|x,y): style samples need landmarks for a structure map; "
+                "use one trained with posterior 'x' for unlabelled style samples."
+            )
+        return torch.cat([image, structure], dim=1)
+
+
+def initialise(model: VUNet, image: Tensor, structure: Tensor, generator: torch.Generator | None = None) -> None:
+    """Set every gain and bias from one batch (the release uses 16 images); deterministic given `generator`."""
+    with data_dependent_init(model):
+        model(image, structure, generator)
+    model.initialised.fill_(True)
+
+
+def index_features(features: list[Tensor], index: Tensor) -> list[Tensor]:
+    """Pick rows of structure features or of a style: n encodings -> one per (structure, style) pair."""
+    return [feature.index_select(0, index) for feature in features]
+
+
+def build_vunet(config: VUNetConfig, size: int, structure: StructureConfig, schema: LandmarkSchema) -> VUNet:
+    """The network for crops of `size` px and these structure maps, whatever the configuration says of the two."""
+    wanted = {"size": size, "structure_channels_in": num_structure_channels(structure.kind, schema)}
+    return VUNet(VUNetConfig(**{**to_dict(config), **wanted}))
+
+
+class LoadedVUNet(LoadedTranslator):
+    """`vunet`, trained: content is its structure maps, style the posterior means of a picture."""
+
+    model: VUNet
+    has_prior = True
+
+    @property
+    def style_needs_landmarks(self) -> bool:
+        return self.model.config.posterior == "xy"
+
+    @torch.no_grad()
+    def encode_style(self, image: Tensor, landmarks: Tensor | None = None) -> list[Tensor]:
+        maps = self.structure_maps(landmarks) if self.style_needs_landmarks and landmarks is not None else None
+        return self.model.encode_style(image.to(self.device), maps)
+
+    @torch.no_grad()
+    def encode_structure(self, landmarks: Tensor, image: Tensor | None = None) -> list[Tensor]:
+        return self.model.encode_structure(self.structure_maps(landmarks))
+
+    @torch.no_grad()
+    def decode(self, features: list[Tensor], style: list[Tensor]) -> Tensor:
+        return self.model.decode(features, style, with_prior=False).image
+
+    @torch.no_grad()
+    def sample_prior(self, features: list[Tensor], generator: torch.Generator) -> Tensor:
+        return self.model.decode(features, None, generator=generator).image
+
+    @torch.no_grad()
+    def kl_nats(self, image: Tensor, landmarks: Tensor) -> float:
+        generator = torch.Generator(self.device).manual_seed(0)
+        out = self.model(image.to(self.device), self.structure_maps(landmarks), generator)
+        return float(kl_nats(out.posterior, out.prior))
