@@ -34,7 +34,7 @@ from stylealign.jobs.train_detector.job import TrainDetector
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.styling.chain import StyleConfig
 from stylealign.training.faces import DataSource, resolve_data
-from stylealign.training.mean_teacher import TeacherConfig, unlabelled_in_batch, ramp, labelled_by_teacher
+from stylealign.training.mean_teacher import TeacherConfig, labelled_by_teacher, ramp, unlabelled_in_batch
 from stylealign.training.warm_start import start_from
 from stylealign.training.weights import read_card, read_tensors
 

@@ -41,7 +41,14 @@ from stylealign.training.faces import (
     validation_faces,
 )
 from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
-from stylealign.training.mean_teacher import TeacherConfig, unlabelled_in_batch, ramp, labelled_by_teacher, teacher_faces, trust_terms
+from stylealign.training.mean_teacher import (
+    TeacherConfig,
+    labelled_by_teacher,
+    ramp,
+    teacher_faces,
+    trust_terms,
+    unlabelled_in_batch,
+)
 from stylealign.training.optim import OptimizerConfig
 from stylealign.training.run import Run
 from stylealign.training.warm_start import describe_start, start_from
