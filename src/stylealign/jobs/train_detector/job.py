@@ -25,15 +25,17 @@ from stylealign.detectors.losses import LossConfig
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.pose import BalanceConfig
+from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.train_detector.generators import StylesToTrain, load_generators, train_generators
 from stylealign.jobs.train_styles import AuxiliaryStyles
 from stylealign.predicting.validation import Validation
 from stylealign.progress import say
 from stylealign.styling.chain import StyleConfig
-from stylealign.styling.on_the_fly import open_styling
+from stylealign.styling.on_the_fly import Styling, open_styling
 from stylealign.training.devices import place
 from stylealign.training.faces import (
     FacesConfig,
+    Mix,
     epoch_of,
     head_batch_sizes,
     resolve_data,
@@ -154,31 +156,52 @@ def main(config: DetectorJob) -> None:
     run_training(config.run, config, config.loop, train)
 
 
-def train(config: DetectorJob, engine: Engine, run: Run) -> None:
-    """The training itself, into an open run."""
-    loop, size = config.loop, config.crop.size
-    entry, network = DETECTORS[config.model], network_of(config)
+@dataclass(frozen=True, kw_only=True)
+class Faces:
+    """All that a training looks at, opened and cut."""
 
-    # Data: a mix a head (one head, but for networks that learn several mark-ups). The first process cuts
-    # the crops, the others find them.
+    mixes: list[Mix]
+    """The data sets of each head; one head, but for networks that learn several mark-ups"""
+    schemas: tuple[LandmarkSchema, ...]
+    """The mark-up of each head"""
+    mean_shapes: tuple[np.ndarray, ...]
+    """(P, 2) px of the crop, one a head"""
+    sources: list[BatchSource]
+    """Where each head's part of a batch comes from"""
+    unlabelled: FaceDataset | None
+    """The faces that a mean teacher labels"""
+    unlabelled_source: BatchSource | None
+    styling: Styling | None
+    """Style arms and their donors"""
+    validation: Validation | None
+    """Of the first process alone"""
+
+
+def _unlabelled(config: DetectorJob, schema: LandmarkSchema) -> FaceDataset | None:
+    """The faces of the mean teacher, where there is one."""
+    if config.teacher.data is None:
+        return None
+    if not DETECTORS[config.model].coordinates_alone:
+        raise UserError(
+            f"teacher.data with --model {config.model}: a teacher's landmarks are learnt by a loss on coordinates "
+            f"alone; expected one of {having('coordinates_alone')}"
+        )
+    return teacher_faces(config.teacher, schema, config.loop.ema_decay)
+
+
+def open_faces(config: DetectorJob, engine: Engine) -> Faces:
+    """Open the data sets, cut their crops and open the styles. The first process cuts, the others find what it cut."""
+    loop = config.loop
     mixes = [resolve_data(config), *resolve_others(config)]
     orders = [epoch_of(mix, config.balance) for mix in mixes]
     schemas = tuple(mix[0].faces.schema for mix in mixes)
-    if config.other and not entry.several_heads:
+    if config.other and not DETECTORS[config.model].several_heads:
         raise UserError(
             f"--other is for networks that learn several mark-ups ({having('several_heads')}); found it with "
             f"--model {config.model}"
         )
     val_faces = validation_faces(config, schemas[0])
-    unlabelled = None
-    if config.teacher.data is not None:
-        if not entry.coordinates_alone:
-            raise UserError(
-                f"teacher.data with --model {config.model}: a teacher's landmarks are learnt by a loss "
-                "on coordinates alone; "
-                f"expected one of {having('coordinates_alone')}"
-            )
-        unlabelled = teacher_faces(config.teacher, schemas[0], loop.ema_decay)
+    unlabelled = _unlabelled(config, schemas[0])
     margin = MARGIN if config.augment.is_geometric else 1.0
     if not engine.is_global_zero:
         engine.barrier()
@@ -187,7 +210,7 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
     styling = open_styling(config.style, config.crop, margin, caches, schemas, val_faces, engine.device)
     if engine.is_global_zero:
         engine.barrier()
-    validation = Validation(val_faces, config.crop) if val_faces is not None and engine.is_global_zero else None
+
     shares = [[part.share for part in mix] for mix in mixes]
     place_in_world = (engine.global_rank, engine.world_size)
     num_unlabelled = unlabelled_in_batch(loop.batch_size, config.teacher.share, engine.world_size) if unlabelled else 0
@@ -198,7 +221,27 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
     ]
     unlabelled_source = None
     if unlabelled_cache is not None:
-        unlabelled_source = BatchSource([unlabelled_cache], [1.0], num_unlabelled, loop.seed + 15485863, *place_in_world)
+        unlabelled_source = BatchSource(
+            [unlabelled_cache], [1.0], num_unlabelled, loop.seed + 15485863, *place_in_world
+        )
+    return Faces(
+        mixes=mixes,
+        schemas=schemas,
+        mean_shapes=tuple(mean_shape(cache, share) for cache, share in zip(caches, shares, strict=True)),
+        sources=sources,
+        unlabelled=unlabelled,
+        unlabelled_source=unlabelled_source,
+        styling=styling,
+        validation=Validation(val_faces, config.crop) if val_faces is not None and engine.is_global_zero else None,
+    )
+
+
+def train(config: DetectorJob, engine: Engine, run: Run) -> None:
+    """The training itself, into an open run."""
+    loop, size = config.loop, config.crop.size
+    entry, network = DETECTORS[config.model], network_of(config)
+    faces = open_faces(config, engine)
+    schemas, styling, validation = faces.schemas, faces.styling, faces.validation
 
     # Model.
     torch.manual_seed(loop.seed)
@@ -208,35 +251,50 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
     start = None if config.init_from is None else start_from(model, config.init_from, schemas[0])
     if start is not None:
         say(describe_start(start))
-    means = tuple(mean_shape(cache, share) for cache, share in zip(caches, shares, strict=True))
-    model.mean_shape.copy_(torch.as_tensor(means[0]))  # type: ignore[union-attr,operator]
+    model.mean_shape.copy_(torch.as_tensor(faces.mean_shapes[0]))  # type: ignore[union-attr,operator]
     model = place(model, "cpu").to(engine.device)
-    fill_generators(config, model, mixes[0][0].faces, run.folder)
+    fill_generators(config, model, faces.mixes[0][0].faces, run.folder)
     learner = entry.learn(
         Learning(
-            model=model, engine=engine, loss=config.loss, optimizer=config.optimizer, lr=config.lr,
+            model=model,
+            engine=engine,
+            loss=config.loss,
+            optimizer=config.optimizer,
+            lr=config.lr,
             weight_decay=config.weight_decay,
-            steps=loop.steps, batch_size=loop.batch_size, pretrained=config.pretrained is not None, schemas=schemas,
-            mean_shapes=means,
+            steps=loop.steps,
+            batch_size=loop.batch_size,
+            pretrained=config.pretrained is not None,
+            schemas=schemas,
+            mean_shapes=faces.mean_shapes,
             size=size,
         )
-    )  # fmt: skip
-    data = [describe_data(part.faces, share=round(part.share, 6), **part.described) for mix in mixes for part in mix]
+    )
+
+    # Its card, and what a stopped run has left.
     extra: dict[str, Any] = {} if start is None else {"start": start}
-    if unlabelled is not None:
-        extra["teacher_data"] = describe_data(unlabelled)
+    if faces.unlabelled is not None:
+        extra["teacher_data"] = describe_data(faces.unlabelled)
     if styling is not None:
         extra["donors"] = styling.said
-    state = TrainState(
-        modules=learner.modules,
-        optimizers=learner.optimizers,
-        ema=EMA(model, loop.ema_decay) if loop.ema_decay else None,
-        card={
-            "kind": "detector", "model": config.model, "network": to_dict(network), "schema": schemas[0].to_dict(),
-            "other_schemas": [schema.to_dict() for schema in schemas[1:]], "crop": to_dict(config.crop),
-            "config": to_dict(config), "data": data, **extra, **learner.card,
-        },
-    )  # fmt: skip
+    card = {
+        "kind": "detector",
+        "model": config.model,
+        "network": to_dict(network),
+        "schema": schemas[0].to_dict(),
+        "other_schemas": [schema.to_dict() for schema in schemas[1:]],
+        "crop": to_dict(config.crop),
+        "config": to_dict(config),
+        "data": [
+            describe_data(part.faces, share=round(part.share, 6), **part.described)
+            for mix in faces.mixes
+            for part in mix
+        ],
+        **extra,
+        **learner.card,
+    }
+    ema = EMA(model, loop.ema_decay) if loop.ema_decay else None
+    state = TrainState(modules=learner.modules, optimizers=learner.optimizers, ema=ema, card=card)
     if restore(state, run):
         say(f"continuing {config.run} at step {state.step}")
 
@@ -247,8 +305,8 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
 
     def gather(number: int) -> Step:
         step = Step(
-            heads=tuple(source.batch(number) for source in sources),
-            unlabelled=None if unlabelled_source is None else unlabelled_source.batch(number),
+            heads=tuple(source.batch(number) for source in faces.sources),
+            unlabelled=None if faces.unlabelled_source is None else faces.unlabelled_source.batch(number),
         )
         return step if styling is None else styling.with_donors(step, loop.seed, number, engine.global_rank)
 
@@ -289,14 +347,10 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
     if engine.is_global_zero:
         card = {**state.card, "step": state.step}
         if validation:
-            faces, unit = validation.faces, validation.denominator
-            nme = (
-                measured.get(loop.steps) or evaluate()["nme"]
-            )  # a run stopped after its last update has not measured yet
-            card["val"] = {"nme": nme, "denominator": unit, **describe_data(faces, split=config.val_split)}
-            say(
-                f"NME on {len(faces)} faces of {faces.name} {config.val_split}: {nme:.2%} ({unit}, "
-                f"{config.crop.describe()})"
-            )
+            held_out, unit = validation.faces, validation.denominator
+            nme = measured.get(loop.steps) or evaluate()["nme"]  # a run stopped after its last update has not measured
+            card["val"] = {"nme": nme, "denominator": unit, **describe_data(held_out, split=config.val_split)}
+            where = f"{len(held_out)} faces of {held_out.name} {config.val_split}"
+            say(f"NME on {where}: {nme:.2%} ({unit}, {config.crop.describe()})")
         run.finish(state.result().state_dict(), card)
     engine.barrier()
