@@ -219,7 +219,7 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
     if unlabelled is not None:
         extra["teacher_data"] = describe_data(unlabelled)
     if styling is not None:
-        extra["donors"] = styling.said
+        extra["donors"] = styling.donor_data
     state = TrainState(
         modules=learner.modules,
         optimizers=learner.optimizers,
