@@ -2,9 +2,10 @@
 
     python benchmarks/styling.py [--arms adain fda] [--steps 40] [--width 64] [--translator RUN]
 
-ResNet-18, of width 16 where `--width` names no other, on drawn faces, 64 px crops with a margin of 1.25, batches of 32, one thread of the CPU. A step loads, gathers
-donors, restyles, augments and updates, as `train-detector` does. The share is `prob` 1, every face restyled (the dearest), then
-the default 0.6; "ms a face" is the arm alone, donors and all, on the margin crop. Machine-dependent; the ratios less so.
+ResNet-18, of width 16 where `--width` names no other, on drawn faces, 64 px crops with a margin of 1.25, batches of
+32, one thread of the CPU. A step loads, gathers donors, restyles, augments and updates, as `train-detector` does. The
+share is `prob` 1, every face restyled (the dearest), then the default 0.6; "ms a face" is the arm alone, donors and
+all, on the margin crop. Times depend on the machine; the ratios less so.
 """
 
 import argparse
@@ -16,16 +17,18 @@ from tempfile import TemporaryDirectory
 import torch
 
 from stylealign.batches.augment import AugmentConfig, augment
-from stylealign.batches.batch import HeadBatches
+from stylealign.batches.batch import Step
 from stylealign.batches.crops import CropCache
 from stylealign.batches.source import BatchSource
+from stylealign.data.dataset import FaceDataset
 from stylealign.detectors.losses import LossConfig, landmark_loss
 from stylealign.detectors.mixstyle import MixStyleConfig
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
 from stylealign.face.crop import CropConfig
 from stylealign.jobs.draw_faces import DrawFaces
 from stylealign.jobs.draw_faces import main as draw_faces
-from stylealign.styling.chain import ARMS, PRESETS, ArmConfig, StyleConfig
+from stylealign.styling.arms import names_without_run
+from stylealign.styling.chain import PRESETS, ArmConfig, StyleConfig
 from stylealign.styling.on_the_fly import Styling, open_styling
 from stylealign.training.devices import place
 
@@ -34,7 +37,9 @@ SIZE, BATCH, MARGIN = 64, 32, 1.25
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--arms", nargs="*", default=[*ARMS, *(name for name in PRESETS if name != "none")])
+    parser.add_argument(
+        "--arms", nargs="*", default=[*names_without_run(), *(name for name in PRESETS if name != "none")]
+    )
     parser.add_argument("--steps", type=int, default=40, help="pairs of steps measured of each arm")
     parser.add_argument("--width", type=int, default=16, help="of the ResNet-18; 64 is the usual one")
     parser.add_argument(
@@ -42,7 +47,6 @@ def main() -> None:
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
-    from stylealign.data.dataset import FaceDataset
 
     with TemporaryDirectory() as folder:
         draw_faces(DrawFaces(out=Path(folder) / "faces", count=96, size=96))
@@ -71,31 +75,33 @@ def measure(options: argparse.Namespace, schema, crop: CropConfig, caches: list[
     def step(number: int, styling: Styling | None, learn=plain) -> float:
         model, optimizer = learn
         start = time.perf_counter()
-        batches = HeadBatches([source.batch(number)])
+        batches = Step(heads=(source.batch(number),))
+        faces = batches.heads[0]
         if styling:
-            batches = styling.restyled(styling.with_donors(batches, 0, number, 0), 0, number, 0)
-        batch = augment(batches[0], SIZE, AugmentConfig(), torch.Generator().manual_seed(number), schema)
+            (faces,) = styling.restyled(styling.with_donors(batches, 0, number, 0), 0, number, 0)
+        batch = augment(faces, SIZE, AugmentConfig(), torch.Generator().manual_seed(number), schema)
         loss = landmark_loss(model(batch.image).landmarks, batch.landmarks, batch.visible, batch.weight, LossConfig())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         return time.perf_counter() - start
 
-    def row(name: str, whole: Styling | None, usual: Styling | None, learn=plain) -> None:
-        step(0, whole, learn), step(0, None)
-        times = [(step(n, whole, learn), step(n, usual, learn), step(n, None)) for n in range(options.steps)]
-        alone = 0.0
-        if whole:
-            batches = HeadBatches([source.batch(0)])
+    def row(name: str, every_face: Styling | None, usual: Styling | None, learn=plain) -> None:
+        step(0, every_face, learn), step(0, None)
+        times = [(step(n, every_face, learn), step(n, usual, learn), step(n, None)) for n in range(options.steps)]
+        arm_alone = 0.0
+        if every_face:
+            batches = Step(heads=(source.batch(0),))
             spent = []
             for n in range(10):
                 start = time.perf_counter()
-                whole.restyled(whole.with_donors(batches, 0, n, 0), 0, n, 0)
+                every_face.restyled(every_face.with_donors(batches, 0, n, 0), 0, n, 0)
                 spent.append(time.perf_counter() - start)
-            alone = median(spent) / BATCH
+            arm_alone = median(spent) / BATCH
         full, part = (median(t[i] / t[2] for t in times) for i in (0, 1))
         print(
-            f"{name:16}{full:10.2f}{part:12.2f}{median(t[2] for t in times) * 1e3:16.0f}{alone * 1e3:14.2f}", flush=True
+            f"{name:16}{full:10.2f}{part:12.2f}{median(t[2] for t in times) * 1e3:16.0f}{arm_alone * 1e3:14.2f}",
+            flush=True,
         )
 
     def opened(style: StyleConfig) -> Styling | None:

@@ -12,28 +12,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders.painted import FIVE, SIZE, PaintedTranslator, job, make_faces
+from builders.painted import FIVE, SIZE, PaintedTranslator, job, make_faces, untrained_translator
+from builders.tiny import tree
 from stylealign.batches.crops import crop_sample
-from stylealign.batches.structure_maps import StructureConfig
-from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.face import geometry
-from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS
 from stylealign.jobs.generate.job import generate
 from stylealign.jobs.generate.pairing import inherited_attributes, own_positions, pair_styles
-from stylealign.training.weights import save_model
 from stylealign.translators.swapping import swap_matrix
-from stylealign.translators.vunet.config import PRESETS
-from stylealign.translators.vunet.network import VUNet, initialise
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -332,19 +323,8 @@ def test_a_sheet_s_sidecar_says_what_every_tile_is(tmp_path, faces, mode):
 
 
 @pytest.fixture(scope="module")
-def untrained_run(tmp_path_factory, faces) -> Path:
-    """A run folder of an untrained tiny VUNet: what matters here is that it is the real code."""
-    run = tmp_path_factory.mktemp("run") / "translator"
-    run.mkdir()
-    torch.manual_seed(0)
-    model = VUNet(PRESETS["tiny32"])
-    initialise(model, torch.rand(8, 3, 32, 32), torch.rand(8, 3, 32, 32), torch.Generator().manual_seed(0))
-    card = {
-        "kind": "translator", "model": "vunet", "schema": FIVE.to_dict(), "crop": to_dict(CropConfig(size=32, scale=2.0)),
-        "config": {"vunet": to_dict(PRESETS["tiny32"]), "structure": to_dict(StructureConfig())}, "data": [],
-    }  # fmt: skip
-    save_model(run, model.state_dict(), card)
-    return run
+def untrained_run(tmp_path_factory) -> Path:
+    return untrained_translator(tmp_path_factory.mktemp("run") / "translator")
 
 
 def test_torchrun_with_two_processes_and_one_process_on_many_threads_make_the_same_bytes(

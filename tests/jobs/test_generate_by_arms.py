@@ -18,7 +18,8 @@ from stylealign.face.crop import CropConfig
 from stylealign.jobs.generate.arms import LooksWork, open_looks
 from stylealign.jobs.generate.job import Generate, generate
 from stylealign.jobs.generate.pairing import own_positions
-from stylealign.styling.chain import ARMS, ArmConfig, ChainConfig
+from stylealign.styling.arms import ARMS, ArmEntry
+from stylealign.styling.chain import ArmConfig, ChainConfig
 
 CPU = torch.device("cpu")
 
@@ -131,7 +132,7 @@ def test_an_arm_that_covers_landmarks_says_so(tmp_path: Path, faces: FaceDataset
         visible[:, 2] = False
         return content._replace(visible=visible)
 
-    monkeypatch.setitem(ARMS, "covers", covers)
+    monkeypatch.setitem(ARMS, "covers", ArmEntry(summary="one landmark hidden", arm=covers))
     found = made(job(faces, tmp_path / "out", style=ChainConfig(preset="covers"), sheets=0, styles_per_face=1))
     for sample, content in zip(found, faces, strict=True):
         assert sample.visible.tolist() == [*content.visible[:2], False, *content.visible[3:]]

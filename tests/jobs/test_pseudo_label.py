@@ -15,8 +15,9 @@ from stylealign.batches.augment import NO_AUGMENTATION, augment
 from stylealign.batches.batch import Batch, join
 from stylealign.batches.crops import CropCache
 from stylealign.batches.source import BatchSource
-from stylealign.data.dataset import FaceDataset, to_row, write_dataset
+from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.data.image import write_image
+from stylealign.data.rows import to_row
 from stylealign.detectors.dvln import candidate_losses
 from stylealign.detectors.heatmap import map_weights
 from stylealign.detectors.lab.learning import curve_weights

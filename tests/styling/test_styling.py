@@ -26,9 +26,10 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS
 from stylealign.jobs.train_detector.job import TrainDetector, main
-from stylealign.styling.chain import ARMS, PRESETS, ArmConfig, ChainConfig, StyleConfig, draw_arms, open_chain, restyle
+from stylealign.styling.arms import ARMS, ArmEntry, names_without_run
+from stylealign.styling.chain import PRESETS, ArmConfig, ChainConfig, StyleConfig, draw_arms, open_chain, restyle
 from stylealign.styling.donors import DonorPool, donor_faces
-from stylealign.styling.learned import translator_arm, translator_frames
+from stylealign.styling.learned import translator_arm, translator_from_crop
 from stylealign.styling.on_the_fly import Styling
 from stylealign.training.weights import read_card
 
@@ -101,7 +102,7 @@ def test_all_puts_every_arm_on_its_own_share_of_the_faces() -> None:
 
 
 def test_presets_are_chains_of_known_arms_and_every_arm_is_one() -> None:
-    for name in [*PRESETS, *ARMS]:
+    for name in [*PRESETS, *names_without_run()]:
         groups = StyleConfig(preset=name).groups()
         assert all(arm.kind in ARMS for group in groups for arm in group)
         assert (name == "none") == (not groups)
@@ -170,29 +171,28 @@ def test_donors_of_the_training_data_set_are_its_training_split_and_no_other_may
     faces: FaceDataset,
 ) -> None:
     train = faces.select("train")
-    style = StyleConfig(preset="free", donors=(faces.folder,))
-    (found,) = donor_faces(style, [train.take([0, 1])], None)  # a label budget: the rest of the split may be donors
+    # Trained on a label budget: the rest of the split may be donors.
+    (found,) = donor_faces([faces.folder], None, [train.take([0, 1])], None)
     assert found.ids() == train.ids()
     for split in ("val", "test"):
         with pytest.raises(UserError, match=f"split {split} of .* is not trained on"):
-            donor_faces(dataclasses.replace(style, donor_split=split), [train], None)
+            donor_faces([faces.folder], split, [train], None)
 
 
 def test_unlabelled_faces_of_the_training_data_set_may_be_donors(tmp_path: Path, faces: FaceDataset) -> None:
     train = list(faces.select("train"))
     samples = [dataclasses.replace(s, split="train" if i % 2 else "street", landmarks=s.landmarks if i % 2 else None) for i, s in enumerate(train)]  # fmt: skip
     mixed = write_dataset(tmp_path / "mixed", samples, schema=faces.schema, name="mixed")
-    style = StyleConfig(preset="free", donors=(mixed.folder,), donor_split="street")
-    (found,) = donor_faces(style, [mixed.select("train")], None)
+    (found,) = donor_faces([mixed.folder], "street", [mixed.select("train")], None)
     assert found.ids() == [s.id for s in samples if s.split == "street"]
 
 
 def test_pictures_of_held_out_faces_are_no_donors_under_another_name_either(
     tmp_path: Path, faces: FaceDataset, capsys
 ) -> None:
-    train, style = faces.select("train"), StyleConfig(preset="free", donors=(tmp_path / "copy",))
+    train = faces.select("train")
     copied(tmp_path / "copy", faces)
-    (found,) = donor_faces(style, [train], faces.select("val"))
+    (found,) = donor_faces([tmp_path / "copy"], None, [train], faces.select("val"))
     assert found.ids() == [f"copy/{name}" for name in train.ids()]
     assert (
         f"{len(faces) - len(train)} of {len(faces)} donors are pictures that the training holds out"
@@ -200,7 +200,7 @@ def test_pictures_of_held_out_faces_are_no_donors_under_another_name_either(
     )
     copied(tmp_path / "test", faces.select("test"))
     with pytest.raises(UserError, match=r"all .* donors are pictures that the training holds out"):
-        donor_faces(dataclasses.replace(style, donors=(tmp_path / "test",)), [train], None)
+        donor_faces([tmp_path / "test"], None, [train], None)
 
 
 def test_other_data_sets_give_their_training_split_or_all_and_a_test_split_is_warned_of(
@@ -212,8 +212,7 @@ def test_other_data_sets_give_their_training_split_or_all_and_a_test_split_is_wa
         folder = tmp_path / name
         if not folder.exists():
             dots(folder, 6, splits=splits, name=name)
-        style = StyleConfig(preset="free", donors=(folder,), donor_split=donor_split)
-        return [name for found in donor_faces(style, training, None) for name in found.ids()]
+        return [name for found in donor_faces([folder], donor_split, training, None) for name in found.ids()]
 
     assert chosen("a", ("photographs", "films")) == [f"a{i}" for i in range(6)]
     assert capsys.readouterr().err == ""
@@ -296,7 +295,7 @@ def test_every_detector_s_faces_are_restyled(
         seen.append((content.landmarks.shape[1], donors.landmarks.shape[1]))
         return content
 
-    monkeypatch.setitem(ARMS, "spy", spy)
+    monkeypatch.setitem(ARMS, "spy", ArmEntry(summary="nothing, and is looked at", arm=spy))
     config = detector_job(model, tmp_path / "run", faces, steps=1, batch_size=8)
     if model == "dvln":
         config = dataclasses.replace(config, other=(dots(tmp_path / "dots", 6).folder,))
@@ -405,7 +404,7 @@ def test_a_translator_s_picture_is_laid_where_the_landmarks_are(crop: CropConfig
     )
     donors = donors._replace(image=torch.full_like(donors.image, 0.8))
     found = translator_arm(Painter(crop), CropConfig(size=64))(batch, donors, torch.ones(3), torch.rand(3, 16))
-    frames = translator_frames(batch, CropConfig(size=64), crop)
+    frames = translator_from_crop(batch, CropConfig(size=64), crop)
     corners = transform(torch.linalg.inv(torch.cat([frames, torch.tensor([[[0.0, 0, 1]]]).double().expand(3, 1, 3)], dim=1))[:, :2],
                         torch.tensor([[[0.0, 0.0], [crop.size - 1.0, crop.size - 1.0]]]).expand(3, 2, 2))  # fmt: skip
     for i in range(3):
@@ -437,11 +436,11 @@ def test_the_translator_s_square_is_the_one_it_was_trained_on(faces: FaceDataset
     """Cut from the picture by the translator's protocol, or found again in a margin crop: the same landmarks in the square."""
     wide, theirs = CropCache(faces, CropConfig(size=64), 1.25), CropConfig(size=48, scale=1.6)
     batch = wide.batch(np.arange(len(faces)))
-    frames = translator_frames(batch, CropConfig(size=64), theirs)
+    frames = translator_from_crop(batch, CropConfig(size=64), theirs)
     expected = torch.from_numpy(CropCache(faces, theirs).landmarks)
     torch.testing.assert_close(transform(frames, batch.landmarks), expected, rtol=0, atol=1e-2)
     unlabelled = batch._replace(landmarks=torch.full_like(batch.landmarks, float("nan")))
-    torch.testing.assert_close(translator_frames(unlabelled, CropConfig(size=64), theirs), frames, rtol=0, atol=1e-3)
+    torch.testing.assert_close(translator_from_crop(unlabelled, CropConfig(size=64), theirs), frames, rtol=0, atol=1e-3)
 
 
 def test_a_trained_translator_is_an_arm_of_a_training_and_of_generate(tmp_path: Path, faces: FaceDataset) -> None:

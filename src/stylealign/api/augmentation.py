@@ -31,7 +31,8 @@ from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
-from stylealign.styling.chain import ARMS, MADE_FOR, PRESETS, ArmConfig, ChainConfig, Link, open_chain, restyle
+from stylealign.styling.arms import ARMS, names_without_run
+from stylealign.styling.chain import PRESETS, ArmConfig, ChainConfig, Link, open_chain, restyle
 from stylealign.styling.learned import open_translator_arm, translator_arm
 from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.loaded import load_translator
@@ -85,11 +86,11 @@ class StyleAugmentation:
             raise ValueError(f"prob is {prob}, expected 0 to 1")
         self.prob, self.seed = prob, seed
         arms = [arm.kind for group in self.config.groups() for arm in group]
-        if "translator" in arms:
+        if any(ARMS[kind].needs_run for kind in arms):
             raise UserError(
                 "style augmentation: a chain with a translator in it; give the translator's folder as the style of an augmentation of its own"
             )
-        needing = "a translator" if self.run else next((kind for kind in arms if kind in MADE_FOR), None)
+        needing = "a translator" if self.run else next((kind for kind in arms if ARMS[kind].needs_schema), None)
         if needing and self.schema is None:
             raise UserError(
                 f"style augmentation: {needing} has to know the mark-up of the landmarks: expected a schema"
@@ -192,11 +193,11 @@ def _faces(donors: Donors) -> FaceDataset | tuple[FaceSample, ...]:
 
 def _run(style: str | Path) -> Path | None:
     """The folder of a translator, where the style is none of the known names."""
-    if isinstance(style, str) and style in (*PRESETS, *ARMS, *MADE_FOR):
+    if isinstance(style, str) and style in (*PRESETS, *names_without_run()):
         return None
     run = model_path(None if style == "shipped" else style)
     if not run.exists():
-        known = ", ".join([*PRESETS, *ARMS, *MADE_FOR])
+        known = ", ".join([*PRESETS, *names_without_run()])
         raise UserError(f"style augmentation: no style and no run folder is called {str(style)!r}; styles are {known}")
     return run
 
@@ -205,7 +206,7 @@ def _chain(style: str | Path, strength: tuple[float, float]) -> ChainConfig:
     """The chain of a name, its arms of that strength; none for a folder."""
     if isinstance(style, str) and style in PRESETS:
         return ChainConfig(arms=tuple(dataclasses.replace(arm, strength=strength) for arm in PRESETS[style]))
-    if isinstance(style, str) and (style in ARMS or style in MADE_FOR):
+    if isinstance(style, str) and style in names_without_run():
         return ChainConfig(arms=(ArmConfig(kind=style, strength=strength),))
     low, high = strength
     if not 0 <= low <= high <= 1:

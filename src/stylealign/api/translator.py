@@ -35,7 +35,7 @@ from stylealign.predicting.predicted_face import largest
 from stylealign.predicting.sources import Photo
 from stylealign.styling.alignment import hull_distance, soft_inside
 from stylealign.styling.arm import NUM_DRAWS
-from stylealign.styling.chain import ARMS
+from stylealign.styling.arms import ARMS
 from stylealign.styling.learned import SEAM
 from stylealign.training.devices import pick_device
 from stylealign.translators.base import LoadedTranslator
@@ -265,7 +265,9 @@ class StyleTranslator:
             donor_points = donor.points(scale, size) if known else np.full_like(points, np.nan)
             batches = face_batch(face.cut(scale, size), points), face_batch(donor.cut(scale, size), donor_points)
             draws = torch.full((1, NUM_DRAWS), 0.5, dtype=torch.float64)
-            return pictures(ARMS[self.model](*batches, torch.tensor([strength]), draws).image)[0]
+            arm = ARMS[self.model].arm
+            assert arm is not None  # those of FREE need neither a mark-up nor a run
+            return pictures(arm(*batches, torch.tensor([strength]), draws).image)[0]
         model, own = self.model, self.crop.size
         image, landmarks = _tensor(face.cut(scale, own)), _points(face.points(scale, own))
         donor_landmarks = None if donor.landmarks is None else _points(donor.points(scale, own))

@@ -23,7 +23,7 @@ _DRAWS = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentConfig:
-    """How training faces are varied. Geometric values are ranges of uniform draws round nothing happening."""
+    """How training faces are varied. A geometric value is the largest change; 0 is none, and draws are uniform in between."""
 
     rotation: float = 25.0
     """Degrees, to either side."""
@@ -78,7 +78,7 @@ def transform(to_from: Tensor, landmarks: Tensor) -> Tensor:
 
 
 def invert(to_from: Tensor) -> Tensor:
-    """(B, 2, 3) from_to."""
+    """The inverse of (B, 2, 3) affines: what takes their results back."""
     inverse = torch.linalg.inv(to_from[:, :, :2])
     return torch.cat([inverse, -inverse @ to_from[:, :, 2:]], dim=2)
 

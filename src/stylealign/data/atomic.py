@@ -1,4 +1,4 @@
-"""Whole or not at all: folders and files are written as `<name>.partial` and renamed, so that one that exists is complete."""
+"""Folders and files written as `<name>.partial` and renamed at the end: one that exists is complete."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file open for writing, and its folder where that is missing; an older file of that name stays until the block has ended well."""
+    """A file open for writing; an older one of that name stays until the block has ended well. Makes its folder."""
     partial = partial_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -53,6 +53,6 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
-    """`whole_file` of what is at hand."""
+    """Write a file of these bytes, or of this text as UTF-8, so that it is whole or not there."""
     with whole_file(path) as file:
         file.write(data.encode() if isinstance(data, str) else data)

@@ -1,15 +1,17 @@
 """Dataset folder, format 1: the one contract between making faces and using them.
 
-    dataset.yaml   format, name, schema, count, splits, labelled, image_root, source, licence, how it was made, content hash
-    index.jsonl    a face a line, UTF-8: id, image (relative to image_root), split, attributes, box_xyxy, visible, provenance,
-                   trust, point_trust, digest (of the image file), landmarks - last, so that a reader of splits can stop before them
+    dataset.yaml   format, name, schema, count, splits, labelled, image_root, source, licence, how it was made, content
+                   hash
+    index.jsonl    a face a line, UTF-8 (rows.py): id, image (relative to image_root), split, attributes, box_xyxy,
+                   visible, provenance, trust, point_trust, digest (of the image file), landmarks - last, so that a
+                   reader of splits can stop before them
     images/        only where the data set owns its images (image_root: images)
 
-A folder is written as `<name>.partial` and renamed when complete: a folder that exists is whole. An open data set holds the
-byte offset of each line and nothing else, so that a million faces open in megabytes. Knows no published format (readers/ do).
+A folder is written as `<name>.partial` and renamed when complete: a folder that exists is whole. An open data set
+holds the byte offset of each line and nothing else, so that a million faces open in megabytes. Knows no published
+format (formats/ do).
 """
 
-import hashlib
 import json
 import mmap
 import os
@@ -25,72 +27,12 @@ import yaml
 from stylealign.config import read_yaml
 from stylealign.data.atomic import partial_of, refuse_existing
 from stylealign.data.image import write_image
+from stylealign.data.rows import LANDMARKS_KEY, content_hash, file_digest, from_row, to_row
 from stylealign.errors import UserError
-from stylealign.face.sample import FaceSample, Provenance
+from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema, schema_from_dict
 
 FORMAT = 1
-LANDMARKS_KEY = b', "landmarks": '
-
-
-def _numbers(array: np.ndarray) -> list:
-    """float32 values as the shortest decimals that read back to the same float32."""
-    return [float(str(v)) for v in array.ravel()] if array.ndim == 1 else [_numbers(row) for row in array]
-
-
-def to_row(sample: FaceSample, image: str, digest: str) -> dict[str, Any]:
-    """One line of index.jsonl."""
-    row: dict[str, Any] = {"id": sample.id, "image": image, "split": sample.split}
-    if sample.attributes:
-        row["attributes"] = {k: bool(v) for k, v in sample.attributes.items()}
-    if sample.box_xyxy is not None:
-        row["box_xyxy"] = _numbers(sample.box_xyxy)
-    if sample.visible is not None:
-        row["visible"] = "".join("1" if v else "0" for v in sample.visible)
-    if sample.provenance is not None:
-        p = sample.provenance
-        row["provenance"] = {name: getattr(p, name) for name in p.__slots__}
-    if sample.trust is not None:
-        row["trust"] = float(sample.trust)
-    if sample.point_trust is not None:
-        row["point_trust"] = _numbers(sample.point_trust)
-    row["digest"] = digest
-    row["landmarks"] = None if sample.landmarks is None else _numbers(sample.landmarks)
-    return row
-
-
-def from_row(row: dict[str, Any], image_root: Path) -> FaceSample:
-    """The face of one line of index.jsonl."""
-    provenance = row.get("provenance")
-    if provenance is not None:
-        crop = provenance.get("crop_from_source")
-        provenance = Provenance(**{**provenance, "crop_from_source": crop and tuple(tuple(r) for r in crop)})
-    visible = row.get("visible")
-    return FaceSample(
-        id=row["id"],
-        image=image_root / row["image"],
-        landmarks=row.get("landmarks"),
-        box_xyxy=row.get("box_xyxy"),
-        visible=None if visible is None else np.array([c == "1" for c in visible]),
-        attributes=row.get("attributes", {}),
-        split=row["split"],
-        provenance=provenance,
-        trust=row.get("trust"),
-        point_trust=row.get("point_trust"),
-    )
-
-
-def digest_of(content: bytes) -> str:
-    """First 16 hex digits of the SHA-256 of a file's content."""
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
-def file_digest(path: Path) -> str:
-    """`digest_of` a file on disk."""
-    try:
-        return digest_of(Path(path).read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 class FaceDataset:
@@ -232,7 +174,7 @@ class FaceDataset:
     def select(
         self, split: str | None = None, subset: str | None = None, labelled: bool | None = None
     ) -> "FaceDataset":
-        """A view of the faces of a split and/or a subset (attribute), labelled or not. Raises UserError when none is left."""
+        """A view of the faces of a split, of a subset (attribute), labelled or not; UserError where there is none."""
 
         def keep(head: dict[str, Any]) -> bool:
             return (
@@ -250,12 +192,13 @@ class FaceDataset:
         return self.take(kept)
 
     def verify(self) -> list[str]:
-        """Every way in which the folder is not what its dataset.yaml says, a sentence each: index hash, missing or changed images."""
+        """Sentences on what is not as dataset.yaml says: a changed index, images that are missing or have changed."""
         problems = []
         found = content_hash(self.folder / "index.jsonl", self.schema)
         if found != self.content_hash:
             problems.append(
-                f"{self.folder / 'index.jsonl'}: content hash {found[:12]}, expected {self.content_hash[:12]}: edited since it was made"
+                f"{self.folder / 'index.jsonl'}: content hash {found[:12]}, expected {self.content_hash[:12]}: "
+                "edited since it was made"
             )
         for i in range(len(self)):
             head = self.head(i)
@@ -283,20 +226,11 @@ def _line_offsets(path: Path) -> np.ndarray:
     return offsets[offsets < position]
 
 
-def content_hash(index: Path, schema: LandmarkSchema) -> str:
-    """SHA-256 of the index (which holds the images' digests) and the schema: equal hashes mean the same faces."""
-    digest = hashlib.sha256(json.dumps(schema.to_dict(), sort_keys=True).encode())
-    with open(index, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 class DatasetWriter:
-    """Write a data set face by face, in constant memory; use as a context manager. An exception inside leaves no folder behind.
+    """A context manager that writes a data set face by face, in constant memory; an exception leaves no folder behind.
 
-    images="reference" points at images where they are; "copy" copies each into the folder; "own" means that the caller writes
-    them below `writer.images` (or with `add_image`) and that samples point there.
+    images="reference" points at images where they are; "copy" copies each into the folder; "own" means that the
+    caller writes them below `writer.images` (or with `add_image`) and that samples point there.
     """
 
     def __init__(
@@ -342,7 +276,8 @@ class DatasetWriter:
         self._ids.add(key)
         if sample.landmarks is not None and len(sample.landmarks) != self.schema.num_points:
             raise UserError(
-                f"face '{sample.id}': {len(sample.landmarks)} landmarks, expected {self.schema.num_points} of {self.schema.name}"
+                f"face '{sample.id}': {len(sample.landmarks)} landmarks, expected {self.schema.num_points} of "
+                f"{self.schema.name}"
             )
         if not (sample.split and sample.split.isprintable()):  # splits are keys of dataset.yaml, and words for --split
             raise UserError(f"face '{sample.id}': its split is {sample.split!r}, expected a word")
@@ -376,15 +311,15 @@ class DatasetWriter:
             return
         root = "images" if self._mode != "reference" else os.path.abspath(self._root or "/")
         write_meta(
-            self.partial, schema=self.schema, name=self.name, count=len(self._ids), splits=self._splits, labelled=self._labelled,
-            image_root=root, source=self._source, licence=self._licence, how=self.how,
+            self.partial, schema=self.schema, name=self.name, count=len(self._ids), splits=self._splits,
+            labelled=self._labelled, image_root=root, source=self._source, licence=self._licence, how=self.how,
         )  # fmt: skip
         os.rename(self.partial, self.folder)
 
 
 def write_meta(
-    folder: Path, *, schema: LandmarkSchema, name: str, count: int, splits: dict[str, int], labelled: int, image_root: str,
-    source: str, licence: str, how: dict[str, Any],
+    folder: Path, *, schema: LandmarkSchema, name: str, count: int, splits: dict[str, int], labelled: int,
+    image_root: str, source: str, licence: str, how: dict[str, Any],
 ) -> None:  # fmt: skip
     """Write dataset.yaml beside a finished index.jsonl."""
     meta = {
@@ -412,5 +347,5 @@ def write_dataset(folder: Path | str, samples: Iterable[FaceSample], **options: 
 
 
 def describe_data(dataset: FaceDataset, **more: Any) -> dict[str, Any]:
-    """What a card says of a data set."""
+    """Name, content hash and number of faces, and `more`: what a card or a result says of a data set."""
     return {"name": dataset.name, "content_hash": dataset.content_hash, "faces": len(dataset), **more}

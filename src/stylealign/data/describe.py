@@ -46,7 +46,7 @@ def describe(dataset: FaceDataset) -> None:
         lines = (
             f"landmark boxes: longer side {middle:.0f} px (5 % below {low:.0f}, 5 % above {high:.0f}); "
             f"{boxes:,} of {len(dataset):,} faces have a box of their own",
-            f"crops are 1.4 x the landmark box unless you say otherwise (--crop.scale, --crop.box): {1.4 * middle:.0f} px here, so a "
-            "--crop.size above that only enlarges; results with different crops cannot be compared",
+            f"crops are 1.4 x the landmark box unless you say otherwise (--crop.scale, --crop.box): {1.4 * middle:.0f} "
+            "px here, so a --crop.size above that only enlarges; results with different crops cannot be compared",
         )
         console.print("\n".join(lines), highlight=False, soft_wrap=True)

@@ -1,7 +1,7 @@
 """The only file that knows image files, uint8, and how much of a stranger's picture we are willing to decode.
 
-Arrays are (H, W, 3) uint8 RGB. Files are read and written by Pillow, which raises on a truncated picture where other decoders
-fill the rest with grey; warps are OpenCV's.
+Arrays are (H, W, 3) uint8 RGB. Files are read and written by Pillow, which raises on a truncated picture where other
+decoders fill the rest with grey; warps are OpenCV's.
 """
 
 import io
@@ -53,8 +53,10 @@ def orientation_of(path: Path) -> int:
 
 
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read a picture as (H, W, 3) uint8 RGB, as stored: an EXIF orientation is NOT applied, since annotations of published sets
-    belong to the stored pixels. 16-bit is scaled to 8, grey and CMYK converted, transparency laid on white.
+    """Read a picture as (H, W, 3) uint8 RGB, as stored.
+
+    An EXIF orientation is NOT applied, since annotations of published sets belong to the stored pixels. 16-bit is
+    scaled to 8, grey and CMYK converted, transparency laid on white.
 
     Raises UserError naming the file when it is missing, not an image, truncated, or larger than `max_pixels`.
     """
@@ -74,7 +76,7 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
 
 def encode_image(rgb: np.ndarray, suffix: str, quality: int = 95) -> bytes:
-    """(H, W, 3) or (H, W) uint8 as the bytes of a picture file of this suffix (JPEG without chroma subsampling: colour edges stay)."""
+    """(H, W, 3) or (H, W) uint8 as the bytes of a picture file of this suffix; JPEG keeps full colour resolution."""
     if rgb.dtype != np.uint8:
         raise ValueError(f"encode_image takes uint8, not {rgb.dtype}")
     suffix = suffix.lower()
@@ -90,10 +92,10 @@ def write_image(path: Path, rgb: np.ndarray, quality: int = 95) -> None:
 
 
 def warp(image: np.ndarray, to_from: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
-    """Resample `image` through the affine `to_from` into a (size, size) square or (width, height); edges are replicated.
+    """Resample `image` through the affine `to_from` into (size, size) or (width, height); edges are replicated.
 
-    When the affine shrinks by more than 1.5 the image is first area-averaged by a whole factor, else bilinear sampling would skip
-    pixels and a small face would come out in dots.
+    When the affine shrinks by more than 1.5 the image is first area-averaged by a whole factor, else bilinear
+    sampling would skip pixels and a small face would come out in dots.
     """
     factor = math.floor(1 / max(geometry.scale_of(to_from), 1e-6) / 1.5)
     if factor >= 2:

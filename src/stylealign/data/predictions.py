@@ -176,7 +176,8 @@ def _read(path: Path, pixels_from_one: bool) -> list[PredictionRow]:
         rows = read_pts_folder(path)
         if not rows:
             raise UserError(
-                f"{path}: expected a run (card.json) or predictions ({PREDICTIONS_FILE}, .pts files) in this folder, found neither"
+                f"{path}: expected a run (card.json) or predictions ({PREDICTIONS_FILE}, .pts files) in this folder, "
+                "found neither"
             )
         return rows
     if not path.is_file():
@@ -204,8 +205,8 @@ def _bare(name: str) -> str:
 class _Finder:
     """Finds the faces a name may mean.
 
-    A name with folders must agree with the face's id or with the end of its image's path, since LFPW has an image_0001 in
-    its training and in its test folder; a bare file name may mean any face of that file name.
+    A name with folders must agree with the face's id or with the end of its image's path, since LFPW has an
+    image_0001 in its training and in its test folder; a bare file name may mean any face of that file name.
     """
 
     def __init__(self, samples: Sequence[FaceSample]) -> None:
@@ -241,8 +242,8 @@ def match_predictions(
 ) -> list[PredictionRow]:
     """Put prediction rows in the order of `samples`, one each.
 
-    A row names its face by id ("helen/testset/1_2", with or without an image extension), by the end of the image's path,
-    or by the image's file name where only one face has it.
+    A row names its face by id ("helen/testset/1_2", with or without an image extension), by the end of the image's
+    path, or by the image's file name where only one face has it.
 
     Args:
         rows: what `read_predictions` gave.
@@ -251,7 +252,8 @@ def match_predictions(
         path: the file, for messages.
 
     Raises:
-        UserError: a row about no known face, a name that fits several faces, two rows for one face, a face without a row.
+        UserError: a row about no known face, a name that fits several faces, two rows for one face, or a face without
+            a row.
     """
     find = _Finder([*samples, *others])
     chosen: dict[int, PredictionRow] = {}

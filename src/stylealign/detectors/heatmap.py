@@ -18,7 +18,7 @@ def cell_centres(num: int, stride: int, like: Tensor) -> Tensor:
 
 
 def target_maps(landmarks: Tensor, num_cells: int, stride: int, sigma: float) -> Tensor:
-    """What a cascade is to answer: a Gaussian a landmark, exp(-d^2 / (2 sigma^2)), and
+    """Target maps of a cascade: a Gaussian for each landmark, exp(-d^2 / (2 sigma^2)), and
     the background, 1 - their maximum.
 
     Args:

@@ -12,7 +12,7 @@ LossKind = Literal["wing", "smooth_l1", "l1", "l2"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossConfig:
-    """How far is wrong by how much. All lengths in px of the network's input."""
+    """Which loss an error in coordinates has. All lengths are px of the network's input."""
 
     kind: LossKind = "wing"
     wing_width: float = 10.0

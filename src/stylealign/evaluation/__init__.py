@@ -1,1 +1,1 @@
-"""Scores and what is shown of them: metrics, tables, plots, pictures of faces with their landmarks. Knows no tensors."""
+"""Scores and what is shown of them: metrics, tables, plots, pictures of faces with landmarks. Knows no tensors."""

@@ -1,7 +1,8 @@
 """Pictures for people: landmark overlays, contact sheets, style sheets, error curves, errors on the mean face.
 
-Images are (H, W, 3) uint8 RGB arrays; plots are written as PNG to a path or an open binary file. This file knows nothing
-of datasets, models or folders. matplotlib is imported inside the plots only, without its global state and without a display.
+Images are (H, W, 3) uint8 RGB arrays; plots are written as PNG to a path or an open binary file. This file knows
+nothing of datasets, models or folders. matplotlib is imported inside the plots only, without its global state and
+without a display.
 """
 
 import colorsys
@@ -258,8 +259,9 @@ def lines_plot(
     spread: Mapping[str, np.ndarray] | None = None,
     marked: bool = False,
 ) -> None:
-    """Plot named lines, such as training losses; `log` makes the y axis logarithmic where every value is positive. `spread` draws a bar
-    of that half length at each value of the lines it names. `marked`: x takes few values, all positive; each is marked and named, spaced by ratio."""
+    """Plot named lines, such as training losses; `log` makes the y axis logarithmic where every value is positive.
+    `spread` draws a bar of that half length at each value of the lines it names. `marked`: x takes few values, all
+    positive; each is marked and named, spaced by ratio."""
     figure = new_figure(6.4, 3.4)
     axes = figure.subplots()
     for i, (name, (x, y)) in enumerate(series.items()):

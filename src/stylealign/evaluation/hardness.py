@@ -1,7 +1,7 @@
-"""How dark, blurred and patchy a photographed face is, measured on its picture: thirds of a test set to score apart. Knows no model.
+"""How dark, blurred and patchy a photographed face is, measured on its picture, to score thirds of a test set apart.
 
-A test set that says nothing of its pictures (300-W) can so be read like one that does (WFLW's illumination, blur, occlusion).
-docs/results.md says how well each measure finds the faces that people marked.
+A test set that says nothing of its pictures (300-W) can so be read like one that does (WFLW's illumination, blur,
+occlusion). docs/results.md says how well each measure finds the faces that people marked.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,9 @@ def measure(crop: np.ndarray, landmarks: np.ndarray) -> dict[str, float]:
     """Measure a (S, S, 3) uint8 RGB crop of a face with its (P, 2) landmarks, crop px; larger is harder.
 
     `dark`: one minus the median brightness inside the landmarks' hull, in [0, 1].
-    `blurred`: how little fine detail there is for the coarse detail found; minus the ratio of two bands' standard deviations there.
-    `patchy`: nine tenths of the bare skin lie nearer than this to the face's own median colour (CIE L*a*b*, lightness by half):
+    `blurred`: how little fine detail there is for the coarse detail found; minus the ratio of two bands' standard
+        deviations there.
+    `patchy`: nine tenths of the bare skin lie nearer than this to its median colour (CIE L*a*b*, lightness by half):
         hair, hands, glasses and things before the face, and hard shadows, whichever it is.
     """
     picture = crop.astype(np.float32) / 255

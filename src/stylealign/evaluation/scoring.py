@@ -1,7 +1,7 @@
 """Predictions against the truth of a selection of faces: what `evaluate` and `study` say of an arm, and of two.
 
-Arrays in, plain dicts of fractions out (what evaluation.json holds). Reads data sets; knows no file of predictions, no model and not what
-a table looks like.
+Arrays in, plain dicts of fractions out (what evaluation.json holds). Reads data sets; knows no file of predictions,
+no model and not what a table looks like.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class Truth(NamedTuple):
     """attribute -> (N,) bool"""
 
     def describe(self) -> dict[str, Any]:
-        """Which data set this is, for results."""
+        """Name, faces, points, mark-up and content hash of the data set, for results."""
         dataset, schema = self.faces, self.faces.schema
         return {"name": dataset.name, "faces": len(self.samples), "points": schema.num_points, "schema": schema.name,
                 "content_hash": dataset.content_hash}  # fmt: skip
@@ -99,7 +99,7 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def summarise(nme: np.ndarray, seed: int = 0, resamples: int = 2000) -> dict[str, Any]:
-    """Summarise (S, N) per-face errors of S seeds: each figure as mean, sd over seeds, 95 % bootstrap interval over faces."""
+    """(S, N) per-face errors of S seeds -> figures with their sd over seeds and 95 % interval over faces."""
 
     def over_faces(per_face: np.ndarray) -> dict[str, Any]:
         interval = metrics.bootstrap_mean_interval(per_face.mean(axis=0), seed, resamples)
@@ -125,9 +125,9 @@ def compare(
 ) -> dict[str, Any]:
     """Compare (S, N) errors with a baseline's (S', N) on the same faces, and on each subset (N,) bool of them.
 
-    Faces are the units of the interval and of the p values (each face's error averaged over seeds): how far the difference would
-    vary with other faces. Where both have S seeds, `seeds` gives the mean difference of seed pairs and its standard
-    error: how far it would vary with other training runs.
+    Faces are the units of the interval and of the p values (each face's error averaged over seeds): how far the
+    difference would vary with other faces. Where both have S seeds, `seeds` gives the mean difference of seed pairs
+    and its standard error: how far it would vary with other training runs.
     """
     paired = metrics.paired_interval(nme.mean(axis=0), base.mean(axis=0), seed, resamples)
     result: dict[str, Any] = {
@@ -149,9 +149,9 @@ def compare(
 def interval_over_seeds(nme: np.ndarray, base: np.ndarray, seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
     """95 % bootstrap interval of the mean difference of two arms over faces and seeds, both drawn with replacement.
 
-    How far the difference would vary with other faces and other training runs: the crossed ("pigeonhole") bootstrap of Owen (2007).
-    With one seed it is the interval over faces. With few seeds (3 to 5) it is too narrow by about sqrt((S - 1) / S), as any
-    bootstrap of few units is.
+    How far the difference would vary with other faces and other training runs: the crossed ("pigeonhole") bootstrap
+    of Owen (2007). With one seed it is the interval over faces. With few seeds (3 to 5) it is too narrow by about
+    sqrt((S - 1) / S), as any bootstrap of few units is.
 
     Args:
         nme: (S, N) errors of the first arm, a row a seed.
@@ -175,7 +175,7 @@ def interval_over_seeds(nme: np.ndarray, base: np.ndarray, seed: int = 0, resamp
 def score_arm(
     predicted: np.ndarray, truth: Truth, seed: int = 0, resamples: int = 2000
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Score one arm: (S, N, P, 2) px predictions of S seeds. Gives its part of evaluation.json, and its (S, N) per-face errors."""
+    """(S, N, P, 2) px predictions of an arm's S seeds -> its part of evaluation.json, and (S, N) per-face errors."""
     true, mask, schema = truth.landmarks, truth.mask, truth.faces.schema
     nme = np.stack([metrics.nme_per_face(one, true, truth.lengths, mask) for one in predicted])
     errors = np.stack([metrics.point_errors(one, true) for one in predicted]) / truth.lengths[:, None]  # (S, N, P)

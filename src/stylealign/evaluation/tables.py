@@ -1,8 +1,8 @@
 """The tables of an evaluation in words: what evaluation.md and the report's page both show.
 
-Takes the dict that evaluation.json holds, whose scores are fractions; every number shown is in per cent unless its heading says
-otherwise. Under each table stands what its numbers cannot be read without: data, split, face count, denominator, crop protocol, seeds.
-This file computes nothing.
+Takes the dict that evaluation.json holds, whose scores are fractions; every number shown is in per cent unless its
+heading says otherwise. Under each table stands what its numbers cannot be read without: data, split, face count,
+denominator, crop protocol, seeds. This file computes nothing.
 """
 
 import re
@@ -69,8 +69,9 @@ def protocol_line(evaluation: Mapping[str, Any]) -> str:
     which = f"split {data['split']}" + (f", subset {data['subset']}" if data["subset"] else "")
     points = "visible landmarks only" if evaluation["visible_only"] else "all landmarks"
     return (
-        f"{data['name']}, {which}, {data['faces']} faces, {data['points']} points ({data['schema']}), {points}. Denominator: "
-        f"{evaluation['denominator']} ({DENOMINATORS[evaluation['denominator']]}). Crop: {_per_arm(arms, 'crop')}. "
+        f"{data['name']}, {which}, {data['faces']} faces, {data['points']} points ({data['schema']}), {points}. "
+        f"Denominator: {evaluation['denominator']} ({DENOMINATORS[evaluation['denominator']]}). "
+        f"Crop: {_per_arm(arms, 'crop')}. "
         f"Seeds: {_per_arm(arms, 'seeds')}."
     )
 
@@ -119,7 +120,8 @@ def tables(evaluation: Mapping[str, Any]) -> list[Table]:
                 p_value(pair["p_wilcoxon"]),
                 p_value(pair["p_sign"]),
                 f"{pair['better']} / {pair['worse']}",
-                "-" if seeds is None else f"{100 * seeds['mean']:+.3f} ± {100 * seeds['standard_error']:.3f} ({seeds['pairs']})",
+                "-" if seeds is None
+                else f"{100 * seeds['mean']:+.3f} ± {100 * seeds['standard_error']:.3f} ({seeds['pairs']})",
             ))  # fmt: skip
         header = (
             "difference",

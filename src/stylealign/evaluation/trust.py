@@ -4,8 +4,9 @@ Disagreement is a distance over a length of the face (inter-ocular, usually), a 
 
     t(d) = 2 ** (-d / half)
 
-so that it is 1 at full agreement, 1/2 at a disagreement of `half`, 1/4 at twice that. A rank within the data set would be as monotone,
-but a face's rank changes with its company: the same number would not mean the same in two data sets or in two rounds.
+so that it is 1 at full agreement, 1/2 at a disagreement of `half`, 1/4 at twice that. A rank within the data set
+would be as monotone, but a face's rank changes with its company: the same number would not mean the same in two data
+sets or in two rounds.
 """
 
 from collections.abc import Sequence
@@ -28,8 +29,9 @@ def trust(disagreement: np.ndarray, half: float) -> np.ndarray:
 def face_and_point_trust(disagreement: np.ndarray, half: float) -> tuple[np.ndarray, np.ndarray]:
     """(N,) trust of each face and (N, P) of each point on top of it, from the points' disagreement (N, P).
 
-    A face is trusted by its mean disagreement, a point by what it disagrees beyond that: the product, which the loss weighs by, is
-    the trust of the larger of the two, so that no point is trusted more than its face, and the face's part is counted once.
+    A face is trusted by its mean disagreement, a point by what it disagrees beyond that: the product, which the loss
+    weighs by, is the trust of the larger of the two, so that no point is trusted more than its face, and the face's
+    part is counted once.
     """
     faces = disagreement.mean(axis=1)
     return trust(faces, half), trust(np.maximum(disagreement - faces[:, None], 0.0), half)
@@ -41,7 +43,10 @@ def spread(answers: np.ndarray) -> np.ndarray:
 
 
 def face_lengths(landmarks: np.ndarray, schema: LandmarkSchema, ids: Sequence[str]) -> tuple[np.ndarray, str]:
-    """((N,) px, its name): the usual denominator of the mark-up; where that is a box, the landmarks' own, as faces need not have one."""
+    """((N,) px, its name) of the usual denominator of a mark-up.
+
+    Where that is a box, it is the box of the landmarks, as faces need not have one of their own.
+    """
     kind = metrics.usual_denominator(schema)
     boxes = np.concatenate([landmarks.min(axis=1), landmarks.max(axis=1)], axis=1)
     return metrics.denominators(landmarks, boxes, schema, kind, ids), kind
@@ -55,8 +60,8 @@ def keep_curve(disagreement: np.ndarray, error: np.ndarray | None = None) -> lis
         error: (N,) NME of the labels where the truth is known.
 
     Returns:
-        Rows of `kept` (share), `max_disagreement` (the threshold that keeps it), `mean_disagreement` of the kept and, with `error`,
-        `mean_error` of the kept and of the rest (NaN is left out: where all are kept there is no rest).
+        Rows of `kept` (share), `max_disagreement` (the threshold that keeps it), `mean_disagreement` of the kept and,
+        with `error`, `mean_error` of the kept and `mean_error_of_dropped` of the rest, where there is a rest.
     """
     order = np.argsort(disagreement, kind="stable")
     rows = []
@@ -88,7 +93,8 @@ def choose(disagreement: np.ndarray, keep: float, max_disagreement: float | None
         asked = f"max_disagreement {max_disagreement}" if max_disagreement is not None else f"keep {keep}"
         at = ", ".join(f"{q}% at {np.percentile(disagreement, q):.4f}" for q in (10, 25, 50, 75, 90))
         raise UserError(
-            f"{what}: {asked} drops all {len(disagreement)} faces; the least disagreement is {disagreement.min():.4f}; would be kept: {at}"
+            f"{what}: {asked} drops all {len(disagreement)} faces; the least disagreement is {disagreement.min():.4f}; "
+            f"would be kept: {at}"
         )
     return np.sort(order)
 
@@ -96,10 +102,11 @@ def choose(disagreement: np.ndarray, keep: float, max_disagreement: float | None
 def match_poses(
     landmarks: np.ndarray, disagreement: np.ndarray, wanted: np.ndarray, count: int, bins: int
 ) -> tuple[np.ndarray, int]:
-    """Positions of about `count` faces whose head poses are spread as those of `wanted`, the most agreed on of each pose first.
+    """Positions of about `count` faces with head poses spread as those of `wanted`, the most agreed on of each pose.
 
-    Frontal faces are agreed on best, so that a plain threshold keeps them and drops turned heads. Poses are bins of equal width of the first
-    principal coefficient (the yaw) of both sets' shapes together, with its sign: a left and a right profile are two poses.
+    Frontal faces are agreed on best, so that a plain threshold keeps them and drops turned heads. Poses are bins of
+    equal width of the first principal coefficient (the yaw) of both sets' shapes together, with its sign: a left and
+    a right profile are two poses.
 
     Args:
         landmarks: (N, P, 2) of the faces to choose from.

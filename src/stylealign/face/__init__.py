@@ -1,1 +1,1 @@
-"""Facts of a face, in NumPy alone: its mark-up, its landmarks, boxes, affines, curves and pose. Knows no files and no tensors."""
+"""Facts of a face, in NumPy alone: mark-up, landmarks, boxes, affines, curves and pose. Knows no files, no tensors."""

@@ -1,4 +1,7 @@
-"""The crop contract: how a face is cut from its picture. Stored with every model. Knows no tensors, so that it can be read without torch."""
+"""The crop contract: how a face is cut from its picture. Stored with every model.
+
+Knows no tensors, so that it can be read without torch.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,12 +16,13 @@ class CropConfig:
     scale: float = 1.4
     """Side of the square over the longer side of the box."""
     box: Literal["landmarks", "given"] = "landmarks"
-    """`landmarks`: the tight box round the labels (optimistic: a detector's box is worse). `given`: the data set's own box."""
+    """`landmarks`: the tight box round the labels (optimistic: a detector's is worse). `given`: the data set's box."""
 
     def __post_init__(self) -> None:
         if not (8 <= self.size <= 4096 and self.scale > 0):
             raise ValueError(
-                f"crop of size {self.size} and scale {self.scale}: expected a size of at least 8 and at most 4096, and a scale above 0"
+                f"crop of size {self.size} and scale {self.scale}: expected a size of at least 8 and at most 4096, "
+                "and a scale above 0"
             )
 
     def describe(self) -> str:

@@ -1,6 +1,6 @@
 """Landmarks -> natural cubic curves. NumPy only; structure.py renders them.
 
-A facial boundary is a curve through an ordered list of landmarks (LAB, CVPR 2018, section 3.1; METHOD 4.2).
+A facial boundary is a curve through an ordered list of landmarks (LAB, CVPR 2018, section 3.1; docs/paper_map.md 4.2).
 """
 
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ import numpy as np
 
 
 def _natural_spline(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, n, 2) points -> knot distances (N, n-1) and the second derivatives (N, n, 2) at the knots of the natural spline.
+    """(N, n, 2) points -> knot distances (N, n-1) and second derivatives (N, n, 2) at the knots of the natural spline.
 
-    Knots are chord lengths. Coincident neighbours (a closed eye) are kept apart by a tiny knot distance, so that degenerate faces
-    give finite curves.
+    Knots are chord lengths. Coincident neighbours (a closed eye) are kept apart by a tiny knot distance, so that
+    degenerate faces give finite curves.
     """
     num, n = points.shape[:2]
     chord = np.linalg.norm(np.diff(points, axis=1), axis=-1)
@@ -32,18 +32,21 @@ def _natural_spline(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _between(first: np.ndarray, last: np.ndarray, bend: tuple[np.ndarray, np.ndarray], u: np.ndarray) -> np.ndarray:
-    """The cubic from `first` to `last` (..., 2) at the fraction u (...) of the knot distance h; `bend` is h^2 / 6 times the second
-    derivatives at both ends."""
+    """The cubic from `first` to `last` (..., 2) at the fraction u (...) of the knot distance h.
+
+    `bend` is h^2 / 6 times the second derivatives at both ends.
+    """
     u = u[..., None]
     v = 1 - u
     return v * first + u * last + (v**3 - v) * bend[0] + (u**3 - u) * bend[1]
 
 
 def sample_curves(landmarks: np.ndarray, indices: tuple[int, ...], num: int) -> np.ndarray:
-    """Sample the natural cubic spline through `landmarks[..., indices, :]` at `num` points equally spaced in chord length.
+    """Sample the natural cubic spline through `landmarks[..., indices, :]` at `num` points of equal chord length.
 
-    landmarks (..., P, 2) -> (..., num, 2), the same units. Vectorised over the leading axes. Coincident neighbours (a closed
-    eye) are kept apart by a tiny knot distance, so that degenerate faces give finite curves. Two points give a straight line.
+    landmarks (..., P, 2) -> (..., num, 2), the same units. Vectorised over the leading axes. Coincident neighbours (a
+    closed eye) are kept apart by a tiny knot distance, so that degenerate faces give finite curves. Two points give a
+    straight line.
     """
     points = np.asarray(landmarks, dtype=np.float64)[..., list(indices), :]  # (..., n, 2)
     lead, n = points.shape[:-2], points.shape[-2]
@@ -94,8 +97,8 @@ def curve_segments(
         parts.append((*flat, np.repeat(owner, n - 1)))
     first, last, bend0, bend1, owner = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
-    # A curve runs no faster than |last - first| + 2 (|bend0| + |bend1|) a unit of u, and its second derivative, linear in u, is at
-    # most 6 max(|bend0|, |bend1|); a chord over a distance d of u is off by at most d^2 / 8 of that.
+    # A curve runs no faster than |last - first| + 2 (|bend0| + |bend1|) a unit of u, and its second derivative, linear
+    # in u, is at most 6 max(|bend0|, |bend1|); a chord over a distance d of u is off by at most d^2 / 8 of that.
     size0, size1 = np.linalg.norm(bend0, axis=-1), np.linalg.norm(bend1, axis=-1)
     fastest = np.linalg.norm(last - first, axis=-1) + 2 * (size0 + size1)
     pieces = np.maximum(fastest / longest, np.sqrt(0.75 * np.maximum(size0, size1) / tolerance))

@@ -1,8 +1,9 @@
-"""Points, boxes, 2x3 affines, and shapes fitted to each other. Every geometric operation on a face is one affine applied to
-image and landmarks together.
+"""Points, boxes, 2x3 affines, and shapes fitted to each other.
 
-Points are (..., 2) arrays of (x, y) with pixel centres at integers; an affine named `<to>_from_<from>` is a (2, 3) float64
-array. Knows no images (image.warp does) and no tensors (augment.py has the batched twin).
+Every geometric operation on a face is one affine applied to image and landmarks together.
+
+Points are (..., 2) arrays of (x, y) with pixel centres at integers; an affine named `<to>_from_<from>` is a (2, 3)
+float64 array. Knows no images (image.warp does) and no tensors (augment.py has the batched twin).
 """
 
 import math
@@ -35,7 +36,7 @@ def landmark_box(landmarks: np.ndarray) -> np.ndarray:
 
 
 def crop_affine(box_xyxy: np.ndarray, scale: float, size: int) -> np.ndarray:
-    """crop_from_source of a square crop: centred on the box, its side `scale` times the box's longer side, `size` pixels wide.
+    """crop_from_source (2, 3) of a square centred on the box, `scale` times its longer side, `size` px when cut.
 
     Pixel areas correspond: the crop's first pixel covers source area starting at the square's left edge, so that
     x_crop + 0.5 = (x + 0.5 - left) * size / side. (Mapping centres to corners instead shifts labels by half a pixel.)
@@ -50,12 +51,12 @@ def crop_affine(box_xyxy: np.ndarray, scale: float, size: int) -> np.ndarray:
 
 
 def resize_affine(factor: float) -> np.ndarray:
-    """resized_from_picture (2, 3) of a picture `factor` times the size: pixel areas correspond, not centres of corner pixels."""
+    """resized_from_picture (2, 3) of a picture `factor` times the size: pixel areas correspond, not corner pixels."""
     return np.array([[factor, 0.0, (factor - 1) / 2], [0.0, factor, (factor - 1) / 2]])
 
 
 def flip_affine(width: int) -> np.ndarray:
-    """Mirror an image of `width` pixels: x -> width - 1 - x (the last pixel becomes the first; width - x would be off by one)."""
+    """flipped_from_image (2, 3) of an image of `width` px: x -> width - 1 - x, the last pixel becomes the first."""
     return np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]])
 
 
@@ -74,7 +75,7 @@ def scale_of(to_from: np.ndarray) -> float:
 
 
 def similarity_fit(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The least-squares similarity target_from_source (rotation, uniform scale, shift; no mirror) between (P, 2) point sets.
+    """The least-squares similarity target_from_source (2, 3) of (P, 2) points: rotation, scale, shift, no mirror.
 
     Umeyama (1991), eq. 40-43, in two dimensions.
     """
@@ -90,8 +91,9 @@ def similarity_fit(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 def align(shapes: np.ndarray) -> np.ndarray:
     """Shapes without place, size and turn, fitted to their own mean: generalised Procrustes analysis (Gower 1975).
 
-    With a landmark as one complex number, turning and scaling a shape is multiplying by another, so the mean shape that all
-    shapes fit best is the first singular vector of the centred shapes of unit size (Kent 1994), with nothing to iterate.
+    With a landmark as one complex number, turning and scaling a shape is multiplying by another, so the mean shape
+    that all shapes fit best is the first singular vector of the centred shapes of unit size (Kent 1994), with nothing
+    to iterate.
 
     Args:
         shapes: (N, P, 2), x to the right and y down; no NaN, none of a single place.

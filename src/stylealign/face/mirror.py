@@ -1,7 +1,7 @@
-"""Guess a mark-up's mirror twins from annotated faces: which landmark becomes which when a face is mirrored. Numpy and scipy only.
+"""Guess a mark-up's mirror twins from annotated faces: which landmark becomes which when a face is mirrored.
 
-Mirrored faces are faces: the mean shape, mirrored and renumbered, must be the mean shape again. The guess is the renumbering for
-which it comes nearest, and a person has to look at it (init.py draws it).
+Mirrored faces are faces: the mean shape, mirrored and renumbered, must be the mean shape again. The guess is the
+renumbering for which it comes nearest, and a person has to look at it (init.py draws it).
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from stylealign.face.geometry import align
 
 ROUNDS = 10
 MIDLINE = 0.02
-"""Of the shape's width: a point this near the mirror line is its own twin, even where a neighbour would fit a little better."""
+"""Of the shape's width: a point this near the mirror line is its own twin, even where a neighbour fits better."""
 STEPS = np.linspace(-1.5, 1.5, 13)
 """Standard deviations by which the mean is moved."""
 
@@ -19,16 +19,16 @@ STEPS = np.linspace(-1.5, 1.5, 13)
 def mirror_twins(shapes: np.ndarray) -> tuple[np.ndarray, float]:
     """The guessed renumbering and how far it is from perfect.
 
-    Points are told apart by place and by how much they move from face to face, which parts a lip's outer edge from its inner one.
-    Few faces look to one side on average: the mean is also tried moved along its three main ways of varying, of which one is the
-    turn of the head, and the most symmetric of these shapes decides.
+    Points are told apart by place and by how much they move from face to face, which parts a lip's outer edge from
+    its inner one. Few faces look to one side on average: the mean is also tried moved along its three main ways of
+    varying, of which one is the turn of the head, and the most symmetric of these shapes decides.
 
     Args:
         shapes: (N, P, 2) px of N >= 1 faces, more or less upright.
 
     Returns:
-        (P,) int: landmark i of a mirrored face is `mirrored[twins[i]]`, with twins[twins[i]] = i; and the root mean square
-        distance between that shape and its mirrored, renumbered self, over the shape's width.
+        (P,) int: landmark i of a mirrored face is `mirrored[twins[i]]`, with twins[twins[i]] = i; and the root mean
+        square distance between that shape and its mirrored, renumbered self, over the shape's width.
     """
     turned = align(np.asarray(shapes, dtype=np.float64))
     mean = turned.mean(axis=0)

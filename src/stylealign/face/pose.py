@@ -1,4 +1,4 @@
-"""Pose-based data balancing (Feng et al., CVPR 2018, pdb.m): how often to show each training face, so that turned heads are not rare.
+"""Pose-based data balancing (Feng et al., CVPR 2018, pdb.m): show turned heads more often, which are rare.
 
 Works on labels alone, so it goes under any detector. Knows no images, no networks and no files.
 """
@@ -28,7 +28,8 @@ class BalanceConfig:
 def coefficients(landmarks: np.ndarray, component: int = 0) -> np.ndarray:
     """(N,) coefficients of the aligned shapes along a principal component; their common sign is arbitrary.
 
-    Component 0 is the yaw, the largest change of shape between faces once place, size and rotation in the picture are out.
+    Component 0 is the yaw, the largest change of shape between faces once place, size and rotation in the picture are
+    out.
     """
     shapes = align(landmarks).reshape(len(landmarks), -1)
     shapes = shapes - shapes.mean(axis=0)
@@ -39,9 +40,9 @@ def coefficients(landmarks: np.ndarray, component: int = 0) -> np.ndarray:
 def repeats(landmarks: np.ndarray, config: BalanceConfig) -> np.ndarray:
     """How often each face is to be shown so that every bin of |yaw| gets about as much as the fullest.
 
-    A face in a bin of n is shown round(n of the fullest bin / n) times (a half rounds up). Bins are of equal width from the
-    smallest to the largest |coefficient|; a bin of a single face may repeat it hundreds of times, in the original too, which is
-    why faces are varied at random wherever they are shown.
+    A face in a bin of n is shown round(n of the fullest bin / n) times (a half rounds up). Bins are of equal width
+    from the smallest to the largest |coefficient|; a bin of a single face may repeat it hundreds of times, in the
+    original too, which is why faces are varied at random wherever they are shown.
 
     Args:
         landmarks: (N, P, 2), in any coordinates: place, size and rotation of a face change nothing.
@@ -61,12 +62,13 @@ def repeats(landmarks: np.ndarray, config: BalanceConfig) -> np.ndarray:
     if incomplete.any():
         raise UserError(
             f"balancing by pose: {incomplete.sum()} of {num} training faces lack landmarks (the first is number "
-            f"{np.argmax(incomplete)}), expected every landmark of every face: leave those faces out, or set balance.bins to 0"
+            f"{np.argmax(incomplete)}), expected every landmark of every face: leave those faces out, or set "
+            "balance.bins to 0"
         )
     if num < 2 * config.bins:
         raise UserError(
-            f"balancing by pose: {num} training faces for {config.bins} bins, expected at least two faces a bin: set balance.bins "
-            f"to {num // 2} or less, or to 0 for none"
+            f"balancing by pose: {num} training faces for {config.bins} bins, expected at least two faces a bin: set "
+            f"balance.bins to {num // 2} or less, or to 0 for none"
         )
     most = min(num - 1, 2 * points - 4)  # aligning takes four degrees of freedom, the mean a face
     if config.component >= most:
@@ -77,7 +79,8 @@ def repeats(landmarks: np.ndarray, config: BalanceConfig) -> np.ndarray:
     flat = (np.ptp(landmarks, axis=1) == 0).all(axis=1)
     if flat.any():
         raise UserError(
-            f"balancing by pose: all landmarks of face number {np.argmax(flat)} are one point, expected a face: correct its labels"
+            f"balancing by pose: all landmarks of face number {np.argmax(flat)} are one point, expected a face: "
+            "correct its labels"
         )
     yaw = np.abs(coefficients(landmarks, config.component))
     sizes, edges = np.histogram(yaw, bins=config.bins)

@@ -1,4 +1,4 @@
-"""The values everything speaks: one annotated face, where it came from, and one answer. Frozen, with read-only arrays."""
+"""The values everything speaks: an annotated face, where it came from, and an answer. Frozen, with read-only arrays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,8 @@
 """The central fact table: which landmark is which. Facts only, 0-based, checked at construction.
 
-No other file says `if num_points == 98`. Left and right of flip pairs do not matter; `inter_ocular` anchors are the outer eye
-corners. Sources: METHOD sections 4.2 and 5 (WFLW mirror table and 15 curves), the data sets' own mark-up figures for the rest.
+No other file says `if num_points == 98`. Left and right of flip pairs do not matter; `inter_ocular` anchors are the
+outer eye corners. Sources: docs/paper_map.md 4.2 and 5 (WFLW's mirror table and 15 curves), the data sets'
+own mark-up figures for the rest.
 """
 
 from collections.abc import Mapping
@@ -33,7 +34,7 @@ class LandmarkSchema:
     name: str
     num_points: int
     flip_pairs: tuple[tuple[int, int], ...] = ()
-    """Mirror twins; every other point maps to itself. Empty: the mark-up has no known mirror and faces are never flipped."""
+    """Mirror twins; every other point maps to itself. Empty: the mirror is not known and faces are never flipped."""
     boundaries: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Ordered point indices of each facial curve."""
     anchors: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
@@ -79,7 +80,7 @@ class LandmarkSchema:
 
     @cached_property
     def flip_permutation(self) -> np.ndarray:
-        """(P,) int: landmark i of a mirrored face is `flipped[flip_permutation[i]]`; applying it twice changes nothing."""
+        """(P,) int: landmark i of a mirrored face is `flipped[flip_permutation[i]]`; twice changes nothing."""
         permutation = np.arange(self.num_points)
         for a, b in self.flip_pairs:
             permutation[a], permutation[b] = b, a
@@ -109,9 +110,12 @@ WFLW98 = LandmarkSchema(
     name="wflw98",
     num_points=98,
     flip_pairs=_mirror(
-        (_span(0, 15), _span(32, 17)), (_span(33, 37), _span(46, 42)), (_span(38, 41), _span(50, 47)), (_span(55, 56), _span(59, 58)),
-        (_span(60, 64), _span(72, 68)), (_span(65, 67), (75, 74, 73)), (_span(76, 78), _span(82, 80)), (_span(88, 89), _span(92, 91)),
-        ((95,), (93,)), (_span(87, 86), _span(83, 84)), ((96,), (97,)),
+        (_span(0, 15), _span(32, 17)),
+        (_span(33, 37), _span(46, 42)), (_span(38, 41), _span(50, 47)),
+        (_span(55, 56), _span(59, 58)),
+        (_span(60, 64), _span(72, 68)), (_span(65, 67), (75, 74, 73)),
+        (_span(76, 78), _span(82, 80)), (_span(88, 89), _span(92, 91)), ((95,), (93,)), (_span(87, 86), _span(83, 84)),
+        ((96,), (97,)),
     ),
     boundaries={
         "contour": _span(0, 32),
@@ -124,15 +128,21 @@ WFLW98 = LandmarkSchema(
         "left_brow_bottom": (33, 41, 40, 39, 38), "right_brow_bottom": (50, 49, 48, 47, 46),
     },
     anchors={"inter_ocular": ((60,), (72,)), "inter_pupil": ((96,), (97,))},
-    parts={"contour": _span(0, 32), "brows": _span(33, 50), "nose": _span(51, 59), "eyes": (*_span(60, 75), 96, 97), "mouth": _span(76, 95)},
+    parts={
+        "contour": _span(0, 32), "brows": _span(33, 50), "nose": _span(51, 59),
+        "eyes": (*_span(60, 75), 96, 97), "mouth": _span(76, 95),
+    },
 )  # fmt: skip
 
 IBUG68 = LandmarkSchema(
     name="ibug68",
     num_points=68,
     flip_pairs=_mirror(
-        (_span(0, 7), _span(16, 9)), (_span(17, 21), _span(26, 22)), (_span(31, 32), _span(35, 34)), (_span(36, 39), _span(45, 42)),
-        (_span(40, 41), (47, 46)), (_span(48, 50), _span(54, 52)), (_span(58, 59), (56, 55)), (_span(60, 61), _span(64, 63)), ((67,), (65,)),
+        (_span(0, 7), _span(16, 9)),
+        (_span(17, 21), _span(26, 22)),
+        (_span(31, 32), _span(35, 34)),
+        (_span(36, 39), _span(45, 42)), (_span(40, 41), (47, 46)),
+        (_span(48, 50), _span(54, 52)), (_span(58, 59), (56, 55)), (_span(60, 61), _span(64, 63)), ((67,), (65,)),
     ),
     boundaries={
         "contour": _span(0, 16), "left_brow": _span(17, 21), "right_brow": _span(22, 26),
@@ -143,7 +153,10 @@ IBUG68 = LandmarkSchema(
         "inner_lower_lip": (60, 67, 66, 65, 64), "outer_lower_lip": (48, 59, 58, 57, 56, 55, 54),
     },
     anchors={"inter_ocular": ((36,), (45,)), "inter_pupil": (_span(36, 41), _span(42, 47))},
-    parts={"contour": _span(0, 16), "brows": _span(17, 26), "nose": _span(27, 35), "eyes": _span(36, 47), "mouth": _span(48, 67)},
+    parts={
+        "contour": _span(0, 16), "brows": _span(17, 26), "nose": _span(27, 35), "eyes": _span(36, 47),
+        "mouth": _span(48, 67),
+    },
 )  # fmt: skip
 
 COFW29 = LandmarkSchema(
@@ -151,10 +164,13 @@ COFW29 = LandmarkSchema(
     num_points=29,
     flip_pairs=((0, 1), (2, 3), (4, 6), (5, 7), (8, 9), (10, 11), (12, 14), (13, 15), (16, 17), (18, 19), (22, 23)),
     boundaries={
-        "left_brow_top": (0, 4, 2), "left_brow_bottom": (0, 5, 2), "right_brow_top": (1, 6, 3), "right_brow_bottom": (1, 7, 3),
-        "left_eye_top": (8, 12, 10), "left_eye_bottom": (8, 13, 10), "right_eye_top": (9, 14, 11), "right_eye_bottom": (9, 15, 11),
+        "left_brow_top": (0, 4, 2), "left_brow_bottom": (0, 5, 2),
+        "right_brow_top": (1, 6, 3), "right_brow_bottom": (1, 7, 3),
+        "left_eye_top": (8, 12, 10), "left_eye_bottom": (8, 13, 10),
+        "right_eye_top": (9, 14, 11), "right_eye_bottom": (9, 15, 11),
         "nose_bottom": (18, 21, 19),
-        "outer_upper_lip": (22, 24, 23), "inner_upper_lip": (22, 25, 23), "inner_lower_lip": (22, 26, 23), "outer_lower_lip": (22, 27, 23),
+        "outer_upper_lip": (22, 24, 23), "inner_upper_lip": (22, 25, 23),
+        "inner_lower_lip": (22, 26, 23), "outer_lower_lip": (22, 27, 23),
     },
     anchors={"inter_ocular": ((8,), (9,)), "inter_pupil": ((16,), (17,))},
     parts={"contour": (28,), "brows": _span(0, 7), "nose": _span(18, 21), "eyes": _span(8, 17), "mouth": _span(22, 27)},
@@ -185,14 +201,17 @@ SCHEMAS = {s.name: s for s in (WFLW98, IBUG68, COFW29, AFLW19, FIVE)}
 
 # Target landmark -> the source landmarks whose mean it is; with what is only approximate.
 _68_FROM_98 = (
-    *((i,) for i in range(0, 33, 2)), *((i,) for i in _span(33, 37)), *((i,) for i in _span(42, 46)),
-    *((i,) for i in _span(51, 59)), *((i,) for i in (60, 61, 63, 64, 65, 67, 68, 69, 71, 72, 73, 75)), *((i,) for i in _span(76, 95)),
+    *((i,) for i in range(0, 33, 2)),
+    *((i,) for i in _span(33, 37)), *((i,) for i in _span(42, 46)),
+    *((i,) for i in _span(51, 59)),
+    *((i,) for i in (60, 61, 63, 64, 65, 67, 68, 69, 71, 72, 73, 75)),
+    *((i,) for i in _span(76, 95)),
 )  # fmt: skip
 CONVERSIONS: dict[tuple[str, str], tuple[tuple[tuple[int, ...], ...], str]] = {
     ("wflw98", "ibug68"): (
         _68_FROM_98,
-        "approximate: WFLW's contour is sampled denser and starts a little higher, its brows are outlined (the upper edge is taken) "
-        "and its eyelids have three points where iBUG has two",
+        "approximate: WFLW's contour is sampled denser and starts a little higher, its brows are outlined (the upper "
+        "edge is taken) and its eyelids have three points where iBUG has two",
     ),
     ("ibug68", "five"): (
         (_span(36, 41), _span(42, 47), (30,), (48,), (54,)),
@@ -249,7 +268,8 @@ def schema_from_dict(values: Any, where: str) -> LandmarkSchema:
         )
     except (TypeError, ValueError, IndexError, AttributeError):
         raise UserError(
-            f"{where}: flip_pairs must be pairs of points, boundaries and parts lists of points, anchors two lists of points"
+            f"{where}: flip_pairs must be pairs of points, boundaries and parts lists of points, anchors two lists of "
+            "points"
         ) from None
     except UserError as error:
         raise UserError(f"{where}: {error}") from None

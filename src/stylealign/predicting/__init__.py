@@ -1,4 +1,8 @@
-"""From photos, folders and video to landmarks: reading, finding faces, the network, tracking, and what is written of it.
+"""From photos, folders and videos to landmarks.
 
-network.py is the one interface between all of this and a trained model; only torch_network.py imports torch.
+A photo is read (sources), places where faces may be are found in it (candidates), the network answers (landmarks), and
+its answers, values of one kind (predicted_face), are followed from frame to frame (tracking), drawn and written.
+
+network.py is the interface between that and a trained model. Of the files on this way only torch_network.py imports
+torch; on_datasets.py, validation.py and ensemble.py, which ask torch models about whole data sets, do as well.
 """

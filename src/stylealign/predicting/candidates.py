@@ -1,4 +1,4 @@
-"""One picture -> candidates, the places where a face may be: boxes that are given, the whole picture, or what a finder finds.
+"""One picture -> candidates, the places where a face may be: given boxes, the whole picture, or what a finder finds.
 
 A picture that lies on its side is turned first. Knows finders and turned pictures; no network and no output.
 """
@@ -30,7 +30,7 @@ class Candidate(NamedTuple):
     """given, whole, track, or the finder's name"""
 
     def crop_from_source(self, scale: float, size: int) -> np.ndarray:
-        """(2, 3) affine from px of the stored picture to those of a crop `size` px wide, `scale` times as wide as the box."""
+        """(2, 3) affine from the stored picture to a crop `size` px wide that shows `scale` times the box."""
         return geometry.compose(geometry.crop_affine(self.box, scale, size), self.photo.view_from_source)
 
 

@@ -1,7 +1,8 @@
-"""Several detectors, each looking several times, at faces that nobody has labelled: answers in source pixels.
+"""Several detectors, asked several times each about faces that nobody has labelled: answers in source pixels.
 
-A detector is trained on crops round landmarks, which an unlabelled face has not got. So the first look is at the picture's own box (or its
-middle), and every further look at the box of the landmarks found before. Knows nothing of trust and writes nothing.
+A detector is trained on crops round landmarks, which an unlabelled face has not got. So the first look is at the
+picture's own box (or its middle), and every further look at the box of the landmarks found before. Knows nothing of
+trust and writes nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,9 +22,11 @@ from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
+from stylealign.predicting.landmarks import usable_box
 from stylealign.progress import track
 
 FACES_AT_ONCE = 32  # decoded pictures held in memory
+CROPS_AT_ONCE = 64  # that a network sees
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +44,8 @@ class LookConfig:
     shift: float = 0.03
     """Share of the crop's side by which they are moved, along x and along y."""
     refine: int = 3
-    """Rounds of cutting again round the landmarks found, where faces have no landmarks and the detector was trained on such crops."""
+    """Rounds of cutting again round the landmarks found, where faces have no landmarks and the detector was trained on
+    such crops."""
     seed: int = 0
     """Draws the jitters."""
 
@@ -87,15 +91,16 @@ def load_ensemble(
         expected = schema or (loaded[0].schema if loaded else detector.schema)
         if detector.schema != expected:
             raise UserError(
-                f"{run}: this detector answers in {detector.schema.name} ({detector.schema.num_points} points), expected {expected.name} "
-                f"({expected.num_points} points) as {'the data set has' if schema else f'{runs[0]} does'}: one mark-up for all"
+                f"{run}: this detector answers in {detector.schema.name} ({detector.schema.num_points} points), "
+                f"expected {expected.name} ({expected.num_points} points) as "
+                f"{'the data set has' if schema else f'{runs[0]} does'}: one mark-up for all"
             )
         loaded.append(detector)
     return loaded
 
 
 class Answers(NamedTuple):
-    """What an ensemble says of a data set."""
+    """The answers of several detectors about a data set."""
 
     positions: np.ndarray
     """(N,) the faces whose pictures could be read, in order"""
@@ -104,62 +109,80 @@ class Answers(NamedTuple):
     settled: np.ndarray
     """(N, P) px by which the last round of cutting again moved the plain answer; 0 where there was none"""
     unreadable: list[str]
-    """Why, for each picture that could not be"""
+    """Why a picture could not be read, a sentence each"""
 
 
 @torch.no_grad()
 def _answer(
     detector: LoadedDetector, images: list[np.ndarray], boxes: list[np.ndarray], looks: Sequence[Look]
 ) -> np.ndarray:
-    """(n, looks, P, 2) float64 source px."""
+    """(n, looks, P, 2) float64 source px: a detector's answers for n pictures, cut round a box (4,) px each."""
     crop, order = detector.crop, detector.schema.flip_permutation
-    motions = [look.affine(crop.size) for look in looks]
+    asked = [(image, box, look) for image, box in zip(images, boxes, strict=True) for look in looks]
     affines = [
-        geometry.compose(motion, geometry.crop_affine(box, crop.scale, crop.size))
-        for box in boxes
-        for motion in motions
+        geometry.compose(look.affine(crop.size), geometry.crop_affine(box, crop.scale, crop.size))
+        for _, box, look in asked
     ]
-    crops = np.stack([warp(images[i // len(looks)], affine, crop.size) for i, affine in enumerate(affines)])
+    crops = np.stack([warp(image, affine, crop.size) for (image, _, _), affine in zip(asked, affines, strict=True)])
     device = next(detector.model.parameters()).device
     found = np.concatenate(
         [
             detector.model(to_float(torch.from_numpy(part)).to(device)).landmarks.double().cpu().numpy()
-            for part in np.split(crops, range(64, len(crops), 64))
+            for part in np.split(crops, range(CROPS_AT_ONCE, len(crops), CROPS_AT_ONCE))
         ]
     )
-    home = [geometry.apply(geometry.invert(affine), points) for affine, points in zip(affines, found, strict=True)]
-    answers = np.stack(home).reshape(len(images), len(looks), -1, 2)
-    for j, look in enumerate(looks):
-        if look.mirrored:
-            answers[:, j] = answers[:, j, order]
-    return answers
+    home = []
+    for (_, _, look), affine, points in zip(asked, affines, found, strict=True):
+        if look.mirrored:  # back to the same crop without the mirror
+            affine = geometry.compose(geometry.flip_affine(crop.size), affine)
+            points = geometry.mirrored_back(points, crop.size, order)
+        home.append(geometry.apply(geometry.invert(affine), points))
+    return np.stack(home).reshape(len(images), len(looks), -1, 2)
 
 
-def _usable(box: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """The box of found landmarks, or the start where it is three times smaller or larger: a detector that has lost the face."""
-    ratio = (box[2:] - box[:2]).max() / (start[2:] - start[:2]).max()
-    return box if 1 / 3 < ratio < 3 else start
+class _Read(NamedTuple):
+    """A face of the data set with its decoded picture."""
+
+    position: int
+    sample: FaceSample
+    image: np.ndarray
 
 
-def _group(
-    detectors: list[LoadedDetector],
-    samples: list[FaceSample],
-    images: list[np.ndarray],
-    config: LookConfig,
-    use_labels: bool,
+def _groups(faces: FaceDataset, unreadable: list[str]) -> Iterator[list[_Read]]:
+    """The faces whose pictures can be read, FACES_AT_ONCE at a time; why others cannot is added to `unreadable`."""
+    group: list[_Read] = []
+    for i in track(range(len(faces)), "asking the detectors"):
+        sample = faces[i]
+        try:
+            group.append(_Read(i, sample, read_image(sample.image)))
+        except UserError as error:
+            unreadable.append(str(error))
+        if len(group) == FACES_AT_ONCE:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _answer_group(
+    detectors: list[LoadedDetector], group: list[_Read], config: LookConfig, use_labels: bool
 ) -> tuple[np.ndarray, np.ndarray]:
+    """(n, M, P, 2) source px of n faces, a row for each look of each detector, and (n, P) `Answers.settled`."""
     looks = looks_of(config, detectors[0].schema)
-    blind = [s if use_labels else FaceSample(id=s.id, image=s.image, box_xyxy=s.box_xyxy) for s in samples]
-    starts = [[box_of(s, d.crop.box) for s in blind] for d in detectors]
-    follows = [d.crop.box == "landmarks" and not use_labels for d in detectors]
-    boxes = [list(b) for b in starts]
+    images = [face.image for face in group]
+    samples = [face.sample for face in group]
+    if not use_labels:
+        samples = [FaceSample(id=s.id, image=s.image, box_xyxy=s.box_xyxy) for s in samples]
+    first_boxes = [[box_of(s, d.crop.box) for s in samples] for d in detectors]
+    refined = [d.crop.box == "landmarks" and not use_labels for d in detectors]
+    boxes = [list(b) for b in first_boxes]
     before: np.ndarray | None = None
-    for _ in range(config.refine if any(follows) else 0):
+    for _ in range(config.refine if any(refined) else 0):
         plain = [_answer(d, images, box, looks[:1])[:, 0] for d, box in zip(detectors, boxes, strict=True)]
         before = np.mean(plain, axis=0)
-        for j, follow in enumerate(follows):
-            if follow:
-                boxes[j] = [_usable(geometry.landmark_box(p), s) for p, s in zip(before, starts[j], strict=True)]
+        found = [geometry.landmark_box(points) for points in before]
+        for j in np.flatnonzero(refined):
+            boxes[j] = [usable_box(box, first) for box, first in zip(found, first_boxes[j], strict=True)]
     answers = [_answer(d, images, box, looks) for d, box in zip(detectors, boxes, strict=True)]
     now = np.mean([a[:, 0] for a in answers], axis=0)
     moved = np.zeros(now.shape[:2]) if before is None else np.linalg.norm(now - before, axis=-1)
@@ -167,39 +190,21 @@ def _group(
 
 
 def ask(detectors: list[LoadedDetector], faces: FaceDataset, config: LookConfig, use_labels: bool = False) -> Answers:
-    """Ask every detector about every face; a picture that cannot be read is a line of `unreadable`, and the rest is done.
+    """What every detector answers about every face. A picture that cannot be read becomes a line of `unreadable`.
 
     Args:
         detectors: of one mark-up, each with its own crop protocol.
         faces: labelled or not.
         config: how often they look.
-        use_labels: cut the crops round the faces' labels, as on a test set; otherwise labels are not looked at, not even for the box.
+        use_labels: cut the crops round the faces' labels, as on a test set; otherwise labels are not looked at, not
+            even for the box.
     """
     positions: list[int] = []
-    found, moved, unreadable = [], [], []
-
-    def groups() -> Iterator[tuple[list[int], list[FaceSample], list[np.ndarray]]]:
-        members: list[int] = []
-        samples: list[FaceSample] = []
-        images: list[np.ndarray] = []
-        for i in track(range(len(faces)), "asking the detectors"):
-            sample = faces[i]
-            try:
-                images.append(read_image(sample.image))
-            except UserError as error:
-                unreadable.append(str(error))
-                continue
-            members.append(i)
-            samples.append(sample)
-            if len(members) == FACES_AT_ONCE:
-                yield members, samples, images
-                members, samples, images = [], [], []
-        if members:
-            yield members, samples, images
-
-    for members, samples, images in groups():
-        answers, motion = _group(detectors, samples, images, config, use_labels)
-        positions += members
+    found, moved = [], []
+    unreadable: list[str] = []
+    for group in _groups(faces, unreadable):
+        answers, motion = _answer_group(detectors, group, config, use_labels)
+        positions += [face.position for face in group]
         found.append(answers)
         moved.append(motion)
     if not positions:

@@ -1,7 +1,7 @@
 """A picture -> where its faces are, as landmark boxes: the kind that detectors here are trained on.
 
-Every finder draws boxes of its own kind. What lies between them and the tight box round the landmarks was measured (MAPPING) and is
-undone here, so that no other file knows which finder it was. Knows no network.
+Every finder draws boxes of its own kind. How they differ from the tight box round the landmarks was measured
+(MAPPING) and is undone here, so that no other file has to know which finder it was. Knows no network.
 """
 
 import threading
@@ -27,7 +27,7 @@ class FoundFace(NamedTuple):
     """A face as a finder sees it."""
 
     box: np.ndarray
-    """(4,) landmark box x0, y0, x1, y1 (a square: its centre and longer side were fitted), px of the searched picture"""
+    """(4,) landmark box x0, y0, x1, y1, px of the searched picture: a square of the landmarks' longer side"""
     score: float
     """the finder's own; only scores of one finder can be compared"""
     by: str
@@ -35,16 +35,17 @@ class FoundFace(NamedTuple):
 
 
 class Mapping(NamedTuple):
-    """landmark box from a finder's box: centre moved by (dx, dy) box sides, side `scale` times the box's."""
+    """A finder's box -> the landmark box: its centre moved by (dx, dy) sides, its side `scale` times as long."""
 
     dx: float
     dy: float
     scale: float
 
 
-# Medians over 400 faces of 300-W's training split, cut out with 1.8 times their landmark box. There the frontal cascade found 89 % of
-# the faces (standard deviation of its dx, dy, scale: 0.09, 0.04, 0.07) and put 1 box in 80 pictures elsewhere; the profile cascade,
-# on the picture and its mirror image, 24 % and 23 % (0.08, 0.05, 0.11). It looks for faces turned to the left of the picture.
+# Medians over 400 faces of 300-W's training split, cut out with 1.8 times their landmark box. There the frontal
+# cascade found 89 % of the faces (standard deviation of its dx, dy, scale: 0.09, 0.04, 0.07) and put 1 box in 80
+# pictures elsewhere; the profile cascade, on the picture and its mirror image, 24 % and 23 % (0.08, 0.05, 0.11). It
+# finds faces turned to the left of the picture.
 MAPPING = {
     "frontal": Mapping(0.0, 0.16, 0.90),
     "profile": Mapping(-0.095, 0.16, 0.81),
@@ -54,7 +55,7 @@ Finder = Callable[[np.ndarray], list[FoundFace]]
 
 
 def landmark_box_of(kind: str, x: float, y: float, width: float, height: float) -> np.ndarray:
-    """The landmark box of a finder's box with its first pixel at (x, y)."""
+    """(4,) the landmark box x0, y0, x1, y1 of a finder's box whose first pixel is (x, y); all in px."""
     m = MAPPING[kind]
     side = max(width, height)
     centre = np.array([x + (width - 1) / 2 + m.dx * side, y + (height - 1) / 2 + m.dy * side])
@@ -69,7 +70,7 @@ def intersection_over_union(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def one_each(found: list[FoundFace]) -> list[FoundFace]:
-    """Non-maximum suppression: earlier ones win over those that overlap them by OVERLAP, or whose centre lies in them."""
+    """Non-maximum suppression: faces without those that overlap an earlier one by OVERLAP, or lie in it."""
     kept: list[FoundFace] = []
     for face in found:
         centre = (face.box[:2] + face.box[2:]) / 2
@@ -83,7 +84,7 @@ def one_each(found: list[FoundFace]) -> list[FoundFace]:
 
 
 def _small(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """The picture with a longer side of at most SEARCHED_PX, and px of the picture a px of that."""
+    """The picture shrunk to a longer side of at most SEARCHED_PX, and how many px of the picture a px of that is."""
     factor = max(image.shape[:2]) / SEARCHED_PX
     if factor <= 1:
         return image, 1.0
@@ -92,13 +93,15 @@ def _small(image: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _full_size(box: np.ndarray, factor: float) -> np.ndarray:
+    """A box of the shrunk picture in px of the picture itself."""
     return (box + 0.5) * factor - 0.5
 
 
 def cascade_finder() -> Finder:
     """OpenCV's bundled cascades (Viola and Jones, CVPR 2001): frontal, and profile on the picture and its mirror image.
 
-    Frontal boxes win over profile ones, larger margins over smaller. Each thread has cascades of its own, which are not thread-safe.
+    Of boxes that overlap, frontal ones are kept before profile ones, and larger margins before smaller. A cascade is
+    not thread-safe, so each thread has its own.
     """
     mine = threading.local()
 
@@ -132,14 +135,15 @@ def cascade_finder() -> Finder:
 
 
 # Over 300-W's training labels, with the mean of each eye, the nose tip and the mouth's corners as the five points:
-# the centre of the landmark box lies YUNET_DOWN of the way from between the eyes to between the mouth's corners, and its longer side
-# is YUNET_SIDE times the sum of the eyes' distance and that way. (Medians of 1,812 faces, standard deviations 0.09 and 0.08; the centre
-# is then off by 0.07 of the side, median. The points were the labels' own: YuNet itself was not at hand to be measured.)
+# the centre of the landmark box lies YUNET_DOWN of the way from between the eyes to between the mouth's corners, and
+# its longer side is YUNET_SIDE times the sum of the eyes' distance and that way. (Medians of 1,812 faces, standard
+# deviations 0.09 and 0.08; the centre is then off by 0.07 of the side, median. The points were the labels' own: YuNet
+# itself was not at hand to be measured.)
 YUNET_DOWN, YUNET_SIDE = 0.65, 1.144
 
 
 def box_of_five(points: np.ndarray) -> np.ndarray:
-    """The landmark box of a face from five points (5, 2) px: eyes, nose tip, mouth corners (either order of left and right)."""
+    """(4,) the landmark box of (5, 2) points: eyes, nose tip, mouth corners, left and right in either order."""
     eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
     centre = eyes + YUNET_DOWN * (mouth - eyes)
     half = YUNET_SIDE * (np.linalg.norm(points[1] - points[0]) + np.linalg.norm(mouth - eyes)) / 2
@@ -147,7 +151,10 @@ def box_of_five(points: np.ndarray) -> np.ndarray:
 
 
 def yunet_finder(path: Path, least_score: float = 0.7) -> Finder:
-    """YuNet (Wu et al., 2023) from the user's ONNX file. Its five points place the landmark box; its own box is not used."""
+    """YuNet (Wu et al., 2023) from the user's ONNX file: its five points place the landmark box.
+
+    Its own box is not used. Raises UserError for a file that is missing or no YuNet.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected YuNet's ONNX file (face_detection_yunet_2023mar.onnx)")
     try:

@@ -1,5 +1,7 @@
-"""Boxes that the user gives: on the command line or in a file. They are meant as landmark boxes
-(tight round brows, chin and cheeks), in px of the picture as stored, like everything that is written.
+"""Boxes that the user gives, on the command line or in a file -> the boxes of a picture.
+
+They are meant as landmark boxes (tight round brows, chin and cheeks), in px of the picture as stored, like all that
+is written.
 
 CSV         a header with image,x0,y0,x1,y1 (any order, other columns are passed over); a line a face
 JSON        {"image.jpg": [[x0, y0, x1, y1], ...], ...}, or a list of {"image": ..., "box_xyxy": [...]}
@@ -49,6 +51,7 @@ def refuse_outside(box: np.ndarray, width: int, height: int, where: str) -> None
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, object, str]]:
+    """(picture's name, box as it stands there, file:line) a line."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         names = [n.strip().lower().removeprefix("box_") for n in reader.fieldnames or []]
@@ -68,6 +71,7 @@ def _object_row(record: object, where: str) -> tuple[str, object, str]:
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, object, str]]:
+    """(picture's name, box as it stands there, where) a box of either JSON layout."""
     text = path.read_text(encoding="utf-8-sig")
     try:
         if path.suffix.lower() in (".jsonl", ".ndjson"):
@@ -131,7 +135,7 @@ class BoxFile:
             raise UserError(f"{path}: not a text file that can be read ({error})") from None
 
     def of(self, name: str) -> list[np.ndarray]:
-        """The boxes of a picture. Raises UserError where it has none, or where several names of the file fit it equally well."""
+        """The boxes of a picture. Raises UserError where it has none, or where several names of the file fit it."""
         name = name.removeprefix("./")
         if name in self._boxes:
             return self._boxes[name]

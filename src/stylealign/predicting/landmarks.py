@@ -1,4 +1,4 @@
-"""Candidates -> faces with landmarks: crops by the model's contract, batches across pictures, refinement, mirror averaging.
+"""Candidates -> faces with landmarks: crops by the model's contract, batches, refinement, mirror averaging.
 
 Knows the network's interface; no files, no finders.
 """
@@ -16,10 +16,12 @@ from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.orientation import map_box
 from stylealign.predicting.predicted_face import Face
 
-# Of the box: how far the second crop of `movement_with_crop` is shifted. Detectors are trained on crops shifted that far.
+# Share of the box by which the second crop of `movement_with_crop` is shifted. Detectors are trained on crops shifted
+# that far.
 SHIFT = 0.08
-# Above this share of the crop's movement there is no face. Measured with three detectors (SAN, ResNet-18 and LAB of 64 px)
-# on half of 300-W's val: at most 1 % of the faces move more, and 73 to 84 % of boxes in the corners of the same pictures do.
+# Where landmarks move by more than this share of the crop's shift there is no face. Measured with three detectors
+# (SAN, ResNet-18 and LAB of 64 px) on half of 300-W's val: at most 1 % of the faces move more, and 73 to 84 % of
+# boxes in the corners of the same pictures do.
 NO_FACE = 0.5
 HALF = 0.02  # mirror disagreement, in face sizes, at which a landmark's confidence is one half
 
@@ -39,7 +41,7 @@ def cut_crops(network: LandmarkNetwork, candidates: Sequence[Candidate]) -> tupl
 
 
 def _answer_crops(network: LandmarkNetwork, crops: np.ndarray, flip: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """(B, P, 2) px of the crops and (B, P) confidences or None; with `flip` the mean with the mirrored crops' answers."""
+    """(B, P, 2) px of the crops and (B, P) confidences or None; `flip`: averaged with the mirrored crops' answers."""
     landmarks, confidence = network(crops)
     if not flip:
         return landmarks, confidence
@@ -116,11 +118,11 @@ def _stored_box(candidate: Candidate) -> np.ndarray:
 def movement_with_crop(
     network: LandmarkNetwork, candidates: Sequence[Candidate], landmarks: Sequence[np.ndarray], batch_size: int = 16
 ) -> np.ndarray:
-    """(n,) how far each answer moves along with its crop: 0 it stays on the picture, as on a face; 1 it stays in the crop.
+    """(n,) how far landmarks move along with their crop: 0 not at all, as on a face; 1 as far as the crop does.
 
-    A network always answers with a face; where there is none, its answer depends on where it was asked. It is asked twice,
-    round the box of `landmarks` (px of the stored pictures) and round the same box shifted by SHIFT of its side to the right
-    and down. The candidates' own boxes are not used.
+    A network always answers with a face; where there is none, its answer depends on where it was asked. It is asked
+    twice, round the box of `landmarks` (px of the stored pictures) and round the same box shifted by SHIFT of its
+    side to the right and down. The candidates' own boxes are not used.
     """
     boxes = [box_in_view(c, points) for c, points in zip(candidates, landmarks, strict=True)]
     shifts = [SHIFT * (b[2:] - b[:2]).max() for b in boxes]
@@ -149,8 +151,8 @@ def find_faces(
 ) -> list[list[Face]]:
     """The faces of several pictures, given the candidates of each, answered in common batches; without pictures' names.
 
-    With `check`, candidates that a finder found are dropped where their answer moves with the crop; what the user gave is
-    never dropped. The other arguments are those of `find_landmarks`.
+    With `check`, candidates that a finder found are dropped where their answer moves with the crop; what the user
+    gave is never dropped. The other arguments are those of `find_landmarks`.
     """
     asked = [candidate for each in candidates for candidate in each]
     faces = find_landmarks(network, asked, refine, flip, batch_size)

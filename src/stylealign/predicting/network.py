@@ -1,6 +1,6 @@
 """What a trained detector is to everything in this package: crops in, landmarks out, and the crop contract of its card.
 
-Knows no torch. `open_network` is where another runtime takes torch's place.
+Knows no torch: `open_network` decides whether torch or onnxruntime answers.
 """
 
 from pathlib import Path
@@ -32,8 +32,8 @@ class LandmarkNetwork(Protocol):
             crops: (B, 3, S, S) float32 RGB in [-1, 1], S = crop.size.
 
         Returns:
-            landmarks (B, P, 2) (x, y) px of the crop, pixel centres at integers, and (B, P) confidences in [0, 1] or None where
-            the model has none.
+            landmarks (B, P, 2) (x, y) px of the crop, pixel centres at integers, and (B, P) confidences in [0, 1], or
+            None where the model has none.
         """
         ...
 
@@ -48,11 +48,16 @@ def model_path(model: Path | None) -> Path:
 
 
 def open_network(model: Path | None = None, accelerator: str = "cpu", threads: int | None = None) -> LandmarkNetwork:
-    """Load a finished detector run or checkpoint folder, or an ONNX file that `stylealign export` wrote (None: the shipped detector).
+    """Load a detector.
 
-    An ONNX file is answered by onnxruntime on the CPU, and torch is not imported. `threads` is how many the network may use on the CPU, of this
-    whole process (not given: as many as there are).
-    Raises UserError for a folder that holds none, another kind of model, or weights that changed.
+    Args:
+        model: a finished detector run or a checkpoint folder; or an ONNX file that `stylealign export` wrote, which
+            onnxruntime runs on the CPU, without importing torch; None: the detector that came with the package.
+        accelerator: auto, cpu, cuda or mps.
+        threads: how many this whole process may use for the network on the CPU; None: as many as there are.
+
+    Raises:
+        UserError: a folder that holds no detector, another kind of model, or weights that changed.
     """
     path = model_path(model)
     if path.suffix == ".onnx":

@@ -17,7 +17,7 @@ from stylealign.progress import track
 
 
 def _answer(model: nn.Module, image: Tensor, schema: LandmarkSchema, flip_average: bool) -> Tensor:
-    """(B, P, 2) crop px; `flip_average`: the mean with the mirror image's answer, mirrored back."""
+    """(B, P, 2) crop px from (B, 3, S, S) crops; `flip_average`: the mean with the mirrored crops' answers."""
     landmarks = model(image).landmarks.double()
     if not flip_average:
         return landmarks
@@ -27,7 +27,10 @@ def _answer(model: nn.Module, image: Tensor, schema: LandmarkSchema, flip_averag
 
 @torch.no_grad()
 def predict_crops(model: nn.Module, cache: CropCache, batch_size: int = 64, flip_average: bool = False) -> np.ndarray:
-    """(N, P, 2) float64 source px of the faces of a crop cache without a margin; the model is used in evaluation mode."""
+    """(N, P, 2) float64 source px: landmarks of the faces of a crop cache without a margin.
+
+    The model answers in evaluation mode. Raises UserError for `flip_average` where the mark-up has no mirror twins.
+    """
     schema = cache.dataset.schema
     if flip_average and not schema.flip_pairs:
         raise UserError(f"schema {schema.name} has no flip_pairs: predictions of mirrored faces cannot be averaged")

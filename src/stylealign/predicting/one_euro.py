@@ -1,6 +1,7 @@
-"""The One-Euro filter (Casiez, Roussel and Vogel, CHI 2012): little delay when a point moves fast, little jitter when it rests. A jitter metric.
+"""Smoothing of points over time, and how much they tremble. Knows arrays of points and seconds.
 
-Knows arrays of points and seconds.
+The One-Euro filter (Casiez, Roussel and Vogel, CHI 2012) has little delay when a point moves fast and little jitter
+when it rests.
 """
 
 import math
@@ -9,26 +10,28 @@ import numpy as np
 
 
 class OneEuro:
-    """Filters (P, 2) points, each coordinate by itself, as published (algorithm 1): an exponential filter whose cutoff frequency is
+    """Filters (P, 2) points, each coordinate by itself, as published (algorithm 1): exponentially, with the cutoff
+    frequency
 
         cutoff = min_cutoff + beta * |speed|,    alpha = 1 / (1 + 1 / (2 pi cutoff seconds))
 
-    with `speed` itself filtered at `speed_cutoff`. Speeds are in face sizes a second, not px, so that one setting fits every
-    resolution: `size` px of a call are one face.
+    with `speed` itself filtered at `speed_cutoff`. Speeds are in face sizes a second, not px, so that one setting
+    fits every resolution: `size` px of a call are one face.
     """
 
     def __init__(self, min_cutoff: float = 1.0, beta: float = 2.0, speed_cutoff: float = 1.0):
         """`min_cutoff` and `speed_cutoff` in Hz, `beta` in Hz a face size a second."""
         if not (min_cutoff > 0 and beta >= 0 and speed_cutoff > 0):
             raise ValueError(
-                f"One-Euro filter of min_cutoff {min_cutoff}, beta {beta}, speed_cutoff {speed_cutoff}: expected above 0, at least 0, above 0"
+                f"One-Euro filter of min_cutoff {min_cutoff}, beta {beta}, speed_cutoff {speed_cutoff}: "
+                "expected above 0, at least 0, above 0"
             )
         self.min_cutoff, self.beta, self.speed_cutoff = min_cutoff, beta, speed_cutoff
         self._points: np.ndarray | None = None
         self._speed: np.ndarray | None = None
 
     def __call__(self, points: np.ndarray, seconds: float, size: float = 1.0) -> np.ndarray:
-        """The smoothed points; `seconds` since the call before (passed over the first time)."""
+        """The (P, 2) smoothed points; `seconds` is the time since the call before (not used in the first call)."""
         points = np.asarray(points, dtype=np.float64)
         if self._points is None or self._speed is None:
             self._points, self._speed = points, np.zeros_like(points)
@@ -46,10 +49,10 @@ def _alpha(cutoff: float | np.ndarray, seconds: float) -> np.ndarray:
 
 
 class Jitter:
-    """How much tracks tremble: the mean length of the second difference |x[t+1] - 2 x[t] + x[t-1]| of a landmark, in face sizes.
+    """How much tracks tremble: mean length of a landmark's second difference |x[t+1] - 2 x[t] + x[t-1]|, in face sizes.
 
-    A face that moves evenly has none, whatever its speed; noise of standard deviation s on each coordinate has sqrt(6) s times
-    sqrt(pi / 2), about 3.07 s.
+    A face that moves evenly has none, whatever its speed; noise of standard deviation s on each coordinate has
+    sqrt(6) s times sqrt(pi / 2), about 3.07 s.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,8 @@
-"""A detector in an ONNX file, as `stylealign export` writes it: what its metadata says, and its answers. Knows no torch.
+"""A detector in an ONNX file, as `stylealign export` writes it: what its metadata says, its answers. Knows no torch.
 
-metadata_props     kind "stylealign-detector", format "1", stylealign (version), model, model_hash, precision, and as JSON: crop
-                   {size, scale, box}, schema, value_range [-1, 1], data (what it learnt from), calibration (int8 only)
+metadata_props     kind "stylealign-detector", format "1", stylealign (version), model, model_hash, precision, and as
+                   JSON: crop {size, scale, box}, schema, value_range [-1, 1], data (what it learnt from),
+                   calibration (int8 only)
 input image        (batch, 3, size, size) float32 RGB in [-1, 1]
 output landmarks   (batch, P, 2) float32 (x, y) px of the crop, pixel centres at integers
 output confidence  (batch, P) float32 in [0, 1], only of networks that make a heatmap a landmark: its peak
@@ -28,24 +29,32 @@ JSON_KEYS = ("crop", "schema", "value_range", "data", "calibration")
 def to_metadata(
     card: Mapping[str, Any], precision: str, calibration: Mapping[str, Any] | None = None
 ) -> dict[str, str]:
-    """What an exported file says of itself, texts by key, from the card of a run."""
+    """What an exported file says of itself, texts by key, from the card of a run (`calibration`: of int8 files)."""
     from stylealign import __version__
 
-    said: dict[str, Any] = {
-        "kind": KIND, "format": FORMAT, "stylealign": __version__, "model": card["model"], "model_hash": card["model_hash"],
-        "precision": precision, "crop": card["crop"], "schema": card["schema"], "value_range": [-1, 1], "data": card.get("data", []),
-    }  # fmt: skip
+    values: dict[str, Any] = {
+        "kind": KIND,
+        "format": FORMAT,
+        "stylealign": __version__,
+        "model": card["model"],
+        "model_hash": card["model_hash"],
+        "precision": precision,
+        "crop": card["crop"],
+        "schema": card["schema"],
+        "value_range": [-1, 1],
+        "data": card.get("data", []),
+    }
     if calibration is not None:
-        said["calibration"] = dict(calibration)
-    return {key: json.dumps(value) if key in JSON_KEYS else str(value) for key, value in said.items()}
+        values["calibration"] = dict(calibration)
+    return {key: json.dumps(value) if key in JSON_KEYS else str(value) for key, value in values.items()}
 
 
 def read_metadata(texts: Mapping[str, str], path: Path) -> dict[str, Any]:
     """The inverse of `to_metadata`. Raises UserError for a file that `stylealign export` did not write."""
     if texts.get("kind") != KIND:
         raise UserError(
-            f"{path}: an ONNX file of another model (kind {texts.get('kind', 'not stated')!r} in its metadata, expected {KIND!r}): "
-            "expected one that `stylealign export` wrote"
+            f"{path}: an ONNX file of another model (kind {texts.get('kind', 'not stated')!r} in its metadata, "
+            f"expected {KIND!r}): expected one that `stylealign export` wrote"
         )
     for key in NEEDED:
         if key not in texts:
@@ -65,7 +74,7 @@ def read_metadata(texts: Mapping[str, str], path: Path) -> dict[str, Any]:
 
 
 def start_session(model: Path | bytes, threads: int | None = None) -> Any:
-    """An onnxruntime session on the CPU; `threads` within an operation, not given: one a core."""
+    """An onnxruntime session on the CPU, of `threads` threads within an operation (None: one a core)."""
     try:
         import onnxruntime
     except ImportError:
@@ -79,7 +88,7 @@ def start_session(model: Path | bytes, threads: int | None = None) -> Any:
 
 
 class OnnxDetector:
-    """A detector from an ONNX file. Its answers agree with the run's it was exported from, as `stylealign export` printed.
+    """A detector from an ONNX file. How far it agrees with the run it was made from, `stylealign export` has printed.
 
     Attributes:
         crop: how a face is cut from its picture, without which the answers mean nothing.
@@ -99,8 +108,8 @@ class OnnxDetector:
         except UserError:
             raise
         except Exception as error:  # onnxruntime has a class for each of its states
-            said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            raise UserError(f"{path}: not an ONNX file that onnxruntime can load ({said})") from None
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            raise UserError(f"{path}: not an ONNX file that onnxruntime can load ({reason})") from None
         self.card = read_metadata(self._session.get_modelmeta().custom_metadata_map, path)
         self.crop: CropConfig = from_dict(CropConfig, self.card["crop"], f"{path}: crop")
         self.schema = schema_from_dict(self.card["schema"], f"{path}: schema")
@@ -120,7 +129,7 @@ class OnnxDetector:
             crops: (B, 3, S, S) float32 RGB in [-1, 1], S = crop.size.
 
         Returns:
-            (B, P, 2) float32 (x, y) px of the crop, and (B, P) confidences in [0, 1] or None where the network has none.
+            (B, P, 2) float32 (x, y) px of the crop, and (B, P) confidences in [0, 1] or None where it has none.
 
         Raises ValueError for another shape.
         """

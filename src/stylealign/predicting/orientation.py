@@ -1,7 +1,7 @@
-"""Pictures stored on their side: the EXIF orientation and quarter turns as exact affines. Landmarks always come home to stored pixels.
+"""Pictures stored on their side: EXIF orientations and quarter turns as exact affines, which map landmarks back.
 
-A view is the picture as a person would hold it. `view_from_source` is an affine of the eight symmetries of a rectangle, so that the
-turned picture is the same pixels in another order.
+A view is the picture as a person would hold it. `view_from_source` is an affine of the eight symmetries of a
+rectangle, so that the turned picture is the same pixels in another order.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Pictures -> their faces, in order: decoding and finding ahead in threads, the network on faces of several pictures at once.
+"""Pictures -> their faces, in order: decoded and searched ahead in threads, answered in batches across pictures.
 
     sources --find_in_pictures--> pictures with candidates --answer_pictures--> pictures with faces
 
@@ -19,7 +19,7 @@ from stylealign.predicting.sources import Photo, Source, read_photo
 from stylealign.predicting.threads import Clock, ahead
 
 THREADS = 2  # pictures decoded side by side
-GROUP_PIXELS = 64_000_000  # of pictures that wait at one place: before the network, in its group, behind it
+GROUP_PIXELS = 64_000_000  # of pictures that wait: as many before the network, in its group, and behind it
 
 
 class Picture(NamedTuple):
@@ -67,9 +67,9 @@ def _num_pixels(source: Source) -> float:
 def find_in_pictures(
     sources: Iterable[Source], search: Search, boxes: GivenBoxes | None, clock: Clock, batch_size: int = 16
 ) -> Iterator[Picture]:
-    """Every picture with its candidates, in order, ahead of who asks: in threads, as far as a batch of the network takes.
+    """Every picture with its candidates, in order, computed ahead in threads, as far as the network's batches take.
 
-    So finding does not stand still while the network works, nor has the network to wait for it afterwards.
+    So finding goes on while the network works, and the network need not wait for it afterwards.
     """
 
     def find(source: Source) -> Picture:

@@ -23,8 +23,8 @@ class Face:
     box: np.ndarray
     """(4,) landmark box x0, y0, x1, y1 that the last crop was cut round"""
     confidence: np.ndarray | None
-    """(P,) in [0, 1]: heatmap peaks or, without those and with mirror averaging, 2 ** (-disagreement / 2 % of the face).
-    None where the model has none and mirror averaging is off."""
+    """(P,) in [0, 1]: heatmap peaks, or of models without heatmaps 2 ** (-d / 0.02), d the distance of the mirrored
+    face's answer in face sizes; None where there are no heatmaps and no mirrored face was asked about"""
     found_by: str
     """given, whole (the picture is one face), the finder's name, or track (followed from the frame before)"""
     image: str = ""
@@ -42,7 +42,7 @@ class Face:
 
     @property
     def id(self) -> str:
-        """The picture's name; `@frame` in a video; `#2` for its second face and so on (in a video, for its second track)."""
+        """The picture's name; `@frame` in a video; `#2` for the second face (in a video, the second track)."""
         frame = "" if self.frame is None else f"@{self.frame}"
         number = self.number if self.track is None else self.track
         return f"{self.image}{frame}" + (f"#{number + 1}" if number else "")

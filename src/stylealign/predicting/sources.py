@@ -18,7 +18,7 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpe
 
 
 class Source(NamedTuple):
-    """One thing to look at."""
+    """A picture file, a video file or a camera."""
 
     kind: Literal["photo", "video", "camera"]
     path: Path
@@ -33,7 +33,7 @@ class Photo(NamedTuple):
     image: np.ndarray
     """(H, W, 3) uint8 RGB, as stored"""
     view_from_source: np.ndarray
-    """(2, 3): its EXIF orientation (views.py)"""
+    """(2, 3): affine to the picture as it is held upright: its EXIF orientation, and turns (orientation.py)"""
 
 
 def _of_file(path: Path) -> Source:
@@ -42,7 +42,10 @@ def _of_file(path: Path) -> Source:
 
 
 def expand(inputs: Sequence[str]) -> tuple[list[Source], list[str]]:
-    """Files, folders (all pictures and videos below them), globs, camera numbers -> sources, each once; and what was wrong, a sentence each."""
+    """What the user named -> sources, each once, and a sentence for each name that is wrong.
+
+    Names are files, folders (all pictures and videos below them), globs and camera numbers.
+    """
     found: dict[str, Source] = {}
     wrong: list[str] = []
     for text in inputs:
@@ -76,7 +79,7 @@ def _in_folder(folder: Path) -> Iterator[Source]:
 
 
 def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Decode a picture. Raises UserError naming the file where it is none, is cut short, or has more than `max_pixels` pixels."""
+    """A decoded picture. Raises UserError where it is none, is cut short, or has more than `max_pixels` pixels."""
     try:
         image = read_image(path, max_pixels)
         height, width = image.shape[:2]

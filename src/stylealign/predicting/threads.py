@@ -1,4 +1,4 @@
-"""Work in threads: an ordered look-ahead with a bounded queue, and a clock of what threads are busy with. Knows no faces."""
+"""Work in threads: an ordered look-ahead with a bounded queue, and a clock of what threads are busy with."""
 
 import threading
 import time
@@ -20,9 +20,9 @@ def ahead(
     weigh: Callable[[T], float] | None = None,
     heaviest: float = float("inf"),
 ) -> Iterator[R]:
-    """`map(work, items)` in order, computed up to `depth` items ahead in `threads` threads; at most `depth` results wait.
+    """The results of `map(work, items)`, in order, computed up to `depth` items ahead in `threads` threads.
 
-    With `weigh`, those that wait weigh at most `heaviest` together (or are a single one).
+    At most `depth` results wait to be taken; with `weigh`, at most as many as weigh `heaviest` together, or one.
     """
     pool = ThreadPoolExecutor(threads)
     waiting: deque[tuple[Future[R], float]] = deque()

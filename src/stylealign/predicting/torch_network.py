@@ -1,4 +1,4 @@
-"""A detector's run folder behind the interface of network.py. The only file of this package that imports torch."""
+"""A detector's run folder behind the interface of network.py, answered by torch."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from stylealign.training.devices import pick_device
 
 
 class TorchNetwork:
-    """See network.LandmarkNetwork. Confidence: the highest value of each landmark's heatmap, where the network makes maps."""
+    """A `network.LandmarkNetwork`. Confidences are the highest values of the heatmaps, where there are any."""
 
     def __init__(self, run: Path, accelerator: str = "cpu", threads: int | None = None):
         if threads is not None:

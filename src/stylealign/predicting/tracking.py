@@ -1,4 +1,4 @@
-"""Faces from frame to frame: the landmarks of the last frame place the crop of the next; a finder is asked only now and then.
+"""Faces from frame to frame: a frame's landmarks place the crop of the next, and a finder is asked now and then.
 
 A face is lost when
   1. the centre of its landmark box leaves the picture, or jumps by more than half its side from one frame to the next;
@@ -6,8 +6,8 @@ A face is lost when
   3. its answer follows the crop rather than the picture: asked again with the crop shifted by 8 % of the box (every
      `check_every` frames), the landmarks move by more than half of the shift (`landmarks.no_face`);
   4. an older face's box overlaps it by half.
-The finder is asked in a frame that has no face or has just lost one, and every `find_every` frames for newcomers, who must
-pass rule 3.
+The finder is asked in a frame that has no face or has just lost one, and every `find_every` frames for newcomers, who
+must pass rule 3.
 """
 
 from collections.abc import Sequence

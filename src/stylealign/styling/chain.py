@@ -1,11 +1,11 @@
-"""Arms put together: which of them, on how many faces, how strongly, one after another. A new arm is a file and a line of ARMS.
+"""Style arms put together: which of them, on how many faces, how strongly, one after another. The arms are arms.py's.
 
-A chain is a row of links. In each, one arm is drawn for the whole batch by weight, then the faces it restyles and how strongly;
-everything is drawn from one generator on the CPU, in blocks whose sizes depend on nothing, so that one link's luck does not move
-another's. Knows no data sets and no training; donors are donors.py's.
+A chain is a row of links. In each, one arm is drawn for the whole batch by weight, then the faces it restyles and
+how strongly. Everything is drawn from one generator on the CPU, in blocks whose sizes depend on nothing, so that
+what one link draws does not change what the next one draws. Knows no data sets and no training.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -14,32 +14,10 @@ import torch
 import tyro
 
 from stylealign.batches.batch import Batch, take_faces
-from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.arm import NUM_DRAWS, Arm
-from stylealign.styling.free import adain, adain_pyramid, fda, histogram, jitter
-from stylealign.styling.learned import open_translator_arm
-from stylealign.styling.make_up import make_up
-from stylealign.styling.pixels import PIXEL_ARMS
-
-ARMS: dict[str, Arm] = {
-    # Free: statistics of the whole crop.
-    "jitter": jitter,
-    "histogram": histogram,
-    "adain": adain,
-    "adain_pyramid": adain_pyramid,
-    "fda": fda,
-    **PIXEL_ARMS,
-}
-# Arms that have to know which landmark is which, made for a mark-up.
-MADE_FOR: dict[str, Callable[[LandmarkSchema], Arm]] = {"make_up": make_up}
-# Arms that need a finished run: (run folder, crop of the detector, mark-up, device) -> arm.
-LEARNED: dict[str, Callable[[Path, CropConfig, LandmarkSchema, torch.device], Arm]] = {
-    "translator": open_translator_arm
-}
-# Arms that look at no donor: with these alone, no donors are gathered and none are missed.
-ALONE = frozenset({"jitter", "shadow", "degrade", "make_up"})
+from stylealign.styling.arms import ARMS, names_without_run, open_arm
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,8 +25,7 @@ class ArmConfig:
     """One arm of a chain."""
 
     kind: str
-    """jitter, histogram, adain, adain_pyramid, fda; relight, shadow, degrade, degrade_like, occlude, occlude_aligned, context, make_up; or
-    translator, with its `run`."""
+    """A name of the table of arms (`ARMS` in styling/arms.py)."""
     prob: float = 1.0
     """Weight among the arms of its group; with `choose: all`, its share of the faces."""
     strength: tuple[float, float] = (0.5, 1.0)
@@ -56,24 +33,23 @@ class ArmConfig:
     group: int = 0
     """Arms of one group are alternatives, one a batch; the groups follow one another."""
     run: Path | None = None
-    """translator: run folder of a finished `train-translator`."""
+    """Finished run of an arm that was trained (translator: a `train-translator` run)."""
 
     def __post_init__(self) -> None:
-        known = [*ARMS, *MADE_FOR, *LEARNED]
         if self.kind == "mixstyle":
             raise ValueError(
                 "mixstyle is a layer of the detector, not an arm: set resnet.mixstyle.prob (or that of wing, dvln)"
             )
-        if self.kind not in known:
-            raise ValueError(f"no style arm is called {self.kind!r}; there are {', '.join(known)}")
-        if (self.kind in LEARNED) != (self.run is not None):
-            raise ValueError(
-                f"arm {self.kind}: {'needs a run folder' if self.kind in LEARNED else 'takes no run folder'}"
-            )
+        if self.kind not in ARMS:
+            raise ValueError(f"no style arm is called {self.kind!r}; there are {', '.join(ARMS)}")
+        needs_run = ARMS[self.kind].needs_run
+        if needs_run != (self.run is not None):
+            raise ValueError(f"arm {self.kind}: {'needs a run folder' if needs_run else 'takes no run folder'}")
         low, high = self.strength
         if not (self.prob >= 0 and 0 <= low <= high <= 1):
             raise ValueError(
-                f"arm {self.kind} of prob {self.prob} and strength {low} to {high}: expected 0 or more, and a range in 0 to 1"
+                f"arm {self.kind} of prob {self.prob} and strength {low} to {high}: "
+                "expected 0 or more, and a range in 0 to 1"
             )
 
 
@@ -88,25 +64,42 @@ PRESETS: dict[str, tuple[ArmConfig, ...]] = {
     "free_jitter": (*_arms("adain", "histogram", "fda"), *_arms("jitter", group=1)),
     "mixture": (
         *_arms("adain", "histogram", "fda"),
-        *_arms("relight", "shadow", "occlude", "occlude_aligned", group=1, prob=0.5), *_arms("context", "degrade", group=1),
+        *_arms("relight", "shadow", "occlude", "occlude_aligned", group=1, prob=0.5),
+        *_arms("context", "degrade", group=1),
     ),
 }  # fmt: skip
+
+
+def _grouped(arms: Sequence[ArmConfig]) -> list[tuple[ArmConfig, ...]]:
+    """The arms by their groups, in the groups' order."""
+    return [tuple(arm for arm in arms if arm.group == group) for group in sorted({arm.group for arm in arms})]
+
+
+def _preset_help() -> str:
+    """What `--help` says of presets, from the two tables."""
+    chains = []
+    for name, arms in PRESETS.items():
+        links = [", ".join(arm.kind for arm in group) for group in _grouped(arms)]
+        parts = [f"one of {link}" if ", " in link else link for link in links]
+        chains.append(f"{name} ({', then '.join(parts) or 'no restyling'})")
+    return (
+        f"A named chain, or one arm by its name. Chains: {'; '.join(chains)}. Arms: {', '.join(names_without_run())}."
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChainConfig:
     """Which style arms, put together how."""
 
-    preset: str = "none"
-    """A named chain: free (one of adain, histogram and fda a batch), free_jitter (and then jitter), mixture (free, and then one of relight,
-    shadow, occlude, occlude_aligned, context and degrade), none, or an arm's name."""
+    preset: Annotated[str, tyro.conf.arg(help=_preset_help())] = "none"
     arms: Annotated[tuple[ArmConfig, ...], tyro.conf.Suppress] = ()
     """Any arms instead of a preset (recipe only)."""
     choose: Literal["one", "all"] = "one"
-    """one: a batch gets one arm of each group, drawn by weight. all: every arm in turn, each on its own share of the faces."""
+    """one: a batch gets one arm of each group, drawn by weight. all: every arm in turn, each on its own share of the
+    faces."""
 
     def __post_init__(self) -> None:
-        known = [*PRESETS, *ARMS, *MADE_FOR]
+        known = [*PRESETS, *names_without_run()]
         if self.preset not in known:
             raise ValueError(f"no style preset is called {self.preset!r}; there are {', '.join(known)}")
         if self.arms and self.preset != "none":
@@ -120,13 +113,11 @@ class ChainConfig:
     def groups(self) -> list[tuple[ArmConfig, ...]]:
         """The links of the chain, in order: alternatives, of which a batch gets one."""
         arms = self.arms or (PRESETS[self.preset] if self.preset in PRESETS else _arms(self.preset))
-        if self.choose == "all":
-            return [(arm,) for arm in arms]
-        return [tuple(arm for arm in arms if arm.group == group) for group in sorted({arm.group for arm in arms})]
+        return [(arm,) for arm in arms] if self.choose == "all" else _grouped(arms)
 
     def needs_donors(self) -> bool:
         """Whether any arm looks at a donor."""
-        return any(arm.kind not in ALONE for group in self.groups() for arm in group)
+        return any(ARMS[arm.kind].looks_at_donor for group in self.groups() for arm in group)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,7 +129,8 @@ class StyleConfig(ChainConfig):
     donors: tuple[Path, ...] = ()
     """Data sets whose faces give styles; labels are not needed. Not given: the training faces themselves."""
     donor_split: str | None = None
-    """Their split. Not given: of the training data set its training split, of others their `train` where they have one, else all."""
+    """Their split. Not given: of the training data set its training split, of others their `train` where they have
+    one, else all."""
 
     def __post_init__(self) -> None:
         ChainConfig.__post_init__(self)
@@ -173,26 +165,16 @@ def open_chain(
         schema: their mark-up.
         device: where learned arms work.
     """
-
-    def opened(arm: ArmConfig) -> Arm:
-        if arm.run is not None:
-            return LEARNED[arm.kind](arm.run, crop, schema, device)
-        return MADE_FOR[arm.kind](schema) if arm.kind in MADE_FOR else ARMS[arm.kind]
-
-    links = []
-    for group in config.groups():
-        arms = tuple(opened(arm) for arm in group)
-        share = prob * min(1.0, group[0].prob) if config.choose == "all" else prob
-        links.append(
-            Link(
-                tuple(a.kind for a in group),
-                arms,
-                tuple(a.prob for a in group),
-                tuple(a.strength for a in group),
-                share,
-            )
+    return tuple(
+        Link(
+            kinds=tuple(arm.kind for arm in group),
+            arms=tuple(open_arm(arm.kind, schema, crop, device, arm.run) for arm in group),
+            weights=tuple(arm.prob for arm in group),
+            strengths=tuple(arm.strength for arm in group),
+            prob=prob * min(1.0, group[0].prob) if config.choose == "all" else prob,
         )
-    return tuple(links)
+        for group in config.groups()
+    )
 
 
 def draw_arms(chain: tuple[Link, ...], generator: torch.Generator) -> tuple[int, ...]:
@@ -227,16 +209,7 @@ def restyle(batch: Batch, donors: Batch | None, chain: tuple[Link, ...], generat
         strength = (low + (high - low) * draws[rows, 1]).to(batch.image)
         styled = link.arms[which](take_faces(batch, rows), take_faces(donors, rows), strength, draws[rows, 2:])
         image, visible = batch.image.clone(), batch.visible.clone()
-        place = rows.to(image.device)
-        image[place], visible[place] = styled.image.to(image), styled.visible
+        there = rows.to(image.device)
+        image[there], visible[there] = styled.image.to(image), styled.visible
         batch = batch._replace(image=image, visible=visible)
     return batch
-
-
-def refuse_lonely(config: ChainConfig, num_donors: int) -> None:
-    """Raises UserError where faces would have to wear their own style."""
-    if config.needs_donors() and num_donors < 2:
-        raise UserError(
-            f"style: {num_donors} face to take styles from, and it is the one to be restyled: expected at least 2, or other faces in "
-            "style.donors (jitter needs none)"
-        )

@@ -1,9 +1,11 @@
-"""Whose styles are worn: which faces of which data sets may be donors, and batches of them. Knows no arm.
+"""Whose style a face may get: which faces of which data sets may be donors, and batches of them. Knows no arm.
 
-A donor gives no label, but its picture is learnt from all the same: pictures of faces that are held out of a training (labelled
-faces of another split of its data sets, its validation faces) are refused or left out.
+A donor gives no label, but the network sees its picture all the same: pictures of faces that are held out of a
+training (labelled faces of another split of its data sets, its validation faces) are refused or left out.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,6 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
-from stylealign.styling.chain import StyleConfig
 
 
 def _splits_of(faces: FaceDataset) -> set[str]:
@@ -27,73 +28,92 @@ def _digests(faces: FaceDataset) -> set[str]:
     return {faces.head(i)["digest"] for i in range(len(faces))}
 
 
-def _held_out(faces: FaceDataset, taught: set[str]) -> list[dict[str, Any]]:
+def _held_out(faces: FaceDataset, trained_splits: set[str]) -> list[dict[str, Any]]:
     """Index lines of the faces that a detector could be measured on: labelled, and of a split that is not trained on."""
     heads = map(faces.head, range(len(faces)))
-    return [head for head in heads if head["labelled"] and head["split"] not in taught]
+    return [head for head in heads if head["labelled"] and head["split"] not in trained_splits]
 
 
-def donor_faces(style: StyleConfig, training: list[FaceDataset], validation: FaceDataset | None) -> list[FaceDataset]:
-    """The donor data sets of a configuration, without the faces that its training holds out; empty: none are named.
+def donor_faces(
+    donors: Sequence[Path], split: str | None, training: Sequence[FaceDataset], validation: FaceDataset | None
+) -> list[FaceDataset]:
+    """The faces of each donor data set that may give styles: those that the training does not hold out.
 
     Args:
-        style: names them.
+        donors: folders of data sets.
+        split: theirs; None: of a training data set the splits trained on, of others `train` where they have it, else all.
         training: the faces trained on, views of their data sets.
         validation: the faces evaluated on.
 
     Raises UserError where a held-out split is asked for, and where no face is left.
     """
-    held_out = set() if validation is None else _digests(validation)
-    taught: dict[str, set[str]] = {}  # content hash of a training data set: its splits that are trained on
+    trained: dict[str, set[str]] = {}  # content hash of a training data set: its splits that are trained on
     for faces in training:
-        taught.setdefault(faces.content_hash, set()).update(_splits_of(faces))
-    if style.donors:
+        trained.setdefault(faces.content_hash, set()).update(_splits_of(faces))
+    held_out = set() if validation is None else _digests(validation)
+    if donors:
         for faces in {f.content_hash: f for f in training}.values():
-            others = _held_out(FaceDataset.open(faces.folder), taught[faces.content_hash])
+            others = _held_out(FaceDataset.open(faces.folder), trained[faces.content_hash])
             held_out |= {head["digest"] for head in others}
     chosen = []
-    for path in style.donors:
+    for path in donors:
         opened = FaceDataset.open(path)
-        mine, split = taught.get(opened.content_hash), style.donor_split
-        if mine is not None and split in {head["split"] for head in _held_out(opened, mine)}:
-            raise UserError(
-                f"style.donor_split: split {split} of {path} is not trained on (but {', '.join(sorted(mine))}): its pictures may not be donors"
-            )
-        if mine is not None and split is None:
-            faces = opened.take(i for i in range(len(opened)) if opened.head(i)["split"] in mine)
-        elif mine is not None:
-            faces = opened.select(split)
-        elif split is None and "train" in opened.meta["splits"]:
-            faces = opened.select("train")
-            if len(faces) < len(opened):
-                say(
-                    f"{path}: {len(faces)} faces of split train are donors; the other {len(opened) - len(faces)} are left alone"
-                )
+        splits = trained.get(opened.content_hash)
+        if splits is not None:
+            chosen.append(_of_training(opened, split, splits, path))
         else:
-            faces = opened.select(split)
-            if any(name.startswith("test") for name in _splits_of(faces)):
-                say(
-                    f"warning: pictures of a test split of {path} are donors: a detector trained with them must not be tested there"
-                )
-        if mine is None and held_out:
-            kept = [i for i in range(len(faces)) if faces.head(i)["digest"] not in held_out]
-            if not kept:
-                raise UserError(
-                    f"{path}: all {len(faces)} donors are pictures that the training holds out: expected others"
-                )
-            if len(kept) < len(faces):
-                say(
-                    f"{path}: {len(faces) - len(kept)} of {len(faces)} donors are pictures that the training holds out; they are left out"
-                )
-                faces = faces.take(kept)
-        chosen.append(faces)
+            chosen.append(_not_held_out(_of_others(opened, split, path), held_out, path))
     if sum(map(len, chosen)) == 1:
         say(f"warning: one donor: every restyled face takes the style of '{chosen[0].head(0)['id']}'")
     return chosen
 
 
+def _of_training(opened: FaceDataset, split: str | None, trained_splits: set[str], path: Path) -> FaceDataset:
+    """The donors of a data set that is trained on: its splits that are trained on, or an unlabelled one."""
+    if split is None:
+        return opened.take(i for i in range(len(opened)) if opened.head(i)["split"] in trained_splits)
+    if split in {head["split"] for head in _held_out(opened, trained_splits)}:
+        raise UserError(
+            f"style.donor_split: split {split} of {path} is not trained on (but {', '.join(sorted(trained_splits))}): "
+            "its pictures may not be donors"
+        )
+    return opened.select(split)
+
+
+def _of_others(opened: FaceDataset, split: str | None, path: Path) -> FaceDataset:
+    """The donors of a data set that is not trained on; a line says where faces are left alone, or are of a test split."""
+    if split is None and "train" in opened.meta["splits"]:
+        faces = opened.select("train")
+        if len(faces) < len(opened):
+            left = len(opened) - len(faces)
+            say(f"{path}: {len(faces)} faces of split train are donors; the other {left} are left alone")
+        return faces
+    faces = opened.select(split)
+    if any(name.startswith("test") for name in _splits_of(faces)):
+        say(
+            f"warning: pictures of a test split of {path} are donors: "
+            "a detector trained with them must not be tested there"
+        )
+    return faces
+
+
+def _not_held_out(faces: FaceDataset, held_out: set[str], path: Path) -> FaceDataset:
+    """The faces whose pictures are not among those (digests) that the training holds out."""
+    if not held_out:
+        return faces
+    kept = [i for i in range(len(faces)) if faces.head(i)["digest"] not in held_out]
+    if not kept:
+        raise UserError(f"{path}: all {len(faces)} donors are pictures that the training holds out: expected others")
+    if len(kept) == len(faces):
+        return faces
+    left = len(faces) - len(kept)
+    say(f"{path}: {left} of {len(faces)} donors are pictures that the training holds out; they are left out")
+    return faces.take(kept)
+
+
 class DonorPool:
-    """Donors by number, of one or more data sets cut alike; their landmarks are NaN where the mark-up is not `schema`."""
+    """Donors by number, of one or more data sets cut alike; their landmarks are NaN where their mark-up is another than
+    `schema`."""
 
     def __init__(self, caches: list[CropCache], schema: LandmarkSchema):
         self.caches, self.schema = caches, schema
@@ -111,17 +131,18 @@ class DonorPool:
         source = np.searchsorted(self.ends, positions, side="right")
         for i in np.unique(source):
             cache, rows = self.caches[i], source == i
-            mine = positions[rows] - (self.ends[i] - len(cache))
-            images[rows], affines[rows] = cache.images[mine], cache.affines[mine]
+            inside = positions[rows] - (self.ends[i] - len(cache))
+            images[rows], affines[rows] = cache.images[inside], cache.affines[inside]
             if cache.dataset.schema == self.schema:
-                landmarks[rows], visible[rows] = cache.landmarks[mine], cache.visible[mine]
+                landmarks[rows], visible[rows] = cache.landmarks[inside], cache.visible[inside]
         return Batch(
             image=to_planes(images), landmarks=torch.from_numpy(landmarks), visible=torch.from_numpy(visible),
             crop_from_source=torch.from_numpy(affines), index=torch.from_numpy(positions), weight=torch.ones(num),
         )  # fmt: skip
 
     def draw(self, key: tuple[int, ...], num: int, own: Tensor | None = None) -> Batch:
-        """`num` random donors, a function of `key`. `own` (num,): each face's position in the pool, which it does not get."""
+        """`num` random donors, a function of `key`. `own` (num,): each face's position in the pool, for faces that are in
+        it themselves: none gets itself."""
         drawn = np.random.default_rng(key).random(num)
         if own is None:
             return self.batch((drawn * len(self)).astype(np.int64))

@@ -1,8 +1,8 @@
-"""Trained translators as style arms: the face is cut as the translator saw faces, drawn anew in the donor's style, and laid back.
+"""Trained translators as style arms: the face is cut as the translator saw faces, drawn in the donor's style, and laid back.
 
-Outside the translator's square the photograph stays; the seam is soft. What lies inside is the translator's picture of the landmarks,
-so this arm is as true to them as the translator is (its judge says how far); or, of a translator that changes the photograph, the
-photograph itself in other light, at the translator's resolution. Knows no training.
+Outside the translator's square the photograph stays; the seam is soft. What lies inside is the translator's picture
+of the landmarks, so this arm is as true to them as the translator is (its judge says how far). Of a translator that
+changes the photograph it is the photograph itself in other light, at the translator's resolution. Knows no training.
 """
 
 from pathlib import Path
@@ -17,17 +17,25 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
 from stylealign.styling.arm import Arm
+from stylealign.translators.judge import too_far, verdict
+from stylealign.translators.loaded import load_translator
 from stylealign.translators.swapping import Translator, encode_contents
 
 SEAM = 1 / 16  # of the translator's square: how wide the photograph and the drawing fade into each other
 
 
-def translator_frames(batch: Batch, crop: CropConfig, translator: CropConfig) -> Tensor:
-    """(B, 2, 3) float64 translator_from_crop: from px of the batch's upright crops to those of the translator's square.
+def translator_from_crop(batch: Batch, crop: CropConfig, translator: CropConfig) -> Tensor:
+    """The affine of each face from px of its upright crop to px of the translator's square: (B, 2, 3) float64.
 
-    Both squares stand on the middle of the face's box. Where the translator's box is the landmarks', it is measured on them, as
-    geometry.crop_affine does (an upright crop only scales a box). Faces without landmarks, and boxes that were given: the crop was
-    cut round the middle of the same box, `crop.size / crop.scale` px of which are its longer side.
+    Both squares stand on the middle of the face's box. Where the translator's box is that of the landmarks, it is
+    measured on them, as geometry.crop_affine does (an upright crop only scales a box). For faces without landmarks and
+    for boxes that were given: the crop was cut round the middle of the same box, and `crop.size / crop.scale` px of it
+    are the box's longer side.
+
+    Args:
+        batch: faces cut by `crop`, with whatever margin.
+        crop: how they were cut.
+        translator: how the translator's faces are cut.
     """
     num, side = len(batch.image), batch.image.shape[-1]
     middle = torch.full((num, 2), (side - 1) / 2, dtype=torch.float64)
@@ -63,7 +71,7 @@ def translator_arm(translator: Translator, crop: CropConfig) -> Arm:
         labelled = torch.isfinite(content.landmarks).all(dim=2).all(dim=1)
         if not bool(labelled.any()):
             return content
-        frames, donor_frames = (translator_frames(batch, crop, translator.crop) for batch in (content, donors))
+        frames, donor_frames = (translator_from_crop(b, crop, translator.crop) for b in (content, donors))
         style = translator.encode_style(
             warp(donors.image, donor_frames, size).clamp(-1, 1), transform(donor_frames, donors.landmarks)
         )
@@ -79,14 +87,16 @@ def translator_arm(translator: Translator, crop: CropConfig) -> Arm:
 
 
 def open_translator_arm(run: Path, crop: CropConfig, schema: LandmarkSchema, device: torch.device) -> Arm:
-    """The translator of a finished run as an arm. Raises UserError where it draws another mark-up or was taught on other boxes."""
-    from stylealign.translators.judge import too_far, verdict
-    from stylealign.translators.loaded import load_translator
+    """The translator of a finished run as an arm; what its judge found wrong is said.
 
+    Raises:
+        UserError: a translator of another mark-up, or of boxes that cannot be found again in these crops.
+    """
     translator = load_translator(run, device)
     if translator.schema != schema:
         raise UserError(
-            f"{run}: a translator of {translator.schema.name} faces, but the training faces are annotated with {schema.name}: expected the same"
+            f"{run}: a translator of {translator.schema.name} faces, but the training faces are annotated with "
+            f"{schema.name}: expected the same"
         )
     if translator.crop.box == "given" and crop.box == "landmarks":
         raise UserError(

@@ -1,7 +1,7 @@
-"""Style arms inside a training: donors for every batch, and the batch restyled, both functions of (seed, step, process) alone.
+"""Style arms inside a training: donors for every batch, and the batch restyled; both depend on (seed, step, process) alone.
 
-Restyling comes before `augment`, on upright crops with their margin, so that donors, landmarks and arms share one frame. Knows no
-network.
+Restyling comes before `augment`, on upright crops with their margin, so that donors, landmarks and arms share one
+frame. Knows no network.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,12 @@ import torch
 from stylealign.batches.batch import Batch, Step, take_faces
 from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset, describe_data
+from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
-from stylealign.styling.chain import Link, StyleConfig, open_chain, refuse_lonely, restyle
+from stylealign.styling.arms import ARMS
+from stylealign.styling.chain import Link, StyleConfig, open_chain, restyle
 from stylealign.styling.donors import DonorPool, donor_faces
 
 _DONORS, _ARMS = 11, 13  # streams of random numbers
@@ -32,8 +34,8 @@ class Styling:
     """Empty where no arm looks at a donor"""
     own: bool
     """Whether the pools are the training faces themselves, at the positions batches give them"""
-    said: list[dict[str, Any]] = field(default_factory=list)
-    """What the card says of named donors"""
+    donor_data: list[dict[str, Any]] = field(default_factory=list)
+    """Description of each named donor data set, for the card"""
 
     def with_donors(self, step: Step, *key: int) -> Step:
         """The same faces, with donors for each head where an arm looks at one."""
@@ -68,9 +70,12 @@ def open_styling(
     """The style of a training, or None where there is none.
 
     Args:
+        style: which arms and donors, on how many faces.
+        crop, margin: how faces are cut, and how much wider than the network sees them.
         caches: the training faces of each head, cut with `crop` and `margin`, as named donors will be.
         schemas: the mark-up of each head.
         validation: the faces evaluated on, which may not be donors.
+        device: where learned arms work.
     """
     if not style.groups() or style.prob == 0:
         return None
@@ -80,11 +85,22 @@ def open_styling(
             say("style.donors: no arm of this chain looks at a donor; they are left alone")
         return Styling(chains=chains, pools=(), own=False)
     if not style.donors:
-        for mine in caches:
-            refuse_lonely(style, sum(map(len, mine)))
-        pools = tuple(DonorPool(mine, schema) for mine, schema in zip(caches, schemas, strict=True))
+        for cut in caches:
+            _refuse_too_few(sum(map(len, cut)))
+        pools = tuple(DonorPool(cut, schema) for cut, schema in zip(caches, schemas, strict=True))
         return Styling(chains=chains, pools=pools, own=True)
-    faces = donor_faces(style, [cache.dataset for mine in caches for cache in mine], validation)
-    cut = [CropCache(donors, crop, margin) for donors in faces]
-    pools = tuple(DonorPool(cut, schema) for schema in schemas)
-    return Styling(chains=chains, pools=pools, own=False, said=[describe_data(donors) for donors in faces])
+    trained_on = [cache.dataset for cut in caches for cache in cut]
+    faces = donor_faces(style.donors, style.donor_split, trained_on, validation)
+    donor_caches = [CropCache(donors, crop, margin) for donors in faces]
+    pools = tuple(DonorPool(donor_caches, schema) for schema in schemas)
+    return Styling(chains=chains, pools=pools, own=False, donor_data=[describe_data(donors) for donors in faces])
+
+
+def _refuse_too_few(num_faces: int) -> None:
+    """Raises UserError for training faces that are to give each other styles where there is only one of them."""
+    if num_faces < 2:
+        alone = [name for name, entry in ARMS.items() if not entry.looks_at_donor]
+        raise UserError(
+            f"style: {num_faces} face to take styles from, and it is the one to be restyled: expected at least 2, or "
+            f"other faces in style.donors ({', '.join(alone)} need none)"
+        )

@@ -127,7 +127,7 @@ class EMA:
 
 @dataclass(kw_only=True)
 class TrainState:
-    """Everything that must survive a kill. `modules["model"]` is the model; wrapped
+    """Everything a stopped training needs to go on. `modules["model"]` is the model; wrapped
     modules are unwrapped when saved."""
 
     modules: dict[str, nn.Module]

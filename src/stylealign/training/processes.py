@@ -53,7 +53,7 @@ def num_cores() -> int:
 
 
 def last_line(path: Path) -> str:
-    """The last line of a log that says something."""
+    """The last line of a log that is not empty; an empty text where there is none."""
     if not path.exists():
         return ""
     with open(path, "rb") as file:
@@ -63,7 +63,7 @@ def last_line(path: Path) -> str:
 
 
 def _why(code: int, last: str) -> str:
-    """Why a child failed: its last words, or what killed it."""
+    """Why a child process failed, from its exit status and the last line it wrote."""
     if code < 0:
         return f"killed by signal {-code}{' (out of memory?)' if code == -9 else ''} after: {last or 'nothing said'}"
     return last or f"exit status {code}, nothing said"
@@ -154,7 +154,7 @@ def _time_left(
 
 
 def clock(seconds: float | None) -> str:
-    """A duration for people."""
+    """Seconds as a person reads them: 45 s, 12 min, 3.5 h; ? where nobody knows."""
     if seconds is None:
         return "?"
     return (

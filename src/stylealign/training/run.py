@@ -77,7 +77,7 @@ class Run:
         return cls(target, partial, False)
 
     def abandon(self) -> None:
-        """Remove a folder in which nothing was learnt: what the user gave was refused."""
+        """Remove the folder if nothing was learnt in it, as when the user's input was refused."""
         if not _has_work(self.folder):
             shutil.rmtree(self.folder, ignore_errors=True)
 

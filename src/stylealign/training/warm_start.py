@@ -75,7 +75,7 @@ def start_from(model: nn.Module, run: Path, schema: LandmarkSchema) -> dict[str,
 
 
 def describe_start(start: dict[str, Any]) -> str:
-    """One line for the terminal."""
+    """What was taken of another run and what was left fresh, in one line."""
     fresh = start["fresh"]
     names = ", ".join(fresh[:4]) + (f" and {len(fresh) - 4} more" if len(fresh) > 4 else "")
     left = f"left fresh: {names}" if fresh else "none left fresh"

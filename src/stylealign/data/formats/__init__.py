@@ -1,7 +1,8 @@
-"""Published formats of annotated faces. A format is a file here, which reads and perhaps writes it, and an entry of `FORMATS`.
+"""Formats of annotated faces: each is a file here, which reads and perhaps writes it, and an entry of `FORMATS`.
 
-An entry says all that others ask of a format: `prepare --reader`, `export-dataset --format`, `predict --formats` and `init` take
-names, needs and flags from here, and so do their error texts and the contract test of all formats. Nothing else lists formats.
+An entry says all that others ask of a format: `prepare --reader`, `export-dataset --format`, `predict --formats` and
+`init` take names, needs and flags from here, and so do their error texts and the contract test of all formats.
+Nothing else lists formats.
 """
 
 import difflib
@@ -26,8 +27,8 @@ class Predicted(NamedTuple):
     name: str
     """Of the choice"""
     write: Callable[[Path, Iterable[FaceSample], LandmarkSchema], None]
-    """(folder, faces, their mark-up) -> writes a file or files into the folder. A face's `image` is the picture's name as given to
-    `predict`, its `id` that name with `@frame` and `#number` where there are several faces of it"""
+    """(folder, faces, their mark-up) -> writes a file or files into the folder. A face's `image` is the picture's
+    name as given to `predict`, its `id` that name with `@frame` and `#number` where there are several faces of it"""
     frames: bool = False
     """Whether it can name a frame of a video, which is no picture file"""
 
@@ -42,9 +43,9 @@ class Format(NamedTuple):
     read: Callable[[Path, ReadOptions], Iterator[Entry]]
     """(source, options) -> every face of the source, or what is wrong with one"""
     schema: str | Callable[[Path], LandmarkSchema] | None = None
-    """The mark-up its faces always have unless the user names another; or what reads the mark-up that a source itself holds"""
+    """The mark-up its faces have unless the user names another; or what reads the mark-up that a source itself holds"""
     count_points: Callable[[Path], int] | None = None
-    """Counts the landmarks a face of a source: the mark-up where `schema` does not tell it. Neither: the user must name it"""
+    """Counts a source's landmarks a face, which tells the mark-up where `schema` does not; neither: the user must"""
     recognise: Callable[[Path], bool] | None = None
     """Whether a path looks like this format; `init` takes the first entry that says so, which needs `count_points`"""
     flags: tuple[str, ...] = ()
@@ -54,7 +55,7 @@ class Format(NamedTuple):
     holds_pictures: bool = False
     """Whether pictures are inside its files, so that they have to be extracted into the data set"""
     write: Callable[[FaceDataset, Path, WriteOptions], None] | None = None
-    """(labelled faces, empty folder, options) -> writes them there, so that `read` finds them again; None: it is only read"""
+    """(labelled faces, folder, options) -> writes them into the empty folder, for `read` to find; None: only read"""
     writes: str = ""
     """What `write` makes, in words"""
     num_points: int | None = None
@@ -141,7 +142,7 @@ def listed(words: Mapping[str, str]) -> str:
 
 
 def check_name(key: str, name: str, known: Iterable[str]) -> None:
-    """Refuse a format that is not among the known ones. Raises ValueError, with a suggestion; `key` is where the name stands."""
+    """Raise ValueError, with a suggestion, for a name that is not a known one; `key` is the flag it came by."""
     known = list(known)
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
@@ -152,9 +153,9 @@ def check_name(key: str, name: str, known: Iterable[str]) -> None:
 
 
 def schema_of(name: str, source: Path, named: str | None) -> LandmarkSchema | None:
-    """The mark-up of a source in the format of this name: that which the user named, else the format's own, else by counting.
+    """The mark-up of a source in the format `name`: the one the user named, else the format's own, else by counting.
 
-    None: the source cannot tell it, such as pictures without landmarks.
+    None where the source cannot tell it, such as pictures without landmarks.
     """
     if not source.exists():
         raise UserError(f"{source}: no such file or folder")

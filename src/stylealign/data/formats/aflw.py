@@ -1,10 +1,12 @@
 """AFLW with 19 points (Zhu et al., CVPR 2016's revision): AFLWinfo_release.mat beside the Flickr pictures of AFLW.
 
-    AFLWinfo_release.mat   nameList, data (N, 38: 19 x then 19 y), bbox (N, 4: left right top bottom), mask_new (N, 19: visible),
-                           ra (a permutation counted from 1: its first 20,000 are train, the rest test)
+    AFLWinfo_release.mat   nameList, data (N, 38: 19 x then 19 y), bbox (N, 4: left right top bottom),
+                           mask_new (N, 19: visible), ra (a permutation counted from 1: its first 20,000 are train,
+                           the rest test)
     data/flickr/{0,2,3}/   pictures (also found as flickr/, images/ or directly in the folder)
 
-Coordinates are used as published: where their pixels count from is not documented. The subset `frontal` is all points visible.
+Coordinates are used as published: where their pixels count from is not documented. The subset `frontal` has all
+points visible.
 """
 
 from collections.abc import Iterator
@@ -44,7 +46,8 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
         or mask.shape != (len(data), points)
     ):
         raise UserError(
-            f"{path}: data {data.shape}, bbox {boxes.shape}, mask_new {mask.shape}, expected {2 * points}, 4 and {points} columns"
+            f"{path}: data {data.shape}, bbox {boxes.shape}, mask_new {mask.shape}, "
+            f"expected {2 * points}, 4 and {points} columns"
         )
     train = set((np.asarray(order, dtype=np.int64).ravel()[:_NUM_TRAIN] - 1).tolist())
     root = options.images or _image_root(folder_of(source))

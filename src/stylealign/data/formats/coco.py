@@ -1,8 +1,9 @@
 """COCO key-point JSON: images, annotations with `keypoints` [x, y, v, ...] and `bbox` [x, y, width, height].
 
-v is 2 visible, 1 hidden, 0 not labelled. A face with every v 0 (or no keypoints) is unlabelled; one with some 0 is a bad entry,
-since a face of a mark-up has all its points. A source is one .json or a folder of them (also in `annotations/`); the split is in the
-file's name or, if there, in an annotation's own `split`. `attributes` (name -> true/false) are kept. Coordinates count from 0.
+v is 2 visible, 1 hidden, 0 not labelled. A face with every v 0 (or no keypoints) is unlabelled; one with some 0 is a
+bad entry, since a face of a mark-up has all its points. A source is one .json or a folder of them (also in
+`annotations/`); the split is in the file's name or, if there, in an annotation's own `split`. `attributes` (name ->
+true/false) are kept. Coordinates count from 0.
 """
 
 import itertools
@@ -108,7 +109,8 @@ def _face(
         return BadEntry(where, f"attributes are {str(attributes)[:60]}, expected names with true or false", face)
     return checked_face(
         where, options, id=face, image=root / name, root=root, landmarks=landmarks, visible=visible, box_xyxy=box,
-        attributes={str(k): v for k, v in attributes.items() if isinstance(v, bool)}, split=str(annotation.get("split") or split_of(path.stem)),
+        attributes={str(k): v for k, v in attributes.items() if isinstance(v, bool)},
+        split=str(annotation.get("split") or split_of(path.stem)),
     )  # fmt: skip
 
 
@@ -139,7 +141,8 @@ def coco_content(faces: Iterable[tuple[FaceSample, str]], schema: LandmarkSchema
             "id": len(annotations) + 1, "image_id": image["id"], "category_id": 1, "iscrowd": 0,
             "area": (x1 - x0) * (y1 - y0), "bbox": [x0, y0, x1 - x0, y1 - y0], "num_keypoints": schema.num_points,
             "keypoints": [v for (x, y), seen in points for v in (round(x, 6), round(y, 6), 2 if seen else 1)],
-            "face_id": sample.id, "split": sample.split, "attributes": {k: bool(v) for k, v in sample.attributes.items()},
+            "face_id": sample.id, "split": sample.split,
+            "attributes": {k: bool(v) for k, v in sample.attributes.items()},
         })  # fmt: skip
     skeleton = sorted({(a + 1, b + 1) for c in schema.boundaries.values() for a, b in itertools.pairwise(c)})
     category = {

@@ -3,8 +3,9 @@
     COFW_train_color.mat / COFW_train.mat   IsTr pictures, phisTr (N, 87), bboxesTr (N, 4)
     COFW_test_color.mat  / COFW_test.mat    IsT,           phisT,          bboxesT
 
-phis holds 29 x, 29 y and 29 flags (1: occluded); boxes are x y width height; MATLAB counts pixels from 1. Version 7.3 files are
-HDF5 with every array transposed, older ones are read by scipy. Pictures are written as PNG, which loses nothing.
+phis holds 29 x, 29 y and 29 flags (1: occluded); boxes are x y width height; MATLAB counts pixels from 1. Version 7.3
+files are HDF5 with every array transposed, older ones are read by scipy. Pictures are written as PNG, which loses
+nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -61,7 +62,7 @@ def _files(source: Path) -> list[tuple[Path, str]]:
 
 
 def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Yield every face, its picture written as `<extract_to>/<split>/<number>.png`. Points not occluded are `visible`."""
+    """Yield every face, its picture written as `<extract_to>/<split>/<number>.png`; points not occluded are visible."""
     if options.extract_to is None:
         raise UserError("cofw: pictures are inside the .mat files and need a folder to be written to")
     points = options.schema.num_points

@@ -1,9 +1,9 @@
-"""CSV with a header `image,x0,y0,x1,y1,...`, a line a face, pixels counted from 0 (YouTube Faces with 68 points is laid out so).
+"""CSV with a header `image,x0,y0,x1,y1,...`, a line a face, pixels counted from 0 (so is YouTube Faces, 68 points).
 
-A source is one .csv, or a folder whose `*.csv` name their split (train.csv, val.csv, test.csv); images lie in its `images/` or in
-the folder. Optional columns: `split`, and `box_x0,box_y0,box_x1,box_y1`. A line whose coordinates are all empty is an unlabelled face.
-`unlabelled.txt` beside them lists images without landmarks, one a line: they get the split `unlabelled`, so that
-nobody counts them by accident.
+A source is one .csv, or a folder whose `*.csv` name their split (train.csv, val.csv, test.csv); images lie in its
+`images/` or in the folder. Optional columns: `split`, and `box_x0,box_y0,box_x1,box_y1`. A line whose coordinates are
+all empty is an unlabelled face. `unlabelled.txt` beside them lists images without landmarks, one a line: they get the
+split `unlabelled`, so that nobody counts them by accident.
 """
 
 import csv

@@ -1,7 +1,7 @@
 """What every reader is given and gives: ReadOptions in, a FaceSample or a BadEntry per face out, after the same checks.
 
-A reader never stops at a bad face: it yields a BadEntry naming file and line, and prepare.py decides whether that ends the work.
-This file knows what a sane face is; it knows no format.
+A reader never stops at a bad face: it yields a BadEntry naming file and line, and prepare.py decides whether that
+ends the work. This file knows what a sane face is; it knows no format.
 """
 
 import functools
@@ -29,7 +29,7 @@ class ReadOptions:
     images: Path | None = None
     """Folder that image names are relative to; None: where the layout has them."""
     frame: int | None = None
-    """`list` only: side of the square frame the coordinates live in, scaled to each image's size. None: pixels of the image."""
+    """`list` only: side of the square frame of the coordinates, scaled to each image's size; None: px of the image."""
     check_images: bool = True
     """Decode every image to the end, which finds those cut short; False reads headers only."""
     max_pixels: int = MAX_PIXELS
@@ -59,7 +59,8 @@ Entry = FaceSample | BadEntry
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
     """(number from 1, stripped text) of every line that is not blank; LF or CRLF, with or without a byte-order mark.
 
-    Bytes that are no UTF-8 become replacement characters, so that they end as one bad line rather than as an unreadable file.
+    Bytes that are no UTF-8 become replacement characters, so that they end as one bad line rather than as an
+    unreadable file.
     """
     try:
         with open(path, encoding="utf-8-sig", errors="replace") as file:
@@ -119,7 +120,7 @@ def split_of(name: str) -> str:
 
 
 class Ids:
-    """Gives each face its id: the image's path without suffix; later faces of the same path get '#' and their line as well."""
+    """Gives each face its id: the image's path without suffix, and '#' and its line for further faces of that path."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
@@ -157,7 +158,7 @@ def _inspect(path: Path, max_pixels: int, decode: bool, stamp: tuple[int, int]) 
 
 
 def inspect_image(path: Path, options: ReadOptions) -> tuple[int, int] | str:
-    """(width, height) of an image that can be used, or what is wrong with it. An image with several faces is decoded once."""
+    """(width, height) px of an image that can be used, or what is wrong with it. Decoded once for all its faces."""
     try:
         stat = path.stat()
     except (OSError, ValueError):  # ValueError: a NUL in the name
@@ -180,8 +181,8 @@ def _landmark_problem(landmarks: np.ndarray, size_wh: tuple[int, int], schema: L
         i = int(np.flatnonzero(far)[0])
         x, y = landmarks[i]
         return (
-            f"landmark {i} is at ({x:g}, {y:g}), more than one image side outside the {size_wh[0]} x {size_wh[1]} image: "
-            "are these the coordinates of another image size (see --frame)?"
+            f"landmark {i} is at ({x:g}, {y:g}), more than one image side outside the {size_wh[0]} x {size_wh[1]} "
+            "image: are these the coordinates of another image size (see --frame)?"
         )
     if (np.ptp(landmarks, axis=0) <= 0).all():
         return f"all landmarks are at ({landmarks[0, 0]:g}, {landmarks[0, 1]:g}), expected a face"

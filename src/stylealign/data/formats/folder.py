@@ -1,4 +1,4 @@
-"""A plain folder of pictures without landmarks: style donors, or faces to pseudo-label. One face a picture is assumed."""
+"""A plain folder of pictures without landmarks, one face each: style donors, or faces to pseudo-label."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +8,10 @@ from stylealign.errors import UserError
 
 
 def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Yield every picture below the folder as an unlabelled face of the split `unlabelled`; ids are paths without suffix, or with
-    it where two pictures differ in nothing else."""
+    """Yield every picture below the folder as a face of the split `unlabelled`.
+
+    Ids are paths without suffix, or with it where two pictures differ in nothing else.
+    """
     if not source.is_dir():
         raise UserError(f"{source}: no such folder")
     seen: set[str] = set()

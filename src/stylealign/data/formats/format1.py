@@ -1,4 +1,7 @@
-"""Our own dataset folder (format 1) as a source: to merge, convert to another mark-up, re-split or copy. Nothing of a face is lost."""
+"""Our own dataset folder (format 1) as a source: to merge, convert to another mark-up, re-split or copy.
+
+Nothing of a face is lost.
+"""
 
 import dataclasses
 from collections.abc import Iterator

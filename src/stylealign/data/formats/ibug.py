@@ -6,7 +6,8 @@
     46.184 63.475
     }
 
-The folder tells the split: `testset` and `ibug` are test, everything else (`afw`, `trainset`) is train, as in the 300-W challenge.
+The folder tells the split: `testset` and `ibug` are test, everything else (`afw`, `trainset`) is train, as in the
+300-W challenge.
 """
 
 from collections import Counter
@@ -135,7 +136,7 @@ def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
 
 
 def write_predicted(folder: Path, faces: Iterable[FaceSample], schema: LandmarkSchema) -> None:
-    """Write pts/<picture>.pts a face; a second face of `a.jpg` is `a#2.pts`. Names lead nowhere else than below pts/."""
+    """Write pts/<picture>.pts a face; a second face of `a.jpg` is `a#2.pts`. No name leads out of pts/."""
     for face in faces:
         bare = face.image.with_suffix("").as_posix() + face.id.removeprefix(face.image.as_posix())
         path = folder / "pts" / f"{_inside(bare)}.pts"

@@ -1,7 +1,8 @@
-"""The original stylealign's list: `x1 y1 ... xL yL filename`, a face a line, blanks between (METHOD: its data loader).
+"""The original stylealign's list: `x1 y1 ... xL yL filename`, a face a line, blanks between (docs/paper_map.md 2.2).
 
-The original read such lines in a 384-pixel frame and multiplied by 2/3, whatever the pictures' size. Here the frame is said
-(`--frame 384`) and scaled to each picture, or not said, and coordinates are pixels of the picture, counted from 0.
+The original read such lines in a 384-pixel frame and multiplied by 2/3, whatever the pictures' size. Here the frame
+is said (`--frame 384`) and scaled to each picture, or not said, and coordinates are pixels of the picture, counted
+from 0.
 """
 
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
 
 
 def list_line(sample: FaceSample, image: str, frame: int | None) -> str:
-    """`x1 y1 ... xL yL filename`, in px or in a square frame of this side, which the picture is thought to be resized to."""
+    """`x1 y1 ... xL yL filename`, in px, or in a square frame of this side as if the picture were resized to it."""
     landmarks = landmarks_of(sample)
     if frame is not None:
         landmarks = (landmarks + 0.5) * (frame / np.array(image_size(sample.image))) - 0.5

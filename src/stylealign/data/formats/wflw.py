@@ -2,12 +2,13 @@
 
     WFLW_images/<event>/<name>.jpg
     WFLW_annotations/list_98pt_rect_attr_train_test/list_98pt_rect_attr_{train,test}.txt    207 fields:
-        196 coordinates, box x_min y_min x_max y_max, six flags (pose expression illumination make-up occlusion blur), image
-    WFLW_annotations/list_98pt_{train,test}/list_98pt_{train,test}.txt                      197 fields: coordinates, image
-    WFLW_annotations/list_98pt_test/list_98pt_test_<subset>.txt                             197 fields, the six test subsets
+        196 coordinates, box x_min y_min x_max y_max, six flags (pose expression illumination make-up occlusion blur),
+        image
+    WFLW_annotations/list_98pt_{train,test}/list_98pt_{train,test}.txt       197 fields: coordinates, image
+    WFLW_annotations/list_98pt_test/list_98pt_test_<subset>.txt              197 fields, the six test subsets
 
-A source is the folder holding both, or one list file. Ids are `<image without .jpg>#<list><line>`, e.g. `4--Dancing/a_576#test12`:
-the 207- and 197-field lists have the same order, so a face keeps its id.
+A source is the folder holding both, or one list file. Ids are `<image without .jpg>#<list><line>`, e.g.
+`4--Dancing/a_576#test12`: the 207- and 197-field lists have the same order, so a face keeps its id.
 """
 
 from collections.abc import Iterable, Iterator
@@ -73,8 +74,9 @@ def _lists(source: Path) -> list[tuple[Path, str]]:
         found = [p for s in ("test", "train") if (p := annotations / f"list_98pt_{s}" / f"list_98pt_{s}.txt").exists()]
     if not found:
         raise UserError(
-            f"{source}: found no list of faces, expected WFLW_annotations/list_98pt_rect_attr_train_test/list_98pt_rect_attr_test.txt "
-            "(or _train.txt) and WFLW_images; give --path the folder that holds both, or a list file"
+            f"{source}: found no list of faces, expected WFLW_annotations/list_98pt_rect_attr_train_test/"
+            "list_98pt_rect_attr_test.txt (or _train.txt) and WFLW_images; give --path the folder that holds both, "
+            "or a list file"
         )
     return [(path, path.stem.split("_")[-1]) for path in found]
 
@@ -136,7 +138,7 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
 
 
 def wflw_line(sample: FaceSample, image: str) -> str:
-    """A line of 207 fields. The box is rounded outwards to whole pixels, as in the published lists (many readers parse integers)."""
+    """A line of 207 fields. The box is rounded outwards to whole px, as published: many readers parse integers."""
     x0, y0, x1, y1 = box_of(sample)
     box = [str(int(v)) for v in (np.floor(x0), np.floor(y0), np.ceil(x1), np.ceil(y1))]
     flags = [str(int(sample.attributes.get(name, False))) for name in ATTRIBUTES]

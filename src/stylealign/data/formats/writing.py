@@ -1,4 +1,4 @@
-"""What every writer of a format is given and needs: WriteOptions, faces split by split, pictures put where the layout has them.
+"""What every writer of a format is given and needs: options, faces split by split, pictures put into the layout.
 
 The counterpart of entry.py, which is what readers are given. This file knows no format.
 """
@@ -40,7 +40,8 @@ class Pictures:
     def name_of(self, image: Path, name: str | None = None) -> str:
         """Put a picture below the folder, unless it is there; returns its path below it, with '/'.
 
-        `name`, if given, is the path to use, without suffix: the picture is then put there even if it is there by another name.
+        `name`, if given, is the path to use, without suffix: the picture is then put there even if it is there by
+        another name.
         """
         if name is None and image in self._names:
             return self._names[image]

@@ -19,7 +19,7 @@ from stylealign.training.optim import set_lr
 
 
 class BoundaryDiscriminator(nn.Module):
-    """Boundary maps (B, K, h, w) -> logit (B,) of their being effective.
+    """Boundary maps (B, K, h, w) -> (B,) logit of whether landmarks can be found from them.
 
     Its layers are not stated in anything readable; chosen: four convolutions of stride 2 with leaky ReLUs, and the mean
     of a last one, without normalisation, so that a face's answer depends on no other face.

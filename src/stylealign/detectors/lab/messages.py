@@ -78,7 +78,7 @@ def boundary_tree(schema: LandmarkSchema) -> tuple[int, ...]:
 
 
 def levels(parents: Sequence[int]) -> list[list[int]]:
-    """The boundaries of a tree by their distance from the root.
+    """The boundaries of a tree in levels: the root, its children, theirs, ...
 
     >>> levels((1, -1, 1, 2))
     [[1], [0, 2], [3]]

@@ -35,7 +35,7 @@ from stylealign.jobs.assess.structure import lengths_of
 from stylealign.jobs.assess.subject import Subject, subject_of, subject_of_arm
 from stylealign.jobs.assess.tables import summary, to_markdown
 from stylealign.progress import say
-from stylealign.styling.chain import ARMS
+from stylealign.styling.arms import ARMS, open_arm
 from stylealign.training.devices import pick_device
 from stylealign.translators.loaded import load_translator
 from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
@@ -261,7 +261,8 @@ def open_subject(config: Assess, device: torch.device) -> tuple[Subject, dict[st
         assert config.judge is not None
         judge = load_detector(config.judge)
         card = {"model": f"arm {config.arm}", "crop": to_dict(judge.crop)}
-        return subject_of_arm(ARMS[config.arm], config.arm, judge.schema, judge.crop, config.seed), card
+        arm = open_arm(config.arm, judge.schema, judge.crop, device)
+        return subject_of_arm(arm, config.arm, judge.schema, judge.crop, config.seed), card
     translator = load_translator(config.translator, device)
     return subject_of(translator, config.translator.absolute().name), translator.card
 

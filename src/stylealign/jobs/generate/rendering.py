@@ -19,8 +19,9 @@ from torch import Tensor
 
 from stylealign.batches.batch import to_float
 from stylealign.data.atomic import whole_file, write_whole
-from stylealign.data.dataset import FaceDataset, digest_of, to_row
+from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import encode_image
+from stylealign.data.rows import digest_of, to_row
 from stylealign.evaluation.draw import style_sheet
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample, Mode, Provenance

@@ -276,7 +276,7 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
     if faces.unlabelled is not None:
         extra["teacher_data"] = describe_data(faces.unlabelled)
     if styling is not None:
-        extra["donors"] = styling.said
+        extra["donors"] = styling.donor_data
     card = {
         "kind": "detector",
         "model": config.model,
