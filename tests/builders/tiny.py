@@ -11,7 +11,8 @@ from stylealign.face.crop import CropConfig
 from stylealign.jobs.draw_faces import DrawFaces
 from stylealign.jobs.draw_faces import main as draw_faces
 from stylealign.jobs.train_detector.job import DetectorJob, config_class
-from stylealign.jobs.train_translator.job import TrainTranslator
+from stylealign.jobs.train_translator.job import TranslatorJob
+from stylealign.jobs.train_translator.job import config_class as translator_config_class
 from stylealign.jobs.train_translator.small_detectors import AuxiliaryConfig
 from stylealign.training.loop import LoopConfig
 from stylealign.translators.vunet.config import PRESETS
@@ -28,9 +29,9 @@ def drawn(folder: Path, count: int = 24) -> FaceDataset:
     return FaceDataset.open(folder)
 
 
-def translator_job(run: Path, data: Path, loop: dict[str, Any] | None = None, **changes: Any) -> TrainTranslator:
+def translator_job(run: Path, data: Path, loop: dict[str, Any] | None = None, **changes: Any) -> TranslatorJob:
     """A translator of 32 px, six steps, its features and judge two steps each."""
-    config = TrainTranslator(
+    config = translator_config_class()(
         data=data, run=run, vunet=PRESETS["tiny32"], crop=CropConfig(size=32, scale=1.6), init_batches=2, loop=LOOP,
         auxiliary=AuxiliaryConfig(steps=2, width=4, batch_size=4),
     )  # fmt: skip
