@@ -1,3 +1,7 @@
+import errno
+import json
+import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +13,10 @@ from hypothesis import strategies as st
 from builders.dots import dots
 from stylealign.batches import crops as crops_module
 from stylealign.batches.batch import to_float, to_uint8
-from stylealign.batches.crops import CropCache, crop_sample, sample_affine
+from stylealign.batches.crops import CropCache, cache_folder, crop_sample, sample_affine
 from stylealign.batches.source import BatchSource, epoch_order
 from stylealign.data.dataset import FaceDataset, write_dataset
-from stylealign.data.image import write_image
+from stylealign.data.image import read_image, write_image
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
@@ -131,6 +135,58 @@ def test_the_cache_is_found_again_and_never_mistaken(tmp_path: Path, monkeypatch
         before = len(cuts)
         CropCache(*other)
         assert len(cuts) > before
+
+
+def test_edited_labels_and_replaced_pictures_are_cut_anew(tmp_path: Path) -> None:
+    data = dots(tmp_path / "data", 3)
+    CropCache(data, CROP)
+    # Landmarks edited in the index, whose hash in dataset.yaml stays what it was: the face is cut round the new ones.
+    index = data.folder / "index.jsonl"
+    lines = index.read_text().splitlines()
+    row = json.loads(lines[1])
+    row["landmarks"] = np.add(row["landmarks"], [8.0, 3.0]).tolist()
+    index.write_text("\n".join([lines[0], json.dumps(row), *lines[2:]]) + "\n")
+    edited = FaceDataset.open(data.folder)
+    expected, landmarks, _ = crop_sample(edited[1], CROP)
+    cache = CropCache(edited, CROP)
+    assert np.array_equal(cache.images[1], expected)
+    np.testing.assert_allclose(cache.landmarks[1], landmarks, atol=1e-4)
+    # A picture replaced by another of the same length and time.
+    path = edited[2].image
+    times = path.stat()
+    picture = read_image(path)
+    path.unlink()
+    write_image(path, picture[::-1])
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert np.array_equal(CropCache(edited, CROP).images[2], crop_sample(edited[2], CROP)[0])
+
+
+def test_a_cache_file_cut_short_is_made_again(tmp_path: Path) -> None:
+    data = dots(tmp_path / "data", 3)
+    whole = CropCache(data, CROP).images.copy()
+    (file,) = (tmp_path / "cache").iterdir()
+    file.write_bytes(file.read_bytes()[:-100])
+    assert np.array_equal(CropCache(data, CROP).images, whole)
+
+
+def test_a_cache_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STYLEALIGN_CACHE")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert cache_folder().stat().st_mode & 0o077 == 0
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    (tmp_path / "stylealign-12345").mkdir()
+    with pytest.raises(UserError, match="belongs to another user"):
+        cache_folder()
+
+
+def test_a_full_disk_is_said_before_it_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UserError, match=r"no room for crops of 0 MB \(No space left on device\)"):
+        CropCache(dots(tmp_path / "data", 3), CROP)
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_failed_cache_leaves_nothing_behind(tmp_path: Path) -> None:

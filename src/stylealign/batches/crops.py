@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 import os
+import stat
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -54,68 +56,115 @@ def crop_sample(
     return pixels, None if sample.landmarks is None else geometry.apply(affine, sample.landmarks), affine
 
 
+def cache_folder(folder: Path | None = None) -> Path:
+    """The folder that crops are kept in, made where it is not there: `folder`, STYLEALIGN_CACHE, or a temporary one.
+
+    Raises UserError where the temporary one belongs to another user, who could put other pictures into it.
+    """
+    given = folder or os.environ.get("STYLEALIGN_CACHE")
+    if given:
+        root = Path(given)
+        root.mkdir(parents=True, exist_ok=True)
+        return root
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    root = Path(tempfile.gettempdir()) / f"stylealign-{user}"
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = root.lstat()
+    if hasattr(os, "getuid") and (found.st_uid != user or not stat.S_ISDIR(found.st_mode)):
+        raise UserError(f"{root}: belongs to another user; name a folder of your own in STYLEALIGN_CACHE")
+    return root
+
+
+def _identity(path: Path) -> bytes:
+    """What tells a picture's file from another that took its place: its path, length, times and number on the disk."""
+    try:
+        found = path.stat()
+    except OSError:  # reading it will say so
+        return f"{path}\n".encode(errors="surrogateescape")
+    numbers = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    return f"{path}\n{numbers}\n".encode(errors="surrogateescape")
+
+
+def _holds(path: Path, shape: tuple[int, ...]) -> bool:
+    """Whether a file of the cache is whole: an array of this shape, every byte of it there."""
+    try:
+        return np.load(path, mmap_mode="r").shape == shape
+    except (OSError, ValueError):  # not there, cut short, or not an array
+        return False
+
+
+def reserved_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A new memory-mapped (N, S, S, 3) uint8 array in a file whose space is taken on the disk already.
+
+    Writing to a map whose disk is full kills the process without a word. Raises UserError where there is no room.
+    """
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    try:
+        with open(path, "r+b") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        needed = math.prod(shape) / 2**20
+        raise UserError(
+            f"{path.parent}: no room for crops of {needed:,.0f} MB ({error.strerror}); "
+            "STYLEALIGN_CACHE names another folder"
+        ) from None
+    return images
+
+
 class CropCache:
     """All crops of a data set: images (N, S, S, 3) uint8 memory-mapped, landmarks (N, P, 2), visible (N, P), affines
     (N, 2, 3), and how far the labels are trusted: trust (N,) and point_trust (N, P), 1 where the data set does not say.
     A landmark of trust 0 is no label: NaN.
 
-    `margin` > 1 keeps context round the crop for rotations and shifts: S = round(size * margin). Built
-    once per (data, crop, margin) into `folder` (default: STYLEALIGN_CACHE or the system's temporary
-    folder) and found again by content hash.
+    `margin` > 1 keeps context round the crop for rotations and shifts: S = round(size * margin). The images are cut
+    once and found again in `folder` (default: STYLEALIGN_CACHE, or a folder of this user's in the system's temporary
+    one) as long as nothing they are made from has changed: where each face is cut, and each picture's file.
     """
 
     def __init__(self, dataset: FaceDataset, crop: CropConfig, margin: float = 1.0, folder: Path | None = None):
         self.dataset, self.crop, self.margin = dataset, crop, margin
         self.size = round(crop.size * margin)
-        rows = np.array([dataset.row_number(i) for i in range(len(dataset))])
-        key = json.dumps(
-            [
-                2,
-                dataset.content_hash,
-                crop.size,
-                crop.scale,
-                crop.box,
-                margin,
-                hashlib.sha256(rows.tobytes()).hexdigest(),
-            ]
-        )
-        root = folder or Path(
-            os.environ.get("STYLEALIGN_CACHE", Path(tempfile.gettempdir()) / f"stylealign-{os.getuid()}")
-        )
-        root.mkdir(parents=True, exist_ok=True)
-        path = root / f"crops-{hashlib.sha256(key.encode()).hexdigest()[:20]}.npy"
         points = dataset.schema.num_points
         self.landmarks = np.full((len(dataset), points, 2), np.nan, dtype=np.float32)
         self.visible = np.ones((len(dataset), points), dtype=bool)
         self.trust = np.ones(len(dataset), dtype=np.float32)
         self.point_trust = np.ones((len(dataset), points), dtype=np.float32)
         self.affines = np.empty((len(dataset), 2, 3))
+        files = hashlib.sha256()
+        for i in range(len(dataset)):
+            sample = dataset[i]
+            self._describe(i, sample)
+            files.update(_identity(sample.image))
+        cut = hashlib.sha256(self.affines.tobytes()).hexdigest()
+        key = json.dumps([3, crop.size, margin, cut, files.hexdigest()])
+        path = cache_folder(folder) / f"crops-{hashlib.sha256(key.encode()).hexdigest()[:20]}.npy"
         shape = (len(dataset), self.size, self.size, 3)
-        samples = range(len(dataset))
-        if not path.exists():
-            partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-            images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-            try:
-                with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # decoding and warping release the GIL
-                    for i in track(pool.map(lambda i: self._fill(i, images), samples), "cutting crops", len(dataset)):
-                        del i
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
-            images.flush()
-            os.replace(partial, path)
-        else:
-            for i in samples:
-                self._fill(i, None)
+        if not _holds(path, shape):
+            self._cut(path, shape)
         self.images = np.load(path, mmap_mode="r")
 
-    def _fill(self, i: int, images: np.ndarray | None) -> None:
-        sample = self.dataset[i]
-        if images is None:
-            affine = sample_affine(sample, self.crop, self.margin)
-        else:
-            images[i], _, affine = crop_sample(sample, self.crop, margin=self.margin)
-        self.affines[i] = affine
+    def _cut(self, path: Path, shape: tuple[int, ...]) -> None:
+        """Cut every face into one file, as a whole or not at all."""
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        try:
+            images = reserved_array(partial, shape)
+            with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # decoding and warping release the GIL
+                cut = pool.map(lambda i: self._cut_one(i, images), range(len(images)))
+                for _ in track(cut, "cutting crops", len(images)):
+                    pass
+            images.flush()
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def _cut_one(self, i: int, images: np.ndarray) -> None:
+        images[i] = warp(read_image(self.dataset[i].image), self.affines[i], self.size)
+
+    def _describe(self, i: int, sample: FaceSample) -> None:
+        """Where face i is cut, and its labels in px of the crop."""
+        affine = self.affines[i] = sample_affine(sample, self.crop, self.margin)
         if sample.landmarks is not None:
             self.landmarks[i] = geometry.apply(affine, sample.landmarks)
         if sample.visible is not None:
