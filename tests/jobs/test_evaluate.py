@@ -13,10 +13,11 @@ from builders.places import DATA
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.data.predictions import write_predictions
 from stylealign.errors import UserError
-from stylealign.evaluation.tables import tables
 from stylealign.face.sample import FaceSample, Prediction
 from stylealign.face.schema import FIVE, IBUG68, WFLW98, convert
-from stylealign.jobs.evaluate import Evaluate, evaluate, main, parse_arms
+from stylealign.jobs.evaluate.arms import parse_arms
+from stylealign.jobs.evaluate.job import Evaluate, evaluate, main
+from stylealign.jobs.evaluate.tables import tables
 from stylealign.jobs.prepare import Prepare
 from stylealign.jobs.prepare import main as prepare
 

@@ -12,8 +12,10 @@ from builders.answers import predict
 from builders.dots import dots
 from stylealign.data.image import write_image
 from stylealign.errors import UserError
-from stylealign.jobs.evaluate import Evaluate, evaluate
-from stylealign.jobs.report import Report, embed, main, read_curves, report
+from stylealign.jobs.evaluate.job import Evaluate, evaluate
+from stylealign.jobs.report.job import Report, main, report
+from stylealign.jobs.report.page import embed
+from stylealign.jobs.report.sections import read_curves
 
 VOID = {"meta", "img", "br"}
 
