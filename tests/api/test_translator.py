@@ -54,7 +54,7 @@ def face(ground: np.ndarray, x: float = 50, y: float = 45) -> tuple[np.ndarray, 
 
 
 def untrained(folder: Path, name: str, schema: LandmarkSchema) -> None:
-    """Write a translator of 32 px with random weights: what it draws is nonsense, but it draws it from what it is given."""
+    """Write a translator of 32 px with random weights: it draws nonsense, but from what it is given."""
     structure, crop = StructureConfig(), CropConfig(size=32, scale=1.6)
     config: Any = {
         "vunet": VUNET_PRESETS["tiny32"],
@@ -234,8 +234,12 @@ def test_the_examples_are_true(tmp_path: Path) -> None:
     dots(tmp_path / "donors", 4)
     (photo, landmarks), (other, other_landmarks) = face(NIGHT), face(DAY)
     names = {
-        "photo": photo, "landmarks": landmarks, "other": other, "other_landmarks": other_landmarks, "donors": tmp_path / "donors",
-    }  # fmt: skip
+        "photo": photo,
+        "landmarks": landmarks,
+        "other": other,
+        "other_landmarks": other_landmarks,
+        "donors": tmp_path / "donors",
+    }
     for module in (translator, augmentation):
         tests = doctest.DocTestFinder().find(module, globs=names)
         results = [doctest.DocTestRunner().run(each) for each in tests]
