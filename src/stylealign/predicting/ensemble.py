@@ -44,8 +44,8 @@ class LookConfig:
     shift: float = 0.03
     """Share of the crop's side by which they are moved, along x and along y."""
     refine: int = 3
-    """Rounds of cutting again round the landmarks found, where faces have no landmarks and the detector was trained on
-    such crops."""
+    """Rounds of cutting again round the landmarks found.
+    Only where faces have no landmarks and the detector was trained on crops round landmarks."""
     seed: int = 0
     """Draws the jitters."""
 
