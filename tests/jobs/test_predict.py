@@ -100,9 +100,9 @@ def test_a_folder_gives_a_line_a_face_in_order_and_a_readable_overlay(photos: Pa
 def test_every_layout_is_read_back_as_what_was_predicted(photos: Path) -> None:
     assert run("in", formats=("pts", "coco", "csv")) == 0
     expected = {f["id"]: np.array(f["landmarks"]) for f in lines(photos / "out")}
-    by_csv = {r.name: r.landmarks for r in read_predictions(photos / "out" / "predictions.csv")}
-    by_pts = {r.name: r.landmarks for r in read_predictions(photos / "out" / "pts")}
-    by_line = {r.name: r.landmarks for r in read_predictions(photos / "out")}
+    by_csv = {r.id: r.landmarks for r in read_predictions(photos / "out" / "predictions.csv")}
+    by_pts = {r.id: r.landmarks for r in read_predictions(photos / "out" / "pts")}
+    by_line = {r.id: r.landmarks for r in read_predictions(photos / "out")}
     options = ReadOptions(schema=FIVE, images=photos)
     entries = read_coco(photos / "out" / "predictions_coco.json", options)
     by_coco = {e.image.relative_to(photos).as_posix(): e.landmarks for e in entries if isinstance(e, FaceSample)}
