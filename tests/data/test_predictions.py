@@ -181,7 +181,8 @@ def test_scores_and_boxes_are_written_and_a_file_is_whole_or_absent(tmp_path: Pa
     answer = Prediction(id="ä", landmarks=POINTS[0], score=np.array([0.5, 1.0]), box_xyxy=np.array([0, 1, 2, 3.0]))
     write_predictions(tmp_path / "p.jsonl", [answer], "two")
     assert json.loads((tmp_path / "p.jsonl").read_text()) == {
-        "id": "ä", "schema": "two", "landmarks": [[1.5, 2.0], [3.0, 4.25]], "score": [0.5, 1.0], "box_xyxy": [0, 1, 2, 3]
+        "id": "ä", "schema": "two", "landmarks": [[1.5, 2.0], [3.0, 4.25]],
+        "score": [0.5, 1.0], "box_xyxy": [0, 1, 2, 3],
     }  # fmt: skip
 
     def broken():

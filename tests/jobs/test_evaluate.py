@@ -24,7 +24,7 @@ from stylealign.jobs.prepare import main as prepare
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of 12 faces, 8 of them `test`, 3 of those `pose`; predictions off by 1 % and by 3 % of the eye distance."""
+    """12 faces, 8 of them `test`, 3 of those `pose`; predictions off by 1 % and by 3 % of the eye distance."""
     root = tmp_path_factory.mktemp("evaluate")
     data = dots(
         root / "data", 12, splits=("test", "test", "train"), name="d", attributes={"pose": ("d0", "d1", "d3", "d2")}

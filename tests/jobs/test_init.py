@@ -1,4 +1,4 @@
-"""`init`: mirror twins guessed from shapes, and what it writes is what the other jobs take; the tutorial's blocks run as they stand."""
+"""`init`: mirror twins guessed from shapes; other jobs take what it writes; the tutorial's blocks run as they stand."""
 
 import re
 import shlex
