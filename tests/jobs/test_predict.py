@@ -113,7 +113,7 @@ def test_every_layout_is_read_back_as_what_was_predicted(photos: Path) -> None:
 
 
 def test_a_wflw_list_is_refused_for_other_mark_ups_before_any_work(photos: Path) -> None:
-    with pytest.raises(UserError, match="5 points, WFLW lists hold 98"):
+    with pytest.raises(UserError, match="5 points, wflw holds 98"):
         run("in", formats=("wflw",))
     assert not list(photos.glob("out*"))
 

@@ -6,7 +6,7 @@
     summary.json        what was done, what was left out and why, jitter of videos, time of each stage
     left_out.txt        a sentence a line, only where something was left out
 
-The folder is written as `<name>.partial` and renamed when it is whole. Exit status 3: done, but something was left out.
+The folder is written as `<name>.partial` and renamed when it is complete. Exit status 3: done, but something was left out.
 """
 
 import json
@@ -21,6 +21,7 @@ import tyro
 
 from stylealign.config import to_dict
 from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.formats import check_name, predicted
 from stylealign.data.image import write_image
 from stylealign.data.predictions import PREDICTIONS_FILE
 from stylealign.errors import UserError
@@ -74,7 +75,12 @@ class Predict:
     Given ones are kept."""
     rotate: Rotate = "0"
     """Degrees clockwise by which pictures must be turned to hold faces upright; auto: try all four with the finder."""
-    formats: tuple[Literal["pts", "wflw", "coco", "csv"], ...] = ()
+    formats: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            constructor_factory=lambda: tuple[Literal[tuple(predicted())], ...], help_behavior_hint="(default: none)"
+        ),
+    ] = ()
     """Also write these layouts."""
     draw: bool = False
     """Also write overlays."""
@@ -89,6 +95,8 @@ class Predict:
     """Where the network runs."""
 
     def __post_init__(self) -> None:
+        for name in self.formats:
+            check_name("formats", name, predicted())
         if not self.inputs:
             raise ValueError("no input; expected pictures, folders, videos or a camera's number")
         if sum([bool(self.box), self.boxes is not None, self.whole_image]) > 1:
