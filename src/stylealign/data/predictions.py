@@ -223,7 +223,7 @@ def match_predictions(
     others: Sequence[FaceSample] = (),
     path: Path | str = "predictions",
 ) -> list[Prediction]:
-    """Put prediction rows in the order of `samples`, one each.
+    """Put predictions in the order of `samples`, one each.
 
     A row names its face by id ("helen/testset/1_2", with or without an image extension), by the end of the image's
     path, or by the image's file name where only one face has it.

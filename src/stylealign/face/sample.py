@@ -29,7 +29,7 @@ class Provenance:
     content_id: str
     """The face whose structure (and label) it has."""
     style_id: str | None
-    """The face whose style it wears; None for a sample of the prior; 'a + b' for an interpolation."""
+    """The face whose style it has; None for a sample of the prior; 'a + b' for an interpolation."""
     translator: str
     """Hash of the translator's weights; the names of style arms where those made it (mode `arm`)."""
     seed: int

@@ -151,7 +151,7 @@ def commands_for(config: Init, reader: str, out: Path, splits: dict[str, list[st
 
 
 def main(config: Init) -> None:
-    """Look, guess, draw, write; then say what to do."""
+    """Read the faces, guess the mark-up, write the folder, and print the commands that come next."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", config.name or config.path.absolute().stem).strip("_") or "mine"
     out = config.out or Path(f"{name}_stylealign")
     refuse_existing(out)

@@ -201,6 +201,7 @@ class _Lists:
         return dataclasses.replace(sample, split=split or sample.split, attributes=attributes)
 
     def unmatched(self) -> Iterator[BadEntry]:
+        """Every line of a list that names no face of the source, which has been read to its end."""
         for key in self._where.keys() - self._seen:
             for where in self._where[key].values():
                 yield BadEntry(where, f"names '{key}', but the source has no face of that image or id", key)
@@ -255,6 +256,7 @@ class _Copies:
         self._images, self._done = images, dict[Path, Path]()
 
     def of(self, image: Path, root: Path, prefix: str) -> Path:
+        """Where the copy of a picture is, made now unless it is there; `prefix` sets sources apart."""
         if image.is_relative_to(self._images):
             return image
         if image not in self._done:

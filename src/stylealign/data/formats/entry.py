@@ -106,7 +106,7 @@ def folder_of(source: Path) -> Path:
 
 
 def image_root(folder: Path, options: ReadOptions, *names: str) -> Path:
-    """The folder that image names are relative to: as the user says, else the first of `names` in `folder`, else `folder`."""
+    """The folder that image names are relative to: as the user says, else the first of `names` in it, else `folder`."""
     return options.images or next((folder / name for name in names if (folder / name).is_dir()), folder)
 
 
