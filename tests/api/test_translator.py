@@ -210,7 +210,7 @@ def test_what_cannot_be_translated_is_said(runs: dict[str, Path], tmp_path: Path
         StyleTranslator("shadow")
     detector = Detector(DotNetwork(), find_dots)
     detector.network.schema = dataclasses.replace(FIVE, name="other")  # type: ignore[misc]
-    with pytest.raises(UserError, match="finds landmarks of other, the translator was taught with five"):
+    with pytest.raises(UserError, match="finds landmarks of other, the translator was trained with five"):
         StyleTranslator.load(runs["spade"], detector=detector)
 
 

@@ -103,7 +103,7 @@ class StyleAugmentation:
             raise UserError(
                 f"style augmentation: {needing} has to know the mark-up of the landmarks: expected a schema"
             )
-        if self.run:  # what is wrong with it is said now, not in a worker
+        if self.run:  # what is wrong with it comes out here, not in a worker
             assert self.schema is not None
             open_translator_arm(self.run, CropConfig(), self.schema, torch.device("cpu"))
         self._chain: tuple[Link, ...] | None = None

@@ -21,7 +21,7 @@ EDGE = 0.2  # of the square's side: how wide a pasted face fades into the photog
 class PlacedFace:
     """Where a face is in its photograph, and its landmarks where they are known."""
 
-    place: Candidate
+    candidate: Candidate
     landmarks: np.ndarray | None
     """(P, 2) px of the stored picture"""
 
@@ -31,13 +31,13 @@ class PlacedFace:
         Raises UserError for a face without an area.
         """
         try:
-            return self.place.crop_from_source(scale, size)
+            return self.candidate.crop_from_source(scale, size)
         except ValueError as error:
             raise UserError(f"the face cannot be cut: {error}") from None
 
     def cut(self, scale: float, size: int) -> np.ndarray:
         """(size, size, 3) uint8: that crop."""
-        return warp(self.place.photo.image, self.affine(scale, size), size)
+        return warp(self.candidate.photo.image, self.affine(scale, size), size)
 
     def points(self, scale: float, size: int) -> np.ndarray:
         """(P, 2) landmarks in px of that crop."""
@@ -64,7 +64,7 @@ def pasted(face: PlacedFace, crop: np.ndarray, scale: float) -> np.ndarray:
     window = border[:, None] * border
     mask = (soft_inside(distance, EDGE * size)[0, 0] * window).numpy()
     home = geometry.invert(face.affine(scale, size))
-    image = face.place.photo.image
+    image = face.candidate.photo.image
     height, width = image.shape[:2]
     share = np.clip(warp(mask, home, (width, height)), 0, 1)[..., None]
     rows, columns = np.nonzero(share.max(axis=(1, 2)))[0], np.nonzero(share.max(axis=(0, 2)))[0]

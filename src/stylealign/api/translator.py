@@ -133,7 +133,7 @@ class StyleTranslator:
         self.model = model
         if isinstance(model, LoadedTranslator) and detector is not None and detector.schema != model.schema:
             raise UserError(
-                f"the detector finds landmarks of {detector.schema.name}, the translator was taught with "
+                f"the detector finds landmarks of {detector.schema.name}, the translator was trained with "
                 f"{model.schema.name}: expected the same mark-up"
             )
         self.detector = detector

@@ -6,7 +6,8 @@
     summary.json        what was done, what was left out and why, jitter of videos, time of each stage
     left_out.txt        a sentence a line, only where something was left out
 
-The folder is written as `<name>.partial` and renamed when it is complete. Exit status 3: done, but something was left out.
+The folder is written as `<name>.partial` and renamed when it is complete. Exit status 3: done, but something was left
+out.
 """
 
 import json

@@ -4,7 +4,7 @@
     several styles     a row: the face, and under each style what it gives
     --sheet            every picture's face in every picture's style, n x n
 
-The file appears when it is whole. Exit status 3: done, but a picture was left out.
+The file appears when it is complete. Exit status 3: done, but a picture was left out.
 """
 
 from dataclasses import dataclass
