@@ -2,11 +2,12 @@
 
     python benchmarks/predict.py PHOTOS [--model RUN_OR_ONNX] [--memory]
 
-PHOTOS is a folder of pictures with a face each. Three jobs, all with overlays: 500 crops (`--whole-image`), up to 100 photos whose faces
-are found, and 200 frames of 1080p video in which the face of the first photo wanders. "Of the slowest stage" is the time that the
-slowest stage takes alone over the time of the whole job: 1 means that the other stages cost nothing. Where a stage alone uses every core,
-that cannot be reached: "cores busy" says what there was to gain. `--memory` also follows a small
-video for 500 and for 10,000 frames, each in a fresh process, and compares the peaks.
+PHOTOS is a folder of pictures with a face each. Three jobs, all with overlays: 500 crops (`--whole-image`), up to 100
+photos whose faces are found, and 200 frames of 1080p video in which the face of the first photo wanders. "Of the
+slowest stage" is the time that the slowest stage takes alone over the time of the whole job: 1 means that the other
+stages cost nothing. Where a stage alone uses every core, that cannot be reached: "cores busy" says what there was to
+gain. `--memory` also follows a small video for 500 and for 10,000 frames, each in a fresh process, and compares the
+peaks.
 """
 
 import argparse
@@ -61,7 +62,7 @@ def make_video(photo: Path, path: Path, width: int, height: int, frames: int) ->
     image = read_photo(photo).image
     side = 2 * height // 3
     face = cv2.cvtColor(cv2.resize(image, (side, side)), cv2.COLOR_RGB2BGR)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, (width, height))  # type: ignore[attr-defined]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (width, height))
     for i in range(frames):
         frame = np.full((height, width, 3), 127, np.uint8)
         angle = i / 12
@@ -104,8 +105,12 @@ def line(name: str, count: int, unit: str, out: Path, wall: float, busy: float, 
 def peak_mb(video: Path, model: Path | None, frames: int, out: Path) -> float:
     """Peak memory of a process that follows so many frames."""
     flags = [] if model is None else ["--model", str(model)]
-    command = [sys.executable, "-m", "stylealign", "predict", str(video), "--out", str(out), "--max-frames", str(frames), *flags]  # fmt: skip
-    code = f"import resource, subprocess; subprocess.run({command!r}); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    words = ["predict", str(video), "--out", str(out), "--max-frames", str(frames), *flags]
+    command = [sys.executable, "-m", "stylealign", *words]
+    code = (
+        f"import resource, subprocess; subprocess.run({command!r}); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1]) / 1024
 

@@ -1,9 +1,11 @@
-"""Do landmarks depend on how the face came? The same photo whole, cropped, resized and turned; differences in % of the eye distance.
+"""Do landmarks depend on how the face is given? A photo whole, cropped, resized and turned; differences in % of the
+distance of the eyes.
 
     python benchmarks/same_face.py PHOTOS [--model RUN_OR_ONNX] [--count 100]
 
-PHOTOS is a folder of pictures with a face each; those in which no face is found, or several, are passed over. What is compared with: the
-landmarks found in the photo as it is. Each variant's landmarks are taken back to the photo's pixels first.
+PHOTOS is a folder of pictures with a face each; those in which no face is found, or several, are passed over. What is
+compared with: the landmarks found in the photo as it is. Each variant's landmarks are taken back to the photo's
+pixels first.
 """
 
 import argparse
@@ -58,11 +60,15 @@ def main() -> None:
             "cropped, `whole_image`": [f.landmarks + corner for f in detector.predict(cropped, whole_image=True)],
             "half size, found": [resized(f.landmarks, 0.5) for f in detector.predict(half)],
             "double size, found": [resized(f.landmarks, 2) for f in detector.predict(double)],
-            "turned by 90 degrees, `rotate` auto": [unturned(f.landmarks) for f in detector.predict(turned, rotate="auto")],
+            "turned by 90 degrees, `rotate` auto": [
+                unturned(f.landmarks) for f in detector.predict(turned, rotate="auto")
+            ],
             "turned, given its box, `rotate` 270": [
                 unturned(f.landmarks) for f in detector.predict(turned, boxes=[turned_box], rotate="270")
             ],
-            "turned, given its box, not turned back": [unturned(f.landmarks) for f in detector.predict(turned, boxes=[turned_box])],
+            "turned, given its box, not turned back": [
+                unturned(f.landmarks) for f in detector.predict(turned, boxes=[turned_box])
+            ],
         }  # fmt: skip
         for name, answers in variants.items():
             if len(answers) == 1:

@@ -23,18 +23,21 @@ def drawn(i: int) -> tuple[np.ndarray, np.ndarray]:
     return image, convert(landmarks, "wflw98", "ibug68")
 
 
-def translations() -> np.ndarray:
-    """Drawn faces in each other's style by the translator in the box, its landmarks by the detector in the box."""
+def translations(contents: int = 4) -> np.ndarray:
+    """Drawn faces in each other's style by the translator in the package, landmarks by the detector in the package.
+
+    A row for each of the first so many faces, a column for each face that gives a style.
+    """
     detector, translator = load(), StyleTranslator.load()
     assert translator.schema is not None
     faces = []
-    for i in (3, 10, 0, 15):
+    for i in (10, 0, 3, 15):
         image, landmarks = drawn(i)
         (found,) = detector.predict(image, boxes=[landmark_box(landmarks)])
         faces.append((image, found.landmarks))
-    rows = [[translator.translate(*a, *b, size=SIZE) for b in faces] for a in faces]
-    contents = [draw_landmarks(row[0].content, row[0].landmarks, translator.schema) for row in rows]
-    return style_sheet(contents, [made.style for made in rows[0]], [[made.crop for made in row] for row in rows])
+    rows = [[translator.translate(*a, *b, size=SIZE) for b in faces] for a in faces[:contents]]
+    left = [draw_landmarks(row[0].content, row[0].landmarks, translator.schema) for row in rows]
+    return style_sheet(left, [made.style for made in rows[0]], [[made.crop for made in row] for row in rows])
 
 
 if __name__ == "__main__":
@@ -43,3 +46,4 @@ if __name__ == "__main__":
     styles = [random_style(np.random.default_rng((2, i))) for i in (0, 1, 3, 5)]
     write_image(FOLDER / "styles.png", draw_swap_sheet(structures, styles, 112))
     write_image(FOLDER / "translate.png", translations())
+    write_image(FOLDER / "models.png", translations(2))  # the first screen of README.md

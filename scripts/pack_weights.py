@@ -2,8 +2,8 @@
 
     python scripts/pack_weights.py RUN src/stylealign/weights/detector --data "300-W, 1,812 of its training images"
 
-The weights are copied as they are, so that their hash stays. The README.md beside them is written by hand: data, licence, protocol,
-numbers, use, limits.
+The weights are copied as they are, so that their hash stays. The README.md beside them is written by hand: data,
+licence, protocol, numbers, use, limits.
 """
 
 import argparse

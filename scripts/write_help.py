@@ -1,4 +1,7 @@
-"""Write docs/jobs/<verb>.txt, the `--help` of every verb. Run it after changing a configuration; a test fails until you do."""
+"""Write docs/jobs/<verb>.txt, the `--help` of every verb. Run it after changing a configuration; a test fails else.
+
+python scripts/write_help.py
+"""
 
 import contextlib
 import io

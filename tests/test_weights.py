@@ -1,4 +1,4 @@
-"""The weights in the box: whole, small, described, and good enough to be used where a user names none."""
+"""The weights in the package: whole, small, described, and good enough to be used where a user names none."""
 
 import hashlib
 import json

@@ -54,7 +54,7 @@ def face(ground: np.ndarray, x: float = 50, y: float = 45) -> tuple[np.ndarray, 
 
 
 def untrained(folder: Path, name: str, schema: LandmarkSchema) -> None:
-    """Write a translator of 32 px with random weights: what it draws is nonsense, but it draws it from what it is given."""
+    """Write a translator of 32 px with random weights: it draws nonsense, but from what it is given."""
     structure, crop = StructureConfig(), CropConfig(size=32, scale=1.6)
     config: Any = {
         "vunet": VUNET_PRESETS["tiny32"],
@@ -210,7 +210,7 @@ def test_what_cannot_be_translated_is_said(runs: dict[str, Path], tmp_path: Path
         StyleTranslator("shadow")
     detector = Detector(DotNetwork(), find_dots)
     detector.network.schema = dataclasses.replace(FIVE, name="other")  # type: ignore[misc]
-    with pytest.raises(UserError, match="finds landmarks of other, the translator was taught with five"):
+    with pytest.raises(UserError, match="finds landmarks of other, the translator was trained with five"):
         StyleTranslator.load(runs["spade"], detector=detector)
 
 
@@ -234,8 +234,12 @@ def test_the_examples_are_true(tmp_path: Path) -> None:
     dots(tmp_path / "donors", 4)
     (photo, landmarks), (other, other_landmarks) = face(NIGHT), face(DAY)
     names = {
-        "photo": photo, "landmarks": landmarks, "other": other, "other_landmarks": other_landmarks, "donors": tmp_path / "donors",
-    }  # fmt: skip
+        "photo": photo,
+        "landmarks": landmarks,
+        "other": other,
+        "other_landmarks": other_landmarks,
+        "donors": tmp_path / "donors",
+    }
     for module in (translator, augmentation):
         tests = doctest.DocTestFinder().find(module, globs=names)
         results = [doctest.DocTestRunner().run(each) for each in tests]

@@ -1,6 +1,6 @@
-"""Chromium without a window, driven as a person would drive it: a small client of the DevTools protocol over a pipe, no packages needed.
+"""Chromium without a window, driven as a person would drive it: a small client of the DevTools protocol over a pipe.
 
-The browser resolves no name and asks nobody but 127.0.0.1, and every request of the page is noted.
+Needs no packages. The browser resolves no name and asks nobody but 127.0.0.1, and every request of the page is noted.
 """
 
 import base64
@@ -14,8 +14,9 @@ from types import TracebackType
 from typing import Any
 
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions",
-    "--disable-background-networking", "--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+    "--disable-extensions", "--disable-background-networking", "--no-proxy-server",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--remote-debugging-pipe", "--window-size=1280,1500", "about:blank",
 )  # fmt: skip
 
@@ -34,16 +35,20 @@ class Page:
         to_browser, self._write = os.pipe()  # the browser reads file 3 and writes file 4
         self._read, from_browser = os.pipe()
 
-        def place() -> None:
+        def place_pipes() -> None:
             a, b = os.dup(to_browser), os.dup(from_browser)  # neither of them 3 or 4, whatever those were
             os.dup2(a, 3)
             os.dup2(b, 4)
 
         with open(profile / "chromium.log", "wb") as log:
             self._process = subprocess.Popen(
-                [binary, f"--user-data-dir={profile}", *FLAGS], stdout=log, stderr=log, preexec_fn=place, close_fds=False,
+                [binary, f"--user-data-dir={profile}", *FLAGS],
+                stdout=log,
+                stderr=log,
+                preexec_fn=place_pipes,
+                close_fds=False,
                 env={**os.environ, "HOME": str(profile)},
-            )  # fmt: skip
+            )
         os.close(to_browser)
         os.close(from_browser)
         self._buffer, self._number, self._session = b"", 0, None

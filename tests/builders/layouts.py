@@ -1,4 +1,4 @@
-"""Tiny hand-written data sets in the published layouts, and what every format must keep of a face, for tests of data and its jobs."""
+"""Tiny hand-written data sets in the published layouts, and what every format must keep of a face."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,7 +77,7 @@ def own_schema(folder: Path) -> Path:
 
 
 def three_faces(folder: Path, schema: LandmarkSchema) -> FaceDataset:
-    """A data set of three labelled faces, of two pictures and two splits, and an unlabelled one; with all that a face may have."""
+    """A data set of three labelled faces, of two pictures and two splits, with all that a face may have; one not."""
     images = [picture(folder.parent / "pictures" / name, seed=i) for i, name in enumerate(("a b/1.png", "c.png"))]
     rng = np.random.default_rng(3)
     samples = [

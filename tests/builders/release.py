@@ -1,4 +1,4 @@
-"""A folder as the original release leaves it: a label list and mosaics, written independently of the code that reads them."""
+"""A folder as the original release leaves it, a label list and mosaics, written without the code that reads them."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ FRAME, TILE = 96, 64
 
 
 def original_map(points_in_frame: np.ndarray) -> np.ndarray:
-    """The original's structure map, written here independently: one Gaussian a point at a whole pixel, maximum, 127..255."""
+    """The original's structure map, written here anew: one Gaussian a point at a whole pixel, maximum, 127..255."""
     value = np.zeros((TILE, TILE))
     for x, y in points_in_frame * (TILE / FRAME):
         cx, cy = int(x), int(y)
@@ -23,7 +23,7 @@ def original_map(points_in_frame: np.ndarray) -> np.ndarray:
 
 
 class Release:
-    """A folder as the original leaves it: a label list and mosaics of `n` faces whose loader had swallowed `swallowed` batches."""
+    """A label list and mosaics of `n` faces, of a loader that had swallowed `swallowed` batches before the first."""
 
     def __init__(
         self, folder: Path, rows: int = 10, n: int = 3, grids: int = 5, swallowed: int = 1, checkpoint: int = 10000
@@ -60,7 +60,8 @@ class Release:
     def config(self, **more) -> GenLandmark:
         return GenLandmark(
             **{
-                "gen_dir": self.folder, "out_dir": self.folder.parent / "made", "label_file": self.folder / "labels.txt",
+                "gen_dir": self.folder, "out_dir": self.folder.parent / "made",
+                "label_file": self.folder / "labels.txt",
                 "batch_size": self.n, "frame": FRAME, "tile": TILE, **more,
             }
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Format 1: what is written is what is read, a folder that exists is whole, and an open data set costs eight bytes a face."""
+"""Format 1: what is written is read, a folder that exists is whole, an open data set costs eight bytes a face."""
 
 import json
 import pickle
@@ -31,13 +31,16 @@ def faces(draw: st.DrawFn, image: Path) -> FaceSample:
     if draw(st.booleans()):
         row = st.tuples(st.floats(allow_nan=False, allow_infinity=False), st.floats(-9, 9), st.floats(-9, 9))
         provenance = Provenance(
-            content_id=draw(word), style_id=draw(st.none() | word), translator=draw(word), seed=draw(st.integers(0, 2**63)),
-            mode=draw(st.sampled_from(["transfer", "interpolate", "prior"])), crop_from_source=draw(st.none() | st.tuples(row, row)),
+            content_id=draw(word), style_id=draw(st.none() | word), translator=draw(word),
+            seed=draw(st.integers(0, 2**63)), mode=draw(st.sampled_from(["transfer", "interpolate", "prior"])),
+            crop_from_source=draw(st.none() | st.tuples(row, row)),
         )  # fmt: skip
     return FaceSample(
-        id=draw(word), image=image, landmarks=landmarks, split=draw(word.filter(str.isprintable)), provenance=provenance,
+        id=draw(word), image=image, landmarks=landmarks,
+        split=draw(word.filter(str.isprintable)), provenance=provenance,
         box_xyxy=np.array(draw(st.lists(real, min_size=4, max_size=4))) if draw(st.booleans()) else None,
-        visible=np.array(draw(st.lists(st.booleans(), min_size=5, max_size=5))) if labelled and draw(st.booleans()) else None,
+        visible=np.array(draw(st.lists(st.booleans(), min_size=5, max_size=5)))
+        if labelled and draw(st.booleans()) else None,
         attributes=draw(st.dictionaries(word, st.booleans(), max_size=3)),
     )  # fmt: skip
 
@@ -155,7 +158,7 @@ def test_a_dataset_with_its_own_images_can_be_moved(images, tmp_path: Path) -> N
     assert dataset[0].image.is_relative_to(tmp_path / "moved")
 
 
-# ------------------------------------------------------------------------------------------------------- half-written, broken
+# ------------------------------------------------------------------------------------------------- half-written, broken
 
 
 class Stop(Exception):
@@ -305,18 +308,24 @@ def test_the_content_hash_does_not_depend_on_name_or_place_and_does_on_a_landmar
 
 
 GOLDEN = (
-    '{"id": "é#1", "image": "a.png", "split": "val", "attributes": {"pose": true}, "box_xyxy": [0.1, 2.0, 30.5, 40.0], "visible": "10111", '
-    '"provenance": {"content_id": "c", "style_id": null, "translator": "t", "seed": 3, "mode": "prior", "crop_from_source": '
-    '[[1.0, 0.0, 2.5], [0.0, 1.0, -3.0]]}, "digest": "DIGEST", "landmarks": [[0.1, 0.2], [1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.25]]}\n'
+    '{"id": "é#1", "image": "a.png", "split": "val", "attributes": {"pose": true}, '
+    '"box_xyxy": [0.1, 2.0, 30.5, 40.0], "visible": "10111", '
+    '"provenance": {"content_id": "c", "style_id": null, "translator": "t", "seed": 3, "mode": "prior", '
+    '"crop_from_source": [[1.0, 0.0, 2.5], [0.0, 1.0, -3.0]]}, "digest": "DIGEST", '
+    '"landmarks": [[0.1, 0.2], [1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.25]]}\n'
 )
 
 
 def test_the_line_of_a_face_is_as_documented_and_stays_readable(tmp_path: Path) -> None:
     """Format 1 is a promise: if this test has to change, it is format 2."""
     sample = FaceSample(
-        id="é#1", image=picture(tmp_path / "a.png"), landmarks=[[0.1, 0.2], [1, 2], [3, 4], [5, 6], [7, 8.25]], box_xyxy=[0.1, 2, 30.5, 40],
+        id="é#1", image=picture(tmp_path / "a.png"), landmarks=[[0.1, 0.2], [1, 2], [3, 4], [5, 6], [7, 8.25]],
+        box_xyxy=[0.1, 2, 30.5, 40],
         visible=[1, 0, 1, 1, 1], attributes={"pose": True}, split="val",
-        provenance=Provenance(content_id="c", style_id=None, translator="t", seed=3, mode="prior", crop_from_source=((1.0, 0.0, 2.5), (0.0, 1.0, -3.0))),
+        provenance=Provenance(
+            content_id="c", style_id=None, translator="t", seed=3, mode="prior",
+            crop_from_source=((1.0, 0.0, 2.5), (0.0, 1.0, -3.0)),
+        ),
     )  # fmt: skip
     write_dataset(tmp_path / "set", [sample], schema=FIVE, name="x", image_root=tmp_path)
     line = (tmp_path / "set" / "index.jsonl").read_text(encoding="utf-8")

@@ -34,7 +34,7 @@ def refused(entries: list[FaceSample | BadEntry]) -> BadEntry:
     return bad[0]
 
 
-# ------------------------------------------------------------------------------------------------------------- every reader
+# --------------------------------------------------------------------------------------------------------- every reader
 
 
 @pytest.mark.parametrize("reader", FORMATS)
@@ -74,7 +74,7 @@ def test_a_count_of_points_tells_the_built_in_markup_or_asks_for_ones_own() -> N
         schema_of_count(21, "x")
 
 
-# -------------------------------------------------------------------------------------------------------------------- WFLW
+# ----------------------------------------------------------------------------------------------------------------- WFLW
 
 FACE = points(98)
 TABLE = [
@@ -179,7 +179,7 @@ def test_a_wflw_list_file_alone_is_a_source(tmp_path: Path) -> None:
     assert (face.split, face.image) == ("train", tmp_path / "WFLW_images" / "a.png")
 
 
-# -------------------------------------------------------------------------------------------------------------------- .pts
+# ----------------------------------------------------------------------------------------------------------------- .pts
 
 
 @pytest.mark.parametrize("header", [True, False])
@@ -222,7 +222,7 @@ def test_pts_need_exactly_one_image(tmp_path: Path) -> None:
     assert "no such image" in refused(read("ibug", tmp_path)).message
 
 
-# -------------------------------------------------------------------------------------------------------------------- COFW
+# ----------------------------------------------------------------------------------------------------------------- COFW
 
 
 def _cofw_arrays(count: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
@@ -277,7 +277,7 @@ def test_a_mat_file_of_something_else_is_refused_naming_what_was_expected(tmp_pa
         read("cofw", tmp_path, extract_to=tmp_path / "out")
 
 
-# -------------------------------------------------------------------------------------------------------------------- AFLW
+# ----------------------------------------------------------------------------------------------------------------- AFLW
 
 
 def test_aflw_splits_by_its_permutation_and_marks_frontal_faces(
@@ -306,7 +306,7 @@ def test_aflw_splits_by_its_permutation_and_marks_frontal_faces(
     np.testing.assert_allclose(faces[2].landmarks, landmarks[2], atol=1e-4)
 
 
-# -------------------------------------------------------------------------------------------------------------------- COCO
+# ----------------------------------------------------------------------------------------------------------------- COCO
 
 
 def _coco(tmp_path: Path, annotations: list, name: str = "val.json") -> Path:
@@ -369,7 +369,7 @@ def test_json_that_is_none_is_named_with_its_line(tmp_path: Path) -> None:
         read("coco", tmp_path)
 
 
-# --------------------------------------------------------------------------------------------------------------- CSV, list
+# ------------------------------------------------------------------------------------------------------------ CSV, list
 
 
 def test_csv_of_a_folder_with_splits_and_unlabelled_images(tmp_path: Path) -> None:
@@ -461,7 +461,7 @@ def test_bad_list_lines_are_named(line: str, message: str, tmp_path: Path) -> No
     assert message in bad.message
 
 
-# ------------------------------------------------------------------------------------------------------- own mark-up, folder
+# -------------------------------------------------------------------------------------------------- own mark-up, folder
 
 
 @pytest.mark.parametrize("reader", ["csv", "coco", "list", "ibug"])

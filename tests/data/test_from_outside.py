@@ -1,6 +1,6 @@
 """A format that is added from outside, as one entry of FORMATS, goes every way that ours go."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +9,14 @@ import pytest
 from builders.layouts import refuse_lost_faces, three_faces, write_and_read
 from stylealign.cli import main
 from stylealign.data.dataset import FaceDataset
-from stylealign.data.formats import FORMATS, Entry, Format, ReadOptions, WriteOptions
+from stylealign.data.formats import FORMATS, Entry, Format, Predicted, ReadOptions, WriteOptions
 from stylealign.data.formats.entry import Ids, checked_face, lines_of
 from stylealign.data.formats.writing import Pictures, by_split, decimals, landmarks_of, write_lines
-from stylealign.face.schema import FIVE, WFLW98
+from stylealign.errors import UserError
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import FIVE, WFLW98, LandmarkSchema
+from stylealign.predicting.predicted_face import Face
+from stylealign.predicting.writing import refuse_formats, write_formats
 
 
 def count_points(source: Path) -> int:
@@ -38,9 +42,13 @@ def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
         write_lines(folder / f"{split}.tsv", lines)
 
 
+def write_predicted(folder: Path, faces: Iterable[FaceSample], schema: LandmarkSchema) -> None:
+    write_lines(folder / "predicted.tsv", ("\t".join([face.id, *decimals(landmarks_of(face))]) for face in faces))
+
+
 TSV = Format(
     "TSV: image and coordinates with tabs between", "a folder of .tsv files", read, count_points=count_points,
-    write=write, writes="<split>.tsv", rounding=0.06,
+    write=write, writes="<split>.tsv", rounding=0.06, predicted=Predicted("tsv", write_predicted),
 )  # fmt: skip
 
 
@@ -65,7 +73,26 @@ def test_it_is_written_and_prepared_by_its_name(tmp_path: Path, capsys: pytest.C
     capsys.readouterr()
 
 
-@pytest.mark.parametrize(("verb", "flag"), [("prepare", "--reader"), ("export-dataset", "--format")])
+def test_predictions_are_written_in_it(tmp_path: Path) -> None:
+    face = Face(
+        landmarks=np.arange(10.0).reshape(5, 2),
+        box=np.array([0.0, 1, 8, 9]),
+        confidence=None,
+        found_by="given",
+        image="a.png",
+    )
+    (tmp_path / "predictions.jsonl").write_text(face.to_line(FIVE))
+    refuse_formats(("tsv",), FIVE, moving=False)
+    with pytest.raises(UserError, match="--formats tsv: frames of a video have no picture files to name; expected csv"):
+        refuse_formats(("tsv",), FIVE, moving=True)
+    write_formats(tmp_path, ("tsv",), FIVE)
+    assert (tmp_path / "predicted.tsv").read_text().split("\t")[:2] == ["a.png", "0.000000"]
+
+
+FLAGS = [("prepare", "--reader"), ("export-dataset", "--format"), ("predict", "--formats")]
+
+
+@pytest.mark.parametrize(("verb", "flag"), FLAGS)
 def test_help_and_errors_name_it(verb: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([verb, "--help"])

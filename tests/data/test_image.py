@@ -1,4 +1,4 @@
-"""Image files: colours, bit depths and rotations as stored; what is broken, missing or too large is refused with its name."""
+"""Image files: colours, bit depths and rotations as stored; what is broken, missing or too large is refused."""
 
 import struct
 import zlib

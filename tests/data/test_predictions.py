@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stylealign.data.predictions import PredictionRow, match_predictions, read_predictions, write_predictions
+from stylealign.data.predictions import match_predictions, read_predictions, write_predictions
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample, Prediction
 
@@ -34,8 +34,8 @@ def pts_text(points: np.ndarray) -> str:
     return "version: 1\nn_points: 2\n{\n" + "".join(f"{x + 1} {y + 1}\n" for x, y in points) + "}\n"
 
 
-def row_of(name: str) -> PredictionRow:
-    return PredictionRow(name=name, landmarks=POINTS[0], where="here:1")
+def row_of(name: str) -> Prediction:
+    return Prediction(id=name, landmarks=POINTS[0], where="here:1")
 
 
 def matched(path: Path, **options: bool) -> np.ndarray:
@@ -156,13 +156,13 @@ def test_a_name_that_fits_two_faces_is_refused() -> None:
     row = row_of("frame.jpg")
     with pytest.raises(UserError, match=r"fits 2 faces \(frame#0, frame#1\); name the face by its id"):
         match_predictions([row], twins)
-    assert match_predictions([row_of("frame#1"), row_of("frame#0")], twins)[0].name == "frame#0"
+    assert match_predictions([row_of("frame#1"), row_of("frame#0")], twins)[0].id == "frame#0"
 
 
 def test_rows_about_faces_outside_the_selection_are_passed_over() -> None:
     some, rest = samples()[:1], samples()[1:]
     rows = [row_of(i) for i in IDS]
-    assert [row.name for row in match_predictions(rows, some, rest)] == [IDS[0]]
+    assert [row.id for row in match_predictions(rows, some, rest)] == [IDS[0]]
     with pytest.raises(UserError, match="no face of this dataset"):
         match_predictions(rows, some)
 
@@ -181,7 +181,8 @@ def test_scores_and_boxes_are_written_and_a_file_is_whole_or_absent(tmp_path: Pa
     answer = Prediction(id="ä", landmarks=POINTS[0], score=np.array([0.5, 1.0]), box_xyxy=np.array([0, 1, 2, 3.0]))
     write_predictions(tmp_path / "p.jsonl", [answer], "two")
     assert json.loads((tmp_path / "p.jsonl").read_text()) == {
-        "id": "ä", "schema": "two", "landmarks": [[1.5, 2.0], [3.0, 4.25]], "score": [0.5, 1.0], "box_xyxy": [0, 1, 2, 3]
+        "id": "ä", "schema": "two", "landmarks": [[1.5, 2.0], [3.0, 4.25]],
+        "score": [0.5, 1.0], "box_xyxy": [0, 1, 2, 3],
     }  # fmt: skip
 
     def broken():

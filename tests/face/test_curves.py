@@ -74,7 +74,7 @@ def test_faces_with_coincident_points_give_finite_curves(points: list) -> None:
 
 
 def squared_distances(points: np.ndarray, curve: tuple[int, ...], size: int) -> np.ndarray:
-    """(size, size) the squared distance of each pixel's centre to the curve: to the nearest of 5,000 places on scipy's spline."""
+    """(size, size) squared distances of pixel centres to the nearest of 5,000 places on scipy's spline."""
     points = points[list(curve)]
     knots = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     places = CubicSpline(knots, points, bc_type="natural")(np.linspace(0, knots[-1], 5000))
@@ -119,7 +119,11 @@ def test_every_schema_is_drawn_face_by_face_and_curve_by_curve(schema) -> None:
 def test_what_cannot_be_drawn_gives_empty_maps() -> None:
     schema = LandmarkSchema(name="two", num_points=4, boundaries={"a": (0, 1), "b": (2, 3)})
     faces = torch.tensor(
-        [[[4, 4], [9, 4], [float("nan"), 3], [5, 5]], [[1e9, 4], [1e9, 9], [3, 3], [3, 3]], [[-50, 4], [80, 4], [20, 20], [float("inf"), 0]]]
+        [
+            [[4, 4], [9, 4], [float("nan"), 3], [5, 5]],
+            [[1e9, 4], [1e9, 9], [3, 3], [3, 3]],
+            [[-50, 4], [80, 4], [20, 20], [float("inf"), 0]],
+        ]
     )  # fmt: skip
     maps = boundary_maps(faces, 16, 1.0, schema)
     assert bool(torch.isfinite(maps).all())

@@ -12,7 +12,8 @@ from stylealign.face.schema import SCHEMAS
 number = st.floats(-50, 50, allow_nan=False)
 affines = st.builds(
     lambda degrees, scale, dx, dy, shear, mirror: g.compose(
-        g.rotate_scale_affine((3, 4), degrees, scale, (dx, dy)), np.array([[-1.0 if mirror else 1.0, shear, 2], [0, 1, -1]])
+        g.rotate_scale_affine((3, 4), degrees, scale, (dx, dy)),
+        np.array([[-1.0 if mirror else 1.0, shear, 2], [0, 1, -1]]),
     ),
     st.floats(-180, 180), st.floats(0.2, 5), number, number, st.floats(-1, 1), st.booleans(),
 )  # fmt: skip
@@ -98,7 +99,7 @@ def test_the_fitted_similarity_never_mirrors() -> None:
     assert np.linalg.det(g.similarity_fit(source, source * [-1, 1])[:, :2]) > 0
 
 
-# ---------------------------------------------------------------------------------------------------------- the one test
+# --------------------------------------------------------------------------------------------------------- the one test
 
 
 def dots(landmarks: np.ndarray, size: int, sigma: float) -> np.ndarray:

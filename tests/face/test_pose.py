@@ -51,7 +51,7 @@ def test_copies_of_one_shape_align_to_one_shape() -> None:
 
 
 def test_aligned_shapes_are_fitted_to_their_own_mean() -> None:
-    """Generalised Procrustes' fixed point: no similarity onto the mean (Umeyama's, another way of computing it) moves a shape."""
+    """Generalised Procrustes' fixed point: no similarity onto the mean, computed as Umeyama does, moves a shape."""
     aligned = align(scattered(heads(YAW[:40])))
     mean = aligned.mean(axis=0)
     mean /= np.linalg.norm(mean)
@@ -97,7 +97,8 @@ def test_balancing_flattens_the_histogram_of_yaw() -> None:
 
 
 def test_counts_by_hand() -> None:
-    # One point slides sideways, by 0.01 on average: distances from the average are 0.007 to 0.013 (seven faces), 0.04, 0.06 and 0.09.
+    # One point slides sideways, by 0.01 on average: distances from the average are 0.007 to 0.013 (seven faces), 0.04,
+    # 0.06 and 0.09.
     # Three bins from 0.007 to 0.09 hold 7, 2 and 1: once, 7 / 2 = 3.5 rounded up, 7 / 1.
     slide = np.array([0.0, 0.001, -0.001, 0.002, -0.002, 0.003, -0.003, 0.05, -0.05, 0.1])
     shapes = np.tile(np.array([[-1.0, -1], [1, -1], [0, 1], [0, -0.5]]), (10, 1, 1))

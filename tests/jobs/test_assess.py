@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from builders.tiny import detector_job, translator_job
 from stylealign.batches.augment import NO_AUGMENTATION
 from stylealign.batches.batch import Batch
-from stylealign.batches.crops import crop_sample
+from stylealign.batches.crops import CropCache, crop_sample
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import image_size
 from stylealign.detectors.output import DetectorOutput
@@ -25,17 +25,19 @@ from stylealign.jobs.assess import images as likeness
 from stylealign.jobs.assess import style
 from stylealign.jobs.assess.drawn import face_region, true_swaps
 from stylealign.jobs.assess.images import FeatureNetwork
-from stylealign.jobs.assess.job import Assess, held_out, main
+from stylealign.jobs.assess.job import Assess, main
 from stylealign.jobs.assess.measure import latent, leakage, measure, retrieval
+from stylealign.jobs.assess.opening import held_out, open_styled
 from stylealign.jobs.assess.plots import arrows, keep_curve_plot
 from stylealign.jobs.assess.probes import aligned_shapes, poses, probe, ridge_r2
 from stylealign.jobs.assess.structure import drift, gap_matrix, structure_gap
-from stylealign.jobs.assess.subject import Subject, subject_of_arm
+from stylealign.jobs.assess.subject import Subject, subject_of_arm, swapped
 from stylealign.jobs.draw_faces import DrawFaces
 from stylealign.jobs.draw_faces import main as draw_faces
-from stylealign.jobs.report import Report, report
+from stylealign.jobs.report.job import Report, report
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.jobs.train_translator.job import main as train_translator
+from stylealign.styling.arms import names_without_run
 from stylealign.translators.judge import verdict
 from stylealign.translators.kl import KLConfig, kl_warning
 from stylealign.translators.reconstruction import RECONSTRUCTION_PRESETS
@@ -448,6 +450,46 @@ def test_what_cannot_be_assessed_is_refused_with_what_was_expected(
     card = {"data": [{"content_hash": faces.content_hash, "split": "train"}]}
     assert [held_out(card, faces, s) for s in ("train", "val")] == [False, True]
     assert held_out({"data": [{"content_hash": "other", "split": "train"}]}, faces, "val") is None
+
+
+@pytest.fixture(scope="module")
+def newborn(faces: FaceDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A judge of one update."""
+    run = tmp_path_factory.mktemp("runs") / "judge"
+    train_detector(
+        detector_job(run, faces.folder, {"steps": 1, "preview_every": 0}, crop=CropConfig(size=SIZE, scale=1.6))
+    )
+    return run
+
+
+@pytest.mark.parametrize("name", names_without_run())
+def test_every_arm_can_be_assessed(name: str, faces: FaceDataset, newborn: Path) -> None:
+    subject = open_styled(name, newborn, 0, torch.device("cpu")).subject
+    batch = CropCache(faces, subject.crop).batch(np.arange(6))
+    made = swapped(subject, batch, torch.arange(6), torch.arange(6).roll(1))
+    assert made.shape == batch.image.shape
+    assert float((made - batch.image).abs().max()) > 0.02
+    assert subject.schema == faces.schema
+    assert torch.equal(made, swapped(subject, batch, torch.arange(6), torch.arange(6).roll(1)))
+
+
+def test_an_arm_made_for_a_mark_up_gets_the_whole_report(
+    faces: FaceDataset, newborn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    given = {"data": faces.folder, "split": "train", "judge": newborn, "out": out, "accelerator": "cpu"}
+    main(Assess(arm="make_up", sheet_size=2, styles=2, **given))
+    found = json.loads((out / "assessment.json").read_text())
+    assert found["translator"]["model"] == "arm make_up"
+    assert found["held_out"] is True
+    assert "drawn" in found
+    assert "structure gap" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="arm translator is a trained network: name its run with --translator"):
+        Assess(arm="translator", **given)
+    with pytest.raises(ValueError, match="no style arm is called 'makeup'; there are jitter, "):
+        Assess(arm="makeup", **given)
+    with pytest.raises(ValueError, match="expected --judge and --out"):
+        Assess(arm="make_up", data=faces.folder)
 
 
 def test_the_true_answer_of_no_swap_is_the_face_itself_and_of_a_swap_has_its_landmarks(faces: FaceDataset) -> None:

@@ -1,4 +1,4 @@
-"""The page `demo`: what it computes, what it refuses, and, in a real browser, that it shows it and asks nobody outside."""
+"""The page `demo`: what it computes and refuses, and, in a real browser, that it shows it and asks nobody outside."""
 
 import dataclasses
 import io
@@ -30,7 +30,7 @@ from stylealign.data.image import read_image, write_image
 from stylealign.errors import UserError
 from stylealign.face.schema import FIVE
 from stylealign.jobs.demo.page import import_gradio
-from stylealign.jobs.demo.pair import FACE_PX, SHOWN_PX, Seen, look, look_at_both, marked, swapped
+from stylealign.jobs.demo.pair import FACE_PX, SHOWN_PX, PhotoWithFace, marked, open_photo, open_photos, swapped
 from stylealign.predicting.predicted_face import Face
 from stylealign.toyfaces import draw_face, random_structure, random_style
 
@@ -55,7 +55,7 @@ def test_two_photos_give_marks_and_two_swapped_faces_and_a_photo_is_looked_at_on
     tmp_path: Path, detector: Detector
 ) -> None:
     paths = photo(tmp_path / "a.png", BLUE), photo(tmp_path / "b.png", BROWN, 60)
-    seen, said = look_at_both(detector, paths, {}, 10**6)
+    seen, said = open_photos(detector, paths, {}, 10**6)
     assert said == []
     assert np.abs(seen[1].face.landmarks - PLACES - np.array([60, 45])).max() < 0.3
     first, second = swapped(StyleTranslator.load("histogram"), seen, 1.0)
@@ -65,7 +65,7 @@ def test_two_photos_give_marks_and_two_swapped_faces_and_a_photo_is_looked_at_on
     drawn_on = marked(seen[0], FIVE)
     assert max(drawn_on.shape[:2]) == 480
     assert (drawn_on == 255).all(axis=2).sum() > 50  # the dots
-    again, _ = look_at_both(detector, (paths[0], None), seen, 10**6)
+    again, _ = open_photos(detector, (paths[0], None), seen, 10**6)
     assert again[0] is seen[0]
     assert 1 not in again
 
@@ -75,13 +75,13 @@ def test_what_is_wrong_with_a_photo_is_a_sentence_without_a_path(tmp_path: Path,
     write_image(tmp_path / "empty.png", np.full((60, 60, 3), 50, np.uint8))
     good = photo(tmp_path / "a.png", BLUE)
     for name, words in (("text.jpg", "not an image"), ("empty.png", "no face found"), ("gone.png", "no such image")):
-        seen, said = look_at_both(detector, (good, str(tmp_path / name)), {}, 10**6)
+        seen, said = open_photos(detector, (good, str(tmp_path / name)), {}, 10**6)
         assert list(seen) == [0]
         assert len(said) == 1
         assert said[0].startswith("The second photo: ")
         assert words in said[0]
         assert str(tmp_path) not in said[0]
-    _, said = look_at_both(detector, (good, None), {}, 5000)
+    _, said = open_photos(detector, (good, None), {}, 5000)
     assert "110 x 90 pixels, expected at most 5,000" in said[0]
 
 
@@ -94,7 +94,7 @@ def test_a_large_photo_is_kept_small_and_upright(tmp_path: Path, detector: Detec
     exif = Image.Exif()
     exif[0x0112] = 6  # stored turned left
     Image.fromarray(np.ascontiguousarray(np.rot90(image))).save(tmp_path / "large.png", exif=exif)
-    seen = look(detector, str(tmp_path / "large.png"), 10**7)
+    seen = open_photo(detector, str(tmp_path / "large.png"), 10**7)
     assert seen.image.shape == (round(1000 * SHOWN_PX / 1600), SHOWN_PX, 3)
     assert np.abs(seen.face.landmarks - points * SHOWN_PX / 1600).max() < 4
 
@@ -223,7 +223,7 @@ def shown(page: Page, name: str) -> np.ndarray:
 @pytest.mark.slow
 def test_a_person_gives_two_photos_and_moves_the_slider(served: Served, tmp_path: Path) -> None:
     detector, translator = stylealign.load(served.model), StyleTranslator.load("adain")
-    expected, said = look_at_both(detector, (str(served.faces[0]), str(served.faces[1])), {}, 10**6)
+    expected, said = open_photos(detector, (str(served.faces[0]), str(served.faces[1])), {}, 10**6)
     assert said == []
     results = ("made_first", "made_second", "marked_first", "marked_second")
     (tmp_path / "text.jpg").write_text("no picture")
@@ -307,10 +307,11 @@ def test_the_server_keeps_to_itself_and_leaves_nothing_behind(served: Served) ->
     assert "not uploaded by a user" in (served.folder / "server.log").read_text()
     with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.2", served.port), timeout=5):
         pass
+    words = ["demo", "--port", str(served.port), "--model", str(served.model), "--translator", "adain"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(stylealign.__file__).parents[1])}
     taken = subprocess.run(
-        [sys.executable, "-m", "stylealign", "demo", "--port", str(served.port), "--model", str(served.model), "--translator", "adain"],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(Path(stylealign.__file__).parents[1])}, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "stylealign", *words], capture_output=True, text=True, env=environment, check=False
+    )
     assert taken.returncode == 2
     assert f"--port {served.port}: cannot be listened on" in taken.stderr
     served.process.send_signal(signal.SIGTERM)
@@ -323,7 +324,7 @@ def test_the_server_keeps_to_itself_and_leaves_nothing_behind(served: Served) ->
 
 def test_a_seen_photo_is_not_changed_by_drawing_on_it() -> None:
     face = Face(landmarks=PLACES + 20, box=np.zeros(4), confidence=None, found_by="given")
-    seen = Seen("x", np.full((40, 40, 3), 9, np.uint8), face)
+    seen = PhotoWithFace("x", np.full((40, 40, 3), 9, np.uint8), face)
     marked(seen, FIVE)
     assert (seen.image == 9).all()
     with pytest.raises(dataclasses.FrozenInstanceError):

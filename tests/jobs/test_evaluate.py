@@ -13,17 +13,18 @@ from builders.places import DATA
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.data.predictions import write_predictions
 from stylealign.errors import UserError
-from stylealign.evaluation.tables import tables
 from stylealign.face.sample import FaceSample, Prediction
 from stylealign.face.schema import FIVE, IBUG68, WFLW98, convert
-from stylealign.jobs.evaluate import Evaluate, evaluate, main, parse_arms
+from stylealign.jobs.evaluate.arms import parse_arms
+from stylealign.jobs.evaluate.job import Evaluate, evaluate, main
+from stylealign.jobs.evaluate.tables import tables
 from stylealign.jobs.prepare import Prepare
 from stylealign.jobs.prepare import main as prepare
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of 12 faces, 8 of them `test`, 3 of those `pose`; predictions off by 1 % and by 3 % of the eye distance."""
+    """12 faces, 8 of them `test`, 3 of those `pose`; predictions off by 1 % and by 3 % of the eye distance."""
     root = tmp_path_factory.mktemp("evaluate")
     data = dots(
         root / "data", 12, splits=("test", "test", "train"), name="d", attributes={"pose": ("d0", "d1", "d3", "d2")}

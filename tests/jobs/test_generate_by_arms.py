@@ -15,8 +15,8 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
-from stylealign.jobs.generate.arms import LooksWork, open_looks
-from stylealign.jobs.generate.job import Generate, generate
+from stylealign.jobs.generate.by_arms import ByArms
+from stylealign.jobs.generate.job import Generate, Processes, make_dataset, open_maker
 from stylealign.jobs.generate.pairing import own_positions
 from stylealign.styling.arms import ARMS, ArmEntry
 from stylealign.styling.chain import ArmConfig, ChainConfig
@@ -38,7 +38,7 @@ def job(faces: FaceDataset, out: Path, **more) -> Generate:
 
 
 def made(config: Generate, **more) -> FaceDataset:
-    generate(config, open_looks(config, CPU), **more)
+    make_dataset(config, open_maker(config, CPU), Processes(**more))
     return FaceDataset.open(config.out)
 
 
@@ -89,13 +89,13 @@ def test_the_bytes_are_the_same_for_one_process_and_two_and_for_a_stopped_job(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        generate(parted, open_looks(parted, CPU), rank=1, world=2, barrier=barrier)
+        made(parted, rank=1, world=2, barrier=barrier)
     assert [path.name for path in sorted((partial / "units").iterdir())] == ["000001.jsonl", "000003.jsonl"]
     made(parted)  # rank 0 finds those done, and does the rest
     assert tree(tmp_path / "parted") == tree(tmp_path / "whole")
 
     stopped, seen = dataclasses.replace(whole, out=tmp_path / "stopped" / "out"), []
-    cut = LooksWork._cut
+    cut = ByArms._cut
 
     def stops(self, sample):
         seen.append(sample.id)
@@ -103,11 +103,11 @@ def test_the_bytes_are_the_same_for_one_process_and_two_and_for_a_stopped_job(
             raise KeyboardInterrupt
         return cut(self, sample)
 
-    monkeypatch.setattr(LooksWork, "_cut", stops)
+    monkeypatch.setattr(ByArms, "_cut", stops)
     with pytest.raises(KeyboardInterrupt):
         made(stopped)
     assert not stopped.out.exists()
-    monkeypatch.setattr(LooksWork, "_cut", cut)
+    monkeypatch.setattr(ByArms, "_cut", cut)
     made(stopped)
     assert tree(tmp_path / "stopped") == tree(tmp_path / "whole")
 

@@ -1,4 +1,4 @@
-"""The jobs predict and calibrate, and the Python API: layouts, wrong inputs, videos, and that nothing half-written is left."""
+"""The jobs predict and calibrate, and the Python API: layouts, wrong inputs, videos, and nothing half-written left."""
 
 import dataclasses
 import doctest
@@ -100,11 +100,12 @@ def test_a_folder_gives_a_line_a_face_in_order_and_a_readable_overlay(photos: Pa
 def test_every_layout_is_read_back_as_what_was_predicted(photos: Path) -> None:
     assert run("in", formats=("pts", "coco", "csv")) == 0
     expected = {f["id"]: np.array(f["landmarks"]) for f in lines(photos / "out")}
-    by_csv = {r.name: r.landmarks for r in read_predictions(photos / "out" / "predictions.csv")}
-    by_pts = {r.name: r.landmarks for r in read_predictions(photos / "out" / "pts")}
-    by_line = {r.name: r.landmarks for r in read_predictions(photos / "out")}
+    by_csv = {r.id: r.landmarks for r in read_predictions(photos / "out" / "predictions.csv")}
+    by_pts = {r.id: r.landmarks for r in read_predictions(photos / "out" / "pts")}
+    by_line = {r.id: r.landmarks for r in read_predictions(photos / "out")}
     options = ReadOptions(schema=FIVE, images=photos)
-    by_coco = {e.image.relative_to(photos).as_posix(): e.landmarks for e in read_coco(photos / "out" / "predictions_coco.json", options) if isinstance(e, FaceSample)}  # fmt: skip
+    entries = read_coco(photos / "out" / "predictions_coco.json", options)
+    by_coco = {e.image.relative_to(photos).as_posix(): e.landmarks for e in entries if isinstance(e, FaceSample)}
     assert set(by_csv) == set(by_line) == set(by_coco) == set(expected)
     for name, landmarks in expected.items():
         for found in (by_csv[name], by_line[name], by_coco[name], by_pts[name.removesuffix(".png")]):
@@ -112,7 +113,7 @@ def test_every_layout_is_read_back_as_what_was_predicted(photos: Path) -> None:
 
 
 def test_a_wflw_list_is_refused_for_other_mark_ups_before_any_work(photos: Path) -> None:
-    with pytest.raises(UserError, match="5 points, WFLW lists hold 98"):
+    with pytest.raises(UserError, match="5 points, wflw holds 98"):
         run("in", formats=("wflw",))
     assert not list(photos.glob("out*"))
 
@@ -148,8 +149,8 @@ def test_wrong_pictures_get_a_sentence_each_and_the_rest_is_done(
     assert len(lines(photos / "out")) == 3
     said = (photos / "out" / "left_out.txt").read_text().splitlines()
     for start in (
-        "empty: no picture and no video", "gone.jpg: no such file", "in/cut.png: image cut short", "in/huge.png: 60000 x 60000 pixels",
-        "in/nobody.png: no face found", "in/text.jpg: not an image",
+        "empty: no picture and no video", "gone.jpg: no such file", "in/cut.png: image cut short",
+        "in/huge.png: 60000 x 60000 pixels", "in/nobody.png: no face found", "in/text.jpg: not an image",
     ):  # fmt: skip
         assert sum(s.startswith(start) for s in said) == 1, start
     assert len(said) == 6
@@ -289,7 +290,8 @@ def test_the_command_line_finds_drawn_faces_with_the_real_cascades(
     picture, landmarks, _ = draw_face(random_structure(rng), random_style(rng), 192)
     canvas = np.pad(picture, ((40, 28), (150, 78), (0, 0)), mode="edge")
     write_image(tmp_path / "face.png", canvas)
-    assert main(["predict", str(tmp_path / "face.png"), "--model", str(trained[0]), "--out", str(tmp_path / "out"), "--refine", "0", "--no-check"]) == 0  # fmt: skip
+    words = ["predict", str(tmp_path / "face.png"), "--model", str(trained[0]), "--out", str(tmp_path / "out")]
+    assert main([*words, "--refine", "0", "--no-check"]) == 0
     (face,) = lines(tmp_path / "out")
     assert face["found_by"] == "frontal"
     true = geometry.landmark_box(landmarks + np.array([150, 40]))
@@ -344,11 +346,12 @@ def test_another_kind_of_model_is_refused(tmp_path: Path, capsys: pytest.Capture
 def test_predict_without_its_network_needs_no_torch() -> None:
     code = (
         "import sys, time\nstart = time.perf_counter()\nimport stylealign\nassert time.perf_counter() - start < 0.2\n"
-        "assert 'numpy' not in sys.modules\nassert callable(stylealign.load)\nimport stylealign.jobs.predict, stylealign.jobs.calibrate\n"
+        "assert 'numpy' not in sys.modules\nassert callable(stylealign.load)\n"
+        "import stylealign.jobs.predict, stylealign.jobs.calibrate\n"
         "assert 'torch' not in sys.modules, 'torch'\n"
     )
-    source = SRC
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(source)})  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(SRC)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
 
 

@@ -1,4 +1,4 @@
-"""prepare and export-dataset: splits, subsets, merging, converting, bad faces, and layouts written back and read again."""
+"""prepare and export-dataset: splits, subsets, merging, converting, bad faces, layouts written back and read again."""
 
 import dataclasses
 import itertools
@@ -93,7 +93,7 @@ def test_a_finished_folder_is_never_written_over_and_a_half_written_one_is(tmp_p
         prepare.main(config)
 
 
-# ------------------------------------------------------------------------------------------------------ splits and subsets
+# --------------------------------------------------------------------------------------------------- splits and subsets
 
 
 def test_split_and_subset_lists_name_images_or_ids(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -145,7 +145,7 @@ def test_a_list_names_every_face_of_an_image_or_one_by_its_id(tmp_path: Path) ->
     ]
 
 
-# ------------------------------------------------------------------------------------------------- merging and converting
+# ----------------------------------------------------------------------------------------------- merging and converting
 
 
 def _two_sources(tmp_path: Path) -> tuple[Source, Source]:
@@ -248,7 +248,7 @@ def test_the_content_hash_is_of_the_content(tmp_path: Path) -> None:
     assert any("has changed" in problem for problem in a.verify())
 
 
-# ---------------------------------------------------------------------------------------------------------------- config
+# --------------------------------------------------------------------------------------------------------------- config
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_every_reader_can_be_named_in_a_config() -> None:
         from_dict(Source, {"reader": name, "path": "x"})
 
 
-# ---------------------------------------------------------------------------------------------------------------- export
+# --------------------------------------------------------------------------------------------------------------- export
 
 
 @pytest.mark.parametrize("images", ["copy", "link"])
@@ -336,7 +336,7 @@ def test_a_markup_of_ones_own_survives_prepare_and_export(tmp_path: Path) -> Non
         export_dataset.main(ExportDataset(data=tmp_path / "out", format=format, out=tmp_path / format))
 
 
-# -------------------------------------------------------------------------------------------------------------- real data
+# ------------------------------------------------------------------------------------------------------------ real data
 
 
 def _real(name: str) -> Path:
@@ -360,7 +360,8 @@ def test_real_300w_has_its_splits_and_nested_budgets(tmp_path: Path) -> None:
     budgets = ("train_0050", "train_0157", "train_0315", "train_0630")
     dataset = made(
         Prepare(
-            reader="ibug", path=_real("300w"), out=tmp_path / "out", subsets=tuple(f"{b}=splits/{b}.txt" for b in budgets),
+            reader="ibug", path=_real("300w"), out=tmp_path / "out",
+            subsets=tuple(f"{b}=splits/{b}.txt" for b in budgets),
             splits=("train=splits/train.txt", "val=splits/val.txt", "test=splits/test_common.txt"),
         )
     )  # fmt: skip

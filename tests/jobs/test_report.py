@@ -1,4 +1,4 @@
-"""The page: whole, self-contained, escaped; it shows what is in the folders and refuses what is not a folder of ours."""
+"""The page: whole, self-contained, escaped; it shows what is in our folders and refuses others."""
 
 import json
 import re
@@ -12,8 +12,10 @@ from builders.answers import predict
 from builders.dots import dots
 from stylealign.data.image import write_image
 from stylealign.errors import UserError
-from stylealign.jobs.evaluate import Evaluate, evaluate
-from stylealign.jobs.report import Report, embed, main, read_curves, report
+from stylealign.jobs.evaluate.job import Evaluate, evaluate
+from stylealign.jobs.report.job import Report, main, report
+from stylealign.jobs.report.page import embed
+from stylealign.jobs.report.sections import read_curves
 
 VOID = {"meta", "img", "br"}
 
@@ -60,8 +62,11 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
         {"step": 30, "evaluate/nme": 0.05}
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 40, "to')
-    judge = {"faces": 36, "real_nme": 0.05, "swap_nme": 0.0612, "gap": 0.0112, "parts": {"eyes": {"real": 0.04, "swap": 0.0589}},
-             "style_distance": {"to_style": 0.1, "to_content": 0.3}, "held_out": True}  # fmt: skip
+    judge = {
+        "faces": 36, "real_nme": 0.05, "swap_nme": 0.0612, "gap": 0.0112,
+        "parts": {"eyes": {"real": 0.04, "swap": 0.0589}},
+        "style_distance": {"to_style": 0.1, "to_content": 0.3}, "held_out": True,
+    }  # fmt: skip
     (run / "judge.json").write_text(json.dumps(judge))
     return root / "evaluation", run, root / "data"
 
@@ -81,8 +86,11 @@ def test_the_page_is_one_whole_file_without_outside_links(inputs: tuple[Path, ..
 
 def test_the_page_shows_what_the_folders_say(inputs: tuple[Path, ...], tmp_path: Path) -> None:
     text = report(Report(inputs=inputs, out=tmp_path / "page.html", title="Faces <1>")).read_text(encoding="utf-8")
-    shown = ["Faces &lt;1&gt;", "Evaluation evaluation", "Run run", "Dataset data", "2.000", "inter_pupil", "6 faces", "6.12", "5.89", "to style 0.1",
-             "&lt;dots &amp; dots&gt;", "run: &lt;here&gt;", "sheet_00.png", "width=device-width"]  # fmt: skip
+    shown = [
+        "Faces &lt;1&gt;", "Evaluation evaluation", "Run run", "Dataset data", "2.000", "inter_pupil", "6 faces",
+        "6.12", "5.89", "to style 0.1", "&lt;dots &amp; dots&gt;", "run: &lt;here&gt;", "sheet_00.png",
+        "width=device-width",
+    ]  # fmt: skip
     for words in shown:
         assert words in text, words
     assert "<dots" not in text
@@ -145,17 +153,23 @@ def test_a_study_is_shown_with_its_curve_tables_and_protocol(tmp_path: Path) -> 
             "subsets": {},
         }
 
-    pair = {"arm": "style", "baseline": "none", "difference": -0.0123, "low": -0.02, "high": -0.004, "relative": None, "low_faces": -0.02,
-            "high_faces": -0.004, "seeds": None, "p_wilcoxon": 0.01, "better": 5, "worse": 1}  # fmt: skip
+    pair = {
+        "arm": "style", "baseline": "none", "difference": -0.0123, "low": -0.02, "high": -0.004, "relative": None,
+        "low_faces": -0.02, "high_faces": -0.004, "seeds": None, "p_wilcoxon": 0.01, "better": 5, "worse": 1,
+    }  # fmt: skip
     blocks = [
         {"budget": f"few_{n}", "arms": [arm("none", n, 0.06), arm("style", n, 0.05)], "paired": [pair]} for n in (8, 32)
     ]
-    row = {"parameters": 10**6, "trainable": 10**6, "macs": 10**6, "updates": 40, "batch_size": 8, "seconds_per_update": 0.1,
-           "crop": "square", "trained_on": "<dots>"}  # fmt: skip
+    row = {
+        "parameters": 10**6, "trainable": 10**6, "macs": 10**6, "updates": 40, "batch_size": 8,
+        "seconds_per_update": 0.1, "crop": "square", "trained_on": "<dots>",
+    }  # fmt: skip
     data = {"name": "dots", "split": "test", "faces": 6, "points": 5, "schema": "five", "content_hash": "0"}
     found = {
         "data": data, "rows": [{"name": name, **row} for name in ("none", "style")],
-        "sets": [{"name": "dots test", "role": "test", "dataset": data, "denominator": "inter_pupil", "blocks": blocks}],
+        "sets": [
+            {"name": "dots test", "role": "test", "dataset": data, "denominator": "inter_pupil", "blocks": blocks},
+        ],
     }  # fmt: skip
     (tmp_path / "study.json").write_text(json.dumps(found))
     text = report(Report(inputs=(tmp_path,), out=tmp_path / "page.html")).read_text(encoding="utf-8")
@@ -180,8 +194,10 @@ def test_a_study_is_shown_with_its_curve_tables_and_protocol(tmp_path: Path) -> 
 
 def test_predictions_are_shown_with_what_was_left_out(tmp_path: Path) -> None:
     video = {"frames": 30, "frames_with_faces": 28, "tracks": 2, "lost": 1, "jitter": 0.0042}
-    summary = {"faces": 40, "pictures_and_frames": 33, "left_out": ["<nobody>.png: no face found"], "videos": {"a.mp4": video},
-               "timing": {"faces_per_s": 12.5}, "model_hash": "abc", "schema": "five"}  # fmt: skip
+    summary = {
+        "faces": 40, "pictures_and_frames": 33, "left_out": ["<nobody>.png: no face found"],
+        "videos": {"a.mp4": video}, "timing": {"faces_per_s": 12.5}, "model_hash": "abc", "schema": "five",
+    }  # fmt: skip
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     (tmp_path / "drawn").mkdir()
     for i in range(26):

@@ -196,7 +196,7 @@ class Copier:
 
 
 @pytest.mark.parametrize("judge_size", [32, 16])
-def test_a_translator_that_keeps_structure_has_no_gap_and_one_that_leaks_has_the_distance_between_faces(
+def test_a_translator_that_keeps_structure_has_no_gap_and_one_that_leaks_has_one(
     judge_size: int,
 ) -> None:
     rng = np.random.default_rng(3)

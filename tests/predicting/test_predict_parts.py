@@ -1,4 +1,4 @@
-"""What predict is made of: views, boxes, finders, answers, threads, the One-Euro filter, tracking. No training, no torch."""
+"""What predict is made of: views, boxes, finders, answers, threads, the One-Euro filter, tracking. Without torch."""
 
 import json
 import math
@@ -63,7 +63,8 @@ def test_a_view_has_the_pixels_where_its_affine_says_and_pillow_agrees(orientati
             assert (view[v, u] == image[y, x]).all()
     methods = {
         2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
     }  # fmt: skip
     upright = Image.fromarray(image).transpose(methods[orientation]) if orientation > 1 else image
     assert (np.asarray(upright) == view).all()
@@ -97,8 +98,10 @@ def test_inputs_become_sources_once_each_and_wrong_ones_sentences(
         ("photo", "a.png"), ("photo", "b/c.jpg"), ("video", "b/clip.mp4"), ("camera", "camera0"),
     ]  # fmt: skip
     assert wrong == [
-        "empty: no picture and no video in this folder", "gone.jpg: no such file or folder", "*.bmp: nothing is called so",
-    ]  # fmt: skip
+        "empty: no picture and no video in this folder",
+        "gone.jpg: no such file or folder",
+        "*.bmp: nothing is called so",
+    ]
 
 
 def test_landmarks_of_a_photo_stored_on_its_side_are_those_of_its_stored_pixels(tmp_path: Path) -> None:
@@ -333,7 +336,12 @@ def test_looking_ahead_keeps_the_order_and_never_holds_more_than_its_depth() -> 
 
 def test_heavy_items_wait_for_each_other() -> None:
     begun: list[int] = []
-    results = ahead(lambda i: begun.append(i) or i, range(10), 1, 8, weigh=lambda i: 5.0, heaviest=11.0)  # type: ignore[func-returns-value]
+
+    def work(i: int) -> int:
+        begun.append(i)
+        return i
+
+    results = ahead(work, range(10), 1, 8, weigh=lambda i: 5.0, heaviest=11.0)
     assert next(results) == 0
     time.sleep(0.02)
     assert begun == [0, 1, 2]  # the third made it 15
@@ -376,8 +384,8 @@ def test_ids_are_unique_and_outputs_stay_in_their_folder() -> None:
 
 def test_a_face_comes_back_from_its_line_of_predictions() -> None:
     whole = Face(
-        landmarks=PLACES + 0.25, box=np.array([1.0, 2, 3, 4.5]), confidence=np.full(5, 0.5), found_by="track", image="ä b.mp4",
-        number=1, frame=3, time=0.12, track=2, landmarks_raw=PLACES,
+        landmarks=PLACES + 0.25, box=np.array([1.0, 2, 3, 4.5]), confidence=np.full(5, 0.5), found_by="track",
+        image="ä b.mp4", number=1, frame=3, time=0.12, track=2, landmarks_raw=PLACES,
     )  # fmt: skip
     bare = Face(landmarks=PLACES, box=np.zeros(4), confidence=None, found_by="whole", image="a.jpg")
     for face in (whole, bare):
@@ -400,13 +408,15 @@ def test_the_safe_range_ends_where_the_line_between_two_measurements_crosses_the
 
 
 def test_the_one_euro_filter_by_hand() -> None:
-    # With beta 0 the cutoff is 1 Hz: alpha = 1 / (1 + 10 / (2 pi)) at 10 frames a second, an ordinary exponential filter.
+    # With beta 0 the cutoff is 1 Hz: alpha = 1 / (1 + 10 / (2 pi)) at 10 frames a second, an ordinary exponential
+    # filter.
     still = OneEuro(min_cutoff=1.0, beta=0.0)
     a = 1 / (1 + 1 / (2 * math.pi * 0.1))
     assert still(np.array([[0.0, 5.0]]), 0.1).tolist() == [[0, 5]]
     assert np.allclose(still(np.array([[10.0, 5.0]]), 0.1), [[10 * a, 5]])
     assert np.allclose(still(np.array([[10.0, 5.0]]), 0.1), [[10 * a + (10 - 10 * a) * a, 5]])
-    # With beta 2: speed (10 - 0) / 0.1 s / 4 px a face = 25, filtered at 1 Hz (same alpha): cutoff 1 + 2 * 25 a. The resting y stays.
+    # With beta 2: speed (10 - 0) / 0.1 s / 4 px a face = 25, filtered at 1 Hz (same alpha): cutoff 1 + 2 * 25 a. The
+    # resting y stays.
     quick = OneEuro(min_cutoff=1.0, beta=2.0)
     quick(np.array([[0.0, 5.0]]), 0.1, 4)
     alpha = 1 / (1 + 1 / (2 * math.pi * (1 + 2 * 25 * a) * 0.1))
@@ -431,7 +441,8 @@ def test_jitter_is_zero_in_even_motion_and_three_sigma_in_noise() -> None:
     ("new", "lost"),
     [
         ((22, 20, 52, 50), False), ((36, 20, 66, 50), True),  # moved by 2, by 16 of 30
-        ((15, 15, 55, 55), False), ((10, 10, 60, 60), True), ((27, 27, 43, 43), True),  # grown to 40, to 50, shrunk to 16
+        ((15, 15, 55, 55), False), ((10, 10, 60, 60), True),  # grown to 40, to 50
+        ((27, 27, 43, 43), True),  # shrunk to 16
         ((-18, 20, 12, 50), True),  # centre outside
     ],
 )  # fmt: skip

@@ -1,15 +1,16 @@
-"""Style as an augmentation in anybody's PyTorch `Dataset`: an image and its landmarks in, the image in a random donor's style out.
+"""Style as an augmentation in anybody's PyTorch `Dataset`: an image goes in with its landmarks, and comes out in the
+style of a random donor.
 
 >>> from stylealign import StyleAugmentation
 >>> restyle = StyleAugmentation(donors, "free")         # a data set folder, a FaceDataset, or pictures
->>> image = restyle(photo, landmarks)                   # colours and light of a random donor; the landmarks stay true
+>>> image = restyle(photo, landmarks)                   # a random donor's colours and light; the landmarks stay true
 >>> image.shape == photo.shape and image.dtype == photo.dtype
 True
->>> again = restyle(photo, landmarks, seed=(3, 14))     # say, epoch and index: the same donor on every run, in every worker
+>>> again = restyle(photo, landmarks, seed=(3, 14))     # say, epoch and index: the same donor in every run and worker
 >>> bool((again == restyle(photo, landmarks, seed=(3, 14))).all())
 True
 
-Knows no detector: what it is given is somebody else's, and so is what becomes of the image afterwards.
+Knows no detector, and not what becomes of the images.
 """
 
 import dataclasses
@@ -21,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylealign.api.translator import face_batch, model_path
+from stylealign.api.tensors import face_batch
+from stylealign.api.translator import model_path
 from stylealign.batches.batch import to_uint8
 from stylealign.batches.crops import box_of
 from stylealign.data.dataset import FaceDataset
@@ -37,18 +39,19 @@ from stylealign.styling.learned import open_translator_arm, translator_arm
 from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.loaded import load_translator
 
-SCALES = (
-    1.0,
-    3.0,
-)  # how much wider than the face donors may be cut: beyond, there is little of a face to take a style from
-_STREAM = 23  # of random numbers
+# How much wider than the face donors may be cut: beyond, there is little of a face to take a style from.
+SCALES = (1.0, 3.0)
+_STREAM = 23  # tells these random numbers from those drawn elsewhere from the same seed
 
 Donors = FaceDataset | Path | str | Sequence[Path | str | FaceSample]
 
 
 class StyleAugmentation:
-    """Give faces the style of random donors. An object of this class is a function of (image, landmarks, seed), and can be pickled, so that
-    it works in the workers of a `DataLoader`, forked or spawned; models are opened in each worker when first needed."""
+    """A function of (image, landmarks, seed) that gives faces the style of random donors.
+
+    It can be pickled, so it works in the workers of a `DataLoader`, forked or spawned; models are opened in each worker
+    when they are first needed.
+    """
 
     def __init__(
         self,
@@ -63,14 +66,18 @@ class StyleAugmentation:
         """Prepare; nothing is decoded yet.
 
         Args:
-            donors: whose styles are worn: a data set (its training split, where it has one), or pictures and FaceSamples. Labels are not needed;
-                a picture without any is taken to hold its face in its middle 60 %. They must not be faces that you test on.
-            style: a preset of style arms (`none`, `free`, `free_jitter`, `mixture`) or an arm's name; a folder of a finished
-                `train-translator` run (or "shipped": the translator that came with the package); or a ChainConfig.
-            schema: mark-up of the landmarks that will come, for translators and `make_up`; not given: the donors' data set's.
+            donors: faces that styles are taken from: a data set (its training split, where it has one), or pictures and
+                FaceSamples. Labels are not needed; a picture without any is taken to hold its face in its middle 60 %.
+                They must not be faces that you test on.
+            style: a preset of style arms (`none`, `free`, `free_jitter`, `mixture`) or an arm's name; a folder of a
+                finished `train-translator` run (or "shipped": the translator that came with the package); or a
+                ChainConfig.
+            schema: mark-up of the landmarks that will be given, for translators and `make_up`; None: that of the
+                donors' data set.
             prob: share of the images that each link of the chain restyles.
-            strength: range of each image's uniformly drawn strength (presets and translators; a ChainConfig has its own).
-            seed: another seed, other donors.
+            strength: range of each image's uniformly drawn strength (presets and translators; a ChainConfig has its
+                own).
+            seed: draws the donors, with the seed of each call.
 
         Raises:
             UserError: no donor, a style that does not exist, a mark-up that has to be known and is not.
@@ -88,14 +95,15 @@ class StyleAugmentation:
         arms = [arm.kind for group in self.config.groups() for arm in group]
         if any(ARMS[kind].needs_run for kind in arms):
             raise UserError(
-                "style augmentation: a chain with a translator in it; give the translator's folder as the style of an augmentation of its own"
+                "style augmentation: a chain with a translator in it; give the translator's folder as the style of an "
+                "augmentation of its own"
             )
         needing = "a translator" if self.run else next((kind for kind in arms if ARMS[kind].needs_schema), None)
         if needing and self.schema is None:
             raise UserError(
                 f"style augmentation: {needing} has to know the mark-up of the landmarks: expected a schema"
             )
-        if self.run:  # what is wrong with it is said now, not in a worker
+        if self.run:  # what is wrong with it comes out here, not in a worker
             assert self.schema is not None
             open_translator_arm(self.run, CropConfig(), self.schema, torch.device("cpu"))
         self._chain: tuple[Link, ...] | None = None
@@ -105,7 +113,7 @@ class StyleAugmentation:
         return {**self.__dict__, "_chain": None, "_translator": None}
 
     def _links(self, crop: CropConfig) -> tuple[Link, ...]:
-        """The arms, opened once in each process; a translator asks how widely this picture is cut round its face."""
+        """The arms, opened once in each process. `crop`: how a picture is cut round its face, which translators ask."""
         if self.run:
             if self._translator is None:
                 self._translator = load_translator(self.run)
@@ -131,12 +139,13 @@ class StyleAugmentation:
         """The image in a random donor's style; landmarks stay where they are.
 
         Args:
-            image: (H, W, 3) uint8 RGB array, or (3, H, W) tensor, uint8 or float in [0, 1] (as torchvision makes them). A crop of one face
-                with some room round it serves best: style is a matter of the whole picture, and donors are cut as widely as it is.
+            image: (H, W, 3) uint8 RGB array, or (3, H, W) tensor, uint8 or float in [0, 1] (as torchvision makes
+                them). A crop of one face with some room round it serves best: style is a matter of the whole picture,
+                and donors are cut as widely as it is.
             landmarks: (P, 2) (x, y) px of the image, pixel centres at integers; NaN where unlabelled.
-            seed: of this image, one or more whole numbers >= 0 such as (epoch, index): the answer is then a function of the arguments alone. Not
-                given: drawn from torch's global generator, which a DataLoader seeds differently in each worker and epoch, and the same
-                way after the same `torch.manual_seed`.
+            seed: of this image, one or more whole numbers >= 0 such as (epoch, index): the answer is then a function
+                of the arguments alone. Not given: drawn from torch's global generator, which a DataLoader seeds
+                differently in each worker and epoch, and the same way after the same `torch.manual_seed`.
 
         Returns:
             An image of the same kind, shape and type.
@@ -192,7 +201,7 @@ def _faces(donors: Donors) -> FaceDataset | tuple[FaceSample, ...]:
 
 
 def _run(style: str | Path) -> Path | None:
-    """The folder of a translator, where the style is none of the known names."""
+    """The folder of a translator that a style names; None for the name of a preset or an arm."""
     if isinstance(style, str) and style in (*PRESETS, *names_without_run()):
         return None
     run = model_path(None if style == "shipped" else style)
@@ -203,7 +212,7 @@ def _run(style: str | Path) -> Path | None:
 
 
 def _chain(style: str | Path, strength: tuple[float, float]) -> ChainConfig:
-    """The chain of a name, its arms of that strength; none for a folder."""
+    """The chain of arms that a name stands for, of that strength; an empty one for a translator's folder."""
     if isinstance(style, str) and style in PRESETS:
         return ChainConfig(arms=tuple(dataclasses.replace(arm, strength=strength) for arm in PRESETS[style]))
     if isinstance(style, str) and style in names_without_run():
@@ -224,7 +233,10 @@ def _pixels(image: np.ndarray | Tensor) -> np.ndarray:
         planes = image.detach().cpu()
         if planes.is_floating_point():
             if not bool(((planes >= 0) & (planes <= 1)).all()):
-                raise ValueError(f"a tensor of values {float(planes.min()):g} to {float(planes.max()):g}: expected 0 to 1 (restyle before you normalise)")  # fmt: skip
+                low, high = float(planes.min()), float(planes.max())
+                raise ValueError(
+                    f"a tensor of values {low:g} to {high:g}: expected 0 to 1 (restyle before you normalise)"
+                )
             planes = planes.float().mul(255).round().to(torch.uint8)
         return planes.permute(1, 2, 0).contiguous().numpy()
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -233,7 +245,10 @@ def _pixels(image: np.ndarray | Tensor) -> np.ndarray:
 
 
 def _cut(donor: FaceSample, scale: float, side: int, num_points: int) -> tuple[np.ndarray, np.ndarray]:
-    """A donor (side, side, 3), its face as large as the content's, and its landmarks (P, 2); NaN where they are not of that number."""
+    """A donor's picture (side, side, 3) with its face as large as the content's, and its landmarks (P, 2) px of that.
+
+    NaN where the donor has not `num_points` landmarks.
+    """
     affine = geometry.crop_affine(box_of(donor, "landmarks"), scale, side)
     pixels = warp(read_image(donor.image), affine, side)
     if donor.landmarks is None or len(donor.landmarks) != num_points:

@@ -1,4 +1,4 @@
-"""The Python API: `stylealign.load(model).predict(image, boxes=None)`. Torch is imported when a model is loaded, not before.
+"""The Python API: `stylealign.load(model).predict(image, boxes=None)`. Torch is imported when a model is loaded.
 
 >>> import stylealign
 >>> detector = stylealign.load(run)                     # a finished run's folder
@@ -25,15 +25,15 @@ from stylealign.predicting.finders import Finder, cascade_finder
 from stylealign.predicting.given_boxes import checked_box
 from stylealign.predicting.landmarks import find_faces
 from stylealign.predicting.network import LandmarkNetwork, open_network
-from stylealign.predicting.predicted_face import Face, largest, named
+from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Photo, read_photo
 
-__all__ = ["Detector", "Face", "largest", "load"]
+__all__ = ["Detector", "Face", "load"]
 
 Image = np.ndarray | Path | str
 
 
-def _name_of(image: Image) -> str:
+def name_of(image: Image) -> str:
     """A file's name as given; nothing for an array."""
     return str(image) if isinstance(image, Path | str) else ""
 
@@ -88,8 +88,10 @@ class Detector:
         """The faces of one picture; an empty list where none is found.
 
         Args:
-            image: (H, W, 3) uint8 RGB or (H, W) grey, or a file (whose EXIF orientation is heeded; landmarks are px as stored).
-            boxes: landmark boxes x0, y0, x1, y1 (round brows, chin and cheeks), px of the picture; not given: faces are found.
+            image: (H, W, 3) uint8 RGB or (H, W) grey, or a file (whose EXIF orientation is heeded; landmarks are px
+                as stored).
+            boxes: landmark boxes x0, y0, x1, y1 (round brows, chin and cheeks), px of the picture; not given: faces
+                are found.
             whole_image: the picture is a crop of one face.
             refine: rounds of cutting again round the landmarks found.
             flip: average with the answer on the mirrored face.
@@ -127,11 +129,11 @@ class Detector:
         search = Search(crop_scale=self.crop.scale, finder=self._finder, whole_image=whole_image, rotate=rotate)
         candidates: list[list[Candidate]] = []
         for i, image in enumerate(images):
-            photo, where = picture_of(image), _name_of(image) or f"picture {i}"
+            photo, where = picture_of(image), name_of(image) or f"picture {i}"
             given = None if boxes is None else [checked_box(box, where) for box in boxes[i]]
             candidates.append(candidates_in(photo, search, given, where))
         found = find_faces(self.network, candidates, refine, flip, batch_size)
-        return [named(faces, _name_of(image)) for image, faces in zip(images, found, strict=True)]
+        return [named(faces, name_of(image)) for image, faces in zip(images, found, strict=True)]
 
 
 def load(model: Path | str | None = None, accelerator: str = "cpu") -> Detector:

@@ -90,14 +90,17 @@ class FaceDataset:
 
     @property
     def name(self) -> str:
+        """Name of the data set, of which this may be a view."""
         return self.meta["name"]
 
     @property
     def content_hash(self) -> str:
+        """SHA-256 of all its faces and its mark-up, as dataset.yaml has it."""
         return self.meta["content_hash"]
 
     @property
     def image_root(self) -> Path:
+        """The folder that all its images lie below."""
         return self.folder / self.meta["image_root"]  # an absolute image_root stays absolute
 
     def _line(self, row: int) -> bytes:
@@ -129,7 +132,7 @@ class FaceDataset:
         return f"{self.folder / 'index.jsonl'}:{self.row_number(i) + 1}"
 
     def row(self, i: int) -> dict[str, Any]:
-        """The decoded line of face i."""
+        """The values of face i's line, as they stand there."""
         return self._decode(i, self._line(self.row_number(i)))
 
     def head(self, i: int) -> dict[str, Any]:
@@ -156,6 +159,7 @@ class FaceDataset:
         return (self[i] for i in range(len(self)))
 
     def ids(self) -> list[str]:
+        """The ids of this view's faces, in order."""
         return [self.head(i)["id"] for i in range(len(self))]
 
     def subset_names(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Predictions on disk: read those made anywhere (CSV, a folder of .pts, JSON lines), write our predictions.jsonl.
 
-Reading gives named rows; matching puts the rows in the order of a dataset's faces. This file does not know how
-predictions are made nor how they are scored.
+Reading gives predictions by the names their file has; matching puts them in the order of a dataset's faces. This file
+does not know how predictions are made nor how they are scored.
 
 Formats, all in pixels of the source image:
   CSV         a header `image,x0,y0,x1,y1,...` and a line per face; pixels count from 0 unless told otherwise
@@ -16,7 +16,6 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -29,20 +28,6 @@ from stylealign.face.sample import FaceSample, Prediction
 
 PREDICTIONS_FILE = "predictions.jsonl"
 _EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pts"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PredictionRow:
-    """One prediction as its file names it, not yet matched to a face."""
-
-    name: str
-    """What the file calls the face: an id, or an image path."""
-    landmarks: np.ndarray
-    """(P, 2) float64 (x, y) px of the source image, counted from 0."""
-    where: str
-    """file:line, for messages."""
-    schema: str | None = None
-    """Name of the numbering, where the file says it."""
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -82,7 +67,7 @@ def _csv_order(header: Sequence[str], where: str) -> np.ndarray:
     return np.array([columns[number, axis] for number in numbers for axis in "xy"])
 
 
-def read_csv(path: Path, pixels_from_one: bool = False) -> list[PredictionRow]:
+def read_csv(path: Path, pixels_from_one: bool = False) -> list[Prediction]:
     """Read `image,x0,y0,x1,y1,...` lines; `pixels_from_one` subtracts 1 from every coordinate."""
     rows = []
     order: np.ndarray | None = None
@@ -99,7 +84,7 @@ def read_csv(path: Path, pixels_from_one: bool = False) -> list[PredictionRow]:
             if len(cells) != width:
                 raise UserError(f"{where}: the line has {len(cells)} fields; its header has {width}")
             values = _numbers(cells[1:], where)[order - 1].reshape(-1, 2)
-            rows.append(PredictionRow(name=cells[0].strip(), landmarks=values - float(pixels_from_one), where=where))
+            rows.append(Prediction(id=cells[0].strip(), landmarks=values - float(pixels_from_one), where=where))
     if not rows:
         raise UserError(f"{path}: no prediction in it; expected a header image,x0,y0,x1,y1,... and a line per face")
     return rows
@@ -118,17 +103,15 @@ def read_pts(path: Path) -> np.ndarray:
     return points - 1.0
 
 
-def read_pts_folder(folder: Path) -> list[PredictionRow]:
+def read_pts_folder(folder: Path) -> list[Prediction]:
     """Read every .pts file below a folder; a face is named by the file's path in the folder, without extension."""
     return [
-        PredictionRow(
-            name=file.relative_to(folder).with_suffix("").as_posix(), landmarks=read_pts(file), where=f"{file}"
-        )
+        Prediction(id=file.relative_to(folder).with_suffix("").as_posix(), landmarks=read_pts(file), where=f"{file}")
         for file in sorted(folder.rglob("*.pts"))
     ]
 
 
-def read_jsonl(path: Path) -> list[PredictionRow]:
+def read_jsonl(path: Path) -> list[Prediction]:
     """Read predictions in our own format, one JSON object a line."""
     rows = []
     with path.open(encoding="utf-8") as file:
@@ -147,13 +130,13 @@ def read_jsonl(path: Path) -> list[PredictionRow]:
             if not all(isinstance(point, list) and len(point) == 2 for point in points):
                 raise UserError(f"{where}: 'landmarks' must be a list of [x, y] pairs")
             values = _numbers([value for point in points for value in point], where).reshape(-1, 2)
-            rows.append(PredictionRow(name=name, landmarks=values, where=where, schema=record.get("schema")))
+            rows.append(Prediction(id=name, landmarks=values, where=where, schema=record.get("schema")))
     if not rows:
         raise UserError(f"{path}: no prediction in it; expected one JSON object a line")
     return rows
 
 
-def read_predictions(path: Path, pixels_from_one: bool = False) -> list[PredictionRow]:
+def read_predictions(path: Path, pixels_from_one: bool = False) -> list[Prediction]:
     """Read a predictions file or folder, its format told by its name.
 
     Args:
@@ -169,7 +152,7 @@ def read_predictions(path: Path, pixels_from_one: bool = False) -> list[Predicti
         raise UserError(f"{path}: not a text file that can be read ({error})") from None
 
 
-def _read(path: Path, pixels_from_one: bool) -> list[PredictionRow]:
+def _read(path: Path, pixels_from_one: bool) -> list[Prediction]:
     if path.is_dir():
         if (path / PREDICTIONS_FILE).is_file():
             return read_jsonl(path / PREDICTIONS_FILE)
@@ -188,7 +171,7 @@ def _read(path: Path, pixels_from_one: bool) -> list[PredictionRow]:
     if suffix in (".jsonl", ".ndjson"):
         return read_jsonl(path)
     if suffix == ".pts":
-        return [PredictionRow(name=path.stem, landmarks=read_pts(path), where=f"{path}")]
+        return [Prediction(id=path.stem, landmarks=read_pts(path), where=f"{path}")]
     raise UserError(f"{path}: unknown kind of predictions {suffix!r}; expected .csv, .jsonl or a folder of .pts files")
 
 
@@ -235,12 +218,12 @@ class _Finder:
 
 
 def match_predictions(
-    rows: Sequence[PredictionRow],
+    rows: Sequence[Prediction],
     samples: Sequence[FaceSample],
     others: Sequence[FaceSample] = (),
     path: Path | str = "predictions",
-) -> list[PredictionRow]:
-    """Put prediction rows in the order of `samples`, one each.
+) -> list[Prediction]:
+    """Put predictions in the order of `samples`, one each.
 
     A row names its face by id ("helen/testset/1_2", with or without an image extension), by the end of the image's
     path, or by the image's file name where only one face has it.
@@ -256,16 +239,16 @@ def match_predictions(
             a row.
     """
     find = _Finder([*samples, *others])
-    chosen: dict[int, PredictionRow] = {}
+    chosen: dict[int, Prediction] = {}
     for row in rows:
-        faces = find(row.name)
+        faces = find(row.id)
         if len(faces) > 1:
             several = ", ".join([*samples, *others][i].id for i in faces[:3])
-            raise UserError(f"{row.where}: {row.name!r} fits {len(faces)} faces ({several}); name the face by its id")
+            raise UserError(f"{row.where}: {row.id!r} fits {len(faces)} faces ({several}); name the face by its id")
         if not faces:
-            raise UserError(f"{row.where}: {row.name!r} is no face of this dataset; the first is {samples[0].id!r}")
+            raise UserError(f"{row.where}: {row.id!r} is no face of this dataset; the first is {samples[0].id!r}")
         if faces[0] in chosen:
-            raise UserError(f"{row.where}: {row.name!r} is predicted twice, first at {chosen[faces[0]].where}")
+            raise UserError(f"{row.where}: {row.id!r} is predicted twice, first at {chosen[faces[0]].where}")
         chosen[faces[0]] = row
     missing = [i for i in range(len(samples)) if i not in chosen]
     if missing:

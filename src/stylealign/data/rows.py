@@ -24,7 +24,7 @@ def _numbers(array: np.ndarray) -> list:
 
 
 def to_row(sample: FaceSample, image: str, digest: str) -> dict[str, Any]:
-    """One line of index.jsonl."""
+    """The values of a face's line in index.jsonl: its image's path below image_root, the digest of the image's file."""
     row: dict[str, Any] = {"id": sample.id, "image": image, "split": sample.split}
     if sample.attributes:
         row["attributes"] = {k: bool(v) for k, v in sample.attributes.items()}
@@ -45,7 +45,7 @@ def to_row(sample: FaceSample, image: str, digest: str) -> dict[str, Any]:
 
 
 def from_row(row: dict[str, Any], image_root: Path) -> FaceSample:
-    """The face of one line of index.jsonl."""
+    """The face of a line's values; `image_root` is the folder that its image is named relative to."""
     provenance = row.get("provenance")
     if provenance is not None:
         crop = provenance.get("crop_from_source")

@@ -74,6 +74,42 @@ def draw_landmarks(
     return canvas
 
 
+def colour_of(i: int, num_points: int) -> tuple[int, int, int]:
+    """RGB, 0 to 255, of landmark i: hues go round once, brightness alternates from one landmark to the next."""
+    r, g, b = colorsys.hsv_to_rgb(i / num_points, 0.9, 1.0 if i % 2 == 0 else 0.75)
+    return round(255 * r), round(255 * g), round(255 * b)
+
+
+def draw_numbered(image: np.ndarray, landmarks: np.ndarray, schema: LandmarkSchema) -> np.ndarray:
+    """A copy of an image with the mark-up's curves and every landmark as a dot in the colour of its number.
+
+    A mirrored face drawn so has the same colours in the same places exactly if the mirror table is right.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        landmarks: (P, 2) (x, y) px of this image.
+        schema: the mark-up, for its curves.
+    """
+    canvas = draw_landmarks(image, landmarks, schema)
+    for i, (x, y) in enumerate(np.clip(landmarks, -1e4, 1e4)):
+        cv2.circle(
+            canvas,
+            (round(16 * float(x)), round(16 * float(y))),
+            16 * max(2, len(image) // 90),
+            colour_of(i, len(landmarks)),
+            -1,
+            cv2.LINE_AA,
+            4,
+        )
+    return canvas
+
+
+def flipped(crop: np.ndarray, landmarks: np.ndarray, schema: LandmarkSchema) -> tuple[np.ndarray, np.ndarray]:
+    """Mirror a square crop (S, S, 3) uint8 and its landmarks (P, 2) px, renumbered by the mark-up's mirror table."""
+    affine = geometry.flip_affine(len(crop))
+    return warp(crop, affine, len(crop)), geometry.apply(affine, landmarks)[schema.flip_permutation]
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Sheets
 
@@ -259,9 +295,17 @@ def lines_plot(
     spread: Mapping[str, np.ndarray] | None = None,
     marked: bool = False,
 ) -> None:
-    """Plot named lines, such as training losses; `log` makes the y axis logarithmic where every value is positive.
-    `spread` draws a bar of that half length at each value of the lines it names. `marked`: x takes few values, all
-    positive; each is marked and named, spaced by ratio."""
+    """Plot named lines, such as training losses.
+
+    Args:
+        series: name -> (x, y), (n,) each.
+        path: PNG file to write.
+        xlabel: below the x axis.
+        ylabel: beside the y axis.
+        log: make the y axis logarithmic, where every value is positive.
+        spread: name -> (n,) half lengths of a bar at each value of that line.
+        marked: x takes few values, all positive: each is marked and named, and they are spaced by ratio.
+    """
     figure = new_figure(6.4, 3.4)
     axes = figure.subplots()
     for i, (name, (x, y)) in enumerate(series.items()):
@@ -280,31 +324,3 @@ def lines_plot(
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, ncols=2 if len(series) > 5 else 1)
     save_figure(figure, path)
-
-
-def colour_of(i: int, num_points: int) -> tuple[int, int, int]:
-    """RGB of landmark i: hues go round once, brightness alternates so that neighbours differ."""
-    r, g, b = colorsys.hsv_to_rgb(i / num_points, 0.9, 1.0 if i % 2 == 0 else 0.75)
-    return round(255 * r), round(255 * g), round(255 * b)
-
-
-def draw_numbered(image: np.ndarray, landmarks: np.ndarray, schema: LandmarkSchema) -> np.ndarray:
-    """A copy of (H, W, 3) uint8 with the mark-up's curves and every landmark (P, 2) px in the colour of its number."""
-    canvas = draw_landmarks(image, landmarks, schema)
-    for i, (x, y) in enumerate(np.clip(landmarks, -1e4, 1e4)):
-        cv2.circle(
-            canvas,
-            (round(16 * float(x)), round(16 * float(y))),
-            16 * max(2, len(image) // 90),
-            colour_of(i, len(landmarks)),
-            -1,
-            cv2.LINE_AA,
-            4,
-        )
-    return canvas
-
-
-def flipped(crop: np.ndarray, landmarks: np.ndarray, schema: LandmarkSchema) -> tuple[np.ndarray, np.ndarray]:
-    """A mirrored square crop (S, S, 3) and its landmarks, renumbered by the mark-up's mirror table."""
-    affine = geometry.flip_affine(len(crop))
-    return warp(crop, affine, len(crop)), geometry.apply(affine, landmarks)[schema.flip_permutation]

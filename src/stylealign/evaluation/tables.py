@@ -1,25 +1,14 @@
-"""The tables of an evaluation in words: what evaluation.md and the report's page both show.
+"""A table in words, for Markdown, HTML and the terminal alike, and how its numbers are written. Computes nothing.
 
-Takes the dict that evaluation.json holds, whose scores are fractions; every number shown is in per cent unless its
-heading says otherwise. Under each table stands what its numbers cannot be read without: data, split, face count,
-denominator, crop protocol, seeds. This file computes nothing.
+What each verb says in tables stands in its own folder: jobs/evaluate, jobs/study and jobs/assess have a tables.py.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stylealign.evaluation.metrics import DENOMINATORS
-
 THRESHOLDS = (0.08, 0.10)
 LEVELS = (90, 95, 99)
-
-
-SHOWN = {
-    "Errors": 8,
-    "Paired comparison": 8,
-    "NME % per subset": 12,
-}  # on a terminal: table, and how many of its columns
 
 
 class Table(NamedTuple):
@@ -55,27 +44,6 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _per_arm(arms: Sequence[Mapping[str, Any]], key: str) -> str:
-    """A fact of the arms, said once where it is the same for all."""
-    values = {arm["name"]: str(arm[key]) for arm in arms}
-    if len(set(values.values())) == 1:
-        return next(iter(values.values()))
-    return "; ".join(f"{name}: {value}" for name, value in values.items())
-
-
-def protocol_line(evaluation: Mapping[str, Any]) -> str:
-    """What every table must say about itself: data, split, faces, denominator, crop protocols, seeds."""
-    data, arms = evaluation["dataset"], evaluation["arms"]
-    which = f"split {data['split']}" + (f", subset {data['subset']}" if data["subset"] else "")
-    points = "visible landmarks only" if evaluation["visible_only"] else "all landmarks"
-    return (
-        f"{data['name']}, {which}, {data['faces']} faces, {data['points']} points ({data['schema']}), {points}. "
-        f"Denominator: {evaluation['denominator']} ({DENOMINATORS[evaluation['denominator']]}). "
-        f"Crop: {_per_arm(arms, 'crop')}. "
-        f"Seeds: {_per_arm(arms, 'seeds')}."
-    )
-
-
 def subset_differences(pairs: Sequence[Mapping[str, Any]], subsets: Sequence[str], note: str) -> Table:
     """Paired differences on each subset; a dash where results are older than this table."""
     rows = []
@@ -87,81 +55,6 @@ def subset_differences(pairs: Sequence[Mapping[str, Any]], subsets: Sequence[str
         )
         rows.append((f"{pair['arm']} - {pair['baseline']}", *said))
     return Table("Paired differences per subset", ("difference", *subsets), rows, note)
-
-
-def tables(evaluation: Mapping[str, Any]) -> list[Table]:
-    """The tables of an evaluation, every number in per cent unless its heading says otherwise."""
-    arms, line = evaluation["arms"], protocol_line(evaluation)
-    header = ("arm", "seeds", "NME %", "95 % interval", *(f"FR@{100 * t:.0f} %" for t in THRESHOLDS))
-    header += (*(f"AUC@{100 * t:.0f} %" for t in THRESHOLDS), *(f"P{level} %" for level in LEVELS), "mean offset px")
-    rows = []
-    for arm in arms:
-        nme = arm["nme"]
-        row = [arm["name"], str(arm["seeds"]), percent(nme, 3), f"{100 * nme['low']:.3f} to {100 * nme['high']:.3f}"]
-        row += [percent(arm["failure_rate"][f"{t:.2f}"]) for t in THRESHOLDS]
-        row += [percent(arm["auc"][f"{t:.2f}"]) for t in THRESHOLDS]
-        row += [percent(arm["percentiles"][str(level)]) for level in LEVELS]
-        rows.append((*row, "({:+.2f}, {:+.2f})".format(*arm["mean_offset_px"])))
-    note = (
-        "± is the standard deviation over seeds, the interval a bootstrap over faces. A mean offset near one pixel in "
-    )
-    note += "both directions means that predictions and truth count pixels from different numbers."
-    result = [Table("Errors", header, rows, f"{line} {note}")]
-
-    if evaluation["paired"]:
-        rows = []
-        for pair in evaluation["paired"]:
-            seeds = pair["seeds"]
-            rows.append((
-                f"{pair['arm']} - {pair['baseline']}",
-                f"{100 * pair['difference']:+.3f}",
-                f"{100 * pair['low']:+.3f} to {100 * pair['high']:+.3f}",
-                "-" if pair["relative"] is None else f"{100 * pair['relative']:+.1f} %",
-                p_value(pair["p_wilcoxon"]),
-                p_value(pair["p_sign"]),
-                f"{pair['better']} / {pair['worse']}",
-                "-" if seeds is None
-                else f"{100 * seeds['mean']:+.3f} ± {100 * seeds['standard_error']:.3f} ({seeds['pairs']})",
-            ))  # fmt: skip
-        header = (
-            "difference",
-            "NME points",
-            "95 % interval",
-            "relative",
-            "p Wilcoxon",
-            "p sign",
-            "faces better / worse",
-            "seed pairs, mean ± s.e.",
-        )
-        note = "Face by face, errors averaged over seeds; negative is better than the baseline."
-        result.append(Table("Paired comparison", header, rows, f"{line} {note}"))
-
-    subsets = {name: figures["faces"] for name, figures in arms[0]["subsets"].items()}
-    if subsets:
-        header = ("arm", *(f"{name} ({faces})" for name, faces in subsets.items()))
-        rows = [(arm["name"], *(percent(arm["subsets"][name]["nme"]) for name in subsets)) for arm in arms]
-        result.append(Table("NME % per subset", header, rows, f"{line} In brackets: faces of the subset."))
-        for t in THRESHOLDS[1:]:
-            for key, what in (("failure_rate", "FR"), ("auc", "AUC")):
-                rows = [(arm["name"], *(percent(arm["subsets"][n][key][f"{t:.2f}"]) for n in subsets)) for arm in arms]
-                result.append(Table(f"{what}@{100 * t:.0f} % per subset", header, rows, line))
-        if evaluation["paired"]:
-            result.append(
-                subset_differences(evaluation["paired"], list(subsets), f"{line} Of NME, with 95 % intervals.")
-            )
-    if arms[0]["parts"]:
-        names = list(arms[0]["parts"])
-        rows = [(arm["name"], *(percent(arm["parts"][name]) for name in names)) for arm in arms]
-        result.append(Table("NME % per facial part", ("arm", *names), rows, line))
-    hardest: list[tuple[str, ...]] = []
-    for arm in arms:
-        known = [(value, i) for i, value in enumerate(arm["per_point"]) if value is not None]
-        hardest.append(
-            (arm["name"], ", ".join(f"{i}: {100 * value:.2f}" for value, i in sorted(known, reverse=True)[:8]))
-        )
-    note = "Point: NME %. All points stand in evaluation.json, and on the mean face in per_point.png."
-    result.append(Table("Hardest points", ("arm", "point: NME %"), hardest, f"{line} {note}"))
-    return result
 
 
 def markdown_of(table: Table) -> list[str]:
@@ -183,17 +76,6 @@ def print_table(console: Any, table: Table, columns: int | None = None) -> None:
     console.print(shown)
 
 
-def to_markdown(evaluation: Mapping[str, Any]) -> str:
-    """The evaluation as a Markdown page."""
-    data = evaluation["dataset"]
-    lines = [f"# Evaluation on {data['name']}, {data['split']}", ""]
-    for table in tables(evaluation):
-        lines += [f"## {table.title}", "", *markdown_of(table), "", table.note, ""]
-    sources = [f"- {arm['name']}: {', '.join(arm['paths'])}" for arm in evaluation["arms"]]
-    lines += ["## Sources", "", *sources, f"- dataset content hash: {data['content_hash']}", ""]
-    return "\n".join(lines)
-
-
 def wide_console() -> Any:
     """A rich console on standard output; 160 columns where that is no terminal."""
     from rich.console import Console
@@ -202,12 +84,3 @@ def wide_console() -> Any:
     if not console.is_terminal:
         console.width = 160
     return console
-
-
-def show(evaluation: Mapping[str, Any]) -> None:
-    """Print what a person wants first: the errors and the paired comparison. evaluation.md holds the rest."""
-    console = wide_console()
-    for table in tables(evaluation):
-        if table.title in SHOWN:
-            print_table(console, table, SHOWN[table.title])
-    console.print(protocol_line(evaluation))

@@ -20,12 +20,12 @@ def apply(to_from: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def compose(c_from_b: np.ndarray, b_from_a: np.ndarray) -> np.ndarray:
-    """Return c_from_a: first `b_from_a`, then `c_from_b`."""
+    """c_from_a (2, 3): first `b_from_a`, then `c_from_b`."""
     return np.hstack([c_from_b[:, :2] @ b_from_a[:, :2], (c_from_b[:, :2] @ b_from_a[:, 2] + c_from_b[:, 2])[:, None]])
 
 
 def invert(to_from: np.ndarray) -> np.ndarray:
-    """Return from_to."""
+    """b_from_a -> a_from_b, (2, 3) each."""
     inverse = np.linalg.inv(to_from[:, :2])
     return np.hstack([inverse, -(inverse @ to_from[:, 2])[:, None]])
 
@@ -63,7 +63,7 @@ def flip_affine(width: int) -> np.ndarray:
 def rotate_scale_affine(
     centre: tuple[float, float], degrees: float, scale: float, shift: tuple[float, float] = (0.0, 0.0)
 ) -> np.ndarray:
-    """Rotate (positive turns x towards y), scale round `centre`, then shift by pixels."""
+    """An affine (2, 3) that turns (positive: x towards y) and scales round `centre`, then shifts by pixels."""
     c, s = math.cos(math.radians(degrees)) * scale, math.sin(math.radians(degrees)) * scale
     cx, cy = centre
     return np.array([[c, -s, cx - c * cx + s * cy + shift[0]], [s, c, cy - s * cx - c * cy + shift[1]]])

@@ -29,7 +29,7 @@ class Provenance:
     content_id: str
     """The face whose structure (and label) it has."""
     style_id: str | None
-    """The face whose style it wears; None for a sample of the prior; 'a + b' for an interpolation."""
+    """The face whose style it has; None for a sample of the prior; 'a + b' for an interpolation."""
     translator: str
     """Hash of the translator's weights; the names of style arms where those made it (mode `arm`)."""
     seed: int
@@ -95,11 +95,17 @@ class FaceSample:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction:
-    """One answer, in source pixels."""
+    """A face's landmarks as predicted, in px of the source image: to be written to a file, or as a file holds them."""
 
     id: str
+    """The face's id; read from a file, what that calls the face: its id, or its image's path."""
     landmarks: np.ndarray
-    """(P, 2)"""
+    """(P, 2) (x, y), pixel centres at integers, counted from 0."""
     score: np.ndarray | None = None
     """(P,) in [0, 1] where the detector gives one."""
     box_xyxy: np.ndarray | None = None
+    """(4,) that the face was cut round, where that is known."""
+    schema: str | None = None
+    """Name of the mark-up, where a file says it."""
+    where: str = ""
+    """file:line it was read from, for messages."""

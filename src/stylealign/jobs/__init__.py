@@ -84,14 +84,14 @@ VERBS = {
     "demo": Verb("demo.job", "Demo", "A page in the browser: two photos, their landmarks, each in the other's style"),
     "calibrate": Verb("calibrate", "Calibrate", "How a detector's error grows with the scale and shift of face boxes"),
     "evaluate": Verb(
-        "evaluate", "Evaluate",
+        "evaluate.job", "Evaluate",
         "NME, failure rate, AUC, CED, subsets, paired comparison of detectors or predictions",
     ),
     "export": Verb(
         "export.job", "Export",
         "Write a detector as an ONNX file (fp32, fp16, int8) with its crop and mark-up in it",
     ),
-    "report": Verb("report", "Report", "One HTML file of runs, evaluations and style sheets"),
+    "report": Verb("report.job", "Report", "One HTML file of runs, evaluations and style sheets"),
     "gen-landmark": Verb(
         "gen_landmark", "GenLandmark",
         "Cut mosaics of the original release into a dataset, with the right labels",

@@ -1,7 +1,7 @@
 """The job `calibrate`: how far a detector's error grows when its boxes are off. Every finder's boxes are.
 
-Each face of a split is cut round its box scaled, or shifted to four sides, and the mean NME of all faces is set against the exact box's.
-With `--refine 1` the same, after one round of cutting again.
+Each face of a split is cut round its box scaled, or shifted to four sides, and the mean NME of all faces is set
+against the exact box's. With `--refine 1` the same, after one round of cutting again.
 
     calibration.json    every number;  calibration.png  the two curves
 """
@@ -27,12 +27,13 @@ from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.predicting.sources import Photo
 from stylealign.progress import say, track
 
-SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1))
+SIDES = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibrate:
-    """Measure how a detector's NME changes with the scale and shift of face boxes; print the curve and the safe range."""
+    """Measure how a detector's NME changes with the scale and shift of face boxes; print the curve and the safe
+    range."""
 
     data: Path
     """Dataset folder with true landmarks."""
@@ -109,10 +110,13 @@ def _true_box(sample: FaceSample, kind: str) -> np.ndarray:
 
 
 def measure(config: Calibrate, network: LandmarkNetwork, faces: FaceDataset) -> dict[str, Any]:
-    """NME (fractions) at every scale and shift; each picture is decoded once."""
+    """The content of calibration.json: NME (fractions) at every scale and shift, and the safe range.
+
+    Each picture is decoded once.
+    """
     cases: list[tuple[str, float, float, tuple[float, float]]] = [("exact", 1.0, 1.0, (0.0, 0.0))]
     cases += [("scale", s, s, (0.0, 0.0)) for s in config.scales if s != 1]
-    cases += [("shift", s, 1.0, (s * x, s * y)) for s in config.shifts for x, y in SIDES]
+    cases += [("shift", s, 1.0, (s * x, s * y)) for s in config.shifts for x, y in SIDES.values()]
     denominator = usual_denominator(network.schema)
     errors = np.empty((len(faces), len(cases)))
     for i in track(range(len(faces)), "calibrating"):
@@ -144,7 +148,7 @@ def measure(config: Calibrate, network: LandmarkNetwork, faces: FaceDataset) -> 
         "refine": config.refine,
         "scale": [[float(a), float(m)] for a, m in scale],
         "shift": [[float(a), float(m)] for a, m in shift],
-        "shift_by_side": {f"{s:g}": dict(zip(("right", "left", "down", "up"), map(float, m), strict=True)) for s, m in sides.items()},
+        "shift_by_side": {f"{s:g}": dict(zip(SIDES, map(float, m), strict=True)) for s, m in sides.items()},
         "safe_scale": [low, high],
         "safe_shift": far,
     }  # fmt: skip
@@ -152,9 +156,8 @@ def measure(config: Calibrate, network: LandmarkNetwork, faces: FaceDataset) -> 
 
 def _plot(found: dict[str, Any], path: Path) -> None:
     figure = new_figure(7.6, 3.2)
-    for axes, key, label in zip(
-        figure.subplots(1, 2, sharey=True), ("scale", "shift"), ("box size, times the true one", "box shift, share of its side"), strict=True
-    ):  # fmt: skip
+    labels = {"scale": "box size, times the true one", "shift": "box shift, share of its side"}
+    for axes, (key, label) in zip(figure.subplots(1, 2, sharey=True), labels.items(), strict=True):
         at, values = np.array(found[key]).T
         low, high = found["safe_scale"] if key == "scale" else (0.0, found["safe_shift"])
         axes.axvspan(low, high, color=COLOURS[2], alpha=0.15, linewidth=0)
@@ -174,8 +177,8 @@ def table(found: dict[str, Any]) -> str:
         lines += [f"{at:>10.2f}  {100 * v:5.2f}  {100 * (v / found['nme'] - 1):+6.1f} %" for at, v in found[key]]
     low, high = found["safe_scale"]
     lines.append(
-        f"NME grows by less than {100 * found['growth']:g} % for boxes of {low:.2f} to {high:.2f} times the true size, and shifts up to "
-        f"{found['safe_shift']:.3f} of it"
+        f"NME grows by less than {100 * found['growth']:g} % for boxes of {low:.2f} to {high:.2f} times the true size, "
+        f"and shifts up to {found['safe_shift']:.3f} of it"
     )
     return "\n".join(lines)
 

@@ -1,11 +1,12 @@
-"""Job: say whether a dataset, a run, a model, a schema or a recipe is what it claims to be, describe it, and draw faces.
+"""Job: say whether a dataset, run, model, schema or recipe is what it claims to be, describe it, and draw faces.
 
-The drawing has every face as its crop and mirrored, landmarks coloured by number: a colour keeps its place on the face in both
-(the eye on the left of the picture has the same colours) exactly if the mark-up's mirror table is right.
+The drawing has every face as its crop and mirrored, landmarks coloured by number: a colour keeps its place on the
+face in both (the eye on the left of the picture has the same colours) exactly if the mark-up's mirror table is right.
 """
 
 import dataclasses
 import hashlib
+import importlib
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from stylealign.data.image import write_image
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import contact_sheet, draw_numbered, flipped
 from stylealign.face.schema import SCHEMAS, LandmarkSchema, schema_from_dict
+from stylealign.jobs import VERBS, Verb
 from stylealign.progress import say, track
 
 _FACES_A_SHEET, _COLUMNS, _SHOWN = 16, 8, 5
@@ -103,9 +105,8 @@ def check_dataset(config: Check) -> list[str]:
             styles.add(provenance["style_id"])
             modes[provenance["mode"]] += 1
     if synthetic:
-        console.print(
-            f"synthetic: {synthetic:,} faces ({', '.join(f'{n:,} {m}' for m, n in modes.items())}) in {len(styles):,} styles"
-        )
+        counts = ", ".join(f"{n:,} {m}" for m, n in modes.items())
+        console.print(f"synthetic: {synthetic:,} faces ({counts}) in {len(styles):,} styles")
     console.print(
         f"images: {dataset.image_root}" + ("" if dataset.meta["image_root"] == "images" else " (not in the folder)")
     )
@@ -142,9 +143,8 @@ def check_run(folder: Path) -> list[str]:
         f"{folder.name}: {'finished' if finished else 'not finished: run the same command again to continue it'}"
     )
     if last:
-        console.print(
-            f"last line of metrics.jsonl: {', '.join(f'{k} {v:.5g}' if isinstance(v, float) else f'{k} {v}' for k, v in last.items())}"
-        )
+        values = ", ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in last.items())
+        console.print(f"last line of metrics.jsonl: {values}")
     console.print(f"checkpoints: {', '.join(checkpoints) or 'none'}")
     for path in [folder / "card.json", *sorted((folder / "checkpoints").glob("step_*/card.json"))]:
         if not path.exists():
@@ -165,9 +165,15 @@ def check_run(folder: Path) -> list[str]:
             schema = card.get("schema")
             name = schema if isinstance(schema, str) else schema.get("name") if isinstance(schema, dict) else None
             console.print(
-                f"{card.get('kind', 'model')}: mark-up {name}, crop {card.get('crop')}, hash {str(card.get('model_hash'))[:12]}"
+                f"{card.get('kind', 'model')}: mark-up {name}, crop {card.get('crop')}, "
+                f"hash {str(card.get('model_hash'))[:12]}"
             )
     return problems
+
+
+def config_class_of(verb: Verb) -> type:
+    """The config dataclass of a verb, whose module is imported now: all of them only where a recipe is to be told."""
+    return getattr(importlib.import_module(f"stylealign.jobs.{verb.module}"), verb.config)
 
 
 def check_yaml(path: Path) -> list[str]:
@@ -178,23 +184,18 @@ def check_yaml(path: Path) -> list[str]:
     if "num_points" in values:
         describe_schema(schema_from_dict(values, str(path)))
         return []
-    import importlib
-
     from stylealign.flags import partial_config
-    from stylealign.jobs import VERBS
     from stylealign.jobs.train_translator.legacy_recipes import is_legacy_recipe, translate_recipe
 
     if is_legacy_recipe(values):
         translate_recipe(values, path.name)
         console.print(
-            f"{path.name}: a recipe of the original; `stylealign train-translator {path} --data DATA --dry-run` says what its keys become"
+            f"{path.name}: a recipe of the original; `stylealign train-translator {path} --data DATA --dry-run` says "
+            "what its keys become"
         )
         return []
 
-    classes = {
-        name: getattr(importlib.import_module(f"stylealign.jobs.{verb.module}"), verb.config)
-        for name, verb in VERBS.items()
-    }
+    classes = {name: config_class_of(verb) for name, verb in VERBS.items()}
     known = {verb: {f.name for f in dataclasses.fields(cls)} & values.keys() for verb, cls in classes.items()}
     likely = sorted(classes, key=lambda verb: -len(known[verb]))
     first: UserError | None = None

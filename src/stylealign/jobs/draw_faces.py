@@ -60,7 +60,7 @@ def _samples(config: DrawFaces, writer: DatasetWriter) -> Iterator[FaceSample]:
 
 
 def main(config: DrawFaces) -> None:
-    """Run the job. Raises UserError when `out` is already there."""
+    """Draw the faces and write the data set. Raises UserError when `out` is already there."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # the pictures are too small for threads to pay
     try:

@@ -38,7 +38,7 @@ class ExportDataset:
     images: Literal["copy", "link"] = "copy"
     """Copy the pictures, or make symbolic links to them."""
     frame: int | None = None
-    """`list` only: write coordinates of a square frame of this side, as the original's 384, instead of pixels of the picture."""
+    """`list` only: write coordinates of a square frame of this side, as the original's 384, not of the picture."""
 
     def __post_init__(self) -> None:
         check_name("format", self.format, having("write"))

@@ -1,9 +1,9 @@
-"""The mosaics of the original release (verb `gen-landmark`): cut into a data set in our format, each face with the right label.
+"""The job `gen-landmark`: mosaics of the original release -> a data set in our format, each face with its right label.
 
-The original counted lines to find a mosaic's labels, which is right only when the checkpoint's step is a multiple of log_freq
-(METHOD 2.4, 2.5, 2.8, 3); here a mosaic's own structure tiles are compared with the structure maps that the label file renders to,
-and a mosaic that matches no line is refused. Our own style sheets are cut by the sidecar that lies beside them. Knows the original's
-layouts; its recipes are legacy_recipes.py's.
+The original counted lines to find a mosaic's labels, which is right only when the checkpoint's step is a multiple of
+log_freq (docs/paper_map.md 2.4, 2.8). Here a mosaic's own structure tiles are compared with the structure maps that
+the label file renders to, and a mosaic that matches no line is refused. Our own style sheets are cut by the sidecar
+that lies beside them. Knows the original's layouts; its recipes are read by train_translator/legacy_recipes.py.
 """
 
 import json
@@ -31,7 +31,7 @@ from stylealign.progress import say, track
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenLandmark:
-    """Cut mosaics of translated faces into a data set: the original's, by the structure they show, or ours, by their sidecar."""
+    """Cut mosaics of translated faces into a data set: the original's by structures shown, ours by their sidecar."""
 
     gen_dir: Path
     """Folder of mosaics: transfer_0010001.png ... of the original, or sheet_00.png with sheet_00.json of `generate`."""
@@ -46,7 +46,8 @@ class GenLandmark:
     num_grids: int | None = None
     """Mosaics to cut; default: all that are there."""
     first_label_row: int | None = None
-    """Line (counted from 0) of the first mosaic's first structure, if you know it; it is checked against the picture all the same."""
+    """Line (counted from 0) of the first mosaic's first structure, if you know it; checked against the picture all the
+    same."""
     frame: int = 384
     """Side of the square frame the labels live in."""
     tile: int = 256
@@ -75,7 +76,8 @@ def read_labels(path: Path, schema: LandmarkSchema) -> tuple[np.ndarray, list[st
         values = numbers_of(fields[:count])
         if len(fields) != count + 1 or isinstance(values, str):
             raise UserError(
-                f"{path}:{number}: expected {count} numbers ({schema.name}) and a file name, found {len(text.split())} fields"
+                f"{path}:{number}: expected {count} numbers ({schema.name}) and a file name, found "
+                f"{len(text.split())} fields"
             )
         landmarks.append(values.reshape(-1, 2))
         names.append(fields[count])
@@ -85,8 +87,10 @@ def read_labels(path: Path, schema: LandmarkSchema) -> tuple[np.ndarray, list[st
 
 
 def batch_rows(batch: int, num_rows: int, batch_size: int) -> np.ndarray:
-    """(n,) label rows of the original loader's batch number `batch`: file order; the last batch of an epoch is topped up with the
-    first rows, and the next epoch starts from row 0 again (METHOD 2.3)."""
+    """(n,) label rows of the original loader's batch number `batch`, in the order of the file (docs/paper_map.md 2.3).
+
+    The last batch of an epoch is topped up with the first rows, and the next epoch starts from row 0 again.
+    """
     batches = -(-num_rows // batch_size)
     return (batch % batches * batch_size + np.arange(batch_size)) % num_rows
 
@@ -107,7 +111,8 @@ def matching_rows(
 ) -> list[int]:
     """Label rows (of `rows`, else of all) whose structure map is the one this tile shows.
 
-    Peaks first, for all rows at once: every point of the right row is a lit pixel. What passes is rendered and compared whole.
+    Peaks first, for all rows at once: every point of the right row is a lit pixel. What passes is rendered and
+    compared whole.
     """
     rows = np.arange(len(labels)) if rows is None else rows
     shown = _shown(tile)
@@ -120,12 +125,16 @@ def matching_rows(
 
 
 def cut(mosaic: np.ndarray, path: Path, config: GenLandmark) -> np.ndarray:
-    """(n + 1, n + 1, T, T, 3) tiles of a mosaic. Tile (0, 0) is black, row 0 structures, column 0 styles (METHOD 2.4)."""
+    """(n + 1, n + 1, T, T, 3) tiles of a mosaic (docs/paper_map.md 2.4).
+
+    Tile (0, 0) is black, row 0 has structures, column 0 styles.
+    """
     n, size = config.batch_size + 1, config.tile
     if mosaic.shape[:2] != (n * size, n * size):
         height, width = mosaic.shape[:2]
         raise UserError(
-            f"{path}: {width} x {height} pixels, expected {n * size} x {n * size} ((--batch_size {n - 1} + 1) tiles of {size})"
+            f"{path}: {width} x {height} pixels, expected {n * size} x {n * size} "
+            f"((--batch_size {n - 1} + 1) tiles of {size})"
         )
     return mosaic.reshape(n, size, n, size, 3).swapaxes(1, 2)
 
@@ -166,11 +175,13 @@ def _mosaics(config: GenLandmark) -> list[tuple[int, Path]]:
         for step in steps:
             if step not in found:
                 raise UserError(
-                    f"{config.gen_dir / f'transfer_{step:07d}.png'}: no such mosaic; leave out --num_grids to cut those that are there"
+                    f"{config.gen_dir / f'transfer_{step:07d}.png'}: no such mosaic; leave out --num_grids to cut "
+                    "those that are there"
                 )
     if not steps:
         raise UserError(
-            f"{config.gen_dir}: found {len(found)} mosaics, none of a step after --checkpoint_iter {config.checkpoint_iter}"
+            f"{config.gen_dir}: found {len(found)} mosaics, none of a step after --checkpoint_iter "
+            f"{config.checkpoint_iter}"
             + (
                 f" (theirs are {min(found)} to {max(found)})"
                 if found
@@ -189,7 +200,8 @@ def _original(
         config.first_label_row % n or not 0 <= config.first_label_row < len(labels)
     ):
         raise UserError(
-            f"first_label_row: found {config.first_label_row}, expected a multiple of --batch_size {n} below {len(labels)}, since batches start there"
+            f"first_label_row: found {config.first_label_row}, expected a multiple of --batch_size {n} below "
+            f"{len(labels)}, since batches start there"
         )
     expected = None if config.first_label_row is None else config.first_label_row // n
     side = config.frame if config.upsample else config.tile
@@ -205,13 +217,14 @@ def _original(
         found = find_rows(tiles, expected, labels, config, schema)
         if found is None:
             raise UserError(
-                f"{path}: its structures are not those of any batch of {n} lines of {config.label_file}: another list, another --frame "
-                f"({config.frame}), --sigma ({config.sigma:g}) or --batch_size"
+                f"{path}: its structures are not those of any batch of {n} lines of {config.label_file}: another list, "
+                f"another --frame ({config.frame}), --sigma ({config.sigma:g}) or --batch_size"
             )
         rows, batch = found
         if config.first_label_row is not None and (step, path) == mosaics[0] and batch != expected:
             raise UserError(
-                f"first_label_row: found {config.first_label_row}, but {path.name} shows the structures of line {batch * n} on (counted from 0)"
+                f"first_label_row: found {config.first_label_row}, but {path.name} shows the structures of line "
+                f"{batch * n} on (counted from 0)"
             )
         i = step - config.checkpoint_iter - 1
         if shift is None:
@@ -233,8 +246,9 @@ def _original(
                     image=Path(f"{step:07d}-{s}-{j}.{config.image_format}"),
                     landmarks=moved[row],
                     provenance=Provenance(
-                        content_id=stem_of(names[row]), style_id=stem_of(names[style_row]), translator=f"original release, step {config.checkpoint_iter}",
-                        seed=0, crop_from_source=affine,  # type: ignore[arg-type]
+                        content_id=stem_of(names[row]), style_id=stem_of(names[style_row]),
+                        translator=f"original release, step {config.checkpoint_iter}", seed=0,
+                        crop_from_source=affine,  # type: ignore[arg-type]
                     ),
                 )  # fmt: skip
                 picture = tiles[s + 1, j + 1]
@@ -264,7 +278,8 @@ def _ours(sidecars: list[Path]) -> Iterator[tuple[FaceSample, np.ndarray]]:
                         image=Path(f"{name}.png"),
                         landmarks=side["landmarks"][i],
                         provenance=Provenance(
-                            content_id=content, style_id=style, translator=side["translator"], seed=side["seed"], mode=side["mode"],
+                            content_id=content, style_id=style,
+                            translator=side["translator"], seed=side["seed"], mode=side["mode"],
                             crop_from_source=tuple(tuple(r) for r in side["crop_from_source"][i]),  # type: ignore[arg-type]
                         ),
                     ),

@@ -1,7 +1,7 @@
-"""Job: look at a person's own annotated faces and write what a training on them needs: mark-up, splits, recipe, commands.
+"""Job: look at a person's own annotated faces and write what training needs: mark-up, splits, recipe, commands.
 
-What cannot be known is not made up: curves and error denominators are left to the person, mirror twins are guessed (mirror.py) and drawn
-for checking. Nothing is copied and nothing that exists is touched.
+What cannot be known is not made up: curves and error denominators are left to the person, mirror twins are guessed
+(mirror.py) and drawn for checking. Nothing is copied and nothing that exists is touched.
 """
 
 import re
@@ -42,7 +42,8 @@ class Init:
     name: str = ""
     """Of the mark-up; not given: the folder's or file's."""
     eyes: tuple[int, int] | None = None
-    """The landmarks of the two outer eye corners, counted from 0: their distance then normalises errors. Not given: the face's box does."""
+    """The landmarks of the two outer eye corners, counted from 0: their distance then normalises errors. Not given: the
+    face's box does."""
     val_frac: float = 0.15
     """Share of the faces held out to choose by, where the source names no split val."""
     seed: int = 0
@@ -90,12 +91,16 @@ def recipe_for(num_train: int) -> dict:
         "crop": {"size": 64 if narrow else 128, "scale": 1.4},
         **({"style": {"preset": "mixture"}} if num_train < 500 else {}),
         "lr": 6e-3,
-        "loop": {"steps": 4000 if num_train < 1000 else 6000, "batch_size": 32 if num_train >= 32 else max(2, num_train // 2), "evaluate_every": 1000},
-    }  # fmt: skip
+        "loop": {
+            "steps": 4000 if num_train < 1000 else 6000,
+            "batch_size": 32 if num_train >= 32 else max(2, num_train // 2),
+            "evaluate_every": 1000,
+        },
+    }
 
 
 def pairs_sheet(faces: list[FaceSample], schema: LandmarkSchema) -> np.ndarray:
-    """Faces, and each mirrored with renumbered landmarks: a colour that changes its side of the face is a wrong pair."""
+    """Faces, each beside itself mirrored and renumbered: a colour that changes its side of the face is a wrong pair."""
     tiles, labels = [], []
     for sample in faces[:: max(1, len(faces) // SHOWN)][:SHOWN]:
         assert sample.landmarks is not None
@@ -146,7 +151,7 @@ def commands_for(config: Init, reader: str, out: Path, splits: dict[str, list[st
 
 
 def main(config: Init) -> None:
-    """Look, guess, draw, write; then say what to do."""
+    """Read the faces, guess the mark-up, write the folder, and print the commands that come next."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", config.name or config.path.absolute().stem).strip("_") or "mine"
     out = config.out or Path(f"{name}_stylealign")
     refuse_existing(out)
@@ -173,10 +178,17 @@ def main(config: Init) -> None:
     with whole_folder(out) as partial:
         (partial / "splits").mkdir()
         known = next((s for s in SCHEMAS.values() if s.num_points == num_points), None)
-        head = f"# {num_points} landmarks, guessed from {len(faces)} faces. flip_pairs: look at pairs.png; a colour that changes sides is a wrong pair.\n"
-        head += "# boundaries (curves, which lab and the translators need), anchors (what errors are divided by) and parts: docs/schemas.md.\n"
+        head = (
+            f"# {num_points} landmarks, guessed from {len(faces)} faces. flip_pairs: look at pairs.png; a colour that "
+            "changes sides is a wrong pair.\n"
+            "# boundaries (curves, which lab and the translators need), anchors (what errors are divided by) and "
+            "parts: docs/schemas.md.\n"
+        )
         if known is not None:
-            head += f"# {known.name} has as many points: if that is your mark-up, use --schema {known.name} instead of this file.\n"
+            head += (
+                f"# {known.name} has as many points: if that is your mark-up, use --schema {known.name} instead of "
+                "this file.\n"
+            )
         values = {k: v for k, v in schema.to_dict().items() if v}
         (partial / "schema.yaml").write_text(
             head + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120), encoding="utf-8"
@@ -185,7 +197,8 @@ def main(config: Init) -> None:
             (partial / "splits" / f"{split}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
         recipe = yaml.safe_dump(recipe_for(num_train), sort_keys=False, default_flow_style=None)
         (partial / "recipe.yaml").write_text(
-            f"# For {num_train} training faces; `stylealign train-detector --help` says what everything means.\n{recipe}",
+            f"# For {num_train} training faces; `stylealign train-detector --help` says what everything means.\n"
+            f"{recipe}",
             encoding="utf-8",
         )
         write_image(partial / "pairs.png", pairs_sheet(faces, schema))
@@ -199,12 +212,15 @@ def main(config: Init) -> None:
         + (f"; {len(bad)} cannot be used, first {bad[0]}" if bad else "")
     )
     say(
-        f"{len(schema.flip_pairs)} mirror pairs and {middle} points on the mirror line{'' if sure else ', a guess from too little'}: look at {out / 'pairs.png'}"
+        f"{len(schema.flip_pairs)} mirror pairs and {middle} points on the mirror line"
+        f"{'' if sure else ', a guess from too little'}: look at {out / 'pairs.png'}"
     )
     if not anchors:
         say(
-            "errors will be divided by the face's box; with --eyes I J (outer eye corners, counted from 0) by their distance, as papers do"
+            "errors will be divided by the face's box; with --eyes I J (outer eye corners, counted from 0) by their "
+            "distance, as papers do"
         )
     say(
-        f"wrote {out}: schema.yaml, recipe.yaml, {'splits/, ' if splits else ''}pairs.png, and commands.sh:\n\n{commands}"
+        f"wrote {out}: schema.yaml, recipe.yaml, {'splits/, ' if splits else ''}pairs.png, and commands.sh:"
+        f"\n\n{commands}"
     )

@@ -20,7 +20,7 @@ import tyro
 from stylealign.config import from_dict, merged, plain, read_yaml, refuse_another, save_config
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
-from stylealign.evaluation.tables import show
+from stylealign.jobs.evaluate.tables import show
 from stylealign.progress import say
 
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]
@@ -53,8 +53,10 @@ class Pipeline:
 
 
 def main(config: Pipeline) -> None:
-    from stylealign.jobs import draw_faces, evaluate, report
+    from stylealign.jobs import draw_faces
+    from stylealign.jobs.evaluate import job as evaluate
     from stylealign.jobs.generate import job as generating
+    from stylealign.jobs.report import job as report
     from stylealign.jobs.train_detector import job as detector
     from stylealign.jobs.train_translator import job as translator
 

@@ -6,7 +6,8 @@
     summary.json        what was done, what was left out and why, jitter of videos, time of each stage
     left_out.txt        a sentence a line, only where something was left out
 
-The folder is written as `<name>.partial` and renamed when it is whole. Exit status 3: done, but something was left out.
+The folder is written as `<name>.partial` and renamed when it is complete. Exit status 3: done, but something was left
+out.
 """
 
 import json
@@ -21,6 +22,7 @@ import tyro
 
 from stylealign.config import to_dict
 from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.formats import check_name, predicted
 from stylealign.data.image import write_image
 from stylealign.data.predictions import PREDICTIONS_FILE
 from stylealign.errors import UserError
@@ -52,10 +54,11 @@ class Predict:
     out: Path = Path("predictions")
     """Folder to make."""
     model: Annotated[Path | None, tyro.conf.arg(aliases=["--onnx"])] = None
-    """Run folder of a finished detector, or an .onnx file that `export` wrote (torch is not imported then); not given: the one that
-    came with the package."""
+    """Run folder of a finished detector, or an .onnx file that `export` wrote (torch is not imported then).
+    Not given: the one that came with the package."""
     box: tuple[tuple[float, float, float, float], ...] = ()
-    """x0 y0 x1 y1 of a face (round brows, chin and cheeks), px; several faces: four numbers each. For one picture, or the same in all."""
+    """x0 y0 x1 y1 of a face (round brows, chin and cheeks), px; several faces: four numbers each.
+    For one picture, or the same in all."""
     boxes: Path | None = None
     """File of boxes: CSV image,x0,y0,x1,y1, or JSON (docs/formats.md)."""
     whole_image: bool = False
@@ -69,10 +72,16 @@ class Predict:
     flip: bool = False
     """Average with the answer on the mirrored face: twice the work, and a confidence for models that have none."""
     check: bool = True
-    """Drop found places where the answer follows the crop rather than the picture: no face is there. Given ones are kept."""
+    """Drop found places where the answer follows the crop rather than the picture: no face is there.
+    Given ones are kept."""
     rotate: Rotate = "0"
     """Degrees clockwise by which pictures must be turned to hold faces upright; auto: try all four with the finder."""
-    formats: tuple[Literal["pts", "wflw", "coco", "csv"], ...] = ()
+    formats: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            constructor_factory=lambda: tuple[Literal[tuple(predicted())], ...], help_behavior_hint="(default: none)"
+        ),
+    ] = ()
     """Also write these layouts."""
     draw: bool = False
     """Also write overlays."""
@@ -87,14 +96,16 @@ class Predict:
     """Where the network runs."""
 
     def __post_init__(self) -> None:
+        for name in self.formats:
+            check_name("formats", name, predicted())
         if not self.inputs:
             raise ValueError("no input; expected pictures, folders, videos or a camera's number")
         if sum([bool(self.box), self.boxes is not None, self.whole_image]) > 1:
             raise ValueError("--box, --boxes and --whole-image: expected at most one of them")
         if min(self.faces, self.refine, self.max_frames) < 0 or self.batch_size < 1:
             raise ValueError(
-                f"faces {self.faces}, refine {self.refine}, max_frames {self.max_frames}, batch_size {self.batch_size}: "
-                "expected 0 or more, and a batch of at least 1"
+                f"faces {self.faces}, refine {self.refine}, max_frames {self.max_frames}, "
+                f"batch_size {self.batch_size}: expected 0 or more, and a batch of at least 1"
             )
 
 
@@ -111,7 +122,8 @@ class _Output:
         self.left_out: list[str] = []
         self.faces = self.pictures = 0
         self.videos: dict[str, dict[str, Any]] = {}
-        self.file: TextIO = open(folder / PREDICTIONS_FILE, "w", encoding="utf-8")  # noqa: SIM115  closed by run_predict
+        # Closed by run_predict.
+        self.file: TextIO = open(folder / PREDICTIONS_FILE, "w", encoding="utf-8")  # noqa: SIM115
 
     def leave_out(self, sentence: str) -> None:
         self.left_out.append(sentence)
@@ -213,8 +225,9 @@ def _refuse(config: Predict, sources: list[Source], network: LandmarkNetwork) ->
     given = bool(config.box) or config.boxes is not None
     if network.crop.box == "given" and not given and not config.whole_image:
         say(
-            "warning: this detector was trained on its data set's own boxes, whose kind is not known here: found faces are cut as if "
-            "those were landmark boxes (stylealign calibrate measures what that costs; --boxes gives boxes of the right kind)"
+            "warning: this detector was trained on its data set's own boxes, whose kind is not known here: found faces "
+            "are cut as if those were landmark boxes (stylealign calibrate measures what that costs; --boxes gives "
+            "boxes of the right kind)"
         )
 
 
@@ -247,9 +260,16 @@ def run_predict(config: Predict, network: LandmarkNetwork) -> int:
         if out.left_out:
             (partial / "left_out.txt").write_text("".join(f"{s}\n" for s in out.left_out), encoding="utf-8")
         summary = {
-            "faces": out.faces, "pictures_and_frames": out.pictures, "left_out": out.left_out, "videos": out.videos, "timing": timing,
-            "model_hash": network.card.get("model_hash"), "schema": network.schema.name, "crop": to_dict(network.crop), "config": to_dict(config),
-        }  # fmt: skip
+            "faces": out.faces,
+            "pictures_and_frames": out.pictures,
+            "left_out": out.left_out,
+            "videos": out.videos,
+            "timing": timing,
+            "model_hash": network.card.get("model_hash"),
+            "schema": network.schema.name,
+            "crop": to_dict(network.crop),
+            "config": to_dict(config),
+        }
         (partial / "summary.json").write_text(
             json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )

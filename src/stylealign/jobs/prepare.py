@@ -1,6 +1,6 @@
-"""Job: published data -> a dataset folder. Reads one source or merges several; nothing is left behind when a face is bad.
+"""Job: published data -> a dataset folder, of one source or several merged.
 
-Knows splits, subsets and merging; the formats themselves are in data/formats/.
+Nothing is left behind when a face is bad. Knows splits, subsets and merging; data/formats/ knows the formats.
 """
 
 import dataclasses
@@ -58,18 +58,18 @@ class Reading:
     split: str | None = None
     """Put all of its faces into this split."""
     splits: tuple[str, ...] = ()
-    """`name=list.txt` each: faces whose image the list names form that split; faces in no list are left out. Lists hold an image
-    path (or a face's id) a line and are looked for in the source's folder first."""
+    """`name=list.txt` each: faces whose image the list names form that split; faces in no list are left out. Lists
+    hold an image path (or a face's id) a line and are looked for in the source's folder first."""
     subsets: tuple[str, ...] = ()
-    """`name=list.txt` each: faces whose image the list names get this attribute, e.g. train_0157=splits/train_0157.txt."""
+    """`name=list.txt` each: faces whose image the list names get this attribute, as in few=splits/train_0157.txt."""
     schema: str | None = None
     """Mark-up of its landmarks: a built-in name or your own YAML file; for formats that do not tell."""
     frame: int | None = None
-    """`list` only: coordinates live in a square frame of this side (the original: 384) and are scaled to each picture."""
+    """`list` only: coordinates are of a square frame of this side (the original: 384), and scaled to each picture."""
     images: Path | None = None
     """Folder that image names are relative to, where it is not the layout's own."""
     box_frac: float | None = None
-    """Give faces that have neither landmarks nor box a centred square box of this share of the picture's shorter side."""
+    """Give faces without landmarks and box a centred square box of this share of the picture's shorter side."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,6 +201,7 @@ class _Lists:
         return dataclasses.replace(sample, split=split or sample.split, attributes=attributes)
 
     def unmatched(self) -> Iterator[BadEntry]:
+        """Every line of a list that names no face of the source, which has been read to its end."""
         for key in self._where.keys() - self._seen:
             for where in self._where[key].values():
                 yield BadEntry(where, f"names '{key}', but the source has no face of that image or id", key)
@@ -236,7 +237,8 @@ def _schemas(sources: list[Source], wanted: str | None) -> tuple[list[LandmarkSc
         if schema is not None and schema != target:
             if wanted is None:
                 raise UserError(
-                    f"{source.path}: its landmarks are {schema.name}, expected {target.name} as of {sources[0].path}; use --convert"
+                    f"{source.path}: its landmarks are {schema.name}, expected {target.name} as of {sources[0].path}; "
+                    "use --convert"
                 )
             convert(np.zeros((schema.num_points, 2)), schema.name, target.name)  # raises where no conversion is known
     return [target if s is None else s for s in own], target
@@ -254,6 +256,7 @@ class _Copies:
         self._images, self._done = images, dict[Path, Path]()
 
     def of(self, image: Path, root: Path, prefix: str) -> Path:
+        """Where the copy of a picture is, made now unless it is there; `prefix` sets sources apart."""
         if image.is_relative_to(self._images):
             return image
         if image not in self._done:
@@ -286,8 +289,8 @@ def main(config: Prepare) -> None:
     def faces(source: Source, schema: LandmarkSchema) -> Iterable[FaceSample]:
         prefix = f"{_name(source)}/" if len(sources) > 1 else ""
         options = ReadOptions(
-            schema=schema, split=source.split, images=source.images, frame=source.frame, check_images=config.check_images,
-            extract_to=extracted / prefix,
+            schema=schema, split=source.split, images=source.images, frame=source.frame,
+            check_images=config.check_images, extract_to=extracted / prefix,
         )  # fmt: skip
         lists, copies, root = _Lists(source), _Copies(extracted), _image_root(source)
         for entry in track(FORMATS[source.reader].read(source.path, options), f"reading {source.path.name}"):
@@ -307,10 +310,15 @@ def main(config: Prepare) -> None:
             bad(entry)
 
     with DatasetWriter(
-        config.out, schema=target, name=config.name or config.out.absolute().name, images="own" if own else "reference",
-        image_root=None if own else Path(os.path.commonpath([os.path.abspath(_image_root(s)) for s in sources])), source=", ".join(f"{_name(s)} ({s.reader})" for s in sources),
-        licence=config.licence, how={"command": "prepare", "config": to_dict(config)},
-    ) as writer:  # fmt: skip
+        config.out,
+        schema=target,
+        name=config.name or config.out.absolute().name,
+        images="own" if own else "reference",
+        image_root=None if own else Path(os.path.commonpath([os.path.abspath(_image_root(s)) for s in sources])),
+        source=", ".join(f"{_name(s)} ({s.reader})" for s in sources),
+        licence=config.licence,
+        how={"command": "prepare", "config": to_dict(config)},
+    ) as writer:
         for source, schema in zip(sources, schemas, strict=True):
             for sample in faces(source, schema):
                 writer.add(sample)

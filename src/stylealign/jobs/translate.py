@@ -4,7 +4,7 @@
     several styles     a row: the face, and under each style what it gives
     --sheet            every picture's face in every picture's style, n x n
 
-The file appears when it is whole. Exit status 3: done, but a picture was left out.
+The file appears when it is complete. Exit status 3: done, but a picture was left out.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,14 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from stylealign.api.detector import Detector, largest
+from stylealign.api.detector import Detector
 from stylealign.data.atomic import refuse_existing, write_whole
 from stylealign.data.image import encode_image
 from stylealign.errors import UserError
 from stylealign.predicting.finders import yunet_finder
 from stylealign.predicting.network import open_network
 from stylealign.predicting.orientation import view_of
+from stylealign.predicting.predicted_face import largest
 from stylealign.predicting.sources import read_photo
 from stylealign.progress import say, track
 
@@ -35,8 +36,9 @@ LEFT_OUT = 3  # exit status: the rest was done
 class Translate:
     """Show the face of the first picture in the style of each of the others.
 
-    The largest face of each picture is taken. What "style" is, the translator says: `spade` and `vunet` draw a new face on the landmarks of the
-    first picture; `bilateral` and the free styles keep its photograph and change light and colours.
+    The largest face of each picture is taken. What "style" is, the translator says: `spade` and `vunet` draw a new
+    face on the landmarks of the first picture; `bilateral` and the free styles keep its photograph and change light
+    and colours.
     """
 
     inputs: tyro.conf.Positional[tuple[str, ...]]
@@ -44,12 +46,14 @@ class Translate:
     out: Path = Path("translated.png")
     """Picture file to write."""
     translator: str | None = None
-    """Run folder of a finished train-translator, or a free style that needs no training: histogram, adain, adain_pyramid, fda, relight;
-    not given: the translator that came with the package."""
+    """Run folder of a finished train-translator, or a free style, which needs no training:
+    histogram, adain, adain_pyramid, fda, relight. Not given: the translator that came with the package."""
     model: Annotated[Path | None, tyro.conf.arg(aliases=["--onnx"])] = None
-    """The detector that finds the landmarks: run folder or .onnx file; not given: the one that came with the package."""
+    """The detector that finds the landmarks: run folder or .onnx file.
+    Not given: the one that came with the package."""
     strength: float = 1.0
-    """0: the face's own style, 1: the other's. Translators go from one style code to the other, free styles blend the pixels."""
+    """0: the face's own style, 1: the other's.
+    Translators go from one style code to the other, free styles blend the pixels."""
     sheet: bool = False
     """Every face in every style, n x n."""
     paste: bool = False
@@ -86,7 +90,10 @@ def refuse_other_mark_up(translator: "StyleTranslator", detector: Detector, name
 
 
 def _landmarks(config: Translate, detector: Detector, left_out: list[str]) -> dict[str, np.ndarray]:
-    """Landmarks of the largest face of each picture; what has none becomes a sentence, or an error where nothing is left to do."""
+    """Landmarks (P, 2) of the largest face of each picture, by its name.
+
+    A picture without a face becomes a sentence of `left_out`, or a UserError where nothing is left to do.
+    """
     found: dict[str, np.ndarray] = {}
     for name in track(list(dict.fromkeys(config.inputs)), "looking for faces", len(set(config.inputs))):
         try:

@@ -1,7 +1,8 @@
 """Several detectors, asked several times each about faces that nobody has labelled: answers in source pixels.
 
-A detector is trained on crops round landmarks, which an unlabelled face has not got. So the first look is at the
-picture's own box (or its middle), and every further look at the box of the landmarks found before. Knows nothing of
+A "look" is one crop of a face, turned, scaled, shifted or mirrored, and the answer to it. A detector is trained on
+crops round landmarks, which an unlabelled face has not got. So the first crop is cut round the face's own box (or the
+picture's middle), and every further one round the landmarks found before. Knows nothing of
 trust and writes nothing.
 """
 
@@ -44,8 +45,8 @@ class LookConfig:
     shift: float = 0.03
     """Share of the crop's side by which they are moved, along x and along y."""
     refine: int = 3
-    """Rounds of cutting again round the landmarks found, where faces have no landmarks and the detector was trained on
-    such crops."""
+    """Rounds of cutting again round the landmarks found.
+    Only where faces have no landmarks and the detector was trained on crops round landmarks."""
     seed: int = 0
     """Draws the jitters."""
 
@@ -63,7 +64,7 @@ class Look(NamedTuple):
     mirrored: bool = False
 
     def affine(self, size: int) -> np.ndarray:
-        """(2, 3) look_from_crop of a crop of this side."""
+        """(2, 3) affine from px of a plain crop, `size` px wide, to those of this look."""
         middle = (size - 1) / 2
         x, y = (v * size for v in self.shift)
         moved = geometry.rotate_scale_affine((middle, middle), self.degrees, self.factor, (x, y))

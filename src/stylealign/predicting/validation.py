@@ -15,7 +15,7 @@ PREVIEW_FACES = 12
 
 
 class Validation:
-    """The validation faces, cut once: NME and a sheet to look at."""
+    """The validation faces, cut once. Gives a model's NME on them, and a sheet of them to look at."""
 
     def __init__(self, faces: FaceDataset, crop: CropConfig):
         self.faces, self.schema = faces, faces.schema
@@ -27,12 +27,12 @@ class Validation:
         self.denominators = metrics.denominators(self.truth, boxes, self.schema, self.denominator, faces.ids())
 
     def nme(self, model: nn.Module) -> float:
-        """Mean NME, a fraction."""
+        """Mean NME of a model on them, a fraction."""
         return float(metrics.nme_per_face(predict_crops(model, self.cache), self.truth, self.denominators).mean())
 
     @torch.no_grad()
     def sheet(self, model: nn.Module) -> np.ndarray:
-        """The first faces with predicted and true landmarks."""
+        """(H, W, 3) uint8: the first PREVIEW_FACES faces with predicted and true landmarks."""
         shown = np.arange(min(PREVIEW_FACES, len(self.cache)))
         batch = self.cache.batch(shown)
         was_training, device = model.training, next(model.parameters()).device
@@ -43,6 +43,6 @@ class Validation:
             # Enlarged, so that dots do not hide a small face; pixel areas correspond.
             k = max(1, 192 // self.cache.size)
             image = self.cache.images[i].repeat(k, axis=0).repeat(k, axis=1)
-            place = [(points + 0.5) * k - 0.5 for points in (predicted[i], self.cache.landmarks[i])]
-            tiles.append(draw_landmarks(image, place[0], self.schema, truth=place[1]))
+            found, truth = ((points + 0.5) * k - 0.5 for points in (predicted[i], self.cache.landmarks[i]))
+            tiles.append(draw_landmarks(image, found, self.schema, truth=truth))
         return contact_sheet(tiles, columns=4)

@@ -29,6 +29,8 @@ class Predicted(NamedTuple):
     write: Callable[[Path, Iterable[FaceSample], LandmarkSchema], None]
     """(folder, faces, their mark-up) -> writes a file or files into the folder. A face's `image` is the picture's
     name as given to `predict`, its `id` that name with `@frame` and `#number` where there are several faces of it"""
+    num_points: int | None = None
+    """Landmarks that a face must have; None: any number"""
     frames: bool = False
     """Whether it can name a frame of a video, which is no picture file"""
 
@@ -74,7 +76,8 @@ FORMATS: dict[str, Format] = {
         "the folder that holds WFLW_images and WFLW_annotations, or one list file",
         wflw.read, schema="wflw98", flags=("images",),
         write=wflw.write, writes="WFLW_images/ and a list of 207 fields a split, for faces of 98 points",
-        num_points=98, keeps=("attributes", "box_xyxy"), predicted=Predicted("wflw", wflw.write_predicted),
+        num_points=98, keeps=("attributes", "box_xyxy"),
+        predicted=Predicted("wflw", wflw.write_predicted, num_points=98),
     ),
     "cofw": Format(
         "COFW: pictures and points in .mat files, either version",
@@ -134,6 +137,11 @@ def having(what: str) -> list[str]:
 def taking(flag: str) -> list[str]:
     """The names of the formats that have a flag which not all have, such as `frame`."""
     return [name for name, entry in FORMATS.items() if flag in entry.flags]
+
+
+def predicted() -> dict[str, Predicted]:
+    """The choices of `predict --formats` by their names."""
+    return {entry.predicted.name: entry.predicted for entry in FORMATS.values() if entry.predicted is not None}
 
 
 def listed(words: Mapping[str, str]) -> str:

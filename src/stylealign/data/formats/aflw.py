@@ -14,14 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stylealign.data.formats.entry import Entry, ReadOptions, checked_face, folder_of, stem_of
+from stylealign.data.formats.entry import Entry, ReadOptions, checked_face, folder_of, image_root, stem_of
 from stylealign.errors import UserError
 
 _MAT, _NUM_TRAIN = "AFLWinfo_release.mat", 20_000
-
-
-def _image_root(folder: Path) -> Path:
-    return next((p for p in (folder / "data" / "flickr", folder / "flickr", folder / "images") if p.is_dir()), folder)
 
 
 def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
@@ -50,7 +46,7 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
             f"expected {2 * points}, 4 and {points} columns"
         )
     train = set((np.asarray(order, dtype=np.int64).ravel()[:_NUM_TRAIN] - 1).tolist())
-    root = options.images or _image_root(folder_of(source))
+    root = image_root(folder_of(source), options, "data/flickr", "flickr", "images")
     for i, row in enumerate(data.astype(np.float64)):
         image = str(np.ravel(images.ravel()[i])[0])
         left, right, top, bottom = boxes[i].astype(np.float64)

@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 
 from stylealign.data.dataset import FaceDataset
-from stylealign.data.formats.entry import BadEntry, Entry, Ids, ReadOptions, checked_face, folder_of, split_of
+from stylealign.data.formats.entry import (
+    BadEntry,
+    Entry,
+    Ids,
+    ReadOptions,
+    checked_face,
+    folder_of,
+    image_root,
+    split_of,
+)
 from stylealign.data.formats.writing import Pictures, WriteOptions, box_of, by_split, landmarks_of
 from stylealign.data.image import image_size
 from stylealign.errors import UserError
@@ -57,11 +66,6 @@ def count_points(source: Path) -> int:
             if isinstance(annotation, Mapping) and annotation.get("keypoints"):
                 return len(annotation["keypoints"]) // 3
     raise UserError(f"{source}: no annotation has keypoints; say with --schema which mark-up the faces are for")
-
-
-def _image_root(source: Path, path: Path, options: ReadOptions) -> Path:
-    folder = path.parent.parent if path.parent.name == "annotations" else path.parent
-    return options.images or next((p for p in (folder / "images",) if p.is_dir()), folder)
 
 
 def _array(values: Any, what: str, count: int | None = None) -> np.ndarray | str:
@@ -118,7 +122,8 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     """Yield a face an annotation; ids are image paths without suffix, further faces of an image get their position."""
     ids = Ids()
     for path in _files(source):
-        content, root = _load(path), _image_root(source, path, options)
+        folder = path.parent.parent if path.parent.name == "annotations" else path.parent
+        content, root = _load(path), image_root(folder, options, "images")
         images = {i.get("id"): i for i in content["images"] if isinstance(i, Mapping)}
         for n, annotation in enumerate(content["annotations"]):
             yield _face(path, n, annotation, images, ids, root, options)

@@ -18,6 +18,7 @@ from stylealign.data.formats.entry import (
     ReadOptions,
     checked_face,
     folder_of,
+    image_root,
     lines_of,
     numbers_of,
     split_of,
@@ -83,11 +84,6 @@ def count_points(source: Path) -> int:
     raise UserError(f"{source}: no .csv file with a header; say with --schema which mark-up the faces are for")
 
 
-def _image_root(source: Path, options: ReadOptions) -> Path:
-    folder = folder_of(source)
-    return options.images or (folder / "images" if (folder / "images").is_dir() else folder)
-
-
 def _faces(path: Path, root: Path, ids: Ids, options: ReadOptions) -> Iterator[Entry]:
     rows = _open_rows(path)
     try:
@@ -124,7 +120,7 @@ def _faces(path: Path, root: Path, ids: Ids, options: ReadOptions) -> Iterator[E
 
 def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     """Yield the faces of every file, then the unlabelled ones; ids are image paths without suffix (see `Ids`)."""
-    root, ids = _image_root(source, options), Ids()
+    root, ids = image_root(folder_of(source), options, "images"), Ids()
     for path in _files(source):
         yield from _faces(path, root, ids, options)
     extra = source / UNLABELLED

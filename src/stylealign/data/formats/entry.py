@@ -105,6 +105,11 @@ def folder_of(source: Path) -> Path:
     return source if source.is_dir() else source.parent
 
 
+def image_root(folder: Path, options: ReadOptions, *names: str) -> Path:
+    """The folder that image names are relative to: as the user says, else the first of `names` in it, else `folder`."""
+    return options.images or next((folder / name for name in names if (folder / name).is_dir()), folder)
+
+
 def find_images(folder: Path) -> Iterator[Path]:
     """Every image file below a folder, in the same order on every machine."""
     yield from sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())

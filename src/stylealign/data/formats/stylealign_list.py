@@ -18,6 +18,7 @@ from stylealign.data.formats.entry import (
     ReadOptions,
     checked_face,
     folder_of,
+    image_root,
     inspect_image,
     is_number,
     lines_of,
@@ -55,14 +56,10 @@ def from_frame(landmarks: np.ndarray, frame: int, size_wh: tuple[int, int]) -> n
     return (landmarks + 0.5) * (np.array(size_wh) / frame) - 0.5
 
 
-def _image_root(source: Path, options: ReadOptions) -> Path:
-    folder = folder_of(source)
-    return options.images or next((p for p in (folder / "images", folder / "Image") if p.is_dir()), folder)
-
-
 def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     """Yield a face a line; ids are image paths without suffix (see `Ids`); a file's name tells its split."""
-    root, ids, count = _image_root(source, options), Ids(), 2 * options.schema.num_points
+    root, ids = image_root(folder_of(source), options, "images", "Image"), Ids()
+    count = 2 * options.schema.num_points
     for path in _files(source):
         for line, text in lines_of(path):
             where = f"{path}:{line}"

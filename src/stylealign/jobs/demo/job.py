@@ -16,17 +16,19 @@ from stylealign.progress import say
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Demo:
-    """Serve a page: give two photos, see the landmarks of both and each face in the other's style, with a slider between styles.
+    """Serve a page: give two photos, see the landmarks of both and each face in the other's style, with a slider
+    between styles.
 
-    Nothing but this machine is asked for anything, and only this machine can see the page, unless --host says otherwise. Uploads lie in a
-    temporary folder, which goes when the demo is stopped (Ctrl-C). Needs gradio: pip install 'stylealign[demo]'.
+    Nothing but this machine is asked for anything, and only this machine can see the page, unless --host says
+    otherwise. Uploads lie in a temporary folder, which goes when the demo is stopped (Ctrl-C). Needs gradio: pip
+    install 'stylealign[demo]'.
     """
 
     model: Annotated[Path | None, tyro.conf.arg(aliases=["--onnx"])] = None
     """The detector: run folder or .onnx file; not given: the one that came with the package."""
     translator: str | None = None
-    """Run folder of a finished train-translator, or a free style: histogram, adain, adain_pyramid, fda, relight; not given: the
-    translator that came with the package."""
+    """Run folder of a finished train-translator, or a free style: histogram, adain, adain_pyramid, fda, relight.
+    Not given: the translator that came with the package."""
     port: int = 7860
     """Where the page is: http://127.0.0.1:7860"""
     host: str = "127.0.0.1"
@@ -45,7 +47,8 @@ class Demo:
             raise ValueError(f"port is {self.port}, expected 1 to 65535")
         if not (0 < self.max_megabytes <= 1000 and 0 < self.max_megapixels <= 1000):
             raise ValueError(
-                f"max_megabytes {self.max_megabytes:g} and max_megapixels {self.max_megapixels:g}: expected above 0, at most 1000"
+                f"max_megabytes {self.max_megabytes:g} and max_megapixels {self.max_megapixels:g}: expected above 0, "
+                "at most 1000"
             )
 
 
@@ -67,7 +70,7 @@ def _serve(config: Demo, folder: str) -> int:
     os.environ["GRADIO_TEMP_DIR"] = folder  # before any component is made: each remembers it
     from stylealign.api.detector import Detector
     from stylealign.api.translator import StyleTranslator
-    from stylealign.jobs.demo.page import build_page, import_gradio, start
+    from stylealign.jobs.demo.page import build_page, import_gradio, serve
     from stylealign.jobs.translate import refuse_other_mark_up
 
     translator = StyleTranslator.load(config.translator, accelerator=config.accelerator)
@@ -75,10 +78,11 @@ def _serve(config: Demo, folder: str) -> int:
     refuse_other_mark_up(translator, detector, config.translator or "the translator that came with stylealign")
     import_gradio()
     page = build_page(detector, translator, round(config.max_megapixels * 1e6))
-    address = start(page, config.host, config.port, round(config.max_megabytes * 1e6), config.browser)
+    address = serve(page, config.host, config.port, round(config.max_megabytes * 1e6), config.browser)
     if config.host not in ("127.0.0.1", "localhost", "::1"):
         say(
-            f"warning: listening on {config.host}: everybody who reaches this machine can use the page and its processors"
+            f"warning: listening on {config.host}: everybody who reaches this machine can use the page and its "
+            "processors"
         )
     say(f"the demo is at {address} (Ctrl-C stops it)")
     try:

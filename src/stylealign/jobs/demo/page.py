@@ -1,6 +1,7 @@
-"""The page itself, in gradio's words. The only file that knows gradio, which is imported when a page is built.
+"""The page, made of gradio's components. The only file that knows gradio, which is imported when a page is built.
 
-No statistics are sent, nothing is shared, and fonts are the visitor's own, so that neither the page nor the server asks anybody else.
+No statistics are sent, nothing is shared, and fonts are the visitor's own, so that neither the page nor the server
+asks anybody else.
 """
 
 import os
@@ -12,11 +13,15 @@ from typing import Any
 from stylealign.api.detector import Detector
 from stylealign.api.translator import StyleTranslator
 from stylealign.errors import UserError
-from stylealign.jobs.demo.pair import Seen, look_at_both, marked, swapped
+from stylealign.jobs.demo.pair import PhotoWithFace, marked, open_photos, swapped
 
-HEAD = """# Two faces, each in the other's style
-Give two photos. Their landmarks are found, and each face is shown in the style of the other: light and colours, with landmarks where they were.
-The slider goes from each face's own style to the other's. Photos stay on the computer that shows this page, and are deleted after an hour."""
+HEAD = (
+    "# Two faces, each in the other's style\n"
+    "Give two photos. Their landmarks are found, and each face is shown in the style of the other: light and colours, "
+    "with landmarks where they were.\n"
+    "The slider goes from each face's own style to the other's. Photos stay on the computer that shows this page, and "
+    "are deleted after an hour."
+)
 EMPTY = "Give two photos, each with a face."
 KEPT_S = 3600  # seconds that uploads and results are kept
 VISITORS = 50  # whose photos are remembered at a time, of at most 10 MB each
@@ -48,29 +53,34 @@ def build_page(detector: Detector, translator: StyleTranslator, max_pixels: int)
         """The uploaded file as it is: what is wrong with it is ours to say, not gradio's."""
         return None if payload is None else payload.path
 
-    def look(first: str | None, second: str | None, strength: float, before: dict[int, Seen]) -> list[Any]:
-        seen, said = look_at_both(detector, (first, second), before, max_pixels)
-        drawn = [marked(seen[i], detector.schema) if i in seen else None for i in (0, 1)]
-        both = swapped(translator, seen, strength) if len(seen) == 2 else (None, None)
-        return [" ".join(said) or ("" if len(seen) == 2 else EMPTY), *drawn, *both, seen]
+    def photos_changed(
+        first: str | None, second: str | None, strength: float, before: dict[int, PhotoWithFace]
+    ) -> list[Any]:
+        opened, problems = open_photos(detector, (first, second), before, max_pixels)
+        drawn = [marked(opened[i], detector.schema) if i in opened else None for i in (0, 1)]
+        both = swapped(translator, opened, strength) if len(opened) == 2 else (None, None)
+        return [" ".join(problems) or ("" if len(opened) == 2 else EMPTY), *drawn, *both, opened]
 
-    def slide(strength: float, seen: dict[int, Seen]) -> list[Any]:
-        return [*swapped(translator, seen, strength)] if len(seen) == 2 else [None, None]
+    def strength_changed(strength: float, opened: dict[int, PhotoWithFace]) -> list[Any]:
+        return [*swapped(translator, opened, strength)] if len(opened) == 2 else [None, None]
+
+    def upload(name: str) -> Any:
+        photo = gr.Image(
+            type="filepath", image_mode=None, sources=["upload", "clipboard"], label=f"{name} photo",
+            elem_id=name.lower(), height=320,
+        )  # fmt: skip
+        photo.preprocess = given  # not by a class of our own: gradio writes a .pyi file beside the source of such
+        return photo
 
     def picture(label: str, name: str) -> Any:
         return gr.Image(label=label, elem_id=name, interactive=False, buttons=["download", "fullscreen"], format="png")
 
     with gr.Blocks(analytics_enabled=False, title="stylealign", delete_cache=(KEPT_S, KEPT_S)) as page:
         gr.Markdown(HEAD)
-        seen = gr.State({}, time_to_live=KEPT_S)
+        opened = gr.State({}, time_to_live=KEPT_S)
         with gr.Row():
-            photos = [
-                gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], label=f"{name} photo", elem_id=name.lower(), height=320)
-                for name in ("First", "Second")
-            ]  # fmt: skip
-        for photo in photos:  # not by a class of our own: gradio writes a .pyi file beside the source of such
-            photo.preprocess = given
-        said = gr.Markdown(EMPTY, elem_id="said")
+            photos = [upload(name) for name in ("First", "Second")]
+        notes = gr.Markdown(EMPTY, elem_id="said")
         strength = gr.Slider(0, 1, 1, step=0.05, label="Style: 0 is each face's own, 1 the other's", elem_id="strength")
         with gr.Row():
             made = [
@@ -83,15 +93,17 @@ def build_page(detector: Detector, translator: StyleTranslator, max_pixels: int)
                 picture("Landmarks of the second", "marked_second"),
             ]
         # One at a time: a network answers one thread.
-        alone: dict[str, Any] = {"concurrency_id": "networks", "concurrency_limit": 1, "api_visibility": "private"}
+        queue: dict[str, Any] = {"concurrency_id": "networks", "concurrency_limit": 1, "api_visibility": "private"}
         for photo in photos:
-            photo.change(look, [*photos, strength, seen], [said, *drawn, *made, seen], **alone)
-        strength.change(slide, [strength, seen], made, trigger_mode="always_last", show_progress="hidden", **alone)
+            photo.change(photos_changed, [*photos, strength, opened], [notes, *drawn, *made, opened], **queue)
+        strength.change(
+            strength_changed, [strength, opened], made, trigger_mode="always_last", show_progress="hidden", **queue
+        )
     page.queue(api_open=False, max_size=20)
     return page
 
 
-def start(page: Any, host: str, port: int, max_bytes: int, browser: bool) -> str:
+def serve(page: Any, host: str, port: int, max_bytes: int, browser: bool) -> str:
     """Serve the page from a thread; its address. Raises UserError where the port is taken."""
     gr = import_gradio()
     os.environ.pop("GRADIO_ALLOWED_PATHS", None)  # an empty list of ours would let this one in
@@ -99,8 +111,8 @@ def start(page: Any, host: str, port: int, max_bytes: int, browser: bool) -> str
     try:
         _, address, _ = page.launch(
             server_name=host, server_port=port, inbrowser=browser, share=False, prevent_thread_lock=True, quiet=True,
-            max_file_size=max_bytes, allowed_paths=[], show_error=False, enable_monitoring=False, ssr_mode=False, pwa=False,
-            mcp_server=False, footer_links=[], run_history=False, theme=theme,
+            max_file_size=max_bytes, allowed_paths=[], show_error=False, enable_monitoring=False, ssr_mode=False,
+            pwa=False, mcp_server=False, footer_links=[], run_history=False, theme=theme,
             state_session_capacity=VISITORS,
         )  # fmt: skip
     except OSError as error:

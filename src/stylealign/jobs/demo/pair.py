@@ -1,6 +1,6 @@
-"""Two uploaded photos -> their landmarks, and each in the other's style. Whatever is wrong with a photo becomes a sentence without a path.
+"""Two uploaded photos -> their landmarks, and each face in the other's style. Knows no page.
 
-Knows no page.
+Whatever is wrong with a photo becomes a sentence without a path.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ NAMES = ("first", "second")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class PhotoWithFace:
     """A photo and its largest face."""
 
     path: str
@@ -37,8 +37,8 @@ class Seen:
     """in px of that"""
 
 
-def look(detector: Detector, path: str, max_pixels: int) -> Seen:
-    """Read a photo and find its face. Raises UserError, whose sentence does not name the (temporary) file."""
+def open_photo(detector: Detector, path: str, max_pixels: int) -> PhotoWithFace:
+    """A photo with its largest face. Raises UserError, whose sentence does not name the (temporary) file."""
     try:
         photo = read_photo(Path(path), max_pixels)
     except UserError as error:
@@ -50,49 +50,49 @@ def look(detector: Detector, path: str, max_pixels: int) -> Seen:
     faces = detector.predict(image)
     if not faces:
         raise UserError("no face found; a face that looks at the camera, upright and not too small, is found best")
-    return Seen(path, image, largest(faces))
+    return PhotoWithFace(path, image, largest(faces))
 
 
-def look_at_both(
-    detector: Detector, paths: tuple[str | None, str | None], before: Mapping[int, Seen], max_pixels: int
-) -> tuple[dict[int, Seen], list[str]]:
-    """The photos that are there, each looked at once (`before` holds what was seen), and what is to be said of the others."""
-    seen, said = {}, []
+def open_photos(
+    detector: Detector, paths: tuple[str | None, str | None], before: Mapping[int, PhotoWithFace], max_pixels: int
+) -> tuple[dict[int, PhotoWithFace], list[str]]:
+    """The photos that are there, by their number (0, 1), and a sentence about each that is there and has no face.
+
+    `before` holds those that were opened already: each is opened once.
+    """
+    opened, problems = {}, []
     for i, path in enumerate(paths):
         if path is None:
             continue
         known = before.get(i)
         try:
-            seen[i] = known if known is not None and known.path == path else look(detector, path, max_pixels)
+            opened[i] = known if known is not None and known.path == path else open_photo(detector, path, max_pixels)
         except UserError as error:
-            said.append(f"The {NAMES[i]} photo: {error}.")
-    return seen, said
+            problems.append(f"The {NAMES[i]} photo: {error}.")
+    return opened, problems
 
 
-def marked(seen: Seen, schema: LandmarkSchema) -> np.ndarray:
+def marked(photo: PhotoWithFace, schema: LandmarkSchema) -> np.ndarray:
     """The photo round its face, with landmarks and curves."""
-    x0, y0, x1, y1 = geometry.landmark_box(seen.face.landmarks)
+    x0, y0, x1, y1 = geometry.landmark_box(photo.face.landmarks)
     room = 0.6 * max(x1 - x0, y1 - y0)
-    height, width = seen.image.shape[:2]
+    height, width = photo.image.shape[:2]
     left, top = max(0, int(x0 - room)), max(0, int(y0 - room))
-    part = seen.image[top : min(height, int(y1 + room) + 1), left : min(width, int(x1 + room) + 1)]
+    part = photo.image[top : min(height, int(y1 + room) + 1), left : min(width, int(x1 + room) + 1)]
     factor = max(1.0, 480 / max(part.shape[:2]))  # a small face is drawn on enlarged, so that dots stay dots
     affine = geometry.resize_affine(factor)
     drawn_on = warp(part, affine, (round(part.shape[1] * factor), round(part.shape[0] * factor)))
-    return draw_landmarks(drawn_on, geometry.apply(affine, seen.face.landmarks - (left, top)), schema)
+    return draw_landmarks(drawn_on, geometry.apply(affine, photo.face.landmarks - (left, top)), schema)
 
 
-def swapped(translator: StyleTranslator, seen: Mapping[int, Seen], strength: float) -> tuple[np.ndarray, np.ndarray]:
-    """The first face in the second's style, and the second in the first's: (FACE_PX, FACE_PX, 3) each."""
-    made = [
-        translator.translate(
-            seen[a].image,
-            seen[a].face.landmarks,
-            seen[b].image,
-            seen[b].face.landmarks,
-            strength=strength,
-            size=FACE_PX,
+def swapped(
+    translator: StyleTranslator, opened: Mapping[int, PhotoWithFace], strength: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first face in the second's style, and the second in the first's: (FACE_PX, FACE_PX, 3) uint8 each."""
+
+    def in_style_of(face: PhotoWithFace, other: PhotoWithFace) -> np.ndarray:
+        return translator.translate(
+            face.image, face.face.landmarks, other.image, other.face.landmarks, strength=strength, size=FACE_PX
         ).crop
-        for a, b in ((0, 1), (1, 0))
-    ]
-    return made[0], made[1]
+
+    return in_style_of(opened[0], opened[1]), in_style_of(opened[1], opened[0])

@@ -1,13 +1,17 @@
 """The job `generate`: every labelled face in k styles of other faces -> a data set in our format.
 
-A picture is decoded from the structure of one face (its landmarks, which it inherits exactly) and the style of another. Work is
-cut into units of a few faces whose results depend on nothing but (configuration, unit): donors are encoded once, in fixed batches;
-a structure is encoded once for its k styles; a unit runs on one thread whatever the machine has, because a convolution's last bits
-change with the number of threads. So a stopped run continues, and several processes share the work, with the same bytes.
+A picture has the structure of one face (its landmarks, which it inherits exactly) and the style of another. Work is
+cut into units of a few faces whose results depend on nothing but (configuration, unit); a unit runs on one thread
+whatever the machine has, because a convolution's last bits change with the number of threads. So a stopped run
+continues, and several processes share the work, with the same bytes.
 
-While it works:  <out>.partial/{generate.yaml, styles/ (codes of the donors), units/ (finished index lines), images/, sheets/}
+While it works:  <out>.partial/{generate.yaml, styles/ (codes of the donors), units/ (finished index lines),
+                 images/, sheets/}
 When done:       <out>/{dataset.yaml, index.jsonl, images/, sheets/}
-The units themselves are rendering.py's, who wears whose style is swapping.py's.
+
+rendering.py        the units: files, index lines, sheets
+maker.py            what draws them: a translator (by_translator.py) or style arms (by_arms.py)
+pairing.py          which face gets whose style
 """
 
 import os
@@ -15,7 +19,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import yaml
@@ -27,24 +31,27 @@ from stylealign.data.rows import content_hash
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
-from stylealign.jobs.generate.arms import Looks, open_looks, open_work
+from stylealign.jobs.generate.by_arms import open_arms
+from stylealign.jobs.generate.by_translator import ByTranslator, StyleMode
+from stylealign.jobs.generate.maker import Maker, Plan
 from stylealign.jobs.generate.pairing import own_positions, pair_styles
 from stylealign.jobs.generate.rendering import Work, run_all
 from stylealign.progress import say
 from stylealign.styling.chain import ChainConfig
 from stylealign.training.loop import LoopConfig, start_engine
 from stylealign.translators.judge import gate
+from stylealign.translators.loaded import load_translator
 from stylealign.translators.swapping import Translator
 
 GPU_WORKERS = 4  # one decodes while the others write pictures
-# Say where, or that it was wanted, not what.
+# Keys that say where things are, or what was allowed, and so change no picture.
 _PLACES = ("data", "donors", "translator", "out", "accelerator", "devices", "num_nodes", "accept_gap")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Generate:
-    """Render every labelled face in the styles of other faces, by a translator or by style arms: a synthetic data set that inherits
-    their landmarks."""
+    """Render every labelled face in the styles of other faces, by a translator or by style arms: a synthetic data set
+    that inherits their landmarks."""
 
     data: Path
     """Data set whose labelled faces give structure and landmarks."""
@@ -55,7 +62,8 @@ class Generate:
     style: ChainConfig = field(default_factory=ChainConfig)
     """Style arms instead of a translator: every picture is a face's own crop in another look."""
     crop: CropConfig = field(default_factory=lambda: CropConfig(size=160, scale=1.75))
-    """How faces are cut for style arms (a translator knows its own): as here, a detector's 128 px at 1.4 with the context it turns in."""
+    """How faces are cut for style arms (a translator knows its own): as here, a detector's 128 px at 1.4 with the
+    context it turns in."""
     split: str = "train"
     """Split of `data` to use."""
     subset: str | None = None
@@ -63,13 +71,15 @@ class Generate:
     donors: Path | None = None
     """Data set whose faces give styles; labels are not needed. Default: `data`."""
     donor_split: str | None = None
-    """Split of the donors. Default: `split` where the donors are `data` (its whole split, also with a `subset`), else all faces."""
+    """Split of the donors. Default: `split` where the donors are `data` (its whole split, also with a `subset`), else
+    all faces."""
     donor_subset: str | None = None
     """Use only donors with this attribute."""
     styles_per_face: int = 8
     """Pictures made of each face, each in another style; 8 in the paper's release."""
-    mode: Literal["transfer", "interpolate", "prior"] = "transfer"
-    """transfer: the style of one donor (its posterior mean). interpolate: a mix of two donors. prior: a style drawn from p(z|y)."""
+    mode: StyleMode = "transfer"
+    """transfer: the style of one donor (its posterior mean). interpolate: a mix of two donors. prior: a style drawn
+    from p(z|y)."""
     mix: float = 0.5
     """interpolate: share of the second donor."""
     seed: int = 0
@@ -77,7 +87,8 @@ class Generate:
     skip_unlabelled: bool = False
     """Leave faces without landmarks out of the structures instead of refusing them; they can be donors all the same."""
     accept_gap: bool = False
-    """Go on with a translator whose judge found its faces too far from their labels (a structure gap above 1.0 point); refused otherwise."""
+    """Go on with a translator whose judge found its faces too far from their labels (a structure gap above 1.0 point);
+    refused otherwise."""
     image_format: Literal["jpg", "png"] = "jpg"
     quality: int = 95
     """Of JPEG files."""
@@ -104,39 +115,48 @@ class Generate:
             raise ValueError(f"quality is {self.quality}, expected from 1 to 100")
 
 
-def _select(config: Generate) -> tuple[FaceDataset, FaceDataset | None]:
-    """The content faces (all labelled) and the donors (None for the prior, and for arms that need none)."""
+class Processes(NamedTuple):
+    """Which of several processes this one is, and where it works."""
+
+    device: str = "cpu"
+    rank: int = 0
+    world: int = 1
+    barrier: Callable[[], None] = lambda: None
+    """waits until every process has come to it"""
+
+
+ONE_PROCESS = Processes()
+
+
+def _select(config: Generate, donors_needed: bool) -> tuple[FaceDataset, FaceDataset | None]:
+    """The content faces (all labelled) and the donors (None where none are needed)."""
     data = FaceDataset.open(config.data)
     contents = data.select(config.split, config.subset)
     labelled = [i for i in range(len(contents)) if contents.head(i)["labelled"]]
     if len(labelled) < len(contents) and not (config.skip_unlabelled and labelled):
         raise UserError(
-            f"{config.data}: {len(contents) - len(labelled)} of {len(contents)} faces of split '{config.split}' have no landmarks, which a "
-            "structure needs: choose a --subset of labelled faces, or leave them out with --skip-unlabelled (they may be donors all the same)"
+            f"{config.data}: {len(contents) - len(labelled)} of {len(contents)} faces of split '{config.split}' have "
+            "no landmarks, which a structure needs: choose a --subset of labelled faces, or leave them out with "
+            "--skip-unlabelled (they may be donors all the same)"
         )
     contents = contents.take(labelled)
-    if config.mode == "prior" or (
-        config.translator is None and config.style.groups() and not config.style.needs_donors()
-    ):
+    if not donors_needed:
         return contents, None
     split = config.donor_split or (config.split if config.donors is None else None)
     donors = data if config.donors is None else FaceDataset.open(config.donors)
     return contents, donors.select(split, config.donor_subset) if split or config.donor_subset else donors
 
 
-def describe(
-    config: Generate, translator: Translator | Looks, contents: FaceDataset, donors: FaceDataset | None
-) -> dict[str, Any]:
+def describe(config: Generate, maker: Maker, contents: FaceDataset, donors: FaceDataset | None) -> dict[str, Any]:
     """What fixes the result, as plain YAML values: the same description, the same bytes."""
-    idle = (
-        () if isinstance(translator, Looks) else ("style", "crop")
-    )  # of arms; a translator's data sets never had them
+    # Only style arms are put together by `style` and cut by `crop`; data sets of translators never had these keys.
+    idle = () if config.translator is None else ("style", "crop")
     values = {
         "verb": "generate",
         "inputs": {
             "data": describe_data(contents),
             "donors": None if donors is None else describe_data(donors),
-            "translator": {"hash": translator.hash, "crop": to_dict(translator.crop)},
+            "translator": {"hash": maker.hash, "crop": to_dict(maker.crop)},
         },
         "config": {k: v for k, v in to_dict(config).items() if k not in (*_PLACES, *idle)},
     }
@@ -157,86 +177,87 @@ def _is_whole(folder: Path, schema: LandmarkSchema) -> bool:
         return False
 
 
-def _join(work: Work, how: dict[str, Any]) -> None:
+def _join(work: Work, name: str, how: dict[str, Any]) -> None:
     """Turn the units into one index and write dataset.yaml."""
-    config, contents, folder = work.config, work.contents, work.folder
+    contents, donors, folder = work.plan.contents, work.plan.donors, work.plan.folder
     with whole_file(folder / "index.jsonl") as index:
         for unit in range(work.num_units):
             index.write(work.unit_file(unit).read_bytes())
-    count = len(contents) * config.styles_per_face
-    names = (
-        contents.name
-        if work.donors is None or work.donors.name == contents.name
-        else f"{contents.name} and {work.donors.name}"
-    )
+    count = len(contents) * work.plan.styles_per_face
+    names = contents.name
+    if donors is not None and donors.name != contents.name:
+        names = f"{contents.name} and {donors.name}"
     write_meta(
-        folder, schema=contents.schema, name=config.out.name, count=count, splits={"train": count}, labelled=count, image_root="images",
-        source=f"generated from {names} by {'style arms' if work.mode == 'arm' else 'translator'} {work.translator.hash[:12]}", licence=contents.meta.get("licence", ""), how=how,
+        folder, schema=contents.schema, name=name, count=count, splits={"train": count}, labelled=count,
+        image_root="images", source=f"generated from {names} by {work.maker.what} {work.maker.hash[:12]}",
+        licence=contents.meta.get("licence", ""), how=how,
     )  # fmt: skip
 
 
-def _begin(work: Work, how: dict[str, Any]) -> None:
+def _judged(config: Generate, maker: Maker) -> list[str]:
+    """What the judges of its translators found, in lines. Raises UserError where one was refused, unless accepted."""
+    where = str(config.translator or maker.what)
+    return [line for card in maker.cards for line in gate(card, config.accept_gap, where)]
+
+
+def _begin(config: Generate, work: Work, how: dict[str, Any]) -> None:
     """Say what is known of the translator, and make the folder."""
-    config, partial = work.config, work.folder
-    for card in work.cards():
-        for line in gate(card, config.accept_gap, str(config.translator or "style arms")):
-            say(line)
+    for line in _judged(config, work.maker):
+        say(line)
     if config.split == "test":
         say("warning: these faces inherit labels of split test: a detector trained on them must not be tested there")
+    folder = work.plan.folder
     for name in ("styles", "units", "images", "sheets"):
-        (partial / name).mkdir(parents=True, exist_ok=True)
-    write_whole(partial / "generate.yaml", yaml.safe_dump(how, sort_keys=False, allow_unicode=True).encode())
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "generate.yaml", yaml.safe_dump(how, sort_keys=False, allow_unicode=True).encode())
 
 
-def _render(work: Work, how: dict[str, Any], device: str, rank: int, world: int, barrier: Callable[[], None]) -> None:
+def _render(config: Generate, work: Work, how: dict[str, Any], processes: Processes) -> None:
     """Do this process's share of what is not done yet; the first process joins the units at the end."""
-    config, partial, main_process = work.config, work.folder, rank == 0
-    if _is_whole(partial, work.contents.schema):
+    plan, maker, (device, rank, world, barrier) = work.plan, work.maker, processes
+    if _is_whole(plan.folder, plan.contents.schema):
         return
     threads = torch.get_num_threads()
     workers = GPU_WORKERS if device != "cpu" else max(1, threads)
-    done = sum(work.is_done(u) for u in range(work.num_units)) if main_process else 0
+    done = sum(work.is_done(u) for u in range(work.num_units)) if rank == 0 else 0
     if done:
         say(f"continuing {config.out}: {done} of {work.num_units} units are done")
     # So that a picture's last bits do not depend on the machine's cores; the workers share those.
     torch.set_num_threads(1)
     try:
-        todo = [n for n in range(work.num_style_files) if not work.style_file(n).exists()]
-        run_all(work.encode_styles, [n for n in todo if n % world == rank], workers, "encoding styles")
+        todo = [n for n in range(maker.num_preparations(plan)) if not maker.is_prepared(plan, n)]
+        run_all(lambda n: maker.prepare(plan, n), [n for n in todo if n % world == rank], workers, "encoding styles")
         barrier()
-        sheets = [s for s in range(config.sheets) if not (partial / "sheets" / f"sheet_{s:02d}.png").exists()]
+        sheets = [s for s in range(config.sheets) if not work.sheet_file(s).exists()]
         run_all(work.write_sheet, [s for s in sheets if s % world == rank], workers, "style sheets")
         units = [u for u in range(rank, work.num_units, world) if not work.is_done(u)]
-        run_all(work.render, units, workers, f"generating (units of {config.faces_per_unit} faces)")
+        run_all(work.render, units, workers, f"generating (units of {plan.faces_per_unit} faces)")
     finally:
         torch.set_num_threads(threads)
     barrier()
-    if main_process:
-        _join(work, how)
+    if rank == 0:
+        _join(work, config.out.name, how)
 
 
-def generate(
-    config: Generate,
-    translator: Translator | Looks,
-    *,
-    device: str = "cpu",
-    rank: int = 0,
-    world: int = 1,
-    barrier: Callable[[], None] = lambda: None,
-) -> None:
-    """Make (or continue) the data set with an open translator or open arms; process `rank` of `world` does every world-th piece of work.
+def generate(config: Generate, translator: Translator, **processes: Any) -> None:
+    """Make (or continue) the data set by an open translator, in the configuration's mode; see `make_dataset`."""
+    make_dataset(config, ByTranslator(translator, config.mode, config.mix), Processes(**processes))
 
-    Raises UserError for a translator that its judge found too far from its labels (unless `accept_gap`), another schema, unlabelled
-    content faces, too few donors, or an `out` of another configuration.
+
+def make_dataset(config: Generate, maker: Maker, processes: Processes = ONE_PROCESS) -> None:
+    """Make (or continue) the data set; process `rank` of `world` does every world-th piece of work.
+
+    Raises UserError for a translator that its judge found too far from its labels (unless `accept_gap`), another
+    schema, unlabelled content faces, too few donors, or an `out` of another configuration.
     """
-    main_process = rank == 0
-    contents, donors = _select(config)
-    if translator.schema != contents.schema:
+    barrier, main_process = processes.barrier, processes.rank == 0
+    contents, donors = _select(config, maker.donors_per_style > 0)
+    if maker.schema != contents.schema:
         raise UserError(
-            f"the translator {config.translator} draws {translator.schema.name} faces, but {config.data} holds {contents.schema.name}: "
-            "expected the same schema"
+            f"the translator {config.translator} draws {maker.schema.name} faces, but {config.data} holds "
+            f"{contents.schema.name}: expected the same schema"
         )
-    how = describe(config, translator, contents, donors)
+    how = describe(config, maker, contents, donors)
     partial = partial_of(config.out)
     if config.out.exists():
         meta = read_yaml(config.out / "dataset.yaml") if (config.out / "dataset.yaml").exists() else {}
@@ -248,23 +269,26 @@ def generate(
         return
     if (partial / "generate.yaml").exists():
         _refuse_other(read_yaml(partial / "generate.yaml"), how, partial)
-    if donors is None or config.mode == "prior":
-        pairs = None
-    else:
-        draws = config.styles_per_face * (2 if config.mode == "interpolate" else 1)
-        pairs = pair_styles(len(contents), len(donors), draws, config.seed, own_positions(contents, donors))
-    work = open_work(config, translator, contents=contents, donors=donors, pairs=pairs, folder=partial)
-    for card in work.cards():  # before a folder is made
-        gate(card, config.accept_gap, str(config.translator or "style arms"))
+    pairs = None
+    if donors is not None:
+        num_drawn = config.styles_per_face * maker.donors_per_style
+        pairs = pair_styles(len(contents), len(donors), num_drawn, config.seed, own_positions(contents, donors))
+    plan = Plan(
+        contents=contents, donors=donors, pairs=pairs, folder=partial, styles_per_face=config.styles_per_face,
+        seed=config.seed, faces_per_unit=config.faces_per_unit, image_format=config.image_format,
+        quality=config.quality, sheet_size=config.sheet_size,
+    )  # fmt: skip
+    work = Work(plan=plan, maker=maker)
+    _judged(config, maker)  # before a folder is made
     fresh = not partial.exists()
     barrier()  # everyone has looked before anyone writes
     if main_process:
-        _begin(work, how)
+        _begin(config, work, how)
     barrier()
     try:
-        _render(work, how, device, rank, world, barrier)
+        _render(config, work, how, processes)
     except UserError:
-        # A picture that cannot be read, say: units that are done are kept, but a folder with nothing done is not left behind.
+        # A picture that cannot be read, say: units that are done are kept, but a folder with nothing done is not left.
         if main_process and fresh and not any((partial / "units").iterdir()):
             shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -281,22 +305,26 @@ def generate(
     barrier()
 
 
+def open_maker(config: Generate, device: torch.device) -> Maker:
+    """The translator or the style arms of a configuration. Raises UserError where it names neither, or both."""
+    if config.translator is None:
+        if not config.style.groups():
+            raise UserError("missing --translator, or style arms in its place, such as --style.preset free")
+        if config.mode != "transfer":
+            raise UserError(f"mode {config.mode} is a translator's: style arms only transfer")
+        return open_arms(config.style, config.crop, FaceDataset.open(config.data).schema, device)
+    if config.style.groups():
+        raise UserError(
+            "--translator and --style are both given: expected one of the two (a chain may hold a translator as an arm)"
+        )
+    return ByTranslator(load_translator(config.translator, device), config.mode, config.mix)
+
+
 def main(config: Generate) -> None:
     """Generate; under torchrun, or with several devices, the processes share the work."""
-    from stylealign.translators.loaded import load_translator
-
     # Nothing is trained: the loop's own fields keep their defaults.
     engine = start_engine(
         LoopConfig(accelerator=config.accelerator, devices=config.devices, num_nodes=config.num_nodes)
     )
-    if config.translator is None:
-        maker: Translator | Looks = open_looks(config, engine.device)
-    elif config.style.groups():
-        raise UserError(
-            "--translator and --style are both given: expected one of the two (a chain may hold a translator as an arm)"
-        )
-    else:
-        maker = load_translator(config.translator, engine.device)
-    generate(
-        config, maker, device=engine.device.type, rank=engine.global_rank, world=engine.world_size, barrier=lambda: engine.barrier()
-    )  # fmt: skip
+    processes = Processes(engine.device.type, engine.global_rank, engine.world_size, lambda: engine.barrier())
+    make_dataset(config, open_maker(config, engine.device), processes)

@@ -1,4 +1,4 @@
-"""Who wears whose style, and what of a face's attributes a synthetic one inherits."""
+"""Which face gets the style of which others, and which of its attributes a synthetic face inherits."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from stylealign.face.sample import FaceSample
 
 # Named subsets that belong to a picture's style and are therefore not inherited with its structure.
 STYLE_ATTRIBUTES = frozenset({"illumination", "make_up", "makeup", "occlusion", "blur"})
-
-
 _PAIRS = 1  # the stream of random numbers that draws donors
 
 
 def pair_styles(num_contents: int, num_donors: int, k: int, seed: int, same: np.ndarray | None = None) -> np.ndarray:
-    """(num_contents, k) donors: k different ones a face, never the face itself; row i is a function of (seed, i) only.
+    """Draw donors for each face: (num_contents, k) positions of k different ones, never the face itself.
+
+    Row i is a function of (seed, i) only.
 
     Args:
         same: (num_contents,) position of each face among the donors, -1 where it is not one of them.
@@ -28,7 +28,8 @@ def pair_styles(num_contents: int, num_donors: int, k: int, seed: int, same: np.
     if k > num_donors - own:
         but = ", one of which is the face itself" if own else ""
         raise UserError(
-            f"styles_per_face needs {k} different donors a face, but there are {num_donors}{but}: ask for at most {num_donors - own}"
+            f"styles_per_face needs {k} different donors a face, but there are {num_donors}{but}: "
+            f"ask for at most {num_donors - own}"
         )
     pairs = np.empty((num_contents, k), dtype=np.int64)
     for i, itself in enumerate(same):
@@ -52,9 +53,9 @@ def own_positions(contents: FaceDataset, donors: FaceDataset) -> np.ndarray:
 
 
 def inherited_attributes(sample: FaceSample) -> dict[str, bool]:
-    """The attributes a translated face keeps: all but those of its style (illumination, make-up, occlusion, blur).
+    """The attributes a translated face keeps: all but STYLE_ATTRIBUTES.
 
-    Pose and expression belong to the structure; label budgets and one's own subsets say which label was used, so that the
-    synthetic faces of a budget can be selected by its name.
+    Pose and expression belong to the structure; label budgets and one's own subsets say which label was used, so that
+    the synthetic faces of a budget can be selected by its name.
     """
     return {k: v for k, v in sample.attributes.items() if k not in STYLE_ATTRIBUTES}

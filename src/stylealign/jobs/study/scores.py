@@ -21,7 +21,7 @@ from stylealign.detectors.size import describe
 from stylealign.evaluation.scoring import Truth, compare, interval_over_seeds, read_truth, score_arm
 from stylealign.evaluation.tables import slug
 from stylealign.face.sample import Prediction
-from stylealign.jobs.evaluate import Evaluate, predictions_of
+from stylealign.jobs.evaluate.arms import predictions_of
 from stylealign.jobs.study.plan import Cell, Row, Study
 from stylealign.progress import track
 from stylealign.training.weights import read_card
@@ -95,10 +95,9 @@ def answers(study: Study, cell: Cell, test: ScoredOn, truth: Truth) -> np.ndarra
     folder = study.out / "predictions" / slug(test.name) / cell.run.parent.relative_to(study.out / "cells")
     path = folder / f"{cell.run.name}-{stamp}.jsonl"
     if not path.exists():
-        how = Evaluate(data=test.dataset.folder, arms=(str(cell.run),), out=folder, split=test.split,
-            convert=study.convert,
-                       accelerator=study.accelerator)  # fmt: skip
-        landmarks = predictions_of(cell.run, truth.faces, truth.samples, [], how)
+        landmarks = predictions_of(
+            cell.run, truth.faces, truth.samples, convert=study.convert, accelerator=study.accelerator
+        )
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob(f"{cell.run.name}-*.jsonl"):  # of a model that was trained anew since
             old.unlink()

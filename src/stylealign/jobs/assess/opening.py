@@ -1,0 +1,114 @@
+"""What a report needs, opened from files: its subject, the judge, and the network whose features pictures are compared in."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from stylealign.config import to_dict
+from stylealign.data.dataset import FaceDataset
+from stylealign.detectors.loaded import LoadedDetector, load_detector
+from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
+from stylealign.face.schema import LandmarkSchema
+from stylealign.jobs.assess.images import FeatureNetwork
+from stylealign.jobs.assess.subject import Subject, subject_of, subject_of_arm
+from stylealign.progress import say
+from stylealign.styling.arms import open_arm
+from stylealign.translators.loaded import load_translator
+from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
+
+FEATURE_LAYERS = ("layer1", "layer2", "layer3")
+
+
+class Opened(NamedTuple):
+    """What is assessed, what is known of it, and the detectors that were trained beside it."""
+
+    subject: Subject
+    card: dict[str, Any]
+    judge: Path | None = None
+    """run of the judge beside it; None where there is none"""
+    features: Path | None = None
+    """run of the feature detector beside it"""
+
+
+def beside(translator: Path, card: dict[str, Any], name: str, key: str) -> Path | None:
+    """The run of a detector that was trained inside a translator's run, or that its training was given; None: neither is there."""
+    inside = translator / name
+    if (inside / "card.json").exists():
+        return inside
+    given = (card.get("config") or {}).get(key)
+    return Path(given) if given and (Path(given) / "card.json").exists() else None
+
+
+def open_translator(run: Path, device: torch.device) -> Opened:
+    """A trained translator, with the detectors beside it."""
+    translator = load_translator(run, device)
+    card = translator.card
+    subject = subject_of(translator, run.absolute().name)
+    return Opened(subject, card, beside(run, card, "judge", "judge"), beside(run, card, "features", "feature_detector"))
+
+
+def open_styled(arm: str, judge: Path, seed: int, device: torch.device) -> Opened:
+    """A style arm by its name, on faces of the judge's mark-up that are cut as the judge's are."""
+    detector = load_detector(judge)
+    schema, crop = detector.schema, detector.crop
+    subject = subject_of_arm(open_arm(arm, schema, crop, device), arm, schema, crop, seed)
+    return Opened(subject, {"model": f"arm {arm}", "crop": to_dict(crop)})
+
+
+def open_judge(
+    run: Path | None, crop: CropConfig, schema: LandmarkSchema, device: torch.device, where: Path
+) -> LoadedDetector:
+    """The independent detector; its crops must be cut as the subject's are, and its mark-up be the same.
+
+    Raises UserError where there is none (`where` was searched), or one that would misjudge real and swapped faces alike.
+    """
+    if run is None:
+        raise UserError(f"{where}: holds no judge; name a detector that never met this translator with --judge")
+    judge = load_detector(run, device)
+    if judge.schema != schema:
+        raise UserError(
+            f"judge {run}: a detector of {judge.schema.name} ({judge.schema.num_points} points), expected {schema.name} "
+            f"({schema.num_points} points)"
+        )
+    if (judge.crop.scale, judge.crop.box) != (crop.scale, crop.box):
+        raise UserError(
+            f"judge {run}: trained on a {judge.crop.describe()}, the translator's is a {crop.describe()}: expected the "
+            "same scale and box (sizes may differ)"
+        )
+    if (judge.card.get("config") or {}).get("synthetic"):
+        say(
+            f"warning: judge {run} was trained on synthetic faces: it is no independent one if they were this "
+            "translator's"
+        )
+    judge.model.requires_grad_(False)
+    return judge
+
+
+def vgg19_features(weights: Path, size: int, device: torch.device) -> FeatureNetwork:
+    """VGG-19's features of pictures of `size` px."""
+    vgg = load_vgg19(weights).to(device)
+    return FeatureNetwork(f"VGG-19 ({weights.name}), conv1_2 to conv5_2", lambda x: vgg(x.to(device))[1:], size)
+
+
+def detector_features(run: Path, is_judge: bool, device: torch.device) -> FeatureNetwork:
+    """The features of a finished detector run's layers. Raises UserError for a network without such layers."""
+    loaded = load_detector(run, device)
+    modules = dict(loaded.model.named_modules())
+    missing = [name for name in FEATURE_LAYERS if name not in modules]
+    if missing:
+        raise UserError(
+            f"{run}: a '{loaded.card.get('model')}' has no {missing[0]} to compare pictures in; name a resnet with "
+            "--feature-detector, or VGG-19 weights with --vgg19"
+        )
+    features = FrozenFeatures(loaded.model, FEATURE_LAYERS).to(device)
+    who = f"detector {run.absolute().parent.name}/{run.absolute().name}" + (", which is the judge" if is_judge else "")
+    name = f"{', '.join(FEATURE_LAYERS)} of {who} ({loaded.card.get('model')}, {loaded.crop.size} px)"
+    return FeatureNetwork(name, lambda x: features(x.to(device)), loaded.crop.size)
+
+
+def held_out(card: dict[str, Any], faces: FaceDataset, split: str) -> bool | None:
+    """Whether a translator's card says that it was not trained on this split; None where it was trained on other data sets."""
+    same = [d for d in card.get("data") or [] if d.get("content_hash") == faces.content_hash]
+    return split not in {d.get("split") for d in same} if same else None

@@ -1,0 +1,159 @@
+"""What `evaluate` scores: texts like `name=path` -> arms of the comparison, and a path of an arm -> its predictions.
+
+An arm is a name with one or several paths (seeds): run folders, prediction files or prediction folders.
+"""
+
+import glob
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from stylealign.config import from_dict
+from stylealign.data.atomic import partial_of
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.predictions import match_predictions, read_predictions
+from stylealign.errors import UserError
+from stylealign.evaluation.tables import slug
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import SCHEMAS, LandmarkSchema
+from stylealign.face.schema import convert as convert_landmarks
+
+
+class ArmPaths(NamedTuple):
+    """An arm of the comparison: a name, and where each of its seeds is."""
+
+    name: str
+    paths: tuple[Path, ...]
+    """Run folders, prediction files or prediction folders"""
+
+
+def parse_arms(texts: Iterable[str]) -> list[ArmPaths]:
+    """Turn `name=path` and `path` texts, with globs, into arms in the order given.
+
+    Raises:
+        UserError: a pattern without a match, or two plain paths that would get one name.
+    """
+    found: dict[str, list[Path]] = {}
+    named: dict[str, bool] = {}
+    for text in texts:
+        name, equals, pattern = text.partition("=")
+        explicit = bool(equals) and "/" not in name and not Path(text).exists()
+        if not explicit:
+            name, pattern = "", text
+        paths = [Path(pattern)]
+        if glob.has_magic(pattern) and not paths[0].exists():
+            paths = [Path(match) for match in sorted(glob.glob(pattern)) if not match.endswith(".partial")]
+        if not paths or not all(path.exists() for path in paths):
+            half = any(partial_of(path).exists() for path in paths)
+            raise UserError(
+                f"arm {text!r}: there is no finished {pattern}" + (", only a half-written .partial" if half else "")
+            )
+        for path in paths:
+            label = name or (
+                path.parent.name if path.name == "predictions.jsonl" else path.stem if path.is_file() else path.name
+            )
+            if label in found and not (explicit and named[label]):
+                raise UserError(
+                    f"arm {text!r}: a second arm called {label!r} ({found[label][0]} and {path}); write name=path, "
+                    "with two names to compare them or one name if they are seeds of one system"
+                )
+            found.setdefault(label, []).append(path)
+            named[label] = explicit
+    arms = [ArmPaths(name, tuple(paths)) for name, paths in found.items()]
+    if len({slug(arm.name) for arm in arms}) < len(arms):
+        raise UserError(f"arms {', '.join(found)}: two names differ only in characters that file names cannot hold")
+    return arms
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is a run or checkpoint folder (a predictions folder holds neither file)."""
+    return (path / "card.json").is_file() or (path / "config.yaml").is_file()
+
+
+def crop_text(path: Path, flip: bool) -> str:
+    """The crop protocol of an arm's path in words, as every table must print it, and whether answers are averaged."""
+    if not is_run(path):
+        return "not stated"
+    from stylealign.face.crop import CropConfig
+    from stylealign.training.weights import read_card
+
+    crop = read_card(path).get("crop")
+    said = from_dict(CropConfig, crop, f"{path / 'card.json'}: crop").describe() if crop else "not stated"
+    return f"{said}, averaged with the mirrored face" if flip else said
+
+
+def _fitted(
+    landmarks: np.ndarray, source: str | None, schema: LandmarkSchema, where: str, may_convert: bool
+) -> np.ndarray:
+    """Check that (N, P', 2) predictions follow the dataset's schema, or convert them if that was asked for."""
+    points = landmarks.shape[1]
+    if source is None and points == schema.num_points:
+        return landmarks
+    if source == schema.name and points == schema.num_points:
+        return landmarks
+    said = f"{points} landmarks" + (f" of schema {source!r}" if source else "")
+    wanted = f"{schema.num_points} of schema {schema.name!r}"
+    if not may_convert:
+        raise UserError(f"{where}: predictions have {said}, the dataset has {wanted}; --convert tries to convert them")
+    if source is None:
+        fitting = [name for name, known in SCHEMAS.items() if known.num_points == points]
+        if len(fitting) != 1:
+            raise UserError(
+                f"{where}: predictions have {said}, the dataset has {wanted}, and no schema is named to convert from"
+            )
+        source = fitting[0]
+    return convert_landmarks(landmarks, source, schema.name)
+
+
+def predictions_of(
+    path: Path,
+    faces: FaceDataset,
+    samples: list[FaceSample],
+    others: Sequence[FaceSample] = (),
+    *,
+    accelerator: str = "auto",
+    flip: bool = False,
+    convert: bool = False,
+    pixels_from_one: bool = False,
+) -> np.ndarray:
+    """(N, P, 2) float64 px of the source images: what one path of an arm predicts of N faces.
+
+    Args:
+        path: a detector's run folder, which predicts them now, or predictions made before.
+        faces: the faces, a view of their data set.
+        samples: the same, read.
+        others: faces of the data set that are not scored: predictions of those are passed over.
+        accelerator: where a detector predicts.
+        flip: average a detector's answer with that on the mirrored face.
+        convert: turn predictions of another mark-up into the data set's, where that is known.
+        pixels_from_one: a CSV counts pixels from 1.
+    """
+    schema = faces.schema
+    if is_run(path):
+        from stylealign.predicting.on_datasets import predict_dataset
+        from stylealign.training.devices import pick_device
+        from stylealign.training.weights import read_card
+
+        trained_on = read_card(path, "detector").get("schema")
+        trained_on = trained_on.get("name") if isinstance(trained_on, Mapping) else trained_on
+        if trained_on is not None and trained_on != schema.name and not convert:
+            points = f"{SCHEMAS[trained_on].num_points} landmarks of " if trained_on in SCHEMAS else ""
+            raise UserError(
+                f"{path}: the run predicts {points}schema {trained_on!r}, the dataset has {schema.num_points} of "
+                f"schema {schema.name!r}; --convert tries to convert them"
+            )
+        device = pick_device(accelerator)
+        landmarks = np.asarray(predict_dataset(path, faces, device=device, flip_average=flip), np.float64)
+        return _fitted(landmarks, trained_on, schema, str(path), convert)
+    rows = match_predictions(read_predictions(path, pixels_from_one), samples, others, path)
+    counts = {(len(row.landmarks), row.schema) for row in rows}
+    if len(counts) > 1:
+        first = rows[0]
+        odd = next(row for row in rows if (len(row.landmarks), row.schema) != (len(first.landmarks), first.schema))
+        raise UserError(
+            f"{odd.where}: {len(odd.landmarks)} landmarks (schema {odd.schema}), but {first.where} has "
+            f"{len(first.landmarks)} (schema {first.schema})"
+        )
+    return _fitted(np.stack([row.landmarks for row in rows]), rows[0].schema, schema, rows[0].where, convert)

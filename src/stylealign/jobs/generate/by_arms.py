@@ -1,0 +1,115 @@
+"""`generate` by style arms: each picture is a face's own crop, restyled.
+
+A picture depends on (configuration, face, number of the style) alone: its arms are drawn by a generator of its own,
+and every picture is a batch of one. There is nothing to prepare: a face and its donor are cut when they are needed.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from stylealign.batches.batch import Batch, to_float
+from stylealign.batches.crops import crop_sample
+from stylealign.config import to_dict
+from stylealign.face.crop import CropConfig
+from stylealign.face.sample import FaceSample, Mode
+from stylealign.face.schema import LandmarkSchema
+from stylealign.jobs.generate.maker import GREY, Drawn, Plan, Tiles, seeded
+from stylealign.styling.chain import ChainConfig, Link, draw_arms, open_chain, restyle
+from stylealign.training.weights import read_card
+
+_PICTURE, _SHEET = 17, 19  # streams of random numbers
+
+
+@dataclass(frozen=True)
+class ByArms:
+    """A chain of style arms as a `Maker`."""
+
+    chain: tuple[Link, ...]
+    schema: LandmarkSchema
+    crop: CropConfig
+    hash: str
+    """SHA-256 of the arms' configuration and of the weights of learned ones"""
+    cards: list[dict[str, Any]]
+    """Of learned arms"""
+    donors_per_style: int
+
+    what = "style arms"
+
+    @property
+    def mode(self) -> Mode:
+        return "arm"
+
+    def num_preparations(self, plan: Plan) -> int:
+        return 0
+
+    def is_prepared(self, plan: Plan, number: int) -> bool:
+        return True
+
+    def prepare(self, plan: Plan, number: int) -> None:
+        pass
+
+    def draw(self, plan: Plan, faces: range, structures: np.ndarray) -> Iterator[Drawn]:
+        for i in faces:
+            sample = plan.contents[i]
+            content = self._cut(sample)
+            for style in range(plan.styles_per_face):
+                donor = None
+                if plan.donors is not None and plan.pairs is not None:
+                    donor = self._cut(plan.donors[int(plan.pairs[i, style])])
+                key = (plan.seed, i, style, _PICTURE)
+                found = restyle(content, donor, self.chain, seeded(*key))
+                drawn = zip(self.chain, draw_arms(self.chain, seeded(*key)), strict=True)
+                made_by = " + ".join(link.kinds[which] for link, which in drawn)
+                visible = found.visible.numpy()
+                known = sample.visible is not None or not visible.all()
+                yield Drawn(found.image, (made_by,), visible if known else None)
+
+    def tiles(
+        self, plan: Plan, sheet: int, faces: np.ndarray, structures: np.ndarray, rng: np.random.Generator
+    ) -> Tiles:
+        size = self.crop.size
+        ids: list[str | None] = [None] * plan.sheet_size
+        donors: list[Batch | None] = [None] * len(ids)
+        header = np.full((len(ids), size, size, 3), GREY, np.uint8)
+        if plan.donors is not None:
+            positions = rng.choice(len(plan.donors), min(len(ids), len(plan.donors)), replace=False)
+            samples = [plan.donors[int(j)] for j in positions]
+            header = np.stack([crop_sample(sample, self.crop)[0] for sample in samples])
+            donors, ids = [self._cut(sample) for sample in samples], [sample.id for sample in samples]
+        images = []
+        for row, i in enumerate(faces):
+            for column, donor in enumerate(donors):
+                generator = seeded(plan.seed, sheet, row, column, _SHEET)
+                images.append(restyle(self._cut(plan.contents[int(i)]), donor, self.chain, generator).image)
+        return Tiles(header, ids, torch.cat(images))
+
+    def _cut(self, sample: FaceSample) -> Batch:
+        """A face as a batch of one; its landmarks are NaN where they are of another mark-up."""
+        points = self.schema.num_points
+        pixels, landmarks, affine = crop_sample(sample, self.crop)
+        if landmarks is None or len(landmarks) != points:
+            landmarks = np.full((points, 2), np.nan)
+        visible = np.ones(points, dtype=bool)
+        if sample.visible is not None and len(sample.visible) == points:
+            visible = sample.visible.copy()
+        return Batch(
+            image=to_float(torch.from_numpy(pixels)[None]),
+            landmarks=torch.from_numpy(landmarks.astype(np.float32))[None],
+            visible=torch.from_numpy(visible)[None], crop_from_source=torch.from_numpy(affine)[None],
+            index=torch.zeros(1, dtype=torch.int64), weight=torch.ones(1),
+        )  # fmt: skip
+
+
+def open_arms(style: ChainConfig, crop: CropConfig, schema: LandmarkSchema, device: torch.device) -> ByArms:
+    """The arms of a configuration, ready to draw faces of that mark-up, cut so. Raises UserError where one cannot."""
+    groups = style.groups()
+    cards = [read_card(arm.run, "translator") for group in groups for arm in group if arm.run]
+    described = json.dumps([to_dict(groups), [card["model_hash"] for card in cards]], sort_keys=True)
+    chain = open_chain(style, 1.0, crop, schema, device)
+    return ByArms(chain, schema, crop, hashlib.sha256(described.encode()).hexdigest(), cards, int(style.needs_donors()))

@@ -1,0 +1,1 @@
+"""The verb `report`: job.py makes the page of sections.py, which are made of the pieces of page.py."""

@@ -1,0 +1,62 @@
+"""The job `report`: one HTML page of evaluations, studies, runs, predictions and datasets, to look at or to send.
+
+Every picture is inside the page and nothing is fetched from outside: it opens from disk and stays readable for good.
+This file measures nothing; it shows what lies in the folders it is given.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stylealign.data.atomic import write_whole
+from stylealign.errors import UserError
+from stylealign.jobs.report.page import GENERATOR, page
+from stylealign.jobs.report.sections import SECTIONS
+from stylealign.progress import say, track
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """Show evaluations, studies, runs, predictions and datasets on one HTML page that needs nothing else."""
+
+    inputs: tuple[Path, ...]
+    """Folders to show, in this order: of `evaluate`, `study`, `assess`, `predict`, runs, datasets."""
+    out: Path
+    """The page to write, such as report.html. An earlier report there is replaced; any other file is not."""
+    title: str = "stylealign report"
+    """Heading of the page."""
+
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            raise ValueError("inputs: nothing to report; give evaluation, run or dataset folders")
+
+
+def report(config: Report) -> Path:
+    """Write the page; returns its path.
+
+    Raises:
+        UserError: an input that is no evaluation, run or dataset folder; `out` is a folder, or a file that is no
+            report.
+    """
+    out = config.out
+    if out.is_dir():
+        raise UserError(f"{out}: a folder; expected the name of the page to write, such as {out / 'report.html'}")
+    if out.exists():
+        with out.open("rb") as file:
+            if f'content="{GENERATOR}"'.encode() not in file.read(2000):
+                raise UserError(f"{out}: exists and is not a report of ours; choose another --out or remove it")
+    sections = []
+    for folder in track(config.inputs, "writing the report"):
+        kind = next((kind for kind in SECTIONS if (folder / kind).is_file()), None)
+        if kind is None:
+            found = f"holds none of {', '.join(SECTIONS)}" if folder.exists() else "does not exist"
+            raise UserError(f"{folder}: {found}; expected a folder that a verb of stylealign made")
+        what, section = SECTIONS[kind]
+        sections.append((f"{what} {folder.absolute().name}", section(folder)))
+    write_whole(out, page(config.title, sections))
+    return out
+
+
+def main(config: Report) -> None:
+    """Write the page and say where it is."""
+    out = report(config)
+    say(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
