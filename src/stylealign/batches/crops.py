@@ -93,7 +93,7 @@ def _holds(path: Path, shape: tuple[int, ...]) -> bool:
         return False
 
 
-def reserved_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def reserved_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
     """A new memory-mapped (N, S, S, 3) uint8 array in a file whose space is taken on the disk already.
 
     Writing to a map whose disk is full kills the process without a word. Raises UserError where there is no room.
