@@ -1,8 +1,9 @@
 """The network of `vunet`: the paper's generator as released (docs/paper_map.md 1.2 to 1.4).
 
-q(z|x) encodes an image into two small spatial latents, p(z|y) is an autoregressive prior inside the structure decoder, and
-the decoder draws structure map y in style z. Posterior and prior are Gaussians of unit variance, so a distribution is its
-mean. The network knows no landmarks, files or losses: structure maps come from batches/structure_maps.py.
+A VUNet: q(z|x) encodes an image into two small spatial latents, p(z|y) is an autoregressive prior inside the
+structure decoder, and the decoder draws structure map y in style z. Posterior and prior are Gaussians of unit
+variance, so a distribution is its mean. The network knows no landmarks, files or losses: structure maps come from
+batches/structure_maps.py.
 
 Dropout is the one thing drawn from torch's global generator; everything else random takes an explicit one.
 """
@@ -81,7 +82,8 @@ class Encoder(nn.Module):
 
 
 class StyleEncoder(nn.Module):
-    """q(z|x) or q(z|x,y): an encoder, then upwards through the latent resolutions, each latent seeing the ones before it.
+    """q(z|x) or q(z|x,y): an encoder, then upwards through the latent resolutions, each latent seeing the ones before
+    it.
 
     The released network goes on for one more block and upsampling after the last latent, which nothing reads
     (docs/paper_map.md 2.8, trap 9); they are left out here, about 1.2 of its 48.2 million parameters.
@@ -107,7 +109,7 @@ class StyleEncoder(nn.Module):
                 self.layers[f"{side}x{side}_up"] = Upsample(width, widths[level + 1], config.upsample)
 
     def forward(self, x: Tensor, sample: bool, generator: torch.Generator | None) -> tuple[list[Tensor], list[Tensor]]:
-        """Return posterior means and latents; the latents are the means themselves unless `sample`."""
+        """Posterior means, and latents: the means themselves, or drawn round them with `sample`."""
         features = self.encoder(x)
         means, latents = [], []
         h = self.stem(features[-1])
@@ -123,7 +125,7 @@ class StyleEncoder(nn.Module):
 
 
 class AutoregressivePrior(nn.Module):
-    """p(z|y) at one latent scale: four spatial sub-lattices in sequence, each group's mean seeing the groups before it."""
+    """p(z|y) at one scale: four spatial sub-lattices in sequence, each one's mean depending on those before it."""
 
     def __init__(self, width: int, config: VUNetConfig) -> None:
         super().__init__()
@@ -138,7 +140,8 @@ class AutoregressivePrior(nn.Module):
     def forward(self, h: Tensor, latent: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Decoder feature h (B, C, s, s) -> prior means and latent, both (B, latent_channels, s, s).
 
-        With a `latent` each group is fed back from it (teacher forcing) and it is returned; without, groups are sampled.
+        With a `latent` each group is fed back from it (teacher forcing) and it is returned; without, groups are
+        sampled.
         """
         feature = torch.cat(split_groups(self.block(self.narrow(h))), dim=1)
         given = None if latent is None else split_groups(latent)
@@ -152,7 +155,7 @@ class AutoregressivePrior(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the bottleneck up: consumes every skip of the structure encoder and takes a latent in at the latent resolutions."""
+    """From the bottleneck up: takes in every skip of the structure encoder, and latents at the lowest resolutions."""
 
     def __init__(self, config: VUNetConfig) -> None:
         super().__init__()
@@ -203,8 +206,8 @@ class Decoder(nn.Module):
 class VUNet(nn.Module):
     """Conditional VAE that draws a structure map in the style of another face (docs/paper_map.md 1.2 to 1.4).
 
-    Images are (B, 3, S, S) RGB in [-1, 1], structure maps (B, structure_channels_in, S, S) in [0, 1]. Call `initialise` on a
-    first batch before training.
+    Images are (B, 3, S, S) RGB in [-1, 1], structure maps (B, structure_channels_in, S, S) in [0, 1]. Call
+    `initialise` on a first batch before training.
     """
 
     initialised: Tensor
@@ -237,10 +240,10 @@ class VUNet(nn.Module):
         generator: torch.Generator | None = None,
         with_prior: bool = True,
     ) -> Decoded:
-        """Draw `encode_structure`'s features in `style`; without a style, in one sampled from the prior p(z|y).
+        """Pictures of `encode_structure`'s features in `style`; without one, in styles sampled from the prior p(z|y).
 
-        For an n x n pass encode n styles and n structures once and give `index_features` of both. With a style the prior
-        is not needed for the picture: `with_prior=False` skips it and gives the identical image.
+        For an n x n pass encode n styles and n structures once and give `index_features` of both. With a style the
+        prior is not needed for the picture: `with_prior=False` skips it and gives the identical image.
         """
         return self.decoder(structure_features, style, generator, with_prior)
 
