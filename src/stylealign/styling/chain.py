@@ -122,7 +122,7 @@ class ChainConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StyleConfig(ChainConfig):
-    """Style arms on the fly: faces restyled as they are learnt from, before they are moved and coloured by `augment`."""
+    """Style arms on the fly: training faces are restyled before they are moved and coloured by `augment`."""
 
     prob: float = 0.6
     """Share of the faces of a batch that each link of the chain restyles; with `choose: all`, times the arm's own."""

@@ -91,7 +91,7 @@ class Generate:
     refused otherwise."""
     image_format: Literal["jpg", "png"] = "jpg"
     quality: int = 95
-    """Of JPEG files."""
+    """Quality of JPEG files, 1 to 100."""
     sheets: int = 4
     """Style sheets (structures x styles) to look at."""
     sheet_size: int = 6
