@@ -50,8 +50,7 @@ class Stress:
     subset: str | None = None
     """Take only the faces of that split with this attribute."""
     causes: tuple[str, ...] = CAUSES
-    """Which of tilt (a roll and a squeeze of the picture: what an affine can do of pose), illumination, make_up,
-    occlusion, blur."""
+    """Which of tilt (a roll and a squeeze: what an affine can do of pose), illumination, make_up, occlusion, blur."""
     strengths: tuple[int, ...] = (0, 1, 2, 3, 4)
     """From 0, the face as it is, to 4."""
     size: int = 256

@@ -38,9 +38,7 @@ class FaceOptions:
     max_yaw: float = 55.0
     """Largest turn of a head, degrees (at most 60: beyond, the far landmarks would be guesses)."""
     style_shift: StyleShift = "none"
-    """A planted difference of style that leaves structure alone. dark: the test faces (only) are seen at night,
-    the others anywhere. studio_street: the test faces are seen by a poor camera in coloured light at night, the
-    others in a studio."""
+    """Other styles for the test faces. dark: night. studio_street: a poor camera at night; the others in a studio."""
     val_shift: bool = False
     """Whether the faces of split val have the test faces' styles as well."""
     unlabelled_shift: bool = True
