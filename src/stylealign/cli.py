@@ -35,7 +35,8 @@ Start with: stylealign pipeline tiny --out demo
 def top_help() -> str:
     """The text of `stylealign --help`."""
     lines = [f"  {name:<17}{verb.summary}" for name, verb in VERBS.items()]
-    head = "usage: stylealign [-h] [--version] VERB ...\n\nFace-landmark detectors from few labels: keep a face's structure, change its style.\n"
+    usage = "usage: stylealign [-h] [--version] VERB ...\n"
+    head = f"{usage}\nFace-landmark detectors from few labels: keep a face's structure, change its style.\n"
     return "\n".join([head, *lines, EPILOGUE])
 
 
@@ -181,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"stylealign {verb}: {error}", file=sys.stderr)
         return 2
-    except OSError as error:  # the disk, a right, a file in the way: the machine's fault or the user's, never ours to explain in a trace
+    except OSError as error:  # the disk, a right, a file in the way: the machine's fault or the user's, never ours
         if debug:
             raise
         print(f"stylealign {verb}: {error.filename or 'the machine'}: {error.strerror or error}", file=sys.stderr)
