@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from stylealign.errors import UserError
-from stylealign.flags import partial_config
 from stylealign.jobs import VERBS
 
 SPINS = "2000"
@@ -121,6 +120,7 @@ def recipe_list() -> str:
 def _recipe(verb: str, cls: type, path: Path, flags: list[str]) -> Any:
     """The values of a recipe file, as defaults for the flags, which may supply what the recipe leaves out."""
     from stylealign.config import from_dict, read_yaml
+    from stylealign.flags import partial_config  # tyro: `--help` does without it
 
     values = read_yaml(path) or {}
     if not isinstance(values, dict):
