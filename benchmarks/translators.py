@@ -83,9 +83,11 @@ def measure(model: str, size: int, scratch: Path) -> dict[str, float]:
 
 
 def main() -> None:
+    from stylealign.translators import TRANSLATORS
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256])
-    parser.add_argument("--models", nargs="+", default=["vunet", "spade", "bilateral"])
+    parser.add_argument("--models", nargs="+", help="not given: all")
     parser.add_argument("--out", type=Path, help="also write the table to this Markdown file")
     parser.add_argument("--one", nargs=2, metavar=("MODEL", "SIZE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -99,7 +101,7 @@ def main() -> None:
     header = (*header, "time of `generate` over bare", "peak MB")
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     print("\n".join(lines))
-    for model in options.models:
+    for model in options.models or TRANSLATORS:
         for size in options.sizes:
             code = [sys.executable, __file__, "--one", model, str(size)]
             done = subprocess.run(code, capture_output=True, text=True)

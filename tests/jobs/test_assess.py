@@ -389,7 +389,7 @@ def test_a_vunet_of_weak_kl_on_drawn_faces_is_reported_as_leaking(leaking: Path)
     assert figures["style_nme"] < 0.8 * figures["swap_nme"]  # laid out like the face that gave the style
     said = verdict(figures)
     assert "LEAKING" in said
-    assert "teach it wrong labels" in said
+    assert "learn wrong labels" in said
     first = json.loads((leaking / "metrics.jsonl").read_text().splitlines()[0])
     assert first["kl_weight_per_nat"] == pytest.approx(1e-4)
     assert figures["kl_nats"] > 300

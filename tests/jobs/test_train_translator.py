@@ -240,10 +240,10 @@ def test_a_translator_that_keeps_structure_has_no_gap_and_one_that_leaks_has_one
     ("swap", "share", "words"),
     [
         (0.055, 0.02, "Keeps its labels"),
-        (0.061, 0.02, "teach it wrong labels"),
-        (0.055, 0.11, "teach it wrong labels"),
+        (0.061, 0.02, "learn wrong labels"),
+        (0.055, 0.11, "learn wrong labels"),
         (0.044, 0.0, "lost variety"),
-        (float("nan"), 0.0, "teach it wrong labels"),
+        (float("nan"), 0.0, "learn wrong labels"),
     ],
 )
 def test_the_verdict_follows_the_gap_and_the_share_of_bad_faces(swap: float, share: float, words: str) -> None:
@@ -417,8 +417,10 @@ def test_a_killed_training_continued_is_bitwise_the_same(
 
 
 def golden(name: str, found: list[float]) -> list[float]:
-    """The losses on record. `STYLEALIGN_WRITE_GOLDEN=1 pytest tests/test_train_translator.py -k golden` writes them
-    anew; a change of them wants a sentence in the commit: which numbers moved, and why that is right."""
+    """The losses on record; with STYLEALIGN_WRITE_GOLDEN=1 in the environment they are written anew.
+
+    A change of them wants a sentence in the commit: which numbers moved, and why that is right.
+    """
     path = GOLDEN / f"losses_{name}.txt"
     if os.environ.get("STYLEALIGN_WRITE_GOLDEN"):
         path.write_text("".join(f"{value:.8g}\n" for value in found), encoding="utf-8")

@@ -158,7 +158,7 @@ def verdict(judge: dict[str, Any]) -> str:
             "than to their own label: the style code carries the layout, and the structure map is ignored"
         )
     if too_far(judge):
-        return f"{figures}. Too far from its labels: training a detector on these faces would teach it wrong labels"
+        return f"{figures}. Too far from its labels: a detector trained on these faces would learn wrong labels"
     if judge["gap"] < -0.005:
         return f"{figures}. Keeps its labels; swapped faces are easier than real ones, a sign of lost variety"
     return f"{figures}. Keeps its labels"
