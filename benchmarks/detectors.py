@@ -2,8 +2,9 @@
 
     python benchmarks/detectors.py [--out docs/detectors_table.md] [--only resnet18 lab] [--versions small paper]
 
-Each line of the first table is measured in two fresh processes, one for each batch size (stylealign.jobs.models). The second table is
-about the parts of LAB and SAN that are not layers, each beside a training step of the network that uses it, at batch 16.
+Each line of the first table is measured in two fresh processes, one for each batch size (stylealign.jobs.models). The
+second table is about the parts of LAB and SAN that are not layers, each beside a training step of the network that uses
+it, at batch 16.
 """
 
 import argparse
@@ -54,18 +55,18 @@ def parts(name: str, preset: Preset, schema_name: str, device: torch.device) -> 
         num_cells = preset.size // shape.map_stride(preset.size)
         scale = num_cells / preset.size
         cells = (points + 0.5) * scale - 0.5
-        found.append((f"rendering {len(schema.boundaries)} boundary maps of {num_cells} x {num_cells}",
-                      models.seconds_of(lambda: boundary_maps(cells, num_cells, shape.sigma, schema), device)))  # fmt: skip
+        seconds = models.seconds_of(lambda: boundary_maps(cells, num_cells, shape.sigma, schema), device)
+        found.append((f"rendering {len(schema.boundaries)} boundary maps of {num_cells} x {num_cells}", seconds))
     if name == "san":
         from stylealign.detectors.heatmap import decode, target_maps
 
         stride = shape.stride or (8 if preset.size >= 128 else 4)
         num_cells, sigma = preset.size // stride, shape.sigma * preset.size
         maps = target_maps(points, num_cells, stride, sigma)
-        found.append((f"drawing {maps.shape[1]} target maps of {num_cells} x {num_cells}",
-                      models.seconds_of(lambda: target_maps(points, num_cells, stride, sigma), device)))  # fmt: skip
-        found.append((f"decoding {maps.shape[1] - 1} maps of {num_cells} x {num_cells}",
-                      models.seconds_of(lambda: decode(maps[:, :-1], stride, shape.patch), device)))  # fmt: skip
+        seconds = models.seconds_of(lambda: target_maps(points, num_cells, stride, sigma), device)
+        found.append((f"drawing {maps.shape[1]} target maps of {num_cells} x {num_cells}", seconds))
+        seconds = models.seconds_of(lambda: decode(maps[:, :-1], stride, shape.patch), device)
+        found.append((f"decoding {maps.shape[1] - 1} maps of {num_cells} x {num_cells}", seconds))
     return found
 
 
@@ -96,10 +97,10 @@ def main() -> None:
             for what, seconds in parts(name, preset, options.schema, device):
                 lines += header
                 header = []
-                lines.append(f"| {preset.title} {preset.version}, {preset.size} px: {what} | {seconds * 1e3:.2f} | {step * 1e3:.0f} | "
-                             f"{seconds / step:.1%} | 10 % |")  # fmt: skip
-    lines += ["", f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, Python "
-              f"{platform.python_version()}, torch {torch.__version__}."]  # fmt: skip
+                part = f"{preset.title} {preset.version}, {preset.size} px: {what}"
+                lines.append(f"| {part} | {seconds * 1e3:.2f} | {step * 1e3:.0f} | {seconds / step:.1%} | 10 % |")
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    lines += ["", f"{machine}, Python {platform.python_version()}, torch {torch.__version__}."]
     print("\n".join(lines))
     if options.out:
         options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -2,7 +2,8 @@
 
     python benchmarks/speed.py [--out docs/performance_table.md]
 
-Everything runs on drawn faces at 64 px on the CPU; pairs are measured in turn (A B A B ...) and medians of the ratios are shown.
+Everything runs on drawn faces at 64 px on the CPU; pairs are measured in turn (A B A B ...) and medians of the ratios
+are shown. Steps are of 32 faces; loading is all that comes before the network.
 """
 
 import argparse
@@ -75,8 +76,8 @@ def training_steps(data: Path) -> list[tuple[str, str, float, str]]:
             optimizer.step()
 
         loaded, floor, ratio = paired(lambda: detector_step(fresh()), lambda: detector_step(resident), 15)
-        rows.append((f"detector step, ResNet-18 {name}, 64 px, batch 32, loading and augmentation / resident batch",
-                     f"{loaded * 1e3:.0f} / {floor * 1e3:.0f} ms", ratio, "1.10"))  # fmt: skip
+        what = f"detector step, ResNet-18 {name}, 64 px: with loading / resident batch"
+        rows.append((what, f"{loaded * 1e3:.0f} / {floor * 1e3:.0f} ms", ratio, "1.10"))
 
     translator = place(VUNet(PRESETS["small64"]), "cpu")
     optimizer = torch.optim.Adam(translator.parameters(), lr=1e-4)
@@ -95,8 +96,8 @@ def training_steps(data: Path) -> list[tuple[str, str, float, str]]:
         translator_step(batch, structure_maps(batch.landmarks, 64, "points", schema))
 
     loaded, floor, ratio = paired(loaded_step, lambda: translator_step(resident, maps))
-    rows.append(("translator step, small64, batch 32, loading, augmentation and structure maps / resident batch",
-                 f"{loaded * 1e3:.0f} / {floor * 1e3:.0f} ms", ratio, "1.10"))  # fmt: skip
+    what = "translator step, small64: with loading / resident batch"
+    rows.append((what, f"{loaded * 1e3:.0f} / {floor * 1e3:.0f} ms", ratio, "1.10"))
     return rows
 
 
@@ -175,7 +176,10 @@ def generation(translator_run: Path, data: Path, scratch: Path) -> list[tuple[st
 
 
 def _peak_mb(code: str) -> dict[str, float]:
-    """Run code in a fresh process; it prints JSON; its peak memory (VmHWM: ru_maxrss would be the parent's) above the import is added."""
+    """Run code in a fresh process, which prints JSON; its peak memory above the import is added.
+
+    VmHWM says the peak: ru_maxrss would be the parent's.
+    """
     start = (
         "import json, numpy, cv2, yaml; import stylealign.data.dataset, stylealign.jobs.prepare\n"
         "peak = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1]) / 1024\n"
@@ -200,8 +204,10 @@ def index_memory(scratch: Path, count: int) -> list[tuple[str, str, float | None
     from stylealign.data.dataset import write_meta
     from stylealign.face.schema import IBUG68
 
-    write_meta(folder, schema=IBUG68, name="many", count=count, splits={"train": count}, labelled=count, image_root="images",
-               source="", licence="", how={})  # fmt: skip
+    write_meta(
+        folder, schema=IBUG68, name="many", count=count, splits={"train": count}, labelled=count,
+        image_root="images", source="", licence="", how={},
+    )  # fmt: skip
     code = (
         "import time; start = time.perf_counter()\n"
         f"d = stylealign.data.dataset.FaceDataset.open({str(folder)!r})\n"
@@ -231,9 +237,11 @@ def prepare_memory(scratch: Path, count: int) -> list[tuple[str, str, float | No
         os.link(folder / "images" / "first.png", folder / "images" / f"{i}.png")
     with open(folder / "train.csv", "w") as file:
         file.write(header + "\n" + "".join(f"{i}.png,{points}\n" for i in range(count)))
+    source, out = str(folder), str(scratch / f"prepared{count}")
     code = (
         "from pathlib import Path; import time; start = time.perf_counter()\n"
-        f"config = stylealign.jobs.prepare.Prepare(reader='csv', path=Path({str(folder)!r}), out=Path({str(scratch / f'prepared{count}')!r}), schema='ibug68')\n"
+        "from stylealign.jobs.prepare import Prepare\n"
+        f"config = Prepare(reader='csv', path=Path({source!r}), out=Path({out!r}), schema='ibug68')\n"
         "stylealign.jobs.prepare.main(config)\n"
         "result = {'seconds': time.perf_counter() - start}"
     )
@@ -259,8 +267,10 @@ def main() -> None:
     os.environ["STYLEALIGN_CACHE"] = str(scratch / "cache")
     try:
         draw_faces.main(draw_faces.DrawFaces(out=scratch / "faces", count=400, size=96, seed=0))
-        train_translator(TrainTranslator(data=scratch / "faces", run=scratch / "translator", auxiliary=AuxiliaryConfig(steps=2),
-                                         loop=LoopConfig(steps=2, batch_size=8, preview_every=0)))  # fmt: skip
+        loop = LoopConfig(steps=2, batch_size=8, preview_every=0)
+        auxiliary = AuxiliaryConfig(steps=2)
+        data, run = scratch / "faces", scratch / "translator"
+        train_translator(TrainTranslator(data=data, run=run, auxiliary=auxiliary, loop=loop))
         rows: list[tuple[str, str, float | None, str]] = []
         rows += training_steps(scratch / "faces")
         for n in (12, 32):
@@ -279,8 +289,8 @@ def main() -> None:
     ]
     import torch
 
-    lines += ["", f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, Python "
-              f"{platform.python_version()}, torch {torch.__version__}."]  # fmt: skip
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    lines += ["", f"{machine}, Python {platform.python_version()}, torch {torch.__version__}."]
     print("\n".join(lines))
     if options.out:
         options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")

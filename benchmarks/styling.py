@@ -4,8 +4,8 @@
 
 ResNet-18, of width 16 where `--width` names no other, on drawn faces, 64 px crops with a margin of 1.25, batches of
 32, one thread of the CPU. A step loads, gathers donors, restyles, augments and updates, as `train-detector` does. The
-share is `prob` 1, every face restyled (the dearest), then the default 0.6; "ms a face" is the arm alone, donors and
-all, on the margin crop. Times depend on the machine; the ratios less so.
+share is `prob` 1, every face restyled (which costs most), then the default 0.6; "ms a face" is the arm alone, with its
+donors, on the margin crop. Times depend on the machine; the ratios less so.
 """
 
 import argparse

@@ -2,8 +2,9 @@
 
     python benchmarks/translators.py [--sizes 64 128 256] [--models vunet spade bilateral] [--out table.md]
 
-Each line is one fresh process: drawn faces, a translator of two updates (speed does not depend on what it has learnt) with the networks' default
-widths, `generate` of 24 faces x 4 styles with JPEGs, and the bare network: encode every face and style once, decode every pair.
+Each line is one fresh process: drawn faces, a translator of two updates (speed does not depend on what it has learnt)
+with the networks' default widths, `generate` of 24 faces x 4 styles with JPEGs, and the bare network: encode every face
+and style once, decode every pair.
 Medians of three. Memory is the peak of the process above what it held before the translator was opened.
 """
 
@@ -82,9 +83,11 @@ def measure(model: str, size: int, scratch: Path) -> dict[str, float]:
 
 
 def main() -> None:
+    from stylealign.translators import TRANSLATORS
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256])
-    parser.add_argument("--models", nargs="+", default=["vunet", "spade", "bilateral"])
+    parser.add_argument("--models", nargs="+", help="not given: all")
     parser.add_argument("--out", type=Path, help="also write the table to this Markdown file")
     parser.add_argument("--one", nargs=2, metavar=("MODEL", "SIZE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -94,21 +97,19 @@ def main() -> None:
             found = measure(options.one[0], int(options.one[1]), Path(scratch))
         print(json.dumps(found))
         return
-    lines = [
-        "| translator | px | parameters M | `generate`, images/s | bare network, images/s | time of `generate` over bare | peak MB |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    header = "translator", "px", "parameters M", "`generate`, images/s", "bare network, images/s"
+    header = (*header, "time of `generate` over bare", "peak MB")
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     print("\n".join(lines))
-    for model in options.models:
+    for model in options.models or TRANSLATORS:
         for size in options.sizes:
             code = [sys.executable, __file__, "--one", model, str(size)]
             done = subprocess.run(code, capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(done.stderr)
             f = json.loads(done.stdout.strip().splitlines()[-1])
-            lines.append(
-                f"| `{model}` | {size} | {f['parameters']:.2f} | {f['whole']:.0f} | {f['bare']:.0f} | {f['ratio']:.2f} | {f['mb']:.0f} |"
-            )
+            speeds = f"{f['whole']:.0f} | {f['bare']:.0f} | {f['ratio']:.2f}"
+            lines.append(f"| `{model}` | {size} | {f['parameters']:.2f} | {speeds} | {f['mb']:.0f} |")
             print(lines[-1], flush=True)
     lines += ["", f"{platform.machine()}, {os.cpu_count()} cores, {FACES} faces x {STYLES} styles, batches of {BATCH}."]
     print("\n".join(lines[-2:]))

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# The whole paper on 300-W, as one script: prepare -> train-translator -> generate -> train-detector -> evaluate -> report.
+# The whole paper on 300-W, as one script:
+# prepare -> train-translator -> generate -> train-detector -> evaluate -> report.
 #
 #   scripts/reproduce_300w.sh PATH_TO_300W [OUT]
 #
-# PATH_TO_300W holds afw/, helen/, lfpw/ with .pts beside the pictures, and splits/{train,val,test_common}.txt (one picture a line).
-# OUT (default runs/300w) receives everything; a stopped script continues with the same command. SEEDS (default "0 1 2 3 4") and
-# JOBS (detectors trained side by side, default 2) may be set. About 80 minutes on two CPU cores; expected: docs/results.md.
+# PATH_TO_300W holds afw/, helen/, lfpw/ with .pts beside the pictures, and splits/{train,val,test_common}.txt (one
+# picture a line). OUT (default runs/300w) receives everything; a stopped script continues with the same command. SEEDS
+# (default "0 1 2 3 4") and JOBS (detectors trained side by side, default 2) may be set. About 80 minutes on two CPU
+# cores; expected: docs/results.md.
 #
 # Everything is chosen on `val`; `test_common` is opened once, by the last evaluation.
 set -euo pipefail
@@ -21,8 +23,11 @@ mkdir -p "$OUT"
 if [ ! -e "$OUT/data" ]; then
   splits=(); subsets=()
   for name in train val test_common; do splits+=("$name=$SOURCE/splits/$name.txt"); done
-  for list in "$SOURCE"/splits/train_*.txt; do [ -e "$list" ] && subsets+=("budget_$(basename "$list" .txt | cut -d_ -f2)=$list"); done
-  "$STYLEALIGN" prepare --reader ibug --path "$SOURCE" --splits "${splits[@]}" --subsets "${subsets[@]}" --out "$OUT/data"
+  for list in "$SOURCE"/splits/train_*.txt; do
+    [ -e "$list" ] && subsets+=("budget_$(basename "$list" .txt | cut -d_ -f2)=$list")
+  done
+  "$STYLEALIGN" prepare --reader ibug --path "$SOURCE" --out "$OUT/data" \
+    --splits "${splits[@]}" --subsets "${subsets[@]}"
   "$STYLEALIGN" check "$OUT/data" --draw 24 --out "$OUT/check"
 fi
 
@@ -39,12 +44,15 @@ for seed in $SEEDS; do
   echo "real_s$seed --loop.seed $seed"
   echo "avs_s$seed --loop.seed $seed --synthetic $OUT/synthetic --synthetic-share 0.5"
 done | xargs -P "$JOBS" -L 1 sh -c \
-  'name=$0; "'"$STYLEALIGN"'" train-detector 300w/resnet18_64 --real "'"$OUT"'/data" --run "'"$OUT"'/detectors/$name" "$@"'
+  'name=$0; "'"$STYLEALIGN"'" train-detector 300w/resnet18_64 \
+    --real "'"$OUT"'/data" --run "'"$OUT"'/detectors/$name" "$@"'
 
 # 5. On val (for choosing), then on Common, once.
 for split in val test_common; do
-  [ -e "$OUT/evaluation_$split" ] || "$STYLEALIGN" evaluate --data "$OUT/data" --split "$split" --out "$OUT/evaluation_$split" \
+  [ -e "$OUT/evaluation_$split" ] || "$STYLEALIGN" evaluate --data "$OUT/data" --split "$split" \
+    --out "$OUT/evaluation_$split" \
     --arms "ResNet-18=$OUT/detectors/real_s*" "AVS(ResNet-18)=$OUT/detectors/avs_s*"
 done
 rm -f "$OUT/report.html"
-"$STYLEALIGN" report --inputs "$OUT/evaluation_test_common" "$OUT/evaluation_val" "$OUT/synthetic" "$OUT/translator" --out "$OUT/report.html"
+"$STYLEALIGN" report --out "$OUT/report.html" \
+  --inputs "$OUT/evaluation_test_common" "$OUT/evaluation_val" "$OUT/synthetic" "$OUT/translator"

@@ -1,4 +1,4 @@
-"""One thread for every test: networks this small are faster so, and the last bits of their numbers do not depend on the machine."""
+"""One thread for every test: networks this small are faster so, and no last bit of a number depends on the machine."""
 
 import os
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from stylealign.errors import UserError
-from stylealign.flags import partial_config
 from stylealign.jobs import VERBS
 
 SPINS = "2000"
@@ -35,7 +34,8 @@ Start with: stylealign pipeline tiny --out demo
 def top_help() -> str:
     """The text of `stylealign --help`."""
     lines = [f"  {name:<17}{verb.summary}" for name, verb in VERBS.items()]
-    head = "usage: stylealign [-h] [--version] VERB ...\n\nFace-landmark detectors from few labels: keep a face's structure, change its style.\n"
+    usage = "usage: stylealign [-h] [--version] VERB ...\n"
+    head = f"{usage}\nFace-landmark detectors from few labels: keep a face's structure, change its style.\n"
     return "\n".join([head, *lines, EPILOGUE])
 
 
@@ -120,6 +120,7 @@ def recipe_list() -> str:
 def _recipe(verb: str, cls: type, path: Path, flags: list[str]) -> Any:
     """The values of a recipe file, as defaults for the flags, which may supply what the recipe leaves out."""
     from stylealign.config import from_dict, read_yaml
+    from stylealign.flags import partial_config  # tyro: `--help` does without it
 
     values = read_yaml(path) or {}
     if not isinstance(values, dict):
@@ -181,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"stylealign {verb}: {error}", file=sys.stderr)
         return 2
-    except OSError as error:  # the disk, a right, a file in the way: the machine's fault or the user's, never ours to explain in a trace
+    except OSError as error:  # the disk, a right, a file in the way: the machine's fault or the user's, never ours
         if debug:
             raise
         print(f"stylealign {verb}: {error.filename or 'the machine'}: {error.strerror or error}", file=sys.stderr)

@@ -2,5 +2,8 @@
 
 
 class UserError(Exception):
-    """Something the user gave is wrong: the message is one sentence naming the file, line or key, what was found and what
-    was expected. The command line prints it without a traceback (unless `--debug`) and exits with status 2."""
+    """Something the user gave is wrong.
+
+    The message is one sentence naming the file, line or key, what was found and what was expected. The command line
+    prints it without a traceback (unless `--debug`) and exits with status 2.
+    """

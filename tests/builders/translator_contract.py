@@ -38,7 +38,8 @@ def tiny(name: str) -> Preset:
 
 
 def network(name: str) -> nn.Module:
-    """A tiny network whose answers depend on everything they may depend on: no layer is still silent, as some are at first."""
+    """A tiny network whose answers depend on everything they may depend on: no layer is still silent, as some are at
+    first."""
     torch.manual_seed(0)
     model = build_translator(name, tiny(name).network, tiny(name).size, STRUCTURE, FIVE)
     for parameter in model.parameters():
@@ -62,7 +63,8 @@ def some_faces(num: int, size: int) -> tuple[Tensor, Tensor]:
 
 
 def prepared(folder: Path) -> Path:
-    """A folder of dot faces (data), more of them (more), and for each tiny size two detectors that know next to nothing."""
+    """A folder of dot faces (data), more of them (more), and for each tiny size two detectors that know next to
+    nothing."""
     dots(folder / "data", 12)
     dots(folder / "more", 4, seed=1, splits=("train",), name="more")
     for size in {tiny(name).size for name in TRANSLATORS}:
@@ -78,7 +80,8 @@ def job(folder: Path, name: str, run: Path, **changes: Any) -> TranslatorJob:
     config = translator_job(
         run, folder / "data", {"steps": 4, "checkpoint_every": 2, "preview_every": 4, "batch_size": 4},
         crop=CropConfig(size=size, scale=1.6), model=name, structure=STRUCTURE,
-        feature_detector=folder / f"features{size}", judge=folder / f"judge{size}", extra=(folder / "more",), extra_share=0.25,
+        feature_detector=folder / f"features{size}", judge=folder / f"judge{size}", extra=(folder / "more",),
+        extra_share=0.25,
         **{name: tiny(name).network},
     )  # fmt: skip
     return dataclasses.replace(config, **changes)
@@ -210,8 +213,8 @@ def comes_back_from_its_folder_the_same(name: str, folder: Path) -> None:
 def a_run_leaves_what_every_run_leaves(name: str, run: Path) -> None:
     """Of a run of `job`."""
     assert {p.name for p in run.iterdir()} == {
-        "card.json", "checkpoints", "config.yaml", "environment.json", "judge.json", "metrics.jsonl", "model.safetensors",
-        "previews",
+        "card.json", "checkpoints", "config.yaml", "environment.json", "judge.json", "metrics.jsonl",
+        "model.safetensors", "previews",
     }  # fmt: skip
     card, translator = read_card(run, "translator"), load_translator(run)
     assert card["model"] == name

@@ -267,7 +267,10 @@ def judged(**changes) -> dict:
         ({"gap": 0.0101}, r"structure gap \+1.01 points"),
         ({"share_above_10": 0.16}, r"16.0% of swapped faces above 10 %"),
         ({"gap": float("nan")}, "limits are a gap of 1.0 points and 10% more faces"),
-        ({"gap": 0.1, "swap_nme": 0.15, "style_nme": 0.06}, "LEAKING: they lie 6.00% from the landmarks of the face that gave the style"),
+        (
+            {"gap": 0.1, "swap_nme": 0.15, "style_nme": 0.06},
+            "LEAKING: they lie 6.00% from the landmarks of the face that gave the style",
+        ),
     ],
 )  # fmt: skip
 def test_a_translator_that_does_not_keep_labels_is_refused_with_the_figure_unless_told_otherwise(
@@ -332,8 +335,9 @@ def test_torchrun_with_two_processes_and_one_process_on_many_threads_make_the_sa
 ):
     def run(out: Path, launcher: list[str], threads: str) -> None:
         command = [
-            sys.executable, "-m", *launcher, "stylealign", "generate", "--data", str(faces.folder), "--translator", str(untrained_run),
-            "--out", str(out), "--styles-per-face", "4", "--faces-per-unit", "2", "--sheets", "2", "--sheet-size", "3", "--accelerator", "cpu",
+            sys.executable, "-m", *launcher, "stylealign", "generate", "--data", str(faces.folder),
+            "--translator", str(untrained_run), "--out", str(out), "--styles-per-face", "4", "--faces-per-unit", "2",
+            "--sheets", "2", "--sheet-size", "3", "--accelerator", "cpu",
         ]  # fmt: skip
         source = str(Path(metrics.__file__).parents[1])
         environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": threads}

@@ -1,4 +1,4 @@
-"""`generate` by style arms: a data set like any other, the same bytes however the work was cut, and provenance that names the arm."""
+"""`generate` by style arms: a data set like any other, the same bytes however the work was cut, the arm's name."""
 
 import dataclasses
 from pathlib import Path
@@ -31,8 +31,8 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> FaceDataset:
 
 def job(faces: FaceDataset, out: Path, **more) -> Generate:
     values = {
-        "data": faces.folder, "out": out, "style": ChainConfig(preset="free"), "crop": CropConfig(size=24), "styles_per_face": 3,
-        "faces_per_unit": 2, "sheets": 1, "sheet_size": 2, "image_format": "png", **more,
+        "data": faces.folder, "out": out, "style": ChainConfig(preset="free"), "crop": CropConfig(size=24),
+        "styles_per_face": 3, "faces_per_unit": 2, "sheets": 1, "sheet_size": 2, "image_format": "png", **more,
     }  # fmt: skip
     return Generate(**values)
 
@@ -63,7 +63,7 @@ def test_a_generated_face_has_its_own_label_another_s_colour_and_the_arm_s_name(
         assert np.array_equal(sample.landmarks, landmarks.astype(np.float32))
         assert np.allclose(told.crop_from_source, affine)
         assert np.array_equal(sample.visible, content.visible)
-        # Pictures of one colour: at strength 0.5 to 1 the result is at least half way to the donor's, in every channel and arm.
+        # Pictures of one colour: at strength 0.5 to 1 the result is at least half way to the donor's, in every channel.
         ours, theirs, is_now = (
             image.reshape(-1, 3).astype(float).mean(axis=0)
             for image in (pixels, crop_sample(by_id[told.style_id], config.crop)[0], read_image(sample.image))

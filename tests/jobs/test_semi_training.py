@@ -114,7 +114,8 @@ def test_a_teachers_label_is_the_mean_of_both_answers_and_its_trust_their_agreem
     torch.testing.assert_close(found.point_weight, torch.tensor([1.0, 1, 0.25, 1, 1]).expand(2, 5))
     torch.testing.assert_close(found.weights(), 0.7 * found.point_weight)
     assert bool(found.visible.all())
-    strict = labelled_by_teacher(Fixed(PLAIN, mirrored), half_red(2), SIZE, TeacherConfig(half=0.05, threshold=0.3), FIVE, 0.7)
+    config = TeacherConfig(half=0.05, threshold=0.3)
+    strict = labelled_by_teacher(Fixed(PLAIN, mirrored), half_red(2), SIZE, config, FIVE, 0.7)
     assert strict.point_weight[0].tolist() == [1, 1, 0, 1, 1]
 
 

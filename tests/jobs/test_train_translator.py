@@ -1,4 +1,5 @@
-"""`train-translator`: what a run leaves, what its judge's figures mean, its options, and the same bytes after a stop."""
+"""`train-translator`: what a run leaves, what its judge's figures mean, its options, and the same bytes after a
+stop."""
 
 import dataclasses
 import json
@@ -64,8 +65,8 @@ def variant(run: Path, faces: FaceDataset, trained: Path, **changes: Any) -> Tra
 
 def test_a_run_leaves_its_card_numbers_pictures_and_verdict(trained: Path, faces: FaceDataset) -> None:
     assert {p.name for p in trained.iterdir()} == {
-        "card.json", "checkpoints", "config.yaml", "environment.json", "features", "judge", "judge.json", "metrics.jsonl",
-        "model.safetensors", "previews",
+        "card.json", "checkpoints", "config.yaml", "environment.json", "features", "judge", "judge.json",
+        "metrics.jsonl", "model.safetensors", "previews",
     }  # fmt: skip
     assert not trained.with_name("trained.partial").exists()
     assert [p.name for p in sorted((trained / "checkpoints").iterdir())] == ["step_00000003", "step_00000006"]
@@ -209,7 +210,8 @@ def test_a_translator_that_keeps_structure_has_no_gap_and_one_that_leaks_has_one
         image, truth, torch.ones(6, 5, dtype=torch.bool), torch.zeros(6, 2, 3), torch.arange(6), torch.ones(6)
     )
     judge = Numbered(truth, judge_size)
-    kept, leaked = (judge_swaps(Copier(leaks), batch, judge, judge_size, FIVE, seed=4) for leaks in (False, True))  # type: ignore[arg-type]
+    copiers: tuple[Any, ...] = (Copier(leaks=False), Copier(leaks=True))
+    kept, leaked = (judge_swaps(copier, batch, judge, judge_size, FIVE, seed=4) for copier in copiers)
     for figures in (kept, leaked):
         assert figures["real_nme"] == pytest.approx(0, abs=1e-6)
         assert figures["gap"] == pytest.approx(figures["swap_nme"] - figures["real_nme"])
@@ -220,7 +222,8 @@ def test_a_translator_that_keeps_structure_has_no_gap_and_one_that_leaks_has_one
     expected = ((truth[partners] - truth).norm(dim=-1).mean(dim=1) / pupils).numpy()
     assert leaked["swap_nme"] == pytest.approx(expected.mean(), rel=1e-4)
     assert leaked["share_above_10"] == pytest.approx((expected > 0.1).mean())
-    # What leaks lies on the landmarks of the face that gave the style, what does not as far from them as faces from each other.
+    # What leaks lies on the landmarks of the face that gave the style, what does not as far from them as faces from
+    # each other.
     assert leaked["style_nme"] == pytest.approx(0, abs=1e-6)
     assert kept["style_nme"] == pytest.approx(expected.mean(), rel=1e-4)
     assert leaks(leaked)
@@ -237,10 +240,10 @@ def test_a_translator_that_keeps_structure_has_no_gap_and_one_that_leaks_has_one
     ("swap", "share", "words"),
     [
         (0.055, 0.02, "Keeps its labels"),
-        (0.061, 0.02, "teach it wrong labels"),
-        (0.055, 0.11, "teach it wrong labels"),
+        (0.061, 0.02, "learn wrong labels"),
+        (0.055, 0.11, "learn wrong labels"),
         (0.044, 0.0, "lost variety"),
-        (float("nan"), 0.0, "teach it wrong labels"),
+        (float("nan"), 0.0, "learn wrong labels"),
     ],
 )
 def test_the_verdict_follows_the_gap_and_the_share_of_bad_faces(swap: float, share: float, words: str) -> None:
@@ -414,8 +417,10 @@ def test_a_killed_training_continued_is_bitwise_the_same(
 
 
 def golden(name: str, found: list[float]) -> list[float]:
-    """The losses on record. `STYLEALIGN_WRITE_GOLDEN=1 pytest tests/test_train_translator.py -k golden` writes them anew; a
-    change of them wants a sentence in the commit: which numbers moved, and why that is right."""
+    """The losses on record; with STYLEALIGN_WRITE_GOLDEN=1 in the environment they are written anew.
+
+    A change of them wants a sentence in the commit: which numbers moved, and why that is right.
+    """
     path = GOLDEN / f"losses_{name}.txt"
     if os.environ.get("STYLEALIGN_WRITE_GOLDEN"):
         path.write_text("".join(f"{value:.8g}\n" for value in found), encoding="utf-8")

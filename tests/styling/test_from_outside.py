@@ -100,4 +100,4 @@ def test_the_help_lists_it_where_a_plug_in_adds_it() -> None:
     command = [sys.executable, "-m", "stylealign", "generate", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "make_up, darker." in " ".join(done.stdout.split())
+    assert "darker (less light)." in " ".join(done.stdout.split())

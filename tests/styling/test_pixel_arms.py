@@ -92,7 +92,8 @@ def test_landmarks_stay_in_the_picture_where_they_were(arm: Arm, faces: tuple[Ba
         features = content.landmarks[i, 33:].numpy()  # not the contour: an edge's place along itself cannot be measured
         inside = ((features > 9) & (features < SIZE - 10)).all(axis=1) & content.visible[i, 33:].numpy()
         motions.append(np.median(measured_motion(*grey, features[inside]), axis=0))
-    # A shadow's edge or noise near a landmark misleads the measure on single faces; what moves faces would move them together.
+    # A shadow's edge or noise near a landmark misleads the measure on single faces; an arm that moves faces would move
+    # all of them.
     assert np.median(np.abs(motions)) < 0.1
     assert np.abs(motions).max() < 0.25
     assert np.abs(np.mean(motions, axis=0)).max() < 0.07
@@ -134,7 +135,7 @@ def test_the_hull_is_the_convex_hull_of_the_landmarks(faces: tuple[Batch, Batch]
         near = (truth > -8) & (truth < -1.5)
         assert np.abs(distance[i] - truth)[near].max() < 1.2
         assert (higher[i] <= distance[i] + 1e-3).all()
-        # The forehead: the topmost landmark, moved up by nine tenths of the rise, lies inside; by eleven tenths, outside.
+        # The forehead: the topmost landmark moved up by 0.8 of the rise lies inside, by 1.2 outside.
         known = points[np.isfinite(points).all(axis=1)]
         (left, top), (right, chin) = known.min(axis=0), known.max(axis=0)
         apex = known[known[:, 1].argmin()]
@@ -234,8 +235,8 @@ def test_shadows_darken_and_their_edges_are_where_the_draws_say(faces: tuple[Bat
 
 
 def test_the_cosine_transform_and_one_block_worked_by_hand() -> None:
-    """A block of 16 levels above the middle is one coefficient: 8 x 16 = 128, in steps of 16 at quality 50 exactly 8 of them; a
-    block of 11 gives 88 = 5.5 steps, rounded to the even 6 = 96, which is 12 levels.
+    """A block of 16 levels above the middle is one coefficient: 8 x 16 = 128, in steps of 16 at quality 50 exactly 8
+    of them; a block of 11 gives 88 = 5.5 steps, rounded to the even 6 = 96, which is 12 levels.
     """
     transform = degrade.dct_matrix(16)
     torch.testing.assert_close(transform @ transform.T, torch.eye(16), atol=1e-5, rtol=0)
@@ -312,7 +313,8 @@ def test_degrade_like_goes_down_to_the_donor_and_never_up(faces: tuple[Batch, Ba
 
 
 def test_what_an_object_covers_is_marked_hidden(faces: tuple[Batch, Batch]) -> None:
-    """A plain upright bar, placed by its draws: landmarks well inside are hidden, those well outside as visible as before."""
+    """A plain upright bar, placed by its draws: landmarks well inside are hidden, those well outside as visible as
+    before."""
     content, donors = faces
     draws = uniform()
     draws[:, 0], draws[:, 1], draws[:, 2], draws[:, 3], draws[:, 5] = (

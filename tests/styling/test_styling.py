@@ -12,7 +12,7 @@ from torch import Tensor
 from builders import tiny
 from builders.dots import dots
 from builders.networks import job as detector_job
-from stylealign.batches.augment import transform
+from stylealign.batches.augment import invert, transform
 from stylealign.batches.batch import Batch
 from stylealign.batches.crops import CropCache
 from stylealign.cli import main as cli
@@ -39,8 +39,9 @@ FIVE, CPU, CROP = SCHEMAS["five"], torch.device("cpu"), CropConfig(size=32)
 def batch_of(num: int, seed: int = 0, size: int = 16) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     return Batch(
-        image=torch.rand(num, 3, size, size, generator=generator) - 0.5, landmarks=torch.rand(num, 5, 2, generator=generator) * size,
-        visible=torch.ones(num, 5, dtype=torch.bool), crop_from_source=torch.eye(2, 3, dtype=torch.float64).expand(num, 2, 3),
+        image=torch.rand(num, 3, size, size, generator=generator) - 0.5,
+        landmarks=torch.rand(num, 5, 2, generator=generator) * size, visible=torch.ones(num, 5, dtype=torch.bool),
+        crop_from_source=torch.eye(2, 3, dtype=torch.float64).expand(num, 2, 3),
         index=torch.arange(num), weight=torch.ones(num),
     )  # fmt: skip
 
@@ -78,7 +79,8 @@ def test_a_chain_is_a_function_of_its_generator_s_state() -> None:
 
 def test_one_draws_an_arm_a_batch_by_weight_and_groups_follow_one_another() -> None:
     arms = (
-        ArmConfig(kind="adain", prob=3), ArmConfig(kind="fda", prob=1, group=2), ArmConfig(kind="histogram", prob=1), ArmConfig(kind="jitter", prob=0, group=2),
+        ArmConfig(kind="adain", prob=3), ArmConfig(kind="fda", prob=1, group=2), ArmConfig(kind="histogram", prob=1),
+        ArmConfig(kind="jitter", prob=0, group=2),
     )  # fmt: skip
     chain = opened(ChainConfig(arms=arms))
     assert [link.kinds for link in chain] == [("adain", "histogram"), ("fda", "jitter")]
@@ -181,7 +183,7 @@ def test_donors_of_the_training_data_set_are_its_training_split_and_no_other_may
 
 def test_unlabelled_faces_of_the_training_data_set_may_be_donors(tmp_path: Path, faces: FaceDataset) -> None:
     train = list(faces.select("train"))
-    samples = [dataclasses.replace(s, split="train" if i % 2 else "street", landmarks=s.landmarks if i % 2 else None) for i, s in enumerate(train)]  # fmt: skip
+    samples = [s if i % 2 else dataclasses.replace(s, split="street", landmarks=None) for i, s in enumerate(train)]
     mixed = write_dataset(tmp_path / "mixed", samples, schema=faces.schema, name="mixed")
     (found,) = donor_faces([mixed.folder], "street", [mixed.select("train")], None)
     assert found.ids() == [s.id for s in samples if s.split == "street"]
@@ -242,7 +244,7 @@ def test_a_pool_gives_each_face_another_and_is_a_function_of_its_key(tmp_path: P
     )
 
 
-# ------------------------------------------------------------------------------------------------------------- trainings
+# ------------------------------------------------------------------------------------------------------------ trainings
 
 
 def losses(run: Path) -> list[float]:
@@ -361,11 +363,12 @@ def test_arms_of_a_study_are_styles(tmp_path: Path) -> None:
     assert two.style.donors == (Path("y"),)
 
 
-# ----------------------------------------------------------------------------------------------------- learned translators
+# -------------------------------------------------------------------------------------------------- learned translators
 
 
 class Painter:
-    """Draws a dot of the donor's mean colour at each landmark, on the ground of that colour negated: exact about places."""
+    """Draws a dot of the donor's mean colour at each landmark, on the ground of that colour negated: exact about
+    places."""
 
     schema, card, hash = FIVE, {}, "f" * 64
     needs_content = False
@@ -405,8 +408,7 @@ def test_a_translator_s_picture_is_laid_where_the_landmarks_are(crop: CropConfig
     donors = donors._replace(image=torch.full_like(donors.image, 0.8))
     found = translator_arm(Painter(crop), CropConfig(size=64))(batch, donors, torch.ones(3), torch.rand(3, 16))
     frames = translator_from_crop(batch, CropConfig(size=64), crop)
-    corners = transform(torch.linalg.inv(torch.cat([frames, torch.tensor([[[0.0, 0, 1]]]).double().expand(3, 1, 3)], dim=1))[:, :2],
-                        torch.tensor([[[0.0, 0.0], [crop.size - 1.0, crop.size - 1.0]]]).expand(3, 2, 2))  # fmt: skip
+    corners = transform(invert(frames), torch.tensor([[[0.0, 0.0], [crop.size - 1.0] * 2]]).expand(3, 2, 2))
     for i in range(3):
         low, high = corners[i].round().int().tolist()
         outside = torch.ones(80, 80, dtype=torch.bool)
@@ -433,7 +435,8 @@ def test_a_translator_s_picture_is_laid_where_the_landmarks_are(crop: CropConfig
 
 
 def test_the_translator_s_square_is_the_one_it_was_trained_on(faces: FaceDataset) -> None:
-    """Cut from the picture by the translator's protocol, or found again in a margin crop: the same landmarks in the square."""
+    """Cut from the picture by the translator's protocol, or found again in a margin crop: the same landmarks in
+    the square."""
     wide, theirs = CropCache(faces, CropConfig(size=64), 1.25), CropConfig(size=48, scale=1.6)
     batch = wide.batch(np.arange(len(faces)))
     frames = translator_from_crop(batch, CropConfig(size=64), theirs)
@@ -471,7 +474,7 @@ def test_a_trained_translator_is_an_arm_of_a_training_and_of_generate(tmp_path: 
         open_chain(ChainConfig(arms=from_dict(StyleConfig, recipe).arms), 1.0, CROP, FIVE, CPU)
 
 
-# -------------------------------------------------------------------------------------------------------------- MixStyle
+# ------------------------------------------------------------------------------------------------------------- MixStyle
 
 
 def test_mixed_maps_have_the_mixed_statistics() -> None:

@@ -65,7 +65,7 @@ def test_an_arm_is_opened_in_exactly_one_way() -> None:
             open_arm(name, FIVE, CropConfig(), CPU)
 
 
-# ------------------------------------------------------------------------------------------------------ each one's claim
+# ----------------------------------------------------------------------------------------------------- each one's claim
 
 
 def statistics(image: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,12 +29,13 @@ from stylealign.toyfaces.style import Background, Beard, Glasses, Hair, Occluder
 SCHEMA = SCHEMAS["wflw98"]
 # Strong colours and soft frontal light: every step from one part to the next is a step in colour.
 PLAIN = Style(
-    hair="bald", hair_colour=(0.05, 0.04, 0.04), lipstick=1.0, lipstick_colour=(0.55, 0.02, 0.10), flush=0.0, age=0.0, gloss=0.0,
-    lashes=0.0, ambient=0.8, lamp=0.25, light_azimuth=0.0, background_colours=((0.1, 0.3, 0.9),) * 2, clothes=(0.1, 0.3, 0.9),
+    hair="bald", hair_colour=(0.05, 0.04, 0.04), lipstick=1.0, lipstick_colour=(0.55, 0.02, 0.10), flush=0.0, age=0.0,
+    gloss=0.0, lashes=0.0, ambient=0.8, lamp=0.25, light_azimuth=0.0, background_colours=((0.1, 0.3, 0.9),) * 2,
+    clothes=(0.1, 0.3, 0.9),
 )  # fmt: skip
 STEPS = (
-    "contour", "left_brow_top", "right_brow_top", "left_brow_bottom", "right_brow_bottom", "left_eye_bottom", "right_eye_bottom",
-    "outer_upper_lip", "outer_lower_lip",
+    "contour", "left_brow_top", "right_brow_top", "left_brow_bottom", "right_brow_bottom", "left_eye_bottom",
+    "right_eye_bottom", "outer_upper_lip", "outer_lower_lip",
 )  # fmt: skip
 LINES = ("left_eye_top", "right_eye_top", "nose_bottom", "inner_upper_lip", "inner_lower_lip")
 POSES = {

@@ -1,4 +1,5 @@
-"""`bilateral`: what its grid, its blur and its losses compute by hand-worked cases, and that nothing in a photograph moves."""
+"""`bilateral`: what its grid, its blur and its losses compute by hand-worked cases, and that nothing in a photograph
+moves."""
 
 from typing import Any
 
@@ -50,7 +51,8 @@ def test_a_constant_grid_is_one_affine_map_and_the_identity_grid_changes_nothing
 
 
 def test_the_grid_is_looked_up_by_place_and_by_lightness() -> None:
-    """Two cells over four pixels have their centres at 0.5 and 2.5; two bins over [-1, 1] have theirs at -0.5 and 0.5."""
+    """Two cells over four pixels have their centres at 0.5 and 2.5; two bins over [-1, 1] have theirs at -0.5 and
+    0.5."""
     columns = torch.tensor([0.0, 1.0]).view(1, 1, 1, 1, 2).expand(1, 1, 2, 2, 2)
     by_x = slice_grid(columns, torch.zeros(1, 1, 4, 4))
     torch.testing.assert_close(by_x, torch.tensor([0.0, 0.25, 0.75, 1.0]).expand(1, 1, 4, 4))
@@ -95,7 +97,8 @@ def test_fineness_tells_blur_from_noise() -> None:
 
 
 def dot_places(image: Tensor, near: np.ndarray) -> np.ndarray:
-    """(P, 2) px: where the dots of a (3, S, S) picture are, each the centre of mass of what differs from the ground round it."""
+    """(P, 2) px: where the dots of a (3, S, S) picture are, each the centre of mass of what differs from the ground
+    round it."""
     found = []
     for x, y in near.round().astype(int):
         part = image[:, y - 6 : y + 7, x - 6 : x + 7].double().numpy()

@@ -16,7 +16,8 @@ def region_at(masks: Tensor, x: int, y: int) -> dict[str, float]:
 
 
 def test_regions_lie_where_the_landmarks_say() -> None:
-    """The box of FACE is x 10..22, y 10..22; a fifth of its height more for the forehead gives an ellipse round (16, 14.8), radii 6 and 7.2."""
+    """The box of FACE is x 10..22, y 10..22; a fifth of its height more for the forehead gives an ellipse round (16,
+    14.8), radii 6 and 7.2."""
     masks = region_masks(FACE[None], 32, FIVE)
     assert masks.shape == (1, 6, 32, 32)
     torch.testing.assert_close(masks.sum(dim=1), torch.ones(1, 32, 32))

@@ -1,4 +1,5 @@
-"""`spade`: its training pass, its discriminator, and the losses on swaps that it shares with others, by hand-worked cases."""
+"""`spade`: its training pass, its discriminator, and the losses on swaps that it shares with others, by hand-worked
+cases."""
 
 from typing import Any
 
@@ -100,7 +101,8 @@ def test_reading_a_swap_s_code_teaches_the_decoder_and_not_the_reader() -> None:
     maps, masks = torch.rand(2, 3, SIZE, SIZE), torch.zeros(2, 6, SIZE, SIZE)
     out = model(maps, masks, some_faces(2, SIZE)[0], masks, 1.0)
     # Codes reach the swap through the decoder alone: cut there, and nothing of the encoder is left in what is read.
-    model.decode = lambda maps, masks, style: Spade.decode(model, maps, masks, [s.detach() for s in style])  # type: ignore[method-assign]
+    decode = lambda maps, masks, style: Spade.decode(model, maps, masks, [s.detach() for s in style])  # noqa: E731
+    model.decode = decode  # type: ignore[method-assign]
     cut = model(maps, masks, some_faces(2, SIZE)[0], masks, 1.0)
     cut.again[0].sum().backward()
     assert all(p.grad is None for p in model.style_encoder.parameters())

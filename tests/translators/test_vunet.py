@@ -287,8 +287,8 @@ def test_released_preset_has_the_releases_parameter_counts_less_its_dead_part() 
     assert millions(list(model.style_encoder.encoder.parameters())) == pytest.approx(2.95, abs=0.01)
     assert millions(list(model.structure_encoder.parameters())) == pytest.approx(2.25, abs=0.01)
     assert millions(list(model.decoder.parameters())) == pytest.approx(39.86, abs=0.01)
-    # After its last latent the released style encoder goes on, read by nobody: a residual block with a skip of 256 channels,
-    # an upsampling 128 -> 4*128, a residual block with a skip of 128 channels.
+    # After its last latent the released style encoder goes on, read by nobody: a residual block with a skip of 256
+    # channels, an upsampling 128 -> 4*128, a residual block with a skip of 128 channels.
     with torch.device("meta"):
         dead_modules = [ResidualBlock(128, 256), Upsample(128, 128, "subpixel"), ResidualBlock(128, 128)]
     dead = millions([p for m in dead_modules for p in m.parameters()])
@@ -342,8 +342,8 @@ def test_bytes_survive_the_round_trip_in_rgb_order() -> None:
 
 
 def discs(num: int, seed: int, size: int = 16) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Coloured discs on smooth grounds: images, maps of four dots on the rim, images with the *next* row's place, and where
-    a disc is in either (num, 1, size, size)."""
+    """Coloured discs on smooth grounds: images, maps of four dots on the rim, images with the *next* row's place, and
+    where a disc is in either (num, 1, size, size)."""
     g = seeded(seed)
     centre = 4 + (size - 9) * torch.rand(num, 2, generator=g)  # (x, y)
     coarse = torch.rand(num, 3, 4, 4, generator=g) * 2 - 1
@@ -372,11 +372,12 @@ def discs(num: int, seed: int, size: int = 16) -> tuple[Tensor, Tensor, Tensor, 
 def swap_errors(kl: KLConfig, steps: int) -> tuple[float, float, float, float]:
     """Train on discs, then draw each in its own style on its neighbour's structure.
 
-    Returns the reconstruction's L1, the L1 (where discs are) of the swapped images to what the label says and to the style
-    sample itself, and the KL in nats.
+    Returns the reconstruction's L1, the L1 (where discs are) of the swapped images to what the label says and to the
+    style sample itself, and the KL in nats.
     """
     config = VUNetConfig(
-        size=16, style_width=8, structure_width=8, max_width=16, latent_channels=8, prior_width=4, blocks_per_scale=1, dropout=0.0,
+        size=16, style_width=8, structure_width=8, max_width=16, latent_channels=8, prior_width=4, blocks_per_scale=1,
+        dropout=0.0,
         upsample="nearest",
     )  # fmt: skip
     image, structure, _, _ = discs(512, 0)

@@ -23,7 +23,7 @@ _DRAWS = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentConfig:
-    """How training faces are varied. A geometric value is the largest change; draws are uniform up to it."""
+    """How training faces are varied. A geometric value is the largest change, 0 is none; draws are uniform between."""
 
     rotation: float = 25.0
     """Degrees, to either side."""

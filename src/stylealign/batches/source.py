@@ -31,7 +31,7 @@ class BatchSource:
 
     Counts are whole faces that follow the shares over time (a share of 1/3 in a batch of 32 gives 11, 10, 11, ...).
     `rank` and `world` cut each global batch between processes: rank r takes every world-th face. `orders` names for
-    each source the positions that make up one epoch, where that is not each face once (balance.py).
+    each source the positions that make up one epoch, where that is not each face once (face/pose.py).
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """How a detector learns: what the job gives it, what it gives back, and the usual way, a loss on coordinates.
 
 A detector with a way of its own (LAB's adversary, SAN's cascade, DVLN's heads) has a function from
-`Learning` to `Learner` in its own file; the job (train.py) owns data, augmentation, rhythm, checkpoints and
+`Learning` to `Learner` in its own file; the job (jobs/train_detector) owns data, augmentation, rhythm, checkpoints and
 evaluation, the same for all of them.
 """
 

@@ -1,4 +1,4 @@
-"""MixStyle: in training, feature maps wear each other's statistics, inside the detector instead of
+"""MixStyle: in training, feature maps get each other's statistics, inside the detector instead of
 before it (Zhou et al., ICLR 2021).
 
 A layer without parameters. Its random numbers come from torch's global generator on the CPU, which the training seeds

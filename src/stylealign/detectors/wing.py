@@ -1,7 +1,7 @@
 """The networks of the Wing loss (Feng et al., CVPR 2018): plain convolutional regressors of landmark
 coordinates, in one stage or two.
 
-The loss itself is losses.wing and goes under any detector; pose-based data balancing is balance.py. The last layer
+The loss itself is losses.wing and goes under any detector; pose-based data balancing is face/pose.py. The last layer
 predicts each landmark's offset from the mean shape of the training faces, in sixteenths of the crop, as in resnet.py:
 our choice, the original predicts the coordinates. Knows no files.
 """

@@ -6,7 +6,7 @@ Nothing is left behind when a face is bad. Knows splits, subsets and merging; da
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,8 +19,9 @@ from stylealign.data.atomic import partial_of, refuse_existing
 from stylealign.data.dataset import DatasetWriter, FaceDataset
 from stylealign.data.describe import describe
 from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, check_name, listed, schema_of, taking
-from stylealign.data.formats.entry import folder_of, lines_of, stem_of
+from stylealign.data.formats.entry import folder_of
 from stylealign.data.image import image_size
+from stylealign.data.lists import FaceLists, named_lists
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import CONVERSIONS, LandmarkSchema, convert, get_schema
@@ -28,17 +29,6 @@ from stylealign.progress import say, track
 
 SKIPPED_FILE = "skipped.txt"
 _SKIPPED_IN_META = 100
-
-
-def _named_lists(entries: tuple[str, ...], what: str) -> list[tuple[str, str]]:
-    """[(name, list file)] of entries `name=list.txt`."""
-    pairs = []
-    for entry in entries:
-        name, equals, path = entry.partition("=")
-        if not (name and equals and path):
-            raise ValueError(f"{what}: found {entry!r}, expected name=list.txt")
-        pairs.append((name, path))
-    return pairs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,8 +73,8 @@ class Source(Reading):
 
     def __post_init__(self) -> None:
         check_name("reader", self.reader, FORMATS)
-        _named_lists(self.splits, "splits")
-        _named_lists(self.subsets, "subsets")
+        named_lists(self.splits, "splits")
+        named_lists(self.subsets, "subsets")
         if self.split is not None and self.splits:
             raise ValueError("give split (one for all faces) or splits (lists), not both")
         if self.frame is not None and ("frame" not in FORMATS[self.reader].flags or self.frame < 1):
@@ -145,66 +135,6 @@ def _only(config: Prepare) -> Source:
 
 def _name(source: Source) -> str:
     return source.name or source.path.absolute().name
-
-
-def _list_path(source: Source, path: str) -> Path:
-    inside = folder_of(source.path) / path
-    found = inside if inside.exists() else Path(path)
-    if not found.is_file():
-        raise UserError(f"{path}: no such list, neither in {folder_of(source.path)} nor here")
-    return found
-
-
-class _Lists:
-    """Which faces the split and subset lists of a source name, and which of their lines named nothing."""
-
-    def __init__(self, source: Source):
-        self.split_of: dict[str, str] = {}
-        self.subsets: dict[str, set[str]] = {}
-        self._where: dict[str, dict[str, str]] = {}  # key -> {list: file:line}
-        self._seen: set[str] = set()
-        for split, key, where in self._lines(source, _named_lists(source.splits, "splits")):
-            if self.split_of.setdefault(key, split) != split:
-                raise UserError(
-                    f"{where}: '{key}' is in split {split} and in split {self.split_of[key]}, expected one split a face"
-                )
-        for subset, key, _ in self._lines(source, _named_lists(source.subsets, "subsets")):
-            self.subsets.setdefault(key, set()).add(subset)
-
-    def _lines(self, source: Source, named: list[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
-        for name, file in named:
-            path = _list_path(source, file)
-            for number, text in lines_of(path):
-                key = stem_of(text)
-                self._where.setdefault(key, {})[str(path)] = f"{path}:{number}"
-                yield name, key, f"{path}:{number}"
-
-    def mark(self, face: str) -> None:
-        """Remember that the source has this face, good or bad."""
-        self._seen.update((face, face.rpartition("#")[0]))
-
-    def assign(self, sample: FaceSample, only_listed: bool) -> FaceSample | None:
-        """The face with its split and subsets; None where it is in no split list and there are some.
-
-        A list names a face by its id, or all faces of an image by the image's path, which is the id before its `#`.
-        """
-        self.mark(sample.id)
-        keys = [sample.id]
-        image = sample.id.rpartition("#")[0]
-        if image and sample.image.with_suffix("").as_posix().endswith(image):  # else the '#' is part of a file name
-            keys.append(image)
-        split = next((self.split_of[key] for key in keys if key in self.split_of), None)
-        if only_listed and split is None:
-            return None
-        named = sorted({name for key in keys for name in self.subsets.get(key, ())})
-        attributes = {**sample.attributes, **dict.fromkeys(named, True)}
-        return dataclasses.replace(sample, split=split or sample.split, attributes=attributes)
-
-    def unmatched(self) -> Iterator[BadEntry]:
-        """Every line of a list that names no face of the source, which has been read to its end."""
-        for key in self._where.keys() - self._seen:
-            for where in self._where[key].values():
-                yield BadEntry(where, f"names '{key}', but the source has no face of that image or id", key)
 
 
 def _converted(sample: FaceSample, schema: LandmarkSchema, target: LandmarkSchema) -> FaceSample:
@@ -292,7 +222,8 @@ def main(config: Prepare) -> None:
             schema=schema, split=source.split, images=source.images, frame=source.frame,
             check_images=config.check_images, extract_to=extracted / prefix,
         )  # fmt: skip
-        lists, copies, root = _Lists(source), _Copies(extracted), _image_root(source)
+        lists = FaceLists(folder_of(source.path), source.splits, source.subsets)
+        copies, root = _Copies(extracted), _image_root(source)
         for entry in track(FORMATS[source.reader].read(source.path, options), f"reading {source.path.name}"):
             if isinstance(entry, BadEntry):
                 lists.mark(entry.face)

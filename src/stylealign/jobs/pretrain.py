@@ -155,7 +155,7 @@ class Probe:
 
         x, target = features(self.train), self.train.landmarks.reshape(len(self.train), -1).astype(np.float64)
         mean_x, scale, mean_y = x.mean(axis=0), x.std(axis=0) + 1e-9, target.mean(axis=0)
-        z = (x - mean_x) / scale  # points that hardly move, as a fresh network's, are heard as well as others
+        z = (x - mean_x) / scale  # points that hardly move, as a fresh network's, count as much as others
         weights = np.linalg.solve(z.T @ z + RIDGE * len(z) * np.eye(z.shape[1]), z.T @ (target - mean_y))
         found = ((features(self.val) - mean_x) / scale @ weights + mean_y).reshape(self.val.landmarks.shape)
         model.train(was_training)

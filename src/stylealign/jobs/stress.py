@@ -1,8 +1,9 @@
-"""The job `stress`: labelled faces of a data set, made harder at rising strength -> a data set in our format, for `evaluate` and `study`.
+"""The job `stress`: labelled faces of a data set, made harder at rising strength -> a data set in our format.
 
-Every chosen cause at every chosen strength becomes a split of its own, `blur_3` say, of the same faces; strength 0 is the crop as it
-is, so that a curve starts at the same protocol. A face's stress is a function of (seed, its line in the data set, cause), and at each
-strength the same thing goes further. What is done to a picture is distress.py's.
+Every chosen cause at every chosen strength becomes a split of its own, such as `blur_3`, of the same faces. Strength 0
+is the crop as it is, so that a curve of errors over strengths (`evaluate`, `study`) starts at the same protocol. What
+is done to a face is a function of (seed, its line in the data set, cause), and at each strength the same thing goes
+further. How it is done to a picture is toyfaces/hardships.py's.
 """
 
 import zlib
@@ -28,15 +29,17 @@ from stylealign.toyfaces import hardships
 StressCause = Literal["tilt", "illumination", "make_up", "occlusion", "blur"]
 CAUSES: tuple[StressCause, ...] = ("tilt", "illumination", "make_up", "occlusion", "blur")
 LEVELS = 4
-_TEXT = {  # what is asked for in good faith and cannot be done
-    "pose": "a photographed head cannot be turned; `tilt` turns and squeezes the picture, and draw-faces --cause pose turns drawn heads",
+_IMPOSSIBLE = {  # causes of WFLW that photographs do not allow
+    "pose": "a photographed head cannot be turned; `tilt` turns and squeezes the picture, "
+    "and draw-faces --cause pose turns drawn heads",
     "expression": "a photographed face cannot be made to laugh; draw-faces --cause expression draws faces that do",
 }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stress:
-    """Make the labelled faces of a data set harder, a split for each cause and strength: light, make-up, occlusion, blur, tilt."""
+    """Make the labelled faces of a data set harder, a split for each cause and strength: light, make-up, occlusion,
+    blur, tilt."""
 
     data: Path
     """Data set whose faces are taken."""
@@ -47,7 +50,7 @@ class Stress:
     subset: str | None = None
     """Take only the faces of that split with this attribute."""
     causes: tuple[str, ...] = CAUSES
-    """Which of tilt (a roll and a squeeze of the picture: what an affine can do of pose), illumination, make_up, occlusion, blur."""
+    """Which of tilt (a roll and a squeeze: what an affine can do of pose), illumination, make_up, occlusion, blur."""
     strengths: tuple[int, ...] = (0, 1, 2, 3, 4)
     """From 0, the face as it is, to 4."""
     size: int = 256
@@ -64,7 +67,7 @@ class Stress:
             if cause not in CAUSES:
                 raise UserError(
                     f"causes: found '{cause}', expected {', '.join(CAUSES)}"
-                    + (f" ({_TEXT[cause]})" if cause in _TEXT else "")
+                    + (f" ({_IMPOSSIBLE[cause]})" if cause in _IMPOSSIBLE else "")
                 )
         for name in ("causes", "strengths"):
             values = getattr(self, name)
@@ -74,7 +77,8 @@ class Stress:
             raise UserError(f"strengths: found {self.strengths}, expected numbers from 0 to {LEVELS}")
         if self.size < 32 or not self.scale >= 1 or self.seed < 0:
             raise UserError(
-                f"size {self.size}, scale {self.scale} and seed {self.seed}: expected at least 32, at least 1, and 0 or more"
+                f"size {self.size}, scale {self.scale} and seed {self.seed}: "
+                "expected at least 32, at least 1, and 0 or more"
             )
 
 
@@ -101,7 +105,10 @@ def stress_face(
     size: int,
     scale: float,
 ) -> Harder:
-    """Cut a labelled face from its picture (H, W, 3) uint8 and make it harder. `rng` decides how, alike at every strength."""
+    """Cut a labelled face from its picture (H, W, 3) uint8 and make it harder.
+
+    `rng` decides how: seeded alike, the same is done at every strength, further.
+    """
     assert sample.landmarks is not None, "only labelled faces are stressed"
     t = strength / LEVELS
     try:
@@ -142,13 +149,8 @@ def _harden(faces: FaceDataset, config: Stress, i: int) -> tuple[FaceSample, lis
     for cause in config.causes:
         for strength in config.strengths:
             rng = np.random.default_rng((config.seed, faces.row_number(i), zlib.crc32(cause.encode())))
-            versions.append(
-                (
-                    cause,
-                    strength,
-                    stress_face(source, sample, faces.schema, cause, strength, rng, config.size, config.scale),
-                )
-            )
+            harder = stress_face(source, sample, faces.schema, cause, strength, rng, config.size, config.scale)
+            versions.append((cause, strength, harder))
     return sample, versions
 
 
@@ -194,6 +196,5 @@ def main(config: Stress) -> None:
                 writer.add(sample)
     finally:
         cv2.setNumThreads(threads)
-    say(
-        f"{config.out}: {len(faces)} faces x {len(config.causes)} causes x {len(config.strengths)} strengths, a split each"
-    )
+    num_causes, num_strengths = len(config.causes), len(config.strengths)
+    say(f"{config.out}: {len(faces)} faces x {num_causes} causes x {num_strengths} strengths, a split each")

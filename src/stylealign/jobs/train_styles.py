@@ -1,8 +1,8 @@
 """The job `train-styles`: faces in, two generators out that take a face from one
 photographic style to another and back.
 
-The faces need no labels. They are grouped by how they look (styles.py), and a CycleGAN (cyclegan.py)
-learns between two of the groups. The style-aggregated detector (san.py) looks at a face and at the mean
+The faces need no labels. They are grouped by how they look (detectors/san/photo_styles.py), and a CycleGAN
+(cyclegan.py) learns between two of the groups. The style-aggregated detector (san) looks at a face and at the mean
 of what the two generators make of it.
 """
 

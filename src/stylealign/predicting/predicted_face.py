@@ -79,8 +79,9 @@ class Face:
         )  # fmt: skip
 
 
-def _numbers(values: np.ndarray) -> list:
-    return np.asarray(values, np.float64).round(4).tolist()
+def _numbers(values: np.ndarray) -> list[Any]:
+    numbers: list[Any] = np.asarray(values, np.float64).round(4).tolist()
+    return numbers
 
 
 def _array(record: Mapping[str, Any], key: str) -> np.ndarray | None:

@@ -1,1 +1,1 @@
-"""Style arms: everything that changes how a face looks and leaves its landmarks where they are, behind one interface (arm.py)."""
+"""Style arms: all that changes how a face looks and leaves its landmarks where they are. Their one table is arms.py."""

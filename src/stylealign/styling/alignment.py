@@ -1,6 +1,7 @@
-"""Where things are on two faces: which place of the donor lies at a place of the content, what is inside a face, what is covered.
+"""Where things are on two faces: which place of the donor is which place of the content, and what lies inside a face.
 
-Everything is batched, computed face by face, and safe where landmarks are NaN. Coordinates are (x, y) px of the crop. Knows no style.
+Everything is batched, computed face by face, and safe where landmarks are NaN. Coordinates are (x, y) px of the crop.
+Knows no style.
 """
 
 import math
@@ -12,7 +13,8 @@ from torch.nn import functional as F
 from stylealign.batches.batch import Batch
 
 FOREHEAD = 0.30
-"""How far a face goes on above its topmost landmarks (the brows), as a share of the height they span, to the hair line of most people."""
+"""How far it is from the topmost landmarks (the brows) to most people's hair, as a share of the height that the
+landmarks span."""
 _MIN_POINTS = 3
 _RIDGE = 0.1  # pull of the affine towards the similarity, as a share of the points' variance
 
@@ -40,8 +42,8 @@ def face_boxes(landmarks: Tensor, size: int) -> Tensor:
 def donor_affine(content: Tensor, donors: Tensor) -> tuple[Tensor, Tensor]:
     """The affine that takes a place of each content face to the same place of its donor.
 
-    The least-squares similarity (no mirror), then the affine drawn towards it by a ridge: a head turned otherwise is squeezed, but
-    few or nearly collinear points bring no wild shear. Uses the points known in both.
+    It is the least-squares affine, drawn by a ridge towards the least-squares similarity (without a mirror): a head
+    turned otherwise is squeezed, but few or nearly collinear points bring no wild shear. Uses the points known in both.
 
     Args:
         content, donors: (B, P, 2) landmarks.
@@ -71,9 +73,10 @@ def donor_affine(content: Tensor, donors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _bend(grid: Tensor, points: Tensor, residual: Tensor, weight: Tensor, sigma: float) -> Tensor:
-    """A smooth field (B, N, 2) at `grid` (B, N, 2) that is `residual` (B, P, 2) at `points` (B, P, 2), and 0 far from them.
+    """A smooth field: (B, N, 2) at `grid` (B, N, 2), equal to `residual` (B, P, 2) at `points` (B, P, 2), 0 far away.
 
-    Gaussian-weighted means (Nadaraya, 1964; Watson, 1964) of width `sigma`, then of half and of a quarter of it for what is left over.
+    Gaussian-weighted means (Nadaraya, 1964; Watson, 1964) of width `sigma`; what these leave over is fitted in the same
+    way with half and then with a quarter of the width.
     """
     there, here = (torch.exp(torch.cdist(at, points).square_().mul_(-0.5 / sigma**2)) for at in (grid, points))
     field = torch.zeros_like(grid)
@@ -89,8 +92,8 @@ def _bend(grid: Tensor, points: Tensor, residual: Tensor, weight: Tensor, sigma:
 def donor_places(content: Tensor, donors: Tensor, size: int, bend: bool = True) -> tuple[Tensor, Tensor]:
     """For each pixel of the content, the place of the donor that is the same place of a face.
 
-    An affine for the whole face; with `bend`, a smooth field on top that brings the donor's landmarks onto the content's (to a
-    fraction of a cell of five pixels), fading out away from the face.
+    An affine for the whole face. With `bend`, a smooth field is added that brings the donor's landmarks onto the
+    content's, to a fraction of a cell of five pixels, and fades out away from the face.
 
     Returns:
         (B, S, S, 2) px of the donor's crop, and (B,) bool as of `donor_affine` (the identity map where False).
@@ -128,8 +131,9 @@ def take(image: Tensor, places: Tensor, padding: str = "reflection") -> Tensor:
 def hull_distance(landmarks: Tensor, size: int, forehead: float = FOREHEAD, num_directions: int = 24) -> Tensor:
     """Signed distance to the convex hull of each face's landmarks, negative inside, by its support function.
 
-    The hull is cut off by one half plane in each of `num_directions` directions: at most 1 / cos(pi / num_directions) too large
-    (1 % for 24), and the distance is exact where the nearest of the outline is a straight edge, too small at corners.
+    The hull is taken as the half planes that bound it in `num_directions` directions, which makes it larger by a factor
+    of at most 1 / cos(pi / num_directions) (1 % for 24). The distance is exact where the nearest part of the outline is
+    a straight edge, and too small at corners.
 
     Args:
         landmarks: (B, P, 2) px; unknown ones do not count.
@@ -163,7 +167,12 @@ def hull_distance(landmarks: Tensor, size: int, forehead: float = FOREHEAD, num_
 
 
 def soft_inside(distance: Tensor, softness: Tensor | float) -> Tensor:
-    """1 inside, 0 outside of a signed distance, with a smooth edge `softness` px wide (at least one pixel: antialiased)."""
+    """A mask of a signed distance (negative inside): 1 inside, 0 outside, its edge at least one pixel wide.
+
+    Args:
+        distance: px.
+        softness: width of the edge, px.
+    """
     t = (0.5 - distance / torch.as_tensor(softness, dtype=distance.dtype, device=distance.device).clamp(min=1.0)).clamp(
         0, 1
     )
@@ -171,7 +180,10 @@ def soft_inside(distance: Tensor, softness: Tensor | float) -> Tensor:
 
 
 def uncovered(content: Batch, alpha: Tensor) -> Tensor:
-    """(B, P) bool: `content.visible` without the landmarks that lie under more than half of `alpha` (B, 1, S, S)."""
+    """Which landmarks can still be seen under something laid over the face: (B, P) bool.
+
+    Those of `content.visible` where `alpha` (B, 1, S, S), how much of the picture it hides, is at most a half.
+    """
     size = alpha.shape[-1]
     places = torch.where(known_points(content.landmarks)[..., None], content.landmarks, -2.0 * size)
     grid = ((places + 0.5) * (2 / size) - 1)[:, :, None]
@@ -185,7 +197,10 @@ def per_face(values: Tensor, like: Tensor) -> Tensor:
 
 
 def restyled(content: Batch, image: Tensor, changed: Tensor, visible: Tensor | None = None) -> Batch:
-    """`content` with `image` (and `visible`) for the faces where `changed` (B,) holds, clamped; the others exactly as they were."""
+    """The answer of an arm: `content` with another image, clamped, where `changed` (B,) holds, and as it was elsewhere.
+
+    `visible` (B, P) is taken for the same faces; None leaves it as it was.
+    """
     changed = changed.to(image.device)
     picture = torch.where(changed[:, None, None, None], image.clamp(-1, 1), content.image)
     answer = content._replace(image=picture.contiguous(memory_format=torch.channels_last))

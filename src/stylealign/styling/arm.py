@@ -1,14 +1,14 @@
 """What a style arm is: (faces, donors of style) -> the same faces in another look.
 
-An arm is a plain function. It gets a batch of upright crops and as many donors, row i the donor of face i, and answers a batch in which
-only `image` differs (and `visible`, where it lays something over a landmark). All arms are used by `restyle` (chain.py), on the fly in
-training and by `generate` alike. Rules that tests hold every arm to:
+An arm is a plain function. It gets a batch of upright crops and as many donors, row i the donor of face i, and
+answers a batch in which only `image` differs (and `visible`, where it lays something over a landmark). `restyle`
+(chain.py) calls it, on the fly in training and in `generate` alike. Rules that tests hold every arm to:
 
 - Landmarks are the content's, untouched, and the picture still shows the face there.
 - `strength` 0 gives the content's picture back; 1 is the arm at its fullest.
 - Row i of the answer is a function of row i of the arguments alone: a batch equals its faces one by one.
-- All randomness comes from `draws`, so that a seed means the same on every device. An arm that needs more numbers than NUM_DRAWS (a
-  field of noise) seeds a CPU generator of the face with `face_generator`.
+- All randomness comes from `draws`, so that a seed means the same on every device. An arm that needs more than
+  NUM_DRAWS numbers (a field of noise) makes a CPU generator for each face with `face_generator`.
 - The arguments are not changed in place.
 """
 
@@ -31,8 +31,8 @@ class Arm(Protocol):
 
         Args:
             content: (B, 3, S, S) images in [-1, 1], their landmarks in px of the crop (NaN where unlabelled).
-            donors: B faces of the same size, cut by the same protocol; their landmarks are NaN where nobody knows them, and arms that
-                need them then answer the content unchanged.
+            donors: B faces of the same size, cut by the same protocol; their landmarks are NaN where nobody knows
+                them, and an arm that needs them then answers that face unchanged.
             strength: (B,) in [0, 1].
             draws: (B, NUM_DRAWS) uniform in [0, 1), float64, on the CPU.
 

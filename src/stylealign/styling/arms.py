@@ -58,7 +58,7 @@ class ArmEntry:
 ARMS: dict[str, ArmEntry] = {
     # Free: statistics of the whole crop.
     "jitter": ArmEntry(
-        summary="other hue, saturation, contrast, brightness and gamma, at random", arm=jitter, looks_at_donor=False
+        summary="another hue, saturation, contrast, brightness and gamma, at random", arm=jitter, looks_at_donor=False
     ),
     "histogram": ArmEntry(summary="the donor's histogram of every colour channel", arm=histogram),
     "adain": ArmEntry(summary="the donor's mean and spread of lightness and of two colour differences", arm=adain),
@@ -73,7 +73,7 @@ ARMS: dict[str, ArmEntry] = {
         summary="a worse camera: out of focus, moved, few pixels, noise or JPEG", arm=degrade, looks_at_donor=False
     ),
     "degrade_like": ArmEntry(summary="a camera as soft and as noisy as the donor's", arm=degrade_like),
-    "occlude": ArmEntry(summary="a drawn object before the face: a hand, a bar, glasses, a hat, ...", arm=occlude),
+    "occlude": ArmEntry(summary="a drawn object before the face, such as a hand, a bar, glasses or a hat", arm=occlude),
     "occlude_aligned": ArmEntry(
         summary="a region of the donor over the same region of the face",
         arm=occlude_aligned,

@@ -78,13 +78,12 @@ def _grouped(arms: Sequence[ArmConfig]) -> list[tuple[ArmConfig, ...]]:
 def _preset_help() -> str:
     """What `--help` says of presets, from the two tables."""
     chains = []
-    for name, arms in PRESETS.items():
-        links = [", ".join(arm.kind for arm in group) for group in _grouped(arms)]
+    for name, chain in PRESETS.items():
+        links = [", ".join(arm.kind for arm in group) for group in _grouped(chain)]
         parts = [f"one of {link}" if ", " in link else link for link in links]
         chains.append(f"{name} ({', then '.join(parts) or 'no restyling'})")
-    return (
-        f"A named chain, or one arm by its name. Chains: {'; '.join(chains)}. Arms: {', '.join(names_without_run())}."
-    )
+    arms = [f"{name} ({ARMS[name].summary})" for name in names_without_run()]
+    return f"A named chain, or one arm by its name. Chains: {'; '.join(chains)}. Arms: {'; '.join(arms)}."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,8 +94,7 @@ class ChainConfig:
     arms: Annotated[tuple[ArmConfig, ...], tyro.conf.Suppress] = ()
     """Any arms instead of a preset (recipe only)."""
     choose: Literal["one", "all"] = "one"
-    """one: a batch gets one arm of each group, drawn by weight. all: every arm in turn, each on its own share of the
-    faces."""
+    """one: a batch gets one arm of each group, by weight. all: every arm in turn, each on its share of the faces."""
 
     def __post_init__(self) -> None:
         known = [*PRESETS, *names_without_run()]
@@ -122,15 +120,14 @@ class ChainConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StyleConfig(ChainConfig):
-    """Style arms on the fly: faces restyled as they are learnt from, before they are moved and coloured by `augment`."""
+    """Style arms on the fly: training faces are restyled before they are moved and coloured by `augment`."""
 
     prob: float = 0.6
     """Share of the faces of a batch that each link of the chain restyles; with `choose: all`, times the arm's own."""
     donors: tuple[Path, ...] = ()
     """Data sets whose faces give styles; labels are not needed. Not given: the training faces themselves."""
     donor_split: str | None = None
-    """Their split. Not given: of the training data set its training split, of others their `train` where they have
-    one, else all."""
+    """Their split. Not given: of the training data set its training split, of others their `train` or else all."""
 
     def __post_init__(self) -> None:
         ChainConfig.__post_init__(self)

@@ -1,4 +1,4 @@
-"""The style arm `context`: the face stays, and everything round it - hair, ears, neck, clothes, background - is the donor's."""
+"""The style arm `context`: the face stays, and what surrounds it (hair, ears, clothes, background) is the donor's."""
 
 import torch
 from torch import Tensor
@@ -17,12 +17,14 @@ def face_tone(image: Tensor, face: Tensor) -> Tensor:
 def context(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
     """Put each face before its donor's hair and background.
 
-    The donor is bent so that its landmarks lie on the content's, and its outline with them: its own face then lies under the
-    content's, and its hair sits where hair belongs. What is kept is the hull of the content's landmarks with a forehead, widened by up to 3 % of the
-    crop; the matte's edge is soft. The seam so runs along the labelled outline, at a distance that differs from face to face: a rim that
-    was always as wide would tell a detector where the outline is. Draws: the width kept, the softness, and, for half of the faces, that the donor takes on the tone of the content's face, so that neck and face fit together. A
-    strength below 1 mixes the two pictures outside. Without landmarks of the donor its crop is used as it lies; a face without
-    landmarks of its own is left alone.
+    The donor is bent so that its landmarks lie on the content's: its own face then lies under the content's, and its
+    hair where hair belongs. Kept is the hull of the content's landmarks with a forehead, widened by up to 3 % of the
+    crop, with a soft edge. The width differs from face to face, because a rim that is always as wide would tell a
+    detector where the labelled outline is.
+
+    Draws: the width kept, the softness of its edge, and whether the donor takes on the tone of the content's face (half
+    of the faces), so that neck and face fit together. A strength below 1 mixes the two pictures outside. The crop of a
+    donor without landmarks is used as it lies; a face without landmarks of its own is left alone.
     """
     size = content.image.shape[-1]
     d = draws.to(content.image)

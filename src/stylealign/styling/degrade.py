@@ -1,6 +1,6 @@
-"""Style arms of the camera: blur, motion, few pixels, sensor noise and JPEG's blocks; at random, or as bad as the donor.
+"""Style arms of the camera: blur, motion, few pixels, noise and JPEG's blocks; at random, or as bad as the donor's.
 
-Only the picture's sharpness goes, never a pixel from its place: every kernel is symmetric. Knows no landmarks.
+Pictures lose sharpness, but nothing in them moves: every kernel is symmetric. Knows no landmarks.
 """
 
 import math
@@ -18,27 +18,18 @@ from stylealign.styling.light import gaussian_matrix
 
 # ITU-T T.81 (the JPEG standard), annex K, tables K.1 and K.2.
 LUMINANCE = (
-    (16, 11, 10, 16, 24, 40, 51, 61), (12, 12, 14, 19, 26, 58, 60, 55), (14, 13, 16, 24, 40, 57, 69, 56), (14, 17, 22, 29, 51, 87, 80, 62),
-    (18, 22, 37, 56, 68, 109, 103, 77), (24, 35, 55, 64, 81, 104, 113, 92), (49, 64, 78, 87, 103, 121, 120, 101),
-    (72, 92, 95, 98, 112, 100, 103, 99),
+    (16, 11, 10, 16, 24, 40, 51, 61), (12, 12, 14, 19, 26, 58, 60, 55), (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62), (18, 22, 37, 56, 68, 109, 103, 77), (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101), (72, 92, 95, 98, 112, 100, 103, 99),
 )  # fmt: skip
 CHROMINANCE = (
-    (17, 18, 24, 47, 99, 99, 99, 99), (18, 21, 26, 66, 99, 99, 99, 99), (24, 26, 56, 99, 99, 99, 99, 99), (47, 66, 99, 99, 99, 99, 99, 99),
-    *((99,) * 8 for _ in range(4)),
+    (17, 18, 24, 47, 99, 99, 99, 99), (18, 21, 26, 66, 99, 99, 99, 99), (24, 26, 56, 99, 99, 99, 99, 99),
+    (47, 66, 99, 99, 99, 99, 99, 99), *((99,) * 8 for _ in range(4)),
 )  # fmt: skip
 _YCC_FROM_RGB = (LUMA, (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))  # JFIF 1.02
 _RGB_FROM_YCC = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
-_SIGMAS = (
-    0.0,
-    0.003,
-    0.005,
-    0.007,
-    0.010,
-    0.013,
-    0.017,
-    0.022,
-    0.028,
-)  # blurs tried by degrade_like, as shares of the crop
+# Blurs tried by degrade_like, as shares of the crop.
+_SIGMAS = (0.0, 0.003, 0.005, 0.007, 0.010, 0.013, 0.017, 0.022, 0.028)
 _NOISE_PART = 0.25  # radius in cycles a pixel that parts fine detail from coarse
 
 
@@ -52,14 +43,17 @@ def dct_matrix(size: int) -> Tensor:
 
 
 def quantisation(table: tuple[tuple[int, ...], ...], quality: Tensor) -> Tensor:
-    """(B, 8, 8) steps of a standard table at `quality` (B,) in [1, 100], scaled as the Independent JPEG Group's library does."""
+    """The steps (B, 8, 8) of a standard table at `quality` (B,) in [1, 100], scaled as the IJG's JPEG library does."""
     scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)[:, None, None]
     base = torch.tensor(table, dtype=quality.dtype, device=quality.device)
     return ((base * scale + 50) / 100).floor().clamp(1, 255)
 
 
 def _quantise(plane: Tensor, steps: Tensor) -> Tensor:
-    """(B, C, h, w) in units of 1 / 255 through 8 x 8 blocks' coefficients, rounded to multiples of `steps` (B, 8, 8), and back."""
+    """What rounding the coefficients of 8 x 8 blocks to multiples of `steps` (B, 8, 8) leaves of (B, C, h, w) planes.
+
+    Planes are in units of 1 / 255 of the full range.
+    """
     height, width = plane.shape[-2:]
     rows, columns = (-(-n // 8) * 8 for n in (height, width))
     padded = F.pad(plane, [0, columns - width, 0, rows - height], mode="replicate")
@@ -72,7 +66,7 @@ def _quantise(plane: Tensor, steps: Tensor) -> Tensor:
 def jpeg(image: Tensor, quality: Tensor) -> Tensor:
     """What JPEG with halved chroma (4:2:0) leaves of (B, 3, H, W) images in [-1, 1] at `quality` (B,) in [1, 100].
 
-    Everything the format loses (colour space, subsampling, quantised 8 x 8 cosine transform), nothing that it does not (the entropy code).
+    All that the format loses: by its colour space, subsampling and quantised 8 x 8 cosine transform.
     """
     to_ycc, to_rgb = (torch.tensor(m, dtype=image.dtype, device=image.device) for m in (_YCC_FROM_RGB, _RGB_FROM_YCC))
     height, width = image.shape[-2:]
@@ -87,9 +81,10 @@ def jpeg(image: Tensor, quality: Tensor) -> Tensor:
 
 
 def resample_matrix(factor: Tensor, size: int) -> Tensor:
-    """(B, size, size) that averages an axis down to size / factor pixels and draws it up again linearly; factor (B,) >= 1.
+    """Matrices (B, size, size) that average an axis down to size / factor pixels and draw it up again linearly.
 
-    Any real factor: samples lie evenly round the axis' middle, each the mean of its own stretch, so nothing moves.
+    `factor` (B,) is any number from 1 up: samples lie evenly round the axis' middle, each the mean of its own stretch,
+    so nothing moves.
     """
     few = (size / factor).round().clamp(min=2)
     axis = torch.arange(size, dtype=factor.dtype, device=factor.device)
@@ -106,7 +101,10 @@ def resample_matrix(factor: Tensor, size: int) -> Tensor:
 
 
 def motion_kernels(length: Tensor, angle: Tensor, radius: int) -> Tensor:
-    """(B, K, K) antialiased line of `length` (B,) px at `angle` (B,), K = 2 radius + 1, summing to 1; length 0 is a dot."""
+    """Antialiased lines (B, K, K), K = 2 radius + 1, of `length` (B,) px at `angle` (B,), each with a sum of 1.
+
+    Length 0 is a dot.
+    """
     axis = torch.arange(-radius, radius + 1, dtype=length.dtype, device=length.device)
     x, y = axis[None, None, :], axis[None, :, None]
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
@@ -126,7 +124,7 @@ def _smear(image: Tensor, kernels: Tensor) -> Tensor:
 
 
 def _noise(like: Tensor, seeds: Tensor) -> Tensor:
-    """Unit noise (B, 3, S, S), a generator a face: most of it common to the three colours, as after a camera's denoising."""
+    """Unit noise (B, 3, S, S) from a seed a face; 70 % of its variance is common to the colours, as in photographs."""
     fields = torch.stack([torch.randn(4, *like.shape[-2:], generator=face_generator(seed)) for seed in seeds.cpu()])
     return (math.sqrt(0.7) * fields[:, :1] + math.sqrt(0.3) * fields[:, 1:]).to(like)
 
@@ -137,11 +135,12 @@ def _both_ways(image: Tensor, matrix: Tensor) -> Tensor:
 
 
 def degrade(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
-    """Take each picture with a worse camera: out of focus, moved, few pixels, noisy, compressed; the donor is not looked at.
+    """Take each picture with a worse camera: out of focus, moved, few pixels, noisy, compressed. Looks at no donor.
 
-    One fault always, each of the others for every fifth face, in the order in which a camera makes them. At strength 1: a Gaussian
-    of 0.8 to 2.5 % of the crop, a smear of 3 to 9 %, 2 to 4 times fewer pixels a side, noise of standard deviation 0.04 to 0.22 (in [-1, 1]), JPEG
-    quality 10 to 40. A smaller strength makes each fault smaller.
+    Every face gets one fault, and each of the others with a chance of a fifth, in the order in which a camera makes
+    them. At strength 1: a Gaussian of 0.8 to 2.5 % of the crop, a smear of 3 to 9 %, 2 to 4 times fewer pixels a side,
+    noise of standard deviation 0.04 to 0.22 (in [-1, 1]), JPEG quality 10 to 40. A smaller strength makes each fault
+    smaller.
     """
     size = content.image.shape[-1]
     some = torch.nonzero(strength.cpu() > 0).view(-1)
@@ -177,9 +176,9 @@ def degrade(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> B
     if len(rows := faces(4)):
         quality = numbers(95 - amount[rows] * (55 + 30 * draws[rows, 12]))
         put(rows, jpeg(image[rows], quality))
-    whole = content.image.clone()
-    whole[some.to(whole.device)] = image
-    return restyled(content, whole, strength > 0)
+    answer = content.image.clone()
+    answer[some.to(answer.device)] = image
+    return restyled(content, answer, strength > 0)
 
 
 def _luma(image: Tensor) -> Tensor:
@@ -188,10 +187,11 @@ def _luma(image: Tensor) -> Tensor:
 
 
 def noise_level(luma: Tensor) -> Tensor:
-    """(B,) standard deviation of white noise in (B, H, W) pictures, by the median absolute response to a mask that kills slopes.
+    """The standard deviation (B,) of white noise in (B, H, W) pictures: a median of their second differences.
 
-    Immerkaer (1996), "Fast noise variance estimation", with a median for the mean, since a face has edges: the mask
-    [[1, -2, 1], [-2, 4, -2], [1, -2, 1]] has norm 6, and a normal number's median absolute value is 0.6745 standard deviations.
+    Immerkaer (1996), "Fast noise variance estimation", with a median instead of the mean, since a face has edges. The
+    mask [[1, -2, 1], [-2, 4, -2], [1, -2, 1]] does not answer to slopes and has norm 6; the median absolute value of a
+    normal number is 0.6745 standard deviations.
     """
     second = luma[:, :, :-2] - 2 * luma[:, :, 1:-1] + luma[:, :, 2:]
     mixed = second[:, :-2] - 2 * second[:, 1:-1] + second[:, 2:]
@@ -199,10 +199,11 @@ def noise_level(luma: Tensor) -> Tensor:
 
 
 def sharpness_curve(luma: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
-    """(B, G) share of fine detail in (B, S, S) pictures, as it would be after a Gaussian blur of each of `sigmas` (G,) px.
+    """The share of fine detail (B, G) in (B, S, S) pictures after a Gaussian blur of each of `sigmas` (G,) px.
 
-    The energy above a quarter cycle a pixel over the energy from 0.03 up, of the Hann-windowed spectrum without the white floor of
-    `noise` (B,). A blur multiplies a spectrum by exp(-(2 pi sigma f)^2), so the whole curve costs one transform.
+    It is the energy above a quarter cycle a pixel over the energy from 0.03 up, of the Hann-windowed spectrum, from
+    which the level of `noise` (B,) is subtracted. A blur multiplies a spectrum by exp(-(2 pi sigma f)^2), so the curve
+    costs one transform.
     """
     size = luma.shape[-1]
     window = torch.hann_window(size, periodic=False, dtype=luma.dtype, device=luma.device)
@@ -222,9 +223,9 @@ def sharpness_curve(luma: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
 def degrade_like(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
     """Make each picture as soft and as noisy as its donor's; a donor that is sharper and cleaner changes nothing.
 
-    Sharpness is the share of fine detail (`sharpness_curve`), noise a robust second difference (`noise_level`). The blur is the one
-    after which the content's share equals the donor's (at most a Gaussian of 2.8 % of the crop); then noise is added up to the donor's
-    variance. One draw seeds the noise.
+    Sharpness is the share of fine detail (`sharpness_curve`), noise is measured by `noise_level`. The blur is the one
+    after which the content's share equals the donor's (at most a Gaussian of 2.8 % of the crop); then noise is added up
+    to the donor's variance. One draw seeds the noise.
     """
     size = content.image.shape[-1]
     own, other = _luma(content.image), _luma(donors.image)
@@ -232,7 +233,7 @@ def degrade_like(content: Batch, donors: Batch, strength: Tensor, draws: Tensor)
     sigmas = torch.tensor(_SIGMAS, dtype=own.dtype, device=own.device) * size
     curve = sharpness_curve(own, own_noise, sigmas).log2()
     wanted = sharpness_curve(other, other_noise, sigmas[:1]).log2()
-    # The curve falls with the blur: the last of the tried blurs that is still too sharp, and a part of the way to the next.
+    # The curve falls with the blur: find the last tried blur that is still too sharp, and go a part of the way on.
     curve = torch.cummin(curve.clamp(min=-40), dim=1).values
     last = (curve > wanted).sum(dim=1, keepdim=True).clamp(1, len(_SIGMAS) - 1)
     before, after = curve.gather(1, last - 1), curve.gather(1, last)

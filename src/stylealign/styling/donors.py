@@ -29,7 +29,7 @@ def _digests(faces: FaceDataset) -> set[str]:
 
 
 def _held_out(faces: FaceDataset, trained_splits: set[str]) -> list[dict[str, Any]]:
-    """Index lines of the faces that a detector could be measured on: labelled, and of a split that is not trained on."""
+    """Index lines of the labelled faces of splits that are not trained on: a detector could be measured on them."""
     heads = map(faces.head, range(len(faces)))
     return [head for head in heads if head["labelled"] and head["split"] not in trained_splits]
 
@@ -41,7 +41,8 @@ def donor_faces(
 
     Args:
         donors: folders of data sets.
-        split: theirs; None: of a training data set the splits trained on, of others `train` where they have it, else all.
+        split: theirs. None: of a training data set the splits trained on, of others `train` where they have it, else
+            all faces.
         training: the faces trained on, views of their data sets.
         validation: the faces evaluated on.
 
@@ -81,7 +82,7 @@ def _of_training(opened: FaceDataset, split: str | None, trained_splits: set[str
 
 
 def _of_others(opened: FaceDataset, split: str | None, path: Path) -> FaceDataset:
-    """The donors of a data set that is not trained on; a line says where faces are left alone, or are of a test split."""
+    """The donors of a data set that is not trained on; says which faces are left alone or are of a test split."""
     if split is None and "train" in opened.meta["splits"]:
         faces = opened.select("train")
         if len(faces) < len(opened):
@@ -141,8 +142,10 @@ class DonorPool:
         )  # fmt: skip
 
     def draw(self, key: tuple[int, ...], num: int, own: Tensor | None = None) -> Batch:
-        """`num` random donors, a function of `key`. `own` (num,): each face's position in the pool, for faces that are in
-        it themselves: none gets itself."""
+        """`num` random donors, a function of `key`.
+
+        `own` (num,) is for faces that are in the pool themselves: their positions in it. No face gets itself.
+        """
         drawn = np.random.default_rng(key).random(num)
         if own is None:
             return self.batch((drawn * len(self)).astype(np.int64))

@@ -1,8 +1,8 @@
-"""Free style arms: colours, contrasts and low frequencies taken from a donor, by statistics alone; no network, nothing trained.
+"""Free style arms: colours, contrasts and low frequencies taken from a donor, by statistics alone; nothing is trained.
 
-Each is an `Arm` (arm.py). None of them moves a pixel: four map colours (jitter, histogram, adain) or scale the bands of a pyramid
-(adain_pyramid), one adds a smooth picture (fda). They work on whole crops, so that pixels replicated beyond a picture's border
-count as the rest does. They know no landmarks.
+Each is an `Arm` (arm.py). None of them moves a pixel: they map colours (jitter, histogram, adain), scale the bands of
+a pyramid (adain_pyramid) or add a smooth picture (fda). They work on whole crops, so that pixels replicated beyond a
+picture's border count as the rest does. They know no landmarks.
 """
 
 from functools import lru_cache
@@ -15,13 +15,15 @@ from stylealign.batches.batch import Batch
 from stylealign.data.image import LUMA
 
 MAX_GAIN = 3.0
-"""Largest and one over the smallest factor of contrast a statistic may ask for: a grey picture has no colours to stretch, only noise."""
+"""The largest factor of contrast, and 1 over the smallest: in a grey picture there are no colours to stretch, only
+noise."""
 PYRAMID_LEVELS = 4
 BETA = (0.01, 0.05)
-"""Range of FDA's beta, the half side of the swapped window over the picture's side. The paper goes on to 0.09, where faces are
-covered with clouds of colour that the donor does not have."""
+"""Range of FDA's beta, the half side of the swapped window over the picture's side. At the paper's 0.09 clouds of
+colour cover faces, which the donor does not have."""
 _BINS = 256
-# Rows: lightness, red against blue, green against both. Orthonormal, and nearly decorrelated on photographs (Ohta et al. 1980).
+# Rows: lightness, red against blue, green against both. Orthonormal, and nearly decorrelated on photographs (Ohta et
+# al., 1980).
 _OPPONENT = ((3**-0.5, 3**-0.5, 3**-0.5), (2**-0.5, 0.0, -(2**-0.5)), (-(6**-0.5), 2 * 6**-0.5, -(6**-0.5)))
 
 
@@ -44,10 +46,11 @@ def _signed(draws: Tensor, column: int, like: Tensor) -> Tensor:
 
 
 def jitter(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
-    """Strong colour jitter; looks at no donor. `strength` scales every range, whose full extent is: hue 90 degrees to either side,
-    saturation a factor of e, contrast e^0.6, brightness e^0.4, gamma e^0.5 up or down.
+    """Change hue, saturation, contrast, brightness and gamma strongly, at random. Looks at no donor.
 
-    Hue turns colours round the grey axis; contrast is round the face's mean colour; gamma is of values in [0, 1].
+    `strength` scales every range. At 1 they are: hue 90 degrees to either side, and up or down by a factor of e in
+    saturation, e^0.6 in contrast, e^0.4 in brightness and e^0.5 in gamma. Hue turns colours round the grey axis,
+    contrast is round the face's mean colour, gamma is of values in [0, 1].
     """
     image = content.image
     signed = [strength * _signed(draws, i, image) for i in range(5)]
@@ -77,8 +80,10 @@ def _cumulative(rows: Tensor) -> Tensor:
 
 
 def histogram(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
-    """Histogram matching, channel by channel: each value becomes the donor's value of the same rank (Gonzalez and Woods), by the
-    cumulative histograms of 256 bins, linear between bins. `strength` blends the two pictures."""
+    """Match histograms, channel by channel: each value becomes the donor's value of the same rank (Gonzalez and Woods).
+
+    By cumulative histograms of 256 bins, linear between bins. `strength` blends the two pictures.
+    """
     image = content.image.contiguous()
     rows = ((image.flatten(2) + 1) * 127.5).clamp_(0, 255).flatten(0, 1)
     donor = ((donors.image.contiguous().flatten(2) + 1) * 127.5).clamp_(0, 255).flatten(0, 1)
@@ -104,10 +109,11 @@ def _moments(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def adain(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
-    """The donor's mean and standard deviation for each channel of an opponent colour space (lightness, red - blue, green - both).
+    """Give each opponent colour channel (lightness, red - blue, green - both) the donor's mean and standard deviation.
 
-    AdaIN (Huang and Belongie, ICCV 2017, equation 8) on colours instead of features: Reinhard et al.'s colour transfer (2001).
-    The space is orthonormal and nearly decorrelated, so that lightness and tint change apart. `strength` blends the two pictures.
+    AdaIN (Huang and Belongie, ICCV 2017, equation 8) on colours instead of features: Reinhard et al.'s colour
+    transfer (2001). The space is orthonormal and nearly decorrelated, so that lightness and tint change apart.
+    `strength` blends the two pictures.
     """
     image = content.image.contiguous()
     space = _opponent(image)
@@ -124,9 +130,10 @@ def adain(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Bat
 
 @lru_cache(maxsize=32)
 def _halving(size: int) -> tuple[Tensor, Tensor]:
-    """Matrices that halve a row of `size` pixels, by means of two (ceil(size / 2), size), and double it again, bilinearly.
+    """Two matrices for a row of `size` pixels: one halves it by means of two, the other doubles it again, bilinearly.
 
-    As products with these, resampling takes a third of the time of torch's pooling and interpolation on a CPU.
+    Their shapes are (h, size) and (size, h), h = ceil(size / 2). As products with these, resampling on a CPU takes a
+    third of the time of torch's pooling and interpolation.
     """
     small = -(-size // 2)
     down = F.avg_pool1d(torch.eye(size), 2, ceil_mode=True, count_include_pad=False).T.contiguous()
@@ -152,8 +159,10 @@ def _bands(image: Tensor, levels: int) -> list[Tensor]:
 
 
 def adain_pyramid(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
-    """AdaIN in a fixed feature pyramid: each band of a Laplacian pyramid gets the donor's standard deviation, the coarsest its mean
-    too, in the channels of `adain`; sharpness and grain come along with the colours. `strength` blends the two pictures."""
+    """AdaIN in a Laplacian pyramid: each band gets the donor's standard deviation, the coarsest its mean too.
+
+    In the channels of `adain`. Sharpness and grain come along with the colours. `strength` blends the two pictures.
+    """
     space = _opponent(content.image)
     faces, change = [], None  # the change is of the content, in opponent colours, summed from the coarsest band up
     for batch in (content, donors):
@@ -186,14 +195,16 @@ def _cosines(size: int, count: int) -> Tensor:
 
 
 def fda(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
-    """Fourier domain adaptation: the donor's amplitudes at low frequencies under the face's phases (Yang and Soatto, CVPR 2020,
-    equation 1), beta drawn from BETA. `strength` blends the two pictures.
+    """Fourier domain adaptation: give the face the donor's amplitudes at low frequencies, and keep the face's phases.
 
-    Two things are done otherwise. The spectrum is that of the picture continued by its mirror images, which has no step at the
-    border, where the plain spectrum has one and rings; a mirrored picture's amplitudes are those of its cosine transform and its
-    phases the signs, so only the few coefficients of the window are ever computed. The window's last fifth fades out, for the same
-    reason. And channels are those of `adain`, the mean colour the donor's: where red, green and blue are swapped apart, weak
-    coefficients differ in sign and tint the face in spots.
+    Yang and Soatto, CVPR 2020, equation 1, with beta drawn from BETA. `strength` blends the two pictures. Two things
+    are done otherwise than there:
+
+    - The spectrum is that of the picture continued by its mirror images, which has no step at the border and so does
+      not ring. Its amplitudes are those of the cosine transform and its phases the signs, so that only the few
+      coefficients of the window are computed. For the same reason the window's last fifth fades out.
+    - The channels are those of `adain`, and the mean colour becomes the donor's. Where red, green and blue are swapped
+      apart, weak coefficients differ in sign and tint the face in spots.
     """
     image = content.image.contiguous()
     size = image.shape[-1]

@@ -1,4 +1,4 @@
-"""Trained translators as style arms: the face is cut as the translator saw faces, drawn in the donor's style, and laid back.
+"""Trained translators as style arms: the face is cut as the translator saw faces, drawn in a donor's style, laid back.
 
 Outside the translator's square the photograph stays; the seam is soft. What lies inside is the translator's picture
 of the landmarks, so this arm is as true to them as the translator is (its judge says how far). Of a translator that
@@ -63,7 +63,7 @@ def _window(size: int, like: Tensor) -> Tensor:
 
 
 def translator_arm(translator: Translator, crop: CropConfig) -> Arm:
-    """An open translator as an arm on crops cut by `crop`, with whatever margin. Faces without landmarks stay as they are."""
+    """An open translator as an arm, for crops cut by `crop` with whatever margin. It leaves unlabelled faces alone."""
     size = translator.crop.size
 
     def arm(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:

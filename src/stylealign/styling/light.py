@@ -1,7 +1,8 @@
-"""Style arms of light: the donor's low-resolution light and colour laid on the face (`relight`), and drawn cast shadows (`shadow`).
+"""Style arms of light: the donor's broad light and colour on the face (`relight`), and drawn shadows (`shadow`).
 
-Both multiply the odds of a colour, p / (1 - p) with p in [0, 1]: in the dark that is a gain, as light is, and towards white it
-rolls off as film does, so that nothing is clipped and no detail is lost. No pixel moves. Know no landmarks' meaning.
+Both multiply the odds of a colour, p / (1 - p) with p in [0, 1]: in the dark that is a gain, as light is, and towards
+white it levels off as film does, so that nothing is clipped and no detail is lost. No pixel moves. They do not ask
+which landmark is which.
 """
 
 import math
@@ -20,14 +21,14 @@ _WIDE = 7.0  # cells: how the face's own light goes on beyond the face
 
 
 def shift_logits(image: Tensor, shift: Tensor) -> Tensor:
-    """Multiply the odds of every colour by exp(shift): logit(p') = logit(p) + shift, exactly 0 and 1 staying where they are."""
+    """Multiply the odds of every colour by exp(shift): logit(p') = logit(p) + shift; exactly 0 and 1 stay."""
     gain = shift.exp()
     p = image.add(1).mul_(0.5).clamp_(0, 1)
     return (gain * p / (1 + (gain - 1) * p)).mul_(2).sub_(1)
 
 
 def gaussian_matrix(sigma: Tensor, size: int) -> Tensor:
-    """(B, size, size) matrices that blur along one axis with a Gaussian of `sigma` (B,) px; rows sum to 1, also at the border."""
+    """Matrices (B, size, size) that blur one axis with a Gaussian of `sigma` (B,) px; each row sums to 1."""
     axis = torch.arange(size, dtype=sigma.dtype, device=sigma.device)
     away = (axis[:, None] - axis[None, :])[None]
     kernel = torch.exp(-0.5 * (away / sigma.clamp(min=1e-3)[:, None, None]).square())
@@ -35,7 +36,10 @@ def gaussian_matrix(sigma: Tensor, size: int) -> Tensor:
 
 
 def _low_pass(picture: Tensor, face: Tensor, narrow: Tensor, wide: Tensor) -> Tensor:
-    """Mean colour of the face round each cell (B, 3, g, g): only cells of the `face` (B, 1, g, g) count, also beyond its edge."""
+    """The mean colour (B, 3, g, g) of the face round each cell; only cells of the `face` (B, 1, g, g) count.
+
+    Beyond the face's edge it is the mean of the face's nearest cells.
+    """
     weighted = torch.cat([picture * face, face], dim=1)
     near, far = (m[:, None] @ weighted @ m[:, None].transpose(2, 3) for m in (narrow, wide))
     mixed = near + 0.05 * far
@@ -43,13 +47,14 @@ def _low_pass(picture: Tensor, face: Tensor, narrow: Tensor, wide: Tensor) -> Te
 
 
 def relight(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
-    """Give each face the light, shadows and cast of its donor: the low-pass colour of the donor's face, landmark on landmark.
+    """Give each face the light, shadows and tint of its donor: the low-pass colour of the donor's face.
 
-    The shift in logits from the content's low-pass colour to the donor's is a field of 20 x 20 cells. Only skin is compared with
-    skin (the landmarks' hull and forehead), and the face's own light goes on beyond its edge, so that no seam shows. Where either
-    face has no landmarks the whole crops are compared as they lie. Draws: how fine the light is (a blur of 4 to 10 % of the crop)
-    and how much of its colour comes along. After the local relighting of Shih et al. (2014), "Style transfer for headshot
-    portraits", with one scale and no detail transfer.
+    The donor is bent so that its landmarks lie on the content's. The shift in logits from the content's low-pass
+    colour to the donor's is a field of 20 x 20 cells. Only skin is compared with skin (the landmarks' hull and
+    forehead), and the face's own light goes on beyond its edge, so that no seam shows. Where either face has no
+    landmarks the whole crops are compared as they lie. Draws: how fine the light is (a blur of 4 to 10 % of the crop)
+    and how much of its colour comes along. After the local relighting of Shih et al. (2014), "Style transfer for
+    headshot portraits", with one scale and no detail transfer.
     """
     size = content.image.shape[-1]
     draws = draws.to(content.image)
@@ -72,10 +77,11 @@ def relight(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> B
 
 
 def shadow(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
-    """Cast a soft-edged shadow over each face: of a wall's edge, of something round, or of a blind; the donor is not looked at.
+    """Cast a soft-edged shadow over each face: of a wall's edge, of something round, or of a blind. Looks at no donor.
 
-    Draws: which, where, how wide, how sharp its edge (1 to 15 % of the crop), how dark (0.25 to 2 logits), and its colour: what
-    is left in a shadow is the sky's light, bluer or warmer than the lamp's. What stays in the light gets a little brighter.
+    Draws: which, where, how wide, how sharp its edge (1 to 15 % of the crop), how dark (0.25 to 2 logits), and its
+    colour, which is bluer or warmer than the lamp's as the sky's light is. What is not in the shadow gets a little
+    brighter.
     """
     size = content.image.shape[-1]
     d = draws.to(content.image)

@@ -1,4 +1,4 @@
-"""The style arm of make-up: colours on lips, lids and cheeks. It has to know which landmark is which, so it is made for a mark-up."""
+"""The style arm `make_up`: colours on lips, lids and cheeks. It is made for a mark-up, whose curves it paints along."""
 
 import torch
 from torch import Tensor
@@ -30,10 +30,10 @@ def make_up(schema: LandmarkSchema) -> Arm:
     corners = (curves["outer_upper_lip"][0], curves["outer_upper_lip"][-1])
 
     def paint(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
-        """Shift the colours of lips, lids and cheeks by up to 1.5, 1.5 and 0.7 logits, each its own way; the donor is not looked at.
+        """Shift the colours of lips, lids and cheeks by up to 1.5, 1.5 and 0.7 logits. Looks at no donor.
 
-        The shading under a colour stays. Edges lie a little off the labelled curves, a different little for each face, or a detector would
-        learn to look for paint. Faces with an unlabelled point in these curves are left alone.
+        The shading under a colour stays. Edges lie a little off the labelled curves, by another distance for each face,
+        or a detector would learn to look for paint. Faces with an unlabelled point in these curves are left alone.
         """
         size, points = content.image.shape[-1], content.landmarks
         d = draws.to(content.image)

@@ -1,8 +1,9 @@
 """Style arms that put something before the face: drawn objects (`occlude`) and parts of the donor (`occlude_aligned`).
 
-Both say which landmarks they covered: `visible` turns False, the landmark keeps its label, and how a hidden label weighs is the
-training's business. An arm does not know the mark-up: eyes are taken to lie a quarter down the landmarks' box and brows at its top, as
-in every mark-up with brows and a chin. A tilted face so gets its glasses askew, which hides as much; `visible` is read from what is drawn.
+Both say which landmarks they covered: `visible` turns False, the landmark keeps its label, and how a hidden label
+weighs is decided by the training. They do not know the mark-up: eyes are taken to lie a quarter down the landmarks'
+box and brows at its top, as in every mark-up with brows and a chin. On a tilted face
+the glasses sit askew and hide as much; `visible` is read from what is drawn.
 """
 
 import math
@@ -78,7 +79,10 @@ def _cells(draw: Tensor, size: int, cells: int) -> Tensor:
 
 
 def _paint(content: Batch, donors: Batch, draws: Tensor, kind: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """(B, 3, S, S) what the objects are made of: a plain colour, stripes of two, cloth of two, or the donor's pixels; all lit unevenly."""
+    """Pictures (B, 3, S, S) of what the objects are made of, all unevenly lit.
+
+    That is a plain colour, stripes or cloth of two colours, or the donor's pixels.
+    """
     size, d = content.image.shape[-1], draws.to(content.image)
     first, second = per_face(2 * d[:, 8:11] - 1, d), per_face(2 * d[:, [10, 12, 8]] - 1, d)
     skin = (donors.image[:, :, size * 2 // 5 : size * 3 // 5, size * 2 // 5 : size * 3 // 5]).mean(
@@ -99,9 +103,10 @@ def _paint(content: Batch, donors: Batch, draws: Tensor, kind: Tensor, x: Tensor
 def occlude(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
     """Put one drawn object before each face: an ellipse, a hand, a bar, a microphone, dark glasses or a hat.
 
-    Objects are plain, striped, clouded or cut from the donor's picture; hands have the colour of the donor's middle. `strength` is
-    their size: the side grows with its square root, so the covered area with it. Without landmarks the face is taken to fill the
-    middle 60 % of the crop. Draws: kind, place, size, form, turn, edge (0.6 to 4 px a 80 px crop), material, colours.
+    Objects are plain, striped, clouded or cut from the donor's picture; hands have the colour of the donor's middle.
+    `strength` is the area they cover: their side grows with its square root. A face without landmarks is taken to fill
+    the middle 60 % of the crop. Draws: kind, place, size, form, turn, edge (0.6 to 4 px in a crop of 80 px), material,
+    colours.
     """
     size = content.image.shape[-1]
     d = draws.to(content.image)
@@ -147,12 +152,13 @@ def occlude(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> B
 
 
 def occlude_aligned(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
-    """Lay a region of the donor over the same region of the face: its eyes with their glasses, its hat or hair, the hand at its mouth.
+    """Lay a region of the donor over the same region of the face: eyes with their glasses, a hat, a hand at the mouth.
 
-    The donor is bent so that its landmarks lie on the content's: where its own nose or lips come along, they lie where the label says.
-    `strength` is the region's size. Draws: which region (eyes, brow and above, lower face, left or right half), its exact edges and
-    softness (2 to 8 % of the crop), and for half of the faces that the region takes on the colour which the content has along the
-    seam. Faces whose landmarks, or whose donor's, are unknown are left alone.
+    The donor is bent so that its landmarks lie on the content's: where its own nose or lips come along, they lie
+    where the label says. `strength` is the region's size. Draws: which region (eyes, brow and above, lower face, left
+    or right half), its exact edges and softness (2 to 8 % of the crop), and for half of the faces that the region
+    takes on the colour which the content has along the seam. Faces whose landmarks, or whose donor's, are unknown are
+    left alone.
     """
     size = content.image.shape[-1]
     d = draws.to(content.image)
@@ -164,7 +170,8 @@ def occlude_aligned(content: Batch, donors: Batch, strength: Tensor, draws: Tens
     middle = boxes[:, :2] + half
     # Regions as boxes in half boxes from the middle: x0, y0, x1, y1.
     regions = torch.tensor(
-        [[-1.2, -0.95, 1.2, -0.15], [-1.5, -2.2, 1.5, -0.75], [-1.1, 0.1, 1.1, 1.3], [-1.3, -1.4, 0.0, 1.2], [0.0, -1.4, 1.3, 1.2]],
+        [[-1.2, -0.95, 1.2, -0.15], [-1.5, -2.2, 1.5, -0.75], [-1.1, 0.1, 1.1, 1.3],
+         [-1.3, -1.4, 0.0, 1.2], [0.0, -1.4, 1.3, 1.2]],
         dtype=d.dtype, device=d.device,
     )  # fmt: skip
     region = regions[(d[:, 0] * len(regions)).long()] + 0.3 * (d[:, 1:5] - 0.5)

@@ -1,4 +1,4 @@
-"""Style arms inside a training: donors for every batch, and the batch restyled; both depend on (seed, step, process) alone.
+"""Style arms inside a training: donors for every batch, and the batch restyled, as functions of (seed, step, process).
 
 Restyling comes before `augment`, on upright crops with their margin, so that donors, landmarks and arms share one
 frame. Knows no network.
@@ -64,9 +64,14 @@ class Styling:
 
 
 def open_styling(
-    style: StyleConfig, crop: CropConfig, margin: float, caches: list[list[CropCache]], schemas: Sequence[LandmarkSchema],
-    validation: FaceDataset | None, device: torch.device,
-) -> Styling | None:  # fmt: skip
+    style: StyleConfig,
+    crop: CropConfig,
+    margin: float,
+    caches: list[list[CropCache]],
+    schemas: Sequence[LandmarkSchema],
+    validation: FaceDataset | None,
+    device: torch.device,
+) -> Styling | None:
     """The style of a training, or None where there is none.
 
     Args:

@@ -1,6 +1,8 @@
-"""Drawn faces: any structure (who, doing what, seen from where) in any style (light, skin, hair, background, camera), with exact
-landmarks. What a perfect translator would make is here a call, `draw_face(structure_i, style_j)`; a whole data set is a job.
-Knows no torch.
+"""Drawn faces with exact landmarks: any structure (who, doing what, seen from where) in any style (light, skin, hair,
+background, camera).
+
+What a perfect translator would make is here a call, `draw_face(structure_i, style_j)`. Data sets of them are made by
+jobs/draw_faces.py. Knows no torch.
 """
 
 from stylealign.toyfaces.causes import CAUSES, LEVELS, raise_cause

@@ -28,7 +28,7 @@ def ellipse(centre: np.ndarray, radii: Sequence[float], num: int = 32, degrees: 
 
 
 def ribbon(curve: np.ndarray, width: np.ndarray | float) -> np.ndarray:
-    """The outline of a brush stroke along `curve` (n, 2) whose full width at each point is `width` (n,) or one number."""
+    """The outline (2n, 2) of a brush stroke along `curve` (n, 2), whose full width is one number or one a point."""
     tangent = np.gradient(curve, axis=0)
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
@@ -54,7 +54,8 @@ def strands(rng: np.random.Generator, crown: np.ndarray, size: int, num: int = 7
 
 
 class Canvas:
-    """A square picture under way: `image` (H, W, 3) float32, `light` that falls on it, `cover` (H, W) of what hides the face."""
+    """A square picture being painted: `image` (H, W, 3) float32, the `light` on it, and `cover` (H, W), what hides the
+    face."""
 
     def __init__(self, image: np.ndarray):
         self.image = image
@@ -79,7 +80,17 @@ class Canvas:
         lit: bool = True,
         covers: bool = False,
     ) -> None:
-        """Paint a polygon. `soft` blurs its edge by so many pixels, `clip` (H, W) confines it, `lit` puts the light on it."""
+        """Paint a polygon.
+
+        Args:
+            polygon: (n, 2) px.
+            colour: of it.
+            alpha: how opaque it is.
+            soft: blur of its edge, px.
+            clip: (H, W) area that it stays in.
+            lit: whether the canvas's light falls on it.
+            covers: whether it hides the face.
+        """
         if alpha <= 0:
             return
         margin = 3 * soft + 2
@@ -132,9 +143,10 @@ def light_map(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Light on a lumpy ellipsoid: (size, size, 3) float32 factors and (size, size) strength of the highlight.
 
-    `centre` (2,) px and `quadratic` (3, 3) give the ellipsoid x'Qx = 1 in view units of `px` pixels; `bumps` (K, 5) rows of
-    x, y in pixels, sigma x, sigma y and height in units, raise Gaussian hills on it. `direction` (3,) points to the lamp in
-    the view frame (x right, y down, z to the viewer). Lambert's law with a soft terminator; Blinn's highlight.
+    `centre` (2,) px and `quadratic` (3, 3) give the ellipsoid x'Qx = 1 in view units of `px` pixels; `bumps` (K, 5)
+    rows of x, y in pixels, sigma x, sigma y and height in units, raise Gaussian hills on it. `direction` (3,) points
+    to the lamp in the view frame (x right, y down, z to the viewer). Lambert's law with a soft edge between light and
+    shade; Blinn's highlight.
     """
     axis = np.arange(size, dtype=np.float32)
     x, y = (axis - centre[0])[None, :] / px, (axis - centre[1])[:, None] / px

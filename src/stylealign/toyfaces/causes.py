@@ -1,8 +1,8 @@
 """The six causes of WFLW's hard subsets, each drawn at rising strength on an otherwise unchanged face.
 
-Strength 0 is the face without the cause (frontal, at rest, evenly lit, bare, nothing before it, sharp), 4 its full extent; in between
-the same face goes the same way, step by step, so that an error can be read as a curve. The other five stay as they were drawn. What
-photographs allow of this is stylealign.jobs.stress.
+Strength 0 is the face without the cause (frontal, at rest, evenly lit, bare, nothing before it, sharp), 4 its full
+extent. In between the same face changes in the same way, step by step, so that errors can be read as a curve. The
+other five causes stay as they were drawn. What photographs allow of this is in hardships.py.
 """
 
 import math
@@ -72,7 +72,7 @@ def _make_up(style: Style, t: float, rng: np.random.Generator) -> Style:
 
 
 def _occlusion(style: Style, t: float, rng: np.random.Generator) -> Style:
-    """A hand, a bar or a microphone comes in from the side and grows; at strength 3 glasses, at 4 dark ones, are put on as well."""
+    """A hand, a bar or a microphone comes in from the side and grows; glasses are added at 3, dark ones at 4."""
     thing = str(rng.choice(["hand", "bar", "microphone"]))
     angle, height = math.radians(rng.uniform(0, 180)), float(rng.uniform(0.3, 0.9))
     away = 1.3 * (1 - t) + 0.15

@@ -17,7 +17,7 @@ from stylealign.toyfaces.style import Style, World, random_style
 
 _LABELLED, _UNLABELLED, _CAUSES = 0, 1, 2  # random streams
 StyleShift = Literal["none", "dark", "studio_street"]
-_WORLDS: dict[str, tuple[World, World]] = {  # of the faces at home, and of those that are shifted
+_WORLDS: dict[str, tuple[World, World]] = {  # of the other faces, and of the shifted ones
     "none": ("none", "none"),
     "dark": ("none", "dark"),
     "studio_street": ("studio", "street"),
@@ -38,18 +38,17 @@ class FaceOptions:
     max_yaw: float = 55.0
     """Largest turn of a head, degrees (at most 60: beyond, the far landmarks would be guesses)."""
     style_shift: StyleShift = "none"
-    """A planted difference of style that leaves structure alone. dark: the test faces (only) are seen at night, the others
-    anywhere. studio_street: the test faces are seen by a poor camera in coloured light at night, the others in a studio."""
+    """Other styles for the test faces. dark: night. studio_street: a poor camera at night; the others in a studio."""
     val_shift: bool = False
-    """Whether the faces of split val wear the test faces' styles as well."""
+    """Whether the faces of split val have the test faces' styles as well."""
     unlabelled_shift: bool = True
-    """Whether unlabelled faces wear the test faces' styles (no difference unless style_shift is set)."""
+    """Whether unlabelled faces have the test faces' styles (no difference unless style_shift is set)."""
     unlabelled_split: str = "train"
     """Split of the unlabelled faces."""
     cause: Cause | Literal["none"] = "none"
     """Draw the test faces (only) with this cause of WFLW's hard subsets at a chosen strength, otherwise as they are."""
     strength: int = 4
-    """Of `cause`: 0 (without it) ... 4 (full); the same faces, going the same way."""
+    """How strong `cause` is, from 0 (without it) to 4; at every strength the same faces change in the same way."""
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -113,8 +112,9 @@ def face_of(options: FaceOptions, index: int, unlabelled: bool = False) -> tuple
 def draw_swap_sheet(structures: Sequence[Structure], styles: Sequence[Style], size: int = 128) -> np.ndarray:
     """Every structure in every style: ((1 + len(styles)) * size, (1 + len(structures)) * size, 3) uint8.
 
-    Row 0 shows each structure in its own style (the style of the same index, cyclically), column 0 each style on its own
-    structure; the cell at (1 + i, 1 + j) is structure j in style i - what a perfect translator would make. The corner is grey.
+    Row 0 shows each structure in its own style (the style of the same index, cyclically), column 0 each style on its
+    own structure. The cell at (1 + i, 1 + j) is structure j in style i, as a perfect translator would make it. The
+    corner is grey.
     """
     sheet = np.full(((1 + len(styles)) * size, (1 + len(structures)) * size, 3), 128, np.uint8)
 

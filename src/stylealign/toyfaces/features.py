@@ -1,4 +1,4 @@
-"""The features of a face, each painted inside the splines through its own landmarks: beard, eyes, brows, nose, mouth, folds."""
+"""The features of a face: beard, eyes, brows, nose, mouth, folds, each painted inside splines through its landmarks."""
 
 import math
 
@@ -123,7 +123,7 @@ def draw_eye(
 
 
 def draw_brow(canvas: Canvas, scene: Scene, style: Style, indices: list[int], face: np.ndarray) -> None:
-    """A brow: the shape bounded by its nine points. `indices` run along the top, then the bottom, from the outer tip."""
+    """A brow: the shape bounded by its nine points; `indices` run from the outer tip along the top, then the bottom."""
     px, u = scene.px, scene.unit
     top = smooth_curve(px[indices[:5]])
     bottom = smooth_curve(px[[*indices[5:], indices[0]]])
@@ -140,7 +140,7 @@ def draw_brow(canvas: Canvas, scene: Scene, style: Style, indices: list[int], fa
 
 
 def draw_nose(canvas: Canvas, scene: Scene, structure: Structure, style: Style, face: np.ndarray) -> None:
-    """What shading alone does not give: wings, nostrils, the line of the base, a cast shadow, the ridge of a turned nose."""
+    """What shading does not give: wings, nostrils, the line of the base, a shadow, the ridge of a turned nose."""
     u, px, head = scene.unit, scene.px, scene.head
     dark = mix(style.skin, (0.25, 0.08, 0.06), 0.6)
     lateral = math.sin(math.radians(style.light_azimuth))

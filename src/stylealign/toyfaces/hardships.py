@@ -1,9 +1,10 @@
 """One photographed face made harder: a crop, its landmarks and a strength in, the harder crop out. Knows no files.
 
-The hardships of WFLW's subsets, as far as a photograph allows: light, make-up, things before the face, blur, and of pose what an affine
-can do. An expression cannot be put on a photograph; drawn faces have it (toyfaces/causes.py). None of this shares code with the style
-arms of training, so that a detector is not asked what it was drilled in: objects are the painter's of drawn faces, light falls on a
-lumpy ellipsoid, compression is a JPEG library's. Pictures are (S, S, 3) uint8, landmarks (P, 2) px; strength t is in [0, 1].
+The hardships of WFLW's subsets, as far as a photograph allows: light, make-up, things before the face, blur, and of
+pose what an affine can do. An expression cannot be put on a photograph; drawn faces have it (causes.py). None of this
+shares code with the style arms, so that a detector is not tested on the very pictures it was trained on: objects are
+those of drawn faces, light falls on a lumpy ellipsoid, compression is a JPEG library's. Pictures are (S, S, 3) uint8,
+landmarks (P, 2) px; strength t is in [0, 1].
 """
 
 import colorsys
@@ -29,7 +30,7 @@ _GAMMA = 2.2  # of photographs: light adds in linear values
 
 
 def fitted_scene(landmarks: np.ndarray, schema: LandmarkSchema, size: int) -> Scene:
-    """A drawn head, frontal, laid over a photographed one by its eyes (and its size, where a turn brings the eyes together).
+    """A drawn frontal head with its eyes where a photographed one has them; a turned one is fitted by its size as well.
 
     Raises:
         UserError: a mark-up that names no eyes.
@@ -57,9 +58,10 @@ def _to_bytes(picture: np.ndarray) -> np.ndarray:
 
 
 def pose_affine(landmarks: np.ndarray, t: float, rng: np.random.Generator) -> np.ndarray:
-    """A turn in the picture's plane of up to 30 to 40 degrees and a squeeze across the face to 60 to 70 %, about the landmarks' box.
+    """A turn in the picture's plane and a squeeze across the face, about the middle of the landmarks' box: (2, 3).
 
-    Not a turned head: no far cheek disappears, no nose stands out. It is what an affine can do, and named `tilt` for that.
+    At t = 1 the turn is 30 to 40 degrees and the squeeze to 60 to 70 %. A turned head looks otherwise: its far cheek
+    disappears and its nose stands out. An affine cannot do that, hence the name `tilt`.
     """
     middle = (landmarks.min(axis=0) + landmarks.max(axis=0)) / 2
     angle = float(rng.choice([-1, 1]) * rng.uniform(30, 40)) * t
@@ -69,7 +71,7 @@ def pose_affine(landmarks: np.ndarray, t: float, rng: np.random.Generator) -> np
 
 
 def illuminate(picture: np.ndarray, scene: Scene, t: float, rng: np.random.Generator) -> np.ndarray:
-    """A lamp of some colour beside the face takes over from the photograph's light, which goes dim; a third is over-exposed."""
+    """Dim the photograph's light and shine a coloured lamp from one side; a third of the faces gets over-exposed."""
     size = picture.shape[0]
     side, elevation = float(rng.choice([-1, 1])), math.radians(rng.uniform(-10, 35))
     azimuth = side * math.radians(rng.uniform(50, 85))
@@ -78,8 +80,14 @@ def illuminate(picture: np.ndarray, scene: Scene, t: float, rng: np.random.Gener
     direction = np.array(
         [math.sin(azimuth) * math.cos(elevation), -math.sin(elevation), math.cos(azimuth) * math.cos(elevation)]
     )
-    hills = [((0, 0.4, 0.95), 0.11, 0.22, 0.12), ((0, 0.96, 0.85), 0.26, 0.20, 0.06), ((-0.44, 0.0, 0.7), 0.2, 0.13, -0.06),
-             ((0.44, 0.0, 0.7), 0.2, 0.13, -0.06), ((-0.5, 0.45, 0.66), 0.24, 0.2, 0.07), ((0.5, 0.45, 0.66), 0.24, 0.2, 0.07)]  # fmt: skip
+    hills = [  # point in the head frame, sigma x, sigma y, height
+        ((0, 0.4, 0.95), 0.11, 0.22, 0.12),
+        ((0, 0.96, 0.85), 0.26, 0.20, 0.06),
+        ((-0.44, 0.0, 0.7), 0.2, 0.13, -0.06),
+        ((0.44, 0.0, 0.7), 0.2, 0.13, -0.06),
+        ((-0.5, 0.45, 0.66), 0.24, 0.2, 0.07),
+        ((0.5, 0.45, 0.66), 0.24, 0.2, 0.07),
+    ]
     bumps = np.concatenate([scene.at(np.array([h[0] for h in hills])), np.array([h[1:] for h in hills])], axis=1)
     roll = math.radians(scene.structure.roll)
     turn = np.array([[math.cos(roll), -math.sin(roll), 0], [math.sin(roll), math.cos(roll), 0], [0, 0, 1]])
@@ -95,7 +103,7 @@ def illuminate(picture: np.ndarray, scene: Scene, t: float, rng: np.random.Gener
 
 
 def _paint(picture: np.ndarray, area: np.ndarray, colour: tuple[float, float, float], alpha: float) -> np.ndarray:
-    """Lay a colour on (S, S, 3) float32 where `area` (S, S) says, keeping the shading: the colour is scaled by the light found there."""
+    """Lay a colour on (S, S, 3) float32 where `area` (S, S) says, scaled by the light there: the shading stays."""
     grey = cv2.GaussianBlur(picture.mean(axis=2), (0, 0), 1.0)
     middle = float((grey * area).sum() / max(float(area.sum()), 1e-6))
     shade = np.clip(grey / max(middle, 0.05), 0.3, 1.6) * (0.35 + 0.9 * middle)
@@ -146,7 +154,7 @@ def make_up(
 def occlude(
     picture: np.ndarray, landmarks: np.ndarray, scene: Scene, t: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hands, bars, microphones, glasses and caps of the drawn faces, one more for each quarter of t, growing; hard-edged.
+    """Lay hands, bars, microphones, glasses and caps of drawn faces over the face; one more grows each quarter of t.
 
     Returns the picture and (P,) bool: which landmarks are covered.
     """
@@ -161,7 +169,7 @@ def occlude(
             continue
         angle = 2 * math.pi * drawn[0]
         style = Style(
-            occluder="hat" if thing == "hat" else thing if thing in ("hand", "bar", "microphone") else "none",  # type: ignore[arg-type]
+            occluder="none" if thing == "sun" else thing,  # type: ignore[arg-type]
             glasses="sun" if thing == "sun" else "none",
             occluder_colour=colorsys.hsv_to_rgb(drawn[1], 0.8 * drawn[2], 0.15 + 0.7 * drawn[3]),
             skin=mix_colours(SKINS[1], SKINS[6], drawn[1]),
@@ -179,7 +187,10 @@ def occlude(
 
 
 def blur(picture: np.ndarray, unit: float, t: float, rng: np.random.Generator) -> np.ndarray:
-    """A box blur (twice) or a motion blur of up to 0.12 and 0.25 head units, down to 12 px a unit, noise, a JPEG file down to quality 20."""
+    """Blur the picture, give it fewer pixels, noise and a JPEG file's losses.
+
+    At t = 1: a box blur (twice) of 0.12 or a motion blur of 0.25 head units, 12 px a head unit, JPEG quality 20.
+    """
     size = picture.shape[0]
     moving, angle, grain = rng.random() < 0.5, rng.random() * 180, rng.standard_normal(picture.shape, dtype=np.float32)
     if t == 0:
@@ -210,6 +221,9 @@ def tilted(
     rng: np.random.Generator,
     size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The crop cut anew through `pose_affine`, from the source picture so that no border shows; and new_from_crop (2, 3)."""
+    """Cut the crop anew through `pose_affine`, from the source picture, so that no border shows.
+
+    Returns the new crop (size, size, 3) and the affine new_from_crop (2, 3).
+    """
     affine = pose_affine(apply(crop_from_source, landmarks), t, rng)
     return warp(source, compose(affine, crop_from_source), size), affine

@@ -1,7 +1,7 @@
 """Draw any structure in any style: from the 98 points of `shape.py` and the looks of `style.py` to a picture.
 
-Everything is painted on a canvas two to four times the size, back to front, then averaged down. What is painted follows the
-landmarks: skin ends at the contour, brows, eyes and lips are bounded by splines through their points.
+Everything is painted on a canvas two to four times the size, back to front, then averaged down. What is painted
+follows the landmarks: skin ends at the contour, brows, eyes and lips are bounded by splines through their points.
 """
 
 import math
@@ -266,8 +266,9 @@ def _photograph(picture: np.ndarray, style: Style, rng: np.random.Generator) -> 
 def draw_face(structure: Structure, style: Style, size: int = 128) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw `structure` in `style` as a picture of `size` x `size` pixels.
 
-    Returns the image (size, size, 3) uint8 RGB, the landmarks (98, 2) float32 as (x, y) pixels - a function of the structure
-    alone - and visible (98,) bool, False under an occluder, a dark lens or hair. Deterministic in its arguments.
+    Returns the image (size, size, 3) uint8 RGB, the landmarks (98, 2) float32 as (x, y) pixels, and visible (98,) bool,
+    False under an occluder, a dark lens or hair. The landmarks are a function of the structure alone; the same
+    arguments give the same picture.
     """
     reduce = 2 if size >= 112 else 3 if size >= 72 else 4
     full = size * reduce

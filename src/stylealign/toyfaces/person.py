@@ -108,7 +108,10 @@ def random_structure(
     expression: float = 1.0,
     placement: float = 1.0,
 ) -> Structure:
-    """Draw a face's structure. `max_yaw` in degrees; `expression` and `placement` scale how much they vary (0: neutral, centred)."""
+    """A random face's structure.
+
+    `max_yaw` is in degrees; `expression` and `placement` scale how much these vary (0: neutral, centred).
+    """
     identity = {
         "face_width": _around(rng, 1.0, 0.06),
         "face_length": _around(rng, 1.0, 0.06),

@@ -1,4 +1,4 @@
-"""Where things are on the canvas: a structure's landmarks and what a style hangs round them (hair, ears, neck), as polygons.
+"""Where things are on the canvas, as polygons: a structure's landmarks, and the hair, ears and neck of a style.
 
 Knows no paint. Everything is placed in the head frame of `shape.py` and projected with the landmarks.
 """
@@ -203,7 +203,7 @@ def make_scene(structure: Structure, style: Style, size: int, reduce: int) -> Sc
             outer, inner = base + shape, base + (0.01, -0.02, 0.01) + 0.55 * shape
             ears.append((at(outer * (side, 1, 1)), at(inner * (side, 1, 1))))
     return Scene(
-        structure=structure, size=size, reduce=reduce, unit=unit, head=head, landmarks=landmarks.astype(np.float32), px=px,
-        face=face, face_below=face_below, skull=skull, cap=cap, opening=opening, long_hair=long_hair, locks=locks, fringe=fringe,
-        ears=tuple(ears),
+        structure=structure, size=size, reduce=reduce, unit=unit, head=head, landmarks=landmarks.astype(np.float32),
+        px=px, face=face, face_below=face_below, skull=skull, cap=cap, opening=opening, long_hair=long_hair,
+        locks=locks, fringe=fringe, ears=tuple(ears),
     )  # fmt: skip

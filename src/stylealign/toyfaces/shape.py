@@ -1,10 +1,10 @@
 """The landmarks of a drawn face: a structure as 98 points in three dimensions, turned, and projected to pixels.
 
-Knows nothing of colour, light, hair or pixels' contents: those are the style (`style.py`) and the painting (`paint.py`).
+Knows nothing of colour, light or hair: those are style.py's and paint.py's.
 
-Head frame: x to the image's right, y down, z towards the viewer; the origin lies between the eyes at the depth of the ears;
-one unit is about 73 mm, so that an ordinary face is 1.9 units wide at the ears and its chin is at y = 1.55.
-The model is mirror-symmetric: `mirror_structure` and the schema's flip permutation undo each other exactly.
+Head frame: x to the image's right, y down, z towards the viewer; the origin lies between the eyes at the depth of the
+ears; one unit is about 73 mm, so that an ordinary face is 1.9 units wide at the ears and its chin is at y = 1.55. The
+model is mirror-symmetric: `mirror_structure` and the schema's flip permutation undo each other exactly.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from stylealign.toyfaces.person import Structure
 NUM_POINTS = 98
 _CAMERA_DISTANCE = 14.0  # units; gives the nose tip of a frontal face about 8 % more scale than the ears
 _FRONT = ((-0.1, 0.1, 0.3, 0.5, 0.65, 0.85, 1.0), (0.72, 0.76, 0.79, 0.79, 0.74, 0.58, 0.55))
-# depth of the cheeks' front at heights in units of eyes to chin: it becomes the outline on the far side of a turned head
+# Depth of the cheeks' front at heights in units of eyes to chin: the outline on the far side of a turned head.
 _PIVOT = np.array([0.0, 0.55, 0.45])  # this point of the head is put at the frame's centre (plus shift)
 
 
@@ -41,7 +41,7 @@ def _spline_matrix(num_points: int, num_samples: int) -> np.ndarray:
 
 
 def smooth_curve(points: np.ndarray, samples_per_gap: int = 8) -> np.ndarray:
-    """A natural cubic spline through points (n, d), passing exactly through each; (samples_per_gap * (n - 1) + 1, d)."""
+    """A natural cubic spline that passes exactly through points (n, d): (samples_per_gap * (n - 1) + 1, d)."""
     return _spline_matrix(len(points), samples_per_gap * (len(points) - 1) + 1) @ points
 
 
@@ -124,7 +124,8 @@ def eye_depth(x: np.ndarray) -> np.ndarray:
 
 
 def _eye(s: Structure, closed: float, gaze_out: float) -> tuple[np.ndarray, np.ndarray]:
-    """Image-right eye: eight points (8, 3) in the order 68..75 (inner corner, top, outer corner, bottom) and the pupil (3,)."""
+    """Image-right eye: points 68..75 (8, 3), from the inner corner along the top to the outer one and back, and the
+    pupil (3,)."""
     centre = 0.435 * s.eye_spacing * (0.5 + 0.5 * s.face_width)
     half = 0.20 * s.eye_size
     squint = 0.3 * max(0.0, s.smile) * (1 - closed)

@@ -1,5 +1,7 @@
-"""The style of a drawn face: everything that does not move a landmark - light, skin, make-up, hair, background, glasses, what is
-held before the face, and the camera. Knows nothing of geometry; lengths are fractions or head units (about 73 mm).
+"""The style of a drawn face: everything that does not move a landmark.
+
+That is light, skin, make-up, hair, background, glasses, what is held before the face, and the camera. Knows nothing
+of geometry; lengths are fractions or head units (about 73 mm).
 """
 
 import colorsys
@@ -17,15 +19,15 @@ Glasses = Literal["none", "round", "square", "sun"]
 Occluder = Literal["none", "hand", "bar", "microphone", "hat"]
 Tone = Literal["colour", "grey", "sepia"]
 World = Literal["none", "dark", "studio", "street"]
-"""Where styles come from: everywhere, the night, a photographer's studio, or a street after dark seen by a poor camera."""
+"""Where styles come from: anywhere, the night, a studio, or a street after dark seen by a poor camera."""
 
 SKINS: tuple[Colour, ...] = (
-    (0.98, 0.84, 0.76), (0.95, 0.77, 0.66), (0.90, 0.69, 0.55), (0.84, 0.62, 0.46), (0.74, 0.52, 0.37), (0.62, 0.42, 0.29),
-    (0.49, 0.32, 0.22), (0.38, 0.245, 0.175),
+    (0.98, 0.84, 0.76), (0.95, 0.77, 0.66), (0.90, 0.69, 0.55), (0.84, 0.62, 0.46),
+    (0.74, 0.52, 0.37), (0.62, 0.42, 0.29), (0.49, 0.32, 0.22), (0.38, 0.245, 0.175),
 )  # fmt: skip
 HAIRS: tuple[Colour, ...] = (
-    (0.10, 0.08, 0.08), (0.17, 0.11, 0.08), (0.28, 0.17, 0.10), (0.40, 0.25, 0.13), (0.55, 0.38, 0.20), (0.78, 0.62, 0.36),
-    (0.55, 0.22, 0.10), (0.62, 0.60, 0.58), (0.85, 0.84, 0.82),
+    (0.10, 0.08, 0.08), (0.17, 0.11, 0.08), (0.28, 0.17, 0.10), (0.40, 0.25, 0.13), (0.55, 0.38, 0.20),
+    (0.78, 0.62, 0.36), (0.55, 0.22, 0.10), (0.62, 0.60, 0.58), (0.85, 0.84, 0.82),
 )  # fmt: skip
 IRISES: tuple[Colour, ...] = (
     (0.22, 0.13, 0.07),
@@ -57,11 +59,11 @@ class Style:
     lipstick: float = 0.0
     """0 bare ... 1 opaque."""
     lipstick_colour: Colour = (0.72, 0.08, 0.16)
-    """Of the lips where painted."""
+    """Colour of painted lips."""
     eye_shadow: float = 0.0
     """0 bare ... 1 opaque."""
     eye_shadow_colour: Colour = (0.35, 0.25, 0.50)
-    """Of the lids where painted."""
+    """Colour of painted lids."""
     blush: float = 0.0
     """Rouge on the cheeks; 0 ... 1."""
     lashes: float = 0.3
@@ -89,9 +91,9 @@ class Style:
     light_elevation: float = 35.0
     """Degrees above the horizon."""
     light_colour: Colour = (1.0, 0.98, 0.94)
-    """Of the lamp."""
+    """Colour of the lamp."""
     ambient_colour: Colour = (0.96, 0.98, 1.0)
-    """Of what reaches the shadows."""
+    """Colour of the light that reaches the shadows."""
     ambient: float = 0.6
     """Brightness of the shadows."""
     lamp: float = 0.55
@@ -106,7 +108,7 @@ class Style:
     glasses: Glasses = "none"
     """Kind of spectacles."""
     glasses_colour: Colour = (0.10, 0.09, 0.09)
-    """Of the frame."""
+    """Colour of the frame."""
     occluder: Occluder = "none"
     """What is before the face."""
     occluder_colour: Colour = (0.30, 0.30, 0.32)
@@ -310,10 +312,11 @@ def _street(rng: np.random.Generator, style: Style) -> dict:
 
 
 def random_style(rng: np.random.Generator, *, shift: World = "none") -> Style:
-    """Draw a style. `shift` draws light and camera from another world; skin, hair, make-up and what is before the face stay the same.
+    """A random style. `shift` draws light and camera from another world; skin, hair, make-up and occluders stay.
 
-    dark: night - little light from one side, warm or blue, with sensor noise. studio: even white light, a pale plain background and
-    a good camera. street: a hard coloured light from one side, dim, with a soft, noisy, squeezed picture.
+    dark: night, with little light from one side, warm or blue, and sensor noise. studio: even white light, a pale plain
+    background and a good camera. street: a hard coloured light from one side, dim, in a soft, noisy, compressed
+    picture.
     """
     values = {**_random_person(rng), **_random_light(rng), **_random_surroundings(rng), **_random_camera(rng)}
     style = Style(seed=int(rng.integers(2**31)), **values)

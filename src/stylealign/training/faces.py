@@ -272,7 +272,7 @@ def head_batch_sizes(batch_size: int, num_others: int, other_share: float) -> tu
 
 
 def validation_faces(config: FacesConfig, schema: LandmarkSchema) -> FaceDataset | None:
-    """The labelled faces to evaluate on; None where no data set was named for it and the first one has no such split."""
+    """The labelled faces to evaluate on; None where no data set was named for it and the first has no such split."""
     first = config.data[0].path if config.data else config.real or config.synthetic
     assert first is not None
     opened = FaceDataset.open(config.val or first)

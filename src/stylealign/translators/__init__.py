@@ -1,8 +1,8 @@
-"""Translators: networks that give a face another face's style. A new one is a file or folder and an entry of `TRANSLATORS`.
+"""Translators: networks that give a face another face's style. A new one is a folder and an entry of `TRANSLATORS`.
 
-An entry says all that others ask of a translator: `train-translator` takes its sections of the configuration and its way of learning
-from here, `generate`, `assess` and the Python API how it is used once trained, the docs and the contract tests its name and sizes.
-Nothing else lists translators.
+An entry says all that others ask of a translator: `train-translator` takes its sections of the configuration and its
+way of learning from here, `generate`, `assess` and the Python API how it is used once trained, the docs and the
+contract tests its name and sizes. Nothing else lists translators.
 """
 
 from collections.abc import Callable
@@ -33,8 +33,8 @@ class Preset(NamedTuple):
     """A translator at one size."""
 
     version: Literal["tiny", "small", "paper"]
-    """`tiny` is the smallest network that goes every way the real one goes, for tests; `small` trains on a CPU core, and is what
-    `train-translator` takes where nothing is said; `paper` is what was published, where anything was"""
+    """`tiny` is the smallest network that goes every way the real one goes, for tests; `small` trains on a CPU core,
+    and is what `train-translator` takes where nothing is said; `paper` is what was published, where anything was"""
     size: int
     """side of the crop, px"""
     network: Any
@@ -47,9 +47,10 @@ class TranslatorEntry(NamedTuple):
     summary: str
     """What it does, in a line, after its name"""
     build: Callable[[Any, int, StructureConfig, LandmarkSchema], nn.Module]
-    """(its config, side of the crop in px, how structure is drawn, mark-up) -> network; its `config` is what the card shall say"""
+    """(its config, side of the crop in px, how structure is drawn, mark-up) -> network. The network's own `config`
+    goes into the run's card, from which it is built again."""
     config: type
-    """The network's shape: a frozen dataclass, the section of `train-translator`'s configuration that has the translator's name"""
+    """The network's shape: a frozen dataclass, whose section in `train-translator` has the translator's name"""
     presets: tuple[Preset, ...]
     """Its sizes, the small one among them"""
     learn: Callable[[Learning], Learner]
@@ -57,7 +58,7 @@ class TranslatorEntry(NamedTuple):
     loaded: type[LoadedTranslator]
     """What it is once trained; says whether it needs the content's photograph and whether it has a prior"""
     learning: type | None = None
-    """What its way of learning can be told beside the usual: a frozen dataclass whose defaults are good ones; None: nothing"""
+    """What can be set of its way of learning: a frozen dataclass whose defaults are good ones; None: nothing"""
     learning_section: str = ""
     """Key of that dataclass in `train-translator`'s configuration"""
     watches: Callable[[Any], bool] = lambda learning: False
@@ -117,7 +118,7 @@ TRANSLATORS = {
 def build_translator(
     name: str, config: Any, size: int, structure: StructureConfig, schema: LandmarkSchema
 ) -> nn.Module:
-    """A translator with fresh weights; `size` is the crop's side in px. Raises UserError for a name that is not in the table."""
+    """A translator with fresh weights, for crops of `size` px. Raises UserError for a name that is not in the table."""
     if name not in TRANSLATORS:
         raise UserError(f"unknown translator '{name}'; known: {', '.join(TRANSLATORS)}")
     return TRANSLATORS[name].build(config, size, structure, schema)

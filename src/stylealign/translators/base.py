@@ -1,7 +1,8 @@
 """What all trained translators have in common: landmarks in crop pixels and images in [-1, 1] go in, pictures come out.
 
-Content is encoded once, style once, and any pair of the two decoded; `translate` does the three for whoever has a pair at hand. Some
-translators draw the content from its landmarks, others change its photograph (`needs_content`). Knows no folders and no training.
+Content is encoded once, style once, and any pair of the two decoded; `translate` does the three for whoever has a
+pair at hand. Some translators draw the content from its landmarks, others change its photograph (`needs_content`).
+Knows no folders and no training.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +20,7 @@ from stylealign.translators.regions import region_masks
 
 
 class LoadedTranslator(ABC):
-    """A translator with its network frozen and in evaluation mode. Each translator has a class of its own, beside its network."""
+    """A translator whose network is frozen and in evaluation mode. Each has a class of its own, beside its network."""
 
     needs_content = False
     """Whether `encode_structure` needs the content's photograph beside its landmarks."""
@@ -66,20 +67,25 @@ class LoadedTranslator(ABC):
 
     @abstractmethod
     def encode_structure(self, landmarks: Tensor, image: Tensor | None = None) -> list[Tensor]:
-        """Content features, one row a face, of landmarks (B, P, 2) in crop pixels, and of photographs (B, 3, S, S) where
-        `needs_content` says so."""
+        """Content features, one row a face, of landmarks (B, P, 2) in crop pixels, and of photographs (B, 3, S, S)
+        where `needs_content` says so."""
 
     @abstractmethod
     def decode(self, features: list[Tensor], style: list[Tensor]) -> Tensor:
         """Images (B, 3, S, S), not clamped, of content features in styles, pair by pair."""
 
     def decode_on(self, features: list[Tensor], style: list[Tensor], image: Tensor) -> Tensor | None:
-        """`decode` on a larger picture (B, 3, T, T) of the same faces, whose detail is kept; None where a translator draws at its own
-        size only."""
+        """`decode` on larger pictures (B, 3, T, T) of the same faces, whose detail is kept.
+
+        None where a translator draws at its own size only.
+        """
         return None
 
     def sample_prior(self, features: list[Tensor], generator: torch.Generator) -> Tensor:
-        """Images (B, 3, S, S) of content features, each in a style drawn from p(z|y). Raises UserError where there is no prior."""
+        """Images (B, 3, S, S) of content features, each in a style drawn from p(z|y).
+
+        Raises UserError where there is no prior.
+        """
         raise UserError(
             f"translator '{self.card.get('model')}' has no prior to draw styles from: use mode transfer or interpolate"
         )

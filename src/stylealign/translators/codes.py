@@ -1,8 +1,8 @@
 """Style codes that carry no layout: one global vector of the picture, and one of each region of the face (regions.py).
 
-A vector pooled over a picture cannot say where a mouth is; the spatial latents of the released network can (docs/design.md).
-Regional means are those of SEAN (Zhu et al., CVPR 2020, section 3.1), with soft masks from landmarks for its segmentation.
-Knows no files and no losses.
+A vector pooled over a picture cannot say where a mouth is; the spatial latents of the released network can
+(docs/design.md). Regional means are those of SEAN (Zhu et al., CVPR 2020, section 3.1), with soft masks from
+landmarks for its segmentation. Knows no files and no losses.
 """
 
 from dataclasses import dataclass
@@ -29,13 +29,13 @@ class CodeConfig:
     def __post_init__(self) -> None:
         if min(self.width, self.max_width, self.global_size) < 1 or self.region_size < 0:
             raise ValueError(
-                f"codes of width {self.width} to {self.max_width}, {self.global_size} global and {self.region_size} regional numbers: "
-                "expected at least 1 each, and 0 or more regional ones"
+                f"codes of width {self.width} to {self.max_width}, {self.global_size} global and {self.region_size} "
+                "regional numbers: expected at least 1 each, and 0 or more regional ones"
             )
 
 
 class CodeEncoder(nn.Module):
-    """(B, 3, S, S) -> global code (B, G) and regional codes (B, R, C). No normalisation: it would take away what style is.
+    """(B, 3, S, S) -> global code (B, G) and regional codes (B, R, C). No normalisation: it would take style away.
 
     S is at least 16. A face whose masks are empty (nobody knows its landmarks) has regional codes of 0.
     """
@@ -75,8 +75,10 @@ def code_size(style: list[Tensor]) -> Tensor:
 
 
 def code_distance(style: list[Tensor], wanted: list[Tensor]) -> Tensor:
-    """Mean absolute difference of codes, over that of each wanted code to the next: 1 is as wrong as another face. `wanted` gets no
-    gradient. Codes as small as 0.01 count as 0.01 apart."""
+    """How far codes are from those wanted, in mean absolute differences between one wanted code and the next.
+
+    1 is as wrong as another face. Wanted codes that differ by less than 0.01 count as 0.01 apart, and get no gradient.
+    """
     terms = []
     for s, w in zip(style, wanted, strict=True):
         if s.numel():
@@ -86,11 +88,14 @@ def code_distance(style: list[Tensor], wanted: list[Tensor]) -> Tensor:
 
 
 def forget_regions(style: list[Tensor], probability: float) -> list[Tensor]:
-    """Set the regional codes of some faces to 0, drawn from torch's global generator: donors without landmarks have none."""
+    """Codes of which some faces' regional ones are 0, as those of donors without landmarks are.
+
+    The faces are drawn from torch's global generator.
+    """
     kept = torch.rand(len(style[0]), 1, 1).to(style[0].device) >= probability
     return [style[0], style[1] * kept]
 
 
 def roll(tensors: list[Tensor]) -> list[Tensor]:
-    """Give every face its neighbour's."""
+    """The same tensors, each row moved to the next face."""
     return [t.roll(1, dims=0) for t in tensors]

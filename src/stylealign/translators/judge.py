@@ -1,7 +1,8 @@
-"""The judge: a landmark detector that never met the translator looks at swapped faces and says whether they kept their labels.
+"""The judge: a landmark detector that the translator never learnt from says whether swapped faces kept their landmarks.
 
-Reconstructions look best exactly when the style code leaks structure; the judge's NME on faces drawn in a stranger's style,
-beside its NME on the same real faces, is the number that decides. Knows networks and landmarks, no files.
+Reconstructions look best exactly when the style code carries the layout, so they decide nothing. What decides is the
+judge's NME on faces in a stranger's style, beside its NME on the same real faces. Knows networks and landmarks, no
+files.
 """
 
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stylealign.batches.batch import Batch
+from stylealign.batches.batch import Batch, take_faces
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.face.schema import LandmarkSchema
@@ -23,7 +24,7 @@ WEAK_JUDGE = 0.08  # NME on real faces above which a judge says little
 
 
 def swap_partners(num: int, seed: int) -> np.ndarray:
-    """(num,) a style donor for each face, never itself: a seeded cyclic order of at least 2 faces."""
+    """(num,) the face that gives each face its style, never itself: a seeded cyclic order of at least 2 faces."""
     assert num >= 2, "a face alone has no partner"
     order = np.random.default_rng((seed, 77)).permutation(num)
     partners = np.empty(num, dtype=np.int64)
@@ -33,7 +34,7 @@ def swap_partners(num: int, seed: int) -> np.ndarray:
 
 @torch.no_grad()
 def answers(judge: nn.Module, images: Tensor, judge_size: int, chunk: int = 16) -> np.ndarray:
-    """(B, P, 2) float64 landmarks, in px of the images, of a detector whose input has another side."""
+    """Landmarks (B, P, 2) float64, in px of the images, of a detector whose input may have another side than they."""
     scale = images.shape[-1] / judge_size
     resized = (
         images if scale == 1 else nn.functional.interpolate(images, size=judge_size, mode="bilinear", antialias=True)
@@ -52,22 +53,33 @@ def judge_swaps(
     seed: int,
     chunk: int = 16,
 ) -> dict[str, Any]:
-    """The judge's NME (fractions) on real faces and on the same faces translated into a stranger's style.
+    """The judge's figures on real faces and on the same faces translated into a stranger's style.
 
-    `gap` = swap NME - real NME; `style_nme` the NME of the swapped faces against the landmarks of the *style's* face: where that is
-    the smaller one, the style code carries the layout; `share_above_10` the share of swapped faces above 0.10, `real_share_above_10` of real ones;
-    `parts` both NMEs per facial part;
-    `style_distance` the mean colour distance of the outputs to the style's and to the content's picture (mean absolute
-    difference of 4 x 4 thumbnails, in [0, 2]): a translator that changes style is nearer to the style's.
+    Args:
+        translator: whose faces are judged.
+        batch: labelled faces, cut as the translator asks.
+        judge: (B, 3, judge_size, judge_size) -> an output with `landmarks`.
+        judge_size: side of its input in px.
+        schema: the mark-up.
+        seed: draws who gives whom a style.
+        chunk: faces a pass.
+
+    Returns:
+        faces: how many.
+        real_nme, swap_nme: NME (fractions) on real and on swapped faces, and `gap`, the second minus the first.
+        style_nme: of swapped faces against the landmarks of the face that gave the style; where it is smaller than
+            `swap_nme`, the style code carries the layout.
+        share_above_10, real_share_above_10: share of swapped and of real faces whose NME is above 0.10.
+        parts: both NMEs of each facial part.
+        style_distance: mean colour distance of the swapped to the style's and to the content's picture (mean absolute
+            difference of 4 x 4 thumbnails, in [0, 2]); a translator that changes style is nearer to the style's.
     """
     partners = torch.from_numpy(swap_partners(len(batch.image), seed))
+    donors = take_faces(batch, partners)
+    parts = torch.arange(len(partners)).split(chunk)
     swapped = torch.cat(
-        [
-            translator.translate(batch.image[i], batch.landmarks[i], batch.image[partners[i]], batch.landmarks[partners[i]])
-            for i in torch.arange(len(partners)).split(chunk)
-        ]
-    )  # fmt: skip
-    swapped = swapped.clamp(-1, 1)
+        [translator.translate(batch.image[i], batch.landmarks[i], donors.image[i], donors.landmarks[i]) for i in parts]
+    ).clamp(-1, 1)
 
     truth = batch.landmarks.double().cpu().numpy()
     boxes = np.concatenate([truth.min(axis=1), truth.max(axis=1)], axis=1)
@@ -104,15 +116,15 @@ def too_far(judge: dict[str, Any]) -> bool:
 
 
 def leaks(judge: dict[str, Any]) -> bool:
-    """Whether swapped faces are laid out like the face that gave the style. Runs judged before this was measured never do."""
+    """Whether swapped faces are laid out like the face that gave the style; False where that was not measured."""
     return judge.get("style_nme", float("nan")) < LEAKS * judge["swap_nme"]
 
 
 def gate(card: dict[str, Any], accept_gap: bool, what: str) -> list[str]:
     """What to say of a translator before its faces are learnt from: the judge's figures, and warnings.
 
-    Raises UserError, with the figures, for one whose faces do not have their labels' landmarks, unless `accept_gap`. One that was
-    never judged is only warned of.
+    Raises UserError, with the figures, for one whose faces do not have their labels' landmarks, unless `accept_gap`.
+    For one that was never judged there is only a warning.
     """
     judge = card.get("judge")
     if not isinstance(judge, dict):
@@ -122,8 +134,8 @@ def gate(card: dict[str, Any], accept_gap: bool, what: str) -> list[str]:
     if not accept_gap:
         raise UserError(
             f"{what}: refused by its judge: {verdict(judge)}. The limits are a gap of {100 * MAX_GAP:.1f} points and "
-            f"{MAX_MORE_FAILURES:.0%} more faces above 10 %. Train the translator better, or take its faces all the same with --accept-gap "
-            "(in a recipe of `pipeline`: generate: {accept_gap: true})"
+            f"{MAX_MORE_FAILURES:.0%} more faces above 10 %. Train the translator better, or take its faces all the "
+            "same with --accept-gap (in a recipe of `pipeline`: generate: {accept_gap: true})"
         )
     return [
         f"judge: {verdict(judge)}",
@@ -135,17 +147,18 @@ def verdict(judge: dict[str, Any]) -> str:
     """The judge's figures and what they say: may the translator be used?"""
     figures = (
         f"NME on swapped faces {judge['swap_nme']:.2%}, on the same real faces {judge['real_nme']:.2%}: structure gap "
-        f"{100 * judge['gap']:+.2f} points, {judge['share_above_10']:.1%} of swapped faces above 10 %, {judge['real_share_above_10']:.1%} of real ones"
+        f"{100 * judge['gap']:+.2f} points, {judge['share_above_10']:.1%} of swapped faces above 10 %, "
+        f"{judge['real_share_above_10']:.1%} of real ones"
     )
     if judge["real_nme"] > WEAK_JUDGE:
         figures += ". The judge is weak (above 8 % on real faces): train it longer, or name a better one with --judge"
     if leaks(judge):
         figures += (
-            f". LEAKING: they lie {judge['style_nme']:.2%} from the landmarks of the face that gave the style, nearer than to their own "
-            "label: the style code carries the layout, and the structure map is ignored"
+            f". LEAKING: they lie {judge['style_nme']:.2%} from the landmarks of the face that gave the style, nearer "
+            "than to their own label: the style code carries the layout, and the structure map is ignored"
         )
     if too_far(judge):
-        return f"{figures}. Too far from its labels: training a detector on these faces would teach it wrong labels"
+        return f"{figures}. Too far from its labels: a detector trained on these faces would learn wrong labels"
     if judge["gap"] < -0.005:
         return f"{figures}. Keeps its labels; swapped faces are easier than real ones, a sign of lost variety"
     return f"{figures}. Keeps its labels"

@@ -1,12 +1,13 @@
 """The KL of `vunet`: how much a style says beyond what the structure map does, and the weight that steers it.
 
-The KL is in nats, summed over all elements of the latents, and its weight is stated per nat against the *summed* reconstruction:
+The KL is in nats, summed over all elements of the latents, and its weight is stated per nat against the *summed*
+reconstruction:
 
     total = 3*S*S * sum_t weights.t * term_t  +  kl_weight * KL
 
-The released code sets nats against the *mean* instead (`scale="mean"` in the "released" preset); `per_nat` converts. With a weight
-that is a thousand times too small the decoder reads everything from the style and ignores the structure map, while the
-reconstructions look perfect: log KL in nats, and heed `kl_warning`.
+The released code sets nats against the *mean* instead (`scale="mean"` in the "released" preset); `per_nat` converts.
+With a weight that is a thousand times too small the decoder reads everything from the style and ignores the structure
+map, while the reconstructions look perfect: log KL in nats, and heed `kl_warning`.
 """
 
 import math
@@ -21,8 +22,10 @@ from stylealign.translators.reconstruction import ReconstructionConfig, num_elem
 
 
 def kl_nats(posterior: Sequence[Tensor], prior: Sequence[Tensor]) -> Tensor:
-    """KL(q||p) in nats per image between unit-variance Gaussians: 0.5 ||mu_q - mu_p||^2 summed over elements and scales,
-    averaged over the batch (METHOD 1.2)."""
+    """KL(q||p) in nats an image between Gaussians of unit variance, averaged over the batch (docs/paper_map.md 1.2).
+
+    0.5 ||mu_q - mu_p||^2, summed over the elements of every scale.
+    """
     per_scale = [
         0.5 * (q.float() - p.float()).square().flatten(1).sum(dim=1) for q, p in zip(posterior, prior, strict=True)
     ]  # (B,) each
@@ -34,9 +37,9 @@ class KLConfig:
     """The weight of one nat: a controller steering to `target_nats`, or with `target_nats: null` a fixed schedule."""
 
     target_nats: float | None = 120.0
-    """KL the controller steers to. 100-200 nats made structure-following translators at 64-80 px; thousands leak layout."""
+    """KL the controller steers to. At 64 to 80 px, 100 to 200 nats follow the structure; thousands do not."""
     start: float = 0.02
-    """First weight: low, because a style that costs much from the first step is never learned (the posterior collapses)."""
+    """First weight: low, since a style that costs much at once is never learnt (the posterior collapses)."""
     weight: float = 1.0
     """The schedule's last weight."""
     begin_frac: float = 0.5
@@ -75,11 +78,11 @@ KL_PRESETS = {
     "released": KLConfig(target_nats=None, start=1e-6, weight=1.0, begin_frac=0.5, end_frac=0.75),
     "small": KLConfig(),
 }
-"""released: METHOD 1.5, meaningful only with the released reconstruction. small: the controller."""
+"""released: docs/paper_map.md 1.5, meaningful only with the released reconstruction. small: the controller."""
 
 
 def kl_weight(step: int, steps: int, config: KLConfig) -> float:
-    """The scheduled weight of step `step` of `steps`: `start`, then linearly up, then `weight`. Pure."""
+    """The scheduled weight of step `step` of `steps`: `start`, then linearly up, then `weight`."""
     begin, end = config.begin_frac * steps, config.end_frac * steps
     if step >= end:
         return config.weight
@@ -126,14 +129,14 @@ def per_nat(weight: float, config: ReconstructionConfig, size: int) -> float:
 def kl_warning(nats: float, size: int) -> str | None:
     """A sentence when KL is so large that the style surely carries layout, else None.
 
-    The threshold is 500 nats up to 80 px (measured on real faces at 64-80 px), growing in proportion to the size above (our
-    guess). Weak-KL networks that ignored the structure map stood at 2,200 nats, ones that followed it at 100-170.
+    The threshold is 500 nats up to 80 px (measured on real faces at 64 to 80 px) and grows with the size above that
+    (our guess). Networks that ignored the structure map stood at 2,200 nats, those that followed it at 100 to 170.
     """
     threshold = 500 * max(1.0, size / 80)
     if nats <= threshold:
         return None
     return (
-        f"KL is {nats:.0f} nats at {size} px, above {threshold:.0f}: the style code is large enough to carry the face's layout, so "
-        "translated faces may follow the style sample's landmarks instead of the label. Raise the KL weight or set target_nats, "
-        "and judge by swap NME; reconstructions look perfect either way."
+        f"KL is {nats:.0f} nats at {size} px, above {threshold:.0f}: the style code is large enough to carry the "
+        "face's layout, so translated faces may follow the style sample's landmarks instead of the label. Raise the KL "
+        "weight or set target_nats, and judge by swap NME; reconstructions look perfect either way."
     )

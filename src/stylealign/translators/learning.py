@@ -1,7 +1,7 @@
 """How a translator learns: what the job gives it and what it gives back.
 
-Each translator has a function from `Learning` to `Learner`. The job `train-translator` does the rest, the same for all of them: data,
-augmentation, when to log and save, previews and the judge. Knows no files.
+Each translator has a function from `Learning` to `Learner`. The job `train-translator` does the rest, the same for
+all of them: data, augmentation, when to log and save, previews and the judge. Knows no files.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # importing it for the name alone would take two seconds
 
 
 class Vary(Protocol):
-    """Cuts a batch of margin crops to the network's size, varied at random."""
+    """Cuts a batch of crops with a margin to the network's size, varied at random."""
 
     def __call__(self, batch: Batch, step: int, view: int = 0, motions: AugmentConfig | None = None) -> Batch:
         """A function of (seed, step, process, view); `motions` None: the job's `augment`."""
@@ -36,7 +36,7 @@ class Learning:
     model: nn.Module
     """Fresh, on the CPU, not wrapped"""
     own: Any
-    """The translator's own section of the configuration on learning, of the class its entry names; None where it has none"""
+    """What can be set of the way of learning, of the class that the translator's entry names; None where it has none"""
     engine: "Engine"
     """Fabric: `setup(module, optimizer)` wraps, `backward(loss)` goes back"""
     schema: LandmarkSchema
@@ -74,11 +74,11 @@ class Learner:
     """All that must survive a kill; "model" is the wrapped network"""
     optimizers: dict[str, Any]
     update: Callable[[Batch, int], dict[str, Tensor]]
-    """(a batch of margin crops, step) -> named loss terms with `total`; owns forward, backward and steps"""
+    """(a batch of crops with a margin, step) -> named loss terms with `total`; owns forward, backward and steps"""
 
 
 class FrozenLandmarks:
-    """A detector that only looks: images (B, 3, S, S) of any size in [-1, 1] -> its landmarks (B, P, 2) in px of them.
+    """A detector that does not learn: images (B, 3, S, S) of any size in [-1, 1] -> landmarks (B, P, 2) in their px.
 
     Gradients flow to the images, not to the detector.
     """
@@ -94,9 +94,10 @@ class FrozenLandmarks:
 
 
 def landmark_drift(watch: FrozenLandmarks, made: Tensor, content: Tensor) -> Tensor:
-    """How far a detector's landmarks on `made` lie from its landmarks on `content`: the mean distance, in percent of the crop's side.
+    """How far a detector's landmarks on `made` lie from those on `content`: on average, in percent of the crop's side.
 
-    Its landmarks on the photograph and not the labels, so that the detector's own errors ask for nothing. No gradient to `content`.
+    They are compared with the detector's landmarks on the photograph and not with the labels, so that its own errors
+    cost nothing. `content` gets no gradient.
     """
     with torch.no_grad():
         wanted = watch(content)

@@ -1,6 +1,7 @@
-"""A patch discriminator with spectral norm and the hinge losses that go with it (Miyato et al., ICLR 2018; Isola et al., CVPR 2017).
+"""A patch discriminator with spectral norm, and its hinge losses (Miyato et al., ICLR 2018; Isola et al., CVPR 2017).
 
-detectors/cyclegan.py has SAN's, with instance normalisation and least squares, as published. Knows no files and no landmarks.
+SAN's own, with instance normalisation and least squares as published, is in detectors/san/cyclegan.py. Knows no files
+and no landmarks.
 """
 
 import torch
@@ -10,9 +11,10 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 
 class PatchDiscriminator(nn.Module):
-    """(B, 3, S, S) -> logits (B, 1, h, w), positive where a patch looks real. Two halvings judge patches of 18 px, three of 38 px.
+    """(B, 3, S, S) -> logits (B, 1, h, w), positive where a patch looks real.
 
-    No normalisation over a picture or a batch, so that a patch's answer depends on nothing but the patch.
+    After two halvings of the resolution a patch is of 18 px, after three of 38 px. No normalisation over a picture or
+    a batch, so that a patch's answer depends on nothing but the patch.
     """
 
     def __init__(self, width: int, halvings: int) -> None:

@@ -1,6 +1,6 @@
 """Feature networks for the reconstruction loss: VGG-19 from a user's weights file, or layers of any frozen network.
 
-Nothing is downloaded. `load_vgg19(path)` is the one function here, and in the translators, that opens a file.
+Nothing is downloaded. `load_vgg19(path)` is the one function here that opens a file.
 """
 
 import copy
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from stylealign.errors import UserError
 
 _CONVS = ("1_1", "1_2", "2_1", "2_2", "3_1", "3_2", "3_3", "3_4", "4_1", "4_2", "4_3", "4_4", "5_1", "5_2")
-_TAPS = ("1_2", "2_2", "3_2", "4_2", "5_2")  # post-ReLU outputs of the released loss (METHOD 1.5)
+_TAPS = ("1_2", "2_2", "3_2", "4_2", "5_2")  # post-ReLU outputs of the released loss (docs/paper_map.md 1.5)
 _WIDTHS = {"1": 64, "2": 128, "3": 256, "4": 512, "5": 512}
 _TORCHVISION_INDEX = dict(zip(_CONVS, (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30), strict=True))
 
@@ -28,13 +28,14 @@ Convention = Literal["caffe", "torchvision"]
 
 
 class VGG19Features(nn.Module):
-    """The six levels of the released perceptual loss: the input on the caffe scale, then conv1_2, 2_2, 3_2, 4_2, 5_2 after ReLU.
+    """The six levels of the released perceptual loss: the picture itself, then conv1_2, 2_2, 3_2, 4_2, 5_2 after ReLU.
 
-    Input (B, 3, S, S) RGB in [-1, 1]. Level 0 is always 0..255 BGR minus caffe's means, so that the pixel and Gram-of-input
-    terms weigh what they weighed in the release. "caffe" weights (Keras) see exactly that. "torchvision" weights see RGB 0..1
-    normalised by mean and deviation, which shrinks their features; they are multiplied by 57.6, the grey levels in one unit
-    of that input, as a ReLU network would multiply them. That recalibration is of first order: the two networks were trained
-    apart, so weights tuned for one need a look for the other.
+    Input (B, 3, S, S) RGB in [-1, 1]. Level 0 is always 0..255 BGR minus caffe's means, so that the pixel and
+    Gram-of-input terms weigh what they weighed in the release. "caffe" weights (Keras) see exactly that.
+    "torchvision" weights see RGB 0..1 normalised by mean and deviation, which shrinks their features; they are
+    multiplied by 57.6, the grey levels in one unit of that input, as a ReLU network would multiply them. That
+    recalibration is of first order: the two networks were trained apart, so weights tuned for one need a look for the
+    other.
     """
 
     num_levels = 1 + len(_TAPS)
@@ -74,8 +75,8 @@ class VGG19Features(nn.Module):
 def load_vgg19(path: Path, convention: Convention | None = None) -> VGG19Features:
     """Read VGG-19's weights: torchvision's (.pth, .pt or .safetensors) or Keras' (.h5), up to conv5_2.
 
-    `convention` None takes "caffe" for .h5 and "torchvision" otherwise; say "caffe" for a caffe-trained network saved under
-    torchvision's names. Raises UserError for a missing or unreadable file, naming the first missing key.
+    `convention` None takes "caffe" for .h5 and "torchvision" otherwise; say "caffe" for a caffe-trained network saved
+    under torchvision's names. Raises UserError for a missing or unreadable file, naming the first missing key.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such VGG-19 weights file.")
@@ -94,7 +95,8 @@ def load_vgg19(path: Path, convention: Convention | None = None) -> VGG19Feature
             parameter = getattr(conv, part)
             if tensor.shape != parameter.shape:
                 raise UserError(
-                    f"{path}: '{key}' has shape {tuple(tensor.shape)}, expected {tuple(parameter.shape)} (conv{name} of VGG-19)."
+                    f"{path}: '{key}' has shape {tuple(tensor.shape)}, expected {tuple(parameter.shape)} "
+                    f"(conv{name} of VGG-19)."
                 )
             parameter.data.copy_(tensor)
     return network
@@ -157,7 +159,7 @@ def _read_keras(path: Path) -> _Named:
 
 
 class FrozenFeatures:
-    """Outputs of named layers of a network, as levels of a reconstruction loss: `FrozenFeatures(detector, ("layer1", "layer2"))`.
+    """Outputs of a network's named layers: `FrozenFeatures(detector, ("layer1", "layer2"))(image)`.
 
     Keeps its own frozen copy in evaluation mode. Gradients flow to the image, not to the copy.
     """

@@ -1,8 +1,9 @@
-"""The reconstruction loss of a translator: terms between a made picture and the true one. It knows no networks and no files.
+"""The reconstruction loss of a translator: terms between a made picture and the true one. Knows no networks, no files.
 
-Every term is a mean over elements, so that its weight means the same at any size. The weighted sum is multiplied by the number of
-image elements, 3*S*S: the *summed* reconstruction, which stands in units like nats (a pixel term of weight 1 is the negative
-log-likelihood of a unit Laplace distribution, up to a constant). The released code does not multiply (`scale="mean"`).
+Every term is a mean over elements, so that its weight means the same at any size. The weighted sum is multiplied by
+the number of image elements, 3*S*S: the *summed* reconstruction, which stands in units like nats (a pixel term of
+weight 1 is the negative log-likelihood of a unit Laplace distribution, up to a constant). The released code does not
+multiply (`scale="mean"`).
 """
 
 from collections.abc import Callable, Sequence
@@ -34,8 +35,8 @@ class ReconstructionConfig:
     gram: float = 0.01
     """L1 between Gram matrices, added over the same levels."""
     calibrated: bool = True
-    """Divide each level's feature and Gram term by its value between unrelated images of the first batch, so that 1 means
-    "as wrong as another face" at every level. False: as they come (VGG on the caffe scale, as released)."""
+    """Divide each level's feature and Gram term by its value between unrelated images of the first batch, so that 1
+    means "as wrong as another face" at every level. False: as they come (VGG on the caffe scale, as released)."""
     scale: Literal["sum", "mean"] = "sum"
     """"sum": the total is multiplied by 3*S*S. "mean": it is not, as in the released code."""
 
@@ -58,12 +59,12 @@ RECONSTRUCTION_PRESETS = {
     "detector_features": ReconstructionConfig(),
     "pixels": ReconstructionConfig(feature=0, gram=0),
 }
-"""released: VGG-19's input and five layers, features 1.0 and Gram 0.1, times 5 (METHOD 1.5; the pixel term is the input level).
-detector_features: the default without VGG weights. pixels: needs no network at all."""
+"""released: VGG-19's input and five layers, features 1.0 and Gram 0.1, times 5 (docs/paper_map.md 1.5; the pixel term
+is the input level). detector_features: the default without VGG weights. pixels: needs no network at all."""
 
 
 def gram_matrix(feature: Tensor) -> Tensor:
-    """Channel products F^T F / (4HW) per image: (B, C, H, W) -> (B, C, C) (METHOD 1.5)."""
+    """Channel products F^T F / (4HW) per image: (B, C, H, W) -> (B, C, C) (docs/paper_map.md 1.5)."""
     _, _, h, w = feature.shape
     flat = feature.float().flatten(2)  # (B, C, HW)
     return flat @ flat.transpose(1, 2) / (4 * h * w)
@@ -108,8 +109,8 @@ class Reconstruction(nn.Module):
         super().__init__()
         if config.needs_features and features is None:
             raise UserError(
-                "The reconstruction weights ask for feature or gram terms but there is no feature network: give a landmark "
-                "detector or a VGG-19 weights file, or set both weights to 0."
+                "The reconstruction weights ask for feature or gram terms but there is no feature network: give a "
+                "landmark detector or a VGG-19 weights file, or set both weights to 0."
             )
         assert num_levels > 0 or not config.needs_features, "say how many levels the feature network has"
         self.config = config
@@ -119,7 +120,10 @@ class Reconstruction(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, image: Tensor) -> None:
-        """Measure each level's terms between every image of a real batch (B >= 2) and its neighbour; nothing if not `calibrated`."""
+        """Set each level's scale to its terms between every image of a real batch (B >= 2) and its neighbour.
+
+        Does nothing if the configuration is not `calibrated`.
+        """
         if not (self.config.calibrated and self.config.needs_features):
             return
         assert len(image) >= 2, "calibration compares images of a batch"
@@ -129,7 +133,7 @@ class Reconstruction(nn.Module):
         self.gram_scale.copy_(gram_l1(real, other).clamp(min=1e-8))
 
     def forward(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Unweighted terms, each a mean per element: "pixel", "gradient", "feature", "gram" (those of positive weight)."""
+        """Unweighted terms, each a mean: those of "pixel", "gradient", "feature" and "gram" that have a weight."""
         config, terms = self.config, {}
         image, target = image.float(), target.float()
         if config.pixel > 0:
@@ -139,8 +143,9 @@ class Reconstruction(nn.Module):
         if config.needs_features:
             with torch.no_grad():
                 wanted = self._levels(target)
-            # The output is linear. Where the pixel term holds it in range, the feature network sees the picture as it would be
-            # saved: early outputs far outside send squared (Gram) terms up by a factor of a million, and training with them.
+            # The output is linear. Where the pixel term holds it in range, the feature network sees the picture as it
+            # would be saved: early outputs far outside send squared (Gram) terms up by a factor of a million, and
+            # training with them.
             drawn = self._levels(image.clamp(-1, 1) if config.pixel > 0 else image)
             if config.feature > 0:
                 terms["feature"] = (feature_l1(drawn, wanted) / self.feature_scale).sum()

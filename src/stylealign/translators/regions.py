@@ -1,8 +1,8 @@
 """Soft regions of a face from its landmarks: where a style code is pooled, and where it is laid down again.
 
-Six regions whose masks sum to 1 in every pixel of a labelled face: eyes, mouth and brows round their landmarks, skin an ellipse
-round the face, hair what lies round and above it, background the rest. They are for colours and light, which do not end at a
-landmark, so they are soft and rough on purpose. Knows no images, networks or files.
+Six regions whose masks sum to 1 in every pixel of a labelled face: eyes, mouth and brows round their landmarks, skin
+an ellipse round the face, hair what lies round and above it, background the rest. They are for colours and light,
+which do not end at a landmark, so they are soft and rough on purpose. Knows no images, networks or files.
 """
 
 import torch
@@ -18,7 +18,7 @@ HAIR = 1.6  # size of the hair's ellipse in faces
 
 
 def _frame(landmarks: Tensor, schema: LandmarkSchema) -> tuple[Tensor, Tensor, Tensor]:
-    """Centre (B, 2) px, unit vectors (B, 2, 2) to the face's right and up in the picture, and half sides (B, 2) px along them.
+    """A face's frame: centre (B, 2) px, unit vectors (B, 2, 2) to its right and up, half sides (B, 2) px along them.
 
     Up is from the mouth to the eyes; where the mark-up names neither, the picture's.
     """
@@ -38,8 +38,8 @@ def _frame(landmarks: Tensor, schema: LandmarkSchema) -> tuple[Tensor, Tensor, T
 def region_masks(landmarks: Tensor, size: int, schema: LandmarkSchema) -> Tensor:
     """(B, P, 2) crop px -> (B, 6, size, size) in [0, 1], in the order of REGIONS, summing to 1 in every pixel.
 
-    A face with a landmark that is not finite gets zeros everywhere: nobody knows its regions. A part the mark-up does not name
-    stays empty. No gradient.
+    A face with a landmark that is not finite gets zeros everywhere: its regions are not known. A part that the
+    mark-up does not name stays empty. No gradient.
     """
     known = torch.isfinite(landmarks).all(dim=(1, 2))
     points = torch.where(known[:, None, None], landmarks.detach().float(), torch.zeros_like(landmarks).float())
@@ -60,7 +60,7 @@ def region_masks(landmarks: Tensor, size: int, schema: LandmarkSchema) -> Tensor
     for part in ("eyes", "mouth", "brows"):
         of_part = points[:, list(schema.parts.get(part, ()))]
         if of_part.shape[1]:
-            # A product of one factor per axis, as in structure.gaussians; wider, and without a cut.
+            # A product of one factor per axis, as in batches/structure_maps.py; wider, and without a cut.
             x, y = (torch.exp(-((of_part[:, :, k, None] - pixel) ** 2) / (2 * sigma**2)) for k in (0, 1))
             soft[part] = (y[:, :, :, None] * x[:, :, None, :]).amax(dim=1)
     left = torch.ones_like(right)

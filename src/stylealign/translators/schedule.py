@@ -34,11 +34,12 @@ LEARNING_RATE_PRESETS = {
     "paper": LearningRateConfig(start=1e-2, end=1e-4, flat_frac=0.0),
     "small": LearningRateConfig(flat_frac=0.5, warmup_frac=0.05),
 }
-"""released: METHOD 1.6, code. paper: UNVERIFIED, from memory of the paper's text and at odds with its code. small: short runs."""
+"""released: the code (docs/paper_map.md 1.6). paper: UNVERIFIED, from memory of the paper's text and at odds with its
+code. small: short runs."""
 
 
 def learning_rate(step: int, steps: int, config: LearningRateConfig) -> float:
-    """Learning rate of step `step` of `steps`. Pure."""
+    """Learning rate of step `step` of `steps`."""
     warmup, flat = config.warmup_frac * steps, config.flat_frac * steps
     if step + 1 < warmup:
         return config.start * (step + 1) / warmup
@@ -47,5 +48,5 @@ def learning_rate(step: int, steps: int, config: LearningRateConfig) -> float:
 
 
 def released_lr(step: int, steps: int = 50_000) -> float:
-    """The released schedule: 1e-3 flat to step 1,000 of 50,000, then linear to 0 (METHOD 1.6)."""
+    """The released schedule: 1e-3 flat to step 1,000 of 50,000, then linear to 0 (docs/paper_map.md 1.6)."""
     return learning_rate(step, steps, LEARNING_RATE_PRESETS["released"])

@@ -1,6 +1,6 @@
-"""Who wears whose style, and the pass that encodes n styles and n structures once and decodes the pairs. Knows no folders.
+"""Pictures of n structures in m styles: each is encoded once, then pairs are decoded. Knows no folders.
 
-A translator is whatever has the members of `Translator`; `translators.base.LoadedTranslator` is one.
+A translator is here whatever has the members of `Translator`, such as any `LoadedTranslator` (base.py).
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ PAIRS_A_PASS = 32  # pictures decoded at a time; part of what fixes the bytes
 
 
 class Translator(Protocol):
-    """What `generate` needs of a translator; `translators.base.LoadedTranslator` is one."""
+    """What `generate` and style arms need of an open translator; base.py says what its methods take and give."""
 
     @property
     def schema(self) -> LandmarkSchema: ...
@@ -43,13 +43,14 @@ class Translator(Protocol):
 
 
 def take_rows(features: Iterable[Tensor], index: Tensor) -> list[Tensor]:
+    """Features (or codes) of the faces at these positions."""
     return [f.index_select(0, index.to(f.device)) for f in features]
 
 
 def decode_pairs(
     translator: Translator, features: list[Tensor], style: list[Tensor], rows: Tensor, columns: Tensor
 ) -> Iterator[Tensor]:
-    """Decode structure rows[p] in style columns[p] for every pair p, some at a time: (b, 3, S, S) each, linear."""
+    """Structure rows[p] in style columns[p] for every pair p: pictures (b, 3, S, S), linear, some at a time."""
     style = [s.to(features[0].device) for s in style]
     for r, c in zip(rows.split(PAIRS_A_PASS), columns.split(PAIRS_A_PASS), strict=True):
         yield translator.decode(take_rows(features, r), take_rows(style, c))
@@ -67,8 +68,10 @@ def encode_contents(translator: Translator, structures: Tensor, images: Tensor |
 def encode_faces(
     translator: Translator, faces: FaceDataset, positions: Iterable[int], structures: np.ndarray
 ) -> list[Tensor]:
-    """Content features of faces of a data set whose landmarks in crop pixels are known (`structures_of`); their pictures are read
-    only for a translator that needs them."""
+    """Content features of faces of a data set whose landmarks in crop pixels are known (`structures_of`).
+
+    Their pictures are read only for a translator that needs them.
+    """
     images = None
     if translator.needs_content:
         pixels, _ = crops_of([faces[int(i)] for i in positions], translator.crop, translator.schema)
@@ -77,6 +80,7 @@ def encode_faces(
 
 
 def decode_grid(translator: Translator, features: list[Tensor], style: list[Tensor]) -> Tensor:
+    """Pictures (n, m, 3, S, S), linear: [i, j] has the content of row i and the style of row j."""
     n, m = len(features[0]), len(style[0])
     rows, columns = torch.arange(n).repeat_interleave(m), torch.arange(m).repeat(n)
     return torch.cat(list(decode_pairs(translator, features, style, rows, columns))).unflatten(0, (n, m))
@@ -124,7 +128,7 @@ def structures_of(samples: list[FaceSample], crop: CropConfig) -> tuple[np.ndarr
 
 
 def crops_of(samples: list[FaceSample], crop: CropConfig, schema: LandmarkSchema) -> tuple[np.ndarray, Tensor | None]:
-    """Pictures (n, S, S, 3) uint8, and their landmarks (n, P, 2) where every face has them in the translator's schema."""
+    """Pictures (n, S, S, 3) uint8 of faces, and their landmarks (n, P, 2) where every face has them in this mark-up."""
     found = [crop_sample(s, crop) for s in samples]
     landmarks = [points for _, points, _ in found if points is not None and len(points) == schema.num_points]
     known = torch.from_numpy(np.stack(landmarks).astype(np.float32)) if len(landmarks) == len(samples) else None
@@ -132,4 +136,5 @@ def crops_of(samples: list[FaceSample], crop: CropConfig, schema: LandmarkSchema
 
 
 def mixed(a: list[Tensor], b: list[Tensor], share: float) -> list[Tensor]:
+    """Style codes between `a` (share 0) and `b` (share 1)."""
     return [torch.lerp(x, y, share) for x, y in zip(a, b, strict=True)]

@@ -50,9 +50,10 @@ class Stack(nn.Module):
     """An hourglass and what it draws: (B, C, h, w) -> maps (B, K, h, w), the next stack's
     input, and what each boundary knows.
 
-    With a tree, features are split by boundary, hear the same boundary of the stack before (inter-level messages, 1x1
-    convolutions), then each other (intra-level messages), and each boundary's map is drawn from its own. Without
-    (`parents` None), maps are drawn from all features at once, as in Newell et al.
+    With a tree, features are split by boundary. Each boundary gets a message from itself in the stack before
+    (inter-level messages, 1x1 convolutions), then from the other boundaries (intra-level messages), and its map is
+    drawn from its own features. Without (`parents` None), maps are drawn from all features at once, as in Newell et
+    al.
     """
 
     def __init__(

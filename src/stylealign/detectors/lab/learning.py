@@ -1,6 +1,6 @@
 """LAB's losses, and how it learns: boundary maps, coordinates, and an adversary that tells effective maps from others.
 
-The network is lab.py. LAB, CVPR 2018, section 3.3; docs/paper_map.md 4.2.
+The network is network.py. LAB, CVPR 2018, section 3.3; docs/paper_map.md 4.2.
 """
 
 import numpy as np

@@ -128,9 +128,9 @@ class MessagePassing(nn.Module):
     messages up the tree and down again.
 
     A message is a convolution of its own for each pair of neighbours and each direction, added to what the receiver
-    has, then ReLU (Chu et al. 2016, equation 5). Upwards a boundary speaks when it has heard all below it; downwards it
-    starts from what it knows then, so one pass carries from every boundary to every other. The size of the convolution
-    is not stated in anything readable.
+    has, then ReLU (Chu et al. 2016, equation 5). Upwards a boundary sends when it has got the messages of all below it;
+    downwards it starts from what it has then, so one pass carries from every boundary to every other. The size of the
+    convolution is not stated in anything readable.
     """
 
     def __init__(self, parents: Sequence[int], channels: int, kernel: int):

@@ -1,7 +1,7 @@
 """LAB, Look at Boundary (Wu et al., CVPR 2018): boundaries are drawn first, then landmarks are
 regressed from the picture and them.
 
-The drawing network is hourglass.py, its messages messages.py, its adversary adversary.py. Knows no files.
+The drawing network is hourglass.py, its messages messages.py, its adversary learning.py. Knows no files.
 """
 
 from dataclasses import dataclass

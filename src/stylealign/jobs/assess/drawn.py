@@ -1,7 +1,7 @@
 """Drawn faces, of which the true answer of every swap is known: the structure of one drawn in the style of another.
 
-A data set of `draw-faces` holds its options, and face i is a function of those and of i: nothing more has to be stored. Knows the
-data set and the drawing, no translator.
+A data set of `draw-faces` holds its options, and face i is a function of those and of i: nothing more has to be
+stored. Knows the data set and the drawing, no translator.
 """
 
 import re
@@ -41,9 +41,10 @@ def _options(data: FaceDataset) -> DrawFaces:
 
 
 def true_swaps(data: FaceDataset, contents: np.ndarray, donors: np.ndarray, crop: CropConfig) -> np.ndarray:
-    """(n, S, S, 3) uint8: face contents[k] of a drawn data set in the style of face donors[k], cut as the content is cut.
+    """Pictures (n, S, S, 3) uint8 of drawn faces contents[k] in the style of faces donors[k], cut as the contents are.
 
-    Raises UserError where the data set's own faces cannot be drawn again, as with a changed id or another version's drawing.
+    Raises UserError where the data set's own faces cannot be drawn again, as with a changed id or another version's
+    drawing.
     """
     options = _options(data)
     found: dict[int, Any] = {}
@@ -51,7 +52,8 @@ def true_swaps(data: FaceDataset, contents: np.ndarray, donors: np.ndarray, crop
         name = re.fullmatch(r"(face|unlabelled)(\d{6,})", str(data.head(i)["id"]))
         if name is None:
             raise UserError(
-                f"{data.folder}: face '{data.head(i)['id']}' has not the name draw-faces gave it, so it cannot be drawn again"
+                f"{data.folder}: face '{data.head(i)['id']}' has not the name draw-faces gave it, so it cannot be "
+                "drawn again"
             )
         found[i] = face_of(options, int(name[2]), name[1] == "unlabelled")
     threads = cv2.getNumThreads()
@@ -62,7 +64,8 @@ def true_swaps(data: FaceDataset, contents: np.ndarray, donors: np.ndarray, crop
         stored = read_image(data[first].image).astype(float)
         if again.shape != stored.shape or np.abs(again - stored).mean() > _SAME:
             raise UserError(
-                f"{data.folder}: face '{data.head(first)['id']}' is drawn differently by this version of draw-faces: draw the data set anew"
+                f"{data.folder}: face '{data.head(first)['id']}' is drawn differently by this version of draw-faces: "
+                "draw the data set anew"
             )
         made = []
         for c, d in zip(contents.tolist(), donors.tolist(), strict=True):
@@ -74,7 +77,7 @@ def true_swaps(data: FaceDataset, contents: np.ndarray, donors: np.ndarray, crop
 
 
 def face_region(landmarks: np.ndarray, size: int) -> Tensor:
-    """(N, P, 2) px -> (N, 1, size, size) of 0 and 1: the convex hull of the landmarks, a little widened."""
+    """Landmarks (N, P, 2) px -> (N, 1, size, size) of 0 and 1: their convex hull, a little widened."""
     masks = np.zeros((len(landmarks), 1, size, size), np.uint8)
     for mask, points in zip(masks, landmarks, strict=True):
         middle = points.mean(axis=0)
@@ -86,7 +89,7 @@ def face_region(landmarks: np.ndarray, size: int) -> Tensor:
 def distance_to_truth(
     answers: dict[str, Tensor], truth: np.ndarray, landmarks: np.ndarray, network: FeatureNetwork
 ) -> dict[str, Any]:
-    """How near each answer is to the true pictures, on the whole crop and on the face region (outside which the truth is put in).
+    """How near each answer is to the true pictures: on the whole crop, and on the face with the truth put in round it.
 
     Args:
         answers: name -> (n, 3, S, S) in [-1, 1].

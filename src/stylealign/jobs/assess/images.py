@@ -29,8 +29,10 @@ class FeatureNetwork(NamedTuple):
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """(B, 3, H, W) -> (B, 3, size, size), antialiased: a picture made smaller keeps no aliases a network could count as features
-    (Parmar et al., "clean" FID and KID, 2022)."""
+    """Images (B, 3, H, W) at (B, 3, size, size), antialiased.
+
+    A picture made smaller so keeps no aliases that a network could take for features (Parmar et al. 2022).
+    """
     if images.shape[-2:] == (size, size):
         return images
     return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
@@ -69,7 +71,7 @@ def _window(device: torch.device) -> Tensor:
 
 
 def ssim_map(images: Tensor, truth: Tensor) -> Tensor:
-    """(B, 3, H - 10, W - 10) structural similarity per channel, of the windows that lie wholly inside (Wang et al. 2004).
+    """Structural similarity (B, 3, H - 10, W - 10) per channel, of windows that lie wholly inside (Wang et al. 2004).
 
     11 x 11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03, dynamic range 1 of values in [0, 1].
     """
@@ -104,8 +106,11 @@ def unit_features(levels: Sequence[Tensor]) -> list[Tensor]:
 
 
 def feature_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """(B,) squared distance of unit-length features, averaged over places, then over levels: LPIPS (Zhang et al. 2018) without its
-    learned weights, so that it can be had from any network. 0 for equal pictures, at most 4."""
+    """Squared distances (B,) of unit-length features, averaged over places, then over levels.
+
+    LPIPS (Zhang et al. 2018) without its learnt weights, so that it can be had from any network. 0 for equal pictures,
+    at most 4.
+    """
     pairs = zip(unit_features(a), unit_features(b), strict=True)
     return torch.stack([(x - y).square().sum(1).mean((1, 2)) for x, y in pairs]).mean(0)
 
@@ -130,9 +135,10 @@ def distances(network: FeatureNetwork, images: Tensor, truth: Tensor) -> Tensor:
 
 
 def polynomial_mmd2(x: Tensor, y: Tensor) -> Tensor:
-    """Unbiased squared maximum mean discrepancy of (m, D) and (n, D) features under k(a, b) = (a.b / D + 1)^3 (Binkowski et al. 2018).
+    """The unbiased squared maximum mean discrepancy of features (m, D) and (n, D).
 
-    Its mean over draws from one distribution is 0; single values may be negative. Needs two rows of each.
+    Its kernel is (a.b / D + 1)^3 (Binkowski et al. 2018). The mean over draws from one distribution is 0; single values
+    may be negative. Needs two rows of each.
     """
     x, y = x.double(), y.double()
     (m, d), n = x.shape, len(y)
@@ -149,12 +155,15 @@ def polynomial_mmd2(x: Tensor, y: Tensor) -> Tensor:
 
 
 def kid(x: Tensor, y: Tensor, seed: int, block: int = 50, blocks: int = 40) -> tuple[float, float]:
-    """(mean, standard deviation) of `polynomial_mmd2` over `blocks` random subsets of `block` rows of each, or of half of them
-    where that is fewer, so that the subsets differ."""
+    """Mean and standard deviation of `polynomial_mmd2` over `blocks` random subsets of `block` rows of each.
+
+    Of half of the rows where that is fewer, so that the subsets differ.
+    """
     generator = torch.Generator().manual_seed(seed)
     size = max(2, min(block, len(x) // 2, len(y) // 2))
-    values = torch.stack([
-        polynomial_mmd2(x[torch.randperm(len(x), generator=generator)[:size]], y[torch.randperm(len(y), generator=generator)[:size]])
-        for _ in range(blocks)
-    ])  # fmt: skip
+
+    def some(rows: Tensor) -> Tensor:
+        return rows[torch.randperm(len(rows), generator=generator)[:size]]
+
+    values = torch.stack([polynomial_mmd2(some(x), some(y)) for _ in range(blocks)])
     return float(values.mean()), float(values.std())

@@ -1,4 +1,4 @@
-"""The job `assess`: the translator report. A trained translator and held-out faces in, a folder of figures and pictures out.
+"""The job `assess`: a trained translator (or a style arm) and held-out faces in, a folder of figures and pictures out.
 
     <out>/assessment.json   every figure;  assessment.md  the same in tables
     <out>/drift.png  matrix.png        which way points move, and the gap of every swap of the sheet
@@ -46,11 +46,11 @@ class Assess:
     """Measure what a translator keeps of a face, what it changes and by how much, on held-out faces."""
 
     data: Path
-    """Data set with labelled faces. Of one from `draw-faces` the true answer of every swap is drawn and compared as well."""
+    """Data set with labelled faces. For one from `draw-faces`, every swap is also compared with its true answer."""
     translator: Path | None = None
     """Run folder of a trained translator."""
     arm: str | None = None
-    """A style arm in a translator's place, at full strength, on crops cut as the judge's: adain, fda, ..."""
+    """A style arm instead of a translator (adain, fda, make_up, ...), at full strength, on crops cut as the judge's."""
     out: Path | None = None
     """Folder to make. Default: `assessment` in the translator's run, where `report` finds it."""
     split: str = "val"
@@ -60,7 +60,7 @@ class Assess:
     judge: Path | None = None
     """A detector run that never met the translator. Default: the judge in the translator's run."""
     feature_detector: Path | None = None
-    """A detector run in whose layers pictures are compared. Default: the feature detector in the translator's run, else the judge."""
+    """A detector run in whose layers pictures are compared. Default: the translator's own, else the judge."""
     vgg19: Path | None = None
     """VGG-19 weights (torchvision's or Keras') to compare pictures in, instead of a detector's layers."""
     faces: int = 200
@@ -97,10 +97,10 @@ def assess(
     judge: LoadedDetector,
     network: FeatureNetwork,
     out: Path,
-    said: dict[str, Any],
+    about: dict[str, Any],
     config: Assess,
 ) -> dict[str, Any]:
-    """Measure a subject (a translator, or an arm: subject.py) on faces, and write the folder; returns what assessment.json holds.
+    """Measure a subject (a translator or an arm) on faces and write the folder; returns what assessment.json holds.
 
     Args:
         subject: what is assessed.
@@ -108,17 +108,19 @@ def assess(
         judge: an independent detector.
         network: to compare pictures in.
         out: folder to make; it must not exist.
-        said: what is known of subject and judge: `translator`, `judge`, `held_out`.
+        about: what is known of subject and judge: `translator`, `judge`, `held_out`.
         config: sizes and seed.
     """
     refuse_existing(out)
     if subject.schema != faces.schema:
         raise UserError(
-            f"{subject.name} is of {subject.schema.name} faces, but {faces.folder} holds {faces.schema.name}: expected the same schema"
+            f"{subject.name} is of {subject.schema.name} faces, but {faces.folder} holds {faces.schema.name}: "
+            "expected the same schema"
         )
     if len(faces) < 8:
         raise UserError(
-            f"{faces.folder}: {len(faces)} labelled faces in split {config.split}, expected at least 8 to halve and to swap"
+            f"{faces.folder}: {len(faces)} labelled faces in split {config.split}, expected at least 8 to halve and "
+            "to swap"
         )
     batch = CropCache(faces, subject.crop).batch(np.arange(len(faces)))
     truth: list[np.ndarray] = []
@@ -133,7 +135,7 @@ def assess(
         seed=config.seed, gallery=config.gallery, styles=config.styles, sheet=config.sheet_size, truth=known,
     )  # fmt: skip
     found = {
-        "format": FORMAT, **said, "data": {**describe_data(faces), "split": config.split, "subset": config.subset},
+        "format": FORMAT, **about, "data": {**describe_data(faces), "split": config.split, "subset": config.subset},
         "crop": to_dict(subject.crop), "features": network.name, "seed": config.seed, **figures,
     }  # fmt: skip
     with whole_folder(out) as partial:
@@ -171,14 +173,14 @@ def main(config: Assess) -> None:
             "held-out faces"
         )
     judge_name = f"{judge_run.absolute().parent.name}/{judge_run.absolute().name}"
-    said = {
+    about = {
         "translator": {
             "name": subject.name, "model": card.get("model"), "hash": subject.hash, "step": card.get("step"),
         },
         "judge": {"name": judge_name, "hash": judge.card.get("model_hash")},
         "held_out": held,
     }  # fmt: skip
-    found = assess(subject, faces, judge, network, out, said, config)
+    found = assess(subject, faces, judge, network, out, about, config)
     for figure, value, aim, met in summary(found).rows:
         say(f"{figure}: {value} (aim: {aim}, {met})")
     latent = found["latent"]

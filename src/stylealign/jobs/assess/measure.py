@@ -1,4 +1,4 @@
-"""Every figure of the translator report on one set of faces. Tensors in, plain values out; knows no files and draws nothing."""
+"""Every figure of the translator report on one set of faces. Tensors in, plain values out; knows no files."""
 
 import time
 from collections.abc import Callable
@@ -60,9 +60,10 @@ def reconstruction(batch: Batch, own: Tensor, network: FeatureNetwork, seed: int
 
 
 def retrieval(subject: Subject, batch: Batch, network: FeatureNetwork, gallery: int, seed: int) -> dict[str, Any]:
-    """Is the donor the nearest in style? Faces and donors are different people, so that chance is 1 in the number of donors.
+    """Is the donor the nearest in style? Faces and donors are different people: chance is 1 in the number of donors.
 
-    Beside the translator: the content given back (a floor, near chance) and the donor itself cut a little differently (a ceiling).
+    Beside the translator: the content given back (a floor, near chance) and the donor itself cut a little differently
+    (a ceiling).
     """
     count = min(gallery, len(batch.image) // 2)
     order = torch.from_numpy(np.random.default_rng((seed, _GALLERY)).permutation(len(batch.image))[: 2 * count])
@@ -85,8 +86,11 @@ def retrieval(subject: Subject, batch: Batch, network: FeatureNetwork, gallery: 
 
 
 def leakage(subject: Subject, batch: Batch, seed: int) -> dict[str, Any]:
-    """What the style code knows of the landmarks and the structure code of the style; beside them, what a picture's style statistics
-    know of the landmarks, and landmarks of the statistics: so much the two have in common without any translator."""
+    """What the style code knows of the landmarks, and the structure code of the style.
+
+    Beside them, what a picture's style statistics know of the landmarks and the landmarks of the statistics: so much
+    the two have in common without any translator.
+    """
     landmarks = batch.landmarks.double().numpy()
     shape, pose = aligned_shapes(landmarks), poses(landmarks)
     looks = style.style_statistics(batch.image).numpy()
@@ -106,11 +110,10 @@ def leakage(subject: Subject, batch: Batch, seed: int) -> dict[str, Any]:
 
 
 def latent(subject: Subject, batch: Batch) -> dict[str, Any]:
-    """Units of the style code whose value (a VAE's posterior mean) varies over the faces, how many directions they vary in, and a VAE's
-    KL in nats a face.
+    """How many units of the style code vary over the faces, in how many directions, and a VAE's KL in nats a face.
 
-    `directions` is the participation ratio (sum l)^2 / sum l^2 of the code's covariance eigenvalues l: a code may spread little over
-    many units, each of which then counts as active.
+    Of a VAE the unit is the posterior mean. `directions` is the participation ratio (sum l)^2 / sum l^2 of the code's
+    covariance eigenvalues l: a code may spread little over many units, each of which then counts as active.
     """
     if subject.style is None:
         return {}
@@ -147,10 +150,11 @@ def diversity(
 
 
 def kernel_distance(batch: Batch, made: Tensor, network: FeatureNetwork, seed: int) -> dict[str, Any]:
-    """KID between swapped and real faces of different people, and of two halves of real faces as the floor: the same n in both.
+    """KID between swapped and real faces of different people; the floor is between two halves of the real ones.
 
-    The features are the channel means of the coarsest level, each picture's scaled to the same length (the root of their number): a
-    detector's features have heavy tails, and to the third power one face would outweigh all others.
+    Both have the same n. The features are the channel means of the coarsest level, each picture's scaled to the same
+    length (the root of their number): a detector's features have heavy tails, and to the third power one face would
+    outweigh all others.
     """
     order = torch.from_numpy(np.random.default_rng((seed, 5)).permutation(len(made)))
     half = len(made) // 2
@@ -228,11 +232,13 @@ def measure(
     lap("diversity and KID")
     donors = batch.image[torch.from_numpy(partners)]
     found["distance"] = {
-        "colour": {"to_style": style.colour_distance(made, donors), "to_content": style.colour_distance(made, batch.image),
-                   "content_to_style": style.colour_distance(batch.image, donors)},
-        "texture": {"to_style": style.texture_distance(made, donors), "to_content": style.texture_distance(made, batch.image),
-                    "content_to_style": style.texture_distance(batch.image, donors)},
-    }  # fmt: skip
+        name: {
+            "to_style": apart(made, donors),
+            "to_content": apart(made, batch.image),
+            "content_to_style": apart(batch.image, donors),
+        }
+        for name, apart in (("colour", style.colour_distance), ("texture", style.texture_distance))
+    }
     if truth is not None:
         true = truth(everyone.numpy(), partners)
         shown = {"translator": made, "content": batch.image, "donor": donors}

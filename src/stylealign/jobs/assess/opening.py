@@ -1,4 +1,4 @@
-"""What a report needs, opened from files: its subject, the judge, and the network whose features pictures are compared in."""
+"""What a report needs, read from runs: its subject, the judge, and the network that pictures are compared by."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ class Opened(NamedTuple):
 
 
 def beside(translator: Path, card: dict[str, Any], name: str, key: str) -> Path | None:
-    """The run of a detector that was trained inside a translator's run, or that its training was given; None: neither is there."""
+    """The run of a detector trained inside a translator's run, or given to its training; None without either."""
     inside = translator / name
     if (inside / "card.json").exists():
         return inside
@@ -62,15 +62,15 @@ def open_judge(
 ) -> LoadedDetector:
     """The independent detector; its crops must be cut as the subject's are, and its mark-up be the same.
 
-    Raises UserError where there is none (`where` was searched), or one that would misjudge real and swapped faces alike.
+    Raises UserError where none was found (in `where`), or one that would misjudge real and swapped faces alike.
     """
     if run is None:
         raise UserError(f"{where}: holds no judge; name a detector that never met this translator with --judge")
     judge = load_detector(run, device)
     if judge.schema != schema:
         raise UserError(
-            f"judge {run}: a detector of {judge.schema.name} ({judge.schema.num_points} points), expected {schema.name} "
-            f"({schema.num_points} points)"
+            f"judge {run}: a detector of {judge.schema.name} ({judge.schema.num_points} points), expected "
+            f"{schema.name} ({schema.num_points} points)"
         )
     if (judge.crop.scale, judge.crop.box) != (crop.scale, crop.box):
         raise UserError(
@@ -109,6 +109,6 @@ def detector_features(run: Path, is_judge: bool, device: torch.device) -> Featur
 
 
 def held_out(card: dict[str, Any], faces: FaceDataset, split: str) -> bool | None:
-    """Whether a translator's card says that it was not trained on this split; None where it was trained on other data sets."""
+    """Whether a translator was not trained on this split, by its card; None where it was trained on other data sets."""
     same = [d for d in card.get("data") or [] if d.get("content_hash") == faces.content_hash]
     return split not in {d.get("split") for d in same} if same else None

@@ -1,4 +1,4 @@
-"""Plots of the translator report: where the points drift, the gap of every swap, and what a threshold of trust would keep.
+"""Plots of the translator report (drift of the points, gap of every swap) and of what a threshold of trust keeps.
 
 Numbers in, PNG out; no tensors.
 """
@@ -15,7 +15,7 @@ from stylealign.face.schema import LandmarkSchema
 
 
 def arrows(drift: np.ndarray, length: float, mean_shape: np.ndarray) -> tuple[np.ndarray, float]:
-    """(P, 2) arrows in the units of the mean shape, and how many times too long they are drawn so that they can be seen.
+    """Arrows (P, 2) in the units of the mean shape, and how many times too long they are, to be seen.
 
     Args:
         drift: (P, 2) displacements over the denominator.
@@ -108,8 +108,8 @@ def keep_curve_plot(rows: Sequence[Mapping[str, float]], path: Path | BinaryIO) 
     """What every threshold of disagreement would keep of a set of faces, and how good what it keeps is.
 
     Args:
-        rows: of a keep-rate curve: `max_disagreement` (the threshold), `kept` (share), and where the truth is known `mean_error` of
-            the kept; all fractions.
+        rows: of a keep-rate curve: `max_disagreement` (the threshold), `kept` (share), and where the truth is known
+            `mean_error` of the kept; all fractions.
         path: PNG file to write.
     """
     figure = new_figure(6.4, 3.4)

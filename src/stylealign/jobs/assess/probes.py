@@ -1,8 +1,8 @@
-"""What one code knows of the other: how well a ridge regression reads landmarks out of a style code, or style out of a structure code.
+"""What one code knows of the other: how well a ridge regression reads the landmarks or the style out of it.
 
-The figure is R^2 on faces the regression has not seen, against saying the mean of those it has: 1 is all, 0 nothing. Few faces find
-little: it is a lower bound of what is there, and stands beside what the same regression reads out of the code of other faces (a
-shuffled control, which must be about 0). Arrays in, numbers out.
+The figure is R^2 on faces that the regression has not seen, against the mean of those it has: 1 is all, 0 nothing.
+With few faces it is a lower bound of what is there. Beside it stands what the same regression reads out of the codes
+of other faces, a shuffled control that must be about 0. Arrays in, numbers out.
 """
 
 from typing import Any
@@ -20,9 +20,10 @@ FAR = 5.0
 def ridge_r2(x: np.ndarray, y: np.ndarray, seed: int, lambdas: tuple[float, ...] = LAMBDAS) -> float:
     """R^2 of a ridge regression of (N, K) `y` on (N, D) `x`: fitted on a random half of the rows, scored on the other.
 
-    Columns of x are standardised on the first half and cut off at FAR deviations, so that a number which hardly varies there does not
-    decide the other half. Lambda is the one of least leave-one-out error there, which for ridge is exact
-    and free: e_i / (1 - h_ii) (Golub, Heath and Wahba 1979). Solved in the dual, so D may be any size. The R^2 pools the columns of y.
+    Columns of x are standardised on the first half and cut off at FAR deviations, so that a number which hardly
+    varies there does not decide the other half. Lambda is the one of least leave-one-out error there, which for ridge
+    is exact and free: e_i / (1 - h_ii) (Golub, Heath and Wahba 1979). Solved in the dual, so D may be any size. The
+    R^2 pools the columns of y.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     order = np.random.default_rng((seed, 0xB0)).permutation(len(x))
@@ -65,14 +66,15 @@ def probe(x: np.ndarray, y: np.ndarray, seed: int, repeats: int = REPEATS) -> di
 
 
 def aligned_shapes(landmarks: np.ndarray) -> np.ndarray:
-    """(N, P, 2) -> (N, 2P): shapes without place, size and turn in the picture, scaled so that a point's deviation is in per cent of
-    the shape's size."""
+    """Landmarks (N, P, 2) -> shapes (N, 2P) without place, size and turn in the picture, in per cent of their size."""
     return 100 * align(landmarks).reshape(len(landmarks), -1)
 
 
 def poses(landmarks: np.ndarray) -> np.ndarray:
-    """(N, 2) of the pose, each in deviations: the turn in the picture, and the first principal component of the aligned shapes, which
-    is mostly the yaw (balance.py)."""
+    """The poses (N, 2), in deviations: the turn in the picture, and the first component of the aligned shapes.
+
+    The latter is mostly the yaw (face/pose.py).
+    """
     centred = landmarks - landmarks.mean(axis=1, keepdims=True)
     aligned = align(landmarks)
     turned = (centred[..., 0] + 1j * centred[..., 1]) * (aligned[..., 0] - 1j * aligned[..., 1])

@@ -1,4 +1,4 @@
-"""Where an independent detector finds the landmarks of swapped faces: the structure gap, and which way the points drift.
+"""Where an independent detector finds the landmarks of swapped faces: the structure gap, and the drift of each point.
 
 Everything is in NME of a named denominator (a fraction), from pixel positions in the crop. Knows no files.
 """
@@ -14,14 +14,14 @@ FAILURE = 0.10
 
 
 def lengths_of(landmarks: np.ndarray, schema: LandmarkSchema) -> tuple[np.ndarray, str]:
-    """(N,) what errors are divided by, px of the crop, and its name: what results on this mark-up are usually given with."""
+    """What errors are divided by, (N,) px of the crop, and its name: the denominator that is usual for this mark-up."""
     kind = metrics.usual_denominator(schema)
     boxes = np.concatenate([landmarks.min(axis=1), landmarks.max(axis=1)], axis=1)
     return metrics.denominators(landmarks, boxes, schema, kind), kind
 
 
 def drift(real: np.ndarray, swapped: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """(P, 2) mean displacement of each point from the real face to the swapped one, as the same detector sees both, over the length."""
+    """Mean displacement (P, 2) of each point from the answers on real to those on swapped faces, over the length."""
     return ((swapped - real) / lengths[:, None, None]).mean(axis=0)
 
 

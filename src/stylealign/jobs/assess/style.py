@@ -1,7 +1,8 @@
-"""What a picture looks like, whoever is in it: style statistics that no translator has met, and who is nearest in them. Knows no files.
+"""What a picture looks like, whoever is in it: style statistics that no translator was trained on. Knows no files.
 
-Two features, both blind to where in the picture something is: colour and gradient statistics of a small pyramid, and the mean and
-deviation of a frozen network's channels. Neither sees a landmark, yet neither is free of structure: an open mouth has a colour.
+Two features, both blind to where in the picture something is: colour and gradient statistics of a small pyramid, and
+the mean and deviation of a frozen network's channels. Neither sees a landmark, yet neither is free of structure: an
+open mouth has a colour.
 """
 
 from collections.abc import Sequence
@@ -21,8 +22,11 @@ COLOURS = torch.from_numpy(np.flatnonzero(np.tile(np.concatenate([np.ones(3, boo
 
 
 def style_statistics(images: Tensor) -> Tensor:
-    """(B, 3, H, W) in [-1, 1] -> (B, 144): at each of three resolutions the means of the colours, and the covariances of the nine
-    numbers of a place (colours, differences to the right and down), as signed roots so that all are in units of colour."""
+    """Style statistics (B, 144) of pictures (B, 3, H, W) in [-1, 1].
+
+    At each of three resolutions the means of the colours, and the covariances of the nine numbers of a place (colours,
+    differences to the right and down), as signed roots so that all are in units of colour.
+    """
     found = []
     for side in SIDES:
         x = resize(as_saved(images), side).double()
@@ -49,7 +53,7 @@ def _deviation(level: Tensor) -> Tensor:
 
 
 def ranks(queries: Tensor, gallery: Tensor) -> Tensor:
-    """(n,) place of gallery row i among all rows by distance to query i, 0 being the nearest; ties count against it.
+    """Places (n,) of gallery row i among all rows by distance to query i; 0 is the nearest, ties count against it.
 
     Every dimension is divided by its deviation over the gallery, so that none decides alone.
     """
@@ -63,7 +67,7 @@ def ranks(queries: Tensor, gallery: Tensor) -> Tensor:
 
 
 def retrieval(queries: Tensor, gallery: Tensor) -> dict[str, float]:
-    """How often the donor is the nearest in style (`top1`), among the five nearest, and its mean place (1 is the nearest)."""
+    """How often the donor is nearest in style (`top1`) or among the five nearest (`top5`), and its mean place."""
     place = ranks(queries, gallery).double()
     return {
         "top1": float((place < 1).double().mean()),
@@ -73,8 +77,10 @@ def retrieval(queries: Tensor, gallery: Tensor) -> dict[str, float]:
 
 
 def recropped(images: Tensor, seed: int) -> Tensor:
-    """The same pictures cut a little differently: turned up to 4 degrees, scaled up to 4 %, shifted up to 3 % of the side. What a
-    translator that gives the donor's own picture would score: the ceiling of retrieval."""
+    """The same pictures cut a little differently: turned up to 4 degrees, scaled and shifted up to 4 and 3 %.
+
+    What a translator that gives the donor's own picture would score: the ceiling of retrieval.
+    """
     draws = 2 * np.random.default_rng((seed, 31)).random((len(images), 4)) - 1
     size = images.shape[-1]
     angle, scale = np.deg2rad(4 * draws[:, 0]), np.exp(0.04 * draws[:, 1])
@@ -98,7 +104,7 @@ def texture_distance(a: Tensor, b: Tensor) -> float:
 
 
 def diversity(sets: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
-    """Mean feature distance between two pictures of a set, over all pairs of every set, and the deviation of the sets' means.
+    """Mean feature distance between two pictures of a set, over all pairs of all sets; and the deviation between sets.
 
     Args:
         sets: for every set the levels of its k >= 2 pictures, each (k, C, h, w).

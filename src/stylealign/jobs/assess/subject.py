@@ -55,8 +55,10 @@ def subject_of(translator: LoadedTranslator, name: str) -> Subject:
 def subject_of_arm(
     arm: Arm, name: str, schema: LandmarkSchema, crop: CropConfig, seed: int = 0, strength: float = 1.0
 ) -> Subject:
-    """A style arm at a fixed strength. It has no codes; its draws are seeded anew at every call, so that the same faces give the same
-    pictures."""
+    """A style arm at a fixed strength. It has no codes.
+
+    Its draws are seeded anew at every call, so that the same faces give the same pictures.
+    """
 
     def styled(images: Tensor, landmarks: Tensor, style_images: Tensor, style_landmarks: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
@@ -86,7 +88,7 @@ def swapped(subject: Subject, batch: Batch, contents: Tensor, donors: Tensor) ->
 
 @torch.no_grad()
 def codes(code: Code, batch: Batch, pooled: bool) -> Tensor:
-    """(N, D) the code of every face, its maps averaged to POOLED x POOLED places where `pooled` says so and they are larger."""
+    """The codes (N, D) of all faces; `pooled`: maps larger than POOLED x POOLED are averaged to that."""
     rows = []
     for index in torch.arange(len(batch.image)).split(CHUNK):
         parts = []

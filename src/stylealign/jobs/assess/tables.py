@@ -1,4 +1,4 @@
-"""The translator report in words: the tables of an assessment.json, for Markdown and HTML alike. Computes nothing, knows no tensors."""
+"""The tables of a translator report, for Markdown and HTML alike, from its assessment.json. Computes nothing."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from stylealign.evaluation.tables import Table
 
 AIMS = {"gap": 0.003, "top1": 0.60, "r2": 0.10}
+DIGITS = {"psnr": ".2f", "ssim": ".3f", "feature_distance": ".4f"}
 
 
 def _points(interval: Mapping[str, float]) -> str:
@@ -25,8 +26,9 @@ def protocol(found: Mapping[str, Any]) -> str:
         None: "whether the translator was trained on faces of this data set is not known",
     }
     return (
-        f"{data['name']}, split {data['split']}{', subset ' + data['subset'] if data['subset'] else ''}, {data['faces']} faces: "
-        f"{seen[held]}. Judge: {found['judge']['name']}. Features: {found['features']}. Seed {found['seed']}."
+        f"{data['name']}, split {data['split']}{', subset ' + data['subset'] if data['subset'] else ''}, "
+        f"{data['faces']} faces: {seen[held]}. Judge: {found['judge']['name']}. Features: {found['features']}. Seed "
+        f"{found['seed']}."
     )
 
 
@@ -80,18 +82,22 @@ def _structure(s: Mapping[str, Any]) -> Table:
     rows += [(p, f"{100 * v['real']:.2f}", f"{100 * v['swap']:.2f}", _points(v["gap"])) for p, v in s["parts"].items()]
     rows.append(("faces above 10 %", f"{s['real_share_above_10']:.1%}", f"{s['share_above_10']:.1%}", ""))
     note = (
-        f"NME ({s['denominator']}) of the judge on {s['faces']} faces and on the same faces in a stranger's style, against the label. "
-        f"Against the landmarks of the face that gave the style the swapped ones have {s['style_nme']:.2%}: below the figure against "
-        "the label, the style code would carry the layout. The intervals are bootstraps over faces of the paired difference."
+        f"NME ({s['denominator']}) of the judge on {s['faces']} faces and on the same faces in a stranger's style, "
+        "against the label. Against the landmarks of the face that gave the style the swapped ones have "
+        f"{s['style_nme']:.2%}: below the figure against the label, the style code would carry the layout. The "
+        "intervals are bootstraps over faces of the paired difference."
     )
     return Table("Structure: does the swapped face keep its landmarks?", header, rows, note)
 
 
 def _reconstruction(r: Mapping[str, Any]) -> Table:
     def row(name: str, v: Mapping[str, Any]) -> tuple[str, ...]:
-        return (name, f"{v['psnr']['mean']:.2f}", f"{v['ssim']['mean']:.3f}", f"{v['feature_distance']['mean']:.4f}")
+        return (name, *(f"{v[figure]['mean']:{form}}" for figure, form in DIGITS.items()))
 
-    note = f"{r['faces']} faces drawn from their own structure in their own style; a stranger's photograph as the floor. A leaking translator does best here."
+    note = (
+        f"{r['faces']} faces drawn from their own structure in their own style; a stranger's photograph as the floor. "
+        "A leaking translator does best here."
+    )
     return Table(
         "Reconstruction", ("", "PSNR dB", "SSIM", "feature distance"),
         [row("translator", r["translator"]), row("a stranger's photograph", r["stranger"])], note,
@@ -125,9 +131,10 @@ def _retrieval(r: Mapping[str, Any]) -> Table:
         "mean place",
     )
     note = (
-        f"Is the donor the nearest in style among {r['donors']}, none of them the content? Chance is {1 / r['donors']:.0%}, place "
-        f"{(r['donors'] + 1) / 2:.1f}. Statistics: means and covariances of colours and their gradients at 32, 16 and 8 px; colours alone: without the gradients, which a blurred picture lacks. Network: mean "
-        "and deviation of each channel of the feature network. No translator was trained on either."
+        f"Is the donor the nearest in style among {r['donors']}, none of them the content? Chance is "
+        f"{1 / r['donors']:.0%}, place {(r['donors'] + 1) / 2:.1f}. Statistics: means and covariances of colours and "
+        "their gradients at 32, 16 and 8 px; colours alone: without the gradients, which a blurred picture lacks. "
+        "Network: mean and deviation of each channel of the feature network. No translator was trained on either."
     )
     return Table("Style: whose does it look like?", header, rows, note)
 
@@ -152,11 +159,15 @@ def _leakage(found: Mapping[str, Any], latent: Mapping[str, Any]) -> Table:
         if k in found
     ]
     note = (
-        f"R² of a ridge regression fitted on half of {found['faces']} faces and scored on the other, over five halvings; a lower bound, "
-        "which more faces would raise. What two things share in the faces themselves (a beard has a shape and a colour) stands beside it."
+        f"R² of a ridge regression fitted on half of {found['faces']} faces and scored on the other, over five "
+        "halvings; a lower bound, which more faces would raise. What two things share in the faces themselves (a "
+        "beard has a shape and a colour) stands beside it."
     )
     if latent:
-        note += f" Style code: {latent['active']} of {latent['units']} units vary over the faces (variance above {latent['threshold']}), in about {latent['directions']:.0f} directions."
+        note += (
+            f" Style code: {latent['active']} of {latent['units']} units vary over the faces (variance above "
+            f"{latent['threshold']}), in about {latent['directions']:.0f} directions."
+        )
         if "kl_nats" in latent:
             note += f" KL {latent['kl_nats']:.1f} nats a face."
     return Table("Leakage: what does one code know of the other?", ("read", "numbers", "R²", "shuffled"), rows, note)
@@ -165,9 +176,17 @@ def _leakage(found: Mapping[str, Any], latent: Mapping[str, Any]) -> Table:
 def _variety(found: Mapping[str, Any]) -> Table:
     d, k, apart = found["diversity"], found["kid"], found["distance"]
     rows: list[tuple[str, ...]] = [
-        (f"feature distance within {d['styles']} styles of one face", f"{d['translator']['mean']:.4f}", f"{d['real']['mean']:.4f} ({d['styles']} real faces)"),
-        (f"KID x 1000 to real faces, n = {k['faces']}", f"{1000 * k['value']:.1f} ± {1000 * k['sd']:.1f}", f"{1000 * k['floor']:.1f} ± {1000 * k['floor_sd']:.1f} (real to real)"),
-    ]  # fmt: skip
+        (
+            f"feature distance within {d['styles']} styles of one face",
+            f"{d['translator']['mean']:.4f}",
+            f"{d['real']['mean']:.4f} ({d['styles']} real faces)",
+        ),
+        (
+            f"KID x 1000 to real faces, n = {k['faces']}",
+            f"{1000 * k['value']:.1f} ± {1000 * k['sd']:.1f}",
+            f"{1000 * k['floor']:.1f} ± {1000 * k['floor_sd']:.1f} (real to real)",
+        ),
+    ]
     for name, v in apart.items():
         unit = "4 x 4 thumbnails, of 2" if name == "colour" else "style statistics, in deviations"
         rows.append(
@@ -178,9 +197,10 @@ def _variety(found: Mapping[str, Any]) -> Table:
             )
         )
     note = (
-        f"Diversity over {d['translator']['sets']} faces. KID: polynomial kernel, unbiased, on {k['faces']} swapped and as many real faces of other "
-        "people, mean and deviation over random blocks of half of them, at most 50; antialiased resizing; features of the coarsest level of the network "
-        "named above, so it compares with no KID of another network."
+        f"Diversity over {d['translator']['sets']} faces. KID: polynomial kernel, unbiased, on {k['faces']} swapped "
+        "and as many real faces of other people, mean and deviation over random blocks of half of them, at most 50; "
+        "antialiased resizing; features of the coarsest level of the network named above, so it compares with no KID "
+        "of another network."
     )
     return Table("Variety and likeness to real faces", ("figure", "translator", "to read it by"), rows, note)
 
@@ -192,11 +212,14 @@ def _drawn(d: Mapping[str, Any]) -> Table:
         "donor": "floor: the donor's picture",
     }
     rows: list[tuple[str, ...]] = [
-        (name, *(text for part in ("whole", "face") for text in (f"{d[key][part]['psnr']:.2f}", f"{d[key][part]['ssim']:.3f}", f"{d[key][part]['feature_distance']:.4f}")))
+        (name, *(f"{d[key][part][figure]:{form}}" for part in ("whole", "face") for figure, form in DIGITS.items()))
         for key, name in names.items()
-    ]  # fmt: skip
+    ]
     header = ("", "whole: PSNR dB", "SSIM", "feature distance", "face: PSNR dB", "SSIM", "feature distance")
-    note = f"{d['faces']} swaps against the true answer, drawn: the content's structure in the donor's style. Face: the convex hull of the landmarks."
+    note = (
+        f"{d['faces']} swaps against the true answer, drawn: the content's structure in the donor's style. Face: the "
+        "convex hull of the landmarks."
+    )
     return Table("Distance to the true answer of each swap", header, rows, note)
 
 

@@ -82,8 +82,8 @@ class Evaluate:
             )
         if min(self.draw, self.seed) < 0 or self.resamples < 100:
             raise ValueError(
-                f"draw {self.draw}, seed {self.seed} and resamples {self.resamples}: expected 0 or more, 0 or more, and at "
-                "least 100"
+                f"draw {self.draw}, seed {self.seed} and resamples {self.resamples}: expected 0 or more, 0 or more, "
+                "and at least 100"
             )
 
 

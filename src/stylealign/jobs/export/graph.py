@@ -3,7 +3,7 @@ graphs; no run folders, no data sets.
 
 The graph is traced by torch's older exporter (`torch.onnx.export(dynamo=False)`), which every torch from 2.6 to 2.13
 has: it takes a fifth of a second where the newer one takes six to thirty, needs no further package, and keeps the
-number of faces free for every detector. Whoever calls compares the answers afterwards (export.py).
+number of faces free for every detector. Whoever calls compares the answers afterwards (job.py).
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """The job `export`: a trained detector as an ONNX file that carries its crop, its mark-up and its hash,
 and proof that it answers alike.
 
-What the graph is made of stands in onnx_graph.py, what runs it without torch in onnx_model.py. Here it is compared with
-the network it came from: landmarks in px, NME on a split, file size, latency.
+What the graph is made of stands in graph.py, what runs it without torch in predicting/onnx_network.py. Here it is
+compared with the network it came from: landmarks in px, NME on a split, file size, latency.
 """
 
 import statistics

@@ -36,7 +36,7 @@ class ByArms:
     hash: str
     """SHA-256 of the arms' configuration and of the weights of learned ones"""
     cards: list[dict[str, Any]]
-    """Of learned arms"""
+    """The cards of learned arms"""
     donors_per_style: int
 
     what = "style arms"

@@ -62,8 +62,7 @@ class Generate:
     style: ChainConfig = field(default_factory=ChainConfig)
     """Style arms instead of a translator: every picture is a face's own crop in another look."""
     crop: CropConfig = field(default_factory=lambda: CropConfig(size=160, scale=1.75))
-    """How faces are cut for style arms (a translator knows its own): as here, a detector's 128 px at 1.4 with the
-    context it turns in."""
+    """How style arms cut faces (a translator knows its own). As here, there is room to turn a 128 px crop at 1.4."""
     split: str = "train"
     """Split of `data` to use."""
     subset: str | None = None
@@ -71,15 +70,13 @@ class Generate:
     donors: Path | None = None
     """Data set whose faces give styles; labels are not needed. Default: `data`."""
     donor_split: str | None = None
-    """Split of the donors. Default: `split` where the donors are `data` (its whole split, also with a `subset`), else
-    all faces."""
+    """Split of the donors. Default: `split`, whole, where the donors are `data`, else all faces."""
     donor_subset: str | None = None
     """Use only donors with this attribute."""
     styles_per_face: int = 8
     """Pictures made of each face, each in another style; 8 in the paper's release."""
     mode: StyleMode = "transfer"
-    """transfer: the style of one donor (its posterior mean). interpolate: a mix of two donors. prior: a style drawn
-    from p(z|y)."""
+    """transfer: one donor's style (its posterior mean). interpolate: a mix of two. prior: a style drawn from p(z|y)."""
     mix: float = 0.5
     """interpolate: share of the second donor."""
     seed: int = 0
@@ -87,11 +84,10 @@ class Generate:
     skip_unlabelled: bool = False
     """Leave faces without landmarks out of the structures instead of refusing them; they can be donors all the same."""
     accept_gap: bool = False
-    """Go on with a translator whose judge found its faces too far from their labels (a structure gap above 1.0 point);
-    refused otherwise."""
+    """Go on with a translator that its judge refuses: its faces lie too far from their labels (by over 1.0 point)."""
     image_format: Literal["jpg", "png"] = "jpg"
     quality: int = 95
-    """Of JPEG files."""
+    """Quality of JPEG files, 1 to 100."""
     sheets: int = 4
     """Style sheets (structures x styles) to look at."""
     sheet_size: int = 6

@@ -1,4 +1,4 @@
-"""Pieces of the report's page, and the page itself: text, pictures, tables and facts as HTML that needs nothing else."""
+"""The report's page and its pieces: text, pictures, tables and facts as HTML that needs nothing else."""
 
 import base64
 import html

@@ -1,9 +1,10 @@
-"""The job `train-translator`: a data set in, a translator out, with an independent judge's verdict on its swapped faces.
+"""The job `train-translator`: a data set in, a translator and a judge's verdict on its swapped faces out.
 
-Two small detectors are trained beside it on the same training split, unless the user names others: one whose features serve as
-the perceptual loss where no VGG-19 weights are given (and whose landmarks shall stay where they are, in translators that ask for
-that), and a judge that never meets the translator until the end. The judge's NME on faces drawn in a stranger's style, beside its
-NME on the same real faces, says whether the translator may be used. What differs between translators is in `TRANSLATORS`.
+Two small detectors are trained beside it on the same training split, unless the user names others. The features of
+one serve as the perceptual loss where no VGG-19 weights are given, and translators that ask for that keep its
+landmarks where they are. The other is the judge, which the translator never learns from: its NME on faces drawn in a
+stranger's style, beside its NME on the same real faces, says whether the translator may be used. What differs between
+translators is in `TRANSLATORS`.
 """
 
 import copy
@@ -151,8 +152,8 @@ def extra_faces(config: TranslatorJob, schema: LandmarkSchema) -> list[FaceDatas
         faces = FaceDataset.open(path)
         if faces.schema != schema:
             raise UserError(
-                f"{path}: holds {faces.schema.name} ({faces.schema.num_points} points), but {config.data} holds {schema.name} "
-                f"({schema.num_points} points): expected the same mark-up"
+                f"{path}: holds {faces.schema.name} ({faces.schema.num_points} points), but {config.data} holds "
+                f"{schema.name} ({schema.num_points} points): expected the same mark-up"
             )
         found.append(faces.select(config.extra_split, labelled=True))
     return found
@@ -173,11 +174,13 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
     val_faces = val_faces.take(range(min(len(val_faces), config.judge_faces)))
     if len(faces) < 2:
         raise UserError(
-            f"{config.data}: {len(faces)} labelled face in split {config.split}; a translator needs at least 2, and hundreds to be of use"
+            f"{config.data}: {len(faces)} labelled face in split {config.split}; a translator needs at least 2, and "
+            "hundreds to be of use"
         )
     if len(val_faces) < 2:
         raise UserError(
-            f"{config.data}: {len(val_faces)} labelled face in split {config.val_split} (judge_faces {config.judge_faces}); the judge needs at least 2 to swap"
+            f"{config.data}: {len(val_faces)} labelled face in split {config.val_split} (judge_faces "
+            f"{config.judge_faces}); the judge needs at least 2 to swap"
         )
     extra = extra_faces(config, schema)
     size, structure, kind = config.crop.size, config.structure, TRANSLATORS[config.model]
@@ -237,7 +240,10 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
             "config": {**to_dict(config), config.model: to_dict(model.config)}, "perceptual": features.name,
             "data": [
                 describe_data(faces, split=config.split, subset=config.subset),
-                *(describe_data(part, split=config.extra_split, share=share) for part, share in zip(extra, shares[1:], strict=True)),
+                *(
+                    describe_data(part, split=config.extra_split, share=share)
+                    for part, share in zip(extra, shares[1:], strict=True)
+                ),
             ],
         },
     )  # fmt: skip

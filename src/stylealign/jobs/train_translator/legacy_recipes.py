@@ -1,22 +1,25 @@
-"""The original release's recipes: its fifteen YAML keys as values of `train-translator`, with a line on what each became (METHOD 2.2).
+"""The original release's recipes: its fifteen YAML keys as values of `train-translator`, and what each became.
 
-Its schedule, network and lack of augmentation need nothing more. Its losses need VGG-19 weights: with `--vgg19 FILE` they are the
-released ones, without it they are ours, and a line says which. Knows no files.
+Its schedule, network and lack of augmentation need nothing more (docs/paper_map.md 2.2). Its losses need VGG-19
+weights: with `--vgg19 FILE` they are the released ones, without it they are ours, and a line says which. Knows no
+files.
 """
 
 import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from stylealign.batches.augment import NO_AUGMENTATION
 from stylealign.config import to_dict
 from stylealign.errors import UserError
 from stylealign.translators.kl import KL_PRESETS
 from stylealign.translators.reconstruction import RECONSTRUCTION_PRESETS
 
-# The original's keys with the values of its training recipe (METHOD 2.2); None where those were paths.
+# The original's keys with the values of its training recipe (docs/paper_map.md 2.2); None where those were paths.
 LEGACY_KEYS: dict[str, Any] = {
     "exp_name": "exp_0001", "data_dir": None, "img_list": None, "batch_size": 4, "init_batches": 4, "spatial_size": 256,
-    "bottleneck_factor": 2, "lr": 1e-3, "lr_decay_begin": 1000, "lr_decay_end": 50000, "log_freq": 250, "ckpt_freq": 5000,
+    "bottleneck_factor": 2, "lr": 1e-3, "lr_decay_begin": 1000, "lr_decay_end": 50000, "log_freq": 250,
+    "ckpt_freq": 5000,
     "test_freq": 100, "drop_prob": 0.1, "sigma": 1,
 }  # fmt: skip
 _OURS_TOO = {"batch_size", "init_batches", "lr"}
@@ -34,7 +37,8 @@ def _number(values: Mapping[str, Any], key: str, kind: type, least: float, where
         raise UserError(f"{where}: {key}: found {values[key]!r}, expected a number") from None
     if number < least or (kind is int and number != int(number)):
         raise UserError(
-            f"{where}: {key}: found {values[key]!r}, expected a {'whole ' if kind is int else ''}number of at least {least:g}"
+            f"{where}: {key}: found {values[key]!r}, expected a {'whole ' if kind is int else ''}number of at least "
+            f"{least:g}"
         )
     return kind(number)
 
@@ -44,8 +48,8 @@ def translate_recipe(
 ) -> tuple[dict[str, Any], list[str]]:
     """Turn the original's fifteen keys into values of `TrainTranslator`, and say in a line what each became.
 
-    A key that is left out has the value of the original's training recipe. `data` is left to the user (`--data`), since the
-    original's list has to be prepared first.
+    A key that is left out has the value of the original's training recipe. `data` is left to the user (`--data`),
+    since the original's list has to be prepared first.
 
     Args:
         values: the recipe.
@@ -65,8 +69,8 @@ def translate_recipe(
     lr = _number(v, "lr", float, 0, where)
     if lr == 0:
         raise UserError(
-            f"{where}: lr is 0: this is the original's test recipe, which wrote mosaics while training with a rate of nothing; here the same faces "
-            "are made by `stylealign generate --translator RUN --data DATA --out OUT`"
+            f"{where}: lr is 0: this is the original's test recipe, which wrote mosaics while training with a rate of "
+            "nothing; here the same faces are made by `stylealign generate --translator RUN --data DATA --out OUT`"
         )
     whole = {
         k: _number(v, k, int, 1, where)
@@ -80,37 +84,39 @@ def translate_recipe(
     run = f"runs/{v['exp_name']}"
     ours = {
         "run": run,
-        "vunet": {"size": size, "bottleneck": 2**factor, "dropout": dropout},  # the rest of VUNetConfig's defaults is the release
+        # The rest of VUNetConfig's defaults is the release.
+        "vunet": {"size": size, "bottleneck": 2**factor, "dropout": dropout},
         "structure": {"kind": "points", "sigma": sigma, "integer_centres": True},
         "crop": {"size": size, "scale": 1.4, "box": "landmarks"},
-        "augment": {
-            "rotation": 0.0, "scale": 0.0, "shift": 0.0, "flip": False, "colour": 0.0, "blur_prob": 0.0, "occlusion_prob": 0.0,
-            "noise": 0.0, "grey_prob": 0.0,
-        },
+        "augment": to_dict(NO_AUGMENTATION),
         "init_batches": whole["init_batches"],
         "lr": {"start": lr, "end": 0.0, "flat_frac": begin / steps},
         "loop": {
-            "steps": steps, "batch_size": whole["batch_size"], "log_every": whole["log_freq"], "checkpoint_every": whole["ckpt_freq"],
-            "preview_every": whole["test_freq"], "ema_decay": 0.0,
+            "steps": steps, "batch_size": whole["batch_size"], "log_every": whole["log_freq"],
+            "checkpoint_every": whole["ckpt_freq"], "preview_every": whole["test_freq"], "ema_decay": 0.0,
         },
     }  # fmt: skip
     images, listed = v["data_dir"] or "DATA_DIR", v["img_list"] or "IMG_LIST"
     became = {
         "exp_name": f"run: {run} (the same command continues it; the original refused a name twice)",
-        "data_dir": f"--images of `stylealign prepare --reader list --path {listed} --images {images} --frame 384 --out DATA`; then --data DATA",
+        "data_dir": f"--images of `stylealign prepare --reader list --path {listed} --images {images} --frame 384 "
+        "--out DATA`; then --data DATA",
         "img_list": "--path of that `prepare`: faces are read once, with their frame said instead of a fixed 2/3",
         "batch_size": f"loop.batch_size: {whole['batch_size']}",
         "init_batches": f"init_batches: {whole['init_batches']}",
-        "spatial_size": f"vunet.size and crop.size: {size} (the crop is 1.4 x the landmark box, where the original resized its whole crop)",
+        "spatial_size": f"vunet.size and crop.size: {size} (the crop is 1.4 x the landmark box, where the original "
+        "resized its whole crop)",
         "bottleneck_factor": f"vunet.bottleneck: {2**factor} (2 to the power of {factor})",
         "lr": f"lr.start: {lr:g}",
         "lr_decay_begin": f"lr.flat_frac: {begin / steps:g} (step {begin} of {steps})",
         "lr_decay_end": f"loop.steps: {steps}, with lr.end 0",
         "log_freq": f"loop.log_every: {whole['log_freq']}",
         "ckpt_freq": f"loop.checkpoint_every: {whole['ckpt_freq']}",
-        "test_freq": f"loop.preview_every: {whole['test_freq']} (pictures only; faces are made by `stylealign generate`)",
+        "test_freq": f"loop.preview_every: {whole['test_freq']} (pictures only; faces are made by "
+        "`stylealign generate`)",
         "drop_prob": f"vunet.dropout: {dropout:g}",
-        "sigma": f"structure.sigma: {sigma:g}, with integer_centres as the original (set it to False to keep sub-pixel structure)",
+        "sigma": f"structure.sigma: {sigma:g}, with integer_centres as the original (set it to False to keep sub-pixel "
+        "structure)",
     }
     lines = [
         f"{key} -> {text}" + ("" if key in values else " (not given: the original's own value)")
@@ -120,11 +126,12 @@ def translate_recipe(
     if vgg19:
         ours |= {"reconstruction": to_dict(RECONSTRUCTION_PRESETS["released"]), "kl": to_dict(KL_PRESETS["released"])}
         lines.append(
-            "not in its recipe: reconstruction (VGG-19 features and Gram matrices) and kl (its fixed schedule) as released"
+            "not in its recipe: reconstruction (VGG-19 features and Gram matrices) and kl (its fixed schedule) as "
+            "released"
         )
     else:
         lines.append(
-            "NOT as the original: without --vgg19 FILE the losses are ours (a landmark detector's features, KL steered to a target); "
-            "with it they are the released ones"
+            "NOT as the original: without --vgg19 FILE the losses are ours (a landmark detector's features, KL "
+            "steered to a target); with it they are the released ones"
         )
     return ours, lines

@@ -1,4 +1,4 @@
-"""The small detectors beside a translator: one for features and for watching landmarks, and the judge. Trained here unless given."""
+"""The small detectors beside a translator, trained here unless given: for features and landmarks, and the judge."""
 
 import copy
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ class Features(NamedTuple):
 
 
 def train_small_detector(small: SmallDetectors, run: Path, seed_offset: int, what: str) -> Path:
-    """Train (or find finished) one of the small detectors, on real faces only and at the translator's own crop; returns `run`."""
+    """Train (or find finished) a small detector on real faces, at the translator's own crop; returns its run."""
     a, loop = small.auxiliary, small.loop
     say(f"training the {what}: ResNet-18 of width {a.width}, {a.steps} updates, real faces only")
     detector_job.main(
@@ -120,8 +120,8 @@ def open_features(small: SmallDetectors, folder: Path, device: torch.device, fea
 def check_given_detectors(small: SmallDetectors, schema: LandmarkSchema) -> None:
     """Refuse detectors of the user's that cannot serve, before anything is trained.
 
-    The judge looks at the translator's own crops, resized: one that was trained on tighter or wider crops, or on crops round
-    another box, would misjudge real and swapped faces alike.
+    The judge looks at the translator's own crops, resized: one that was trained on tighter or wider crops, or on
+    crops round another box, would misjudge real and swapped faces alike.
     """
     given = {run: load_detector(run) for run in (small.feature_detector, small.judge) if run is not None}
     for run, detector in given.items():

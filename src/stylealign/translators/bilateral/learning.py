@@ -1,10 +1,11 @@
 """How `bilateral` learns to put a photograph into another's light without ever seeing the same face in two lights.
 
-Half of each batch is made into pairs: a face whose light and colours were changed at random is the content, another view of the same face
-as it was is the donor, and the face itself is the truth. Now and then donor and truth are blurred and given noise together, by amounts
-that the network is asked for. The other half swaps: a face as it is, in its neighbour's style. There is no truth there, but landmarks tell
-which place of one face is which of the other: the smoothed colour at each landmark, and the mean and spread of colours in each region
-of the face, shall be the donor's. A frozen detector's landmarks must stay where they are. Knows no files.
+Each face is learnt from twice. As a pair: its light and colours are changed at random for the content, another view
+of the face as it was is the donor, and the face itself is the truth. Now and then donor and truth are blurred and
+given noise together, by amounts that the network has to find. As a swap: the face as it is, in its neighbour's style.
+There is no truth for that, but landmarks say which place of one face is which of the other: the smoothed colour at
+each landmark, and the mean and spread of colours in each region of the face, shall be the donor's. A frozen
+detector's landmarks must stay where they are. Knows no files.
 """
 
 import dataclasses
@@ -64,7 +65,10 @@ class BilateralLearningConfig:
 
 
 def relit(image: Tensor, light: float, cast: float) -> Tensor:
-    """Faces (B, 3, S, S) under a random soft light, gamma and colour cast, some hardly changed; from torch's global generator."""
+    """Faces (B, 3, S, S) under a random soft light, gamma and colour cast, some hardly changed.
+
+    Drawn from torch's global generator.
+    """
     num, device = len(image), image.device
     amount = torch.rand(num, 1, 1, 1).to(device)
     field_ = light * torch.randn(num, 1, 3, 3).to(device) + 0.4 * light * torch.randn(num, 3, 3, 3).to(device)
@@ -138,9 +142,8 @@ def learn_bilateral(learning: Learning) -> Learner:
         image = torch.cat([relit(face.image, weights.light, weights.cast), face.image])
         coarse = at_size(masks, network.grid)
         forget = torch.rand(num).to(device) < weights.forget
-        made, style, look = wrapped(
-            image, torch.cat([coarse, coarse]), fields[: 2 * num], donor_view, view_masks, forget, torch.cat([own, other])
-        )  # fmt: skip
+        twice, order = torch.cat([coarse, coarse]), torch.cat([own, other])
+        made, style, look = wrapped(image, twice, fields[: 2 * num], donor_view, view_masks, forget, order)
         paired, swapped = made[:num], made[num:]
 
         terms = reconstruction(paired, truth)

@@ -1,10 +1,11 @@
 """The network of `bilateral`: the face's own photograph in the light, colour and sharpness of another.
 
-A small network looks at the content photograph and at the donor's style code and predicts an affine map of colours for every cell of a
-coarse grid over (x, y, lightness); each pixel looks its own map up and applies it (HDRnet: Gharbi et al., SIGGRAPH 2017, section 3).
-Then a Gaussian blur and noise, whose strengths are judged by how much fine detail donor and content have. Nothing is drawn and nothing is moved: landmarks stay where they are, and
-glasses, hands and hair stay in the picture. What it cannot do follows from the same: sharpen, or bring what is not there.
-The network knows no landmarks, files or losses.
+A small network looks at the content photograph and at the donor's style code and predicts an affine map of colours
+for every cell of a coarse grid over (x, y, lightness); each pixel looks its own map up and applies it (HDRnet: Gharbi
+et al., SIGGRAPH 2017, section 3). A Gaussian blur and noise follow; their strengths depend on how much fine detail
+donor and content have. Nothing is drawn and nothing is moved: landmarks stay where they are, and glasses, hands and
+hair stay in the picture. For the same reason it cannot sharpen a picture, or add to it what is not there. The network
+knows no landmarks, files or losses.
 """
 
 import hashlib
@@ -37,7 +38,7 @@ class BilateralConfig:
     bins: int = 4
     """Cells along lightness."""
     width: int = 24
-    """Channels after the first halving of the content; doubled by each further one, and in the grid at most `max_width`."""
+    """Channels after the first halving of the content; doubled by each further one, up to `max_width`."""
     max_width: int = 64
     max_blur: float = 0.03
     """Largest standard deviation of the blur, in sides of the picture (1.9 px of 64)."""
@@ -47,7 +48,8 @@ class BilateralConfig:
     def __post_init__(self) -> None:
         if min(self.grid, self.bins, self.width, self.max_width) < 1:
             raise ValueError(
-                f"grid {self.grid}, bins {self.bins}, width {self.width} and max_width {self.max_width}: expected at least 1 each"
+                f"grid {self.grid}, bins {self.bins}, width {self.width} and max_width {self.max_width}: expected at "
+                "least 1 each"
             )
         if self.max_blur < 0 or self.max_noise < 0:
             raise ValueError(f"max_blur {self.max_blur} and max_noise {self.max_noise}: expected 0 or more")
@@ -59,10 +61,10 @@ def luma(image: Tensor) -> Tensor:
 
 
 def slice_grid(grid: Tensor, guide: Tensor) -> Tensor:
-    """Look every pixel's coefficients up, trilinearly: grid (B, K, D, h, w) and guide (B, 1, H, W) in [-1, 1] -> (B, K, H, W).
+    """Each pixel's coefficients, trilinear: grid (B, K, D, h, w) and guide (B, 1, H, W) in [-1, 1] -> (B, K, H, W).
 
-    The grid covers the picture cell by cell (pixel areas) and the guide's range bin by bin; beyond the centres of the outermost
-    cells their values go on.
+    The grid covers the picture cell by cell (pixel areas) and the guide's range bin by bin; beyond the centres of the
+    outermost cells their values go on.
     """
     num, _, height, width = guide.shape
     y, x = ((torch.arange(n, device=guide.device, dtype=guide.dtype) * 2 + 1) / n - 1 for n in (height, width))
@@ -74,7 +76,7 @@ def slice_grid(grid: Tensor, guide: Tensor) -> Tensor:
 
 
 def apply_affine(image: Tensor, coefficients: Tensor) -> Tensor:
-    """Colours (B, 3, H, W) through a 3x4 affine map a pixel (B, 12, H, W): row c is (from red, green, blue, constant) to channel c."""
+    """Colours (B, 3, H, W) through a 3x4 affine map a pixel (B, 12, H, W); row c makes channel c of (r, g, b, 1)."""
     rows = coefficients.unflatten(1, (3, 4))
     return (rows[:, :, :3] * image[:, None]).sum(dim=2) + rows[:, :, 3]
 
@@ -86,7 +88,7 @@ def identity_grid(config: BilateralConfig, like: Tensor) -> Tensor:
 
 
 def gaussian_blur(image: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """Blur (B, C, H, W) by a Gaussian of `sigma` (B,) px each, cut at `radius` px; differentiable in both, symmetric, edges replicated."""
+    """Images (B, C, H, W) blurred by Gaussians of `sigma` (B,) px, cut at `radius` px; gradients flow to both."""
     offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
     kernel = torch.exp(-(offsets**2) / (2 * sigma[:, None] ** 2))
     kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(image.shape[1], dim=0)[:, None]  # (B C, 1, K)
@@ -96,8 +98,11 @@ def gaussian_blur(image: Tensor, sigma: Tensor, radius: int) -> Tensor:
 
 
 def fineness(image: Tensor) -> Tensor:
-    """How much detail pictures (B, 3, H, W) have at three scales: (B, 6), the logarithms of the mean and of the median magnitude of
-    lightness between blurs of 0, 0.5, 1 and 2 px. Edges raise the mean; noise, which is everywhere, the median too."""
+    """How much detail pictures (B, 3, H, W) have at three scales: (B, 6) logarithms.
+
+    Of what lightness loses between blurs of 0, 0.5, 1 and 2 px, the mean and the median magnitude. Edges raise the
+    mean; noise, which is everywhere, raises the median too.
+    """
     levels, found = [luma(image)], []
     for sigma in (0.5, 1.0, 2.0):
         levels.append(gaussian_blur(levels[0], torch.full_like(image[:, 0, 0, 0], sigma), 6))
@@ -118,7 +123,7 @@ class Look(NamedTuple):
 
 
 class Bilateral(nn.Module):
-    """Content photographs and style codes -> the same photographs in other light. Images are (B, 3, S, S) in [-1, 1]."""
+    """Content photographs and style codes -> the same photographs in other light. Images: (B, 3, S, S) in [-1, 1]."""
 
     def __init__(self, config: BilateralConfig, size: int) -> None:
         super().__init__()
@@ -135,7 +140,7 @@ class Bilateral(nn.Module):
         self.content = nn.Sequential(*layers)
         inner = config.max_width
         self.enter = nn.Conv2d(before + config.codes.region_size, inner, 3, padding=1)
-        # Far cells are asked too (dilation): the light on a cheek is judged by the face, not by the cheek.
+        # Dilated, so that far cells count too: the light on a cheek depends on the whole face.
         self.convs = nn.ModuleList(nn.Conv2d(inner, inner, 3, padding=d, dilation=d) for d in (2, 4, 1))
         self.codes = nn.ModuleList(nn.Linear(config.codes.global_size + before, 2 * inner) for _ in self.convs)
         self.to_grid = nn.Conv2d(inner, 12 * config.bins, 1)
@@ -152,7 +157,10 @@ class Bilateral(nn.Module):
         return max(1, round(3 * self.config.max_blur * self.size))
 
     def encode_style(self, image: Tensor, masks: Tensor | None = None) -> list[Tensor]:
-        """Codes of (B, 3, S, S) pictures: global (B, G), regional (B, R, C), which are 0 without masks (B, R, S, S), and fineness (B, 6)."""
+        """Codes of pictures (B, 3, S, S): global (B, G), regional (B, R, C) and fineness (B, 6).
+
+        The regional ones are 0 without masks (B, R, S, S).
+        """
         return [*self.style_encoder(image, masks), fineness(image)]
 
     def encode_content(self, image: Tensor) -> list[Tensor]:
@@ -160,7 +168,7 @@ class Bilateral(nn.Module):
         return [self.content(image), fineness(image)]
 
     def look(self, seen_content: list[Tensor], masks: Tensor, style: list[Tensor]) -> Look:
-        """Decide, from `encode_content`, the content's regions (B, R, grid, grid) and the donor's codes."""
+        """Each face's look, of `encode_content`, the content's regions (B, R, grid, grid) and the donor's codes."""
         (features, fine), (code, regional, donor_fine) = seen_content, style
         seen = torch.cat([code, features.mean(dim=(2, 3))], dim=1)  # the donor, and what there is to be changed
         x = self.enter(torch.cat([features, spread(regional, masks, self.config.grid)], dim=1))
@@ -177,7 +185,7 @@ class Bilateral(nn.Module):
         )
 
     def render(self, image: Tensor, look: Look, field: Tensor) -> Tensor:
-        """The photograph through its colour maps, blurred, with `field` (B, 1, S, S) of unit noise in the look's strength."""
+        """The photograph through its colour maps, blurred, and noisy by the unit noise `field` (B, 1, S, S)."""
         coloured = apply_affine(image, slice_grid(look.grid, luma(image).clamp(-1, 1)))
         return gaussian_blur(coloured, look.blur, self.blur_radius) + look.noise[:, None, None, None] * field
 
@@ -191,7 +199,10 @@ class Bilateral(nn.Module):
         forget: Tensor,
         order: Tensor,
     ) -> tuple[Tensor, list[Tensor], Look]:
-        """The training pass: photograph i in the style of view order[i]; views with `forget` (B,) lose their regional codes."""
+        """The training pass: photograph i in the style of view order[i], and the codes and look it was made by.
+
+        Views with `forget` (B,) lose their regional codes.
+        """
         style = self.encode_style(view, view_masks * (~forget)[:, None, None, None])
         donor = [s.index_select(0, order) for s in style]
         look = self.look(self.encode_content(image), masks, donor)
@@ -206,8 +217,10 @@ def build_bilateral(
 
 
 def noise_fields(image: Tensor) -> Tensor:
-    """(B, 3, S, S) -> (B, 1, S, S) unit noise, a function of each picture's 8-bit pixels alone: the same face has the same noise
-    whoever stands beside it in the batch, and wherever it is computed."""
+    """Unit noise (B, 1, S, S) for pictures (B, 3, S, S), a function of each one's 8-bit pixels alone.
+
+    So a face has the same noise whatever other faces are in the batch, and wherever it is computed.
+    """
     fields = []
     for picture in to_uint8(image).cpu().numpy():
         seed = int.from_bytes(hashlib.sha256(picture.tobytes()).digest()[:7], "big")
@@ -216,7 +229,7 @@ def noise_fields(image: Tensor) -> Tensor:
 
 
 class LoadedBilateral(LoadedTranslator):
-    """`bilateral`, trained: content is the photograph itself, style a global code and, where landmarks are known, regional ones."""
+    """`bilateral`, trained: content is the photograph, style a global and, with known landmarks, regional codes."""
 
     model: Bilateral
     needs_content = True
@@ -230,8 +243,8 @@ class LoadedBilateral(LoadedTranslator):
     def encode_structure(self, landmarks: Tensor, image: Tensor | None = None) -> list[Tensor]:
         if image is None:
             raise UserError(
-                f"translator '{self.card.get('model')}' changes the content's own photograph: encode_structure needs the image "
-                "beside the landmarks"
+                f"translator '{self.card.get('model')}' changes the content's own photograph: encode_structure needs "
+                "the image beside the landmarks"
             )
         image = image.to(self.device)
         masks = at_size(self.region_masks(landmarks), self.model.config.grid)
@@ -244,8 +257,11 @@ class LoadedBilateral(LoadedTranslator):
 
     @torch.no_grad()
     def decode_on(self, features: list[Tensor], style: list[Tensor], image: Tensor) -> Tensor:
-        """`decode` on a larger picture (B, 3, T, T) of the same faces: colour maps are looked up pixel by pixel, so that the photograph
-        keeps its detail; a blur beyond the least grows with the picture. At the translator's own size it is `decode`."""
+        """`decode` on larger pictures (B, 3, T, T) of the same faces.
+
+        Each pixel finds its own colour map, so that the photograph keeps its detail; a blur beyond the least grows
+        with the picture. At the translator's own size it is `decode`.
+        """
         _, seen, fine, masks, _ = features
         image = image.to(self.device)
         look, ratio = self.model.look([seen, fine], masks, style), image.shape[-1] / self.crop.size

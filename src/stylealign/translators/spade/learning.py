@@ -1,9 +1,10 @@
-"""How `spade` learns: reconstruction from another view of the same face, and what must hold of faces in a stranger's style.
+"""How `spade` learns: reconstruction from another view of the same face, and losses on faces in a stranger's style.
 
-The style encoder sees the face under another random warp, mirrored half of the time: where things are in the view says nothing of
-where they are in the face, so the code is of no use for layout. Faces in a neighbour's style have no truth to compare with; a patch
-discriminator asks that they look real, a frozen landmark detector that its landmarks stay where they are on the photograph, and the style
-encoder that it reads the neighbour's code from them. Knows no files.
+The style encoder sees the face under another random warp, mirrored half of the time: where things are in that view
+says nothing of where they are in the face, so the code cannot serve for layout. Faces in a neighbour's style have no
+truth to compare with. A patch discriminator asks that they look real; a frozen landmark detector, that its landmarks
+stay where they are on the photograph; and the style encoder, that the neighbour's code can be read from them. Knows
+no files.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ VIEW = dataclasses.replace(NO_AUGMENTATION, rotation=15, scale=0.12, shift=0.06,
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpadeLearningConfig:
-    """Weights of the terms beside the reconstruction, whose weights are those of `reconstruction`, and the discriminator."""
+    """Weights of the losses beside `reconstruction`, and the discriminator."""
 
     view: AugmentConfig = VIEW
     """What the style encoder's view is put through, drawn anew: motions only, for looks are what it shall read."""
@@ -77,7 +78,8 @@ def learn_spade(learning: Learning) -> Learner:
         view = learning.vary(batch, step, 1, weights.view)
         masks = region_masks(face.landmarks, size, schema)
 
-        # The translator, against a discriminator that stands still (outside its wrapper: there is nothing to share between processes).
+        # The translator, against a discriminator that does not learn here (outside its wrapper: there is no gradient
+        # of it to share between processes).
         view_masks = region_masks(view.landmarks, size, schema)
         out = wrapped(learning.maps(face.landmarks), masks, view.image, view_masks, weights.forget)
         terms = reconstruction(out.image, face.image)

@@ -1,10 +1,11 @@
 """The network of `spade`: landmarks are drawn in a style whose code carries no layout.
 
-A style encoder pools a picture into one global code and one of each region of the face (codes.py). The decoder starts from a learned
-4x4 constant and grows to full size; at every resolution its features are normalised and modulated by what the structure maps, the
-global code and the regional codes (laid down on the content's own regions) say there: SPADE (Park et al., CVPR 2019) and SEAN
-(Zhu et al., CVPR 2020) in one small convolution. Resolution is doubled by interpolation, so that no checker pattern can arise.
-The network knows no landmarks, files or losses: it is given maps (batches/structure_maps.py) and masks (regions.py).
+A style encoder pools a picture into one global code and one of each region of the face (codes.py). The decoder starts
+from a learned 4x4 constant and grows to full size. At every resolution its features are normalised and modulated by
+what the structure maps, the global code and the regional codes (laid down on the content's own regions) say there:
+SPADE (Park et al., CVPR 2019) and SEAN (Zhu et al., CVPR 2020) in one small convolution. Resolution is doubled by
+interpolation, so that no checker pattern can arise. The network knows no landmarks, files or losses: it is given maps
+(batches/structure_maps.py) and masks (regions.py).
 """
 
 from dataclasses import dataclass, field
@@ -98,11 +99,11 @@ class Spade(nn.Module):
         self.to_image = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
     def encode_style(self, image: Tensor, masks: Tensor | None = None) -> list[Tensor]:
-        """Codes of (B, 3, S, S) pictures: global (B, G) and regional (B, R, C), which are 0 without masks (B, R, S, S)."""
+        """Codes of pictures (B, 3, S, S): global (B, G), and regional (B, R, C), 0 without masks (B, R, S, S)."""
         return self.style_encoder(image, masks)
 
     def decode(self, maps: Tensor, masks: Tensor, style: list[Tensor]) -> Tensor:
-        """Draw structure maps in styles, pair by pair."""
+        """Pictures (B, 3, S, S) of structure maps in styles, pair by pair."""
         code, regional = style
         x = self.constant.expand(len(maps), -1, -1, -1)
         for side in self.sides:
@@ -115,12 +116,15 @@ class Spade(nn.Module):
         return torch.tanh(self.to_image(F.leaky_relu(x, 0.2)))
 
     def forward(self, maps: Tensor, masks: Tensor, view: Tensor, view_masks: Tensor, forget: float) -> SpadeOutput:
-        """The training pass: styles are read from `view`, another warp of the same faces, some without their regional codes."""
+        """The training pass. Styles are read from `view`, another warp of the same faces.
+
+        A share `forget` of them is left without regional codes.
+        """
         style = forget_regions(self.encode_style(view, view_masks), forget)
         donor = roll(style)
         both = [torch.cat(pair) for pair in zip(style, donor, strict=True)]
         image, swapped = self.decode(torch.cat([maps, maps]), torch.cat([masks, masks]), both).chunk(2)
-        # Read by an encoder that stands still: one that learnt here would learn to say the same of every picture.
+        # Read by an encoder that does not learn here: it would learn to say the same of every picture.
         still = {name: value.detach() for name, value in self.style_encoder.named_parameters()}
         again = functional_call(self.style_encoder, still, (swapped, masks))
         return SpadeOutput(image, swapped, style, donor, again)
@@ -132,7 +136,7 @@ def build_spade(config: SpadeConfig, size: int, structure: StructureConfig, sche
 
 
 class LoadedSpade(LoadedTranslator):
-    """`spade`, trained: content is structure maps and regions, style a global code and, where landmarks are known, regional ones."""
+    """`spade`, trained: content is maps and regions, style a global and, with known landmarks, regional codes."""
 
     model: Spade
 

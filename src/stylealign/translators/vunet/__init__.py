@@ -1,1 +1,1 @@
-"""`vunet`: the paper's generator as released, a VUNet whose style encoder sees the whole face (docs/paper_map.md 1.2 to 1.6)."""
+"""`vunet`: the paper's generator as released; its style encoder sees the whole face (docs/paper_map.md 1.2 to 1.6)."""

@@ -23,8 +23,9 @@ class VUNetConfig:
     latent_channels: int = 128
     """Channels of each latent."""
     prior_width: int | None = None
-    """Channels of the autoregressive prior's feature before space-to-depth multiplies them by four; None: the decoder's own
-    width, as released. The prior matters to the KL and to random styles only, and is most of the released parameters."""
+    """Channels of the autoregressive prior's feature before space-to-depth multiplies them by four; None: the
+    decoder's own width, as released. The prior matters to the KL and to random styles only, and is most of the
+    released parameters."""
     bottleneck: int = 4
     """Side of the coarsest resolution, and of the first latent."""
     num_latent_scales: int = 2
@@ -34,9 +35,9 @@ class VUNetConfig:
     dropout: float = 0.1
     """Dropout probability inside residual blocks while training."""
     posterior: Literal["x", "xy"] = "x"
-    """q(z|x): styles need no landmarks (released code); q(z|x,y): the style encoder also sees the structure map (paper)."""
+    """x: styles need no landmarks (released code); xy: the style encoder also sees the structure map (paper)."""
     upsample: Literal["subpixel", "nearest"] = "subpixel"
-    """How the decoder doubles resolution: "subpixel" as released (may leave a checker pattern), "nearest" leaves none."""
+    """How the decoder doubles resolution: "subpixel" as released may leave a checker pattern, "nearest" leaves none."""
 
     def __post_init__(self) -> None:
         ratio = self.size / self.bottleneck
@@ -113,4 +114,4 @@ PRESETS = {
         upsample="nearest",
     ),
 }
-"""released: METHOD 1.4. medium128: one GPU. small64: a CPU core or two. tiny32: tests and demonstrations."""
+"""released: docs/paper_map.md 1.4. medium128: one GPU. small64: a CPU core or two. tiny32: tests and demonstrations."""

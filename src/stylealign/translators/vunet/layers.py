@@ -1,9 +1,10 @@
-"""Weight-normalised convolutions with data-dependent initialisation, and the few blocks the translators are built from.
+"""Weight-normalised convolutions with data-dependent initialisation, and the few blocks `vunet` is built from.
 
-It knows no faces, losses or configs. Initialisation has two phases (METHOD 3, "two-phase init"; Salimans & Kingma 2016,
-section 3): construction draws every direction V ~ N(0, 0.05) and leaves gain 1 and bias 0; then one forward pass inside
-`data_dependent_init(module)` sets gain = 1/std and bias = -mean/std per output channel from the convolution's own
-pre-activation, and passes the normalised activation on, so that deeper layers see what they will see in training.
+It knows no faces, losses or configs. Initialisation has two phases (docs/paper_map.md 3, "two-phase init"; Salimans &
+Kingma 2016, section 3): construction draws every direction V ~ N(0, 0.05) and leaves gain 1 and bias 0; then one
+forward pass inside `data_dependent_init(module)` sets gain = 1/std and bias = -mean/std per output channel from the
+convolution's own pre-activation, and passes the normalised activation on, so that deeper layers see what they will
+see in training.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ _SMALLEST_STD = 1e-4  # below it a channel is constant on the first batch (an em
 
 
 def normal_like(tensor: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Draw unit Gaussian noise of `tensor`'s shape; drawn where `generator` lives, so that a seed means the same everywhere."""
+    """Unit Gaussian noise of `tensor`'s shape, drawn where `generator` lives: a seed means the same everywhere."""
     if generator is None:
         return torch.randn_like(tensor)
     noise = torch.randn(tensor.shape, generator=generator, device=generator.device, dtype=torch.float32)
@@ -26,7 +27,7 @@ def normal_like(tensor: Tensor, generator: torch.Generator | None = None) -> Ten
 
 
 def split_groups(tensor: Tensor) -> list[Tensor]:
-    """Cut (B, C, H, W) into its four spatial sub-lattices (B, C, H/2, W/2): group i takes rows i//2::2 and columns i%2::2."""
+    """(B, C, H, W) -> its four sub-lattices (B, C, H/2, W/2): group i has rows i//2::2 and columns i%2::2."""
     return [tensor[..., i // 2 :: 2, i % 2 :: 2] for i in range(4)]
 
 
@@ -40,8 +41,8 @@ def merge_groups(groups: list[Tensor]) -> Tensor:
 class WeightNormConv2d(nn.Module):
     """Convolution with weight gain * direction / ||direction||, one gain and one bias per output channel.
 
-    Padding keeps the resolution at stride 1 and halves it at stride 2. (The released code pads stride-2 convolutions at the
-    bottom and right only; here the padding is symmetric, which shifts nothing.)
+    Padding keeps the resolution at stride 1 and halves it at stride 2. (The released code pads stride-2 convolutions
+    at the bottom and right only; here the padding is symmetric, which shifts nothing.)
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> None:
@@ -61,7 +62,7 @@ class WeightNormConv2d(nn.Module):
         return F.conv2d(x, self.gain[:, None, None, None] * unit, self.bias, self.stride, self.padding)
 
     def _set_from_data(self, response: Tensor) -> Tensor:
-        """Set gain and bias so that this batch's `response` gets zero mean and unit deviation per channel; return it so."""
+        """This batch's `response` at mean 0 and deviation 1 per channel, after setting gain and bias to make it so."""
         std, mean = torch.std_mean(response.float(), dim=(0, 2, 3), correction=0)
         gain = torch.where(std > _SMALLEST_STD, 1 / std.clamp(min=_SMALLEST_STD), 1.0)
         with torch.no_grad():
@@ -72,7 +73,7 @@ class WeightNormConv2d(nn.Module):
 
 @contextmanager
 def data_dependent_init(module: nn.Module) -> Iterator[None]:
-    """Inside this context a forward pass of `module` sets gains and biases; no gradients, no dropout, modes restored after."""
+    """Inside this context a forward pass of `module` sets gains and biases, without gradients and dropout."""
     convs = [m for m in module.modules() if isinstance(m, WeightNormConv2d)]
     was_training = module.training
     module.eval()
@@ -88,7 +89,7 @@ def data_dependent_init(module: nn.Module) -> Iterator[None]:
 
 
 class ResidualBlock(nn.Module):
-    """y = x + Conv3x3(Dropout(ELU([x ; Nin(ELU(skip))]))); without a skip the concatenation is left out (METHOD 1.4)."""
+    """y = x + Conv3x3(Dropout(ELU([x ; Nin(ELU(skip))]))), or without the skip's part (docs/paper_map.md 1.4)."""
 
     def __init__(self, channels: int, skip_channels: int = 0, dropout: float = 0.0) -> None:
         super().__init__()
@@ -105,8 +106,9 @@ class ResidualBlock(nn.Module):
 class Upsample(nn.Module):
     """Double the resolution.
 
-    "subpixel": a 3x3 convolution to four times the channels, then depth-to-space (the released code). "nearest": repeat
-    pixels, then a 3x3 convolution: the same cost per weight read but four times the multiplications, and no checker pattern.
+    "subpixel": a 3x3 convolution to four times the channels, then depth-to-space (the released code). "nearest":
+    repeat pixels, then a 3x3 convolution: the same cost per weight read but four times the multiplications, and no
+    checker pattern.
     """
 
     def __init__(self, in_channels: int, out_channels: int, mode: Literal["subpixel", "nearest"]) -> None:

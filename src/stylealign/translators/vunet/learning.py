@@ -22,9 +22,17 @@ def translator_loss(
     prior: Sequence[Tensor],
     weight: Tensor,
 ) -> dict[str, Tensor]:
-    """All named terms of a training step: reconstruction terms (means), "kl" (nats), "reconstruction" (scaled) and "total".
+    """The named terms of a training step; "total" is what is optimised.
 
-    `weight` multiplies nats; "total" is what is optimised.
+    Args:
+        reconstruction: the loss between pictures.
+        image: (B, 3, S, S) what was made.
+        target: (B, 3, S, S) the truth.
+        posterior, prior: means of both distributions, a latent each.
+        weight: of one nat.
+
+    Returns:
+        The reconstruction's terms (means), "reconstruction" (scaled), "kl" (nats) and "total".
     """
     terms = reconstruction(image, target)
     summed = reconstruction.total(terms, target.shape[-1])
