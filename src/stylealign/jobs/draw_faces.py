@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 
@@ -59,6 +60,12 @@ def _samples(config: DrawFaces, writer: DatasetWriter) -> Iterator[FaceSample]:
         )
 
 
+def _described(config: DrawFaces) -> dict[str, Any]:
+    """All options but the folder, for dataset.yaml: how many faces and how large, then how they are drawn."""
+    values = {name: value for name, value in asdict(config).items() if name != "out"}
+    return {name: values[name] for name in ("count", "unlabelled", "size")} | values
+
+
 def main(config: DrawFaces) -> None:
     """Draw the faces and write the data set. Raises UserError when `out` is already there."""
     threads = cv2.getNumThreads()
@@ -71,7 +78,7 @@ def main(config: DrawFaces) -> None:
             images="own",
             source="drawn by stylealign draw-faces",
             licence="no rights reserved: no person is shown",
-            how={k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items() if k != "out"},
+            how=_described(config),
         ) as writer:
             for sample in _samples(config, writer):
                 writer.add(sample)
