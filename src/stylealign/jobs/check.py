@@ -6,7 +6,6 @@ face in both (the eye on the left of the picture has the same colours) exactly i
 
 import dataclasses
 import hashlib
-import importlib
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from stylealign.data.image import write_image
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import contact_sheet, draw_numbered, flipped
 from stylealign.face.schema import SCHEMAS, LandmarkSchema, schema_from_dict
-from stylealign.jobs import VERBS, Verb
+from stylealign.jobs import VERBS
 from stylealign.progress import say, track
 
 _FACES_A_SHEET, _COLUMNS, _SHOWN = 16, 8, 5
@@ -171,11 +170,6 @@ def check_run(folder: Path) -> list[str]:
     return problems
 
 
-def config_class_of(verb: Verb) -> type:
-    """The config dataclass of a verb, whose module is imported now: all of them only where a recipe is to be told."""
-    return getattr(importlib.import_module(f"stylealign.jobs.{verb.module}"), verb.config)
-
-
 def check_yaml(path: Path) -> list[str]:
     """Describe a schema file, or find the verb whose recipe the file is; raises UserError where it is neither."""
     values, console = read_yaml(path), Console(highlight=False, soft_wrap=True)
@@ -195,7 +189,7 @@ def check_yaml(path: Path) -> list[str]:
         )
         return []
 
-    classes = {name: config_class_of(verb) for name, verb in VERBS.items()}
+    classes = {name: verb.config_class() for name, verb in VERBS.items()}
     known = {verb: {f.name for f in dataclasses.fields(cls)} & values.keys() for verb, cls in classes.items()}
     likely = sorted(classes, key=lambda verb: -len(known[verb]))
     first: UserError | None = None
