@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor, nn
 
 from stylealign.detectors.dvln import DVLN, DVLNConfig, learn_dvln, load_trunk
+from stylealign.detectors.fpn import FPN, FPNConfig, learn_fpn, load_imagenet_fpn
 from stylealign.detectors.lab.learning import learn_lab
 from stylealign.detectors.lab.network import LAB, LABConfig
 from stylealign.detectors.learning import Learner, Learning, learn_coordinates
@@ -62,7 +63,7 @@ class Detector(NamedTuple):
     several_heads: bool = False
     """Whether it learns data sets of several mark-ups (`--other`), a head each"""
     coordinates_alone: bool = False
-    """Whether a loss on coordinates is all it learns by, so that a mean teacher's landmarks can be learnt as well"""
+    """Whether landmarks and their weights are all it learns from, so that a mean teacher's can be learnt as well"""
     needs_curves: bool = False
     """Whether its mark-up must have curves (`boundaries`)"""
     style_generators: Callable[[nn.Module], nn.Module | None] | None = None
@@ -147,6 +148,31 @@ DETECTORS = {
             Preset("DVLN", "paper", 256, {"dropout": 0.2}),
         ),
         learn=learn_dvln, pretrained=load_trunk, several_heads=True,
+    ),
+    "fpn": Detector(
+        _first_mark_up(FPN), FPNConfig, "fpn",
+        "any trunk under any head: a feature pyramid and a map a landmark, unless told otherwise",
+        presets=(
+            Preset("FPN MobileNetV2", "tiny", 32, {"width": 0.125, "neck": 8}),
+            Preset("FPN MobileNetV2", "small", 64, {}),
+            Preset("FPN MobileNetV2", "paper", 256, {}),
+            Preset("FPN EfficientNet-Lite0", "paper", 256, {"trunk": "efficientnet_lite0"}),
+            Preset("FPN HRNet-W18", "paper", 256, {"trunk": "hrnet_w18"}),
+            Preset("FPN hourglass", "paper", 256, {"trunk": "hourglass", "loss": {"terms": ["star", "awing"]}}),
+            Preset(
+                "PIPNet ResNet-18", "paper", 256,
+                {"trunk": "resnet18", "head": {"kind": "pip"}, "loss": {"terms": ["pip"]}},
+            ),
+            Preset(
+                "SimCC ResNet-50", "paper", 256,
+                {"trunk": "resnet50", "head": {"kind": "simcc"}, "loss": {"terms": ["kl"]}},
+            ),
+            Preset(
+                "Coordinates ViT", "paper", 256,
+                {"trunk": "vit_tiny", "head": {"kind": "coordinates"}, "loss": {"terms": ["coordinates", "nll"]}},
+            ),
+        ),
+        learn=learn_fpn, pretrained=load_imagenet_fpn, coordinates_alone=True,
     ),
 }  # fmt: skip
 

@@ -17,3 +17,6 @@ class DetectorOutput(NamedTuple):
     stages: tuple[Tensor, ...] = ()
     """What its stages, stacks or candidates answered, for intermediate supervision;
     each detector says in which order"""
+    covariance: Tensor | None = None
+    """(B, P, 2, 2) float32 px^2 of the crop, positive definite: how unsure the detector is of each landmark, where it
+    says so; not calibrated"""

@@ -177,6 +177,22 @@ class ResNet50(ResNet):
     title, block, num_blocks = "ResNet-50", Bottleneck, (3, 4, 6, 3)
 
 
+def fold_normalisation(kernel: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """First weights that expect (x - mean) / std of values in [0, 1], for values in [-1, 1].
+
+    Args:
+        kernel: (O, 3, k, k).
+        mean, std: (3,) in [0, 1] units.
+
+    Returns:
+        the kernel for such values, and (O,) what it no longer adds to every place: to be added to a bias, or taken from
+        the running mean of a normalisation. The same outputs away from a zero-padded border.
+    """
+    kernel = kernel.float()
+    offset = torch.einsum("oihw,i->o", kernel, (0.5 - mean) / std)
+    return kernel * (0.5 / std).view(1, 3, 1, 1), offset
+
+
 def load_imagenet(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Load everything but the last layer from a state dict with torchvision's names and shapes (width 64).
 
@@ -199,10 +215,8 @@ def load_imagenet(model: nn.Module, state: Mapping[str, Tensor], where: str) -> 
 
 
 def _load_imagenet(model: ResNet, state: Mapping[str, Tensor], where: str) -> None:
-    """ImageNet weights expect (x - mean) / std of values in [0, 1]; ours are in [-1, 1]. The factor goes into
-    the first convolution and the offset into the running mean of the normalisation after it: the same outputs
-    away from the zero-padded border.
-    """
+    """The factor of `fold_normalisation` goes into the first convolution and the offset into the running mean of the
+    normalisation after it."""
     own = {k: v for k, v in model.state_dict().items() if not k.startswith("fc.") and k != "mean_shape"}
     for key, value in own.items():
         if key not in state:
@@ -218,8 +232,6 @@ def _load_imagenet(model: ResNet, state: Mapping[str, Tensor], where: str) -> No
             raise UserError(f"{where}: weight '{key}' is unknown; expected a {model.title} with torchvision's names")
     loaded = {k: v for k, v in state.items() if k in own}
     mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-    kernel = state["conv1.weight"].float()
-    offset = torch.einsum("oihw,i->o", kernel, (0.5 - mean) / std)
-    loaded["conv1.weight"] = kernel * (0.5 / std).view(1, 3, 1, 1)
+    loaded["conv1.weight"], offset = fold_normalisation(state["conv1.weight"], mean, std)
     loaded["bn1.running_mean"] = state["bn1.running_mean"] - offset
     model.load_state_dict(loaded, strict=False)

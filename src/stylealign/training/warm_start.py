@@ -14,6 +14,7 @@ from stylealign.face.schema import LandmarkSchema
 from stylealign.training.weights import load_model, read_card
 
 KINDS = ("detector", "encoder")
+LAST = ("head.points.", "head.points_spread.")  # of fpn's heads: what has a part for each landmark
 
 
 def _trunks(names: list[str]) -> list[str]:
@@ -25,8 +26,8 @@ def start_from(model: nn.Module, run: Path, schema: LandmarkSchema) -> dict[str,
     """Load what fits of a finished run into a fresh detector; returns what the card says of it.
 
     Weights are matched by name; where the other network is of another kind, its ResNet trunk is
-    matched with this one's. A ResNet's last layer (fc) is left fresh under another mark-up even where
-    it would fit: its points are others.
+    matched with this one's. A ResNet's last layer (fc) and those of fpn's heads are left fresh under another
+    mark-up even where they would fit: its points are others.
 
     Raises UserError where the run is neither a detector nor an encoder, or where nothing but a few stray tensors fits.
     """
@@ -37,6 +38,7 @@ def start_from(model: nn.Module, run: Path, schema: LandmarkSchema) -> dict[str,
     own = model.state_dict()
     same_points = kind == "detector" and card["schema"] == schema.to_dict()
     last = {f"{prefix}fc.{part}" for prefix in _trunks(list(own)) for part in ("weight", "bias")}
+    last |= {key for key in own if key.startswith(LAST)}
 
     def fitting(candidates: dict[str, Tensor]) -> dict[str, Tensor]:
         return {

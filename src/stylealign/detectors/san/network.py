@@ -17,7 +17,7 @@ from stylealign.detectors.heatmap import decode, map_loss, map_weights, target_m
 from stylealign.detectors.learning import Learner, Learning
 from stylealign.detectors.losses import mean_error
 from stylealign.detectors.output import DetectorOutput
-from stylealign.detectors.resnet import IMAGENET_MEAN, IMAGENET_STD
+from stylealign.detectors.resnet import IMAGENET_MEAN, IMAGENET_STD, fold_normalisation
 from stylealign.detectors.san.cyclegan import GeneratorConfig, Generators
 from stylealign.errors import UserError
 from stylealign.progress import say
@@ -177,10 +177,8 @@ def load_vgg(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Load the trunk, VGG-16's conv1_1 to conv4_3, from a state dict with torchvision's names
     (vgg16, or vgg16_bn with `batch_norm`).
 
-    ImageNet weights expect (x - mean) / std of values in [0, 1]; ours are in [-1, 1].
-    Factor and offset go into the first
-    convolution: the same outputs away from the zero-padded border. Raises UserError naming
-    the first key that does not fit.
+    Factor and offset of `fold_normalisation` go into the first convolution. Raises UserError naming the first key that
+    does not fit.
     """
     assert isinstance(model, SAN)
     network = "vgg16_bn" if model.config.batch_norm else "vgg16"
@@ -198,9 +196,8 @@ def load_vgg(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
             )
         loaded[key] = found.float() if found.is_floating_point() else found
     mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-    kernel = loaded["0.weight"]
-    loaded["0.bias"] = loaded["0.bias"] + torch.einsum("oihw,i->o", kernel, (0.5 - mean) / std)
-    loaded["0.weight"] = kernel * (0.5 / std).view(1, 3, 1, 1)
+    loaded["0.weight"], offset = fold_normalisation(loaded["0.weight"], mean, std)
+    loaded["0.bias"] = loaded["0.bias"] + offset
     model.features.load_state_dict(loaded, strict=False)
 
 

