@@ -54,8 +54,8 @@ def _csv_order(header: Sequence[str], where: str) -> np.ndarray:
         match = re.fullmatch(r"([xy])_?(\d{1,6})", name.strip().lower())
         if match is None or (int(match[2]), match[1]) in columns:
             raise UserError(
-                f"{where}: column {column} is called {name[:40]!r}; expected a header image,x0,y0,x1,y1,... in which each "
-                f"coordinate is named once"
+                f"{where}: column {column} is called {name[:40]!r}; expected a header image,x0,y0,x1,y1,... in which "
+                f"each coordinate is named once"
             )
         columns[int(match[2]), match[1]] = column
     numbers = sorted({number for number, _ in columns})
