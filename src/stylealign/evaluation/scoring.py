@@ -63,7 +63,8 @@ def read_truth(
     samples = list(track(faces, "reading faces", len(faces)))
     schema = dataset.schema
     truth = np.stack([np.asarray(sample.landmarks, np.float64) for sample in samples])
-    kind = metrics.usual_denominator(schema) if denominator == "auto" else denominator
+    boxed = all(sample.box_xyxy is not None for sample in samples)
+    kind = metrics.usual_denominator(schema, boxed) if denominator == "auto" else denominator
     boxes = np.stack([np.full(4, np.nan) if sample.box_xyxy is None else sample.box_xyxy for sample in samples])
     there = _there(samples, truth.shape[1])
     if there is not None:
