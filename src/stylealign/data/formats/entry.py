@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from stylealign.data.image import IMAGE_SUFFIXES, MAX_PIXELS, image_size, read_image
+from stylealign.data.paths import outside
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema
@@ -217,8 +218,8 @@ def checked_face(
 
     `image` must lie below `root`; landmarks (P, 2) and box (4,) are (x, y) source pixels counted from 0.
     """
-    if not image.is_relative_to(root) or ".." in image.relative_to(root).parts:
-        return BadEntry(where, f"image {image} does not lie below {root}", id)
+    if problem := outside(image, root):
+        return BadEntry(where, f"image {problem}", id)
     size_wh = inspect_image(image, options)
     if isinstance(size_wh, str):
         return BadEntry(where, size_wh, id)

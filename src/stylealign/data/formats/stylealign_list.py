@@ -27,6 +27,7 @@ from stylealign.data.formats.entry import (
 )
 from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, decimals, landmarks_of, write_lines
 from stylealign.data.image import image_size
+from stylealign.data.paths import outside
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 
@@ -73,7 +74,7 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
             values, image = numbers_of(fields[:count]), fields[count]
             assert not isinstance(values, str)
             landmarks, face = values.reshape(-1, 2), ids.of(image, line)
-            if options.frame is not None:
+            if options.frame is not None and outside(root / image, root) is None:  # else checked_face says so
                 size_wh = inspect_image(root / image, options)
                 if not isinstance(size_wh, str):  # checked_face says what is wrong with it
                     landmarks = from_frame(landmarks, options.frame, size_wh)
