@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: setup demo test slow lint help bench clean
 
 help:
-	@echo "make demo   set up, then the whole job on drawn faces; ends with a table and demo/report.html (5 minutes on two cores)"
+	@echo "make demo   set up, then the whole job on drawn faces, to demo/report.html (5 minutes on two cores)"
 	@echo "make test   set up, then lint, types and tests"
 	@echo "make slow   the long and real-data tests (STYLEALIGN_DATA names the folder of real faces)"
 	@echo "make bench  speed and memory tables"

@@ -4,7 +4,7 @@ import ast
 import importlib
 
 import stylealign
-from builders.places import SRC
+from builders.places import ROOT, SRC
 
 PACKAGE = SRC / "stylealign"
 
@@ -23,3 +23,11 @@ def test_type_checkers_see_the_same_names_from_the_same_files() -> None:
         alias.asname == alias.name for node in imports for alias in node.names
     )  # `as` makes a name public in a stub
     assert (PACKAGE / "py.typed").exists()
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    for page, line in (
+        ("CITATION.cff", f"version: {stylealign.__version__}"),
+        ("CHANGELOG.md", f"## [{stylealign.__version__}] - "),
+    ):
+        assert f"\n{line}" in (ROOT / page).read_text(encoding="utf-8"), page

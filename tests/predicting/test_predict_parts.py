@@ -16,6 +16,7 @@ from builders.dot_network import DotNetwork, find_dots
 from builders.dots import PLACES, paint
 from stylealign.errors import UserError
 from stylealign.face import geometry
+from stylealign.face.orientation import map_box, turn_affine, upright_affine, view_of
 from stylealign.face.schema import FIVE
 from stylealign.jobs.calibrate import jittered, safe_range
 from stylealign.predicting.candidates import Candidate, Search, candidates_in, whole_box
@@ -31,7 +32,6 @@ from stylealign.predicting.finders import (
 from stylealign.predicting.given_boxes import BoxFile
 from stylealign.predicting.landmarks import find_faces, find_landmarks, movement_with_crop, usable_box
 from stylealign.predicting.one_euro import Jitter, OneEuro
-from stylealign.predicting.orientation import map_box, turn_affine, upright_affine, view_of
 from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Photo, expand, read_photo
 from stylealign.predicting.threads import Clock, ahead

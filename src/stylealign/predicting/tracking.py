@@ -18,7 +18,7 @@ import numpy as np
 from stylealign.face import geometry
 from stylealign.face.geometry import face_size
 from stylealign.predicting.candidates import Candidate
-from stylealign.predicting.finders import Finder, intersection_over_union
+from stylealign.predicting.finders import Finder
 from stylealign.predicting.landmarks import find_landmarks, no_face
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.one_euro import Jitter, OneEuro
@@ -170,7 +170,7 @@ class Tracker:
 
 
 def _overlaps(box: np.ndarray, others: Sequence[np.ndarray], limit: float) -> bool:
-    return any(intersection_over_union(box, other) > limit for other in others)
+    return any(geometry.intersection_over_union(box, other) > limit for other in others)
 
 
 def is_lost(old: np.ndarray, new: np.ndarray, width: int, height: int) -> bool:
