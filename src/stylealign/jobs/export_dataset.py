@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats import FORMATS, WriteOptions, check_name, having, listed, taking
 from stylealign.errors import UserError
@@ -49,6 +49,7 @@ class ExportDataset:
             )
 
 
+@making("out")
 def main(config: ExportDataset) -> None:
     """Write the layout; the folder appears when it is whole."""
     refuse_existing(config.out)
