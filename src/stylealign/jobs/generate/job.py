@@ -283,9 +283,12 @@ def make_dataset(config: Generate, maker: Maker, processes: Processes = ONE_PROC
             _begin(config, work, how)
         barrier()
         _render(config, work, how, processes)
-    except BaseException:
-        # A picture that cannot be read, say: units that are done are kept, but a folder with nothing done is not left.
-        if main_process and fresh and not any((partial / "units").glob("*")):
+    except BaseException as error:
+        # What is done is kept, but a folder with nothing done is not left; codes of styles alone are done where the
+        # same command may go on (an interruption, a full disk), not where it is refused (an unreadable picture).
+        parts = ("units",) if isinstance(error, UserError) else ("units", "styles", "sheets", "images")
+        done = any(file.suffix != ".partial" for part in parts for file in (partial / part).glob("*"))
+        if main_process and fresh and not done:
             shutil.rmtree(partial, ignore_errors=True)
         raise
     if main_process:
