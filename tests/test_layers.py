@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from builders.places import SRC
+from builders.places import ROOT, SRC
+from stylealign.jobs import VERBS
 
 PACKAGE = SRC / "stylealign"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -184,3 +185,19 @@ def test_nothing_is_unpickled() -> None:
                     assert options.get("weights_only") == "True", f"{path}:{node.lineno}"
                 else:
                     assert options.get("allow_pickle", "False") == "False", f"{path}:{node.lineno}"
+
+
+def test_jobs_are_the_verbs() -> None:
+    files = {path.stem for path in (PACKAGE / "jobs").glob("*.py")} - {"__init__"}
+    folders = {path.parent.name for path in (PACKAGE / "jobs").glob("*/__init__.py")}
+    assert files | folders == {verb.replace("-", "_") for verb in VERBS}
+    assert all(entry.module.split(".")[0] == verb.replace("-", "_") for verb, entry in VERBS.items())
+
+
+def test_tests_lie_in_the_folders_of_what_they_test_and_import_no_test() -> None:
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/*.py")}
+    assert folders - packages <= {"builders", "fuzz"}
+    for path in (ROOT / "tests").rglob("*.py"):
+        names = {part for name in imported(path) for part in name.split(".")}
+        assert not {name for name in names if name.startswith("test_")}, path

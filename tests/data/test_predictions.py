@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stylealign.data.predictions import match_predictions, read_predictions, write_predictions
+from stylealign.data.predictions import read_predictions, write_predictions
 from stylealign.errors import UserError
+from stylealign.evaluation.matching import match_predictions
 from stylealign.face.sample import FaceSample, Prediction
 
 POINTS = np.array([[[1.5, 2.0], [3.0, 4.25]], [[5.0, 6.0], [7.0, 8.0]], [[9.0, 10.0], [11.0, 12.0]]])
@@ -122,7 +123,7 @@ def test_a_faulty_csv_is_refused_with_its_line(tmp_path: Path, text: str, messag
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"id": "x"', r"p\.jsonl:1: not a JSON object"),
+        ('{"id": "x"', r"p\.jsonl:1: not valid JSON"),
         ("[1]", r"p\.jsonl:1: expected"),
         ('{"id": "x", "landmarks": []}', r"p\.jsonl:1: expected"),
         ('{"id": "x", "landmarks": [[1, 2, 3]]}', r"p\.jsonl:1: 'landmarks' must be"),
@@ -151,8 +152,8 @@ def test_a_faulty_pts_file_is_refused(tmp_path: Path, text: str, message: str) -
         read_predictions(tmp_path)
 
 
-def test_a_name_that_fits_two_faces_is_refused() -> None:
-    twins = [FaceSample(id=f"frame#{k}", image=Path("/data/frame.jpg"), landmarks=POINTS[0]) for k in range(2)]
+def test_a_name_that_fits_two_pictures_is_refused() -> None:
+    twins = [FaceSample(id=f"frame#{k}", image=Path(f"/data/{k}/frame.jpg"), landmarks=POINTS[0]) for k in range(2)]
     row = row_of("frame.jpg")
     with pytest.raises(UserError, match=r"fits 2 faces \(frame#0, frame#1\); name the face by its id"):
         match_predictions([row], twins)

@@ -43,6 +43,8 @@ def test_the_nme_of_a_three_point_face_is_the_one_worked_out_by_hand() -> None:
 
 def test_every_denominator_is_the_length_its_name_says() -> None:
     assert metrics.denominators(TRUTH, BOX, THREE, "box") == pytest.approx([60])  # sqrt(40 * 90)
+    corners = np.array([[[10.0, 20], [50, 110], [30, 40]]])  # 40 wide, 90 high
+    assert metrics.denominators(corners, None, THREE, "landmark_box") == pytest.approx([60])
     assert metrics.denominators(TRUTH, BOX, THREE, "diagonal") == pytest.approx([np.hypot(40, 90)])
     face = np.random.default_rng(0).uniform(0, 100, (1, 68, 2))
     pupils = face[0, 36:42].mean(axis=0) - face[0, 42:48].mean(axis=0)
@@ -59,7 +61,12 @@ def test_every_denominator_is_the_length_its_name_says() -> None:
 def test_the_usual_denominator_is_the_one_papers_use_on_the_mark_up() -> None:
     found = {s.name: metrics.usual_denominator(s) for s in (WFLW98, IBUG68, AFLW19, FIVE)}
     assert found == {"wflw98": "inter_ocular", "ibug68": "inter_ocular", "aflw19": "box", "five": "inter_pupil"}
-    assert metrics.usual_denominator(LandmarkSchema(name="bare", num_points=2)) == "box"
+    bare = LandmarkSchema(name="bare", num_points=2)
+    assert metrics.usual_denominator(bare) == "box"
+    assert (
+        metrics.usual_denominator(bare, boxed=False) == metrics.usual_denominator(AFLW19, boxed=False) == "landmark_box"
+    )
+    assert metrics.usual_denominator(WFLW98, boxed=False) == "inter_ocular"
 
 
 @pytest.mark.parametrize(

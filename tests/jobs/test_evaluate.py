@@ -11,6 +11,7 @@ from builders.answers import predict
 from builders.dots import dots
 from builders.places import DATA
 from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.image import write_image
 from stylealign.data.predictions import write_predictions
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample, Prediction
@@ -296,3 +297,26 @@ def test_published_predictions_on_300w_common_score_as_published(tmp_path: Path)
     shifted = evaluate(Evaluate(data=tmp_path / "common", arms=arms, out=tmp_path / "o1", draw=0, pixels_from_one=True))
     for arm, name in zip(shifted["arms"], expected, strict=True):
         assert abs(100 * arm["nme"]["mean"] - expected[name]) > 0.05
+
+
+def test_missing_landmarks_are_not_scored_and_no_distance_is_measured_to_them(tmp_path: Path, capsys) -> None:
+    """Landmarks of trust 0 are places in the file and no landmarks: `-1 -1` in a .pts, empty cells elsewhere."""
+    points = np.array([[30.0, 30], [70, 30], [50, 50], [35, 70], [65, 70]])
+
+    def data(missing: int) -> Path:
+        trust, there = np.ones(5), points.copy()
+        trust[missing], there[missing] = 0, [-1, -1]
+        write_image(tmp_path / "a.png", np.zeros((100, 100, 3), np.uint8))
+        face = FaceSample(id="a", image=tmp_path / "a.png", landmarks=there, point_trust=trust, split="test")
+        write_dataset(tmp_path / f"data{missing}", [face], schema=FIVE, name="d")
+        return tmp_path / f"data{missing}"
+
+    write_predictions(tmp_path / "p.jsonl", [Prediction(id="a", landmarks=points + np.array([2, 0]))], "five")
+    found = evaluate(Evaluate(data=data(4), arms=(f"p={tmp_path}/p.jsonl",), out=tmp_path / "out", draw=0))
+    (arm,) = found["arms"]
+    assert arm["nme"]["mean"] == pytest.approx(2 / 40)
+    assert arm["mean_offset_px"] == pytest.approx([2, 0])
+    assert arm["per_point"][4] is None
+    assert "1 landmarks of 1 faces are missing" in capsys.readouterr().err
+    with pytest.raises(UserError, match="no usable inter_pupil denominator"):
+        evaluate(Evaluate(data=data(0), arms=(f"p={tmp_path}/p.jsonl",), out=tmp_path / "o", draw=0))

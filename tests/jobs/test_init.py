@@ -1,5 +1,6 @@
 """`init`: mirror twins guessed from shapes; other jobs take what it writes; the tutorial's blocks run as they stand."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from builders.dots import dots
 from builders.places import ROOT
 from stylealign.cli import main
 from stylealign.config import read_yaml
@@ -124,3 +126,28 @@ def test_pts_files_that_disagree_are_named(tmp_path: Path, capsys: pytest.Captur
     assert "a.pts" in said
     assert "b.pts" in said
     assert not (tmp_path / "x").exists()
+
+
+def test_faces_without_boxes_and_without_eyes_are_measured_by_their_landmarks_box(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STYLEALIGN_CACHE", str(tmp_path / "cache"))
+    faces = dots(tmp_path / "made", 12)
+    rows = []
+    for sample in faces:
+        target = tmp_path / "my-data" / sample.image.name
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(sample.image.read_bytes())
+        rows.append(",".join([target.name, *(f"{v:.3f}" for v in np.ravel(sample.landmarks))]))
+    head = ",".join(["image", *(f"{axis}{i}" for i in range(5) for axis in "xy")])
+    (tmp_path / "my-data" / "labels.csv").write_text("\n".join([head, *rows]) + "\n")
+    assert main(["init", "my-data"]) == 0, capsys.readouterr().err
+    short = ["--loop.steps", "2", "--loop.batch-size", "4", "--loop.preview-every", "0", "--loop.accelerator", "cpu"]
+    for line in (tmp_path / "my-data_stylealign" / "commands.sh").read_text().splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["stylealign"]:
+            more = short if words[1] == "train-detector" else []
+            assert main([*words[1:], *more]) == 0, capsys.readouterr().err
+    (found,) = (tmp_path).rglob("evaluation.json")
+    assert json.loads(found.read_text())["denominator"] == "landmark_box"

@@ -228,7 +228,8 @@ def film(path: Path, centres: list[tuple[float, float]], blank: range = range(0)
 
 def test_a_video_is_followed_smoothed_drawn_and_measured(photos: Path) -> None:
     film(photos / "clip.mp4", [(45 + 3.0 * t, 48) for t in range(18)], blank=range(9, 12))
-    assert run("clip.mp4", draw=True, formats=("csv",), track=predict.TrackConfig(smooth=True, check_every=1)) == 0
+    config = predict.TrackConfig(smooth=True, check_every=1, remember=2)
+    assert run("clip.mp4", draw=True, formats=("csv",), track=config) == 0
     found = lines(photos / "out")
     frames = [f["frame"] for f in found]
     assert set(range(9)) <= set(frames)
@@ -243,7 +244,7 @@ def test_a_video_is_followed_smoothed_drawn_and_measured(photos: Path) -> None:
             assert np.abs(np.array(face["landmarks_raw"]) - 2 * at(45 + 3 * face["frame"], 48)).max() < 1.5
     video = json.loads((photos / "out" / "summary.json").read_text())["videos"]["clip.mp4"]
     assert video["frames"] == 18
-    assert video["lost"] == 1
+    assert (video["lost"], video["found_again"], video["times_from"]) == (1, 0, "stamps")
     assert video["jitter"] < 0.05
     assert video["jitter_smoothed"] < 0.05
     again = Video(Source("video", photos / "out" / "drawn" / "clip.mp4.mp4", "drawn"))

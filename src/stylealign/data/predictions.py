@@ -1,7 +1,7 @@
 """Predictions on disk: read those made anywhere (CSV, a folder of .pts, JSON lines), write our predictions.jsonl.
 
-Reading gives predictions by the names their file has; matching puts them in the order of a dataset's faces. This file
-does not know how predictions are made nor how they are scored.
+Reading gives predictions by the names their file has (evaluation/matching.py finds the faces they mean). This file does
+not know how predictions are made nor how they are scored.
 
 Formats, all in pixels of the source image:
   CSV         a header `image,x0,y0,x1,y1,...` and a line per face; pixels count from 0 unless told otherwise
@@ -14,20 +14,20 @@ import csv
 import json
 import math
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
+from stylealign.config import parse_json
 from stylealign.data.atomic import partial_of
 from stylealign.data.formats.entry import BadEntry
+from stylealign.data.formats.files import with_suffix
 from stylealign.data.formats.ibug import parse_pts
 from stylealign.errors import UserError
-from stylealign.face.sample import FaceSample, Prediction
+from stylealign.face.sample import Prediction
 
 PREDICTIONS_FILE = "predictions.jsonl"
-_EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pts"}
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -50,15 +50,15 @@ def _csv_order(header: Sequence[str], where: str) -> np.ndarray:
     """Where each of x0, y0, x1, y1, ... stands in the line: files hold them interleaved, or all x and then all y."""
     columns: dict[tuple[int, str], int] = {}
     for column, name in enumerate(header[1:], start=1):
-        match = re.fullmatch(r"([xy])_?(\d+)", name.strip().lower())
+        match = re.fullmatch(r"([xy])_?(\d{1,6})", name.strip().lower())
         if match is None or (int(match[2]), match[1]) in columns:
             raise UserError(
-                f"{where}: column {column} is called {name!r}; expected a header image,x0,y0,x1,y1,... in which each "
-                f"coordinate is named once"
+                f"{where}: column {column} is called {name[:40]!r}; expected a header image,x0,y0,x1,y1,... in which "
+                f"each coordinate is named once"
             )
         columns[int(match[2]), match[1]] = column
     numbers = sorted({number for number, _ in columns})
-    first = numbers[0] if numbers else 0
+    first = numbers[0] if numbers else -1
     if first not in (0, 1) or numbers != list(range(first, first + len(numbers))) or len(columns) != 2 * len(numbers):
         raise UserError(
             f"{where}: the header names {len(columns)} coordinates that are not x0,y0 ... without gaps; expected "
@@ -107,7 +107,7 @@ def read_pts_folder(folder: Path) -> list[Prediction]:
     """Read every .pts file below a folder; a face is named by the file's path in the folder, without extension."""
     return [
         Prediction(id=file.relative_to(folder).with_suffix("").as_posix(), landmarks=read_pts(file), where=f"{file}")
-        for file in sorted(folder.rglob("*.pts"))
+        for file in with_suffix(folder, ".pts", deep=True)
     ]
 
 
@@ -119,10 +119,7 @@ def read_jsonl(path: Path) -> list[Prediction]:
             if not line.strip():
                 continue
             where = f"{path}:{number}"
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{where}: not a JSON object ({error.msg} at column {error.colno})") from None
+            record = parse_json(line, where)
             name = record.get("id", record.get("image")) if isinstance(record, dict) else None
             points = record.get("landmarks") if isinstance(record, dict) else None
             if not isinstance(name, str) or not isinstance(points, list) or not points:
@@ -173,90 +170,6 @@ def _read(path: Path, pixels_from_one: bool) -> list[Prediction]:
     if suffix == ".pts":
         return [Prediction(id=path.stem, landmarks=read_pts(path), where=f"{path}")]
     raise UserError(f"{path}: unknown kind of predictions {suffix!r}; expected .csv, .jsonl or a folder of .pts files")
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Matching
-
-
-def _bare(name: str) -> str:
-    """The name without an image extension. Other dots belong to the name."""
-    path = PurePosixPath(name)
-    return path.with_suffix("").as_posix() if path.suffix.lower() in _EXTENSIONS else path.as_posix()
-
-
-class _Finder:
-    """Finds the faces a name may mean.
-
-    A name with folders must agree with the face's id or with the end of its image's path, since LFPW has an
-    image_0001 in its training and in its test folder; a bare file name may mean any face of that file name.
-    """
-
-    def __init__(self, samples: Sequence[FaceSample]) -> None:
-        self.by_id: dict[str, list[int]] = defaultdict(list)
-        self.by_stem: dict[str, set[int]] = defaultdict(set)
-        self.known: list[tuple[str, str]] = []
-        for i, sample in enumerate(samples):
-            bare_id, bare_image = _bare(sample.id), _bare(sample.image.as_posix())
-            self.known.append((f"/{bare_id}", f"/{bare_image.lstrip('/')}"))
-            self.by_id[sample.id].append(i)
-            self.by_stem[PurePosixPath(bare_id).name].add(i)
-            self.by_stem[PurePosixPath(bare_image).name].add(i)
-
-    def __call__(self, name: str) -> list[int]:
-        name = name.replace("\\", "/").removeprefix("./")
-        bare = _bare(name)
-        for key in (name, bare):
-            if key in self.by_id:
-                return self.by_id[key]
-        rooted = f"/{bare.lstrip('/')}"
-
-        def agree(i: int) -> bool:
-            return any(known.endswith(rooted) for known in self.known[i]) or rooted.endswith(self.known[i][0])
-
-        return sorted(i for i in self.by_stem.get(PurePosixPath(bare).name, ()) if agree(i))
-
-
-def match_predictions(
-    rows: Sequence[Prediction],
-    samples: Sequence[FaceSample],
-    others: Sequence[FaceSample] = (),
-    path: Path | str = "predictions",
-) -> list[Prediction]:
-    """Put predictions in the order of `samples`, one each.
-
-    A row names its face by id ("helen/testset/1_2", with or without an image extension), by the end of the image's
-    path, or by the image's file name where only one face has it.
-
-    Args:
-        rows: what `read_predictions` gave.
-        samples: the N faces to be scored.
-        others: faces of the same dataset outside the scored selection; rows about them are passed over.
-        path: the file, for messages.
-
-    Raises:
-        UserError: a row about no known face, a name that fits several faces, two rows for one face, or a face without
-            a row.
-    """
-    find = _Finder([*samples, *others])
-    chosen: dict[int, Prediction] = {}
-    for row in rows:
-        faces = find(row.id)
-        if len(faces) > 1:
-            several = ", ".join([*samples, *others][i].id for i in faces[:3])
-            raise UserError(f"{row.where}: {row.id!r} fits {len(faces)} faces ({several}); name the face by its id")
-        if not faces:
-            raise UserError(f"{row.where}: {row.id!r} is no face of this dataset; the first is {samples[0].id!r}")
-        if faces[0] in chosen:
-            raise UserError(f"{row.where}: {row.id!r} is predicted twice, first at {chosen[faces[0]].where}")
-        chosen[faces[0]] = row
-    missing = [i for i in range(len(samples)) if i not in chosen]
-    if missing:
-        raise UserError(
-            f"{path}: no prediction for {len(missing)} of {len(samples)} faces, first {samples[missing[0]].id!r}; "
-            f"every face must be predicted, or the numbers are not comparable"
-        )
-    return [chosen[i] for i in range(len(samples))]
 
 
 # --------------------------------------------------------------------------------------------------------------------

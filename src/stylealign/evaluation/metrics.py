@@ -20,6 +20,7 @@ DENOMINATORS: dict[str, str] = {
     "inter_pupil": "distance of the eye centres",
     "box": "sqrt(width * height) of the given face box",
     "diagonal": "diagonal of the given face box",
+    "landmark_box": "sqrt(width * height) of the true landmarks' own box",
 }
 _USUAL = {"aflw19": "box"}  # profile faces, on which the eye corners may coincide: papers divide by the face size
 
@@ -55,11 +56,14 @@ def point_errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.linalg.norm(predicted.astype(np.float64) - truth.astype(np.float64), axis=-1)
 
 
-def usual_denominator(schema: LandmarkSchema) -> str:
-    """Return the denominator results on this mark-up are usually given with: what "auto" means."""
-    if schema.name in _USUAL:
-        return _USUAL[schema.name]
-    return next((kind for kind in ("inter_ocular", "inter_pupil") if kind in schema.anchors), "box")
+def usual_denominator(schema: LandmarkSchema, boxed: bool = True) -> str:
+    """Return the denominator results on this mark-up are usually given with: what "auto" means.
+
+    Where that is the face box, and not every face has one (`boxed` False), it is the box of the landmarks.
+    """
+    eyes = (kind for kind in ("inter_ocular", "inter_pupil") if kind in schema.anchors)
+    usual = _USUAL.get(schema.name) or next(eyes, "box")
+    return "landmark_box" if usual == "box" and not boxed else usual
 
 
 def denominators(
@@ -75,7 +79,7 @@ def denominators(
         landmarks: (N, P, 2) true landmarks (x, y), px.
         boxes: (N, 4) given face boxes as x0, y0, x1, y1, px; needed for "box" and "diagonal" only.
         schema: the numbering of the landmarks; its anchors name the two ends of an eye distance.
-        kind: "inter_ocular", "inter_pupil", "box" (sqrt(w * h)) or "diagonal".
+        kind: "inter_ocular", "inter_pupil", "box" (sqrt(w * h)), "diagonal" or "landmark_box".
         ids: names of the faces, for messages.
 
     Returns:
@@ -93,11 +97,15 @@ def denominators(
         # A box with swapped corners has two negative sides and a positive product: refuse it below as zero.
         size_wh = np.where((size_wh > 0).all(axis=1, keepdims=True), size_wh, 0.0)
         lengths = np.sqrt(size_wh.prod(axis=1)) if kind == "box" else np.linalg.norm(size_wh, axis=1)
+    elif kind == "landmark_box":
+        size_wh = (np.nanmax(landmarks, axis=1) - np.nanmin(landmarks, axis=1)).astype(np.float64)
+        lengths = np.sqrt(size_wh.prod(axis=1))
     else:
         if kind not in schema.anchors:
             known = ", ".join(schema.anchors) or "none"
             raise UserError(
-                f"schema {schema.name!r} has no {kind!r} anchor (it has: {known}); use denominator 'box' or 'diagonal'"
+                f"schema {schema.name!r} has no {kind!r} anchor (it has: {known}); use denominator "
+                "'box', 'diagonal' or 'landmark_box'"
             )
         first, second = (landmarks[:, list(side)].astype(np.float64).mean(axis=1) for side in schema.anchors[kind])
         lengths = np.linalg.norm(first - second, axis=-1)

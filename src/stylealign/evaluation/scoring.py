@@ -63,10 +63,15 @@ def read_truth(
     samples = list(track(faces, "reading faces", len(faces)))
     schema = dataset.schema
     truth = np.stack([np.asarray(sample.landmarks, np.float64) for sample in samples])
-    kind = metrics.usual_denominator(schema) if denominator == "auto" else denominator
+    boxed = all(sample.box_xyxy is not None for sample in samples)
+    kind = metrics.usual_denominator(schema, boxed) if denominator == "auto" else denominator
     boxes = np.stack([np.full(4, np.nan) if sample.box_xyxy is None else sample.box_xyxy for sample in samples])
-    lengths = metrics.denominators(truth, boxes, schema, kind, [sample.id for sample in samples])
-    mask = _visible(samples, truth.shape[1]) if visible_only else None
+    there = _there(samples, truth.shape[1])
+    if there is not None:
+        say(f"{int((~there).sum())} landmarks of {int((~there).any(axis=1).sum())} faces are missing and not scored")
+    measured = truth if there is None else np.where(there[..., None], truth, np.nan)  # no distance to a missing point
+    lengths = metrics.denominators(measured, boxes, schema, kind, [sample.id for sample in samples])
+    mask = _visible(samples, truth.shape[1], there) if visible_only else there
     subsets = {
         name: np.array([sample.attributes.get(name, False) for sample in samples]) for name in faces.subset_names()
     }
@@ -75,8 +80,20 @@ def read_truth(
     return Truth(faces, samples, truth, kind, lengths, mask, subsets)
 
 
-def _visible(samples: list[FaceSample], num_points: int) -> np.ndarray:
-    """(N, P) bool; refuses a dataset that does not say, since "all visible" would be a guess."""
+def _there(samples: list[FaceSample], num_points: int) -> np.ndarray | None:
+    """(N, P) bool: landmarks that are labelled, which those of trust 0 are not; None where all of all faces are."""
+    some = [sample.point_trust for sample in samples]
+    if not any(trust is not None and (trust == 0).any() for trust in some):
+        return None
+    mask = np.stack([np.ones(num_points, bool) if trust is None else trust > 0 for trust in some])
+    empty = np.flatnonzero(~mask.any(axis=1))
+    if empty.size:
+        raise UserError(f"face {samples[empty[0]].id!r} has no landmark of trust above 0 ({empty.size} such faces)")
+    return mask
+
+
+def _visible(samples: list[FaceSample], num_points: int, there: np.ndarray | None) -> np.ndarray:
+    """(N, P) bool: visible and `there`; refuses a dataset that does not say, since "all visible" would be a guess."""
     silent = [sample.id for sample in samples if sample.visible is None]
     if silent:
         raise UserError(
@@ -84,6 +101,8 @@ def _visible(samples: list[FaceSample], num_points: int) -> np.ndarray:
         )
     mask = np.stack([np.asarray(sample.visible, bool) for sample in samples])
     assert mask.shape == (len(samples), num_points)
+    if there is not None:
+        mask = mask & there
     hidden = np.flatnonzero(~mask.any(axis=1))
     if hidden.size:
         raise UserError(
@@ -187,7 +206,10 @@ def score_arm(
         )
         parts[name] = spread([float(np.nanmean(row)) for row in per_face]) if np.isfinite(per_face).any() else None
     per_point = np.stack([metrics.masked_mean(e, mask, 0) for e in errors]).mean(axis=0)  # (P,) NaN: never visible
-    offset = (predicted - true).mean(axis=(0, 1, 2))
+    there = _there(truth.samples, true.shape[1])
+    offset = (
+        (predicted - true).mean(axis=(0, 1, 2)) if there is None else (predicted - true)[:, there].mean(axis=(0, 1))
+    )
     return {
         **summarise(nme, seed, resamples),
         "subsets": {name: summarise(nme[:, member], seed, resamples) for name, member in truth.subsets.items()},

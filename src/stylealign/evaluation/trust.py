@@ -47,9 +47,8 @@ def face_lengths(landmarks: np.ndarray, schema: LandmarkSchema, ids: Sequence[st
 
     Where that is a box, it is the box of the landmarks, as faces need not have one of their own.
     """
-    kind = metrics.usual_denominator(schema)
-    boxes = np.concatenate([landmarks.min(axis=1), landmarks.max(axis=1)], axis=1)
-    return metrics.denominators(landmarks, boxes, schema, kind, ids), kind
+    kind = metrics.usual_denominator(schema, boxed=False)
+    return metrics.denominators(landmarks, None, schema, kind, ids), kind
 
 
 def keep_curve(disagreement: np.ndarray, error: np.ndarray | None = None) -> list[dict[str, float]]:

@@ -35,6 +35,12 @@ def landmark_box(landmarks: np.ndarray) -> np.ndarray:
     return np.concatenate([np.min(landmarks, axis=0), np.max(landmarks, axis=0)])
 
 
+def intersection_over_union(a: np.ndarray, b: np.ndarray) -> float:
+    """The area that two (4,) boxes x0, y0, x1, y1 share over the area that they cover together, 0 to 1."""
+    inner = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
+    return float(inner / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inner, 1e-9))
+
+
 def crop_affine(box_xyxy: np.ndarray, scale: float, size: int) -> np.ndarray:
     """crop_from_source (2, 3) of a square centred on the box, `scale` times its longer side, `size` px when cut.
 

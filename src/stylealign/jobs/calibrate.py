@@ -117,7 +117,8 @@ def measure(config: Calibrate, network: LandmarkNetwork, faces: FaceDataset) -> 
     cases: list[tuple[str, float, float, tuple[float, float]]] = [("exact", 1.0, 1.0, (0.0, 0.0))]
     cases += [("scale", s, s, (0.0, 0.0)) for s in config.scales if s != 1]
     cases += [("shift", s, 1.0, (s * x, s * y)) for s in config.shifts for x, y in SIDES.values()]
-    denominator = usual_denominator(network.schema)
+    boxed = all(faces[i].box_xyxy is not None for i in range(len(faces)))
+    denominator = usual_denominator(network.schema, boxed)
     errors = np.empty((len(faces), len(cases)))
     for i in track(range(len(faces)), "calibrating"):
         sample = faces[i]

@@ -37,7 +37,7 @@ from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Photo, Source, expand
 from stylealign.predicting.threads import Clock, ahead
 from stylealign.predicting.tracking import TrackConfig, Tracker
-from stylealign.predicting.video import Video, VideoWriter
+from stylealign.predicting.video import Frame, Video, VideoWriter
 from stylealign.predicting.writing import refuse_formats, safe_name, write_formats
 from stylealign.progress import say, track
 from stylealign.training.processes import num_cores
@@ -172,13 +172,13 @@ def _video(
 ) -> None:
     video = Video(source)
     tracker = Tracker(
-        network, finder, config.track, video.fps, refine=config.refine, flip=config.flip, batch_size=config.batch_size,
+        network, finder, config.track, refine=config.refine, flip=config.flip, batch_size=config.batch_size,
         most=config.faces, clock=clock,
     )  # fmt: skip
 
-    def follow(frame: np.ndarray) -> tuple[Photo, list[Face]]:
+    def follow(frame: Frame) -> tuple[Photo, list[Face]]:
         with clock("network"):
-            return Photo(frame, np.eye(2, 3)), named(tracker(frame), source.name)
+            return Photo(frame.image, np.eye(2, 3)), named(tracker(frame.image, frame.time), source.name)
 
     writer = VideoWriter(out.path_of_drawn(source.name, ".mp4"), video.fps)
 
@@ -200,12 +200,19 @@ def _video(
         "frames": video.read,
         "frames_with_faces": with_face,
         "fps": round(video.fps, 3),
+        "times_from": video.times_from,
         "tracks": tracker.num_tracks,
         "lost": tracker.num_lost,
+        "found_again": tracker.num_found_again,
         "times_looked_for_faces": tracker.num_searches,
         "jitter": tracker.jitter.value,
         "jitter_smoothed": tracker.smooth_jitter.value if config.track.smooth else None,
     }
+    if video.times_from == "guess":
+        say(
+            f"{source.name}: {video.guessed} of {video.read} frames have no time stamp: their `time` is a guess, from "
+            f"{video.fps:g} frames a second"
+        )
     problem = video.problem() or (None if with_face else f"{source.name}: no face found in {video.read} frames")
     if problem:
         out.leave_out(problem)

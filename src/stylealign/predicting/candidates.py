@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from stylealign.face import geometry
+from stylealign.face.orientation import map_box, size_of_view, turn_affine, view_of
 from stylealign.predicting.finders import Finder, FoundFace
 from stylealign.predicting.given_boxes import refuse_outside
-from stylealign.predicting.orientation import map_box, size_of_view, turn_affine, view_of
 from stylealign.predicting.sources import Photo
 
 Rotate = Literal["0", "90", "180", "270", "auto"]

@@ -14,7 +14,7 @@ import numpy as np
 
 from stylealign.errors import UserError
 from stylealign.face import geometry
-from stylealign.predicting.orientation import map_box
+from stylealign.face.orientation import map_box
 
 SEARCHED_PX = 640  # longer side of the picture that finders see: a face a tenth of a picture wide is still 64 px
 # Smallest box looked for, in px of that picture: smaller ones cost most of the time.
@@ -63,12 +63,6 @@ def landmark_box_of(kind: str, x: float, y: float, width: float, height: float) 
     return np.concatenate([centre - half, centre + half])
 
 
-def intersection_over_union(a: np.ndarray, b: np.ndarray) -> float:
-    """The area that two (4,) boxes x0, y0, x1, y1 share over the area that they cover together, 0 to 1."""
-    inner = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
-    return float(inner / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inner, 1e-9))
-
-
 def one_each(found: list[FoundFace]) -> list[FoundFace]:
     """Non-maximum suppression: faces without those that overlap an earlier one by OVERLAP, or lie in it."""
     kept: list[FoundFace] = []
@@ -78,7 +72,7 @@ def one_each(found: list[FoundFace]) -> list[FoundFace]:
         def inside(other: FoundFace, centre: np.ndarray = centre) -> bool:
             return bool((other.box[:2] < centre).all() and (centre < other.box[2:]).all())
 
-        if not any(intersection_over_union(face.box, other.box) > OVERLAP or inside(other) for other in kept):
+        if not any(geometry.intersection_over_union(face.box, other.box) > OVERLAP or inside(other) for other in kept):
             kept.append(face)
     return kept
 

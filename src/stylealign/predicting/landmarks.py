@@ -11,9 +11,9 @@ from stylealign.data.image import warp
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.geometry import face_size, mirrored_back
+from stylealign.face.orientation import map_box
 from stylealign.predicting.candidates import Candidate
 from stylealign.predicting.network import LandmarkNetwork
-from stylealign.predicting.orientation import map_box
 from stylealign.predicting.predicted_face import Face
 
 # Share of the box by which the second crop of `movement_with_crop` is shifted. Detectors are trained on crops shifted

@@ -12,7 +12,7 @@ import numpy as np
 
 from stylealign.data.image import IMAGE_SUFFIXES, MAX_PIXELS, orientation_of, read_image
 from stylealign.errors import UserError
-from stylealign.predicting.orientation import upright_affine
+from stylealign.face.orientation import upright_affine
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 

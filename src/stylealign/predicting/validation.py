@@ -23,7 +23,7 @@ class Validation:
         self.truth = faces.landmarks_array().astype(np.float64)
         given = [s.box_xyxy for s in faces if s.box_xyxy is not None]
         boxes = np.stack(given) if len(given) == len(faces) else None
-        self.denominator = metrics.usual_denominator(self.schema)
+        self.denominator = metrics.usual_denominator(self.schema, boxed=boxes is not None)
         self.denominators = metrics.denominators(self.truth, boxes, self.schema, self.denominator, faces.ids())
 
     def nme(self, model: nn.Module) -> float:

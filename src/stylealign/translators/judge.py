@@ -82,8 +82,7 @@ def judge_swaps(
     ).clamp(-1, 1)
 
     truth = batch.landmarks.double().cpu().numpy()
-    boxes = np.concatenate([truth.min(axis=1), truth.max(axis=1)], axis=1)
-    denominators = metrics.denominators(truth, boxes, schema, metrics.usual_denominator(schema))
+    denominators = metrics.denominators(truth, None, schema, metrics.usual_denominator(schema, boxed=False))
     found = {"real": answers(judge, batch.image, judge_size, chunk), "swap": answers(judge, swapped, judge_size, chunk)}
     nme = {k: metrics.nme_per_face(v, truth, denominators) for k, v in found.items()}
     per_point = {k: metrics.point_errors(v, truth) / denominators[:, None] for k, v in found.items()}

@@ -84,8 +84,9 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
             target.parent.mkdir(parents=True, exist_ok=True)
             write_image(target, np.ascontiguousarray(pixels))
             x, y, width, height = box
+            numbers = phi[: 2 * points].reshape(2, points).T
             yield checked_face(
                 where, options, id=face, image=target, root=options.extract_to, split=split,
-                landmarks=phi[: 2 * points].reshape(2, points).T - 1, visible=phi[2 * points :] < 0.5,
+                landmarks=numbers - 1, numbers=numbers, visible=phi[2 * points :] < 0.5,
                 box_xyxy=np.array([x, y, x + width, y + height]) - 1,
             )  # fmt: skip

@@ -15,9 +15,8 @@ FAILURE = 0.10
 
 def lengths_of(landmarks: np.ndarray, schema: LandmarkSchema) -> tuple[np.ndarray, str]:
     """What errors are divided by, (N,) px of the crop, and its name: the denominator that is usual for this mark-up."""
-    kind = metrics.usual_denominator(schema)
-    boxes = np.concatenate([landmarks.min(axis=1), landmarks.max(axis=1)], axis=1)
-    return metrics.denominators(landmarks, boxes, schema, kind), kind
+    kind = metrics.usual_denominator(schema, boxed=False)
+    return metrics.denominators(landmarks, None, schema, kind), kind
 
 
 def drift(real: np.ndarray, swapped: np.ndarray, lengths: np.ndarray) -> np.ndarray:

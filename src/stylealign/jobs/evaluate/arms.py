@@ -13,8 +13,9 @@ import numpy as np
 from stylealign.config import from_dict
 from stylealign.data.atomic import partial_of
 from stylealign.data.dataset import FaceDataset
-from stylealign.data.predictions import match_predictions, read_predictions
+from stylealign.data.predictions import read_predictions
 from stylealign.errors import UserError
+from stylealign.evaluation.matching import match_predictions
 from stylealign.evaluation.tables import slug
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema

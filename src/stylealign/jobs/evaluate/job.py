@@ -50,7 +50,7 @@ class Evaluate:
     """Split to score; `all` for every face of the dataset."""
     subset: str | None = None
     """Score only the faces with this attribute, such as `pose`."""
-    denominator: Literal["auto", "inter_ocular", "inter_pupil", "box", "diagonal"] = "auto"
+    denominator: Literal["auto", "inter_ocular", "inter_pupil", "box", "diagonal", "landmark_box"] = "auto"
     """What errors are divided by; `auto` is what papers use on this mark-up: outer eye corners, for AFLW the box."""
     baseline: str | None = None
     """Arm the others are compared with, face by face; the first one if not given."""

@@ -45,7 +45,7 @@ class Study:
     updates measures the updates."""
     jobs: int = 1
     """Trainings side by side, each a process of its own with an even share of the cores."""
-    denominator: Literal["auto", "inter_ocular", "inter_pupil", "box", "diagonal"] = "auto"
+    denominator: Literal["auto", "inter_ocular", "inter_pupil", "box", "diagonal", "landmark_box"] = "auto"
     """What errors are divided by; `auto` is what papers use on the mark-up."""
     convert: bool = False
     """Convert predictions to the mark-up of a test set where the conversion is known (98 to 68 points)."""

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stylealign.data.dataset import FaceDataset
-from stylealign.data.predictions import match_predictions, read_predictions, write_predictions
+from stylealign.data.predictions import read_predictions, write_predictions
 from stylealign.detectors.loaded import load_detector
 from stylealign.detectors.size import describe
+from stylealign.evaluation.matching import match_predictions
 from stylealign.evaluation.scoring import Truth, compare, interval_over_seeds, read_truth, score_arm
 from stylealign.evaluation.tables import slug
 from stylealign.face.sample import Prediction
