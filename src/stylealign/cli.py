@@ -161,6 +161,10 @@ def main(argv: list[str] | None = None) -> int:
         print(__version__)
         return 0
     verb = arguments.pop(0)
+    if "STYLEALIGN_ENDS_WITH_PARENT" in os.environ:  # a training that `study` has started
+        from stylealign.training.processes import end_with_parent
+
+        end_with_parent()
     try:
         load_plugins()
         if verb not in VERBS:

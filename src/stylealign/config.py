@@ -301,9 +301,14 @@ def load_config(cls: type[C], path: Path) -> C:
     return from_dict(cls, read_yaml(path) or {}, Path(path).name)
 
 
+def config_text(config: Any) -> str:
+    """A config as the YAML that `load_config` reads back."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
 def save_config(config: Any, path: Path) -> None:
     """Write a config as YAML; `load_config` reads the same config back."""
-    Path(path).write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    Path(path).write_text(config_text(config), encoding="utf-8")
 
 
 def merged(values: Mapping[str, Any], *more: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def test_a_name_leads_below_its_folder_or_is_refused(name: str, tmp_path: Path) 
     if name in ("a.png", "b/c.png"):
         assert inside(tmp_path, name, "here") == tmp_path / name
     else:
-        with pytest.raises(UserError, match="^here: .*(does not lie below|a NUL in it)"):
+        with pytest.raises(UserError, match=r"^here: .*(does not lie below|a NUL in it)"):
             inside(tmp_path, name, "here")
 
 
@@ -72,7 +72,7 @@ def test_a_split_never_names_a_file_outside_of_the_export(layout: str, split: st
     work = tmp_path / "deep" / "er"
     work.mkdir(parents=True)
     before = tree(tmp_path)
-    with pytest.raises(UserError, match="escaped.* is to name a file"):
+    with pytest.raises(UserError, match=r"escaped.* is to name a file"):
         export_dataset.main(ExportDataset(data=data, format=layout, out=work / "out"))
     assert tree(tmp_path) == before
 

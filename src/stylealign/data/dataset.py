@@ -17,6 +17,7 @@ import mmap
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -25,7 +26,7 @@ import numpy as np
 import yaml
 
 from stylealign.config import parse_json, read_yaml
-from stylealign.data.atomic import partial_of, refuse_existing
+from stylealign.data.atomic import partial_of, whole_folder
 from stylealign.data.image import write_image
 from stylealign.data.paths import inside
 from stylealign.data.rows import LANDMARKS_KEY, content_hash, file_digest, from_row, row_problem, to_row
@@ -287,11 +288,12 @@ class DatasetWriter:
         self._labelled = 0
 
     def __enter__(self) -> "DatasetWriter":
-        refuse_existing(self.folder)
-        if self.partial.exists():
-            shutil.rmtree(self.partial)  # left by a stopped run of the same command; nothing finished is in it
-        (self.partial if self._mode == "reference" else self.images).mkdir(parents=True)
-        self._file = open(self.partial / "index.jsonl", "w", encoding="utf-8", newline="\n")
+        with ExitStack() as stack:
+            stack.enter_context(whole_folder(self.folder))
+            if self._mode != "reference":
+                self.images.mkdir()
+            self._file = open(self.partial / "index.jsonl", "w", encoding="utf-8", newline="\n")
+            self._whole = stack.pop_all()
         return self
 
     def add_image(self, name: str, rgb: np.ndarray, quality: int = 95) -> Path:
@@ -333,20 +335,17 @@ class DatasetWriter:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        if kind is None and not self._ids:
-            kind, value = UserError, UserError(f"{self.folder}: no face to write: the data set would be empty")
-        if kind is not None:
-            shutil.rmtree(self.partial, ignore_errors=True)
-            if trace is None and value is not None:
-                raise value
-            return
-        root = "images" if self._mode != "reference" else os.path.abspath(self._root or "/")
-        write_meta(
-            self.partial, schema=self.schema, name=self.name, count=len(self._ids), splits=self._splits,
-            labelled=self._labelled, image_root=root, source=self._source, licence=self._licence, how=self.how,
-        )  # fmt: skip
-        os.rename(self.partial, self.folder)
+        with self._whole:  # gives the folder its name, or removes it: whatever is raised from here on
+            with self._file:
+                if value is not None:
+                    raise value
+            if not self._ids:
+                raise UserError(f"{self.folder}: no face to write: the data set would be empty")
+            root = "images" if self._mode != "reference" else os.path.abspath(self._root or "/")
+            write_meta(
+                self.partial, schema=self.schema, name=self.name, count=len(self._ids), splits=self._splits,
+                labelled=self._labelled, image_root=root, source=self._source, licence=self._licence, how=self.how,
+            )  # fmt: skip
 
 
 def write_meta(

@@ -73,8 +73,8 @@ def row_problem(row: dict[str, Any]) -> str | None:
     for key in ("id", "image", "split"):
         if not row[key].isprintable() and any("\ud800" <= letter <= "\udfff" for letter in row[key]):
             return f"{key} is {row[key]!r}, expected text that UTF-8 can hold"
-    made = row.get("provenance")
-    for key, (kinds, expected) in _MADE_KINDS.items() if made is not None else ():
+    made = row.get("provenance") or {}
+    for key, (kinds, expected) in _MADE_KINDS.items():
         if key in made and not isinstance(made[key], kinds):
             return f"provenance.{key} is {made[key]!r}, expected {expected}"
     return None

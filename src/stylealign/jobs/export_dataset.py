@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats import FORMATS, WriteOptions, check_name, having, listed, taking
 from stylealign.data.image import image_size
@@ -62,6 +62,7 @@ def _refuse_other_files(dataset: FaceDataset) -> None:
         seen.add(sample.image)
 
 
+@making("out")
 def main(config: ExportDataset) -> None:
     """Write the layout; the folder appears when it is whole."""
     refuse_existing(config.out)

@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 
 from stylealign.config import to_dict
-from stylealign.data.atomic import partial_of, refuse_existing
+from stylealign.data.atomic import making, partial_of, refuse_existing
 from stylealign.data.dataset import DatasetWriter, FaceDataset
 from stylealign.data.describe import describe
 from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, check_name, listed, schema_of, taking
@@ -246,6 +246,7 @@ class _Copies:
         return self._done[image]
 
 
+@making("out")
 def main(config: Prepare) -> None:
     """Read the sources and write the data set."""
     refuse_existing(config.out)

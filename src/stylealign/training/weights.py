@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,12 +87,21 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file. A full disk is an OSError, as for any other file."""
+    try:
+        safetensors.torch.save_file(dict(tensors), path)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+
+
 def save_model(folder: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
     """Write model.safetensors and card.json (with the weights' hash)."""
     # clone: safetensors refuses tensors that share memory
-    safetensors.torch.save_file(
-        {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}, folder / "model.safetensors"
-    )
+    write_tensors(folder / "model.safetensors", {k: v.detach().cpu().contiguous().clone() for k, v in state.items()})
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     from stylealign import __version__
 
