@@ -15,6 +15,7 @@ import pytest
 from builders.tiny import drawn, tree
 from stylealign.cli import parse
 from stylealign.config import from_dict, read_yaml
+from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.evaluation.scoring import interval_over_seeds
@@ -380,19 +381,22 @@ def test_label_budgets_make_blocks_and_a_curve_and_arms_are_compared_with_the_fi
     ("difference", "low", "high", "said"),
     [
         (-0.5, -0.7, -0.3, "AVS(A), the best arm on d val, pays here, by 0.50 points (0.30 to "
-                           "0.70; 2 seeds), against A."),
+                           "0.70; 3 seeds), against A."),
         (+0.2, +0.1, +0.3, "AVS(A), the best arm on d val, does not pay here: it costs 0.20 points (0.10 to "
-                           "0.30; 2 seeds), against A."),
+                           "0.30; 3 seeds), against A."),
         (-0.1, -0.3, +0.1, "AVS(A), the best arm on d val, does not surely pay here: -0.10 points (-0.30 to "
-                           "+0.10; 2 seeds), against A."),
+                           "+0.10; 3 seeds), against A."),
     ],
 )  # fmt: skip
 def test_the_verdict_is_on_the_arm_chosen_on_val(difference: float, low: float, high: float, said: str) -> None:
     rows = [{"name": "A", "plain": None}, {"name": "A, jitter", "plain": "A"}, {"name": "AVS(A)", "plain": "A"}]
 
     def block(nme: list[float]) -> dict[str, Any]:
-        arms = [{"name": row["name"], "nme": {"mean": mean}} for row, mean in zip(rows, nme, strict=True)]
-        found = {"difference": difference / 100, "low": low / 100, "high": high / 100, "common_seeds": [0, 1]}
+        arms = [
+            {"name": row["name"], "nme": {"mean": mean / 100}, "mean_shape_nme": 0.10}
+            for row, mean in zip(rows, nme, strict=True)
+        ]
+        found = {"difference": difference / 100, "low": low / 100, "high": high / 100, "common_seeds": [0, 1, 2]}
         return {
             "budget": "all",
             "arms": arms,
@@ -405,6 +409,76 @@ def test_the_verdict_is_on_the_arm_chosen_on_val(difference: float, low: float, 
     (alone,) = verdicts({"rows": rows, "sets": [test]}, test, test["blocks"][0])
     assert alone.startswith("A, jitter, the best arm on d test, these very faces, ")
     assert verdicts({"rows": rows[:1], "sets": [val]}, val, {**val["blocks"][0], "paired": []}) == []
+
+
+@pytest.mark.parametrize(
+    ("seeds", "nme", "mean_shape", "lacking"),
+    [
+        (1, 5.0, 10.0, "it takes at least 3 seeds of both."),
+        (2, 5.0, 10.0, "it takes at least 3 seeds of both."),
+        (3, 5.1, 10.0, "A has not learnt (NME 5.10 % on d val, expected at most half of the mean shape's 10.00 %; "
+                       "train it longer)."),
+        (1, 9.0, 10.0, "it takes at least 3 seeds of both and A has not learnt (NME 9.00 % on d val, expected at most "
+                       "half of the mean shape's 10.00 %; train it longer)."),
+        (3, 5.0, None, "the study was scored before the mean shape's error was measured (the same command does it)."),
+        (3, 5.0, 10.0, None),
+    ],
+)  # fmt: skip
+def test_no_verdict_without_seeds_and_a_base_that_has_learnt(
+    seeds: int, nme: float, mean_shape: float | None, lacking: str | None
+) -> None:
+    rows = [{"name": "A", "plain": None}, {"name": "AVS(A)", "plain": "A"}]
+    arms: list[dict[str, Any]] = [
+        {"name": "A", "nme": {"mean": nme / 100}}, {"name": "AVS(A)", "nme": {"mean": nme / 100 - 0.0418}}
+    ]  # fmt: skip
+    if mean_shape is not None:
+        arms[0]["mean_shape_nme"] = mean_shape / 100
+    pair = {
+        "arm": "AVS(A)", "baseline": "A", "difference": -0.0418, "low": -0.05, "high": -0.04,
+        "common_seeds": list(range(seeds)),
+    }  # fmt: skip
+    val = {"role": "val", "name": "d val", "blocks": [{"budget": "all", "arms": arms, "paired": [pair]}]}
+    (said,) = verdicts({"rows": rows, "sets": [val]}, val, val["blocks"][0])  # type: ignore[index]
+    if lacking is None:
+        assert "pays here, by 4.18 points" in said
+    else:
+        assert "pays here" not in said
+        assert "differs from A by -4.18 points (-5.00 to -4.00; " in said
+        assert said.endswith(f"whether it pays cannot be said yet: {lacking}")
+
+
+def test_the_mean_shapes_error_is_the_mean_of_the_training_faces_in_each_crop(data: Path, done: Path) -> None:
+    main(study_of(data, done, seeds=[0, 1]), Here())
+    faces = {split: FaceDataset.open(data).select(split) for split in ("train", "val")}
+
+    def placed(landmarks: np.ndarray) -> tuple[np.ndarray, float]:  # the centre and side of a face's crop
+        low, high = landmarks.min(axis=0), landmarks.max(axis=0)
+        return (low + high) / 2, float((high - low).max())
+
+    shape = np.mean([(p - placed(p)[0]) / placed(p)[1] for p in faces["train"].landmarks_array()], axis=0)
+    errors = []
+    for landmarks in faces["val"].landmarks_array():
+        centre, side = placed(landmarks)
+        distances = np.linalg.norm(shape * side + centre - landmarks, axis=1)
+        errors.append(distances.mean() / np.linalg.norm(landmarks[60] - landmarks[72]))
+    val = json.loads((done / "study.json").read_text())["sets"][0]
+    assert val["blocks"][0]["arms"][0]["mean_shape_nme"] == pytest.approx(np.mean(errors), rel=1e-3)
+
+
+def test_columns_are_full_and_the_subsets_in_the_published_order(data: Path, done: Path) -> None:
+    main(study_of(data, done, seeds=[0, 1]), Here())
+    header = next(line for line in (done / "study.md").read_text().splitlines() if "| full (" in line)
+    names = [cell.split(" (")[0] for cell in header.split("| ")[6:]]
+    published = ["full", "pose", "expression", "illumination", "make-up", "occlusion", "blur"]
+    assert names == [name for name in published if name in names]
+    assert len(names) > 3
+
+
+def test_what_rows_need_may_lie_beside_the_study(tmp_path: Path) -> None:
+    detectors = {"A": {"pretrained": "{beside}/w.pth", "style": {"donors": ["{beside}/{budget}"]}}}
+    (cell,) = plan(study_of(tmp_path / "d", tmp_path / "o" / "study", detectors=detectors))
+    assert cell.config.pretrained == tmp_path / "o" / "w.pth"
+    assert cell.config.style.donors == (tmp_path / "o" / "all",)
 
 
 def test_an_interval_over_seeds_and_faces_holds_both(tmp_path: Path) -> None:
