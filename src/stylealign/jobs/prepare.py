@@ -310,9 +310,7 @@ def main(config: Prepare) -> None:
         licence=config.licence,
         how={"command": "prepare", "config": to_dict(config)},
     ) as writer:
-        found = (
-            sample for source, schema in zip(sources, schemas, strict=True) for sample in faces(source, schema)
-        )
+        found = (sample for source, schema in zip(sources, schemas, strict=True) for sample in faces(source, schema))
         for sample in carved(found, named_shares(config.carve), config.carve_seed) if config.carve else found:
             writer.add(sample)
         if skipped:
