@@ -123,7 +123,7 @@ def test_a_faulty_csv_is_refused_with_its_line(tmp_path: Path, text: str, messag
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"id": "x"', r"p\.jsonl:1: not a JSON object"),
+        ('{"id": "x"', r"p\.jsonl:1: not valid JSON"),
         ("[1]", r"p\.jsonl:1: expected"),
         ('{"id": "x", "landmarks": []}', r"p\.jsonl:1: expected"),
         ('{"id": "x", "landmarks": [[1, 2, 3]]}', r"p\.jsonl:1: 'landmarks' must be"),

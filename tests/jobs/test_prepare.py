@@ -24,6 +24,7 @@ from builders.places import DATA, ROOT
 from stylealign.config import from_dict, load_config, save_config
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.data.formats import FORMATS, having
+from stylealign.data.paths import following_links
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import IBUG68, WFLW98, convert
@@ -295,8 +296,12 @@ def test_every_layout_written_is_read_back_with_the_same_faces(
     dataset = three_faces(tmp_path / "dataset", WFLW98)
     export_dataset.main(ExportDataset(data=dataset.folder, format=format, out=tmp_path / "out", images=images))
     assert "1 others left out" in capsys.readouterr().err
-    back = made(Prepare(reader=format, path=tmp_path / "out", schema="wflw98", out=tmp_path / "back"))
-    refuse_lost_faces(format, dataset, list(back))
+    back = Prepare(reader=format, path=tmp_path / "out", schema="wflw98", out=tmp_path / "back")
+    if images == "link":
+        with pytest.raises(UserError, match=r"a link that leads out of .*--follow-links"):
+            made(back)
+    with following_links(images == "link"):
+        refuse_lost_faces(format, dataset, list(made(back)))
 
 
 def test_exported_lists_hold_no_blank_in_a_name_and_wflw_lines_have_207_fields(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from builders.tiny import drawn, tree
 from stylealign.cli import find_recipe, parse
 from stylealign.config import from_dict, merged, read_yaml
 from stylealign.config import plain as plain_of
+from stylealign.data.atomic import alone
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
@@ -30,7 +31,7 @@ from stylealign.jobs.study.plan import Study, plan, row_name, rows_of
 from stylealign.jobs.study.scores import seconds_per_update
 from stylealign.jobs.study.tables import verdicts
 from stylealign.jobs.train_detector.job import main as train_detector
-from stylealign.training.processes import Job, alone, last_line, run_jobs
+from stylealign.training.processes import Job, last_line, run_jobs
 
 LOOP = {"steps": 2, "batch_size": 4, "log_every": 1, "checkpoint_every": 0, "preview_every": 0, "accelerator": "cpu"}
 LISTS = Path("WFLW_annotations") / "list_98pt_rect_attr_train_test"
@@ -670,16 +671,33 @@ def test_an_interrupted_study_leaves_no_process_behind(tmp_path: Path, how: str)
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
-def test_a_training_left_behind_keeps_a_second_study_out(tmp_path: Path) -> None:
-    with alone(tmp_path / "lock"):
-        left = subprocess.Popen(["sleep", "30"], close_fds=False)
-        with pytest.raises(UserError, match="at work in it"), alone(tmp_path / "lock"):
-            pass
-    try:
-        with pytest.raises(UserError, match="left behind"), alone(tmp_path / "lock"):
-            pass
-    finally:
-        left.kill()
-        left.wait()
-    with alone(tmp_path / "lock"):
-        pass
+def test_what_a_killed_study_has_started_ends_and_the_next_study_waits_for_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL tells no child; the child, which sees its standard input end, is interrupted as by hand."""
+    pid, out = tmp_path / "pid", tmp_path / "out"
+    child = (
+        "import os, time; from stylealign.training.processes import end_with_parent; end_with_parent()\n"
+        f"open({str(pid)!r} + '.new', 'w').write(str(os.getpid())); os.rename({str(pid)!r} + '.new', {str(pid)!r})\n"
+        "try: time.sleep(60)\n"
+        f"finally: time.sleep(1); open({str(tmp_path / 'ended')!r}, 'w').close()"
+    )
+    code = (
+        "import sys, pathlib; from stylealign.training.processes import Job, run_jobs\n"
+        "from stylealign.data.atomic import alone\n"
+        f"with alone(pathlib.Path({str(out)!r}), with_children=True):\n"
+        f"    run_jobs([Job('x', 'k', (sys.executable, '-c', {child!r}), pathlib.Path({str(tmp_path / 'log')!r}), 1, "
+        "lambda: 0)], 1, 'test')"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    until = time.monotonic() + 30
+    while not pid.exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    parent.kill()
+    parent.wait()
+    with alone(out):
+        assert (tmp_path / "ended").exists()
+        assert "waiting until what it has started ends too" in capfd.readouterr().err
+    assert "KeyboardInterrupt" in (tmp_path / "log").read_text()
+    assert {p.name for p in tmp_path.iterdir()} == {"pid", "log", "ended"}

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
@@ -184,6 +184,7 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@making("out")
 def main(config: Calibrate) -> None:
     """Measure, print, write."""
     refuse_existing(config.out)

@@ -21,7 +21,7 @@ import numpy as np
 import tyro
 
 from stylealign.config import to_dict
-from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.formats import check_name, predicted
 from stylealign.data.image import write_image
 from stylealign.data.predictions import PREDICTIONS_FILE
@@ -296,6 +296,7 @@ def _report(config: Predict, out: _Output, timing: dict[str, Any]) -> None:
     say(f"{out.faces:,} faces in {out.pictures:,} pictures and frames -> {config.out}{left}")
 
 
+@making("out")
 def main(config: Predict) -> int:
     """Load the model and predict; the exit status."""
     refuse_existing(config.out)

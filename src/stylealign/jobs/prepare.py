@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 
 from stylealign.config import to_dict
-from stylealign.data.atomic import partial_of, refuse_existing
+from stylealign.data.atomic import making, partial_of, refuse_existing
 from stylealign.data.carve import carved, named_shares
 from stylealign.data.dataset import DatasetWriter, FaceDataset
 from stylealign.data.describe import describe
@@ -25,6 +25,7 @@ from stylealign.data.formats.entry import folder_of, is_text
 from stylealign.data.formats.missing import Missing, without
 from stylealign.data.image import image_size
 from stylealign.data.lists import FaceLists, named_lists
+from stylealign.data.paths import inside
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import CONVERSIONS, LandmarkSchema, convert, get_schema
@@ -248,12 +249,13 @@ class _Copies:
                 if image.is_relative_to(root)
                 else f"{len(self._done):07d}{image.suffix}"
             )
-            self._done[image] = self._images / f"{prefix}{relative}"
+            self._done[image] = inside(self._images, f"{prefix}{relative}", f"a copy of {image}")
             self._done[image].parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(image, self._done[image])
         return self._done[image]
 
 
+@making("out")
 def main(config: Prepare) -> None:
     """Read the sources and write the data set."""
     refuse_existing(config.out)

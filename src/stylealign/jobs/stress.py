@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
+from stylealign.data.atomic import making
 from stylealign.data.dataset import DatasetWriter, FaceDataset
 from stylealign.data.image import read_image, warp
 from stylealign.errors import UserError
@@ -173,6 +174,7 @@ def _samples(faces: FaceDataset, config: Stress, writer: DatasetWriter) -> Itera
                 )
 
 
+@making("out")
 def main(config: Stress) -> None:
     """Run the job. Raises UserError when `out` is there, or the split has no labelled face."""
     faces = FaceDataset.open(config.data).select(config.split, config.subset, labelled=True)

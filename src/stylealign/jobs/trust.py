@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stylealign.data.atomic import refuse_existing
+from stylealign.data.atomic import making, refuse_existing
 from stylealign.data.dataset import FaceDataset
 from stylealign.evaluation import metrics
 from stylealign.evaluation.trust import choose, face_lengths
@@ -31,6 +31,7 @@ class Trust(Labelling):
     is itself 0.04 to 0.06 away from true labels."""
 
 
+@making("out")
 def main(config: Trust) -> None:
     """Compare labels with what the detectors find, and write the data set."""
     refuse_existing(config.out)

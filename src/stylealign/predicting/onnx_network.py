@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from stylealign.config import from_dict
+from stylealign.config import from_dict, parse_json
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import schema_from_dict
@@ -64,10 +64,7 @@ def read_metadata(texts: Mapping[str, str], path: Path) -> dict[str, Any]:
     found: dict[str, Any] = dict(texts)
     for key in JSON_KEYS:
         if key in texts:
-            try:
-                found[key] = json.loads(texts[key])
-            except ValueError as error:
-                raise UserError(f"{path}: its metadata's {key!r} is not valid JSON ({error})") from None
+            found[key] = parse_json(texts[key], f"{path}: its metadata's {key!r}")
     if found["value_range"] != [-1, 1]:
         raise UserError(f"{path}: expects values in {found['value_range']}, expected [-1, 1]")
     return found

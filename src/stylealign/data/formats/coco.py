@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stylealign.config import read_json
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.declared_size import TURNED, Fit, Size, fit, sizes, turned
 from stylealign.data.formats.entry import (
@@ -85,12 +86,7 @@ class _Source(NamedTuple):
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from None
+    content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
         raise UserError(f"{path}: expected COCO's lists `images` and `annotations`")
     return content

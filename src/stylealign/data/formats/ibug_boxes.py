@@ -6,6 +6,7 @@
 `bb_ground_truth` is the landmarks' own, which anybody can compute.
 """
 
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from stylealign.data.formats.notes import Notes
 from stylealign.errors import UserError
 
 _PREFIX, _VARIABLE = "bounding_boxes_", "bounding_boxes"
+_UNREADABLE = (OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, zlib.error)
 
 
 class _File(NamedTuple):
@@ -41,8 +43,6 @@ def _unpacked(value: np.ndarray) -> np.ndarray:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     """The detector's box of every picture of a file."""
-    import zlib
-
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -52,16 +52,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         for cell in (_unpacked(one) for one in np.atleast_1d(cells)):
             box = _unpacked(cell["bb_detector"]).astype(np.float64).reshape(4)
             found[_key(str(_unpacked(cell["imgName"]).item()))] = box - 1  # MATLAB counts from 1
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        NotImplementedError,
-        MatReadError,
-        zlib.error,
-    ) as error:
+    except (*_UNREADABLE, MatReadError) as error:
         raise UserError(
             f"{path}: expected a MATLAB file with {_VARIABLE}, cells of imgName and bb_detector x0 y0 x1 y1 ({error})"
         ) from None

@@ -16,7 +16,7 @@ import numpy as np
 
 from stylealign.batches.crops import CropCache
 from stylealign.config import to_dict
-from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.detectors.loaded import LoadedDetector
 from stylealign.errors import UserError
@@ -143,11 +143,16 @@ def assess(
     return found
 
 
+def _out_of(config: Assess) -> Path:
+    return config.out or (config.translator or Path(str(config.arm))) / "assessment"
+
+
+@making(_out_of)
 def main(config: Assess) -> None:
     """Assess a translator or an arm, and say the figures that have aims."""
     device = pick_device(config.accelerator)
     where = config.translator or Path(str(config.arm))
-    out = config.out or where / "assessment"
+    out = _out_of(config)
     refuse_existing(out)
     if config.translator is not None:
         opened = open_translator(config.translator, device)

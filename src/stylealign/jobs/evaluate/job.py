@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image, warp, write_image
 from stylealign.data.predictions import write_predictions
@@ -233,6 +233,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     return evaluation
 
 
+@making("out")
 def main(config: Evaluate) -> None:
     """Score, and print the tables a person wants first."""
     show(evaluate(config))

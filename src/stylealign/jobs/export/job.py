@@ -18,7 +18,7 @@ import tyro
 
 from stylealign.batches.batch import to_float
 from stylealign.batches.crops import CropCache
-from stylealign.data.atomic import refuse_existing, write_whole
+from stylealign.data.atomic import making, refuse_existing, write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import warp
 from stylealign.detectors.loaded import LoadedDetector, load_detector
@@ -247,6 +247,7 @@ def table_of(
     return Table("Export", header, rows, "")
 
 
+@making("out")
 def main(config: Export) -> None:
     """Run the job. Raises UserError for whatever cannot be meant, and where the float32 file
     answers otherwise than the network."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stylealign.data.atomic import refuse_existing
+from stylealign.data.atomic import making, refuse_existing
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
@@ -99,6 +99,7 @@ def pseudo_label(config: PseudoLabel) -> None:
     )  # fmt: skip
 
 
+@making("out")
 def main(config: PseudoLabel) -> None:
     """Label, and write the data set."""
     pseudo_label(config)
