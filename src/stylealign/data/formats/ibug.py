@@ -161,9 +161,13 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
             options.notes.add("pictures without a .pts beside them passed over", str(image.relative_to(source)))
 
 
-def pts_text(landmarks: np.ndarray) -> str:
-    """The text of a .pts file, which counts from 1, of (P, 2) px counted from 0."""
-    points = "".join(f"{x:.6f} {y:.6f}\n" for x, y in landmarks + 1)
+def pts_text(sample: FaceSample) -> str:
+    """The text of a face's .pts file, which counts from 1; a missing landmark is -1 -1."""
+    landmarks = landmarks_of(sample)
+    points = "".join(
+        "-1 -1\n" if gone else f"{x:.6f} {y:.6f}\n"
+        for (x, y), gone in zip(landmarks + 1, sample.missing_points, strict=True)
+    )
     return f"version: 1\nn_points: {len(landmarks)}\n{{\n{points}}}\n"
 
 
@@ -176,7 +180,7 @@ def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
             # a .pts belongs to an image by its name, so every face gets an image of its own
             safe = "/".join(part for part in Path(sample.id).parts if part not in ("..", "/"))
             names.append(pictures.name_of(sample.image, f"{split}/{safe}"))
-            (folder / names[-1]).with_suffix(".pts").write_text(pts_text(landmarks_of(sample)), encoding="ascii")
+            (folder / names[-1]).with_suffix(".pts").write_text(pts_text(sample), encoding="ascii")
         write_lines(folder / "splits" / f"{split}.txt", names)
 
 
@@ -188,7 +192,7 @@ def write_predicted(folder: Path, faces: Iterable[FaceSample], schema: LandmarkS
         if path.exists():  # a.jpg and a.png
             path = folder / "pts" / f"{_inside(face.id)}.pts"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(pts_text(landmarks_of(face)), encoding="ascii")
+        path.write_text(pts_text(face), encoding="ascii")
 
 
 def _inside(name: str) -> str:

@@ -26,6 +26,7 @@ from stylealign.batches.source import BatchSource
 from stylealign.batches.structure_maps import StructureConfig, structure_maps
 from stylealign.config import to_dict, with_sections
 from stylealign.data.dataset import FaceDataset, describe_data
+from stylealign.data.describe import whole_faces
 from stylealign.detectors.loaded import load_detector
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import style_sheet
@@ -171,6 +172,7 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
     faces = opened.select(config.split, config.subset, labelled=True)
     held_out = config.val_split in opened.meta["splits"]
     val_faces = opened.select(config.val_split, labelled=True) if held_out else faces
+    val_faces = whole_faces(val_faces, "what the judge sees")
     val_faces = val_faces.take(range(min(len(val_faces), config.judge_faces)))
     if len(faces) < 2:
         raise UserError(
