@@ -258,10 +258,13 @@ _JSON = json.JSONDecoder(parse_int=_whole)
 
 def _deeper(value: Any, levels: int) -> bool:
     """Whether lists and mappings lie within each other on more than so many levels."""
-    if type(value) is not dict and type(value) is not list:
-        return False
-    inner = value.values() if type(value) is dict else value
-    return levels < 1 or any(_deeper(v, levels - 1) for v in inner if type(v) is list or type(v) is dict)
+    level = [value] if type(value) is list or type(value) is dict else []
+    for _ in range(levels):
+        inner = (v.values() if type(v) is dict else v for v in level)
+        level = [v for values in inner for v in values if type(v) is list or type(v) is dict]
+        if not level:
+            return False
+    return bool(level)
 
 
 def parse_json(text: str | bytes, where: str, lines: bool = False) -> Any:

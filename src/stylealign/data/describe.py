@@ -39,7 +39,7 @@ def describe(dataset: FaceDataset) -> None:
         table.add_row(
             name, *(f"{counts[split]:,}" for split in faces), f"{counts.total():,}", end_section=name == "labelled"
         )
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(table)
     if sides:
         low, middle, high = np.percentile(sides, (5, 50, 95))

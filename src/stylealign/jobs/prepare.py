@@ -24,6 +24,7 @@ from stylealign.data.formats.entry import folder_of, is_text
 from stylealign.data.formats.missing import Missing, without
 from stylealign.data.image import image_size
 from stylealign.data.lists import FaceLists, named_lists
+from stylealign.data.paths import inside
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import CONVERSIONS, LandmarkSchema, convert, get_schema
@@ -239,7 +240,7 @@ class _Copies:
                 if image.is_relative_to(root)
                 else f"{len(self._done):07d}{image.suffix}"
             )
-            self._done[image] = self._images / f"{prefix}{relative}"
+            self._done[image] = inside(self._images, f"{prefix}{relative}", f"a copy of {image}")
             self._done[image].parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(image, self._done[image])
         return self._done[image]
