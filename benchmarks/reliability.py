@@ -147,13 +147,10 @@ class Bench:
         time.sleep(moment)
         os.kill(child, signal.SIGKILL)
         status = ended(child)
-        before = out.exists()
-        if not before:
-            status_after = ended(in_process(job.words.format(out=out).split(), Path("log")))
-            if status_after:
-                self.faults.append(
-                    f"{name}: killed after {moment:.2f} s, then {status_after}: {Path('log').read_text()}"
-                )
+        there = out.exists()
+        again = ended(in_process(job.words.format(out=out).split(), Path("log")))
+        if again not in ((0, 2) if there else (0,)):
+            self.faults.append(f"{name}: killed after {moment:.2f} s, then {again}: {Path('log').read_text()}")
         fine = self.compare(name, f"killed after {moment:.2f} s", out)
         self.clean()
         return "wrong" if not fine else "ended before" if status != -signal.SIGKILL else "same bytes"

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -228,38 +229,30 @@ def _read_schema(folder: Path, rng: random.Random) -> object:
     return get_schema(str(folder / "s.yaml"))
 
 
-LEGACY = """
-seed: 23
-num_epochs: 10
-batch_size: 4
-spatial_size: 64
-data_dir: x.txt
-"""
-
-
 def _write_recipes(folder: Path) -> None:
     from stylealign.cli import recipes
+    from stylealign.jobs.train_translator.legacy_recipes import LEGACY_KEYS
 
     for name, path in recipes().items():
-        verb = next((w for w in path.read_text().split("\n\n")[0].split() if w in _recipe_verbs()), "train-detector")
+        verb = re.findall(r"stylealign ([a-z-]+) ", path.read_text())[0]
         target = folder / name.replace("/", "_") / f"{verb}.yaml"
         target.parent.mkdir(parents=True)
         shutil.copyfile(path, target)
+    (folder / "legacy").mkdir()
+    legacy = {**LEGACY_KEYS, "data_dir": "d", "img_list": "d/l.txt"}
+    (folder / "legacy" / "train-translator.yaml").write_text(yaml.safe_dump(legacy))
     (folder / "prepare").mkdir()
     (folder / "prepare" / "prepare.yaml").write_text(
         "out: made\nsources:\n  - {reader: csv, path: a, name: a}\n  - {reader: wflw, path: b, split: train}\n"
     )
 
 
-def _recipe_verbs() -> tuple[str, ...]:
-    return ("pipeline", "train-detector", "train-translator", "generate", "self-train", "pretrain", "prepare", "study")
-
-
 def _read_recipe(folder: Path, rng: random.Random) -> object:
-    from stylealign.cli import parse
+    from stylealign.cli import _recipe
+    from stylealign.jobs import VERBS
 
     path = _only(folder)
-    return parse(path.stem, [str(path)])
+    return _recipe(path.stem, VERBS[path.stem].config_class(), path, [])
 
 
 def _write_check_yaml(folder: Path) -> None:
