@@ -196,6 +196,10 @@ class FaceDataset:
         """(N, P, 2) float32 of a view whose faces are all labelled."""
         return np.stack([np.asarray(sample.landmarks, dtype=np.float32) for sample in self])
 
+    def labelled_array(self) -> np.ndarray:
+        """(N, P) bool beside `landmarks_array`: the landmarks that count as labels, which those of trust 0 do not."""
+        return np.stack([sample.labelled_points for sample in self])
+
     def take(self, indices: Iterable[int]) -> "FaceDataset":
         """A view of the faces at these positions, in this order."""
         rows = np.array([self.row_number(int(i)) for i in indices], dtype=np.int64)

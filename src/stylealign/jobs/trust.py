@@ -43,9 +43,15 @@ def main(config: Trust) -> None:
     warn_of_seen_faces(faces, detectors, True)
     answers = ask(detectors, faces, config.look, use_labels=True)
     found = answers.landmarks.mean(axis=1)
-    labels = faces.take(answers.positions).landmarks_array().astype(np.float64)
-    lengths, unit = face_lengths(labels, faces.schema, [faces.head(int(i))["id"] for i in answers.positions])
+    looked_at = faces.take(answers.positions)
+    labels, there = (
+        looked_at.landmarks_array().astype(np.float64),
+        np.stack([~sample.missing_points for sample in looked_at]),
+    )
+    known = np.where(there[..., None], labels, np.nan)
+    lengths, unit = face_lengths(known, faces.schema, [faces.head(int(i))["id"] for i in answers.positions])
     away = metrics.point_errors(found, labels) / lengths[:, None]
+    away = np.where(there, away, metrics.masked_mean(away, there, axis=1)[:, None])  # nothing is known of the others
     summary = {"denominator": unit, "looks_a_face": answers.landmarks.shape[1]}
     how = describe(config, "trust", faces, detectors)
     kept = choose(away.mean(axis=1), config.keep, config.max_disagreement, str(faces.folder))

@@ -15,6 +15,7 @@ import numpy as np
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.paths import inside
+from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.progress import track
@@ -69,11 +70,22 @@ def landmarks_of(sample: FaceSample) -> np.ndarray:
     return sample.landmarks.astype(np.float64)
 
 
+def whole_landmarks_of(sample: FaceSample, layout: str) -> np.ndarray:
+    """`landmarks_of` for a layout that cannot say of a landmark that it is missing; UserError where one is."""
+    missing = np.flatnonzero(sample.missing_points)
+    if missing.size:
+        raise UserError(
+            f"face '{sample.id}': {missing.size} landmarks are missing, the first is {missing[0]}, which {layout} "
+            "cannot say; expected another --format (coco, csv, ibug), or a --subset of faces with all"
+        )
+    return landmarks_of(sample)
+
+
 def box_of(sample: FaceSample) -> np.ndarray:
-    """(4,) float64 px x0 y0 x1 y1: a face's own box, or that of its landmarks."""
-    return (
-        geometry.landmark_box(landmarks_of(sample)) if sample.box_xyxy is None else sample.box_xyxy.astype(np.float64)
-    )
+    """(4,) float64 px x0 y0 x1 y1: a face's own box, or that of its landmarks that are there."""
+    if sample.box_xyxy is None:
+        return geometry.landmark_box(landmarks_of(sample)[~sample.missing_points])
+    return sample.box_xyxy.astype(np.float64)
 
 
 def decimals(landmarks: np.ndarray, places: int = 6) -> list[str]:

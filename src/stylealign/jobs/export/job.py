@@ -23,7 +23,6 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import warp
 from stylealign.detectors.loaded import LoadedDetector, load_detector
 from stylealign.errors import UserError
-from stylealign.evaluation import metrics
 from stylealign.evaluation.tables import Table, print_table, wide_console
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
@@ -173,7 +172,7 @@ def nme_of(model: Model, validation: Validation) -> float:
         geometry.apply(geometry.invert(affine), points.astype(np.float64))
         for affine, points in zip(validation.cache.affines, batches(model.answer, crops, BATCHES[-1]), strict=True)
     ]
-    return float(metrics.nme_per_face(np.stack(found), validation.truth, validation.denominators).mean())
+    return validation.nme_of(np.stack(found))
 
 
 def latencies(models: list[Model], crops: np.ndarray) -> dict[tuple[str, int, int], float]:
