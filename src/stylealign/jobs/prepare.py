@@ -17,6 +17,7 @@ import tyro
 
 from stylealign.config import to_dict
 from stylealign.data.atomic import making, partial_of, refuse_existing
+from stylealign.data.carve import carved, named_shares
 from stylealign.data.dataset import DatasetWriter, FaceDataset
 from stylealign.data.describe import describe
 from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, check_name, listed, schema_of, taking
@@ -110,6 +111,11 @@ class Prepare(Reading):
     missing: Missing = "refuse"
     """What to do with a face that lacks some landmarks (-1 -1, 0 0, NaN, an empty cell, COCO's v 0): refuse makes it a
     bad face; keep reads it, and trainings and scores leave the missing landmarks out."""
+    carve: tuple[str, ...] = ()
+    """`name=share` each: split `name` gets this share of the labelled faces of split train, as in val=0.05. Faces of
+    one picture stay together."""
+    carve_seed: int = 0
+    """Decides which pictures `carve` takes."""
     check_images: bool = True
     """Decode every picture to the end, to find those cut short; False reads their headers only."""
     name: str = ""
@@ -118,6 +124,9 @@ class Prepare(Reading):
     """Licence of the data, kept in dataset.yaml."""
 
     def __post_init__(self) -> None:
+        named_shares(self.carve)
+        if self.carve_seed < 0:
+            raise ValueError(f"carve_seed is {self.carve_seed}, expected 0 or more")
         if bool(self.sources) == (self.reader is not None or self.path is not None):
             raise ValueError("expected either one source (reader and path) or a recipe with sources")
         if not self.sources and (self.reader is None or self.path is None):
@@ -303,9 +312,9 @@ def main(config: Prepare) -> None:
         licence=config.licence,
         how={"command": "prepare", "config": to_dict(config)},
     ) as writer:
-        for source, schema in zip(sources, schemas, strict=True):
-            for sample in faces(source, schema):
-                writer.add(sample)
+        found = (sample for source, schema in zip(sources, schemas, strict=True) for sample in faces(source, schema))
+        for sample in carved(found, named_shares(config.carve), config.carve_seed) if config.carve else found:
+            writer.add(sample)
         if skipped:
             writer.how = {
                 **writer.how,

@@ -22,6 +22,7 @@ import numpy as np
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, checked_face, lines_of, numbers_of, split_of
 from stylealign.data.formats.files import Beside, with_suffix
+from stylealign.data.formats.ibug_boxes import Boxes
 from stylealign.data.formats.missing import missing_in
 from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, landmarks_of, write_lines
 from stylealign.data.image import IMAGE_SUFFIXES
@@ -132,6 +133,7 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     if not files:
         raise UserError(f"{source}: found no .pts file in it or below it")
     images, beside, read_before = Beside(IMAGE_SUFFIXES), Beside((_SUFFIX,)), set[str]()
+    boxes = Boxes(source, options.notes)
     for pts in files:
         relative = pts.relative_to(source)
         face = relative.with_suffix("").as_posix()
@@ -154,7 +156,7 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
         split = split_of(relative.parent.as_posix())
         yield checked_face(
             first, options, id=face, image=image, root=source, landmarks=positive - 1, numbers=numbers, split=split,
-            visible=~hidden if hidden.any() else None,
+            visible=~hidden if hidden.any() else None, box_xyxy=boxes.of(face),
         )  # fmt: skip
     for image in with_suffix(source, *IMAGE_SUFFIXES, deep=True):
         if not beside.of(image):

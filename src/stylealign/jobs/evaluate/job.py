@@ -51,7 +51,8 @@ class Evaluate:
     subset: str | None = None
     """Score only the faces with this attribute, such as `pose`."""
     denominator: Literal["auto", "inter_ocular", "inter_pupil", "box", "diagonal", "landmark_box"] = "auto"
-    """What errors are divided by; `auto` is what papers use on this mark-up: outer eye corners, for AFLW the box."""
+    """What errors are divided by; `auto` is what papers use on this mark-up: outer eye corners, for COFW pupils, for
+    AFLW the box."""
     baseline: str | None = None
     """Arm the others are compared with, face by face; the first one if not given."""
     visible_only: bool = False

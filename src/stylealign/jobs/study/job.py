@@ -78,6 +78,10 @@ def check_data(cells: Sequence[Cell]) -> None:
     seen = set()
     for cell in cells:
         c = cell.config
+        for name in ("pretrained", "styles", "init_from"):
+            path = getattr(c, name)
+            if path is not None and not path.exists():
+                raise UserError(f"cell {cell.name!r}: {name} {path}: no such file or folder")
         key = repr(
             (c.real, c.synthetic, c.real_split, c.subset, c.data, c.other, c.other_split, c.val, c.val_split, c.mix)
         )
@@ -90,9 +94,6 @@ def check_data(cells: Sequence[Cell]) -> None:
             validation_faces(c, schema)
         except UserError as error:
             raise UserError(f"cell {cell.name!r}: {error}") from None
-        for path in (c.pretrained,):
-            if path is not None and not path.exists():
-                raise UserError(f"cell {cell.name!r}: pretrained {path}: no such file")
 
 
 # --------------------------------------------------------------------------------------------------------------------
