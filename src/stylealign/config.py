@@ -242,7 +242,8 @@ def read_yaml(path: Path) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f"line {mark.line + 1}: "
-        raise UserError(f"{path}: not valid YAML: {line}{getattr(error, 'problem', None) or error}") from None
+        what = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{path}: not valid YAML: {line}{what[:300]}") from None
     except RecursionError:
         raise UserError(f"{path}: not valid YAML: nested deeper than can be read") from None
 

@@ -159,12 +159,13 @@ def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], ou
     answered = answer_pictures(found, network, clock, config.refine, config.flip, config.batch_size, config.check)
     depth = config.batch_size if config.draw else 0  # a whole group: the network must not wait for its drawings
     drawn = ahead(draw, answered, 1, depth, lambda picture: picture.num_pixels, GROUP_PIXELS)
-    for picture in track(drawn, "predicting", len(sources)):
-        if picture.problem:
-            out.leave_out(picture.problem)
-        else:
-            out.pictures += 1
-        out.add(picture.faces)
+    with closing(drawn):
+        for picture in track(drawn, "predicting", len(sources)):
+            if picture.problem:
+                out.leave_out(picture.problem)
+            else:
+                out.pictures += 1
+            out.add(picture.faces)
 
 
 def _video(
@@ -191,8 +192,12 @@ def _video(
 
     total = min(config.max_frames, video.expected or config.max_frames) if config.max_frames else video.expected
     with_face = 0
-    with closing(writer), closing(video.frames(clock, config.max_frames)) as frames:
-        for faces in track(ahead(draw, map(follow, frames), 1, 4), source.name, total):
+    with (
+        closing(writer),
+        closing(video.frames(clock, config.max_frames)) as frames,
+        closing(ahead(draw, map(follow, frames), 1, 4)) as drawn,
+    ):
+        for faces in track(drawn, source.name, total):
             with_face += bool(faces)
             out.add(faces)
     out.pictures += video.read
