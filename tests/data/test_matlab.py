@@ -82,7 +82,8 @@ def test_damage_anywhere_in_a_file_ends_with_its_name_and_soon(tmp_path: Path) -
     path = aflw(tmp_path)
     rng, options, seen = np.random.default_rng(0), ReadOptions(schema=AFLW19), set()
     for packed in (False, True):
-        values = loadmat(aflw(tmp_path), variable_names=("nameList", "data", "bbox", "mask_new", "ra"))
+        names = ("nameList", "data", "bbox", "mask_new", "ra")
+        values = {name: loadmat(aflw(tmp_path))[name] for name in names}
         savemat(path, values, do_compression=packed)
         whole = path.read_bytes()
         for round in range(150):
