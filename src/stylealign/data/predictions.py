@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stylealign.config import parse_json
 from stylealign.data.atomic import partial_of
 from stylealign.data.formats.entry import BadEntry
 from stylealign.data.formats.files import with_suffix
@@ -118,10 +119,7 @@ def read_jsonl(path: Path) -> list[Prediction]:
             if not line.strip():
                 continue
             where = f"{path}:{number}"
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{where}: not a JSON object ({error.msg} at column {error.colno})") from None
+            record = parse_json(line, where)
             name = record.get("id", record.get("image")) if isinstance(record, dict) else None
             points = record.get("landmarks") if isinstance(record, dict) else None
             if not isinstance(name, str) or not isinstance(points, list) or not points:

@@ -22,7 +22,7 @@ import numpy as np
 import tyro
 
 from stylealign.config import to_dict
-from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.formats import check_name, predicted
 from stylealign.data.image import write_image
 from stylealign.data.predictions import PREDICTIONS_FILE
@@ -171,12 +171,13 @@ def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], ou
     )
     depth = config.batch_size if config.draw else 0  # a whole group: the network must not wait for its drawings
     drawn = ahead(draw, answered, 1, depth, lambda picture: picture.num_pixels, GROUP_PIXELS)
-    for picture in track(drawn, "predicting", len(sources)):
-        if picture.problem:
-            out.leave_out(picture.problem)
-        if picture.faces or not picture.problem:
-            out.pictures += 1
-        out.add(picture.faces)
+    with closing(drawn):
+        for picture in track(drawn, "predicting", len(sources)):
+            if picture.problem:
+                out.leave_out(picture.problem)
+            if picture.faces or not picture.problem:
+                out.pictures += 1
+            out.add(picture.faces)
 
 
 def _video(
@@ -203,8 +204,12 @@ def _video(
 
     total = min(config.max_frames, video.expected or config.max_frames) if config.max_frames else video.expected
     with_face = 0
-    with closing(writer), closing(video.frames(clock, config.max_frames)) as frames:
-        for faces in track(ahead(draw, map(follow, frames), 1, 4), source.name, total):
+    with (
+        closing(writer),
+        closing(video.frames(clock, config.max_frames)) as frames,
+        closing(ahead(draw, map(follow, frames), 1, 4)) as drawn,
+    ):
+        for faces in track(drawn, source.name, total):
             with_face += bool(faces)
             out.add(faces)
     out.pictures += video.read
@@ -315,6 +320,7 @@ def _report(config: Predict, out: _Output, timing: dict[str, Any]) -> None:
     say(f"{out.faces:,} faces in {out.pictures:,} pictures and frames -> {config.out}{left}")
 
 
+@making("out")
 def main(config: Predict) -> int:
     """Load the model and predict; the exit status."""
     refuse_existing(config.out)

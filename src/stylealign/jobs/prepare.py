@@ -16,7 +16,8 @@ import numpy as np
 import tyro
 
 from stylealign.config import to_dict
-from stylealign.data.atomic import partial_of, refuse_existing
+from stylealign.data.atomic import making, partial_of, refuse_existing
+from stylealign.data.carve import carved, named_shares
 from stylealign.data.dataset import DatasetWriter, FaceDataset
 from stylealign.data.describe import describe
 from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, check_name, listed, schema_of, taking
@@ -24,6 +25,7 @@ from stylealign.data.formats.entry import folder_of, is_text
 from stylealign.data.formats.missing import Missing, without
 from stylealign.data.image import image_size
 from stylealign.data.lists import FaceLists, named_lists
+from stylealign.data.paths import inside
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import CONVERSIONS, LandmarkSchema, convert, get_schema
@@ -109,6 +111,11 @@ class Prepare(Reading):
     missing: Missing = "refuse"
     """What to do with a face that lacks some landmarks (-1 -1, 0 0, NaN, an empty cell, COCO's v 0): refuse makes it a
     bad face; keep reads it, and trainings and scores leave the missing landmarks out."""
+    carve: tuple[str, ...] = ()
+    """`name=share` each: split `name` gets this share of the labelled faces of split train, as in val=0.05. Faces of
+    one picture stay together."""
+    carve_seed: int = 0
+    """Decides which pictures `carve` takes."""
     check_images: bool = True
     """Decode every picture to the end, to find those cut short; False reads their headers only."""
     name: str = ""
@@ -117,6 +124,9 @@ class Prepare(Reading):
     """Licence of the data, kept in dataset.yaml."""
 
     def __post_init__(self) -> None:
+        named_shares(self.carve)
+        if self.carve_seed < 0:
+            raise ValueError(f"carve_seed is {self.carve_seed}, expected 0 or more")
         if bool(self.sources) == (self.reader is not None or self.path is not None):
             raise ValueError("expected either one source (reader and path) or a recipe with sources")
         if not self.sources and (self.reader is None or self.path is None):
@@ -239,12 +249,13 @@ class _Copies:
                 if image.is_relative_to(root)
                 else f"{len(self._done):07d}{image.suffix}"
             )
-            self._done[image] = self._images / f"{prefix}{relative}"
+            self._done[image] = inside(self._images, f"{prefix}{relative}", f"a copy of {image}")
             self._done[image].parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(image, self._done[image])
         return self._done[image]
 
 
+@making("out")
 def main(config: Prepare) -> None:
     """Read the sources and write the data set."""
     refuse_existing(config.out)
@@ -301,9 +312,9 @@ def main(config: Prepare) -> None:
         licence=config.licence,
         how={"command": "prepare", "config": to_dict(config)},
     ) as writer:
-        for source, schema in zip(sources, schemas, strict=True):
-            for sample in faces(source, schema):
-                writer.add(sample)
+        found = (sample for source, schema in zip(sources, schemas, strict=True) for sample in faces(source, schema))
+        for sample in carved(found, named_shares(config.carve), config.carve_seed) if config.carve else found:
+            writer.add(sample)
         if skipped:
             writer.how = {
                 **writer.how,

@@ -16,7 +16,7 @@ import tyro
 from PIL import Image
 
 from stylealign.api.detector import Detector
-from stylealign.data.atomic import refuse_existing, write_whole
+from stylealign.data.atomic import making, refuse_existing, write_whole
 from stylealign.data.image import encode_image
 from stylealign.errors import UserError
 from stylealign.face.orientation import view_of
@@ -158,6 +158,7 @@ def run_translate(config: Translate, detector: Detector, translator: "StyleTrans
     return LEFT_OUT if left_out else 0
 
 
+@making("out")
 def main(config: Translate) -> int:
     """Load the models and translate; the exit status."""
     from stylealign.api.translator import StyleTranslator

@@ -83,6 +83,6 @@ def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
     try:
         image = read_image(path, max_pixels)
         height, width = image.shape[:2]
-        return Photo(image, upright_affine(orientation_of(path), width, height))
+        return Photo(image, upright_affine(orientation_of(path, max_pixels), width, height))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None

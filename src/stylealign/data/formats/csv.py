@@ -11,6 +11,8 @@ import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.entry import (
     BadEntry,
@@ -135,11 +137,17 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
 
 
 def write_table(path: Path, faces: Iterable[tuple[FaceSample, str]], schema: LandmarkSchema, places: int = 6) -> None:
-    """Write one .csv of (face, name in its column `image`); coordinates have this many decimal places."""
+    """Write one .csv of (face, name in its column `image`); coordinates have this many decimal places.
+
+    The cells of a missing landmark are empty.
+    """
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", *(f"{axis}{i}" for i in range(schema.num_points) for axis in "xy")])
-        writer.writerows([name, *decimals(landmarks_of(sample), places)] for sample, name in faces)
+        for sample, name in faces:
+            missing = np.repeat(sample.missing_points, 2)
+            cells = decimals(landmarks_of(sample), places)
+            writer.writerow([name, *("" if gone else cell for cell, gone in zip(cells, missing, strict=True))])
 
 
 def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:

@@ -37,10 +37,15 @@ def orientation(path: Path) -> int:
     return 1 if head.startswith(_PNG) and b"eXIf" not in head else orientation_of(path)
 
 
+def _resized(old: Size, new: Size) -> bool:
+    """Whether a picture of one size may be one of the other, resized: one factor for both sides, each rounded."""
+    low = max((n - 1) / o for n, o in zip(new, old, strict=True))
+    return low < min((n + 1) / o for n, o in zip(new, old, strict=True))
+
+
 def _ratio(declared: Size, stored: Size) -> bool:
-    """Whether the stored picture may be the declared one resized: one factor for both sides, each rounded."""
-    low = max((s - 1) / d for s, d in zip(stored, declared, strict=True))
-    return low < min((s + 1) / d for s, d in zip(stored, declared, strict=True))
+    """Whether the stored picture may be the declared one resized, or that one, it."""
+    return _resized(declared, stored) or _resized(stored, declared)
 
 
 def _scaling(declared: Size, stored: Size) -> np.ndarray:

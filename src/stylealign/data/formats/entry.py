@@ -16,6 +16,7 @@ from stylealign.data.formats.declared_size import orientation
 from stylealign.data.formats.missing import Missing, missing_in, problem_of, without
 from stylealign.data.formats.notes import Notes
 from stylealign.data.image import IMAGE_SUFFIXES, MAX_PIXELS, image_size, read_image
+from stylealign.data.paths import outside
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
@@ -222,9 +223,8 @@ def place_problem(image: Path, root: Path) -> str | None:
     """What is wrong with where an image lies, or with its name; to be asked before it is opened."""
     if not is_text(str(image)):
         return f"image {image}: its name is no UTF-8, expected one that is: rename it"
-    if not image.is_relative_to(root) or ".." in image.relative_to(root).parts:
-        return f"image {image} does not lie below {root}"
-    return None
+    problem = outside(image, root)
+    return problem and f"image {problem}"
 
 
 def turn_of(path: Path) -> int:

@@ -22,6 +22,7 @@ import numpy as np
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, checked_face, lines_of, numbers_of, split_of
 from stylealign.data.formats.files import Beside, with_suffix
+from stylealign.data.formats.ibug_boxes import Boxes
 from stylealign.data.formats.missing import missing_in
 from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, landmarks_of, write_lines
 from stylealign.data.image import IMAGE_SUFFIXES
@@ -132,6 +133,7 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     if not files:
         raise UserError(f"{source}: found no .pts file in it or below it")
     images, beside, read_before = Beside(IMAGE_SUFFIXES), Beside((_SUFFIX,)), set[str]()
+    boxes = Boxes(source, options.notes)
     for pts in files:
         relative = pts.relative_to(source)
         face = relative.with_suffix("").as_posix()
@@ -154,16 +156,20 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
         split = split_of(relative.parent.as_posix())
         yield checked_face(
             first, options, id=face, image=image, root=source, landmarks=positive - 1, numbers=numbers, split=split,
-            visible=~hidden if hidden.any() else None,
+            visible=~hidden if hidden.any() else None, box_xyxy=boxes.of(face),
         )  # fmt: skip
     for image in with_suffix(source, *IMAGE_SUFFIXES, deep=True):
         if not beside.of(image):
             options.notes.add("pictures without a .pts beside them passed over", str(image.relative_to(source)))
 
 
-def pts_text(landmarks: np.ndarray) -> str:
-    """The text of a .pts file, which counts from 1, of (P, 2) px counted from 0."""
-    points = "".join(f"{x:.6f} {y:.6f}\n" for x, y in landmarks + 1)
+def pts_text(sample: FaceSample) -> str:
+    """The text of a face's .pts file, which counts from 1; a missing landmark is -1 -1."""
+    landmarks = landmarks_of(sample)
+    points = "".join(
+        "-1 -1\n" if gone else f"{x:.6f} {y:.6f}\n"
+        for (x, y), gone in zip(landmarks + 1, sample.missing_points, strict=True)
+    )
     return f"version: 1\nn_points: {len(landmarks)}\n{{\n{points}}}\n"
 
 
@@ -176,7 +182,7 @@ def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
             # a .pts belongs to an image by its name, so every face gets an image of its own
             safe = "/".join(part for part in Path(sample.id).parts if part not in ("..", "/"))
             names.append(pictures.name_of(sample.image, f"{split}/{safe}"))
-            (folder / names[-1]).with_suffix(".pts").write_text(pts_text(landmarks_of(sample)), encoding="ascii")
+            (folder / names[-1]).with_suffix(".pts").write_text(pts_text(sample), encoding="ascii")
         write_lines(folder / "splits" / f"{split}.txt", names)
 
 
@@ -188,7 +194,7 @@ def write_predicted(folder: Path, faces: Iterable[FaceSample], schema: LandmarkS
         if path.exists():  # a.jpg and a.png
             path = folder / "pts" / f"{_inside(face.id)}.pts"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(pts_text(landmarks_of(face)), encoding="ascii")
+        path.write_text(pts_text(face), encoding="ascii")
 
 
 def _inside(name: str) -> str:

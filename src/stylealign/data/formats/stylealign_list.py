@@ -27,7 +27,7 @@ from stylealign.data.formats.entry import (
     split_of,
 )
 from stylealign.data.formats.files import with_suffix
-from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, decimals, landmarks_of, write_lines
+from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, decimals, whole_landmarks_of, write_lines
 from stylealign.data.image import image_size
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
@@ -88,7 +88,7 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
 
 def list_line(sample: FaceSample, image: str, frame: int | None) -> str:
     """`x1 y1 ... xL yL filename`, in px, or in a square frame of this side as if the picture were resized to it."""
-    landmarks = landmarks_of(sample)
+    landmarks = whole_landmarks_of(sample, "list")
     if frame is not None:
         landmarks = (landmarks + 0.5) * (frame / np.array(image_size(sample.image))) - 0.5
     return " ".join([*decimals(landmarks), image])
