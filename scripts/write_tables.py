@@ -45,7 +45,7 @@ def section(title: str, text: str, items: Iterable[str]) -> str:
 
 def sizes(presets: Sequence[Any]) -> str:
     """The sizes of a network that a person would train: small 64 px, as published 256 px."""
-    sides = {version: [str(preset.size) for preset in presets if preset.version == version] for version in SIZES}
+    sides = {v: [str(side) for side in dict.fromkeys(p.size for p in presets if p.version == v)] for v in SIZES}
     return "Sizes: " + "; ".join(f"{SIZES[version]} {', '.join(s)} px" for version, s in sides.items() if s)
 
 

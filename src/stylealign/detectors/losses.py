@@ -53,8 +53,8 @@ def wing(error: Tensor, width: float = 10.0, epsilon: float = 2.0) -> Tensor:
 
 
 def softwing(error: Tensor, start: float = 2.0, width: float = 20.0, epsilon: float = 0.5) -> Tensor:
-    """Soft Wing loss of each coordinate error (Lin et al., TIP 2021; formula and constants as in mmpose): |e| below `start`, then
-    width ln(1 + |e| / epsilon) + B.
+    """Soft Wing loss of each coordinate error (Lin et al., TIP 2021; formula and constants as in mmpose): |e| below
+    `start`, then width ln(1 + |e| / epsilon) + B.
 
     B = start - width ln(1 + start / epsilon) joins the two. Unlike Wing it leaves the smallest errors, which
     are the labels' own, unamplified.
@@ -135,8 +135,8 @@ def gaussian_nll(error: Tensor, covariance: Tensor) -> Tensor:
 
 
 def star(error: Tensor, covariance: Tensor, restriction: float = 1.0) -> Tensor:
-    """STAR loss (Zhou et al., CVPR 2023; checked against the published code): the error along each axis of the covariance over its
-    standard deviation, and the variances themselves, so that they do not grow to hide it.
+    """STAR loss (Zhou et al., CVPR 2023; as in the published code): the error along each axis of the covariance over
+    its standard deviation, and the variances themselves, so that they do not grow to hide it.
 
     |v1'e| / sqrt(l1) + |v2'e| / sqrt(l2) + restriction (l1 + l2) / 2
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from stylealign.batches.structure_maps import structure_maps
+from stylealign.data.atomic import making
 from stylealign.data.dataset import DatasetWriter
 from stylealign.data.formats import schema_of
 from stylealign.data.formats.entry import lines_of, numbers_of, stem_of
@@ -301,6 +302,7 @@ def _schema_of(described: Any, where: Path) -> LandmarkSchema:
     return get_schema(described) if isinstance(described, str) else schema_from_dict(described, f"{where}: schema")
 
 
+@making("out_dir")
 def main(config: GenLandmark) -> None:
     """Cut mosaics into a data set (`stylealign export-dataset` turns it into the original's list, .pts and others)."""
     if not config.gen_dir.is_dir():

@@ -12,7 +12,7 @@ import numpy as np
 
 from stylealign.data.image import IMAGE_SUFFIXES, MAX_PIXELS, orientation_of, read_image
 from stylealign.errors import UserError
-from stylealign.predicting.orientation import upright_affine
+from stylealign.face.orientation import upright_affine
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 
@@ -83,6 +83,6 @@ def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
     try:
         image = read_image(path, max_pixels)
         height, width = image.shape[:2]
-        return Photo(image, upright_affine(orientation_of(path), width, height))
+        return Photo(image, upright_affine(orientation_of(path, max_pixels), width, height))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None

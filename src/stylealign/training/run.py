@@ -21,7 +21,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 import yaml
 from torch import Tensor
@@ -30,7 +29,7 @@ from stylealign.config import first_difference, plain, refuse_another, saved_con
 from stylealign.data.atomic import partial_of, write_whole
 from stylealign.errors import UserError
 from stylealign.progress import say
-from stylealign.training.weights import flatten, read_tensors, save_model, unflatten
+from stylealign.training.weights import flatten, read_tensors, save_model, unflatten, write_tensors
 
 KEPT_CHECKPOINTS = 2
 
@@ -73,13 +72,15 @@ class Run:
             (partial / "previews").mkdir(parents=True, exist_ok=True)
             if stale or not (partial / "config.yaml").exists():
                 write_whole(partial / "config.yaml", yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
-            (partial / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
+            write_whole(partial / "environment.json", json.dumps(environment(), indent=2) + "\n")
         return cls(target, partial, False)
 
-    def abandon(self) -> None:
-        """Remove the folder if nothing was learnt in it, as when the user's input was refused."""
-        if not _has_work(self.folder):
-            shutil.rmtree(self.folder, ignore_errors=True)
+    def abandon(self) -> bool:
+        """Remove the folder if nothing was learnt in it, as when the user's input was refused; whether it was so."""
+        if self.finished or _has_work(self.folder):
+            return False
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return True
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Append one line to metrics.jsonl."""
@@ -97,7 +98,7 @@ class Run:
                         kept.append(line + "\n")
                 except json.JSONDecodeError:
                     continue
-            path.write_text("".join(kept), encoding="utf-8")
+            write_whole(path, "".join(kept))  # as a whole: a full disk or a kill now would lose every line
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
@@ -110,13 +111,17 @@ class Run:
         folder = self.folder / "checkpoints" / f"step_{step:08d}"
         partial = partial_of(folder)
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_model(partial, model, {**card, "step": step})
-        tensors, plain = flatten(state)
-        safetensors.torch.save_file(tensors, partial / "train_state.safetensors")
-        (partial / "train_state.json").write_text(json.dumps(plain), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(partial, folder)
+        try:
+            partial.mkdir(parents=True)
+            save_model(partial, model, {**card, "step": step})
+            tensors, plain = flatten(state)
+            write_tensors(partial / "train_state.safetensors", tensors)
+            (partial / "train_state.json").write_text(json.dumps(plain), encoding="utf-8")
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(partial, folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(old)
 

@@ -19,7 +19,7 @@ class PIPHead(nn.Module):
     offsets (B, 2, P k, n, n) in cells from each cell's upper left corner.
 
     The answer is the mean of what the best cell says and what the best cells of those landmarks say whose neighbour it
-    is (the paper's section 3.3). Neighbours are the nearest in the mean shape; buffer `neighbours` (P, k) holds them
+    is (the paper's reverse neighbours). Neighbours are the nearest in the mean shape; buffer `neighbours` (P, k) holds them
     once training has begun. The covariance is that of all cells' proposals, each weighing what its score is.
     """
 
@@ -86,7 +86,7 @@ def at_cell(maps: Tensor, cells: Tensor) -> Tensor:
 
 
 def pip_term(head: nn.Module, out: DetectorOutput, truth: Truth) -> Tensor:
-    """The paper's equations 1 to 4: squared error of a landmark's scores, which shall be 1 in its cell and 0 elsewhere,
+    """The paper's three losses: squared error of a landmark's scores, which shall be 1 in its cell and 0 elsewhere,
     the mean over cells; at that cell the absolute error of its place and of its neighbours', in cells. Landmarks beyond
     the crop count to the nearest cell."""
     scores, offsets, others = out.stages

@@ -22,7 +22,7 @@ from stylealign.detectors.output import DetectorOutput
 class SimCCHead(nn.Module):
     """Features -> landmarks, covariances, and in `stages` the scores of x and of y, (B, P, n) each.
 
-    A map a landmark, flattened; two linear layers, shared by the landmarks, score the bins (the paper's figure 2). The
+    A map a landmark, flattened; two linear layers, shared by the landmarks, score the bins. The
     answer is the mean bin and not the best one as published, so that a loss on coordinates reaches it.
     """
 

@@ -20,7 +20,7 @@ def _conv(channels_in: int, channels: int, kernel: int, stride: int, relu: bool 
 
 
 class Exchange(nn.Module):
-    """Blocks in every branch, then each branch gets the sum of all, brought to its size (the paper's figure 3)."""
+    """Blocks in every branch, then each branch gets the sum of all, brought to its size."""
 
     def __init__(self, channels: list[int], first: int = 0):
         super().__init__()

@@ -1,4 +1,4 @@
-"""MobileNetV2 (Sandler et al., CVPR 2018, table 2) and EfficientNet-Lite0 (EfficientNet of Tan & Le, ICML 2019, without
+"""MobileNetV2 (Sandler et al., CVPR 2018) and EfficientNet-Lite0 (EfficientNet of Tan & Le, ICML 2019, without
 squeeze-and-excitation and with ReLU6, as Google published it in 2020) as trunks.
 
 MobileNetV2's parameters have torchvision's names; EfficientNet-Lite0, which torchvision has not, those of the file that

@@ -11,7 +11,7 @@ PATCH, DEPTH, HEADS, EACH = 16, 12, 3, 64
 
 
 class Attention(nn.Module):
-    """Scaled dot products of all places with all (Vaswani et al. 2017, equation 1), several times side by side."""
+    """Scaled dot products of all places with all (Vaswani et al. 2017), several times side by side."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -63,7 +63,7 @@ class ViTTiny(nn.Module):
     """(B, 3, S, S) -> features at strides `finest` to `cut`; S a multiple of 16.
 
     All come from the last map, enlarged by transposed convolutions and pooled: the simple pyramid of Li et al. (ECCV
-    2022, section 3.1).
+    2022).
     """
 
     def __init__(self, size: int, width: float, cut: int, finest: int = 4):
