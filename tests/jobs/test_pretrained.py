@@ -17,6 +17,9 @@ from stylealign.detectors.fpn import FPNConfig
 from stylealign.detectors.trunks import TRUNKS, Trunk, build_trunk
 from stylealign.errors import UserError
 from stylealign.face.schema import SCHEMAS
+from stylealign.jobs.study.job import check_data
+from stylealign.jobs.study.plan import Cell
+from stylealign.jobs.train_detector.job import config_class
 from stylealign.jobs.train_detector.pretrained import PACKAGE, load_pretrained, packaged_file
 from stylealign.training.weights import read_card
 
@@ -105,3 +108,14 @@ def test_a_training_starts_from_a_package_and_says_so_in_its_card(
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert "no package carries weights for fpn with trunk resnet50" in said
     assert not (tmp_path / "no").exists()
+
+
+def test_a_study_takes_the_word_for_no_file(tmp_path: Path) -> None:
+    def cell(pretrained: Path) -> Cell:
+        config = config_class()(run=tmp_path / "run", real=tmp_path / "nothing", pretrained=pretrained)
+        return Cell(row="ResNet-18", budget="all", config=config)
+
+    with pytest.raises(UserError, match=r"pretrained .*weights.pth: no such file"):
+        check_data([cell(tmp_path / "weights.pth")])
+    with pytest.raises(UserError, match=r"nothing"):  # the faces are what is missing now
+        check_data([cell(PACKAGE)])

@@ -19,8 +19,8 @@ class PIPHead(nn.Module):
     offsets (B, 2, P k, n, n) in cells from each cell's upper left corner.
 
     The answer is the mean of what the best cell says and what the best cells of those landmarks say whose neighbour it
-    is (the paper's reverse neighbours). Neighbours are the nearest in the mean shape; buffer `neighbours` (P, k) holds them
-    once training has begun. The covariance is that of all cells' proposals, each weighing what its score is.
+    is (the paper's reverse neighbours). Neighbours are the nearest in the mean shape; buffer `neighbours` (P, k) holds
+    them once training has begun. The covariance is that of all cells' proposals, each weighing what its score is.
     """
 
     neighbours: Tensor

@@ -24,7 +24,7 @@ class Exchange(nn.Module):
 
     def __init__(self, channels: list[int], first: int = 0):
         super().__init__()
-        self.first = first  # of the branches that hear of the others and are answered
+        self.first = first  # of the branches that are told of the others and answered
         self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c, c, 1) for _ in range(BLOCKS))) for c in channels)
         self.fuse_layers = nn.ModuleList(
             nn.ModuleList(self._way(channels, j, i) for j in range(len(channels))) if i >= first else nn.Identity()
