@@ -158,7 +158,7 @@ def with_sections(
 # --------------------------------------------------------------------------------------------------------------------
 # Text of strangers -> plain values
 
-MAX_DEPTH, MAX_NUMBER, MAX_YAML_VALUES = 64, 100, 100_000
+MAX_DEPTH, MAX_NUMBER, MAX_YAML_VALUES = 64, 100, 50_000
 """Levels of lists and mappings, characters of a number, values of a YAML file with its aliases written out, at most."""
 MAX_YAML, MAX_JSON = 1_000_000, 1 << 30
 """Bytes of a file at most. COCO's own key points are 240 MB of JSON."""
@@ -242,7 +242,8 @@ def read_yaml(path: Path) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f"line {mark.line + 1}: "
-        raise UserError(f"{path}: not valid YAML: {line}{getattr(error, 'problem', None) or error}") from None
+        what = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{path}: not valid YAML: {line}{what[:300]}") from None
     except RecursionError:
         raise UserError(f"{path}: not valid YAML: nested deeper than can be read") from None
 

@@ -9,6 +9,7 @@ output confidence  (batch, P) float32 in [0, 1], only of networks that make a he
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,8 @@ class OnnxDetector:
         except UserError:
             raise
         except Exception as error:  # onnxruntime has a class for each of its states
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            said = re.sub(r"\[ONNXRuntimeError\] : \d+ : ", "", str(error)).replace(str(path), path.name)
+            reason = " ".join(said.split())[:200] or "it does not say why"
             raise UserError(f"{path}: not an ONNX file that onnxruntime can load ({reason})") from None
         self.card = read_metadata(self._session.get_modelmeta().custom_metadata_map, path)
         self.crop: CropConfig = from_dict(CropConfig, self.card["crop"], f"{path}: crop")
