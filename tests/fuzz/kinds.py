@@ -252,7 +252,8 @@ def _read_recipe(folder: Path, rng: random.Random) -> object:
     from stylealign.jobs import VERBS
 
     path = _only(folder)
-    return _recipe(path.stem, VERBS[path.stem].config_class(), path, [])
+    verb = path.stem if path.stem in VERBS else "prepare"
+    return _recipe(verb, VERBS[verb].config_class(), path, [])
 
 
 def _write_check_yaml(folder: Path) -> None:

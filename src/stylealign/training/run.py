@@ -18,6 +18,7 @@ import platform
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from stylealign.config import first_difference, plain, refuse_another, saved_config
+from stylealign.config import first_difference, parse_json, plain, read_json, refuse_another, saved_config
 from stylealign.data.atomic import partial_of, write_whole
 from stylealign.errors import UserError
 from stylealign.progress import say
@@ -92,12 +93,10 @@ class Run:
         path = self.folder / "metrics.jsonl"
         if path.exists():
             kept = []
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    if json.loads(line)["step"] <= step:
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                with suppress(UserError, LookupError, TypeError):
+                    if parse_json(line, str(path))["step"] <= step:
                         kept.append(line + "\n")
-                except json.JSONDecodeError:
-                    continue
             write_whole(path, "".join(kept))  # as a whole: a full disk or a kill now would lose every line
 
     def checkpoints(self) -> list[Path]:
@@ -130,8 +129,15 @@ class Run:
         found = self.checkpoints()
         if not found:
             return None
-        plain = json.loads((found[-1] / "train_state.json").read_text(encoding="utf-8"))
-        return unflatten(read_tensors(found[-1] / "train_state.safetensors"), plain)
+        plain = read_json(found[-1] / "train_state.json")
+        tensors = read_tensors(found[-1] / "train_state.safetensors")
+        try:
+            return unflatten(tensors, plain)
+        except (LookupError, TypeError, ValueError):
+            raise UserError(
+                f"{found[-1] / 'train_state.json'}: not the state of a training that belongs to the tensors beside it; "
+                f"remove {found[-1]}, and the same command goes on from the checkpoint before"
+            ) from None
 
     def finish(self, model: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
         """Write the result and give the folder its final name."""
