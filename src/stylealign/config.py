@@ -158,7 +158,7 @@ def with_sections(
 # --------------------------------------------------------------------------------------------------------------------
 # Text of strangers -> plain values
 
-MAX_DEPTH, MAX_NUMBER, MAX_YAML_VALUES = 64, 100, 100_000
+MAX_DEPTH, MAX_NUMBER, MAX_YAML_VALUES = 64, 100, 50_000
 """Levels of lists and mappings, characters of a number, values of a YAML file with its aliases written out, at most."""
 MAX_YAML, MAX_JSON = 1_000_000, 1 << 30
 """Bytes of a file at most. COCO's own key points are 240 MB of JSON."""

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from builders.dot_network import DotNetwork, find_dots
+from builders.dot_network import DotNetwork, UprightNetwork, find_dots
 from builders.dots import PLACES, dots, paint
 from builders.places import SRC
 from builders.tiny import detector_job, drawn, tree
@@ -211,6 +211,30 @@ def test_an_output_that_cannot_be_written_is_a_sentence(
     err = capsys.readouterr().err
     assert "Traceback" not in err
     assert "file" in err
+
+
+def test_the_way_up_is_in_each_record_and_what_is_upside_down_is_said(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turned = read_image(photos / "in" / "a.png")[::-1, ::-1]
+    write_image(photos / "in" / "turned.png", np.ascontiguousarray(turned))
+    upright = UprightNetwork()
+    assert run_predict(Predict(inputs=("in",), out=Path("out"), refine=0), upright) == predict.LEFT_OUT
+    assert {face["orientation"] for face in lines(photos / "out")} == {"found"}
+    said = (photos / "out" / "left_out.txt").read_text()
+    assert said.startswith("in/turned.png: by the detector's answers 1 face stands upright only where")
+    assert json.loads((photos / "out" / "summary.json").read_text())["orientation"] == {"found": 3}
+
+    assert run_predict(Predict(inputs=("in",), out=Path("auto"), refine=0, rotate="auto"), upright) == 0
+    assert json.loads((photos / "auto" / "summary.json").read_text())["orientation"] == {"found": 4}
+
+    capsys.readouterr()
+    box = ((20.0, 20.0, 80.0, 70.0),)  # the user's: kept, and doubted
+    assert run_predict(Predict(inputs=("in/turned.png",), out=Path("box"), refine=0, box=box), upright) == 0
+    (face,) = lines(photos / "box")
+    assert (face["orientation"], face["upright_at"]) == ("assumed", 180)
+    assert json.loads((photos / "box" / "summary.json").read_text())["orientation"] == {"assumed": 1, "doubted": 1}
+    assert "warning: in/turned.png: the face seems to be upright only where" in capsys.readouterr().err
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from stylealign.face.orientation import map_box, turn_affine, upright_affine, vi
 from stylealign.face.schema import FIVE
 from stylealign.jobs.calibrate import jittered, safe_range
 from stylealign.predicting.candidates import Candidate, Search, candidates_in, whole_box
+from stylealign.predicting.faces import find_faces
 from stylealign.predicting.finders import (
     MAPPING,
     FoundFace,
@@ -30,7 +31,7 @@ from stylealign.predicting.finders import (
     yunet_finder,
 )
 from stylealign.predicting.given_boxes import BoxFile
-from stylealign.predicting.landmarks import find_faces, find_landmarks, movement_with_crop, usable_box
+from stylealign.predicting.landmarks import find_landmarks, movement_with_crop, usable_box
 from stylealign.predicting.one_euro import Jitter, OneEuro
 from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Photo, expand, read_photo
@@ -470,11 +471,11 @@ def test_candidates_that_are_no_face_are_dropped_unless_the_user_gave_them() -> 
     network = DotNetwork(scale=2.2)
     found = candidates_in(Photo(image, EYE), Search(crop_scale=2.2, finder=finder))
     given = candidates_in(Photo(image, EYE), Search(crop_scale=2.2), boxes=[nothing, face])
-    (kept,), both = find_faces(network, [found, given], 0, False, 3)
+    (kept,), both = (each.faces for each in find_faces(network, [found, given], 0, False, 3))
     assert kept.found_by == "profile"
     assert np.abs(kept.landmarks - landmarks).max() < 0.3
     assert [face.found_by for face in both] == ["given", "given"]
-    assert len(find_faces(network, [found], 0, False, 3, check=False)[0]) == 2
+    assert len(find_faces(network, [found], 0, False, 3, check=False)[0].faces) == 2
 
 
 def test_a_tracker_follows_loses_and_finds_again() -> None:

@@ -10,6 +10,7 @@ import io
 import math
 import os
 import stat
+import warnings
 from pathlib import Path
 
 import cv2
@@ -39,6 +40,7 @@ _TOPS = (255, 4095, 65535)
 def _contents() -> tuple[str, ...]:
     """What Pillow may find in a file, whatever the file is called; PPM is read only where it is named."""
     Image.init()
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # on damage, which comes as a sentence
     Image.MAX_IMAGE_PIXELS = None  # the limits here are ours and say which file it was
     return tuple(kind for kind in (*dict.fromkeys(KINDS.values()), "MPO", "PPM") if kind in Image.OPEN)
 

@@ -11,6 +11,7 @@ out.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -72,8 +73,8 @@ class Predict:
     flip: bool = False
     """Average with the answer on the mirrored face: twice the work, and a confidence for models that have none."""
     check: bool = True
-    """Drop found places where the answer follows the crop rather than the picture: no face is there.
-    Given ones are kept."""
+    """Drop found places where the answer follows the crop rather than the picture, or fits better upside down.
+    Given ones are kept, and doubted."""
     rotate: Rotate = "0"
     """Degrees clockwise by which pictures must be turned to hold faces upright; auto: try all four with the finder."""
     formats: Annotated[
@@ -121,6 +122,7 @@ class _Output:
         self.folder, self.schema = folder, schema
         self.left_out: list[str] = []
         self.faces = self.pictures = 0
+        self.orientations: Counter[str] = Counter()
         self.videos: dict[str, dict[str, Any]] = {}
         # Closed by run_predict.
         self.file: TextIO = open(folder / PREDICTIONS_FILE, "w", encoding="utf-8")  # noqa: SIM115
@@ -133,6 +135,14 @@ class _Output:
         for face in faces:
             self.file.write(face.to_line(self.schema))
             self.faces += 1
+            if face.orientation:
+                self.orientations[face.orientation] += 1
+            if face.upright_at:
+                self.orientations["doubted"] += 1
+                say(
+                    f"warning: {face.id}: the face seems to be upright only where the picture is turned by "
+                    f"{face.upright_at} degrees, and was answered otherwise"
+                )
 
     def path_of_drawn(self, name: str, suffix: str) -> Path:
         """Where the overlay of a picture or video goes."""
@@ -156,14 +166,16 @@ def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], ou
         return Picture(picture.source, faces=picture.faces, problem=picture.problem)  # without its pixels
 
     found = find_in_pictures(sources, search, given, clock, config.batch_size)
-    answered = answer_pictures(found, network, clock, config.refine, config.flip, config.batch_size, config.check)
+    answered = answer_pictures(
+        found, network, clock, config.refine, config.flip, config.batch_size, config.check, config.rotate == "auto"
+    )
     depth = config.batch_size if config.draw else 0  # a whole group: the network must not wait for its drawings
     drawn = ahead(draw, answered, 1, depth, lambda picture: picture.num_pixels, GROUP_PIXELS)
     with closing(drawn):
         for picture in track(drawn, "predicting", len(sources)):
             if picture.problem:
                 out.leave_out(picture.problem)
-            else:
+            if picture.faces or not picture.problem:
                 out.pictures += 1
             out.add(picture.faces)
 
@@ -274,6 +286,7 @@ def run_predict(config: Predict, network: LandmarkNetwork) -> int:
         summary = {
             "faces": out.faces,
             "pictures_and_frames": out.pictures,
+            "orientation": dict(out.orientations),
             "left_out": out.left_out,
             "videos": out.videos,
             "timing": timing,
@@ -297,6 +310,12 @@ def _report(config: Predict, out: _Output, timing: dict[str, Any]) -> None:
     if config.timing:
         shares = ", ".join(f"{k} {100 * v['share']:.0f} %" for k, v in timing["stages"].items())
         say(f"{timing['faces_per_s']} faces/s, {timing['pictures_per_s']} pictures/s; busy time: {shares}")
+    assumed = out.orientations["assumed"]
+    if assumed and (config.check or config.rotate == "auto"):
+        say(
+            f"{assumed:,} faces: nothing tells which way up they are; taken as the picture is held (`orientation` "
+            "assumed)"
+        )
     left = f"; {len(out.left_out)} left out ({config.out / 'left_out.txt'} says why)" if out.left_out else ""
     say(f"{out.faces:,} faces in {out.pictures:,} pictures and frames -> {config.out}{left}")
 

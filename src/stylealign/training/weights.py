@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """A state dict from a .safetensors or a .pth file (weights only: nothing else is unpickled)."""
     if path.suffix == ".safetensors":
         return read_tensors(path)
+    _refuse_packed(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -98,6 +100,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+
+
+def _refuse_packed(path: Path) -> None:
+    """Raise UserError for a zip file that unpacks to more than it is: torch packs nothing, so it is none of torch's."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            unpacked = sum(part.file_size for part in file.infolist())
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return  # not a zip file; torch says what it is
+    if unpacked > path.stat().st_size:
+        raise UserError(f"{path}: unpacks to {unpacked:,} bytes, expected no more than it has, as torch saves weights")
 
 
 def save_model(folder: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
