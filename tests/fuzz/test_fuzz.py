@@ -42,9 +42,7 @@ def test_every_format_is_fuzzed() -> None:
     assert set(FORMATS) <= KINDS.keys()
 
 
-def test_damaged_inputs_are_read_or_refused_with_a_sentence(
-    reader: Child, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_damaged_inputs_are_read_or_refused_with_a_sentence(reader: Child, capsys: pytest.CaptureFixture[str]) -> None:
     batches = []
     for name, count in plan(COUNT, list(KINDS)).items():
         count = count if name in LIGHT else min(count, 5)

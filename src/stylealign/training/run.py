@@ -69,12 +69,17 @@ class Run:
                     return cls(target, target, True)
             elif folder == target and folder.exists():
                 raise UserError(f"{folder}: exists and is not a run folder; choose another --run")
+        run = cls(target, partial, False)
         if main_process:
-            (partial / "previews").mkdir(parents=True, exist_ok=True)
-            if stale or not (partial / "config.yaml").exists():
-                write_whole(partial / "config.yaml", yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
-            write_whole(partial / "environment.json", json.dumps(environment(), indent=2) + "\n")
-        return cls(target, partial, False)
+            try:
+                (partial / "previews").mkdir(parents=True, exist_ok=True)
+                if stale or not (partial / "config.yaml").exists():
+                    write_whole(partial / "config.yaml", yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
+                write_whole(partial / "environment.json", json.dumps(environment(), indent=2) + "\n")
+            except BaseException:
+                run.abandon()
+                raise
+        return run
 
     def abandon(self) -> bool:
         """Remove the folder if nothing was learnt in it, as when the user's input was refused; whether it was so."""
