@@ -156,7 +156,7 @@ def test_a_text_cut_short_is_not_taken_for_a_shorter_one(tmp_path: Path) -> None
     savemat(tmp_path / "x.mat", {"x": "0123456789" * 4})
     content = (tmp_path / "x.mat").read_bytes()
     (tmp_path / "x.mat").write_bytes(content[:-8])
-    with pytest.raises(UserError, match="a part of .* bytes where .* are left"):
+    with pytest.raises(UserError, match=r"a part of .* bytes where .* are left"):
         read_mat(tmp_path / "x.mat", ["x"])
 
 

@@ -267,9 +267,9 @@ def going_on_later(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        where = error.filename = error.filename or str(partial_of(target))
         if not partial_of(target).exists():
             raise
-        where = error.filename or partial_of(target)
         raise UserError(
             f"{where}: {error.strerror or error}; what is done is kept in {partial_of(target)}, and the same command "
             "goes on from there"

@@ -21,6 +21,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from stylealign.config import first_difference, plain, refuse_another, saved_config
+from stylealign.config import first_difference, parse_json, plain, read_json, refuse_another, saved_config
 from stylealign.data.atomic import partial_of, write_whole
 from stylealign.errors import UserError
 from stylealign.progress import say
@@ -118,12 +119,17 @@ class Run:
                     return cls(target, target, True)
             elif folder == target and folder.exists():
                 raise UserError(f"{folder}: exists and is not a run folder; choose another --run")
+        run = cls(target, partial, False)
         if main_process:
-            (partial / "previews").mkdir(parents=True, exist_ok=True)
-            if stale or not (partial / "config.yaml").exists():
-                write_whole(partial / "config.yaml", yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
-            write_whole(partial / "environment.json", json.dumps(environment(), indent=2) + "\n")
-        return cls(target, partial, False)
+            try:
+                (partial / "previews").mkdir(parents=True, exist_ok=True)
+                if stale or not (partial / "config.yaml").exists():
+                    write_whole(partial / "config.yaml", yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
+                write_whole(partial / "environment.json", json.dumps(environment(), indent=2) + "\n")
+            except BaseException:
+                run.abandon()
+                raise
+        return run
 
     def abandon(self) -> bool:
         """Remove the folder if nothing was learnt in it, as when the user's input was refused; whether it was so."""
@@ -144,12 +150,10 @@ class Run:
         path = self.folder / "metrics.jsonl"
         if path.exists():
             kept = []
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    if json.loads(line)["step"] <= step:
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                with suppress(UserError, LookupError, TypeError):
+                    if parse_json(line, str(path))["step"] <= step:
                         kept.append(line + "\n")
-                except json.JSONDecodeError:
-                    continue
             write_whole(path, "".join(kept))  # as a whole: a full disk or a kill now would lose every line
 
     def has_evaluated(self, step: int) -> bool:
@@ -213,8 +217,15 @@ class Run:
         found = self.checkpoints()
         if not found:
             return None
-        plain = json.loads((found[-1] / "train_state.json").read_text(encoding="utf-8"))
-        return unflatten(read_tensors(found[-1] / "train_state.safetensors"), plain)
+        plain = read_json(found[-1] / "train_state.json")
+        tensors = read_tensors(found[-1] / "train_state.safetensors")
+        try:
+            return unflatten(tensors, plain)
+        except (LookupError, TypeError, ValueError):
+            raise UserError(
+                f"{found[-1] / 'train_state.json'}: not the state of a training that belongs to the tensors beside it; "
+                f"remove {found[-1]}, and the same command goes on from the checkpoint before"
+            ) from None
 
     def finish(self, model: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
         """Write the result and give the folder its final name."""
