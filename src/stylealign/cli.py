@@ -145,6 +145,8 @@ def main(argv: list[str] | None = None) -> int:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, which no verb has done yet
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["--"]:  # `torchrun ... -m stylealign -- VERB`: some Pythons hand the `--` on
+        arguments = arguments[1:]
     debug = "--debug" in arguments
     dry_run = "--dry-run" in arguments
     follow = "--follow-links" in arguments

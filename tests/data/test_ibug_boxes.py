@@ -1,5 +1,6 @@
 """300-W's bounding-box files: which face gets which box, and what is said where there is none."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from scipy.io import savemat
 from builders.layouts import points, pts
 from stylealign.batches.crops import box_of
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.formats.ibug_boxes import Boxes
+from stylealign.data.formats.notes import Notes
 from stylealign.errors import UserError
 from stylealign.jobs import prepare
 from stylealign.jobs.prepare import Prepare
@@ -83,27 +86,53 @@ def test_without_such_files_nothing_is_said(tmp_path: Path, capsys: pytest.Captu
     assert "bounding" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["text", "other", "short", "cut"])
-def test_a_file_that_is_none_is_refused_by_its_name(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("text", "expected a MATLAB file with bounding_boxes"),
+        ("other", "no bounding_boxes in it"),
+        ("numbers", "cell 1 of bounding_boxes is another thing than a structure of imgName"),
+        ("no box", "cell 2 of bounding_boxes is another thing than a structure of imgName"),
+        ("short", "cell 1 of bounding_boxes: a box of 3 numbers, expected 4"),
+        ("cut", "expected a MATLAB file with bounding_boxes"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_by_its_name(kind: str, said: str, tmp_path: Path) -> None:
     source = tmp_path / "s"
     source.mkdir()
     pts(source / "a.pts", points(68))
     path = source / "bounding_boxes_afw.mat"
+    row = np.empty((1, 2), object)
+    row[0, 0] = row[0, 1] = {"imgName": "a.jpg", "bb_detector": np.ones(4)}
+    if kind == "short":
+        row[0, 0] = {"imgName": "a.jpg", "bb_detector": np.zeros(3)}
+    if kind == "no box":
+        row[0, 1] = {"imgName": "a.jpg"}
+    savemat(path, {"boxes" if kind == "other" else "bounding_boxes": np.ones((1, 4)) if kind == "numbers" else row})
     if kind == "text":
         path.write_text("no MATLAB file, only a text of some length, longer than the header of one" * 4)
-    elif kind == "other":
-        savemat(path, {"boxes": np.zeros(4)})
-    elif kind == "short":
-        row = np.empty((1, 1), object)
-        row[0, 0] = {"imgName": "a.jpg", "bb_detector": np.zeros(3)}
-        savemat(path, {"bounding_boxes": row})
-    else:
-        write(source, "afw", {f"{i}.jpg": (2, 3, 40, 30) for i in range(20)})
+    if kind == "cut":
         path.write_bytes(path.read_bytes()[:400])
-    with pytest.raises(UserError, match=r"bounding_boxes_afw\.mat: expected a MATLAB file with bounding_boxes"):
+    with pytest.raises(UserError, match=rf"bounding_boxes_afw\.mat: .*{said}"):
         made(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_no_damage_of_a_file_is_more_than_a_sentence(packed: bool, tmp_path: Path) -> None:
+    path = tmp_path / "bounding_boxes_afw.mat"
+    savemat(path, {"bounding_boxes": cells({"a.jpg": (1, 2, 3, 4), "b.jpg": (5, 6, 7, 8)})}, do_compression=packed)
+    whole = path.read_bytes()
+    assert Boxes(tmp_path, Notes()).of("afw/b") == pytest.approx([4, 5, 6, 7])
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in rng.integers(128, len(whole), 3):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(bytes(damaged[: rng.integers(130, len(whole) + 1)]))
+        with contextlib.suppress(UserError):
+            Boxes(tmp_path, Notes())
 
 
 def test_a_box_that_is_none_is_a_bad_face(tmp_path: Path) -> None:

@@ -152,6 +152,14 @@ def test_more_cells_than_bytes_and_cells_without_end_are_refused(tmp_path: Path)
         read_mat(tmp_path / "y.mat", ["x"])
 
 
+def test_a_text_cut_short_is_not_taken_for_a_shorter_one(tmp_path: Path) -> None:
+    savemat(tmp_path / "x.mat", {"x": "0123456789" * 4})
+    content = (tmp_path / "x.mat").read_bytes()
+    (tmp_path / "x.mat").write_bytes(content[:-8])
+    with pytest.raises(UserError, match=r"a part of .* bytes where .* are left"):
+        read_mat(tmp_path / "x.mat", ["x"])
+
+
 def test_packed_data_cut_short_are_refused(tmp_path: Path) -> None:
     savemat(tmp_path / "x.mat", {"x": np.random.default_rng(0).uniform(size=(50, 50))}, do_compression=True)
     content = (tmp_path / "x.mat").read_bytes()

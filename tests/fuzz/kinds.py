@@ -252,7 +252,8 @@ def _read_recipe(folder: Path, rng: random.Random) -> object:
     from stylealign.jobs import VERBS
 
     path = _only(folder)
-    return _recipe(path.stem, VERBS[path.stem].config_class(), path, [])
+    verb = path.stem if path.stem in VERBS else "prepare"
+    return _recipe(verb, VERBS[verb].config_class(), path, [])
 
 
 def _write_check_yaml(folder: Path) -> None:
@@ -489,11 +490,10 @@ def write_five(folder: Path) -> None:
     FaceDataset.open(folder)
 
 
-_MATLAB = 0.3  # each is read in a process of its own
 KINDS: dict[str, Kind] = {
     **{name: Kind(_writes_format(name), _prepares(name)) for name in FORMATS if FORMATS[name].write},
-    "cofw": Kind(_write_cofw, _prepares("cofw"), "*.mat", _MATLAB),
-    "aflw": Kind(_write_aflw, _prepares("aflw"), "*.mat", _MATLAB),
+    "cofw": Kind(_write_cofw, _prepares("cofw"), "*.mat"),
+    "aflw": Kind(_write_aflw, _prepares("aflw"), "*.mat"),
     "folder": Kind(_write_folder, _prepares("folder")),
     "lists": Kind(_write_lists, _read_lists, "*.txt"),
     "dataset": Kind(_write_dataset, _prepares("dataset"), "*.*"),

@@ -101,10 +101,10 @@ def a_value_changed(data: bytearray, rng: random.Random) -> None:
     at = rng.randrange(len(lines))
     try:
         value, whole = json.loads(bytes(data)), True
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             value, whole = json.loads(bytes(lines[at])), False
-        except ValueError:
+        except (ValueError, RecursionError):
             return a_word_changed(data, rng)
     text = json.dumps(_changed(value, rng)).encode(errors="surrogatepass")
     if whole:

@@ -213,6 +213,34 @@ def test_an_output_that_cannot_be_written_is_a_sentence(
     assert "file" in err
 
 
+def test_a_name_that_is_no_utf8_is_left_out_and_the_rest_is_done(photos: Path) -> None:
+    picture = (photos / "in" / "a.png").read_bytes()
+    for folder in (b"in", b"in/b"):
+        (photos / os.fsdecode(folder) / os.fsdecode(b"caf\xe9.png")).write_bytes(picture)
+    assert (
+        run("in", os.fsdecode(b"in/caf\xe9.png"), os.fsdecode(b"gone\xe9"), formats=("csv", "pts")) == predict.LEFT_OUT
+    )
+    assert len(lines(photos / "out")) == 3
+    said = (photos / "out" / "left_out.txt").read_text(encoding="utf-8")
+    assert "in/caf\\udce9.png: its name is no UTF-8" in said
+    assert "in/b/caf\\udce9.png: its name is no UTF-8" in said
+    assert json.loads((photos / "out" / "summary.json").read_text(encoding="utf-8"))["faces"] == 3
+    with pytest.raises(UserError, match="no UTF-8"):
+        run(os.fsdecode(b"in/caf\xe9.png"), out="alone")
+    assert not (photos / "alone").exists()
+
+
+def test_files_of_a_folder_that_are_no_pictures_are_named(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(7):
+        (photos / "in" / f"{i}.heic").touch()
+    (photos / "in" / ".hidden").touch()
+    assert run("in") == 0
+    said = capsys.readouterr().err
+    assert (
+        "in: passed over, no picture or video by its suffix: 0.heic, 1.heic, 2.heic, 3.heic, 4.heic and 2 more" in said
+    )
+
+
 def test_the_way_up_is_in_each_record_and_what_is_upside_down_is_said(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ And by one command at a time: `<name>.lock` beside it is locked by the system fr
 rename. The system lets go of it when the process ends, however it ends.
 """
 
+import errno
 import functools
 import json
 import os
@@ -27,6 +28,7 @@ except ImportError:  # Windows
 
 C = TypeVar("C")
 R = TypeVar("R")
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # of a disk, a file, a user's share
 SECONDS_FOR_CHILDREN = 30.0  # what a killed command has started ends within seconds
 _held: dict[Path, tuple[int, int]] = {}  # lock file: thread that holds it, and how many blocks of that thread
 
@@ -60,8 +62,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             os.rename(partial, folder)
         except BaseException as error:
             shutil.rmtree(partial, ignore_errors=True)
-            if isinstance(error, OSError) and error.filename is None:
-                error.filename = str(partial)  # a full disk, say, met while a file was closed
+            if isinstance(error, OSError) and (error.filename is None or error.errno in _FULL):
+                error.filename = str(partial)  # who copies names the file that was read
             raise
 
 

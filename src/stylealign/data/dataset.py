@@ -164,7 +164,12 @@ class FaceDataset:
         """Face i's line without its landmarks (fast); `labelled` says whether it has any."""
         line = self._line(self.row_number(i))
         cut = line.rfind(LANDMARKS_KEY)
-        return {**self._decode(i, line[:cut] + b"}"), "labelled": not line.endswith(b"null}")}
+        if cut < 0:  # not as we write it: without landmarks, or with other spaces
+            row = self._decode(i, line)
+            labelled = row.pop("landmarks", None) is not None
+            return {**row, "labelled": labelled}
+        unlabelled = line.startswith(b"null", cut + len(LANDMARKS_KEY))
+        return {**self._decode(i, line[:cut] + b"}"), "labelled": not unlabelled}
 
     def __len__(self) -> int:
         return len(self._offsets if self._rows is None else self._rows)

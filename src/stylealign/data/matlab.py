@@ -1,4 +1,4 @@
-"""MATLAB's files of strangers as arrays: numbers, text and cells of them, in files of version 5 and of version 7.3.
+"""MATLAB's files of strangers as arrays: numbers, text, cells and structures of them, of version 5 and of version 7.3.
 
 Version 5 is read here, byte by byte: SciPy's reader, made to be fast, reads past the end of a damaged file and takes
 the process with it. Every length is compared with what is there before it is used, and what packed data unpacks to is
@@ -25,7 +25,7 @@ _MAX_CELLS, _MAX_DEPTH = 1_000_000, 8
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _TEXTS = {1: "utf-8", 2: "utf-8", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
 _MATRIX, _PACKED = 14, 15
-_CELL, _CHAR, _NUMERIC, _COMPLEX = 1, 4, range(6, 16), 0x800
+_CELL, _STRUCTURE, _CHAR, _NUMERIC, _COMPLEX = 1, 2, 4, range(6, 16), 0x800
 
 
 class BadMatlab(Exception):
@@ -79,23 +79,27 @@ def _header(data: memoryview, order: str) -> _Header:
     return _Header(word & 0xFF, bool(word & _COMPLEX), shape, bytes(name).decode("latin-1"), at)
 
 
-def _matrix(data: memoryview, order: str, depth: int = 0) -> np.ndarray:
-    """A matrix: numbers as stored, text as an array of its rows, cells as an array of arrays."""
+def _matrix(data: memoryview, order: str, structures: bool, depth: int = 0) -> np.ndarray:
+    """A matrix: numbers as stored, text as an array of its rows, cells as an array of arrays, structures of dicts."""
     if not len(data):
         return np.zeros((0, 0))  # an empty cell
     header = _header(data, order)
     count = math.prod(header.shape)
-    if header.kind == _CELL:
+    if header.kind == _CELL or (header.kind == _STRUCTURE and structures):
+        fields, at = _fields(data, header.end, order) if header.kind == _STRUCTURE else ([], header.end)
         if depth >= _MAX_DEPTH:
             raise BadMatlab(f"cells in cells on more than {_MAX_DEPTH} levels")
-        if count > min(_MAX_CELLS, len(data) // 8):
+        if count * max(1, len(fields)) > min(_MAX_CELLS, len(data) // 8):
             raise BadMatlab(f"{count:,} cells in {len(data):,} bytes")
-        cells, at = np.empty(count, object), header.end
+        cells = np.empty(count, object)
         for i in range(count):
-            kind, content, at = _part(data, at, order)
-            if kind != _MATRIX:
-                raise BadMatlab(f"cell {i + 1} is no matrix")
-            cells[i] = _matrix(content, order, depth + 1)
+            parts = []
+            for _ in fields or [""]:
+                kind, content, at = _part(data, at, order)
+                if kind != _MATRIX:
+                    raise BadMatlab(f"cell {i + 1} is no matrix")
+                parts.append(_matrix(content, order, structures, depth + 1))
+            cells[i] = dict(zip(fields, parts, strict=True)) if header.kind == _STRUCTURE else parts[0]
         return cells.reshape(header.shape, order="F")
     kind, content, _ = _part(data, header.end, order)
     if header.kind == _CHAR:
@@ -106,6 +110,17 @@ def _matrix(data: memoryview, order: str, depth: int = 0) -> np.ndarray:
     if len(content) != count * stored.itemsize:
         raise BadMatlab(f"{len(content):,} bytes of numbers, expected {count} x {stored.itemsize}")
     return np.frombuffer(content, stored).astype(stored.newbyteorder("=")).reshape(header.shape, order="F")
+
+
+def _fields(data: memoryview, at: int, order: str) -> tuple[list[str], int]:
+    """The names of a structure's fields, at least one, and where its values begin."""
+    kind, size, at = _part(data, at, order)
+    width = int(np.frombuffer(size, f"{order}i4")[0]) if kind == 5 and len(size) == 4 else 0
+    kind, names, at = _part(data, at, order)
+    if kind != 1 or not 0 < width <= 64 or not len(names) or len(names) % width:
+        raise BadMatlab("a structure without the names of its fields")
+    rows = [bytes(names[i : i + width]) for i in range(0, len(names), width)]
+    return [row.split(b"\0")[0].decode("latin-1") for row in rows], at
 
 
 def _text(kind: int, content: memoryview, shape: Sequence[int], order: str) -> np.ndarray:
@@ -122,7 +137,9 @@ def _text(kind: int, content: memoryview, shape: Sequence[int], order: str) -> n
     return np.array([text[row::rows] for row in range(rows)], dtype=np.str_)
 
 
-def _variables(content: memoryview, names: Sequence[str], order: str) -> Iterator[tuple[str, np.ndarray]]:
+def _variables(
+    content: memoryview, names: Sequence[str], order: str, structures: bool
+) -> Iterator[tuple[str, np.ndarray]]:
     at, left = 128, MAX_BYTES
     while at < len(content):
         kind, part, at = _part(content, at, order)
@@ -141,7 +158,7 @@ def _variables(content: memoryview, names: Sequence[str], order: str) -> Iterato
         if kind == _MATRIX and len(part):
             name = _header(part, order).name
             if name in names:
-                yield name, _matrix(part, order)
+                yield name, _matrix(part, order, structures)
 
 
 def is_hdf5(path: Path) -> bool:
@@ -151,11 +168,12 @@ def is_hdf5(path: Path) -> bool:
     return b"\x89HDF\r\n\x1a\n" in head or head.startswith(b"MATLAB 7.3")
 
 
-def read_mat(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+def read_mat(path: Path, names: Sequence[str], structures: bool = False) -> dict[str, np.ndarray]:
     """The variables of these names in a MATLAB file of version 5; the others are passed over.
 
-    Numbers come as they are stored, text as an array of its rows, cells as an array of such arrays. Raises UserError
-    for anything else, and where a name is missing.
+    Numbers come as they are stored, text as an array of its rows, cells as an array of such arrays and, with
+    `structures`, structures as an array of dicts of them. Raises UserError for anything else, and where a name is
+    missing.
     """
     expected = f"expected a MATLAB file with {', '.join(names)}"
     try:
@@ -165,7 +183,7 @@ def read_mat(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         order = {b"IM": "<", b"MI": ">"}.get(bytes(content[126:128]))
         if order is None:
             raise BadMatlab("not one of version 5 or later")
-        found = dict(_variables(content, names, order))
+        found = dict(_variables(content, names, order, structures))
         if missing := [name for name in names if name not in found]:
             raise BadMatlab(f"no {', '.join(missing)} in it")
         return found

@@ -126,8 +126,11 @@ def read_jsonl(path: Path) -> list[Prediction]:
                 raise UserError(f'{where}: expected {{"id": "...", "landmarks": [[x, y], ...]}}')
             if not all(isinstance(point, list) and len(point) == 2 for point in points):
                 raise UserError(f"{where}: 'landmarks' must be a list of [x, y] pairs")
+            schema = record.get("schema")
+            if schema is not None and not isinstance(schema, str):
+                raise UserError(f"{where}: schema: found {str(schema)[:40]!r}, expected the name of a mark-up")
             values = _numbers([value for point in points for value in point], where).reshape(-1, 2)
-            rows.append(Prediction(id=name, landmarks=values, where=where, schema=record.get("schema")))
+            rows.append(Prediction(id=name, landmarks=values, where=where, schema=schema))
     if not rows:
         raise UserError(f"{path}: no prediction in it; expected one JSON object a line")
     return rows

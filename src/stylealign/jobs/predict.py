@@ -296,7 +296,9 @@ def run_predict(config: Predict, network: LandmarkNetwork) -> int:
             "config": to_dict(config),
         }
         (partial / "summary.json").write_text(
-            json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            json.dumps(summary, indent=2, ensure_ascii=False) + "\n",
+            encoding="utf-8",
+            errors="backslashreplace",  # which is how JSON writes bytes of names that are no UTF-8
         )
     _report(config, out, timing)
     return LEFT_OUT if out.left_out else 0

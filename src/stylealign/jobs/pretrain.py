@@ -247,7 +247,7 @@ def train(config: Pretrain, engine: Engine, run: Run) -> None:
     fit(
         update, state=state, batches=source.batch, config=loop, run=run, engine=engine,
         evaluate=evaluate if probe else None, preview=sheet,
-        what="pre-training",
+        epochs=source.epochs, what="pre-training",
     )  # fmt: skip
     if engine.is_global_zero:
         card = {**state.card, "step": state.step}

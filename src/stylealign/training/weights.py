@@ -81,9 +81,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except Exception as error:  # torch raises many kinds for a file that is not its own
-        kind = type(error).__name__  # its text is of many lines, and advises to unpickle whatever it is
-        raise UserError(f"{path}: not a file of weights that torch can load without running code ({kind})") from None
+    except Exception:  # torch raises many kinds, whose texts are of many lines and advise to unpickle whatever it is
+        raise UserError(
+            f"{path}: not a file of weights that torch can load without running code, or cut short; expected a "
+            "state dict in .safetensors or .pth"
+        ) from None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path}: expected a state dict (names to tensors)")
     return state

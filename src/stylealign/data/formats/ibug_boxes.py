@@ -6,17 +6,17 @@
 `bb_ground_truth` is the landmarks' own, which anybody can compute.
 """
 
-import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stylealign.data.formats.notes import Notes
+from stylealign.data.matlab import read_mat
 from stylealign.errors import UserError
 
 _PREFIX, _VARIABLE = "bounding_boxes_", "bounding_boxes"
-_UNREADABLE = (OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, zlib.error)
+_EXPECTED = "a structure of imgName, a text, and bb_detector, x0 y0 x1 y1"
 
 
 class _File(NamedTuple):
@@ -33,29 +33,17 @@ def _key(name: str) -> str:
     return Path(name).stem.replace(" ", "").lower()
 
 
-def _unpacked(value: np.ndarray) -> np.ndarray:
-    """What is in a cell, which may be in a cell."""
-    value = np.asarray(value)
-    while value.dtype == object and value.size == 1:
-        value = np.asarray(value.item())
-    return value
-
-
 def _read(path: Path) -> dict[str, np.ndarray]:
     """The detector's box of every picture of a file."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        cells = loadmat(path, variable_names=[_VARIABLE], squeeze_me=True)[_VARIABLE]
-        found = {}
-        for cell in (_unpacked(one) for one in np.atleast_1d(cells)):
-            box = _unpacked(cell["bb_detector"]).astype(np.float64).reshape(4)
-            found[_key(str(_unpacked(cell["imgName"]).item()))] = box - 1  # MATLAB counts from 1
-    except (*_UNREADABLE, MatReadError) as error:
-        raise UserError(
-            f"{path}: expected a MATLAB file with {_VARIABLE}, cells of imgName and bb_detector x0 y0 x1 y1 ({error})"
-        ) from None
+    found: dict[str, np.ndarray] = {}
+    for number, cell in enumerate(read_mat(path, [_VARIABLE], structures=True)[_VARIABLE].ravel(order="F"), start=1):
+        face: Any = cell.item() if isinstance(cell, np.ndarray) and cell.size == 1 else cell
+        name, box = (face.get(key) for key in ("imgName", "bb_detector")) if isinstance(face, dict) else (None, None)
+        if name is None or box is None or name.dtype.kind != "U" or name.size != 1 or box.dtype.kind not in "iuf":
+            raise UserError(f"{path}: cell {number} of {_VARIABLE} is another thing than {_EXPECTED}")
+        if box.size != 4:
+            raise UserError(f"{path}: cell {number} of {_VARIABLE}: a box of {box.size} numbers, expected 4")
+        found[_key(str(name.item()))] = box.ravel().astype(np.float64) - 1  # MATLAB counts from 1
     return found
 
 

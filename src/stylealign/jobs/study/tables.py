@@ -15,6 +15,7 @@ from stylealign.evaluation.metrics import DENOMINATORS
 from stylealign.evaluation.tables import (
     THRESHOLDS,
     Table,
+    heading,
     markdown_of,
     millions,
     p_value,
@@ -30,7 +31,6 @@ MIN_SEEDS = 3
 LEARNT = 0.5
 """A detector has learnt once its NME is at most this part of the mean shape's in the same crops. Before that, a
 comparison measures which arm starts faster."""
-_HEADINGS = {"make_up": "make-up"}
 
 
 def _same(values: Sequence[Any]) -> str:
@@ -91,7 +91,7 @@ def block_tables(result: Mapping[str, Any], one: Mapping[str, Any], block: Mappi
     """The tables of one test set at one label budget: NME, FR and AUC in the published layout, then differences."""
     arms = block["arms"]
     subsets = {name: figures["faces"] for name, figures in arms[0]["subsets"].items()}
-    of_subsets = (f"{_HEADINGS.get(name, name)} ({faces})" for name, faces in subsets.items())
+    of_subsets = (f"{heading(name)} ({faces})" for name, faces in subsets.items())
     places = (f"full ({one['dataset']['faces']})", *of_subsets)
     tables: list[Table] = []
     figures_of: dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {"NME %": itemgetter("nme")}

@@ -283,7 +283,7 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
     state.modules["model"].train()
     fit(
         learner.update, state=state, batches=source.batch, config=config.loop, run=run, engine=engine,
-        preview=preview if len(val_faces) > 1 else None, what="translator",
+        preview=preview if len(val_faces) > 1 else None, epochs=source.epochs, what="translator",
     )  # fmt: skip
 
     # The verdict.
