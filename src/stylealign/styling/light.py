@@ -12,27 +12,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stylealign.batches.batch import Batch
-from stylealign.styling.alignment import donor_places, hull_distance, per_face, restyled, soft_inside, take
+from stylealign.batches.camera import gaussian_matrix
+from stylealign.batches.pixels import per_face, restyled, shift_logits, soft_inside
+from stylealign.styling.alignment import donor_places, hull_distance, take
 
 _CELLS = 20  # the light is taken from cells of a twentieth of the crop
 _MAX_SHIFT = 2.5  # in logits: a factor of 12
 _MAX_TINT = 0.8  # how far a colour may leave the grey shift
 _WIDE = 7.0  # cells: how the face's own light goes on beyond the face
-
-
-def shift_logits(image: Tensor, shift: Tensor) -> Tensor:
-    """Multiply the odds of every colour by exp(shift): logit(p') = logit(p) + shift; exactly 0 and 1 stay."""
-    gain = shift.exp()
-    p = image.add(1).mul_(0.5).clamp_(0, 1)
-    return (gain * p / (1 + (gain - 1) * p)).mul_(2).sub_(1)
-
-
-def gaussian_matrix(sigma: Tensor, size: int) -> Tensor:
-    """Matrices (B, size, size) that blur one axis with a Gaussian of `sigma` (B,) px; each row sums to 1."""
-    axis = torch.arange(size, dtype=sigma.dtype, device=sigma.device)
-    away = (axis[:, None] - axis[None, :])[None]
-    kernel = torch.exp(-0.5 * (away / sigma.clamp(min=1e-3)[:, None, None]).square())
-    return kernel / kernel.sum(dim=2, keepdim=True)
 
 
 def _low_pass(picture: Tensor, face: Tensor, narrow: Tensor, wide: Tensor) -> Tensor:
