@@ -82,11 +82,12 @@ def jpeg(image: Tensor, quality: Tensor) -> Tensor:
     return torch.einsum("ij,bjhw->bihw", to_rgb, ycc) / 127.5
 
 
-def resample_matrix(factor: Tensor, size: int) -> Tensor:
+def resample_matrix(factor: Tensor, size: int, tents: bool = False) -> Tensor:
     """Matrices (B, size, size) that average an axis down to size / factor pixels and draw it up again linearly.
 
     `factor` (B,) is any number from 1 up: samples lie evenly round the axis' middle, each the mean of its own stretch,
-    so nothing moves.
+    so nothing moves. A spot between two samples may come to lie at one of them; with `tents` each sample is the
+    tent-weighted mean of its own stretch and half of its neighbours', and every spot keeps its place.
     """
     few = (size / factor).round().clamp(min=2)
     axis = torch.arange(size, dtype=factor.dtype, device=factor.device)
@@ -99,6 +100,9 @@ def resample_matrix(factor: Tensor, size: int) -> Tensor:
     down = overlap.clamp(min=0) * used / width
     at = ((axis[None, :, None] + 0.5) / width - 0.5).clamp(min=0).minimum(few[:, None, None] - 1)
     up = (1 - (at - cell.transpose(1, 2)).abs()).clamp(min=0) * used.transpose(1, 2)
+    if tents:
+        down = up.transpose(1, 2)
+        down = down / down.sum(dim=2, keepdim=True).clamp(min=1e-6)
     return up @ down
 
 
