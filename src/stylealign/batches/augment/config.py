@@ -60,8 +60,8 @@ PRESETS: dict[str, tuple[OperationConfig, ...]] = {
 """Operations by name, on top of the usual keys."""
 
 _PRESET_HELP = (
-    f"Operations on top of the keys below: standard (none), strong ({len(_STRONG)} of the table, from a turn of the "
-    "head to JPEG), any_roll (strong, turned to every angle in the picture). docs/augmentations.md lists them."
+    f"Operations on top of the other keys: standard (none), strong ({len(_STRONG)} of the table, from a turn of the "
+    "head to JPEG), any_roll (strong, turned to every angle in the picture). docs/tables.md lists them."
 )
 
 
