@@ -251,7 +251,7 @@ def test_a_spot_of_a_picture_of_few_pixels_keeps_its_place() -> None:
             places = (at[:, None] * spots).sum(dim=0) / spots.sum(dim=0)
             off = (places - at)[15:-15].abs().max()
             assert off < most
-            assert tents or off > 0.4, "the mean of each stretch moves it"
+            assert tents or off > 0.25, "the mean of each stretch moves it"
 
 
 @pytest.mark.parametrize("name", MOVES)
