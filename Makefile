@@ -3,14 +3,18 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+COUNT ?= 100000
+SEED ?= 0
 
-.PHONY: setup demo test slow lint help bench clean
+.PHONY: setup demo test slow lint help bench fuzz reliability clean
 
 help:
 	@echo "make demo   set up, then the whole job on drawn faces, to demo/report.html (5 minutes on two cores)"
 	@echo "make test   set up, then lint, types and tests"
 	@echo "make slow   the long and real-data tests (STYLEALIGN_DATA names the folder of real faces)"
 	@echo "make bench  speed and memory tables"
+	@echo "make fuzz   100,000 damaged inputs to every reader (COUNT, SEED); goes on where it was stopped"
+	@echo "make reliability   20 kills, 10 pairs of commands, a full disk at 20 points of each job (15 minutes)"
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,6 +42,12 @@ bench: $(READY)
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/detectors.py
 	$(BIN)/python benchmarks/translators.py
+
+fuzz: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m fuzz --count $(COUNT) --seed $(SEED)
+
+reliability: $(READY)
+	$(BIN)/python benchmarks/reliability.py
 
 clean:
 	rm -rf demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

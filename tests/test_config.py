@@ -1,5 +1,6 @@
 """Strict configs: what YAML says is what the dataclass holds, and a mistake is one sentence with the key's path."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stylealign.config import from_dict, load_config, read_yaml, save_config, to_dict
-from stylealign.errors import UserError
+from stylealign.config import MAX_DEPTH, from_dict, load_config, parse_json, read_json, read_yaml, save_config, to_dict
+from stylealign.errors import LONGEST, UserError, shortened
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,3 +134,126 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         read_yaml(tmp_path / "none.yaml")
     with pytest.raises(UserError, match="cannot be read"):
         read_yaml(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------- text of strangers
+
+
+def laughs(levels: int) -> str:
+    """Aliases of aliases: 10 ** levels values in 50 bytes a level."""
+    parts = ["&a0 [1,1,1,1,1,1,1,1,1,1]"]
+    parts += [f"&a{i + 1} [{','.join([f'*a{i}'] * 10)}]" for i in range(levels - 1)]
+    return f"[{', '.join(parts)}]"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a:\n " + "[" * 3000, f"line 2: more than {MAX_DEPTH} levels"),
+        ("[" * 100_000, f"line 1: more than {MAX_DEPTH} levels"),
+        ("{a: " * 3000, "levels within each other"),
+        ("- " * 3000, "levels within each other"),
+        ("loop: " + laughs(9), "values in 6 levels with aliases written out, expected at most 50,000 in 64"),
+        ("a: &x [*x]", "'x' stands for a value that holds itself"),
+        ("a: &x {b: *x}", "holds itself"),
+        ("a: 1\nb: " + "9" * 5000, "line 2: a number of 5,000 characters, expected at most 100"),
+        ("a: 0x" + "f" * 5000, "a number of 5,002 characters"),
+        ("a: " + "1:" * 400 + "1.5", "a number of 803 characters"),
+        ("a: !!int x", "'x' is no int"),
+        ("a: !!float x", "'x' is no float"),
+        ("a: !!bool x", "'x' is no bool"),
+        ("a: !!timestamp x", "'x' is no timestamp"),
+        ("a: 2001-99-99", "'2001-99-99' is no timestamp"),
+        ("a: !!binary aGk=", "the tag !!binary, expected plain values"),
+        ("a: !!set {b, c}", "the tag !!set"),
+        ("a: !!omap [b: 1]", "the tag !!omap"),
+        ("a: !own b", "the tag !own"),
+        ("!!python/object/apply:os.getcwd []", "the tag !!python/object/apply:os.getcwd"),
+    ],
+    ids=range(20),
+)
+def test_yaml_that_takes_memory_time_or_code_is_refused_with_its_line(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(UserError) as error:
+        read_yaml(tmp_path / "r.yaml")
+    assert "r.yaml: not valid YAML: line " in str(error.value)
+    assert message in str(error.value)
+    assert len(str(error.value)) < 2000
+
+
+def test_yaml_of_too_many_values_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stylealign.config.MAX_YAML_VALUES", 20)
+    (tmp_path / "r.yaml").write_text("[" + "1," * 18 + "]")
+    assert read_yaml(tmp_path / "r.yaml") == [1] * 18
+    (tmp_path / "r.yaml").write_text("[" + "1," * 50 + "]")
+    with pytest.raises(UserError, match="more than 20 values"):
+        read_yaml(tmp_path / "r.yaml")
+
+
+def test_aliases_and_merge_keys_within_the_limits_are_read(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("a: &x {b: 1, c: [2]}\nd: {<<: *x, b: 3}\ne: [*x, *x]\nf: 2001-01-02\n")
+    found = read_yaml(tmp_path / "r.yaml")
+    assert found["d"] == {"b": 3, "c": [2]}
+    assert found["e"] == [{"b": 1, "c": [2]}] * 2
+    for levels in (MAX_DEPTH, MAX_DEPTH + 1):
+        (tmp_path / "r.yaml").write_text("[" * levels + "]" * levels)
+        if levels == MAX_DEPTH:
+            assert str(read_yaml(tmp_path / "r.yaml")) == "[" * levels + "]" * levels
+        else:
+            with pytest.raises(UserError, match="levels"):
+                read_yaml(tmp_path / "r.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "x: JSON nested deeper than 64 levels"),
+        ('{"a": ' * 70 + "1" + "}" * 70, "x: JSON nested deeper than 64 levels"),
+        ("[" * 65 + "]" * 65, "x: JSON nested deeper than 64 levels"),
+        ("[1, " + "9" * 5000 + "]", "x: a number of 5,000 digits, expected at most 100"),
+        ("[1,\n 2", "x: not valid JSON (Expecting ',' delimiter at column 3)"),
+        (b"\xff", "x: not valid JSON ("),
+    ],
+)
+def test_json_that_cannot_be_meant_is_refused(text: str | bytes, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        parse_json(text, "x")
+    assert str(error.value).startswith(message)
+    (tmp_path / "y.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=r"y\.json"):
+        read_json(tmp_path / "y.json")
+
+
+def test_json_is_read_as_the_library_reads_it(tmp_path: Path) -> None:
+    text = '{"a": [1, -2.5e3, null, true, "é"], "b": ' + "[" * 63 + "]" * 63 + ', "n": ' + "9" * 100 + "}"
+    (tmp_path / "x.json").write_text(f"\ufeff{text}", encoding="utf-8")
+    assert parse_json(text, "x") == parse_json(text.encode(), "x") == read_json(tmp_path / "x.json") == json.loads(text)
+    (tmp_path / "x.json").write_text("{\n]")
+    with pytest.raises(UserError, match=r"x\.json:2: not valid JSON"):
+        read_json(tmp_path / "x.json")
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / "x.yaml", "wb") as file:
+        file.truncate(1 << 40)  # takes no room on disk
+    with pytest.raises(UserError, match=r"x\.yaml: larger than 1,000,000 bytes"):
+        read_yaml(tmp_path / "x.yaml")
+    with pytest.raises(UserError, match=r"x\.yaml: larger than 50 bytes"):
+        read_json(tmp_path / "x.yaml", 50)
+
+
+def test_a_number_too_large_for_a_float_is_named() -> None:
+    with pytest.raises(UserError, match=r"r.optim.lr: found 10+, expected a number"):
+        from_dict(Job, {"run": "r", "optim": {"lr": 10**400}}, "r")
+
+
+def test_a_message_keeps_its_beginning_and_its_end_and_is_never_a_page() -> None:
+    with pytest.raises(UserError) as error:
+        from_dict(Job, {"run": "r", "note": list(range(1_000_000))}, "recipe.yaml")
+    said = str(error.value)
+    assert len(said) <= LONGEST < 2000
+    assert said.startswith("recipe.yaml.note: found [0, 1, 2,")
+    assert said.endswith("expected str")
+    assert "characters left out" in said
+    assert shortened("short") == "short"
+    assert len(str(UserError(f"again: {error.value}"))) <= LONGEST

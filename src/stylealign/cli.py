@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, shortened
 from stylealign.jobs import VERBS
 
 SPINS = "2000"
@@ -27,6 +27,7 @@ stylealign VERB RECIPE         values from a recipe (a file, or the name of one 
 stylealign --recipes           the recipes in the package
   --dry-run                    print the resolved configuration and stop
   --debug                      show the traceback of an error
+  --follow-links               take pictures by symbolic links that lead out of a data set's folder
 Start with: stylealign pipeline tiny --out demo
 """
 
@@ -144,9 +145,12 @@ def main(argv: list[str] | None = None) -> int:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, which no verb has done yet
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["--"]:  # `torchrun ... -m stylealign -- VERB`: some Pythons hand the `--` on
+        arguments = arguments[1:]
     debug = "--debug" in arguments
     dry_run = "--dry-run" in arguments
-    arguments = [a for a in arguments if a not in ("--debug", "--dry-run")]
+    follow = "--follow-links" in arguments
+    arguments = [a for a in arguments if a not in ("--debug", "--dry-run", "--follow-links")]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(top_help())
         return 0
@@ -159,6 +163,10 @@ def main(argv: list[str] | None = None) -> int:
         print(__version__)
         return 0
     verb = arguments.pop(0)
+    if "STYLEALIGN_ENDS_WITH_PARENT" in os.environ:  # a training that `study` has started
+        from stylealign.training.processes import end_with_parent
+
+        end_with_parent()
     try:
         load_plugins()
         if verb not in VERBS:
@@ -176,7 +184,10 @@ def main(argv: list[str] | None = None) -> int:
 
             print(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), end="")
             return 0
-        return VERBS[verb].load().main(config) or 0
+        from stylealign.data.paths import following_links
+
+        with following_links(follow):
+            return VERBS[verb].load().main(config) or 0
     except UserError as error:
         if debug:
             raise
@@ -194,7 +205,7 @@ def main(argv: list[str] | None = None) -> int:
         if debug:
             raise
         print(
-            f"stylealign {verb}: {type(error).__name__}: {error} (a fault of ours or of the "
+            f"stylealign {verb}: {type(error).__name__}: {shortened(str(error))} (a fault of ours or of the "
             "machine; --debug shows where)",
             file=sys.stderr,
         )

@@ -1,11 +1,12 @@
 """Frozen dataclasses <-> YAML, strictly: an unknown key, a wrong type or a missing value is
-one sentence with the key's path.
+one sentence with the key's path. And the one place where YAML and JSON of strangers are read, within limits.
 
 Knows dataclasses, `Literal`, unions with None, tuples, dicts, paths and scalars; knows nothing of faces.
 """
 
 import dataclasses
 import difflib
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -90,7 +91,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     if kind is float and not isinstance(value, bool):
         try:  # PyYAML reads 1e-4 as a string: accept what a person means
             return float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     if kind is str and isinstance(value, str | int | float):
         return str(value)
@@ -154,18 +155,146 @@ def with_sections(
     return made
 
 
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file of plain values (never of objects)."""
+# --------------------------------------------------------------------------------------------------------------------
+# Text of strangers -> plain values
+
+MAX_DEPTH, MAX_NUMBER, MAX_YAML_VALUES = 64, 100, 50_000
+"""Levels of lists and mappings, characters of a number, values of a YAML file with its aliases written out, at most."""
+MAX_YAML, MAX_JSON = 1_000_000, 1 << 30
+"""Bytes of a file at most. COCO's own key points are 240 MB of JSON."""
+
+_TAGS = ("!!null", "!!bool", "!!int", "!!float", "!!str", "!!timestamp", "!!seq", "!!map")
+
+
+def _problem(text: str, place: Any) -> yaml.MarkedYAMLError:
+    """An error that names the line of an event or a node."""
+    return yaml.MarkedYAMLError(problem=text, problem_mark=place.start_mark)
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML of plain values: no odd tags, no endless numbers, no deep nesting, and aliases count as what they stand for.
+
+    PyYAML calls these methods, so all that is refused comes with its line.
+    """
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self._composed = self._depth = 0
+        self._sizes: dict[int, tuple[int, int]] = {}  # id of a whole node -> its values and levels, aliases written out
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        self._composed += 1
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise _problem(f"more than {MAX_DEPTH} levels within each other", event)
+        if self._composed > MAX_YAML_VALUES:
+            raise _problem(f"more than {MAX_YAML_VALUES:,} values", event)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if isinstance(event, yaml.AliasEvent):
+            if id(node) not in self._sizes:
+                raise _problem(f"{event.anchor!r} stands for a value that holds itself", event)
+            return node
+        assert node is not None  # there was an event to make it of
+        inner = [] if isinstance(node.value, str) else node.value
+        if isinstance(node, yaml.MappingNode):
+            inner = [part for pair in inner for part in pair]
+        sizes = [self._sizes[id(part)] for part in inner]
+        values, levels = 1 + sum(n for n, _ in sizes), 1 + max((n for _, n in sizes), default=0)
+        if values > MAX_YAML_VALUES or levels > MAX_DEPTH:
+            found = f"{values:,} values in {levels} levels with aliases written out"
+            raise _problem(f"{found}, expected at most {MAX_YAML_VALUES:,} in {MAX_DEPTH}", event)
+        self._sizes[id(node)] = values, levels
+        return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        kind = node.tag.replace("tag:yaml.org,2002:", "!!")
+        if kind not in _TAGS:
+            raise _problem(f"the tag {kind}, expected plain values", node)
+        if kind in ("!!int", "!!float") and len(node.value) > MAX_NUMBER:
+            raise _problem(f"a number of {len(node.value):,} characters, expected at most {MAX_NUMBER}", node)
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, AttributeError, TypeError, OverflowError):  # !!int x, 2001-99-99
+            found = repr(node.value) if isinstance(node.value, str) else "what stands there"
+            raise _problem(f"{found} is no {kind[2:]}", node) from None
+
+
+def _read_text(path: Path, most: int, encoding: str) -> str:
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise UserError(f"{path}: larger than {most:,} bytes, expected at most that")
+        return content.decode(encoding)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the path
         raise UserError(f"{path}: cannot be read ({error})") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file of plain values (never of objects), within limits: see `MAX_DEPTH` and those beside it."""
+    text = _read_text(path, MAX_YAML, "utf-8")
+    try:
+        return yaml.load(text, Loader=_PlainLoader)  # a SafeLoader with limits
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f"line {mark.line + 1}: "
-        raise UserError(f"{path}: not valid YAML: {line}{getattr(error, 'problem', None) or error}") from None
+        what = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{path}: not valid YAML: {line}{what[:300]}") from None
+    except RecursionError:
+        raise UserError(f"{path}: not valid YAML: nested deeper than can be read") from None
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_NUMBER:
+        raise UserError(f"a number of {len(digits):,} digits, expected at most {MAX_NUMBER}")
+    return int(digits)
+
+
+_JSON = json.JSONDecoder(parse_int=_whole)
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether lists and mappings lie within each other on more than so many levels."""
+    level = [value] if type(value) is list or type(value) is dict else []
+    for _ in range(levels):
+        inner = (v.values() if type(v) is dict else v for v in level)
+        level = [v for values in inner for v in values if type(v) is list or type(v) is dict]
+        if not level:
+            return False
+    return bool(level)
+
+
+def parse_json(text: str | bytes, where: str, lines: bool = False) -> Any:
+    """The plain values of a JSON text; `where` is its file or file:line, to which `lines` adds the bad line.
+
+    Raises UserError where it is no JSON, nested deeper than `MAX_DEPTH`, or holds a number longer than `MAX_NUMBER`.
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode(json.detect_encoding(text), "surrogatepass")
+        value = _JSON.decode(text)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    except json.JSONDecodeError as error:
+        line = f":{error.lineno}" if lines else ""
+        raise UserError(f"{where}{line}: not valid JSON ({error.msg} at column {error.colno})") from None
+    except ValueError as error:
+        raise UserError(f"{where}: not valid JSON ({error})") from None
+    except RecursionError:
+        value = None
+    else:
+        if not _deeper(value, MAX_DEPTH):
+            return value
+    raise UserError(f"{where}: JSON nested deeper than {MAX_DEPTH} levels, expected at most that")
+
+
+def read_json(path: Path, most: int = MAX_JSON) -> Any:
+    """The plain values of a JSON file (UTF-8, with or without a byte-order mark) of at most so many bytes."""
+    return parse_json(_read_text(path, most, "utf-8-sig"), str(path), lines=True)
 
 
 def load_config(cls: type[C], path: Path) -> C:
@@ -173,9 +302,14 @@ def load_config(cls: type[C], path: Path) -> C:
     return from_dict(cls, read_yaml(path) or {}, Path(path).name)
 
 
+def config_text(config: Any) -> str:
+    """A config as the YAML that `load_config` reads back."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
 def save_config(config: Any, path: Path) -> None:
     """Write a config as YAML; `load_config` reads the same config back."""
-    Path(path).write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    Path(path).write_text(config_text(config), encoding="utf-8")
 
 
 def merged(values: Mapping[str, Any], *more: Mapping[str, Any]) -> dict[str, Any]:

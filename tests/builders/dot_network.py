@@ -39,6 +39,21 @@ class DotNetwork:
         return found, sure
 
 
+class UprightNetwork(DotNetwork):
+    """Knows left and right as trained networks do: by the place in an upright face, whatever colour it has there.
+
+    In a face that is not upright it goes by colour, so that the mirrored crop gets another answer.
+    """
+
+    def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        found, sure = super().__call__(crops)
+        for points in found:
+            if points[3:, 1].mean() - points[:2, 1].mean() > self.crop.size / 5:
+                for pair in ([0, 1], [3, 4]):
+                    points[pair] = points[pair][np.argsort(points[pair, 0])]
+        return found, sure
+
+
 def find_dots(image: np.ndarray) -> list[FoundFace]:
     """A finder of one dot face: a box round every pixel that is brighter than the ground."""
     y, x = np.nonzero(image.max(axis=2) > 200)

@@ -1,11 +1,19 @@
 """Whole or not at all: what a stopped, a refused and a repeated job leave behind."""
 
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from stylealign.data import atomic
-from stylealign.data.atomic import partial_of, whole_folder, write_whole
+from stylealign.data.atomic import alone, making, partial_of, whole_folder, write_whole
 from stylealign.errors import UserError
 
 
@@ -46,3 +54,118 @@ def test_a_file_keeps_its_old_content_until_the_new_one_is_complete(tmp_path: Pa
         write_whole(path, b"new")
     assert path.read_text() == "old"
     assert [p.name for p in path.parent.iterdir()] == ["a.json"]
+
+
+HOLD = "import sys, pathlib; from stylealign.data.atomic import alone\nwith alone(pathlib.Path(sys.argv[1])): {}"
+
+
+@contextmanager
+def held_by_another(target: Path, then: str = "print('held', flush=True); input()") -> Iterator[subprocess.Popen]:
+    """Another process that holds `target` until the block ends, or until it is told or killed."""
+    command = [sys.executable, "-c", HOLD.format(then), str(target)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_second_command_is_told_who_is_at_work_and_the_killed_one_holds_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    with held_by_another(out) as other:
+        said = rf"out: `-c .*out` \(process {other.pid} on \S+, since 20\S+ \S+\) is at work on it; wait until that"
+        with pytest.raises(UserError, match=said) as refused, alone(out):
+            pytest.fail("two at once")
+        assert "\n" not in str(refused.value)
+        with pytest.raises(UserError, match="is at work on it"), whole_folder(out):
+            pytest.fail("two at once")
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+        assert (out.parent / "out.lock").exists()
+        with alone(out):
+            pass
+    assert not (out.parent / "out.lock").exists()
+
+
+def test_a_lock_is_gone_after_a_normal_end_and_after_a_refusal_with_the_folders_made_for_it(tmp_path: Path) -> None:
+    @making("out")
+    def job(config: SimpleNamespace) -> str:
+        assert (config.out.parent / "out.lock").exists()
+        with whole_folder(config.out) as partial:  # asks for the same lock again
+            if config.wrong:
+                raise UserError("wrong")
+            (partial / "a").touch()
+        assert (config.out.parent / "out.lock").exists(), "held to the end"
+        return "done"
+
+    with pytest.raises(UserError, match="wrong"):
+        job(SimpleNamespace(out=tmp_path / "new" / "out", wrong=True))
+    assert list(tmp_path.iterdir()) == []
+    assert job(SimpleNamespace(out=tmp_path / "new" / "out", wrong=False)) == "done"
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["out"]
+
+
+def test_two_threads_are_not_alone(tmp_path: Path) -> None:
+    refused = []
+
+    def second() -> None:
+        try:
+            with alone(tmp_path / "out"):
+                pass
+        except UserError as error:
+            refused.append(str(error))
+
+    with alone(tmp_path / "out"), alone(tmp_path / "sub" / ".." / "out"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+    assert len(refused) == 1
+
+
+def test_a_lock_that_its_holder_removed_between_two_looks_is_locked_anew(tmp_path: Path, monkeypatch) -> None:
+    """Else the second would hold a file without a name, and a third could lock the next one of that name."""
+    lock, real, times = tmp_path / "out.lock", atomic.fcntl.flock, []
+
+    def flock(file: int, how: int) -> None:
+        if not times:
+            lock.unlink()
+        times.append(file)
+        real(file, how)
+
+    monkeypatch.setattr(atomic.fcntl, "flock", flock)
+    with alone(tmp_path / "out"):
+        assert len(times) == 2
+        assert os.path.samestat(lock.stat(), os.fstat(times[1]))
+
+
+def test_a_lock_never_writes_through_a_link_of_another(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "out.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match=r"out\.lock"), alone(tmp_path / "out"):
+        pass
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"command": 1, "process": "x", "host": 3, "since": null}'])
+def test_a_lock_with_anything_in_it_is_named_all_the_same(tmp_path: Path, content: str) -> None:
+    with held_by_another(tmp_path / "out"):
+        (tmp_path / "out.lock").write_text(content)
+        with pytest.raises(UserError, match="is at work on it"), alone(tmp_path / "out"):
+            pass
+
+
+def test_where_files_cannot_be_locked_it_is_said_and_the_work_is_done(tmp_path: Path, monkeypatch, capsys) -> None:
+    def no_flock(file: int, how: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+    for name, value in (("fcntl", None), ("fcntl", SimpleNamespace(flock=no_flock, LOCK_EX=2, LOCK_NB=4))):
+        atomic._warn_once.cache_clear()
+        monkeypatch.setattr(atomic, name, value)
+        with whole_folder(tmp_path / str(value is None)):
+            pass
+        assert "cannot lock files" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["False", "True"]

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from builders.layouts import own_schema, picture
+from builders.layouts import own_schema, picture, three_faces
 from stylealign.data.atomic import partial_of
 from stylealign.data.dataset import DatasetWriter, FaceDataset, write_dataset
 from stylealign.errors import UserError
@@ -330,3 +330,17 @@ def test_the_line_of_a_face_is_as_documented_and_stays_readable(tmp_path: Path) 
     write_dataset(tmp_path / "set", [sample], schema=FIVE, name="x", image_root=tmp_path)
     line = (tmp_path / "set" / "index.jsonl").read_text(encoding="utf-8")
     assert line == GOLDEN.replace("DIGEST", json.loads(line)["digest"])
+
+
+@pytest.mark.parametrize("ends", ['"landmarks": null}', '"landmarks": null }', '"landmarks":null}', '"digest": "x"}'])
+def test_a_face_without_landmarks_is_unlabelled_however_its_line_is_written(ends: str, tmp_path: Path) -> None:
+    """Lines that other programs have written: a face taken for a labelled one ended in an assertion in `export`."""
+    dataset = three_faces(tmp_path / "faces", FIVE)
+    index = dataset.folder / "index.jsonl"
+    lines = index.read_text(encoding="utf-8").splitlines()
+    assert lines[3].endswith('"landmarks": null}')
+    lines[3] = lines[3].replace(', "landmarks": null}', f", {ends}")
+    index.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    again = FaceDataset.open(dataset.folder)
+    assert [again.head(i)["labelled"] for i in range(4)] == [True, True, True, False]
+    assert [again[i].landmarks is not None for i in range(4)] == [True, True, True, False]

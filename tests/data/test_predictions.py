@@ -123,7 +123,7 @@ def test_a_faulty_csv_is_refused_with_its_line(tmp_path: Path, text: str, messag
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"id": "x"', r"p\.jsonl:1: not a JSON object"),
+        ('{"id": "x"', r"p\.jsonl:1: not valid JSON"),
         ("[1]", r"p\.jsonl:1: expected"),
         ('{"id": "x", "landmarks": []}', r"p\.jsonl:1: expected"),
         ('{"id": "x", "landmarks": [[1, 2, 3]]}', r"p\.jsonl:1: 'landmarks' must be"),
@@ -193,3 +193,18 @@ def test_scores_and_boxes_are_written_and_a_file_is_whole_or_absent(tmp_path: Pa
     with pytest.raises(RuntimeError):
         write_predictions(tmp_path / "q.jsonl", broken(), "two")
     assert not (tmp_path / "q.jsonl").exists()
+
+
+@pytest.mark.parametrize("suffix", [".PTS", ".Pts"])
+def test_a_folder_of_pts_files_is_read_whatever_the_case_of_their_suffix(suffix: str, tmp_path: Path) -> None:
+    for id, points in zip(IDS, POINTS, strict=True):
+        write(tmp_path / f"{id}{suffix}", pts_text(points))
+    assert [row.id for row in read_predictions(tmp_path)] == sorted(IDS)
+
+
+@pytest.mark.parametrize("header", ["image", "image,x0,y" + "9" * 5000, "image,x0,y²"])
+def test_headers_that_name_no_coordinates_are_refused_in_a_short_sentence(header: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", f"{header}\na.png,1,2\n")
+    with pytest.raises(UserError, match=r"a.csv:1: .*image,x0,y0") as error:
+        read_predictions(path)
+    assert len(str(error.value)) < 500

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.face.geometry import apply, flip_affine, rotate_scale_affine
-from stylealign.face.schema import AFLW19, FIVE, IBUG68, WFLW98, LandmarkSchema
+from stylealign.face.schema import AFLW19, COFW29, FIVE, IBUG68, WFLW98, LandmarkSchema
 
 # Two eye corners and a chin.
 THREE = LandmarkSchema(
@@ -59,8 +59,11 @@ def test_every_denominator_is_the_length_its_name_says() -> None:
 
 
 def test_the_usual_denominator_is_the_one_papers_use_on_the_mark_up() -> None:
-    found = {s.name: metrics.usual_denominator(s) for s in (WFLW98, IBUG68, AFLW19, FIVE)}
-    assert found == {"wflw98": "inter_ocular", "ibug68": "inter_ocular", "aflw19": "box", "five": "inter_pupil"}
+    found = {s.name: metrics.usual_denominator(s) for s in (WFLW98, IBUG68, COFW29, AFLW19, FIVE)}
+    assert found == {
+        "wflw98": "inter_ocular", "ibug68": "inter_ocular", "cofw29": "inter_pupil", "aflw19": "box",
+        "five": "inter_pupil",
+    }  # fmt: skip
     bare = LandmarkSchema(name="bare", num_points=2)
     assert metrics.usual_denominator(bare) == "box"
     assert (

@@ -109,6 +109,19 @@ def test_measured_thirds_are_subsets_with_paired_differences_of_their_own(folder
     assert shown.rows[0][:2] == ("bad - good", "+2.00 (+2.00 to +2.00)")
 
 
+def test_the_full_set_and_its_subsets_stand_in_one_table(folder: Path, tmp_path: Path) -> None:
+    arms = (f"good={folder}/good.jsonl", f"bad={folder}/bad.jsonl")
+    found = evaluate(Evaluate(data=folder / "data", arms=arms, out=tmp_path / "o", thirds=True, draw=0, resamples=200))
+    subsets = [table for table in tables(found) if table.title.endswith("% per subset")]
+    assert [table.title for table in subsets] == ["NME % per subset", "FR@10 % per subset", "AUC@10 % per subset"]
+    for table, figure in zip(subsets, ("nme", "failure_rate", "auc"), strict=True):
+        assert [name.split(" (")[0] for name in table.header[:3]] == ["arm", "full", "pose"]  # published ones first
+        for row, arm in zip(table.rows, found["arms"], strict=True):
+            value = arm[figure] if figure == "nme" else arm[figure]["0.10"]
+            assert row[1] == f"{100 * value['mean']:.2f}"
+            assert len(row) == len(table.header)
+
+
 def test_every_table_says_what_it_was_measured_on(folder: Path, tmp_path: Path) -> None:
     arms = (f"a={folder}/good.jsonl", f"b={folder}/bad.jsonl")
     found = evaluate(

@@ -257,7 +257,7 @@ def test_metadata_comes_back_as_it_was_written() -> None:
         ({"kind": "yolo"}, r"kind 'yolo' in its metadata, expected 'stylealign-detector'"),
         ({"format": "2"}, "metadata of format 2, expected 1"),
         ({"value_range": "[0, 1]"}, r"expects values in \[0, 1\], expected \[-1, 1\]"),
-        ({"crop": "{"}, "metadata's 'crop' is not valid JSON"),
+        ({"crop": "{"}, "metadata's 'crop': not valid JSON"),
         *(({key: None}, f"no '{key}' in its metadata") for key in NEEDED),
     ],
 )

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from builders.dot_network import DotNetwork, find_dots
+from builders.dot_network import DotNetwork, UprightNetwork, find_dots
 from builders.dots import PLACES, dots, paint
 from builders.places import SRC
 from builders.tiny import detector_job, drawn, tree
@@ -213,6 +213,58 @@ def test_an_output_that_cannot_be_written_is_a_sentence(
     assert "file" in err
 
 
+def test_a_name_that_is_no_utf8_is_left_out_and_the_rest_is_done(photos: Path) -> None:
+    picture = (photos / "in" / "a.png").read_bytes()
+    for folder in (b"in", b"in/b"):
+        (photos / os.fsdecode(folder) / os.fsdecode(b"caf\xe9.png")).write_bytes(picture)
+    assert (
+        run("in", os.fsdecode(b"in/caf\xe9.png"), os.fsdecode(b"gone\xe9"), formats=("csv", "pts")) == predict.LEFT_OUT
+    )
+    assert len(lines(photos / "out")) == 3
+    said = (photos / "out" / "left_out.txt").read_text(encoding="utf-8")
+    assert "in/caf\\udce9.png: its name is no UTF-8" in said
+    assert "in/b/caf\\udce9.png: its name is no UTF-8" in said
+    assert json.loads((photos / "out" / "summary.json").read_text(encoding="utf-8"))["faces"] == 3
+    with pytest.raises(UserError, match="no UTF-8"):
+        run(os.fsdecode(b"in/caf\xe9.png"), out="alone")
+    assert not (photos / "alone").exists()
+
+
+def test_files_of_a_folder_that_are_no_pictures_are_named(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(7):
+        (photos / "in" / f"{i}.heic").touch()
+    (photos / "in" / ".hidden").touch()
+    assert run("in") == 0
+    said = capsys.readouterr().err
+    assert (
+        "in: passed over, no picture or video by its suffix: 0.heic, 1.heic, 2.heic, 3.heic, 4.heic and 2 more" in said
+    )
+
+
+def test_the_way_up_is_in_each_record_and_what_is_upside_down_is_said(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turned = read_image(photos / "in" / "a.png")[::-1, ::-1]
+    write_image(photos / "in" / "turned.png", np.ascontiguousarray(turned))
+    upright = UprightNetwork()
+    assert run_predict(Predict(inputs=("in",), out=Path("out"), refine=0), upright) == predict.LEFT_OUT
+    assert {face["orientation"] for face in lines(photos / "out")} == {"found"}
+    said = (photos / "out" / "left_out.txt").read_text()
+    assert said.startswith("in/turned.png: by the detector's answers 1 face stands upright only where")
+    assert json.loads((photos / "out" / "summary.json").read_text())["orientation"] == {"found": 3}
+
+    assert run_predict(Predict(inputs=("in",), out=Path("auto"), refine=0, rotate="auto"), upright) == 0
+    assert json.loads((photos / "auto" / "summary.json").read_text())["orientation"] == {"found": 4}
+
+    capsys.readouterr()
+    box = ((20.0, 20.0, 80.0, 70.0),)  # the user's: kept, and doubted
+    assert run_predict(Predict(inputs=("in/turned.png",), out=Path("box"), refine=0, box=box), upright) == 0
+    (face,) = lines(photos / "box")
+    assert (face["orientation"], face["upright_at"]) == ("assumed", 180)
+    assert json.loads((photos / "box" / "summary.json").read_text())["orientation"] == {"assumed": 1, "doubted": 1}
+    assert "warning: in/turned.png: the face seems to be upright only where" in capsys.readouterr().err
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Videos
 
@@ -228,7 +280,8 @@ def film(path: Path, centres: list[tuple[float, float]], blank: range = range(0)
 
 def test_a_video_is_followed_smoothed_drawn_and_measured(photos: Path) -> None:
     film(photos / "clip.mp4", [(45 + 3.0 * t, 48) for t in range(18)], blank=range(9, 12))
-    assert run("clip.mp4", draw=True, formats=("csv",), track=predict.TrackConfig(smooth=True, check_every=1)) == 0
+    config = predict.TrackConfig(smooth=True, check_every=1, remember=2)
+    assert run("clip.mp4", draw=True, formats=("csv",), track=config) == 0
     found = lines(photos / "out")
     frames = [f["frame"] for f in found]
     assert set(range(9)) <= set(frames)
@@ -243,7 +296,7 @@ def test_a_video_is_followed_smoothed_drawn_and_measured(photos: Path) -> None:
             assert np.abs(np.array(face["landmarks_raw"]) - 2 * at(45 + 3 * face["frame"], 48)).max() < 1.5
     video = json.loads((photos / "out" / "summary.json").read_text())["videos"]["clip.mp4"]
     assert video["frames"] == 18
-    assert video["lost"] == 1
+    assert (video["lost"], video["found_again"], video["times_from"]) == (1, 0, "stamps")
     assert video["jitter"] < 0.05
     assert video["jitter_smoothed"] < 0.05
     again = Video(Source("video", photos / "out" / "drawn" / "clip.mp4.mp4", "drawn"))

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import os
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -24,9 +26,10 @@ from builders.places import DATA, ROOT
 from stylealign.config import from_dict, load_config, save_config
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.data.formats import FORMATS, having
+from stylealign.data.paths import following_links
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
-from stylealign.face.schema import IBUG68, WFLW98, convert
+from stylealign.face.schema import IBUG68, WFLW98, convert, get_schema
 from stylealign.jobs import export_dataset, prepare
 from stylealign.jobs.export_dataset import ExportDataset
 from stylealign.jobs.prepare import Prepare, Source
@@ -295,8 +298,12 @@ def test_every_layout_written_is_read_back_with_the_same_faces(
     dataset = three_faces(tmp_path / "dataset", WFLW98)
     export_dataset.main(ExportDataset(data=dataset.folder, format=format, out=tmp_path / "out", images=images))
     assert "1 others left out" in capsys.readouterr().err
-    back = made(Prepare(reader=format, path=tmp_path / "out", schema="wflw98", out=tmp_path / "back"))
-    refuse_lost_faces(format, dataset, list(back))
+    back = Prepare(reader=format, path=tmp_path / "out", schema="wflw98", out=tmp_path / "back")
+    if images == "link":
+        with pytest.raises(UserError, match=r"a link that leads out of .*--follow-links"):
+            made(back)
+    with following_links(images == "link"):
+        refuse_lost_faces(format, dataset, list(made(back)))
 
 
 def test_exported_lists_hold_no_blank_in_a_name_and_wflw_lines_have_207_fields(tmp_path: Path) -> None:
@@ -384,3 +391,83 @@ def test_the_recipe_in_the_docs_is_one(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
     assert [s.reader for s in load_config(Prepare, tmp_path / "r.yaml").sources] == ["wflw", "ibug", "folder"]
     assert all(f"| `{name}` |" in text for name in FORMATS)
+
+
+# ------------------------------------------------------------------------------- missing landmarks, what is passed over
+
+
+def _lacking(root: Path, num_points: int, schema: str, lacks: int) -> Path:
+    """A data set of format 1 with a face that lacks a landmark."""
+    there = np.arange(num_points) != lacks
+    sample = FaceSample(
+        id="a", image=picture(root / "pictures" / "a.png"), landmarks=points(num_points), visible=there,
+        point_trust=np.where(there, 0.5, 0).astype(np.float32),
+    )  # fmt: skip
+    write_dataset(root / "d", [sample], schema=get_schema(schema), name="d", image_root=root / "pictures")
+    return root / "d"
+
+
+@pytest.mark.parametrize("lacks", [60, 96])
+def test_a_landmark_that_is_missing_is_missing_in_another_markup(lacks: int, tmp_path: Path) -> None:
+    source = _lacking(tmp_path, 98, "wflw98", lacks)
+    (face,) = made(Prepare(reader="dataset", path=source, convert="five", out=tmp_path / "out"))
+    assert face.missing_points.tolist() == [lacks == 96, False, False, False, False]
+    assert face.point_trust is not None
+    assert face.point_trust.tolist() == [0 if lacks == 96 else 0.5, 0.5, 0.5, 0.5, 0.5]
+    if lacks == 96:
+        assert face.landmarks is not None
+        assert np.allclose(face.landmarks[0], face.landmarks[1:].mean(axis=0), atol=1e-3)
+
+
+def test_a_mean_of_a_missing_landmark_is_missing(tmp_path: Path) -> None:
+    (face,) = made(Prepare(reader="dataset", path=_lacking(tmp_path, 68, "ibug68", 37), convert="five",
+                           out=tmp_path / "out"))  # fmt: skip
+    assert face.missing_points.tolist() == [True, False, False, False, False]
+
+
+def test_missing_landmarks_are_kept_where_the_user_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    landmarks = points(5)
+    landmarks[3] = 0
+    picture(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "x.csv").write_text(csv_text([("a.png", landmarks)], 5))
+    source = {"reader": "csv", "path": tmp_path / "in"}
+    with pytest.raises(UserError, match=r"x\.csv:2: landmark 3 is \(0, 0\), which stands for a missing one"):
+        prepare.main(Prepare(**source, out=tmp_path / "out"))
+    dataset = made(Prepare(**source, missing="keep", out=tmp_path / "out"))
+    assert dataset[0].missing_points.tolist() == [False, False, False, True, False]
+    assert dataset.verify() == []
+    assert "in: 1 faces lack landmarks" in capsys.readouterr().err
+    assert dataset.meta["how"]["notes"] == ["in: 1 faces lack landmarks, which have point_trust 0 there: a"]
+
+
+def test_a_face_that_stands_twice_is_said_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    five_faces(tmp_path / "in", ("a", "b"))
+    text = (tmp_path / "in" / "faces.csv").read_text()
+    (tmp_path / "in" / "test.csv").write_text("\n".join(text.splitlines()[:2]) + "\n")
+    dataset = made(Prepare(reader="csv", path=tmp_path / "in", out=tmp_path / "out"))
+    assert len(dataset) == 3
+    assert "in: 1 faces stand twice (same picture and landmarks): a#2 as a" in capsys.readouterr().err
+
+
+def test_good_faces_leave_no_notes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    dataset = made(Prepare(reader="csv", path=five_faces(tmp_path / "in"), out=tmp_path / "out"))
+    assert "notes" not in dataset.meta["how"]
+    assert capsys.readouterr().err == f"wrote {tmp_path / 'out'}\n"
+
+
+def test_names_that_are_no_utf8_are_left_out_by_name(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    good = picture(tmp_path / "in" / "ok.png")
+    odd = os.fsencode(tmp_path / "in") + b"/caf\xe9.png"
+    try:
+        shutil.copyfile(good, odd)
+    except OSError:
+        pytest.skip("a file system of UTF-8 names only")
+    source = {"reader": "folder", "path": tmp_path / "in", "schema": "five"}
+    with pytest.raises(UserError, match="its name is no UTF-8"):
+        prepare.main(Prepare(**source, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    dataset = made(Prepare(**source, skip_bad=True, out=tmp_path / "out"))
+    assert dataset.ids() == ["ok"]
+    assert "caf\\udce9.png: its name is no UTF-8" in (tmp_path / "out" / "skipped.txt").read_text(encoding="utf-8")
+    with pytest.raises(UserError, match=r"^path: .*no UTF-8"):
+        prepare.main(Prepare(reader="folder", path=Path(os.fsdecode(odd)), schema="five", out=tmp_path / "other"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,21 +12,29 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
+from builders.places import ROOT
 from builders.tiny import drawn, tree
-from stylealign.cli import parse
-from stylealign.config import from_dict, read_yaml
+from stylealign.cli import find_recipe, parse
+from stylealign.config import from_dict, merged, read_yaml
+from stylealign.config import plain as plain_of
+from stylealign.data.atomic import alone
+from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.evaluation.scoring import interval_over_seeds
+from stylealign.jobs import export_dataset
+from stylealign.jobs.export_dataset import ExportDataset
 from stylealign.jobs.study.job import main
 from stylealign.jobs.study.plan import Study, plan, row_name, rows_of
 from stylealign.jobs.study.scores import seconds_per_update
 from stylealign.jobs.study.tables import verdicts
 from stylealign.jobs.train_detector.job import main as train_detector
-from stylealign.training.processes import Job, alone, last_line, run_jobs
+from stylealign.training.processes import Job, last_line, run_jobs
 
 LOOP = {"steps": 2, "batch_size": 4, "log_every": 1, "checkpoint_every": 0, "preview_every": 0, "accelerator": "cpu"}
+LISTS = Path("WFLW_annotations") / "list_98pt_rect_attr_train_test"
 BASE = {"crop": {"size": 32}, "resnet": {"width": 4}, "loop": LOOP}
 
 
@@ -175,7 +184,9 @@ def test_missing_data_is_said_before_the_first_training(data: Path, tmp_path: Pa
             {"detectors": {"A": {}, "B": {"synthetic": str(tmp_path / "gone")}}},
             r"cell 'B, all, seed 0': .*gone: not a dataset",
         ),
-        ({"detectors": {"A": {"pretrained": str(tmp_path / "w.pth")}}}, r"w.pth: no such file"),
+        ({"detectors": {"A": {}, "B": {"pretrained": str(tmp_path / "w.pth")}}}, r"'B, .*w.pth: no such file"),
+        ({"detectors": {"A": {}, "B": {"styles": str(tmp_path / "s")}}}, r"'B, all, seed 0': styles .*s: no such file"),
+        ({"detectors": {"A": {}, "B": {"init_from": str(tmp_path / "i")}}}, r"'B, .*init_from .*i: no such file"),
         ({"tests": ["val"]}, "two are called"),
     ]
     with pytest.raises(UserError, match="not a dataset folder"):
@@ -195,6 +206,113 @@ def test_recipe_and_flags_make_a_study(data: Path, tmp_path: Path, monkeypatch) 
     study = parse("study", [str(recipe), *flags])
     assert (study.jobs, study.tests, study.seeds, study.train, study.list) == (2, ("test", "x:y"), (0, 1), False, True)
     assert plan(study)[0].config.loop.steps == 2
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# WFLW's table, from the published files to study.md
+
+
+def test_the_rows_of_wflws_table_stand_as_published_and_differ_in_the_faces_alone(tmp_path: Path) -> None:
+    for name in ("wflw/small/study", "wflw/paper/study"):
+        study = parse("study", [name, "--data", "d", "--synthetic", "s", "--out", str(tmp_path / "out")])
+        cells = plan(study)
+        published = ["DVLN", "LAB", "SAN", "Wing", "ResNet-18", "AVS(ResNet-18)", "AVS(LAB)", "AVS(SAN)"]
+        assert [row.name for row in rows_of(study)] == published
+        assert {cell.config.loop.seed for cell in cells} == {0, 1, 2}
+        assert {(c.config.crop.scale, c.config.crop.box) for c in cells} == {(1.25, "given")}  # one protocol
+        plain = {cell.row: plain_of(cell.config) for cell in cells if cell.config.loop.seed == 0}
+        for row, values in plain.items():
+            if row.startswith("AVS"):
+                changed = {key for key, value in values.items() if plain[row[4:-1]][key] != value}
+                assert changed <= {"run", "synthetic", "synthetic_share", "mix"}
+                assert values["mix"] == ("concatenate" if "paper" in name else "share")
+        style = parse("train-styles", [name.replace("study", "styles"), "--data", "d", "--run", "r"])
+        san = next(cell.config for cell in cells if cell.row == "SAN")
+        assert (style.crop, style.generator) == (san.crop, san.san.generator)  # type: ignore[attr-defined]
+        assert san.styles == tmp_path / "styles"
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="a script of bash")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"SIZE": "huge"}, "SIZE is huge, expected small or paper"),
+        ({"SIZE": "paper"}, "SIZE=paper needs VGG16, the file of ImageNet weights that SAN starts from"),
+        ({"STYLEALIGN": "true", "OTHER": "gone"}, "gone: no such file or folder"),
+    ],
+)
+def test_the_script_says_what_is_missing_before_it_begins(given: dict[str, str], said: str, tmp_path: Path) -> None:
+    command = ["bash", str(ROOT / "scripts" / "reproduce_wflw.sh"), str(tmp_path), str(tmp_path / "out")]
+    environment = {**{k: v for k, v in os.environ.items() if not k.startswith("VGG")}, **given}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert not (tmp_path / "out" / "data").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("bash"), reason="a script of bash")
+def test_the_script_makes_the_published_table_from_wflws_files(tmp_path: Path) -> None:
+    faces = drawn(tmp_path / "drawn", 60)
+    export_dataset.main(ExportDataset(data=faces.folder, format="wflw", out=tmp_path / "wflw"))
+    (tmp_path / "wflw" / LISTS / "list_98pt_rect_attr_val.txt").unlink()  # WFLW has none
+    tiny_crop, loop = "crop: {size: 32, scale: 1.25, box: given}", "batch_size: 4, log_every: 1, preview_every: 0"
+    (tmp_path / "styles.yaml").write_text(
+        f"{tiny_crop}\ngenerator: {{width: 4, blocks: 1}}\n"
+        "cyclegan: {discriminator_width: 4, discriminator_layers: 1}\n"
+        f"loop: {{steps: 2, ema_decay: 0, {loop}}}\n"
+    )
+    (tmp_path / "translator.yaml").write_text(
+        "crop: {size: 32, scale: 1.6}\nauxiliary: {steps: 2, width: 4, batch_size: 4}\ninit_batches: 1\n"
+        "vunet: {size: 32, style_width: 8, structure_width: 8, max_width: 16, latent_channels: 4, prior_width: 4, "
+        "blocks_per_scale: 1, dropout: 0, upsample: nearest}\n"
+        f"loop: {{steps: 2, {loop}}}\n"
+    )
+    study = read_yaml(find_recipe("wflw/small/study"))
+    study["base"] |= {"crop": {"size": 32, "scale": 1.25, "box": "given"}}
+    study["base"]["loop"] = {"steps": 2, "batch_size": 4, "preview_every": 0, "accelerator": "cpu"}
+    for name, values in {
+        "DVLN": {"dvln": {"width": 4}}, "LAB": {"lab": {"channels": 8, "depth": 2, "width": 4, "hidden": 8}},
+        "SAN": {"san": {"generator": {"width": 4, "blocks": 1}, "width": 4, "features": 8, "hidden": 8, "top": 8}},
+        "Wing": {"wing": {"width": 4, "hidden": 8}}, "ResNet-18": {"resnet": {"width": 4}},
+    }.items():  # fmt: skip
+        study["detectors"][name] = merged(study["detectors"][name], values)
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    stylealign = tmp_path / "stylealign"
+    stylealign.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m stylealign "$@"\n')
+    stylealign.chmod(0o755)
+    out = tmp_path / "out"
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "STYLEALIGN": str(stylealign),
+        "STYLEALIGN_CACHE": str(tmp_path / "cache"), "OTHER": str(faces.folder), "SEEDS": "0", "VAL": "0.2",
+        "STUDY": str(tmp_path / "study.yaml"), "STYLES": str(tmp_path / "styles.yaml"),
+        "TRANSLATOR": str(tmp_path / "translator.yaml"), "GENERATE_FLAGS": "--accept-gap --sheets 0",
+        "STUDY_FLAGS": "--resamples 100", "STYLES_FLAGS": "--styles.clusters 2",
+    }  # fmt: skip
+    command = ["bash", str(ROOT / "scripts" / "reproduce_wflw.sh"), str(tmp_path / "wflw"), str(out)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    table = (out / "study" / "study.md").read_text()
+    for title in ("NME %", "FR@10 %", "AUC@10 %"):
+        block = table[table.index(f"### {title}") :].split("\n\n")[1].splitlines()
+        rows = [line.split(" | ")[0].strip("| ") for line in block[2:]]
+        assert rows == ["DVLN", "LAB", "SAN", "Wing", "ResNet-18", "AVS(ResNet-18)", "AVS(LAB)", "AVS(SAN)"]
+        columns = [cell.split(" (")[0] for cell in block[0].strip("| ").split(" | ") if " (" in cell]
+        published = ["full", "pose", "expression", "illumination", "make-up", "occlusion", "blur"]
+        assert columns == [name for name in published if name in columns]
+        assert len(columns) > 3
+    assert "square of 1.25 x the given box, 32 px" in table
+    assert "has not learnt" in table
+    card = json.loads((out / "study" / "cells" / "AVS-SAN" / "all" / "s0" / "card.json").read_text())
+    assert [(data["role"], data["share"]) for data in card["data"]] == [("real", 0.5), ("synthetic", 0.5)]
+    synthetic = FaceDataset.open(out / "synthetic")
+    translator = json.loads((out / "translator" / "card.json").read_text())
+    assert translator["data"][0]["split"] == "train"
+    assert len(synthetic) == 8 * FaceDataset.open(out / "data").meta["splits"]["train"]
+    before = tree(out / "study" / "cells")
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert tree(out / "study" / "cells") == before
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -380,19 +498,22 @@ def test_label_budgets_make_blocks_and_a_curve_and_arms_are_compared_with_the_fi
     ("difference", "low", "high", "said"),
     [
         (-0.5, -0.7, -0.3, "AVS(A), the best arm on d val, pays here, by 0.50 points (0.30 to "
-                           "0.70; 2 seeds), against A."),
+                           "0.70; 3 seeds), against A."),
         (+0.2, +0.1, +0.3, "AVS(A), the best arm on d val, does not pay here: it costs 0.20 points (0.10 to "
-                           "0.30; 2 seeds), against A."),
+                           "0.30; 3 seeds), against A."),
         (-0.1, -0.3, +0.1, "AVS(A), the best arm on d val, does not surely pay here: -0.10 points (-0.30 to "
-                           "+0.10; 2 seeds), against A."),
+                           "+0.10; 3 seeds), against A."),
     ],
 )  # fmt: skip
 def test_the_verdict_is_on_the_arm_chosen_on_val(difference: float, low: float, high: float, said: str) -> None:
     rows = [{"name": "A", "plain": None}, {"name": "A, jitter", "plain": "A"}, {"name": "AVS(A)", "plain": "A"}]
 
     def block(nme: list[float]) -> dict[str, Any]:
-        arms = [{"name": row["name"], "nme": {"mean": mean}} for row, mean in zip(rows, nme, strict=True)]
-        found = {"difference": difference / 100, "low": low / 100, "high": high / 100, "common_seeds": [0, 1]}
+        arms = [
+            {"name": row["name"], "nme": {"mean": mean / 100}, "mean_shape_nme": 0.10}
+            for row, mean in zip(rows, nme, strict=True)
+        ]
+        found = {"difference": difference / 100, "low": low / 100, "high": high / 100, "common_seeds": [0, 1, 2]}
         return {
             "budget": "all",
             "arms": arms,
@@ -405,6 +526,76 @@ def test_the_verdict_is_on_the_arm_chosen_on_val(difference: float, low: float, 
     (alone,) = verdicts({"rows": rows, "sets": [test]}, test, test["blocks"][0])
     assert alone.startswith("A, jitter, the best arm on d test, these very faces, ")
     assert verdicts({"rows": rows[:1], "sets": [val]}, val, {**val["blocks"][0], "paired": []}) == []
+
+
+@pytest.mark.parametrize(
+    ("seeds", "nme", "mean_shape", "lacking"),
+    [
+        (1, 5.0, 10.0, "it takes at least 3 seeds of both."),
+        (2, 5.0, 10.0, "it takes at least 3 seeds of both."),
+        (3, 5.1, 10.0, "A has not learnt (NME 5.10 % on d val, expected at most half of the mean shape's 10.00 %; "
+                       "train it longer)."),
+        (1, 9.0, 10.0, "it takes at least 3 seeds of both and A has not learnt (NME 9.00 % on d val, expected at most "
+                       "half of the mean shape's 10.00 %; train it longer)."),
+        (3, 5.0, None, "the study was scored before the mean shape's error was measured (the same command does it)."),
+        (3, 5.0, 10.0, None),
+    ],
+)  # fmt: skip
+def test_no_verdict_without_seeds_and_a_base_that_has_learnt(
+    seeds: int, nme: float, mean_shape: float | None, lacking: str | None
+) -> None:
+    rows = [{"name": "A", "plain": None}, {"name": "AVS(A)", "plain": "A"}]
+    arms: list[dict[str, Any]] = [
+        {"name": "A", "nme": {"mean": nme / 100}}, {"name": "AVS(A)", "nme": {"mean": nme / 100 - 0.0418}}
+    ]  # fmt: skip
+    if mean_shape is not None:
+        arms[0]["mean_shape_nme"] = mean_shape / 100
+    pair = {
+        "arm": "AVS(A)", "baseline": "A", "difference": -0.0418, "low": -0.05, "high": -0.04,
+        "common_seeds": list(range(seeds)),
+    }  # fmt: skip
+    val = {"role": "val", "name": "d val", "blocks": [{"budget": "all", "arms": arms, "paired": [pair]}]}
+    (said,) = verdicts({"rows": rows, "sets": [val]}, val, val["blocks"][0])  # type: ignore[index]
+    if lacking is None:
+        assert "pays here, by 4.18 points" in said
+    else:
+        assert "pays here" not in said
+        assert "differs from A by -4.18 points (-5.00 to -4.00; " in said
+        assert said.endswith(f"whether it pays cannot be said yet: {lacking}")
+
+
+def test_the_mean_shapes_error_is_the_mean_of_the_training_faces_in_each_crop(data: Path, done: Path) -> None:
+    main(study_of(data, done, seeds=[0, 1]), Here())
+    faces = {split: FaceDataset.open(data).select(split) for split in ("train", "val")}
+
+    def placed(landmarks: np.ndarray) -> tuple[np.ndarray, float]:  # the centre and side of a face's crop
+        low, high = landmarks.min(axis=0), landmarks.max(axis=0)
+        return (low + high) / 2, float((high - low).max())
+
+    shape = np.mean([(p - placed(p)[0]) / placed(p)[1] for p in faces["train"].landmarks_array()], axis=0)
+    errors = []
+    for landmarks in faces["val"].landmarks_array():
+        centre, side = placed(landmarks)
+        distances = np.linalg.norm(shape * side + centre - landmarks, axis=1)
+        errors.append(distances.mean() / np.linalg.norm(landmarks[60] - landmarks[72]))
+    val = json.loads((done / "study.json").read_text())["sets"][0]
+    assert val["blocks"][0]["arms"][0]["mean_shape_nme"] == pytest.approx(np.mean(errors), rel=1e-3)
+
+
+def test_columns_are_full_and_the_subsets_in_the_published_order(data: Path, done: Path) -> None:
+    main(study_of(data, done, seeds=[0, 1]), Here())
+    header = next(line for line in (done / "study.md").read_text().splitlines() if "| full (" in line)
+    names = [cell.split(" (")[0] for cell in header.split("| ")[6:]]
+    published = ["full", "pose", "expression", "illumination", "make-up", "occlusion", "blur"]
+    assert names == [name for name in published if name in names]
+    assert len(names) > 3
+
+
+def test_what_rows_need_may_lie_beside_the_study(tmp_path: Path) -> None:
+    detectors = {"A": {"pretrained": "{beside}/w.pth", "style": {"donors": ["{beside}/{budget}"]}}}
+    (cell,) = plan(study_of(tmp_path / "d", tmp_path / "o" / "study", detectors=detectors))
+    assert cell.config.pretrained == tmp_path / "o" / "w.pth"
+    assert cell.config.style.donors == (tmp_path / "o" / "all",)
 
 
 def test_an_interval_over_seeds_and_faces_holds_both(tmp_path: Path) -> None:
@@ -480,16 +671,33 @@ def test_an_interrupted_study_leaves_no_process_behind(tmp_path: Path, how: str)
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
-def test_a_training_left_behind_keeps_a_second_study_out(tmp_path: Path) -> None:
-    with alone(tmp_path / "lock"):
-        left = subprocess.Popen(["sleep", "30"], close_fds=False)
-        with pytest.raises(UserError, match="at work in it"), alone(tmp_path / "lock"):
-            pass
-    try:
-        with pytest.raises(UserError, match="left behind"), alone(tmp_path / "lock"):
-            pass
-    finally:
-        left.kill()
-        left.wait()
-    with alone(tmp_path / "lock"):
-        pass
+def test_what_a_killed_study_has_started_ends_and_the_next_study_waits_for_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL tells no child; the child, which sees its standard input end, is interrupted as by hand."""
+    pid, out = tmp_path / "pid", tmp_path / "out"
+    child = (
+        "import os, time; from stylealign.training.processes import end_with_parent; end_with_parent()\n"
+        f"open({str(pid)!r} + '.new', 'w').write(str(os.getpid())); os.rename({str(pid)!r} + '.new', {str(pid)!r})\n"
+        "try: time.sleep(60)\n"
+        f"finally: time.sleep(1); open({str(tmp_path / 'ended')!r}, 'w').close()"
+    )
+    code = (
+        "import sys, pathlib; from stylealign.training.processes import Job, run_jobs\n"
+        "from stylealign.data.atomic import alone\n"
+        f"with alone(pathlib.Path({str(out)!r}), with_children=True):\n"
+        f"    run_jobs([Job('x', 'k', (sys.executable, '-c', {child!r}), pathlib.Path({str(tmp_path / 'log')!r}), 1, "
+        "lambda: 0)], 1, 'test')"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    until = time.monotonic() + 30
+    while not pid.exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    parent.kill()
+    parent.wait()
+    with alone(out):
+        assert (tmp_path / "ended").exists()
+        assert "waiting until what it has started ends too" in capfd.readouterr().err
+    assert "KeyboardInterrupt" in (tmp_path / "log").read_text()
+    assert {p.name for p in tmp_path.iterdir()} == {"pid", "log", "ended"}

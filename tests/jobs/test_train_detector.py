@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 
 from builders.dots import dots
 from builders.places import DATA, SRC
+from builders.tiny import detector_job, drawn, metrics_of, tree
 from stylealign.batches.augment import NO_AUGMENTATION, AugmentConfig
 from stylealign.batches.batch import to_float
 from stylealign.batches.crops import crop_sample
@@ -30,7 +32,8 @@ from stylealign.jobs.train_detector.job import TrainDetector, main
 from stylealign.predicting.on_datasets import predict_dataset
 from stylealign.training.faces import DataSource, resolve_data
 from stylealign.training.loop import LoopConfig
-from stylealign.training.weights import read_card
+from stylealign.training.run import Run
+from stylealign.training.weights import read_card, read_tensors
 
 
 @pytest.fixture(scope="module")
@@ -466,3 +469,77 @@ def test_real_faces_reach_the_error_a_small_budget_allows(tmp_path: Path) -> Non
     )
     main(config)
     assert read_card(tmp_path / "run")["val"]["nme"] < 0.063
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Longer than it was
+
+
+def test_a_finished_run_goes_on_to_more_steps_and_keeps_what_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faces = drawn(tmp_path / "faces").folder
+    loop = {"steps": 4, "checkpoint_every": 2, "evaluate_every": 2, "preview_every": 0, "log_every": 1}
+    short = detector_job(tmp_path / "run", faces, loop)
+    main(short)
+    before = tree(tmp_path / "run")
+    longer = detector_job(tmp_path / "run", faces, {**loop, "steps": 6})
+    faces.rename(tmp_path / "gone")
+    with pytest.raises(UserError, match="faces: not a dataset"):  # refused: nothing is left, nothing is changed
+        main(longer)
+    (tmp_path / "gone").rename(faces)
+    assert tree(tmp_path / "run") == before
+    assert not (tmp_path / "run.partial").exists()
+    main(longer)
+    assert "had finished after 4 steps and goes on to 6; from here the learning rate" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("run")] == ["run"]
+    run = tmp_path / "run"
+    assert read_card(run)["step"] == 6
+    assert [line["step"] for line in metrics_of(run) if "lr" in line] == [1, 2, 3, 4, 5, 6]
+    now = tree(run)
+    for name in ("model.safetensors", "card.json"):
+        assert now[f"checkpoints/finished_00000004/{name}"] == before[name]
+    assert now["metrics.jsonl"].startswith(before["metrics.jsonl"])  # nothing was begun anew
+    with pytest.raises(UserError, match=r"another configuration \(loop.steps: 6 there, 4 now\)"):
+        main(short)
+    main(longer)
+    assert tree(run) == now
+
+
+def test_a_longer_training_that_is_stopped_leaves_the_finished_run_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces = drawn(tmp_path / "faces").folder
+    loop = {"steps": 2, "checkpoint_every": 2, "preview_every": 0, "log_every": 1}
+    for name in ("run", "whole"):
+        main(detector_job(tmp_path / name, faces, loop))
+    before = tree(tmp_path / "run")
+    longer = {name: detector_job(tmp_path / name, faces, {**loop, "steps": 6}) for name in ("run", "whole")}
+    main(longer["whole"])
+    log = Run.log
+
+    def stop(self: Run, step: int, values: Any) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+        log(self, step, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "log", stop)
+        with pytest.raises(KeyboardInterrupt):
+            main(longer["run"])
+    assert tree(tmp_path / "run") == before
+    assert (tmp_path / "run.partial" / "checkpoints" / "step_00000004").exists()
+    main(longer["run"])
+    assert not (tmp_path / "run.partial").exists()
+    whole, run = (read_tensors(tmp_path / name / "model.safetensors") for name in ("whole", "run"))
+    assert all(torch.equal(whole[name], run[name]) for name in whole)
+
+
+def test_a_longer_training_without_the_state_it_needs_is_refused(tmp_path: Path) -> None:
+    faces = drawn(tmp_path / "faces").folder
+    main(detector_job(tmp_path / "run", faces, {"steps": 2}))
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(UserError, match=r"finished after 2 steps, and .*step_00000002, .* is gone"):
+        main(detector_job(tmp_path / "run", faces, {"steps": 4}))
+    assert not (tmp_path / "run.partial").exists()
+    assert (tmp_path / "run" / "card.json").exists()

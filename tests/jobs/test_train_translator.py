@@ -22,6 +22,7 @@ from builders.places import GOLDEN
 from builders.tiny import detector_job, drawn, metrics_of, translator_job
 from stylealign.batches.batch import Batch
 from stylealign.batches.structure_maps import StructureConfig
+from stylealign.cli import parse
 from stylealign.config import from_dict, to_dict
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.data.image import image_size
@@ -30,7 +31,7 @@ from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE, LandmarkSchema
 from stylealign.jobs.train_detector.job import main as train_detector
-from stylealign.jobs.train_translator.job import TrainTranslator, main
+from stylealign.jobs.train_translator.job import TrainTranslator, main, weights_warning
 from stylealign.training.weights import read_card
 from stylealign.translators import perceptual
 from stylealign.translators.judge import judge_swaps, leaks, swap_partners, verdict
@@ -313,6 +314,20 @@ def test_the_released_losses_take_a_vgg_file(
     assert line["reconstruction"] == pytest.approx(5 * line["feature"] + 0.5 * line["gram"], rel=1e-5)
     with pytest.raises(ValueError, match="expected one"):
         dataclasses.replace(config, feature_detector=trained / "features")
+
+
+def test_released_weights_without_vgg19_are_warned_about() -> None:
+    released = parse("train-translator", ["vunet_released", "--data", "d", "--run", "r"])
+    assert released.structure.integer_centres  # as the release
+    assert "--vgg19 FILE is missing" in (weights_warning(released) or "")
+    for flags in (
+        ["--vgg19", "vgg19.pth"],
+        ["--reconstruction.calibrated"],
+        ["--reconstruction.feature", "0", "--reconstruction.gram", "0", "--reconstruction.pixel", "1"],
+    ):
+        mended = parse("train-translator", ["vunet_released", "--data", "d", "--run", "r", *flags])
+        assert weights_warning(mended) is None
+    assert weights_warning(parse("train-translator", ["--data", "d", "--run", "r"])) is None
 
 
 def test_pixel_losses_need_no_feature_network(tmp_path: Path, faces: FaceDataset, trained: Path) -> None:

@@ -16,9 +16,11 @@ from builders.dot_network import DotNetwork, find_dots
 from builders.dots import PLACES, paint
 from stylealign.errors import UserError
 from stylealign.face import geometry
+from stylealign.face.orientation import map_box, turn_affine, upright_affine, view_of
 from stylealign.face.schema import FIVE
 from stylealign.jobs.calibrate import jittered, safe_range
 from stylealign.predicting.candidates import Candidate, Search, candidates_in, whole_box
+from stylealign.predicting.faces import find_faces
 from stylealign.predicting.finders import (
     MAPPING,
     FoundFace,
@@ -29,9 +31,8 @@ from stylealign.predicting.finders import (
     yunet_finder,
 )
 from stylealign.predicting.given_boxes import BoxFile
-from stylealign.predicting.landmarks import find_faces, find_landmarks, movement_with_crop, usable_box
+from stylealign.predicting.landmarks import find_landmarks, movement_with_crop, usable_box
 from stylealign.predicting.one_euro import Jitter, OneEuro
-from stylealign.predicting.orientation import map_box, turn_affine, upright_affine, view_of
 from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Photo, expand, read_photo
 from stylealign.predicting.threads import Clock, ahead
@@ -470,27 +471,27 @@ def test_candidates_that_are_no_face_are_dropped_unless_the_user_gave_them() -> 
     network = DotNetwork(scale=2.2)
     found = candidates_in(Photo(image, EYE), Search(crop_scale=2.2, finder=finder))
     given = candidates_in(Photo(image, EYE), Search(crop_scale=2.2), boxes=[nothing, face])
-    (kept,), both = find_faces(network, [found, given], 0, False, 3)
+    (kept,), both = (each.faces for each in find_faces(network, [found, given], 0, False, 3))
     assert kept.found_by == "profile"
     assert np.abs(kept.landmarks - landmarks).max() < 0.3
     assert [face.found_by for face in both] == ["given", "given"]
-    assert len(find_faces(network, [found], 0, False, 3, check=False)[0]) == 2
+    assert len(find_faces(network, [found], 0, False, 3, check=False)[0].faces) == 2
 
 
 def test_a_tracker_follows_loses_and_finds_again() -> None:
     config = TrackConfig(check_every=2, find_every=1000)
-    tracker = Tracker(DotNetwork(scale=2.2), find_dots, config, 25.0)
+    tracker = Tracker(DotNetwork(scale=2.2), find_dots, config)
     path = [(40 + 2.0 * t, 45.0) for t in range(12)]
     for t, centre in enumerate(path):
         image, landmarks = dot_face(centre, 160)
-        (face,) = tracker(image)
+        (face,) = tracker(image, t / 25)
         assert (face.track, face.frame, face.time) == (0, t, t / 25)
         assert np.abs(face.landmarks - landmarks).max() < 0.6
         assert face.found_by == ("frontal" if t == 0 else "track")
     assert tracker.num_searches == 1
     blank = np.full_like(image, 30)
-    assert [len(tracker(blank)) for _ in range(4)][-1] == 0  # rule 3, at the latest with the second frame
+    assert [len(tracker(blank, 1 + t)) for t in range(4)][-1] == 0  # rule 3, at the latest with the second frame
     assert tracker.num_lost == 1
-    (again,) = tracker(dot_face((100, 40), 160)[0])
-    assert again.track == 1
+    (again,) = tracker(dot_face((100, 40), 160)[0], 9)
+    assert again.track == 1  # remembered, but not in its place
     assert tracker.num_searches >= 3

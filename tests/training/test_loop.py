@@ -1,5 +1,6 @@
 import json
 import math
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,34 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from builders.places import ROOT
 from stylealign.batches.batch import Batch
+from stylealign.batches.source import BatchSource
 from stylealign.config import first_difference
 from stylealign.errors import UserError
-from stylealign.training.loop import EMA, LoopConfig, TrainState, fit, restore, seed_everything, start_engine
-from stylealign.training.optim import cosine
-from stylealign.training.run import Run
-from stylealign.training.weights import flatten, load_model, load_weights, read_card, save_model, unflatten
+from stylealign.training import run as run_module
+from stylealign.training.loop import (
+    EMA,
+    LoopConfig,
+    TrainState,
+    fit,
+    lr_of,
+    normalised_together,
+    restore,
+    seed_everything,
+    start_engine,
+)
+from stylealign.training.optim import cosine, set_lr
+from stylealign.training.run import Run, commit
+from stylealign.training.weights import (
+    flatten,
+    load_model,
+    load_weights,
+    read_card,
+    read_tensors,
+    save_model,
+    unflatten,
+)
 
 CPU: dict[str, Any] = {"accelerator": "cpu", "ema_decay": 0.0}
 
@@ -47,6 +69,7 @@ class Job:
             modules={"model": self.model}, optimizers={"model": self.optimizer}, ema=ema, card={"kind": "detector"}
         )
         self.resumed = restore(self.state, self.run)
+        self.stop_looking, self.errors = "", dict[int, float]()
         self.seen: list[int] = []
         self.looked: list[str] = []
 
@@ -63,10 +86,16 @@ class Job:
     def fit(self) -> "Job":
         fit(
             self.update, state=self.state, batches=batch_of, config=self.loop, run=self.run, engine=self.engine,
-            evaluate=lambda: self.looked.append(f"evaluate {self.state.step}") or {"nme": 0.5},
-            preview=lambda: self.looked.append(f"preview {self.state.step}") or np.zeros((4, 4, 3), np.uint8),
+            evaluate=lambda: self.look("evaluate") or {"nme": self.errors.get(self.state.step, 0.5)},
+            preview=lambda: self.look("preview") or np.zeros((4, 4, 3), np.uint8),
+            epochs=lambda step: step / 8, best_by="nme",
         )  # fmt: skip
         return self
+
+    def look(self, what: str) -> None:
+        if f"{what} {self.state.step}" == self.stop_looking:
+            raise KeyboardInterrupt
+        self.looked.append(f"{what} {self.state.step}")
 
     def lines(self) -> list[dict[str, float]]:
         rows = [json.loads(line) for line in (self.run.folder / "metrics.jsonl").read_text().splitlines()]
@@ -112,6 +141,119 @@ def test_a_killed_run_continued_ends_as_if_never_stopped(tmp_path: Path, ema_dec
     assert mine[1] == theirs[1]
     for name, value in mine[0].items():
         assert torch.equal(value, theirs[0][name]), name
+
+
+@pytest.mark.parametrize("where", ["preview", "evaluate"])
+@pytest.mark.parametrize("step", [6, 9])
+def test_a_stop_while_looking_loses_nothing_and_the_look_is_made_up_for(tmp_path: Path, where: str, step: int) -> None:
+    loop = LoopConfig(steps=9, log_every=2, checkpoint_every=3, evaluate_every=3, preview_every=3, **CPU)
+    whole = Job(tmp_path / "whole", loop).fit()
+    job = Job(tmp_path / "killed", loop)
+    job.stop_looking = f"{where} {step}"
+    with pytest.raises(KeyboardInterrupt):
+        job.fit()
+    resumed = Job(tmp_path / "killed", loop)
+    assert resumed.state.step == step
+    resumed.fit()
+    assert resumed.seen == list(range(step, 9))
+    assert resumed.lines() == whole.lines()
+    pictures = sorted(path.name for path in (resumed.run.folder / "previews").iterdir())
+    assert pictures == [f"step_{s:08d}.png" for s in (3, 6, 9)]
+    assert len(resumed.looked) == (2 if where == "preview" else 1) + 2 * (step == 6)  # what was looked at is not again
+
+
+def test_the_best_evaluation_is_kept_beside_the_last_checkpoints(tmp_path: Path) -> None:
+    loop = LoopConfig(steps=10, log_every=5, checkpoint_every=2, evaluate_every=2, preview_every=0, **CPU)
+    errors = {2: 0.9, 4: 0.3, 6: 0.4, 8: 0.3, 10: 0.5}
+    job = Job(tmp_path / "run", loop, stop_at(7))
+    job.errors = errors
+    with pytest.raises(KeyboardInterrupt):
+        job.fit()
+    job = Job(tmp_path / "run", loop)
+    job.errors = errors
+    job.fit()
+    assert job.run.best("nme") == (4, 0.3)
+    best = job.run.folder / "checkpoints" / "best"
+    card = read_card(best, "detector")
+    assert (card["step"], card["best"]) == (4, {"nme": 0.3})
+    assert read_tensors(best / "model.safetensors").keys() == job.state.result().state_dict().keys()
+    assert [p.name for p in job.run.checkpoints()] == ["step_00000008", "step_00000010"]
+    (tmp_path / "end").mkdir()
+    once = Job(tmp_path / "end" / "run", LoopConfig(steps=2, **CPU)).fit()  # evaluated at the end alone: the last is it
+    assert not (once.run.folder / "checkpoints" / "best").exists()
+
+
+@pytest.mark.parametrize(("norm", "moved"), [(0.0, 5.0), (2.0, 2.0), (7.0, 5.0)])
+def test_gradients_longer_than_the_limit_are_scaled_down_to_it(tmp_path: Path, norm: float, moved: float) -> None:
+    loop = LoopConfig(steps=1, clip_norm=norm, **CPU)
+    engine, model = start_engine(loop), nn.Linear(1, 2, bias=False)
+    model, optimizer = engine.setup(model, torch.optim.SGD(model.parameters(), lr=1.0))
+    before = model.weight.detach().clone()
+
+    def update(batch: Batch, step: int) -> dict[str, Tensor]:
+        loss = (model.weight.flatten() * torch.tensor([3.0, 4.0])).sum()  # a gradient of norm 5
+        optimizer.zero_grad()
+        engine.backward(loss)
+        optimizer.step()
+        return {"total": loss}
+
+    state = TrainState(modules={"model": model}, optimizers={"model": optimizer}, card={"kind": "detector"})
+    run = Run.open(tmp_path / "run", loop)
+    fit(update, state=state, batches=batch_of, config=loop, run=run, engine=engine)
+    assert float((model.weight.detach() - before).norm()) == pytest.approx(moved, rel=1e-5)
+    inner: Any = optimizer
+    assert not inner.optimizer._optimizer_step_pre_hooks  # nothing is left behind
+
+
+def test_lines_of_metrics_have_the_learning_rate_and_the_epoch(tmp_path: Path) -> None:
+    job = Job(tmp_path / "run", LoopConfig(steps=4, log_every=2, **CPU)).fit()
+    assert [(line["lr"], line["epoch"]) for line in job.lines() if "total" in line] == [(0.1, 0.25), (0.1, 0.5)]
+    optimizer = torch.optim.SGD([{"params": [nn.Parameter(torch.ones(1))], "lr_scale": 4.0}], lr=0.1)
+    set_lr(optimizer, 0.02)
+    assert lr_of({"model": optimizer}) == pytest.approx(0.02)
+
+
+def test_epochs_are_how_often_the_first_source_was_shown(tmp_path: Path) -> None:
+    caches: Any = [range(10), range(30)]
+    source = BatchSource(caches, [0.5, 0.5], 8, 0)
+    assert [source.epochs(steps) for steps in (0, 1, 5)] == [0.0, 0.4, 2.0]
+
+
+def test_a_clone_says_its_commit_and_another_projects_folder_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("no clone")
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert commit()["commit"] == head.strip()
+    assert isinstance(commit()["changed"], bool)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    copy = tmp_path / ".venv" / "stylealign" / "training" / "run.py"
+    copy.parent.mkdir(parents=True)
+    copy.touch()
+    (tmp_path / ".venv" / "stylealign" / "__init__.py").touch()
+    monkeypatch.setattr(run_module, "__file__", str(copy))
+    assert commit() == {}
+
+
+@pytest.mark.parametrize(
+    ("processes", "device", "kind"),
+    [(2, "cuda", nn.SyncBatchNorm), (1, "cuda", nn.BatchNorm2d), (2, "cpu", nn.BatchNorm2d)],
+)
+def test_gpus_normalise_over_the_faces_of_all_processes(processes: int, device: str, kind: type) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    weight, names = model[1].weight, list(model.state_dict())
+    found: Any = normalised_together(model, processes, device)
+    assert type(found[1]) is kind
+    assert found[1].weight is weight  # what an optimizer holds
+    assert list(found.state_dict()) == names
+
+
+def test_clipping_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="clip_norm is -1"):
+        LoopConfig(clip_norm=-1.0)
+    with pytest.raises(ValueError, match="expected bf16-mixed"):
+        LoopConfig(clip_norm=1.0, precision="16-mixed")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_its_terms_and_saves_nothing(tmp_path: Path) -> None:

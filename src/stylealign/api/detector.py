@@ -21,9 +21,9 @@ import numpy as np
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Candidate, Rotate, Search, candidates_in
+from stylealign.predicting.faces import find_faces
 from stylealign.predicting.finders import Finder, cascade_finder
 from stylealign.predicting.given_boxes import checked_box
-from stylealign.predicting.landmarks import find_faces
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Photo, read_photo
@@ -132,8 +132,8 @@ class Detector:
             photo, where = picture_of(image), name_of(image) or f"picture {i}"
             given = None if boxes is None else [checked_box(box, where) for box in boxes[i]]
             candidates.append(candidates_in(photo, search, given, where))
-        found = find_faces(self.network, candidates, refine, flip, batch_size)
-        return [named(faces, name_of(image)) for image, faces in zip(images, found, strict=True)]
+        found = find_faces(self.network, candidates, refine, flip, batch_size, turn=rotate == "auto")
+        return [named(each.faces, name_of(image)) for image, each in zip(images, found, strict=True)]
 
 
 def load(model: Path | str | None = None, accelerator: str = "cpu") -> Detector:

@@ -27,10 +27,10 @@ from stylealign.api.tensors import face_batch, image_tensor, points_tensor
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
+from stylealign.face.orientation import size_of_view
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Candidate, Search, candidates_in
 from stylealign.predicting.finders import cascade_finder
-from stylealign.predicting.orientation import size_of_view
 from stylealign.predicting.predicted_face import largest
 from stylealign.predicting.sources import Photo
 from stylealign.styling.arm import NUM_DRAWS

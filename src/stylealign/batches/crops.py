@@ -25,7 +25,7 @@ from stylealign.progress import track
 def box_of(sample: FaceSample, box: str) -> np.ndarray:
     """The box the crop is built on. Unlabelled faces without a box use the whole picture."""
     if box == "landmarks" and sample.landmarks is not None:
-        return geometry.landmark_box(sample.landmarks)
+        return geometry.landmark_box(sample.landmarks[~sample.missing_points])
     if sample.box_xyxy is not None:
         return sample.box_xyxy
     if box == "given" and sample.landmarks is not None:
@@ -49,11 +49,17 @@ def sample_affine(sample: FaceSample, crop: CropConfig, margin: float = 1.0) -> 
 def crop_sample(
     sample: FaceSample, crop: CropConfig, image: np.ndarray | None = None, margin: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """The face's crop (S, S, 3) uint8, its landmarks (P, 2) in crop pixels (None if
-    unlabelled), and crop_from_source."""
+    """The face's crop (S, S, 3) uint8, its landmarks (P, 2) in crop pixels, and crop_from_source.
+
+    A missing landmark is NaN; an unlabelled face has None.
+    """
     affine = sample_affine(sample, crop, margin)
     pixels = warp(read_image(sample.image) if image is None else image, affine, round(crop.size * margin))
-    return pixels, None if sample.landmarks is None else geometry.apply(affine, sample.landmarks), affine
+    if sample.landmarks is None:
+        return pixels, None, affine
+    landmarks = geometry.apply(affine, sample.landmarks)
+    landmarks[sample.missing_points] = np.nan
+    return pixels, landmarks, affine
 
 
 def cache_folder(folder: Path | None = None) -> Path:

@@ -70,6 +70,10 @@ class BatchSource:
             self._extra.append(given)
         return self._whole * steps + self._extra[steps]
 
+    def epochs(self, steps: int) -> float:
+        """How many times the first `steps` batches have shown the first source."""
+        return int(self.counts(steps)[0]) / len(self._orders[0])
+
     def indices(self, step: int) -> list[tuple[int, np.ndarray]]:
         """(source, positions) of the global batch number `step`."""
         before, after = self.counts(step), self.counts(step + 1)

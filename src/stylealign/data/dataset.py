@@ -17,6 +17,7 @@ import mmap
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -24,15 +25,26 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
-from stylealign.config import read_yaml
-from stylealign.data.atomic import partial_of, refuse_existing
+from stylealign.config import parse_json, read_yaml
+from stylealign.data.atomic import partial_of, whole_folder
 from stylealign.data.image import write_image
-from stylealign.data.rows import LANDMARKS_KEY, content_hash, file_digest, from_row, to_row
+from stylealign.data.paths import inside
+from stylealign.data.rows import LANDMARKS_KEY, content_hash, file_digest, from_row, row_problem, to_row
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema, schema_from_dict
 
 FORMAT = 1
+MAX_LINE = 16_000_000
+"""Bytes of a face's line at most: 400,000 landmarks."""
+_META: dict[str, tuple[tuple[type, ...], str]] = {
+    "name": ((str, int, float), "a name"),
+    "count": ((int,), "a number of faces"),
+    "splits": ((dict,), "a count of each split"),
+    "image_root": ((str,), "a folder"),
+    "content_hash": ((str,), "text"),
+    "how": ((dict, type(None)), "a mapping"),
+}
 
 
 class FaceDataset:
@@ -71,10 +83,16 @@ class FaceDataset:
         ]
         if missing:
             raise UserError(f"{folder / 'dataset.yaml'}: missing key {', '.join(missing)}")
-        if not isinstance(meta["splits"], dict):
+        for key, (kinds, expected) in _META.items():
+            if key in meta and not isinstance(meta[key], kinds):
+                raise UserError(f"{folder / 'dataset.yaml'}: {key}: found {meta[key]!r}, expected {expected}")
+        if not all(isinstance(count, int) for count in meta["splits"].values()):
             raise UserError(
                 f"{folder / 'dataset.yaml'}: splits: found {meta['splits']!r}, expected a count of each split"
             )
+        meta["name"] = str(meta["name"])
+        if not Path(meta["image_root"]).is_absolute():  # an absolute one is the user's own folder, which `check` says
+            inside(folder, meta["image_root"], f"{folder / 'dataset.yaml'}: image_root")
         schema = meta["schema"]
         schema = (
             SCHEMAS[schema]
@@ -108,7 +126,11 @@ class FaceDataset:
             with open(self.folder / "index.jsonl", "rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         end = self._map.find(b"\n", self._offsets[row])
-        return self._map[self._offsets[row] : end if end >= 0 else len(self._map)]
+        end = end if end >= 0 else len(self._map)
+        if end - self._offsets[row] > MAX_LINE:
+            found = f"a line of {end - self._offsets[row]:,} bytes"
+            raise UserError(f"{self.folder / 'index.jsonl'}:{row + 1}: {found}, expected at most {MAX_LINE:,}")
+        return self._map[self._offsets[row] : end]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_map": None}
@@ -120,13 +142,16 @@ class FaceDataset:
         return int(i if self._rows is None else self._rows[i])
 
     def _decode(self, i: int, line: bytes) -> dict[str, Any]:
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{self._where(i)}: not valid JSON ({error})") from None
+        row = parse_json(line, self._where(i))
         if not isinstance(row, dict) or not {"id", "image", "split", "digest"} <= row.keys():
             raise UserError(f"{self._where(i)}: expected a face with id, image, split and digest")
+        if problem := row_problem(row):
+            raise UserError(f"{self._where(i)}: not a face of format {FORMAT} ({problem})")
         return row
+
+    def _image(self, i: int, row: dict[str, Any]) -> Path:
+        """Where a line's image lies. Raises UserError where that is not below `image_root`."""
+        return inside(self.image_root, row["image"], self._where(i))
 
     def _where(self, i: int) -> str:
         return f"{self.folder / 'index.jsonl'}:{self.row_number(i) + 1}"
@@ -139,16 +164,22 @@ class FaceDataset:
         """Face i's line without its landmarks (fast); `labelled` says whether it has any."""
         line = self._line(self.row_number(i))
         cut = line.rfind(LANDMARKS_KEY)
-        return {**self._decode(i, line[:cut] + b"}"), "labelled": not line.endswith(b"null}")}
+        if cut < 0:  # not as we write it: without landmarks, or with other spaces
+            row = self._decode(i, line)
+            labelled = row.pop("landmarks", None) is not None
+            return {**row, "labelled": labelled}
+        unlabelled = line.startswith(b"null", cut + len(LANDMARKS_KEY))
+        return {**self._decode(i, line[:cut] + b"}"), "labelled": not unlabelled}
 
     def __len__(self) -> int:
         return len(self._offsets if self._rows is None else self._rows)
 
     def __getitem__(self, i: int) -> FaceSample:
         row = self.row(i)
+        image = self._image(i, row)
         try:
-            sample = from_row(row, self.image_root)
-        except (TypeError, ValueError) as error:
+            sample = from_row(row, image)
+        except (TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{self._where(i)}: not a face of format {FORMAT} ({error})") from None
         if sample.landmarks is not None and len(sample.landmarks) != self.schema.num_points:
             found, schema = len(sample.landmarks), self.schema
@@ -169,6 +200,10 @@ class FaceDataset:
     def landmarks_array(self) -> np.ndarray:
         """(N, P, 2) float32 of a view whose faces are all labelled."""
         return np.stack([np.asarray(sample.landmarks, dtype=np.float32) for sample in self])
+
+    def labelled_array(self) -> np.ndarray:
+        """(N, P) bool beside `landmarks_array`: the landmarks that count as labels, which those of trust 0 do not."""
+        return np.stack([sample.labelled_points for sample in self])
 
     def take(self, indices: Iterable[int]) -> "FaceDataset":
         """A view of the faces at these positions, in this order."""
@@ -206,8 +241,12 @@ class FaceDataset:
             )
         for i in range(len(self)):
             head = self.head(i)
-            path = self.image_root / head["image"]
-            if not path.exists():
+            try:
+                path = self._image(i, head)
+            except UserError as error:  # a file that the data set has no business with is not opened
+                problems.append(str(error))
+                continue
+            if not os.path.exists(path):  # unlike Path.exists, not with a name too long either
                 problems.append(f"{path}: image of face '{head['id']}' is missing")
             elif file_digest(path) != head["digest"]:
                 problems.append(f"{path}: image of face '{head['id']}' has changed since the data set was made")
@@ -258,16 +297,17 @@ class DatasetWriter:
         self._labelled = 0
 
     def __enter__(self) -> "DatasetWriter":
-        refuse_existing(self.folder)
-        if self.partial.exists():
-            shutil.rmtree(self.partial)  # left by a stopped run of the same command; nothing finished is in it
-        (self.partial if self._mode == "reference" else self.images).mkdir(parents=True)
-        self._file = open(self.partial / "index.jsonl", "w", encoding="utf-8", newline="\n")
+        with ExitStack() as stack:
+            stack.enter_context(whole_folder(self.folder))
+            if self._mode != "reference":
+                self.images.mkdir()
+            self._file = open(self.partial / "index.jsonl", "w", encoding="utf-8", newline="\n")
+            self._whole = stack.pop_all()
         return self
 
     def add_image(self, name: str, rgb: np.ndarray, quality: int = 95) -> Path:
         """Write an image into the folder; returns the path to put into the sample."""
-        path = self.images / name
+        path = inside(self.images, name, f"{self.folder}: a picture to write")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, rgb, quality)
         return path
@@ -287,9 +327,8 @@ class DatasetWriter:
             raise UserError(f"face '{sample.id}': its split is {sample.split!r}, expected a word")
         path = sample.image
         if self._mode == "copy":
-            if Path(sample.id).is_absolute() or ".." in Path(sample.id).parts:
-                raise UserError(f"face '{sample.id}': its id cannot be a file name below {self.images}")
-            path = self.images / Path(f"{sample.id}{path.suffix}")
+            name = f"{sample.id}{path.suffix}"
+            path = inside(self.images, name, f"face '{sample.id}': its id cannot be a file name")
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(sample.image, path)
         root = (self._root or Path("/")) if self._mode == "reference" else self.images
@@ -305,20 +344,17 @@ class DatasetWriter:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        if kind is None and not self._ids:
-            kind, value = UserError, UserError(f"{self.folder}: no face to write: the data set would be empty")
-        if kind is not None:
-            shutil.rmtree(self.partial, ignore_errors=True)
-            if trace is None and value is not None:
-                raise value
-            return
-        root = "images" if self._mode != "reference" else os.path.abspath(self._root or "/")
-        write_meta(
-            self.partial, schema=self.schema, name=self.name, count=len(self._ids), splits=self._splits,
-            labelled=self._labelled, image_root=root, source=self._source, licence=self._licence, how=self.how,
-        )  # fmt: skip
-        os.rename(self.partial, self.folder)
+        with self._whole:  # gives the folder its name, or removes it: whatever is raised from here on
+            with self._file:
+                if value is not None:
+                    raise value
+            if not self._ids:
+                raise UserError(f"{self.folder}: no face to write: the data set would be empty")
+            root = "images" if self._mode != "reference" else os.path.abspath(self._root or "/")
+            write_meta(
+                self.partial, schema=self.schema, name=self.name, count=len(self._ids), splits=self._splits,
+                labelled=self._labelled, image_root=root, source=self._source, licence=self._licence, how=self.how,
+            )  # fmt: skip
 
 
 def write_meta(

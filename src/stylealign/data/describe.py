@@ -7,6 +7,22 @@ from rich.console import Console
 from rich.table import Table
 
 from stylealign.data.dataset import FaceDataset
+from stylealign.errors import UserError
+from stylealign.progress import say
+
+
+def whole_faces(faces: FaceDataset, what: str) -> FaceDataset:
+    """The labelled faces of a view all of whose landmarks count as labels; says how many are left out of `what`.
+
+    Raises UserError where none is left.
+    """
+    kept = [i for i in range(len(faces)) if all(trust > 0 for trust in faces.head(i).get("point_trust") or ())]
+    if len(kept) == len(faces):
+        return faces
+    if not kept:
+        raise UserError(f"{faces.folder}: every face lacks some of its landmarks, expected whole ones for {what}")
+    say(f"{len(faces) - len(kept)} of {len(faces)} faces lack some of their landmarks and are left out of {what}")
+    return faces.take(kept)
 
 
 def describe(dataset: FaceDataset) -> None:
@@ -39,7 +55,7 @@ def describe(dataset: FaceDataset) -> None:
         table.add_row(
             name, *(f"{counts[split]:,}" for split in faces), f"{counts.total():,}", end_section=name == "labelled"
         )
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(table)
     if sides:
         low, middle, high = np.percentile(sides, (5, 50, 95))

@@ -1,34 +1,70 @@
 """The only file that knows image files, uint8, and how much of a stranger's picture we are willing to decode.
 
 Arrays are (H, W, 3) uint8 RGB. Files are read and written by Pillow, which raises on a truncated picture where other
-decoders fill the rest with grey; warps are OpenCV's.
+decoders fill the rest with grey; warps are OpenCV's. Pillow opens by content, so the kinds it may open stand here: no
+other decoder, and no program, is ever started for a stranger's file.
 """
 
+import functools
 import io
 import math
+import os
+import stat
+import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from stylealign.errors import UserError
 from stylealign.face import geometry
+from stylealign.progress import say
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+KINDS = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF",
+    ".tiff": "TIFF", ".gif": "GIF", ".avif": "AVIF",
+}  # fmt: skip
+"""Suffix of a picture (small letters) -> its kind, as Pillow calls it. Of a GIF the first frame is read."""
+IMAGE_SUFFIXES = tuple(KINDS)
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 1 << 30
+"""Of a picture's file: what 100 million pixels of 16-bit colour need, and some."""
 LUMA = (0.299, 0.587, 0.114)
 """Parts of red, green and blue in a picture's brightness (ITU-R BT.601)."""
+_TOPS = (255, 4095, 65535)
+"""What white may be in whole numbers of more than 8 bits: the first that no pixel exceeds is taken."""
+
+
+@functools.cache
+def _contents() -> tuple[str, ...]:
+    """What Pillow may find in a file, whatever the file is called; PPM is read only where it is named."""
+    Image.init()
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # on damage, which comes as a sentence
+    Image.MAX_IMAGE_PIXELS = None  # the limits here are ours and say which file it was
+    return tuple(kind for kind in (*dict.fromkeys(KINDS.values()), "MPO", "PPM") if kind in Image.OPEN)
+
+
+def _reason(error: Exception) -> str:
+    return "more memory than there is" if isinstance(error, MemoryError) else str(error) or "its decoder fails"
 
 
 def _open(path: Path, max_pixels: int) -> Image.Image:
-    Image.MAX_IMAGE_PIXELS = None  # the limit below is ours and says which file it was
+    """The picture with its header read. Raises UserError for anything else, and for more than `max_pixels`."""
     try:
-        image = Image.open(path)
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise UserError(f"{path}: not an image that can be read (it is no file)")
+        if found.st_size > MAX_BYTES:
+            raise UserError(f"{path}: {found.st_size:,} bytes, expected at most {MAX_BYTES:,}")
+        image = Image.open(path, formats=_contents())
     except FileNotFoundError:
         raise UserError(f"{path}: no such image") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path}: not an image that can be read ({error})") from None
+    except UserError:
+        raise
+    except Exception as error:  # a plug-in raises whatever it runs into
+        expected = ", ".join(dict.fromkeys(KINDS.values()))
+        raise UserError(f"{path}: not an image that can be read ({_reason(error)}), expected {expected}") from None
     width, height = image.size
     if width * height > max_pixels:
         image.close()
@@ -42,9 +78,12 @@ def image_size(path: Path) -> tuple[int, int]:
         return image.size
 
 
-def orientation_of(path: Path) -> int:
-    """The EXIF orientation, 1 to 8, from the file's header; 1 (as stored) where it says none or nonsense."""
-    with _open(path, 2**62) as image:
+def orientation_of(path: Path, max_pixels: int = MAX_PIXELS) -> int:
+    """The EXIF orientation, 1 to 8, from the file's header; 1 (as stored) where it says none or nonsense.
+
+    A PNG is decoded for it, so it has at most `max_pixels` (else UserError).
+    """
+    with _open(path, max_pixels) as image:
         try:
             value = image.getexif().get(0x0112, 1)
         except Exception:  # a damaged EXIF block is no reason not to look at the picture
@@ -55,24 +94,78 @@ def orientation_of(path: Path) -> int:
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a picture as (H, W, 3) uint8 RGB, as stored.
 
-    An EXIF orientation is NOT applied, since annotations of published sets belong to the stored pixels. 16-bit is
-    scaled to 8, grey and CMYK converted, transparency laid on white.
+    An EXIF orientation is NOT applied, since annotations of published sets belong to the stored pixels. Grey and CMYK
+    are converted, transparency laid on white. More than 8 bits are scaled to 8: whole numbers as 8, 12 or 16 bits,
+    the least that hold the picture's largest value, floating-point ones as 0 to 1 or 0 to 255 by the same rule;
+    whatever is not simply 16 bits is said.
 
     Raises UserError naming the file when it is missing, not an image, truncated, or larger than `max_pixels`.
     """
     with _open(path, max_pixels) as image:
         try:
+            deep = any(";16" in str(part) for part in getattr(image, "tile", ()))
+            inverted = image.format == "TIFF" and image.tag_v2.get(262) == 0  # type: ignore[attr-defined]
             image.load()
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"{path}: image cut short or damaged ({error})") from None
-        if image.mode.startswith("I;16") or image.mode == "I":
-            return np.repeat(
-                (np.asarray(image, dtype=np.float64) / 257).clip(0, 255).round().astype(np.uint8)[..., None], 3, axis=2
-            )
-        if "A" in image.getbands() or "transparency" in image.info:
-            rgba = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
-        return np.asarray(image.convert("RGB")).copy()
+            if image.mode.startswith("I"):  # whole numbers of 16 or 32 bits
+                grey = _of_whole(path, np.asarray(image), inverted)
+                return np.repeat(grey[..., None], 3, axis=2)
+            if image.mode == "F":
+                return np.repeat(_of_floats(path, np.asarray(image), inverted)[..., None], 3, axis=2)
+            if "A" in image.getbands() or "transparency" in image.info:
+                rgba = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
+            rgb = np.asarray(image.convert("RGB")).copy()
+            if deep and rgb.max() < 16:  # Pillow has kept the upper 8 of 16 bits of a colour, and they are hardly used
+                rgb = _of_dark_colour(path, rgb)
+            return rgb
+        except UserError:
+            raise
+        except Exception as error:  # a decoder raises whatever it runs into
+            raise UserError(f"{path}: image cut short or damaged ({_reason(error)})") from None
+
+
+_said: set[tuple[str, int]] = set()
+
+
+def _say_how(path: Path, kind: str, highest: float, white: int) -> None:
+    """Say, of the first picture that is so, how its values are taken."""
+    if (kind, white) not in _said:
+        _said.add((kind, white))
+        each = "said once; each picture is taken by its own largest value"
+        say(f"{path}: {kind} up to {highest:g}, taken as 0 to {white} ({each})")
+
+
+def _of_whole(path: Path, values: np.ndarray, inverted: bool = False) -> np.ndarray:
+    """Whole numbers of any shape -> uint8: 0 to the least of _TOPS that holds them all. `inverted`: 0 is white."""
+    lowest, highest = int(values.min()), int(values.max())
+    if lowest < 0 or highest > _TOPS[-1]:
+        raise UserError(f"{path}: values from {lowest} to {highest}, expected 0 to {_TOPS[-1]} (16 bits)")
+    white = next(top for top in _TOPS if highest <= top)
+    if white < _TOPS[-1] and highest:
+        _say_how(path, "16-bit values", highest, white)
+    scaled = (values.astype(np.uint32) * 255 + white // 2) // white
+    return (255 - scaled if inverted else scaled).astype(np.uint8)
+
+
+def _of_floats(path: Path, values: np.ndarray, inverted: bool = False) -> np.ndarray:
+    """Floating-point numbers of any shape -> uint8: as 0 to 1 if none is larger, else 0 to 255."""
+    lowest, highest = float(values.min()), float(values.max())
+    if not (lowest >= 0 and highest <= 255):  # NaN is not either
+        raise UserError(
+            f"{path}: floating-point values from {lowest:g} to {highest:g}, expected 0 to 1 or 0 to 255 throughout"
+        )
+    white = 1 if highest <= 1 else 255
+    _say_how(path, "floating-point values", highest, white)
+    scaled = (values * np.float32(255 / white)).round()
+    return (255 - scaled if inverted else scaled).astype(np.uint8)
+
+
+def _of_dark_colour(path: Path, rgb: np.ndarray) -> np.ndarray:
+    """A colour picture of 12 (or 8) bits in 16, whose upper bits are `rgb`, read with all of its bits."""
+    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.shape != rgb.shape:
+        return rgb
+    return _of_whole(path, values[..., ::-1])
 
 
 def encode_image(rgb: np.ndarray, suffix: str, quality: int = 95) -> bytes:
@@ -80,7 +173,7 @@ def encode_image(rgb: np.ndarray, suffix: str, quality: int = 95) -> bytes:
     if rgb.dtype != np.uint8:
         raise ValueError(f"encode_image takes uint8, not {rgb.dtype}")
     suffix = suffix.lower()
-    options = {"quality": quality, "subsampling": 0} if suffix in (".jpg", ".jpeg") else {}
+    options = {"quality": quality, "subsampling": 0} if KINDS.get(suffix) == "JPEG" else {}
     written = io.BytesIO()
     Image.fromarray(rgb).save(written, format=Image.registered_extensions()[suffix], **options)  # type: ignore[arg-type]
     return written.getvalue()

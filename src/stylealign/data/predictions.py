@@ -19,8 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from stylealign.config import parse_json
 from stylealign.data.atomic import partial_of
 from stylealign.data.formats.entry import BadEntry
+from stylealign.data.formats.files import with_suffix
 from stylealign.data.formats.ibug import parse_pts
 from stylealign.errors import UserError
 from stylealign.face.sample import Prediction
@@ -48,15 +50,15 @@ def _csv_order(header: Sequence[str], where: str) -> np.ndarray:
     """Where each of x0, y0, x1, y1, ... stands in the line: files hold them interleaved, or all x and then all y."""
     columns: dict[tuple[int, str], int] = {}
     for column, name in enumerate(header[1:], start=1):
-        match = re.fullmatch(r"([xy])_?(\d+)", name.strip().lower())
+        match = re.fullmatch(r"([xy])_?(\d{1,6})", name.strip().lower())
         if match is None or (int(match[2]), match[1]) in columns:
             raise UserError(
-                f"{where}: column {column} is called {name!r}; expected a header image,x0,y0,x1,y1,... in which each "
-                f"coordinate is named once"
+                f"{where}: column {column} is called {name[:40]!r}; expected a header image,x0,y0,x1,y1,... in which "
+                f"each coordinate is named once"
             )
         columns[int(match[2]), match[1]] = column
     numbers = sorted({number for number, _ in columns})
-    first = numbers[0] if numbers else 0
+    first = numbers[0] if numbers else -1
     if first not in (0, 1) or numbers != list(range(first, first + len(numbers))) or len(columns) != 2 * len(numbers):
         raise UserError(
             f"{where}: the header names {len(columns)} coordinates that are not x0,y0 ... without gaps; expected "
@@ -105,7 +107,7 @@ def read_pts_folder(folder: Path) -> list[Prediction]:
     """Read every .pts file below a folder; a face is named by the file's path in the folder, without extension."""
     return [
         Prediction(id=file.relative_to(folder).with_suffix("").as_posix(), landmarks=read_pts(file), where=f"{file}")
-        for file in sorted(folder.rglob("*.pts"))
+        for file in with_suffix(folder, ".pts", deep=True)
     ]
 
 
@@ -117,18 +119,18 @@ def read_jsonl(path: Path) -> list[Prediction]:
             if not line.strip():
                 continue
             where = f"{path}:{number}"
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{where}: not a JSON object ({error.msg} at column {error.colno})") from None
+            record = parse_json(line, where)
             name = record.get("id", record.get("image")) if isinstance(record, dict) else None
             points = record.get("landmarks") if isinstance(record, dict) else None
             if not isinstance(name, str) or not isinstance(points, list) or not points:
                 raise UserError(f'{where}: expected {{"id": "...", "landmarks": [[x, y], ...]}}')
             if not all(isinstance(point, list) and len(point) == 2 for point in points):
                 raise UserError(f"{where}: 'landmarks' must be a list of [x, y] pairs")
+            schema = record.get("schema")
+            if schema is not None and not isinstance(schema, str):
+                raise UserError(f"{where}: schema: found {str(schema)[:40]!r}, expected the name of a mark-up")
             values = _numbers([value for point in points for value in point], where).reshape(-1, 2)
-            rows.append(Prediction(id=name, landmarks=values, where=where, schema=record.get("schema")))
+            rows.append(Prediction(id=name, landmarks=values, where=where, schema=schema))
     if not rows:
         raise UserError(f"{path}: no prediction in it; expected one JSON object a line")
     return rows

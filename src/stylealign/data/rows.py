@@ -17,6 +17,25 @@ from stylealign.face.schema import LandmarkSchema
 LANDMARKS_KEY = b', "landmarks": '
 """What stands before the landmarks of a line: a reader that needs none stops here."""
 
+_Kinds = dict[str, tuple[type | tuple[type, ...], str]]
+_KINDS: _Kinds = {
+    "id": (str, "text"),
+    "image": (str, "a path"),
+    "split": (str, "a word"),
+    "digest": (str, "text"),
+    "attributes": (dict, "names with true or false"),
+    "visible": ((str, type(None)), "a text of 0 and 1"),
+    "provenance": ((dict, type(None)), "a mapping"),
+    "trust": ((int, float, type(None)), "a number"),
+}
+_MADE_KINDS: _Kinds = {
+    "content_id": (str, "text"),
+    "style_id": ((str, type(None)), "text"),
+    "translator": (str, "text"),
+    "seed": (int, "a whole number"),
+    "mode": (str, "a word"),
+}
+
 
 def _numbers(array: np.ndarray) -> list:
     """float32 values as the shortest decimals that read back to the same float32."""
@@ -44,8 +63,25 @@ def to_row(sample: FaceSample, image: str, digest: str) -> dict[str, Any]:
     return row
 
 
-def from_row(row: dict[str, Any], image_root: Path) -> FaceSample:
-    """The face of a line's values; `image_root` is the folder that its image is named relative to."""
+def row_problem(row: dict[str, Any]) -> str | None:
+    """The first value of a line that is not of its kind, in words, whatever the line says of landmarks."""
+    for key, (kinds, expected) in _KINDS.items():
+        if key in row and not isinstance(row[key], kinds):
+            return f"{key} is {row[key]!r}, expected {expected}"
+    if not all(isinstance(on, int) for on in row.get("attributes", {}).values()):
+        return f"attributes are {row['attributes']!r}, expected names with true or false"
+    for key in ("id", "image", "split"):
+        if not row[key].isprintable() and any("\ud800" <= letter <= "\udfff" for letter in row[key]):
+            return f"{key} is {row[key]!r}, expected text that UTF-8 can hold"
+    made = row.get("provenance") or {}
+    for key, (kinds, expected) in _MADE_KINDS.items():
+        if key in made and not isinstance(made[key], kinds):
+            return f"provenance.{key} is {made[key]!r}, expected {expected}"
+    return None
+
+
+def from_row(row: dict[str, Any], image: Path) -> FaceSample:
+    """The face of a line's values (those of `row_problem` in order), and where its image lies."""
     provenance = row.get("provenance")
     if provenance is not None:
         crop = provenance.get("crop_from_source")
@@ -53,7 +89,7 @@ def from_row(row: dict[str, Any], image_root: Path) -> FaceSample:
     visible = row.get("visible")
     return FaceSample(
         id=row["id"],
-        image=image_root / row["image"],
+        image=image,
         landmarks=row.get("landmarks"),
         box_xyxy=row.get("box_xyxy"),
         visible=None if visible is None else np.array([c == "1" for c in visible]),

@@ -40,7 +40,7 @@ def _fixed(points: np.ndarray) -> np.ndarray:
 
 
 def _draw_points(canvas: np.ndarray, landmarks: np.ndarray, radius: float, colour: tuple[int, int, int]) -> None:
-    for x, y in _fixed(landmarks).tolist():
+    for x, y in _fixed(landmarks[np.isfinite(landmarks).all(axis=1)]).tolist():
         cv2.circle(canvas, (x, y), round(radius * (1 << _SUBPIXEL_BITS)), colour, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
@@ -55,7 +55,7 @@ def draw_landmarks(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        landmarks: (P, 2) (x, y) px of this image, drawn in blue.
+        landmarks: (P, 2) (x, y) px of this image, drawn in blue; one that is not finite, and its curve, are not drawn.
         schema: the numbering, for the curves.
         truth: (P, 2) true landmarks, drawn in orange below the others and joined to them by a line: the error.
         radius: of the dots in px; not given: by the size of the image.
@@ -64,10 +64,13 @@ def draw_landmarks(
     radius = max(0.9, min(image.shape[:2]) / 150) if radius is None else radius
     if schema is not None:
         for indices in schema.boundaries.values():
+            if not np.isfinite(landmarks[list(indices)]).all():
+                continue
             curve = _fixed(sample_curves(landmarks, indices, 10 * len(indices)))
             cv2.polylines(canvas, [curve.reshape(-1, 1, 2)], False, PREDICTED_RGB, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
     if truth is not None:
-        for start, end in zip(_fixed(truth).tolist(), _fixed(landmarks).tolist(), strict=True):
+        both = np.isfinite(truth).all(axis=1) & np.isfinite(landmarks).all(axis=1)
+        for start, end in zip(_fixed(truth[both]).tolist(), _fixed(landmarks[both]).tolist(), strict=True):
             cv2.line(canvas, start, end, TRUTH_RGB, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
         _draw_points(canvas, truth, radius, TRUTH_RGB)
     _draw_points(canvas, landmarks, radius, PREDICTED_RGB if schema is None else (255, 255, 255))
@@ -92,6 +95,8 @@ def draw_numbered(image: np.ndarray, landmarks: np.ndarray, schema: LandmarkSche
     """
     canvas = draw_landmarks(image, landmarks, schema)
     for i, (x, y) in enumerate(np.clip(landmarks, -1e4, 1e4)):
+        if not np.isfinite((x, y)).all():
+            continue
         cv2.circle(
             canvas,
             (round(16 * float(x)), round(16 * float(y))),

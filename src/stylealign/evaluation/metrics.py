@@ -22,7 +22,10 @@ DENOMINATORS: dict[str, str] = {
     "diagonal": "diagonal of the given face box",
     "landmark_box": "sqrt(width * height) of the true landmarks' own box",
 }
-_USUAL = {"aflw19": "box"}  # profile faces, on which the eye corners may coincide: papers divide by the face size
+_USUAL = {
+    "aflw19": "box",  # profile faces, on which the eye corners may coincide: papers divide by the face size
+    "cofw29": "inter_pupil",  # what most papers on it divide by
+}
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.formats.wflw import ATTRIBUTES as WFLW_SUBSETS
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.evaluation.hardness import measured_thirds
@@ -73,11 +74,17 @@ def read_truth(
     lengths = metrics.denominators(measured, boxes, schema, kind, [sample.id for sample in samples])
     mask = _visible(samples, truth.shape[1], there) if visible_only else there
     subsets = {
-        name: np.array([sample.attributes.get(name, False) for sample in samples]) for name in faces.subset_names()
+        name: np.array([sample.attributes.get(name, False) for sample in samples])
+        for name in sorted(faces.subset_names(), key=_place)
     }
     if thirds:
         subsets |= measured_thirds(samples)
     return Truth(faces, samples, truth, kind, lengths, mask, subsets)
+
+
+def _place(subset: str) -> tuple[int, str]:
+    """Where a subset stands in tables: WFLW's six in the order they are published in, all others after them by name."""
+    return (WFLW_SUBSETS.index(subset) if subset in WFLW_SUBSETS else len(WFLW_SUBSETS), subset)
 
 
 def _there(samples: list[FaceSample], num_points: int) -> np.ndarray | None:

@@ -44,6 +44,11 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def heading(subset: str) -> str:
+    """A subset's name as published tables spell it."""
+    return {"make_up": "make-up"}.get(subset, subset)
+
+
 def subset_differences(pairs: Sequence[Mapping[str, Any]], subsets: Sequence[str], note: str) -> Table:
     """Paired differences on each subset; a dash where results are older than this table."""
     rows = []
@@ -54,7 +59,7 @@ def subset_differences(pairs: Sequence[Mapping[str, Any]], subsets: Sequence[str
             for p in parts
         )
         rows.append((f"{pair['arm']} - {pair['baseline']}", *said))
-    return Table("Paired differences per subset", ("difference", *subsets), rows, note)
+    return Table("Paired differences per subset", ("difference", *map(heading, subsets)), rows, note)
 
 
 def markdown_of(table: Table) -> list[str]:

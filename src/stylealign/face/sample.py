@@ -58,7 +58,8 @@ class FaceSample:
     trust: float | None = None
     """How far the landmarks are to be believed, in [0, 1]: the face's weight in training. None: fully, as if 1."""
     point_trust: np.ndarray | None = None
-    """(P,) float32 in [0, 1], on top of `trust`; a landmark of trust 0 counts as not labelled. None: all 1."""
+    """(P,) float32 in [0, 1], on top of `trust`; a landmark of trust 0 counts as not labelled. None: all 1.
+    One that is hidden besides is missing: nobody placed it, and its numbers mean nothing."""
 
     def __post_init__(self) -> None:
         freeze = object.__setattr__
@@ -77,6 +78,17 @@ class FaceSample:
             freeze(self, "point_trust", _frozen(self.point_trust, np.float32, (points,), f"{self.id}: point_trust"))
             if self.point_trust.min(initial=1) < 0 or self.point_trust.max(initial=0) > 1:
                 raise ValueError(f"{self.id}: point_trust holds a value outside of 0 to 1")
+
+    @property
+    def labelled_points(self) -> np.ndarray:
+        """(P,) bool of a labelled face: the landmarks that count as labels, which those of trust 0 do not."""
+        assert self.landmarks is not None
+        return np.ones(len(self.landmarks), bool) if self.point_trust is None else self.point_trust > 0
+
+    @property
+    def missing_points(self) -> np.ndarray:
+        """(P,) bool of a labelled face: the landmarks that nobody placed, which are hidden and of trust 0."""
+        return ~self.labelled_points & (False if self.visible is None else ~self.visible)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FaceSample):

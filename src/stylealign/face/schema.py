@@ -15,6 +15,9 @@ import numpy as np
 
 from stylealign.errors import UserError
 
+MAX_POINTS = 100_000
+"""Landmarks of a mark-up at most; the densest meshes of faces have half of that."""
+
 
 def _span(first: int, last: int) -> tuple[int, ...]:
     """Indices first..last inclusive, in either direction."""
@@ -48,8 +51,8 @@ class LandmarkSchema:
                 if not (isinstance(i, int) and 0 <= i < self.num_points):
                     raise UserError(f"schema {self.name}: {what} names point {i}, expected 0 to {self.num_points - 1}")
 
-        if self.num_points < 1:
-            raise UserError(f"schema {self.name}: num_points is {self.num_points}, expected at least 1")
+        if not 1 <= self.num_points <= MAX_POINTS:
+            raise UserError(f"schema {self.name}: num_points is {self.num_points}, expected 1 to {MAX_POINTS:,}")
         seen: set[int] = set()
         for pair in self.flip_pairs:
             if len(pair) != 2 or pair[0] == pair[1]:
@@ -255,7 +258,7 @@ def schema_from_dict(values: Any, where: str) -> LandmarkSchema:
     for key in ("name", "num_points"):
         if key not in values:
             raise UserError(f"{where}: missing key '{key}'")
-    if not isinstance(values["num_points"], int):
+    if not isinstance(values["num_points"], int) or isinstance(values["num_points"], bool):
         raise UserError(f"{where}.num_points: found {values['num_points']!r}, expected a whole number")
     try:
         return LandmarkSchema(

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.describe import whole_faces
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import COLOURS, new_figure, save_figure
@@ -184,11 +185,13 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@making("out")
 def main(config: Calibrate) -> None:
     """Measure, print, write."""
     refuse_existing(config.out)
     network = open_network(config.model, config.accelerator)
     faces = FaceDataset.open(config.data).select(split=config.split, subset=config.subset, labelled=True)
+    faces = whole_faces(faces, "the calibration")
     if faces.schema != network.schema:
         raise UserError(
             f"{config.data}: faces of {faces.schema.name} ({faces.schema.num_points} points), the detector answers in "

@@ -6,7 +6,6 @@ face in both (the eye on the left of the picture has the same colours) exactly i
 
 import dataclasses
 import hashlib
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from stylealign.config import read_yaml
+from stylealign.config import parse_json, read_json, read_yaml
 from stylealign.data.atomic import partial_of
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.describe import describe
@@ -96,13 +95,13 @@ def check_dataset(config: Check) -> list[str]:
     """Describe and draw a data set; returns its problems."""
     dataset = FaceDataset.open(config.path)
     describe(dataset)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     synthetic, styles, modes = 0, set(), Counter[str]()
     for i in range(len(dataset)):
         if (provenance := dataset.head(i).get("provenance")) is not None:
             synthetic += 1
-            styles.add(provenance["style_id"])
-            modes[provenance["mode"]] += 1
+            styles.add(provenance.get("style_id"))
+            modes[provenance.get("mode", "transfer")] += 1
     if synthetic:
         counts = ", ".join(f"{n:,} {m}" for m, n in modes.items())
         console.print(f"synthetic: {synthetic:,} faces ({counts}) in {len(styles):,} styles")
@@ -111,8 +110,9 @@ def check_dataset(config: Check) -> list[str]:
     )
     for key in ("source", "licence", "content_hash"):
         console.print(f"{key}: {dataset.meta.get(key) or 'not given'}")
-    if skipped := dataset.meta.get("how", {}).get("num_skipped"):
-        console.print(f"bad entries left out when it was made: {skipped:,} (skipped.txt)")
+    if skipped := (dataset.meta.get("how") or {}).get("num_skipped"):
+        said = f"{skipped:,}" if isinstance(skipped, int) else repr(skipped)
+        console.print(f"bad entries left out when it was made: {said} (skipped.txt)")
     if not dataset.schema.flip_pairs:
         console.print(
             "its mark-up has no mirror table: faces are never mirrored, and the mirrored drawings keep their numbers"
@@ -125,16 +125,17 @@ def check_dataset(config: Check) -> list[str]:
 
 
 def _last_line(path: Path) -> dict[str, Any]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_bytes().splitlines() if path.exists() else []
     try:
-        return json.loads(lines[-1]) if lines else {}
-    except ValueError:
+        last = parse_json(lines[-1], str(path)) if lines else {}
+    except UserError:  # a training that was stopped while it wrote
         return {}
+    return last if isinstance(last, dict) else {}
 
 
 def check_run(folder: Path) -> list[str]:
     """Describe a run or model folder; returns its problems."""
-    console, problems = Console(highlight=False, soft_wrap=True), []
+    console, problems = Console(highlight=False, soft_wrap=True, markup=False, emoji=False), []
     finished = not folder.name.endswith(".partial")
     last = _last_line(folder / "metrics.jsonl")
     checkpoints = sorted(p.name for p in (folder / "checkpoints").glob("step_*"))
@@ -151,9 +152,12 @@ def check_run(folder: Path) -> list[str]:
                 problems.append(f"{path}: missing, though the run is finished")
             continue
         try:
-            card = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            problems.append(f"{path}: not valid JSON ({error})")
+            card = read_json(path)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        if not isinstance(card, dict):
+            problems.append(f"{path}: found {type(card).__name__}, expected the card of a model")
             continue
         weights = path.with_name("model.safetensors")
         if not weights.exists():
@@ -172,7 +176,7 @@ def check_run(folder: Path) -> list[str]:
 
 def check_yaml(path: Path) -> list[str]:
     """Describe a schema file, or find the verb whose recipe the file is; raises UserError where it is neither."""
-    values, console = read_yaml(path), Console(highlight=False, soft_wrap=True)
+    values, console = read_yaml(path), Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a mapping, as of a schema or a recipe")
     if "num_points" in values:
@@ -218,7 +222,7 @@ def describe_schema(schema: LandmarkSchema) -> None:
         *(f"boundary {name}: {' '.join(map(str, points))}" for name, points in schema.boundaries.items()),
         *(f"anchor {name}: {a} - {b}" for name, (a, b) in schema.anchors.items()),
     ]
-    Console(highlight=False, soft_wrap=True).print("\n".join(lines), markup=False)
+    Console(highlight=False, soft_wrap=True, markup=False, emoji=False).print("\n".join(lines))
 
 
 def main(config: Check) -> None:

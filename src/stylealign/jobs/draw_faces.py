@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 
+from stylealign.data.atomic import making
 from stylealign.data.dataset import DatasetWriter
 from stylealign.errors import UserError
 from stylealign.face.geometry import landmark_box
@@ -66,6 +67,7 @@ def _described(config: DrawFaces) -> dict[str, Any]:
     return {name: values[name] for name in ("count", "unlabelled", "size")} | values
 
 
+@making("out")
 def main(config: DrawFaces) -> None:
     """Draw the faces and write the data set. Raises UserError when `out` is already there."""
     threads = cv2.getNumThreads()

@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats import FORMATS, WriteOptions, check_name, having, listed, taking
+from stylealign.data.image import image_size
 from stylealign.errors import UserError
 from stylealign.progress import say
 
@@ -36,7 +37,7 @@ class ExportDataset:
     subset: str | None = None
     """Write this subset only."""
     images: Literal["copy", "link"] = "copy"
-    """Copy the pictures, or make symbolic links to them."""
+    """Copy the pictures, or make symbolic links to them, which `prepare` reads with `--follow-links`."""
     frame: int | None = None
     """`list` only: write coordinates of a square frame of this side, as the original's 384, not of the picture."""
 
@@ -49,6 +50,19 @@ class ExportDataset:
             )
 
 
+def _refuse_other_files(dataset: FaceDataset) -> None:
+    """Raise UserError for the first image that lies elsewhere than below the image root, or is no picture.
+
+    What is exported is given away: no other file of the machine may be in it.
+    """
+    seen: set[Path] = set()
+    for sample in dataset:  # each is refused where its image is not below the image root
+        if sample.image not in seen and sample.image.exists():
+            image_size(sample.image)
+        seen.add(sample.image)
+
+
+@making("out")
 def main(config: ExportDataset) -> None:
     """Write the layout; the folder appears when it is whole."""
     refuse_existing(config.out)
@@ -61,6 +75,7 @@ def main(config: ExportDataset) -> None:
             f"{config.data}: {schema.num_points} landmarks of {schema.name}, expected the {entry.num_points} that "
             f"format {config.format} holds"
         )
+    _refuse_other_files(chosen)
     with whole_folder(config.out) as partial:
         entry.write(chosen, partial, WriteOptions(images=config.images, frame=config.frame))
     left = len(whole) - len(chosen)

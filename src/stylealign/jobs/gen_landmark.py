@@ -6,7 +6,6 @@ the label file renders to, and a mosaic that matches no line is refused. Our own
 that lies beside them. Knows the original's layouts; its recipes are read by train_translator/legacy_recipes.py.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ import numpy as np
 import torch
 
 from stylealign.batches.structure_maps import structure_maps
+from stylealign.config import read_json
+from stylealign.data.atomic import making
 from stylealign.data.dataset import DatasetWriter
 from stylealign.data.formats import schema_of
 from stylealign.data.formats.entry import lines_of, numbers_of, stem_of
@@ -289,8 +290,8 @@ def _ours(sidecars: list[Path]) -> Iterator[tuple[FaceSample, np.ndarray]]:
 
 def _read_sidecar(path: Path) -> dict[str, Any]:
     try:
-        side = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        side = read_json(path)
+    except UserError as error:
         raise UserError(f"{path}: not a sidecar that can be read ({error})") from None
     if not isinstance(side, dict) or side.get("format") != 1:
         raise UserError(f"{path}: not a style sheet's sidecar of format 1")
@@ -301,6 +302,7 @@ def _schema_of(described: Any, where: Path) -> LandmarkSchema:
     return get_schema(described) if isinstance(described, str) else schema_from_dict(described, f"{where}: schema")
 
 
+@making("out_dir")
 def main(config: GenLandmark) -> None:
     """Cut mosaics into a data set (`stylealign export-dataset` turns it into the original's list, .pts and others)."""
     if not config.gen_dir.is_dir():

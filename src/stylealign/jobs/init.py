@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 import yaml
 
-from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, having
 from stylealign.data.image import read_image, warp, write_image
 from stylealign.errors import UserError
@@ -150,10 +150,18 @@ def commands_for(config: Init, reader: str, out: Path, splits: dict[str, list[st
     ) + "\n"  # fmt: skip
 
 
+def _name_of(config: Init) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", config.name or config.path.absolute().stem).strip("_") or "mine"
+
+
+def _out_of(config: Init) -> Path:
+    return config.out or Path(f"{_name_of(config)}_stylealign")
+
+
+@making(_out_of)
 def main(config: Init) -> None:
     """Read the faces, guess the mark-up, write the folder, and print the commands that come next."""
-    name = re.sub(r"[^A-Za-z0-9_-]+", "_", config.name or config.path.absolute().stem).strip("_") or "mine"
-    out = config.out or Path(f"{name}_stylealign")
+    name, out = _name_of(config), _out_of(config)
     refuse_existing(out)
     reader = format_of(config.path)
     count_points = FORMATS[reader].count_points

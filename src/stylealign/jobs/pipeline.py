@@ -17,7 +17,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from stylealign.config import from_dict, merged, plain, read_yaml, refuse_another, save_config
+from stylealign.config import config_text, from_dict, merged, plain, read_yaml, refuse_another
+from stylealign.data.atomic import making, write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.jobs.evaluate.tables import show
@@ -52,6 +53,7 @@ class Pipeline:
     """Values of `evaluate` (recipe only)."""
 
 
+@making("out")
 def main(config: Pipeline) -> None:
     from stylealign.jobs import draw_faces
     from stylealign.jobs.evaluate import job as evaluate
@@ -94,7 +96,7 @@ def main(config: Pipeline) -> None:
         raise UserError(f"{out}: not empty and not a pipeline's folder; choose another --out")
     else:
         out.mkdir(parents=True, exist_ok=True)
-        save_config(config, saved)
+        write_whole(saved, config_text(config))
 
     if config.data is None and not data.exists():
         say("1/5  drawing faces")

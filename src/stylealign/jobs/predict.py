@@ -11,6 +11,7 @@ out.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ import numpy as np
 import tyro
 
 from stylealign.config import to_dict
-from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.formats import check_name, predicted
 from stylealign.data.image import write_image
 from stylealign.data.predictions import PREDICTIONS_FILE
@@ -37,7 +38,7 @@ from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Photo, Source, expand
 from stylealign.predicting.threads import Clock, ahead
 from stylealign.predicting.tracking import TrackConfig, Tracker
-from stylealign.predicting.video import Video, VideoWriter
+from stylealign.predicting.video import Frame, Video, VideoWriter
 from stylealign.predicting.writing import refuse_formats, safe_name, write_formats
 from stylealign.progress import say, track
 from stylealign.training.processes import num_cores
@@ -72,8 +73,8 @@ class Predict:
     flip: bool = False
     """Average with the answer on the mirrored face: twice the work, and a confidence for models that have none."""
     check: bool = True
-    """Drop found places where the answer follows the crop rather than the picture: no face is there.
-    Given ones are kept."""
+    """Drop found places where the answer follows the crop rather than the picture, or fits better upside down.
+    Given ones are kept, and doubted."""
     rotate: Rotate = "0"
     """Degrees clockwise by which pictures must be turned to hold faces upright; auto: try all four with the finder."""
     formats: Annotated[
@@ -121,6 +122,7 @@ class _Output:
         self.folder, self.schema = folder, schema
         self.left_out: list[str] = []
         self.faces = self.pictures = 0
+        self.orientations: Counter[str] = Counter()
         self.videos: dict[str, dict[str, Any]] = {}
         # Closed by run_predict.
         self.file: TextIO = open(folder / PREDICTIONS_FILE, "w", encoding="utf-8")  # noqa: SIM115
@@ -133,6 +135,14 @@ class _Output:
         for face in faces:
             self.file.write(face.to_line(self.schema))
             self.faces += 1
+            if face.orientation:
+                self.orientations[face.orientation] += 1
+            if face.upright_at:
+                self.orientations["doubted"] += 1
+                say(
+                    f"warning: {face.id}: the face seems to be upright only where the picture is turned by "
+                    f"{face.upright_at} degrees, and was answered otherwise"
+                )
 
     def path_of_drawn(self, name: str, suffix: str) -> Path:
         """Where the overlay of a picture or video goes."""
@@ -156,15 +166,18 @@ def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], ou
         return Picture(picture.source, faces=picture.faces, problem=picture.problem)  # without its pixels
 
     found = find_in_pictures(sources, search, given, clock, config.batch_size)
-    answered = answer_pictures(found, network, clock, config.refine, config.flip, config.batch_size, config.check)
+    answered = answer_pictures(
+        found, network, clock, config.refine, config.flip, config.batch_size, config.check, config.rotate == "auto"
+    )
     depth = config.batch_size if config.draw else 0  # a whole group: the network must not wait for its drawings
     drawn = ahead(draw, answered, 1, depth, lambda picture: picture.num_pixels, GROUP_PIXELS)
-    for picture in track(drawn, "predicting", len(sources)):
-        if picture.problem:
-            out.leave_out(picture.problem)
-        else:
-            out.pictures += 1
-        out.add(picture.faces)
+    with closing(drawn):
+        for picture in track(drawn, "predicting", len(sources)):
+            if picture.problem:
+                out.leave_out(picture.problem)
+            if picture.faces or not picture.problem:
+                out.pictures += 1
+            out.add(picture.faces)
 
 
 def _video(
@@ -172,13 +185,13 @@ def _video(
 ) -> None:
     video = Video(source)
     tracker = Tracker(
-        network, finder, config.track, video.fps, refine=config.refine, flip=config.flip, batch_size=config.batch_size,
+        network, finder, config.track, refine=config.refine, flip=config.flip, batch_size=config.batch_size,
         most=config.faces, clock=clock,
     )  # fmt: skip
 
-    def follow(frame: np.ndarray) -> tuple[Photo, list[Face]]:
+    def follow(frame: Frame) -> tuple[Photo, list[Face]]:
         with clock("network"):
-            return Photo(frame, np.eye(2, 3)), named(tracker(frame), source.name)
+            return Photo(frame.image, np.eye(2, 3)), named(tracker(frame.image, frame.time), source.name)
 
     writer = VideoWriter(out.path_of_drawn(source.name, ".mp4"), video.fps)
 
@@ -191,8 +204,12 @@ def _video(
 
     total = min(config.max_frames, video.expected or config.max_frames) if config.max_frames else video.expected
     with_face = 0
-    with closing(writer), closing(video.frames(clock, config.max_frames)) as frames:
-        for faces in track(ahead(draw, map(follow, frames), 1, 4), source.name, total):
+    with (
+        closing(writer),
+        closing(video.frames(clock, config.max_frames)) as frames,
+        closing(ahead(draw, map(follow, frames), 1, 4)) as drawn,
+    ):
+        for faces in track(drawn, source.name, total):
             with_face += bool(faces)
             out.add(faces)
     out.pictures += video.read
@@ -200,12 +217,19 @@ def _video(
         "frames": video.read,
         "frames_with_faces": with_face,
         "fps": round(video.fps, 3),
+        "times_from": video.times_from,
         "tracks": tracker.num_tracks,
         "lost": tracker.num_lost,
+        "found_again": tracker.num_found_again,
         "times_looked_for_faces": tracker.num_searches,
         "jitter": tracker.jitter.value,
         "jitter_smoothed": tracker.smooth_jitter.value if config.track.smooth else None,
     }
+    if video.times_from == "guess":
+        say(
+            f"{source.name}: {video.guessed} of {video.read} frames have no time stamp: their `time` is a guess, from "
+            f"{video.fps:g} frames a second"
+        )
     problem = video.problem() or (None if with_face else f"{source.name}: no face found in {video.read} frames")
     if problem:
         out.leave_out(problem)
@@ -262,6 +286,7 @@ def run_predict(config: Predict, network: LandmarkNetwork) -> int:
         summary = {
             "faces": out.faces,
             "pictures_and_frames": out.pictures,
+            "orientation": dict(out.orientations),
             "left_out": out.left_out,
             "videos": out.videos,
             "timing": timing,
@@ -271,7 +296,9 @@ def run_predict(config: Predict, network: LandmarkNetwork) -> int:
             "config": to_dict(config),
         }
         (partial / "summary.json").write_text(
-            json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            json.dumps(summary, indent=2, ensure_ascii=False) + "\n",
+            encoding="utf-8",
+            errors="backslashreplace",  # which is how JSON writes bytes of names that are no UTF-8
         )
     _report(config, out, timing)
     return LEFT_OUT if out.left_out else 0
@@ -285,10 +312,17 @@ def _report(config: Predict, out: _Output, timing: dict[str, Any]) -> None:
     if config.timing:
         shares = ", ".join(f"{k} {100 * v['share']:.0f} %" for k, v in timing["stages"].items())
         say(f"{timing['faces_per_s']} faces/s, {timing['pictures_per_s']} pictures/s; busy time: {shares}")
+    assumed = out.orientations["assumed"]
+    if assumed and (config.check or config.rotate == "auto"):
+        say(
+            f"{assumed:,} faces: nothing tells which way up they are; taken as the picture is held (`orientation` "
+            "assumed)"
+        )
     left = f"; {len(out.left_out)} left out ({config.out / 'left_out.txt'} says why)" if out.left_out else ""
     say(f"{out.faces:,} faces in {out.pictures:,} pictures and frames -> {config.out}{left}")
 
 
+@making("out")
 def main(config: Predict) -> int:
     """Load the model and predict; the exit status."""
     refuse_existing(config.out)

@@ -4,6 +4,7 @@ Nothing is left behind when a face is bad. Knows splits, subsets and merging; da
 """
 
 import dataclasses
+import hashlib
 import os
 import shutil
 from collections.abc import Iterable
@@ -15,13 +16,16 @@ import numpy as np
 import tyro
 
 from stylealign.config import to_dict
-from stylealign.data.atomic import partial_of, refuse_existing
+from stylealign.data.atomic import making, partial_of, refuse_existing
+from stylealign.data.carve import carved, named_shares
 from stylealign.data.dataset import DatasetWriter, FaceDataset
 from stylealign.data.describe import describe
 from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, check_name, listed, schema_of, taking
-from stylealign.data.formats.entry import folder_of
+from stylealign.data.formats.entry import folder_of, is_text
+from stylealign.data.formats.missing import Missing, without
 from stylealign.data.image import image_size
 from stylealign.data.lists import FaceLists, named_lists
+from stylealign.data.paths import inside
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import CONVERSIONS, LandmarkSchema, convert, get_schema
@@ -104,6 +108,14 @@ class Prepare(Reading):
     """Copy the pictures into the dataset folder; otherwise it points at them where they are."""
     skip_bad: bool = False
     """Leave out bad faces and list them in skipped.txt; otherwise the first one ends the work."""
+    missing: Missing = "refuse"
+    """What to do with a face that lacks some landmarks (-1 -1, 0 0, NaN, an empty cell, COCO's v 0): refuse makes it a
+    bad face; keep reads it, and trainings and scores leave the missing landmarks out."""
+    carve: tuple[str, ...] = ()
+    """`name=share` each: split `name` gets this share of the labelled faces of split train, as in val=0.05. Faces of
+    one picture stay together."""
+    carve_seed: int = 0
+    """Decides which pictures `carve` takes."""
     check_images: bool = True
     """Decode every picture to the end, to find those cut short; False reads their headers only."""
     name: str = ""
@@ -112,6 +124,9 @@ class Prepare(Reading):
     """Licence of the data, kept in dataset.yaml."""
 
     def __post_init__(self) -> None:
+        named_shares(self.carve)
+        if self.carve_seed < 0:
+            raise ValueError(f"carve_seed is {self.carve_seed}, expected 0 or more")
         if bool(self.sources) == (self.reader is not None or self.path is not None):
             raise ValueError("expected either one source (reader and path) or a recipe with sources")
         if not self.sources and (self.reader is None or self.path is None):
@@ -140,11 +155,17 @@ def _name(source: Source) -> str:
 def _converted(sample: FaceSample, schema: LandmarkSchema, target: LandmarkSchema) -> FaceSample:
     if sample.landmarks is None or schema == target:
         return sample
-    landmarks, visible = convert(sample.landmarks, schema.name, target.name), sample.visible
+    groups, _ = CONVERSIONS[schema.name, target.name]
+    landmarks = convert(sample.landmarks, schema.name, target.name)
+    visible, point_trust = sample.visible, sample.point_trust
     if visible is not None:
-        groups, _ = CONVERSIONS[schema.name, target.name]
         visible = np.array([bool(visible[list(group)].all()) for group in groups])
-    return dataclasses.replace(sample, landmarks=landmarks, visible=visible)
+    if point_trust is not None:  # a mean is trusted as its least trusted part
+        point_trust = np.array([point_trust[list(group)].min() for group in groups])
+    missing = np.array([bool(sample.missing_points[list(group)].any()) for group in groups])
+    if missing.any() and not missing.all():
+        landmarks = without(landmarks, missing, visible)["landmarks"]
+    return dataclasses.replace(sample, landmarks=landmarks, visible=visible, point_trust=point_trust)
 
 
 def _centred_box(image: Path, frac: float) -> np.ndarray:
@@ -174,9 +195,42 @@ def _schemas(sources: list[Source], wanted: str | None) -> tuple[list[LandmarkSc
     return [target if s is None else s for s in own], target
 
 
+def _text(line: str) -> str:
+    """A line with bytes of file names that are no UTF-8 written out."""
+    return line.encode(errors="backslashreplace").decode()
+
+
 def _image_root(source: Source) -> Path:
     """A folder that holds every picture of a source."""
     return source.images or FORMATS[source.reader].image_root(source.path)
+
+
+def _refuse_odd_names(config: Prepare) -> None:
+    """Raise UserError for a path or name that dataset.yaml cannot hold, since it is no UTF-8."""
+
+    def walk(value: object, key: str) -> None:
+        if isinstance(value, dict | list):
+            for name, part in value.items() if isinstance(value, dict) else enumerate(value):
+                walk(part, f"{key}.{name}" if key else str(name))
+        elif isinstance(value, str) and not is_text(value):
+            raise UserError(f"{key}: {value}: its bytes are no UTF-8, expected a name that is: rename it")
+
+    walk(to_dict(config), "")
+
+
+class _Twins:
+    """Notices a face that stands twice: the same picture with the same landmarks, or box where there are none."""
+
+    def __init__(self) -> None:
+        self._seen: dict[bytes, str] = {}
+
+    def of(self, sample: FaceSample) -> str | None:
+        """The id of the same face, seen before."""
+        array = sample.box_xyxy if sample.landmarks is None else sample.landmarks
+        digest = hashlib.blake2b(os.fsencode(os.path.abspath(sample.image)), digest_size=12)
+        digest.update(b"" if array is None else array.tobytes())
+        before = self._seen.setdefault(digest.digest(), sample.id)
+        return None if before == sample.id else before
 
 
 class _Copies:
@@ -195,21 +249,25 @@ class _Copies:
                 if image.is_relative_to(root)
                 else f"{len(self._done):07d}{image.suffix}"
             )
-            self._done[image] = self._images / f"{prefix}{relative}"
+            self._done[image] = inside(self._images, f"{prefix}{relative}", f"a copy of {image}")
             self._done[image].parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(image, self._done[image])
         return self._done[image]
 
 
+@making("out")
 def main(config: Prepare) -> None:
     """Read the sources and write the data set."""
     refuse_existing(config.out)
+    _refuse_odd_names(config)
     sources = list(config.sources) or [_only(config)]
     schemas, target = _schemas(sources, config.convert)
     extracted = partial_of(config.out) / "images"
     own = config.copy or any(FORMATS[s.reader].holds_pictures for s in sources)
     skipped: list[str] = []
     left_out: dict[str, int] = {}
+    notes: list[str] = []
+    twins = _Twins()
 
     def bad(entry: BadEntry) -> None:
         if not config.skip_bad:
@@ -221,6 +279,7 @@ def main(config: Prepare) -> None:
         options = ReadOptions(
             schema=schema, split=source.split, images=source.images, frame=source.frame,
             check_images=config.check_images, extract_to=extracted / prefix,
+            missing=config.missing,
         )  # fmt: skip
         lists = FaceLists(folder_of(source.path), source.splits, source.subsets)
         copies, root = _Copies(extracted), _image_root(source)
@@ -235,10 +294,13 @@ def main(config: Prepare) -> None:
                 continue
             if source.box_frac is not None and sample.landmarks is None and sample.box_xyxy is None:
                 sample = dataclasses.replace(sample, box_xyxy=_centred_box(sample.image, source.box_frac))
+            if before := twins.of(sample):
+                options.notes.add("faces stand twice (same picture and landmarks)", f"{sample.id} as {before}")
             image = copies.of(sample.image, root, prefix) if own else sample.image
             yield dataclasses.replace(_converted(sample, schema, target), id=prefix + sample.id, image=image)
         for entry in lists.unmatched():
             bad(entry)
+        notes.extend(f"{_name(source)}: {note}" for note in options.notes)
 
     with DatasetWriter(
         config.out,
@@ -250,16 +312,25 @@ def main(config: Prepare) -> None:
         licence=config.licence,
         how={"command": "prepare", "config": to_dict(config)},
     ) as writer:
-        for source, schema in zip(sources, schemas, strict=True):
-            for sample in faces(source, schema):
-                writer.add(sample)
+        found = (sample for source, schema in zip(sources, schemas, strict=True) for sample in faces(source, schema))
+        for sample in carved(found, named_shares(config.carve), config.carve_seed) if config.carve else found:
+            writer.add(sample)
         if skipped:
-            writer.how = {**writer.how, "num_skipped": len(skipped), "skipped": skipped[:_SKIPPED_IN_META]}
-            (writer.partial / SKIPPED_FILE).write_text("".join(f"{line}\n" for line in skipped), encoding="utf-8")
+            writer.how = {
+                **writer.how,
+                "num_skipped": len(skipped),
+                "skipped": [_text(line) for line in skipped[:_SKIPPED_IN_META]],
+            }
+            lines = "".join(f"{_text(line)}\n" for line in skipped)
+            (writer.partial / SKIPPED_FILE).write_text(lines, encoding="utf-8")
         if left_out:
             writer.how = {**writer.how, "in_no_split_list": left_out}
+        if notes:
+            writer.how = {**writer.how, "notes": [_text(note) for note in notes]}
 
     describe(FaceDataset.open(config.out))
+    for note in notes:
+        say(note)
     for name, count in left_out.items():
         say(f"{name}: {count:,} faces are in no split list and were left out")
     if skipped:

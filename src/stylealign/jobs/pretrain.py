@@ -20,6 +20,7 @@ from stylealign.batches.crops import CropCache
 from stylealign.batches.source import BatchSource
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset, describe_data
+from stylealign.data.describe import whole_faces
 from stylealign.detectors.encoder import Encoder, EncoderConfig, elastic, picture_loss, unbend
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks
@@ -136,8 +137,9 @@ class Probe:
         opened = FaceDataset.open(config.probe)
         if opened.schema != schema:
             raise UserError(f"--probe {config.probe}: its mark-up is {opened.schema.name}, expected {schema.name}")
-        self.train = CropCache(opened.select(config.probe_train, config.probe_subset, labelled=True), config.crop)
-        self.val = CropCache(opened.select(config.probe_val, labelled=True), config.crop)
+        train = opened.select(config.probe_train, config.probe_subset, labelled=True)
+        self.train = CropCache(whole_faces(train, "the probe's training"), config.crop)
+        self.val = CropCache(whole_faces(opened.select(config.probe_val, labelled=True), "the probe"), config.crop)
         self.lengths, self.unit = face_lengths(self.val.landmarks.astype(np.float64), schema, self.val.dataset.ids())
 
     @torch.no_grad()
@@ -245,7 +247,7 @@ def train(config: Pretrain, engine: Engine, run: Run) -> None:
     fit(
         update, state=state, batches=source.batch, config=loop, run=run, engine=engine,
         evaluate=evaluate if probe else None, preview=sheet,
-        what="pre-training",
+        epochs=source.epochs, what="pre-training",
     )  # fmt: skip
     if engine.is_global_zero:
         card = {**state.card, "step": state.step}

@@ -17,7 +17,8 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from stylealign.config import from_dict, plain, read_yaml, refuse_another, save_config
+from stylealign.config import config_text, from_dict, plain, read_yaml, refuse_another
+from stylealign.data.atomic import making, write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.jobs.pseudo_label import job as pseudo_label
@@ -103,9 +104,10 @@ def _same(saved: Path, config: SelfTrain) -> None:
         raise UserError(f"{config.out}: not empty and not a self-training; choose another --out")
     else:
         config.out.mkdir(parents=True, exist_ok=True)
-        save_config(config, saved)
+        write_whole(saved, config_text(config))
 
 
+@making("out")
 def main(config: SelfTrain) -> None:
     """All rounds; the table of their NMEs at the end."""
     rounds = plan(config)
@@ -132,4 +134,4 @@ def main(config: SelfTrain) -> None:
         if errors:
             spread = f" ± {np.std(errors, ddof=1):.2%}" if len(errors) > 1 else ""
             say(f"round {number}: NME {np.mean(errors):.2%}{spread} on the validation split ({len(errors)} seeds)")
-    (config.out / "rounds.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    write_whole(config.out / "rounds.json", json.dumps(table, indent=1) + "\n")

@@ -17,7 +17,9 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
+from stylealign.data.atomic import making
 from stylealign.data.dataset import DatasetWriter, FaceDataset
+from stylealign.data.describe import whole_faces
 from stylealign.data.image import read_image, warp
 from stylealign.errors import UserError
 from stylealign.face.geometry import apply, crop_affine, landmark_box, scale_of
@@ -173,9 +175,11 @@ def _samples(faces: FaceDataset, config: Stress, writer: DatasetWriter) -> Itera
                 )
 
 
+@making("out")
 def main(config: Stress) -> None:
     """Run the job. Raises UserError when `out` is there, or the split has no labelled face."""
     faces = FaceDataset.open(config.data).select(config.split, config.subset, labelled=True)
+    faces = whole_faces(faces, "what is made harder")
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # the crops are too small for threads to pay
     try:

@@ -248,7 +248,7 @@ def train(config: TrainStyles, engine: Engine, run: Run) -> None:
     fit(
         update, state=state, batches=lambda step: Step(tuple(source.batch(step) for source in sources)), config=loop,
         run=run,
-        engine=engine, preview=preview, what="training the styles",
+        engine=engine, preview=preview, epochs=sources[0].epochs, what="training the styles",
     )  # fmt: skip
     if engine.is_global_zero:
         run.finish(state.result().state_dict(), {**state.card, "step": state.step})

@@ -16,12 +16,12 @@ import tyro
 from PIL import Image
 
 from stylealign.api.detector import Detector
-from stylealign.data.atomic import refuse_existing, write_whole
+from stylealign.data.atomic import making, refuse_existing, write_whole
 from stylealign.data.image import encode_image
 from stylealign.errors import UserError
+from stylealign.face.orientation import view_of
 from stylealign.predicting.finders import yunet_finder
 from stylealign.predicting.network import open_network
-from stylealign.predicting.orientation import view_of
 from stylealign.predicting.predicted_face import largest
 from stylealign.predicting.sources import read_photo
 from stylealign.progress import say, track
@@ -158,6 +158,7 @@ def run_translate(config: Translate, detector: Detector, translator: "StyleTrans
     return LEFT_OUT if left_out else 0
 
 
+@making("out")
 def main(config: Translate) -> int:
     """Load the models and translate; the exit status."""
     from stylealign.api.translator import StyleTranslator

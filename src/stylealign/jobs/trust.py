@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stylealign.data.atomic import refuse_existing
+from stylealign.data.atomic import making, refuse_existing
 from stylealign.data.dataset import FaceDataset
 from stylealign.evaluation import metrics
 from stylealign.evaluation.trust import choose, face_lengths
@@ -31,6 +31,7 @@ class Trust(Labelling):
     is itself 0.04 to 0.06 away from true labels."""
 
 
+@making("out")
 def main(config: Trust) -> None:
     """Compare labels with what the detectors find, and write the data set."""
     refuse_existing(config.out)
@@ -42,9 +43,15 @@ def main(config: Trust) -> None:
     warn_of_seen_faces(faces, detectors, True)
     answers = ask(detectors, faces, config.look, use_labels=True)
     found = answers.landmarks.mean(axis=1)
-    labels = faces.take(answers.positions).landmarks_array().astype(np.float64)
-    lengths, unit = face_lengths(labels, faces.schema, [faces.head(int(i))["id"] for i in answers.positions])
+    looked_at = faces.take(answers.positions)
+    labels, there = (
+        looked_at.landmarks_array().astype(np.float64),
+        np.stack([~sample.missing_points for sample in looked_at]),
+    )
+    known = np.where(there[..., None], labels, np.nan)
+    lengths, unit = face_lengths(known, faces.schema, [faces.head(int(i))["id"] for i in answers.positions])
     away = metrics.point_errors(found, labels) / lengths[:, None]
+    away = np.where(there, away, metrics.masked_mean(away, there, axis=1)[:, None])  # nothing is known of the others
     summary = {"denominator": unit, "looks_a_face": answers.landmarks.shape[1]}
     how = describe(config, "trust", faces, detectors)
     kept = choose(away.mean(axis=1), config.keep, config.max_disagreement, str(faces.folder))

@@ -10,12 +10,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from stylealign.face import geometry
+from stylealign.face.orientation import map_box, size_of_view, turn_affine, view_of
 from stylealign.predicting.finders import Finder, FoundFace
 from stylealign.predicting.given_boxes import refuse_outside
-from stylealign.predicting.orientation import map_box, size_of_view, turn_affine, view_of
 from stylealign.predicting.sources import Photo
 
 Rotate = Literal["0", "90", "180", "270", "auto"]
+Orientation = Literal["given", "found", "assumed"]
 TURNS = (0, 90, 180, 270)
 
 
@@ -28,6 +29,8 @@ class Candidate(NamedTuple):
     """(4,) landmark box x0, y0, x1, y1, px of that view"""
     found_by: str = "given"
     """given, whole, track, or the finder's name"""
+    orientation: Orientation | None = None
+    """how it is known that the view holds the face upright; None in a video, where nobody asked"""
 
     def crop_from_source(self, scale: float, size: int) -> np.ndarray:
         """(2, 3) affine from the stored picture to a crop `size` px wide that shows `scale` times the box."""
@@ -103,12 +106,15 @@ def candidates_in(
     view = view_of(photo.image, view_from_source)
     found: list[FoundFace] | None = None
     degrees = 0 if search.rotate == "auto" else int(search.rotate)
+    orientation: Orientation = "given" if degrees else "assumed"
     if search.rotate == "auto":
         assert search.finder is not None
         if boxes:
-            degrees, _ = _best_turn(_around(view, map_box(view_from_source, boxes[0])), search.finder)
+            degrees, seen = _best_turn(_around(view, map_box(view_from_source, boxes[0])), search.finder)
         else:
-            degrees, found = _best_turn(view, search.finder)
+            degrees, seen = _best_turn(view, search.finder)
+            found = seen
+        orientation = "found" if seen else "assumed"
     if degrees:
         turn = turn_affine(degrees, view.shape[1], view.shape[0])
         view_from_source = geometry.compose(turn, view_from_source)
@@ -123,4 +129,4 @@ def candidates_in(
     if search.most:
         found = sorted(found, key=lambda f: -float((f.box[2:] - f.box[:2]).max()))[: search.most]
     turned = photo._replace(view_from_source=view_from_source)
-    return [Candidate(turned, face.box, face.by) for face in found]
+    return [Candidate(turned, face.box, face.by, orientation) for face in found]

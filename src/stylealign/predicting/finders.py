@@ -14,7 +14,7 @@ import numpy as np
 
 from stylealign.errors import UserError
 from stylealign.face import geometry
-from stylealign.predicting.orientation import map_box
+from stylealign.face.orientation import map_box
 
 SEARCHED_PX = 640  # longer side of the picture that finders see: a face a tenth of a picture wide is still 64 px
 # Smallest box looked for, in px of that picture: smaller ones cost most of the time.

@@ -11,7 +11,6 @@ A picture is named by the path given to `predict`, or by the end of it.
 """
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -19,6 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
+from stylealign.config import parse_json, read_json
 from stylealign.errors import UserError
 
 _COLUMNS = ("x0", "y0", "x1", "y1")
@@ -28,7 +28,7 @@ def checked_box(values: object, where: str) -> np.ndarray:
     """(4,) float64 x0, y0, x1, y1 with an area. Raises UserError saying where."""
     try:
         box = np.array([float(v) for v in values], dtype=np.float64)  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"{where}: found {values!r}, expected a box of four numbers x0, y0, x1, y1") from None
     if box.shape != (4,) or not np.isfinite(box).all():
         raise UserError(f"{where}: found {values!r}, expected a box of four numbers x0, y0, x1, y1")
@@ -72,16 +72,13 @@ def _object_row(record: object, where: str) -> tuple[str, object, str]:
 
 def _json_rows(path: Path) -> Iterator[tuple[str, object, str]]:
     """(picture's name, box as it stands there, where) a box of either JSON layout."""
-    text = path.read_text(encoding="utf-8-sig")
-    try:
-        if path.suffix.lower() in (".jsonl", ".ndjson"):
-            for number, line in enumerate(text.splitlines(), 1):
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield _object_row(json.loads(line), f"{path}:{number}")
-            return
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not JSON ({error.msg} at line {error.lineno})") from None
+                    yield _object_row(parse_json(line, f"{path}:{number}"), f"{path}:{number}")
+        return
+    content = read_json(path)
     if isinstance(content, dict):
         for name, boxes in content.items():
             if not isinstance(boxes, list):

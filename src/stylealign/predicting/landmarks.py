@@ -11,9 +11,9 @@ from stylealign.data.image import warp
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.geometry import face_size, mirrored_back
+from stylealign.face.orientation import map_box
 from stylealign.predicting.candidates import Candidate
 from stylealign.predicting.network import LandmarkNetwork
-from stylealign.predicting.orientation import map_box
 from stylealign.predicting.predicted_face import Face
 
 # Share of the box by which the second crop of `movement_with_crop` is shifted. Detectors are trained on crops shifted
@@ -105,7 +105,13 @@ def find_landmarks(
         ]
     found, confidences = answer_once(network, asked, flip, batch_size)
     return [
-        Face(landmarks=landmarks, box=_stored_box(candidate), confidence=confidence, found_by=candidate.found_by)
+        Face(
+            landmarks=landmarks,
+            box=_stored_box(candidate),
+            confidence=confidence,
+            found_by=candidate.found_by,
+            orientation=candidate.orientation,
+        )
         for candidate, landmarks, confidence in zip(asked, found, confidences, strict=True)
     ]
 
@@ -139,30 +145,3 @@ def no_face(
 ) -> np.ndarray:
     """(n,) bool: whether each answer moves with its crop by more than NO_FACE, so that there is no face."""
     return movement_with_crop(network, candidates, landmarks, batch_size) > NO_FACE
-
-
-def find_faces(
-    network: LandmarkNetwork,
-    candidates: Sequence[Sequence[Candidate]],
-    refine: int = 1,
-    flip: bool = False,
-    batch_size: int = 16,
-    check: bool = True,
-) -> list[list[Face]]:
-    """The faces of several pictures, given the candidates of each, answered in common batches; without pictures' names.
-
-    With `check`, candidates that a finder found are dropped where their answer moves with the crop; what the user
-    gave is never dropped. The other arguments are those of `find_landmarks`.
-    """
-    asked = [candidate for each in candidates for candidate in each]
-    faces = find_landmarks(network, asked, refine, flip, batch_size)
-    doubtful = [i for i, c in enumerate(asked) if check and c.found_by not in ("given", "whole")]
-    dropped: set[int] = set()
-    if doubtful:
-        wrong = no_face(network, [asked[i] for i in doubtful], [faces[i].landmarks for i in doubtful], batch_size)
-        dropped = {i for i, is_wrong in zip(doubtful, wrong, strict=True) if is_wrong}
-    kept, first = [], 0
-    for each in candidates:
-        kept.append([faces[i] for i in range(first, first + len(each)) if i not in dropped])
-        first += len(each)
-    return kept

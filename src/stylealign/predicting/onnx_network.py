@@ -9,13 +9,14 @@ output confidence  (batch, P) float32 in [0, 1], only of networks that make a he
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stylealign.config import from_dict
+from stylealign.config import from_dict, parse_json
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import schema_from_dict
@@ -64,10 +65,7 @@ def read_metadata(texts: Mapping[str, str], path: Path) -> dict[str, Any]:
     found: dict[str, Any] = dict(texts)
     for key in JSON_KEYS:
         if key in texts:
-            try:
-                found[key] = json.loads(texts[key])
-            except ValueError as error:
-                raise UserError(f"{path}: its metadata's {key!r} is not valid JSON ({error})") from None
+            found[key] = parse_json(texts[key], f"{path}: its metadata's {key!r}")
     if found["value_range"] != [-1, 1]:
         raise UserError(f"{path}: expects values in {found['value_range']}, expected [-1, 1]")
     return found
@@ -108,7 +106,8 @@ class OnnxDetector:
         except UserError:
             raise
         except Exception as error:  # onnxruntime has a class for each of its states
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            said = re.sub(r"\[ONNXRuntimeError\] : \d+ : ", "", str(error)).replace(str(path), path.name)
+            reason = " ".join(said.split())[:200] or "it does not say why"
             raise UserError(f"{path}: not an ONNX file that onnxruntime can load ({reason})") from None
         self.card = read_metadata(self._session.get_modelmeta().custom_metadata_map, path)
         self.crop: CropConfig = from_dict(CropConfig, self.card["crop"], f"{path}: crop")

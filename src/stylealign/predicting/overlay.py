@@ -8,8 +8,8 @@ import numpy as np
 from stylealign.evaluation.draw import PREDICTED_RGB, draw_landmarks
 from stylealign.face import geometry
 from stylealign.face.geometry import face_size
+from stylealign.face.orientation import map_box, view_of
 from stylealign.face.schema import LandmarkSchema
-from stylealign.predicting.orientation import map_box, view_of
 from stylealign.predicting.predicted_face import Face
 from stylealign.predicting.sources import Photo
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from stylealign.data.image import image_size
 from stylealign.errors import UserError
 from stylealign.predicting.candidates import Candidate, Search, candidates_in
+from stylealign.predicting.faces import Found, find_faces
 from stylealign.predicting.given_boxes import GivenBoxes
-from stylealign.predicting.landmarks import find_faces
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Photo, Source, read_photo
@@ -32,7 +32,7 @@ class Picture(NamedTuple):
     faces: tuple[Face, ...] = ()
     """of those candidates that the network was asked about and found to be faces"""
     problem: str | None = None
-    """why there are no faces, a sentence with the file's name"""
+    """why there are no faces, or not all, a sentence with the file's name"""
 
     @property
     def num_pixels(self) -> float:
@@ -86,6 +86,7 @@ def answer_pictures(
     flip: bool = False,
     batch_size: int = 16,
     check: bool = True,
+    turn: bool = False,
 ) -> Iterator[Picture]:
     """Pictures with candidates -> the same with faces, in order; the last arguments are those of `find_faces`."""
     group: list[Picture] = []
@@ -94,9 +95,9 @@ def answer_pictures(
         candidates = sum(len(each.candidates) for each in group)
         pixels = sum(each.num_pixels for each in group)
         if candidates >= batch_size or pixels >= GROUP_PIXELS or len(group) >= 4 * batch_size:
-            yield from _answer_group(group, network, clock, refine, flip, batch_size, check)
+            yield from _answer_group(group, network, clock, refine, flip, batch_size, check, turn)
             group = []
-    yield from _answer_group(group, network, clock, refine, flip, batch_size, check)
+    yield from _answer_group(group, network, clock, refine, flip, batch_size, check, turn)
 
 
 def _answer_group(
@@ -107,13 +108,27 @@ def _answer_group(
     flip: bool,
     batch_size: int,
     check: bool,
+    turn: bool,
 ) -> list[Picture]:
     with clock("network"):
-        found = find_faces(network, [picture.candidates for picture in group], refine, flip, batch_size, check)
+        found = find_faces(network, [picture.candidates for picture in group], refine, flip, batch_size, check, turn)
     answered = []
-    for picture, faces in zip(group, found, strict=True):
-        name, problem = picture.source.name, picture.problem
-        if picture.candidates and not faces:
-            problem = f"{name}: no face found (what the finder saw is none to the detector; --no-check keeps it)"
-        answered.append(picture._replace(faces=tuple(named(faces, name)), problem=problem))
+    for picture, each in zip(group, found, strict=True):
+        name = picture.source.name
+        problem = _left_out(name, each) if picture.candidates else picture.problem
+        answered.append(picture._replace(faces=tuple(named(each.faces, name)), problem=problem))
     return answered
+
+
+def _left_out(name: str, found: Found) -> str | None:
+    """What became of candidates that is to be said: all are no faces, or some are faces that do not stand upright."""
+    if found.askew:
+        turns = " and ".join(f"{degrees}" for degrees in sorted(set(found.askew)))
+        count = "1 face stands" if len(found.askew) == 1 else f"{len(found.askew)} faces stand"
+        return (
+            f"{name}: by the detector's answers {count} upright only where the picture is turned by {turns} degrees "
+            "(--rotate auto turns it, --no-check keeps the answers as they are)"
+        )
+    if not found.faces:
+        return f"{name}: no face found (what the finder saw is none to the detector; --no-check keeps it)"
+    return None

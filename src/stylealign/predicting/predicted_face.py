@@ -7,7 +7,7 @@ Coordinates are (x, y) px of the picture as stored (of the frame, in a video), p
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,6 +27,11 @@ class Face:
     face's answer in face sizes; None where there are no heatmaps and no mirrored face was asked about"""
     found_by: str
     """given, whole (the picture is one face), the finder's name, or track (followed from the frame before)"""
+    orientation: Literal["given", "found", "assumed"] | None = None
+    """How it is known which way up the face is: the user said how the picture is to be turned; the finder or the
+    detector's own answers told; or nothing did, and the picture is taken as it is held. None in a video"""
+    upright_at: int | None = None
+    """Doubt: degrees clockwise by which the face seems to have to be turned, and was not"""
     image: str = ""
     """The picture or video by the name it was given under; empty for an array"""
     number: int = 0
@@ -60,7 +65,11 @@ class Face:
                 record[key] = getattr(self, key)
         if self.time is not None:
             record["time"] = round(self.time, 4)
-        record |= {"found_by": self.found_by, "box_xyxy": _numbers(self.box), "landmarks": _numbers(self.landmarks)}
+        record["found_by"] = self.found_by
+        for key in ("orientation", "upright_at"):
+            if getattr(self, key) is not None:
+                record[key] = getattr(self, key)
+        record |= {"box_xyxy": _numbers(self.box), "landmarks": _numbers(self.landmarks)}
         if self.confidence is not None:
             record["score"] = _numbers(self.confidence)
         if self.landmarks_raw is not None:
@@ -74,7 +83,8 @@ class Face:
         return cls(
             landmarks=np.array(record["landmarks"]), box=np.array(record["box_xyxy"]),
             confidence=_array(record, "score"), found_by=record["found_by"], image=record["image"],
-            number=record["face"], frame=record.get("frame"), time=record.get("time"), track=record.get("track"),
+            orientation=record.get("orientation"), upright_at=record.get("upright_at"), number=record["face"],
+            frame=record.get("frame"), time=record.get("time"), track=record.get("track"),
             landmarks_raw=_array(record, "landmarks_raw"),
         )  # fmt: skip
 

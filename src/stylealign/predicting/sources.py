@@ -4,7 +4,7 @@ A picture is judged by its header before a pixel is decoded; whatever is wrong w
 """
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,8 +12,10 @@ import numpy as np
 
 from stylealign.data.image import IMAGE_SUFFIXES, MAX_PIXELS, orientation_of, read_image
 from stylealign.errors import UserError
-from stylealign.predicting.orientation import upright_affine
+from stylealign.face.orientation import upright_affine
+from stylealign.progress import say
 
+NAMED = 5  # files in a sentence; further ones are counted
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 
 
@@ -36,6 +38,11 @@ class Photo(NamedTuple):
     """(2, 3): affine to the picture as it is held upright: its EXIF orientation, and turns (orientation.py)"""
 
 
+def _printable(path: Path) -> str:
+    """The path with bytes that are no UTF-8 written out (`caf\\udce9.png`): no JSON and no terminal takes them."""
+    return path.as_posix().encode("utf-8", "backslashreplace").decode()
+
+
 def _of_file(path: Path) -> Source:
     kind: Literal["photo", "video"] = "video" if path.suffix.lower() in VIDEO_SUFFIXES else "photo"
     return Source(kind, path, path.as_posix())
@@ -44,10 +51,20 @@ def _of_file(path: Path) -> Source:
 def expand(inputs: Sequence[str]) -> tuple[list[Source], list[str]]:
     """What the user named -> sources, each once, and a sentence for each name that is wrong.
 
-    Names are files, folders (all pictures and videos below them), globs and camera numbers.
+    Names are files, folders (all pictures and videos below them), globs and camera numbers. Files of a folder that are
+    neither, by their suffix, are named to the person.
     """
     found: dict[str, Source] = {}
     wrong: list[str] = []
+
+    def add(source: Source) -> None:
+        try:
+            source.name.encode("utf-8")
+        except UnicodeEncodeError:
+            wrong.append(f"{_printable(source.path)}: its name is no UTF-8, expected one that is: rename it")
+        else:
+            found.setdefault(source.name, source)
+
     for text in inputs:
         path = Path(text)
         if text.isdecimal() and not path.exists():
@@ -57,25 +74,31 @@ def expand(inputs: Sequence[str]) -> tuple[list[Source], list[str]]:
         if glob.has_magic(text) and not path.exists():
             paths = [Path(p) for p in sorted(glob.glob(text, recursive=True))]
             if not paths:
-                wrong.append(f"{text}: nothing is called so")
+                wrong.append(f"{_printable(path)}: nothing is called so")
         for each in paths:
             if each.is_dir():
-                inside = list(_in_folder(each))
+                inside, others = _in_folder(each)
                 if not inside:
-                    wrong.append(f"{each}: no picture and no video in this folder")
+                    wrong.append(f"{_printable(each)}: no picture and no video in this folder")
+                if others:
+                    names = ", ".join(_printable(path.relative_to(each)) for path in others[:NAMED])
+                    more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+                    say(f"{_printable(each)}: passed over, no picture or video by its suffix: {names}{more}")
                 for source in inside:
-                    found.setdefault(source.name, source)
+                    add(source)
             elif each.exists():
-                found.setdefault(each.as_posix(), _of_file(each))
+                add(_of_file(each))
             else:
-                wrong.append(f"{each}: no such file or folder")
+                wrong.append(f"{_printable(each)}: no such file or folder")
     return list(found.values()), wrong
 
 
-def _in_folder(folder: Path) -> Iterator[Source]:
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) and path.is_file():
-            yield _of_file(path)
+def _in_folder(folder: Path) -> tuple[list[Source], list[Path]]:
+    """The pictures and videos below a folder, and its other files but for those whose name begins with a dot."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+    others = [path for path in files if path.suffix.lower() not in known and not path.name.startswith(".")]
+    return [_of_file(path) for path in files if path.suffix.lower() in known], others
 
 
 def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -83,6 +106,6 @@ def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
     try:
         image = read_image(path, max_pixels)
         height, width = image.shape[:2]
-        return Photo(image, upright_affine(orientation_of(path), width, height))
+        return Photo(image, upright_affine(orientation_of(path, max_pixels), width, height))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None

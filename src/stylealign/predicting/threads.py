@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -19,10 +19,11 @@ def ahead(
     depth: int,
     weigh: Callable[[T], float] | None = None,
     heaviest: float = float("inf"),
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """The results of `map(work, items)`, in order, computed up to `depth` items ahead in `threads` threads.
 
     At most `depth` results wait to be taken; with `weigh`, at most as many as weigh `heaviest` together, or one.
+    Whoever may not take them all (an exception) closes it: then no thread is at work any more.
     """
     pool = ThreadPoolExecutor(threads)
     waiting: deque[tuple[Future[R], float]] = deque()

@@ -6,14 +6,17 @@ A face is lost when
   3. its answer follows the crop rather than the picture: asked again with the crop shifted by 8 % of the box (every
      `check_every` frames), the landmarks move by more than half of the shift (`landmarks.no_face`);
   4. an older face's box overlaps it by half.
-The finder is asked in a frame that has no face or has just lost one, and every `find_every` frames for newcomers, who
-must pass rule 3.
+The finder is asked in a frame that has no face or has just lost one, in those that remember a lost one, and every
+`find_every` frames for newcomers, who must pass rule 3. A newcomer in the place of a face that was lost at most
+`remember` frames ago is that face.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from stylealign.face import geometry
 from stylealign.face.geometry import face_size
@@ -29,6 +32,7 @@ from stylealign.predicting.threads import Clock
 JUMP, GROWTH = 0.5, 1.5
 SAME_FACE = 0.5  # intersection over union of two landmark boxes above which they are one face
 KNOWN_FACE = 0.3  # the same, of a finder's box, which is less exact, and that of a face that is followed
+SAME_PERSON = 0.2  # the same, of a newcomer's box and the last one of a lost face, which may have moved on since
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +43,8 @@ class TrackConfig:
     """Frames between two checks that a followed face is still one."""
     find_every: int = 15
     """Frames between two looks for new faces, while all known ones are followed."""
+    remember: int = 5
+    """A face that was lost keeps its number if one is found in its place after at most so many frames; 0: never."""
     smooth: bool = False
     """One-Euro filter over each landmark; the unsmoothed ones are kept as `landmarks_raw`."""
     min_cutoff: float = 1.0
@@ -47,11 +53,21 @@ class TrackConfig:
     """Of the filter, Hz a face size a second: higher lags less in motion."""
 
     def __post_init__(self) -> None:
-        if min(self.check_every, self.find_every) < 1 or self.min_cutoff <= 0 or self.beta < 0:
+        if min(self.check_every, self.find_every) < 1 or min(self.remember, self.beta) < 0 or self.min_cutoff <= 0:
             raise ValueError(
-                f"track.check_every {self.check_every}, find_every {self.find_every}, min_cutoff {self.min_cutoff}, "
-                f"beta {self.beta}: expected at least 1, at least 1, above 0, at least 0"
+                f"track.check_every {self.check_every}, find_every {self.find_every}, remember {self.remember}, "
+                f"min_cutoff {self.min_cutoff}, beta {self.beta}: expected at least 1, at least 1, 0 or more, above 0, "
+                "0 or more"
             )
+
+
+class _Lost(NamedTuple):
+    """A face that is not followed any more."""
+
+    face: Face
+    """as it was last seen"""
+    frame: int
+    """the first without it"""
 
 
 class Tracker:
@@ -60,6 +76,7 @@ class Tracker:
     Attributes:
         num_tracks: how many different faces there were so far; each is a track.
         num_lost: how often a face was lost.
+        num_found_again: how often a lost face was remembered and found again.
         num_searches: how often the finder was asked.
         jitter, smooth_jitter: how much the network's and the smoothed landmarks tremble.
     """
@@ -69,7 +86,6 @@ class Tracker:
         network: LandmarkNetwork,
         finder: Finder,
         config: TrackConfig,
-        fps: float,
         *,
         refine: int = 1,
         flip: bool = False,
@@ -81,25 +97,32 @@ class Tracker:
 
         `clock` counts the seconds of the stage `finding`.
         """
-        self.network, self.finder, self.config, self.fps, self.most = network, finder, config, fps, most
+        self.network, self.finder, self.config, self.most = network, finder, config, most
         self.refine, self.flip, self.batch_size, self.clock = refine, flip, batch_size, clock or Clock()
-        self.num_tracks = self.num_lost = self.num_searches = 0
+        self.num_tracks = self.num_lost = self.num_found_again = self.num_searches = 0
         self.jitter, self.smooth_jitter = Jitter(), Jitter()
         self._frame = -1
         self._faces: dict[int, Face] = {}  # of the last frame, by track
-        self._filters: dict[int, OneEuro] = {}
+        self._lost: dict[int, _Lost] = {}  # remembered, by track
+        self._filters: dict[int, tuple[OneEuro, float]] = {}  # with the time of the last call
 
-    def __call__(self, image: np.ndarray) -> list[Face]:
-        """The faces of the next frame, (H, W, 3) uint8 RGB, longest followed first; without the video's name."""
+    def __call__(self, image: np.ndarray, time: float) -> list[Face]:
+        """The faces of the next frame, (H, W, 3) uint8 RGB, longest followed first; without the video's name.
+
+        `time`: seconds from the start, more than at the frame before.
+        """
         self._frame += 1
         photo, before = Photo(image, np.eye(2, 3)), self._faces
         faces = self._follow(photo, before) if before else {}
         self.num_lost += len(before) - len(faces)
-        if not faces or len(faces) < len(before) or self._frame % self.config.find_every == 0:
-            faces |= self._find_more(photo, list(faces.values()))
-        self._faces = {track: self._placed(track, face) for track, face in faces.items()}
-        for track in before.keys() - self._faces.keys():
+        self._lost |= {track: _Lost(face, self._frame) for track, face in before.items() if track not in faces}
+        longest = self.config.remember or -1  # 0: not even one that is found anew in the frame that lost it
+        for track in [t for t, lost in self._lost.items() if self._frame - lost.frame > longest]:
             self._forget(track)
+        lost_now = len(faces) < len(before)
+        if not faces or lost_now or self._lost or self._frame % self.config.find_every == 0:
+            faces |= self._find_more(photo, list(faces.values()))
+        self._faces = {track: self._placed(track, face, time) for track, face in faces.items()}
         for track, face in self._faces.items():
             size = face_size(face.unsmoothed)
             self.jitter.add(track, self._frame, face.unsmoothed, size)
@@ -123,7 +146,7 @@ class Tracker:
         return followed
 
     def _find_more(self, photo: Photo, followed: list[Face]) -> dict[int, Face]:
-        """Faces that the finder finds beside those that are followed, largest first, as new tracks."""
+        """Faces that the finder finds beside those that are followed, largest first, by new or remembered tracks."""
         if self.most and len(followed) >= self.most:
             return {}
         self.num_searches += 1
@@ -136,15 +159,39 @@ class Tracker:
             return {}
         candidates = [Candidate(photo, face.box, face.by) for face in found]
         answers = self._answer(candidates, self.refine)
-        new: dict[int, Face] = {}
+        new: list[Face] = []
         for face, no in zip(answers, self._no_face(candidates, answers), strict=True):
             box = geometry.landmark_box(face.landmarks)
             if no or _overlaps(box, boxes, SAME_FACE) or (self.most and len(boxes) >= self.most):
                 continue
-            new[self.num_tracks] = face
-            self.num_tracks += 1
+            new.append(face)
             boxes.append(box)
-        return new
+        return self._numbered(new)
+
+    def _numbered(self, faces: Sequence[Face]) -> dict[int, Face]:
+        """Newly found faces by track: those of lost faces whose places they overlap most, else new ones."""
+        lost = list(self._lost)
+        overlap = np.array([
+            [
+                geometry.intersection_over_union(
+                    geometry.landmark_box(face.landmarks), geometry.landmark_box(self._lost[track].face.unsmoothed)
+                )
+                for track in lost
+            ]
+            for face in faces
+        ]).reshape(len(faces), len(lost))  # fmt: skip
+        pairs = zip(*linear_sum_assignment(overlap, maximize=True), strict=True)
+        known = {int(i): lost[j] for i, j in pairs if overlap[i, j] > SAME_PERSON}
+        numbered: dict[int, Face] = {}
+        for i, face in enumerate(faces):
+            track = known.get(i, self.num_tracks)
+            if i in known:
+                del self._lost[track]
+                self.num_found_again += 1
+            else:
+                self.num_tracks += 1
+            numbered[track] = face
+        return numbered
 
     def _answer(self, candidates: list[Candidate], refine: int) -> list[Face]:
         return find_landmarks(self.network, candidates, refine, self.flip, self.batch_size)
@@ -152,18 +199,19 @@ class Tracker:
     def _no_face(self, candidates: list[Candidate], faces: list[Face]) -> np.ndarray:
         return no_face(self.network, candidates, [face.landmarks for face in faces], self.batch_size)
 
-    def _placed(self, track: int, face: Face) -> Face:
+    def _placed(self, track: int, face: Face, time: float) -> Face:
         """A face with its track, frame and time, smoothed where that is asked for."""
-        face = replace(face, track=track, frame=self._frame, time=self._frame / self.fps)
+        face = replace(face, track=track, frame=self._frame, time=time)
         if not self.config.smooth:
             return face
-        if track not in self._filters:
-            self._filters[track] = OneEuro(self.config.min_cutoff, self.config.beta)
-        smoothed = self._filters[track](face.landmarks, 1 / self.fps, face_size(face.landmarks))
+        smoother, before = self._filters.get(track, (OneEuro(self.config.min_cutoff, self.config.beta), time))
+        self._filters[track] = smoother, time
+        smoothed = smoother(face.landmarks, time - before, face_size(face.landmarks))
         return replace(face, landmarks=smoothed, landmarks_raw=face.landmarks)
 
     def _forget(self, track: int) -> None:
         """A track has ended."""
+        del self._lost[track]
         self.jitter.forget(track)
         self.smooth_jitter.forget(track)
         self._filters.pop(track, None)

@@ -21,14 +21,21 @@ class Validation:
         self.faces, self.schema = faces, faces.schema
         self.cache = CropCache(faces, crop)
         self.truth = faces.landmarks_array().astype(np.float64)
+        labelled = faces.labelled_array()
+        self.mask = None if labelled.all() else labelled
         given = [s.box_xyxy for s in faces if s.box_xyxy is not None]
         boxes = np.stack(given) if len(given) == len(faces) else None
         self.denominator = metrics.usual_denominator(self.schema, boxed=boxes is not None)
-        self.denominators = metrics.denominators(self.truth, boxes, self.schema, self.denominator, faces.ids())
+        known = np.where(labelled[..., None], self.truth, np.nan)  # no distance to a landmark without a label
+        self.denominators = metrics.denominators(known, boxes, self.schema, self.denominator, faces.ids())
 
     def nme(self, model: nn.Module) -> float:
         """Mean NME of a model on them, a fraction."""
-        return float(metrics.nme_per_face(predict_crops(model, self.cache), self.truth, self.denominators).mean())
+        return self.nme_of(predict_crops(model, self.cache))
+
+    def nme_of(self, found: np.ndarray) -> float:
+        """Mean NME of (N, P, 2) landmarks found, source px, a fraction."""
+        return float(metrics.nme_per_face(found, self.truth, self.denominators, self.mask).mean())
 
     @torch.no_grad()
     def sheet(self, model: nn.Module) -> np.ndarray:

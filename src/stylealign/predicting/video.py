@@ -1,8 +1,11 @@
-"""A video file or a camera -> frames, one at a time. Knows no faces."""
+"""A video file or a camera -> frames and when each is shown, one at a time. Knows no faces."""
 
 import itertools
+import math
+import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,12 +18,25 @@ AHEAD = 4
 USUAL_FPS = 25.0
 
 
+class Frame(NamedTuple):
+    """A frame of a video."""
+
+    image: np.ndarray
+    """(H, W, 3) uint8 RGB"""
+    time: float
+    """seconds from the first frame; always later than the frame before"""
+
+
 class Video:
-    """An open video: `fps`, `width`, `height`, `expected` frames (None where unknown), and how many were `read`."""
+    """An open video: `fps`, `width`, `height`, `expected` frames (None where unknown), and how many were `read`.
+
+    `guessed` of those read had no time stamp of their own: they are taken to follow the frame before at `fps`.
+    """
 
     def __init__(self, source: Source):
         self.name = source.name
-        if source.kind == "camera":
+        self._is_camera = source.kind == "camera"
+        if self._is_camera:
             self._capture = cv2.VideoCapture(int(str(source.path)))
         else:
             self._capture = cv2.VideoCapture(str(source.path))
@@ -34,16 +50,41 @@ class Video:
         self.expected = count if source.kind == "video" and count > 0 else None
         self.width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
         self.height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-        self.read = 0
+        self.read = self.guessed = 0
+        self._first: float | None = None
+        self._before = -math.inf
         self._stopped = False
 
-    def frames(self, clock: Clock, most: int = 0) -> Generator[np.ndarray, None, None]:
-        """(H, W, 3) uint8 RGB frames, decoded a few ahead in a thread; at most `most` where that is above 0."""
+    @property
+    def times_from(self) -> Literal["stamps", "arrival", "guess"]:
+        """Where times of frames come from: the stream's stamps, when a camera gave each, or `fps` (of some of them)."""
+        return "arrival" if self._is_camera else "guess" if self.guessed else "stamps"
 
-        def decode(_: int) -> np.ndarray | None:
+    def _time(self) -> float:
+        """Seconds from the first frame to the one that was just read.
+
+        OpenCV's position is the frame's own stamp once the frame is read, also where frames last unequally; it is 0
+        for a stream without stamps.
+        """
+        stamp = time.monotonic() if self._is_camera else self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if self._first is None:
+            self._first = stamp if math.isfinite(stamp) else 0.0
+            found = 0.0
+        else:
+            found = stamp - self._first
+        if not found > self._before:  # NaN too
+            self.guessed += 1
+            found = self._before + 1 / self.fps
+        self._before = found
+        return found
+
+    def frames(self, clock: Clock, most: int = 0) -> Generator[Frame, None, None]:
+        """Frames in order, decoded a few ahead in a thread; at most `most` where that is above 0."""
+
+        def decode(_: int) -> Frame | None:
             with clock("decoding"):
-                good, frame = self._capture.read()
-                return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if good else None
+                good, image = self._capture.read()
+                return Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self._time()) if good else None
 
         numbers = range(most) if most else itertools.count()
         try:

@@ -12,8 +12,9 @@ import gc
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -21,12 +22,15 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from stylealign.data.atomic import alone, partial_of
 from stylealign.data.image import write_image
 from stylealign.errors import UserError
 from stylealign.progress import Pace, open_bars, say
-from stylealign.training.run import Run
+from stylealign.training.run import EVALUATED, Run
 
 C = TypeVar("C")
 Engine = Fabric  # what jobs call it, so that only this file names the library
@@ -51,6 +55,8 @@ class LoopConfig:
     """Steps between evaluations on the validation split; 0: only at the end."""
     ema_decay: float = 0.998
     """Decay of the averaged weights that are evaluated and saved; 0: none."""
+    clip_norm: float = 0.0
+    """Gradients of an optimizer whose norm is larger are scaled down to it; 0: no limit."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
@@ -65,6 +71,43 @@ class LoopConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}, expected 0 to below 1")
+        if not 0 <= self.clip_norm < math.inf:
+            raise ValueError(f"clip_norm is {self.clip_norm}, expected a norm above 0, or 0 for no limit")
+        if self.clip_norm and self.precision == "16-mixed":
+            raise ValueError("clip_norm with precision 16-mixed, whose gradients are scaled: expected bf16-mixed")
+
+
+class _Processes(Fabric):
+    """Fabric, whose networks normalise over the faces of all processes where the device can."""
+
+    def setup(self, module: nn.Module, *optimizers: Any, **more: Any) -> Any:
+        return super().setup(normalised_together(module, self.world_size, self.device.type), *optimizers, **more)
+
+
+def normalised_together(module: nn.Module, processes: int, device: str) -> nn.Module:
+    """The module with batch normalisation over the faces of all processes, which only GPUs can do.
+
+    Elsewhere each process normalises its own part of a batch. Weights and their names stay what they were.
+    """
+    if processes == 1 or device != "cuda":
+        return module
+    return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+
+
+def share_statistics(engine: Fabric, modules: Iterable[nn.Module]) -> None:
+    """Give every process the mean over processes of the running statistics of batch normalisation.
+
+    Each has seen other faces. All processes must call it at the same step, before what is evaluated or saved.
+    """
+    if engine.world_size == 1:
+        return
+    found = (part for module in modules for part in module.modules() if isinstance(part, _BatchNorm))
+    kept = [t for part in found for t in (part.running_mean, part.running_var) if t is not None]
+    if kept:
+        shared = engine.all_reduce(torch.cat([t.flatten() for t in kept]), reduce_op="mean")
+        assert isinstance(shared, Tensor)
+        for mine, ours in zip(kept, shared.split([t.numel() for t in kept]), strict=True):
+            mine.copy_(ours.view_as(mine))
 
 
 def start_engine(loop: LoopConfig) -> Fabric:
@@ -74,9 +117,10 @@ def start_engine(loop: LoopConfig) -> Fabric:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
-    strategy = "ddp" if devices * nodes > 1 else "auto"
+    # Each process keeps its own statistics of batch normalisation; `share_statistics` makes one of them in time.
+    strategy = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"
     try:
-        engine = Fabric(
+        engine = _Processes(
             accelerator=loop.accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=loop.precision
         )
     except (RuntimeError, ValueError, TypeError) as error:
@@ -181,21 +225,55 @@ def unwrap(module: Any) -> nn.Module:
 def run_training(target: Path, config: C, loop: LoopConfig, train: Callable[[C, Engine, Run], None]) -> None:
     """Start the processes, open (or continue) the run folder, and `train` into it.
 
-    A run that has finished with this configuration is left alone; one that is refused before
-    anything was learnt leaves nothing.
+    A run that has finished with this configuration is left alone; one that ends before anything was learnt, because
+    it is refused or interrupted or the disk is full, leaves nothing. What was learnt stays, for the same command.
+    Raises UserError while another command is at work on the same run.
     """
     engine = start_engine(loop)
-    run = Run.open(target, config, engine.is_global_zero)
-    if run.finished:
-        say(f"{target}: already trained with this configuration; nothing to do")
-        return
-    engine.barrier()
-    try:
-        train(config, engine, run)
-    except UserError:
+    with alone_among(engine, target), going_on_later(target):
+        run = Run.open(target, config, engine.is_global_zero)
+        if run.finished:
+            say(f"{target}: already trained with this configuration; nothing to do")
+            return
+        engine.barrier()
+        try:
+            train(config, engine, run)
+        except BaseException:
+            if engine.is_global_zero:
+                run.abandon()
+            raise
+
+
+@contextmanager
+def alone_among(engine: Fabric, target: Path) -> Iterator[None]:
+    """`alone` for all processes of a job: the first holds the lock, and every one is refused where it is not given."""
+    refused = ""
+    with ExitStack() as stack:
         if engine.is_global_zero:
-            run.abandon()
-        raise
+            try:
+                stack.enter_context(alone(target))
+            except UserError as error:
+                refused = str(error)
+        if engine.world_size > 1 and float(mean_over_processes(engine, torch.tensor(float(bool(refused))))) > 0:
+            refused = refused or f"{target}: another command is at work on it, as the first process says"
+        if refused:
+            raise UserError(refused)
+        yield
+
+
+@contextmanager
+def going_on_later(target: Path) -> Iterator[None]:
+    """For a job that keeps its half-written folder: an OSError, such as a full disk, says that and what to do."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename = error.filename or str(partial_of(target))
+        if not partial_of(target).exists():
+            raise
+        raise UserError(
+            f"{where}: {error.strerror or error}; what is done is kept in {partial_of(target)}, and the same command "
+            "goes on from there"
+        ) from error
 
 
 def restore(state: TrainState, run: Run) -> bool:
@@ -225,6 +303,27 @@ def _one_ahead(batches: Callable[[int], Any], first: int, end: int, device: torc
             yield batch
 
 
+@contextmanager
+def _clipped(optimizers: Iterable[Any], norm: float) -> Iterator[None]:
+    """Scale gradients down to a norm at each step of the optimizers while the block runs; 0: leave them alone."""
+
+    def clip(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        weights = [w for group in optimizer.param_groups for w in group["params"] if w.grad is not None]
+        torch.nn.utils.clip_grad_norm_(weights, norm)
+
+    with ExitStack() as hooks:
+        for optimizer in optimizers if norm else ():
+            inner = getattr(optimizer, "optimizer", optimizer)  # inside Fabric's
+            hooks.callback(inner.register_step_pre_hook(clip).remove)
+        yield
+
+
+def lr_of(optimizers: Mapping[str, Any]) -> float:
+    """The learning rate of the first optimizer, without the multiples that some of its groups have."""
+    group = next(iter(optimizers.values())).param_groups[0]
+    return float(group["lr"] / group.get("lr_scale", 1.0))
+
+
 def fit(
     update: Callable[[Any, int], Mapping[str, Tensor]],
     *,
@@ -235,13 +334,17 @@ def fit(
     engine: Fabric,
     evaluate: Callable[[], Mapping[str, float]] | None = None,
     preview: Callable[[], np.ndarray] | None = None,
+    epochs: Callable[[int], float] | None = None,
+    best_by: str = "",
     what: str = "training",
 ) -> None:
     """Call `update` until `config.steps`; log, evaluate, preview and checkpoint on the way; continue from `state.step`.
 
     `batches(step)` gives what has a `to(device)`: a Batch, or a Step. `update(batch, step)` returns named loss terms
     (scalars); a total that is not finite stops the run with the terms printed. `evaluate` and `preview` run on the
-    first process. The last step always evaluates and checkpoints.
+    first process, after what was learnt is saved: one that is stopped in them loses nothing, and makes them up for when
+    it continues. The last step always evaluates and checkpoints. `epochs(step)` says how often the data were seen.
+    With `best_by`, one of the numbers that `evaluate` gives, the weights with the smallest are kept beside the last.
     """
     main = engine.is_global_zero
     if main:
@@ -250,58 +353,72 @@ def fit(
     if main and sys.stderr.isatty():
         bars = open_bars("time", "terms")
         task = bars.add_task(what, total=config.steps, completed=state.step, terms="")
-    sums: dict[str, Tensor] = {}
-    summed, pace, first = 0, Pace(), state.step
-    for batch in _one_ahead(batches, state.step, config.steps, engine.device):
-        step = state.step
+    modules = [*state.modules.values(), *([state.ema.module] if state.ema else [])]
 
-        # One update.
-        seed_everything(config.seed, step, engine.global_rank, 1)
-        terms = update(batch.to(engine.device), step)
-        if state.ema:
-            state.ema.update(unwrap(state.modules["model"]), step)
-        for name, value in terms.items():
-            value = torch.as_tensor(value).detach().float()
-            sums[name] = value if name not in sums else sums[name] + value
-        summed += 1
-        step = state.step = step + 1
-        last = step == config.steps
-        due = {
-            k: last or (every and step % every == 0)
-            for k, every in (("checkpoint", config.checkpoint_every), ("log", config.log_every))
-        }
+    def is_due(step: int, every: int) -> bool:
+        return step > 0 and (step == config.steps or bool(every and step % every == 0))
 
-        # Log. A checkpoint closes the running mean too, so that resuming there changes no line.
-        if due["log"] or due["checkpoint"]:
-            means = {name: float(mean_over_processes(engine, total / summed)) for name, total in sums.items()}
-            if not all(math.isfinite(v) for v in means.values()):
-                raise UserError(
-                    f"step {step}: a loss is not finite ({means}); lower lr, or start again from an earlier "
-                    "checkpoint with it lowered"
-                )
+    def look(step: int) -> None:
+        """Preview and evaluate if it is time and was not done before."""
+        picture = run.folder / "previews" / f"step_{step:08d}.png"
+        if preview and is_due(step, config.preview_every) and not picture.exists():
+            write_image(picture, preview())
+        if evaluate and is_due(step, config.evaluate_every) and not run.has_evaluated(step):
+            values = evaluate()
+            if best_by and config.evaluate_every and values[best_by] < run.best(best_by)[1]:
+                run.write_best(step, state.result().state_dict(), state.card, {best_by: values[best_by]})
+            run.log(step, {f"{EVALUATED}{k}": v for k, v in values.items()})
+
+    if main:
+        look(state.step)
+    with _clipped(state.optimizers.values(), config.clip_norm):
+        sums: dict[str, Tensor] = {}
+        summed, pace, first = 0, Pace(), state.step
+        for batch in _one_ahead(batches, state.step, config.steps, engine.device):
+            step = state.step
+
+            # One update.
+            seed_everything(config.seed, step, engine.global_rank, 1)
+            terms = update(batch.to(engine.device), step)
+            if state.ema:
+                state.ema.update(unwrap(state.modules["model"]), step)
+            for name, value in terms.items():
+                value = torch.as_tensor(value).detach().float()
+                sums[name] = value if name not in sums else sums[name] + value
+            summed += 1
+            step = state.step = step + 1
+            last = step == config.steps
+            save, log = is_due(step, config.checkpoint_every), is_due(step, config.log_every)
+
+            # Log. A checkpoint closes the running mean too, so that resuming there changes no line.
+            if log or save:
+                means = {name: float(mean_over_processes(engine, total / summed)) for name, total in sums.items()}
+                if not all(math.isfinite(v) for v in means.values()):
+                    raise UserError(
+                        f"step {step}: a loss is not finite ({means}); lower lr, or start again from an earlier "
+                        "checkpoint with it lowered"
+                    )
+                if main:
+                    seen = {"images_seen": step * config.batch_size}
+                    epoch = {} if epochs is None else {"epoch": round(epochs(step), 4)}
+                    rate = {"lr": lr_of(state.optimizers)}
+                    run.log(step, {**means, **seen, **epoch, **rate, "seconds": round(pace.seconds(), 3)})
+                sums, summed = {}, 0
+                shown = "  ".join(f"{k} {v:.4g}" for k, v in list(means.items())[:6])
+                if bars:
+                    bars.update(task, completed=step, terms=shown)
+                elif main and (pace.is_due() or last):
+                    left = pace.seconds() / max(1, step - first) * (config.steps - step)
+                    say(f"{what}: step {step} of {config.steps}, {left:.0f} s left  {shown}")
+
+            # Save, then look: whatever happens while looking, nothing learnt is lost.
+            if save or is_due(step, config.evaluate_every) or is_due(step, config.preview_every):
+                share_statistics(engine, modules)
+            if save:
+                if main:
+                    run.write_checkpoint(step, state.result().state_dict(), state.card, state.state_dict())
+                engine.barrier()
             if main:
-                run.log(
-                    step,
-                    {**means, "images_seen": step * config.batch_size, "seconds": round(pace.seconds(), 3)},
-                )
-            sums, summed = {}, 0
-            shown = "  ".join(f"{k} {v:.4g}" for k, v in list(means.items())[:6])
-            if bars:
-                bars.update(task, completed=step, terms=shown)
-            elif main and (pace.is_due() or last):
-                left = pace.seconds() / max(1, step - first) * (config.steps - step)
-                say(f"{what}: step {step} of {config.steps}, {left:.0f} s left  {shown}")
-
-        # Look and evaluate.
-        if main and preview and (last or (config.preview_every and step % config.preview_every == 0)):
-            write_image(run.folder / "previews" / f"step_{step:08d}.png", preview())
-        if main and evaluate and (last or (config.evaluate_every and step % config.evaluate_every == 0)):
-            run.log(step, {f"evaluate/{k}": v for k, v in evaluate().items()})
-
-        # Save.
-        if due["checkpoint"]:
-            if main:
-                run.write_checkpoint(step, state.result().state_dict(), state.card, state.state_dict())
-            engine.barrier()
+                look(step)
     if bars:
         bars.stop()

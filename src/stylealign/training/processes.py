@@ -1,7 +1,7 @@
 """Commands side by side: so many child processes at a time, each with a log; progress, time left, and a clean end.
 
 A child that fails does not stop the others. Ctrl-C (and SIGTERM) interrupts every child, which ends as if it had been
-interrupted itself. Knows nothing of what the commands do.
+interrupted itself; where this process is killed, its children see that and end. Knows nothing of what the commands do.
 """
 
 import contextlib
@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stylealign.errors import UserError
 from stylealign.progress import Pace, open_bars, say
 
 SECONDS_TO_END = 20.0  # for an interrupted child, before it is killed
 SECONDS_BETWEEN_LOOKS = 0.2
+ENDS_WITH_PARENT = "STYLEALIGN_ENDS_WITH_PARENT"  # environment of the children: see end_with_parent
 
 
 class Job(NamedTuple):
@@ -75,7 +75,7 @@ def run_jobs(jobs: Sequence[Job], processes: int, what: str) -> dict[str, str]:
     OMP_NUM_THREADS of the children is set to an even share of the cores unless the environment has it.
     """
     threads = str(max(1, num_cores() // processes))
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads), ENDS_WITH_PARENT: "1"}
     waiting, running, failed = deque(jobs), dict[str, _Running](), dict[str, str]()
     speeds: dict[str, float] = {}  # seconds a step, by kind
     display = _bars(what, len(jobs)) if sys.stderr.isatty() else _lines(what, len(jobs))
@@ -114,9 +114,10 @@ def _start(job: Job, environment: dict[str, str]) -> _Running:
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with open(job.log, "ab") as log:
         # A session of its own: a key pressed in the terminal reaches this process, which then tells the children once.
-        # Inheritable files (see `alone`) stay open in the child; Python opens all others as not inheritable.
+        # Inheritable files (a lock of data.atomic) stay open in the child; Python opens all others as not inheritable.
+        # Its standard input ends when this process does.
         process = subprocess.Popen(
-            job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment,
+            job.command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment,
             close_fds=False,
             start_new_session=True,
         )  # fmt: skip
@@ -224,25 +225,23 @@ def _terminated_like_interrupted() -> Iterator[None]:
             signal.signal(name, handler)
 
 
-@contextlib.contextmanager
-def alone(file: Path) -> Iterator[None]:
-    """Hold a lock on `file`; refused while another process holds it, or a child which that
-    process left behind when it was killed.
+# --------------------------------------------------------------------------------------------------------------------
+# In a child
 
-    Children inherit the open file and with it the lock. Where the system has no flock (Windows) nothing is locked.
+
+def end_with_parent() -> None:
+    """In a child of `run_jobs`: be interrupted as soon as the parent has ended, however it did.
+
+    The parent holds the other end of this process's standard input and writes nothing: what comes is its end.
     """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with open(file, "w") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{file.parent}: another command is at work in it, or a training that it left behind; "
-                "wait for it or end it"
-            ) from None
-        os.set_inheritable(held.fileno(), True)
-        yield
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 1024):
+                pass
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(SECONDS_TO_END)
+        os._exit(130)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background had it ignored
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,20 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from stylealign.config import to_dict
+from stylealign.config import read_json, to_dict
 from stylealign.data.atomic import partial_of
 from stylealign.errors import UserError
+
+MAX_CARD = 16_000_000
+"""Bytes of a card.json at most."""
+_CARD_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "kind": ((str,), "a word"),
+    "model": ((str,), "a name"),
+    "model_hash": ((str,), "text"),
+    "schema": ((dict, str), "a mark-up"),
+    "crop": ((dict,), "a mapping"),
+    "other_schemas": ((list,), "a list of mark-ups"),
+}
 
 
 def flatten(state: Any, path: str = "") -> tuple[dict[str, Tensor], Any]:
@@ -62,24 +76,47 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """A state dict from a .safetensors or a .pth file (weights only: nothing else is unpickled)."""
     if path.suffix == ".safetensors":
         return read_tensors(path)
+    _refuse_packed(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except Exception as error:  # torch raises many kinds for a file that is not its own
-        kind = type(error).__name__  # its text is of many lines, and advises to unpickle whatever it is
-        raise UserError(f"{path}: not a file of weights that torch can load without running code ({kind})") from None
+    except Exception:  # torch raises many kinds, whose texts are of many lines and advise to unpickle whatever it is
+        raise UserError(
+            f"{path}: not a file of weights that torch can load without running code, or cut short; expected a "
+            "state dict in .safetensors or .pth"
+        ) from None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path}: expected a state dict (names to tensors)")
     return state
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file. A full disk is an OSError, as for any other file."""
+    try:
+        safetensors.torch.save_file(dict(tensors), path)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+
+
+def _refuse_packed(path: Path) -> None:
+    """Raise UserError for a zip file that unpacks to more than it is: torch packs nothing, so it is none of torch's."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            unpacked = sum(part.file_size for part in file.infolist())
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return  # not a zip file; torch says what it is
+    if unpacked > path.stat().st_size:
+        raise UserError(f"{path}: unpacks to {unpacked:,} bytes, expected no more than it has, as torch saves weights")
+
+
 def save_model(folder: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
     """Write model.safetensors and card.json (with the weights' hash)."""
     # clone: safetensors refuses tensors that share memory
-    safetensors.torch.save_file(
-        {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}, folder / "model.safetensors"
-    )
+    write_tensors(folder / "model.safetensors", {k: v.detach().cpu().contiguous().clone() for k, v in state.items()})
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     from stylealign import __version__
 
@@ -101,12 +138,13 @@ def read_card(folder: Path, kind: str | None = None) -> dict[str, Any]:
         raise UserError(
             f"{folder}: not a run folder (no card.json in it)" if folder.exists() else f"{folder}: no such run"
         )
-    try:
-        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{folder / 'card.json'}: not valid JSON ({error})") from None
+    path = folder / "card.json"
+    card = read_json(path, MAX_CARD)
     if not isinstance(card, dict) or "kind" not in card:
-        raise UserError(f"{folder / 'card.json'}: no kind in it, expected the card of a {kind or 'model'}")
+        raise UserError(f"{path}: no kind in it, expected the card of a {kind or 'model'}")
+    for key, (types, expected) in _CARD_TYPES.items():
+        if key in card and not isinstance(card[key], types):
+            raise UserError(f"{path}: {key}: found {card[key]!r}, expected {expected}")
     if kind and card["kind"] != kind:
         raise UserError(f"{folder}: holds a {card['kind']}, expected a {kind}")
     return card

@@ -73,8 +73,12 @@ def encode_faces(
     Their pictures are read only for a translator that needs them.
     """
     images = None
+    samples = [faces[int(i)] for i in positions]
+    missing = np.stack([sample.missing_points for sample in samples])
+    if missing.any():  # no curve goes through a landmark that nobody placed
+        structures = np.where(missing[..., None], np.float32(np.nan), structures)
     if translator.needs_content:
-        pixels, _ = crops_of([faces[int(i)] for i in positions], translator.crop, translator.schema)
+        pixels, _ = crops_of(samples, translator.crop, translator.schema)
         images = to_float(torch.from_numpy(pixels))
     return encode_contents(translator, torch.from_numpy(structures), images)
 

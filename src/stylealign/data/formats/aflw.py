@@ -14,10 +14,20 @@ from pathlib import Path
 
 import numpy as np
 
-from stylealign.data.formats.entry import Entry, ReadOptions, checked_face, folder_of, image_root, stem_of
+from stylealign.data.formats.entry import (
+    BadEntry,
+    Entry,
+    ReadOptions,
+    checked_face,
+    folder_of,
+    image_root,
+    stem_of,
+)
+from stylealign.data.matlab import read_mat
 from stylealign.errors import UserError
 
 _MAT, _NUM_TRAIN = "AFLWinfo_release.mat", 20_000
+_NAMES = ("nameList", "data", "bbox", "mask_new", "ra")
 
 
 def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
@@ -25,30 +35,33 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     path = source if source.is_file() else folder_of(source) / _MAT
     if not path.exists():
         raise UserError(f"{path}: no such file, expected the 19-point annotation")
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    names = ("nameList", "data", "bbox", "mask_new", "ra")
-    try:
-        mat = loadmat(path, variable_names=names)
-        images, data, boxes, mask, order = (mat[n] for n in names)
-    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, MatReadError) as error:
-        raise UserError(f"{path}: expected a MATLAB file with {', '.join(names)} ({error})") from None
+    mat = read_mat(path, _NAMES)
+    images, data, boxes, mask, order = (mat[n] for n in _NAMES)
     points = options.schema.num_points
     if (
         data.ndim != 2
         or data.shape[1] != 2 * points
         or boxes.shape != (len(data), 4)
         or mask.shape != (len(data), points)
+        or images.size != len(data)
     ):
         raise UserError(
-            f"{path}: data {data.shape}, bbox {boxes.shape}, mask_new {mask.shape}, "
-            f"expected {2 * points}, 4 and {points} columns"
+            f"{path}: nameList {images.shape}, data {data.shape}, bbox {boxes.shape}, mask_new {mask.shape}, "
+            f"expected as many names as rows, {2 * points}, 4 and {points} columns"
         )
+    if (
+        any(values.dtype.kind not in "iuf" for values in (data, boxes, mask, order))
+        or not (np.abs(order) < 2**53).all()
+    ):
+        raise UserError(f"{path}: data, bbox, mask_new or ra holds something else than numbers, expected numbers")
     train = set((np.asarray(order, dtype=np.int64).ravel()[:_NUM_TRAIN] - 1).tolist())
     root = image_root(folder_of(source), options, "data/flickr", "flickr", "images")
     for i, row in enumerate(data.astype(np.float64)):
-        image = str(np.ravel(images.ravel()[i])[0])
+        name = np.ravel(images.ravel()[i])
+        if name.dtype.kind != "U" or len(name) != 1:
+            yield BadEntry(f"{path}: row {i + 1}", "its name in nameList is no text, expected a picture's")
+            continue
+        image = str(name[0])
         left, right, top, bottom = boxes[i].astype(np.float64)
         visible = mask[i] > 0
         yield checked_face(

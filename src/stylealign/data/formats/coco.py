@@ -1,9 +1,12 @@
 """COCO key-point JSON: images, annotations with `keypoints` [x, y, v, ...] and `bbox` [x, y, width, height].
 
-v is 2 visible, 1 hidden, 0 not labelled. A face with every v 0 (or no keypoints) is unlabelled; one with some 0 is a
-bad entry, since a face of a mark-up has all its points. A source is one .json or a folder of them (also in
-`annotations/`); the split is in the file's name or, if there, in an annotation's own `split`. `attributes` (name ->
-true/false) are kept. Coordinates count from 0.
+v is 2 visible, 1 hidden, 0 not labelled. A face with every v 0 (or no keypoints) is unlabelled; a landmark with v 0, or
+at 0 0 or -1 -1, is missing. A source is one .json or a folder of them (also in `annotations/`); the split is in the
+file's name or, if there, in an annotation's own `split`. `attributes` (name -> true/false) are kept. Coordinates count
+from 0.
+
+What a file says twice is compared: the declared size of an image with the file's, the key points' names of one category
+with another's. Of several categories those called face are read (or else head, or person); crowds are not.
 """
 
 import itertools
@@ -15,94 +18,96 @@ from typing import Any
 import numpy as np
 
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.formats.coco_file import CocoFile, DeclaredSizes, coco_files, key_of, open_coco
 from stylealign.data.formats.entry import (
     BadEntry,
     Entry,
     Ids,
     ReadOptions,
     checked_face,
-    folder_of,
-    image_root,
     split_of,
 )
+from stylealign.data.formats.files import with_suffix
+from stylealign.data.formats.point_names import PointNames
 from stylealign.data.formats.writing import Pictures, WriteOptions, box_of, by_split, landmarks_of
 from stylealign.data.image import image_size
 from stylealign.errors import UserError
+from stylealign.face import geometry
+from stylealign.face.orientation import map_box
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 
 
-def _files(source: Path) -> list[Path]:
-    if source.is_file():
-        return [source]
-    folder = folder_of(source)
-    found = sorted(folder.glob("*.json")) or sorted((folder / "annotations").glob("*.json"))
-    if not found:
-        raise UserError(f"{source}: found no .json in it or in its annotations folder")
-    return found
-
-
 def recognise(path: Path) -> bool:
     """Whether it is a .json file, or a folder with one in it."""
-    return path.suffix.lower() == ".json" or (path.is_dir() and any(path.glob("*.json")))
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from None
-    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
-        raise UserError(f"{path}: expected COCO's lists `images` and `annotations`")
-    return content
+    return path.suffix.lower() == ".json" or (path.is_dir() and bool(with_suffix(path, ".json")))
 
 
 def count_points(source: Path) -> int:
-    """Points a face of the first annotation that has any."""
-    for path in _files(source):
-        for annotation in _load(path)["annotations"]:
-            if isinstance(annotation, Mapping) and annotation.get("keypoints"):
-                return len(annotation["keypoints"]) // 3
+    """Points a face of the first annotation of a face that has any."""
+    for path in coco_files(source):
+        opened = open_coco(path)
+        for annotation in opened.annotations:
+            if isinstance(annotation, Mapping) and opened.is_face(annotation):
+                numbers = annotation.get("keypoints")
+                if isinstance(numbers, list) and numbers:
+                    return len(numbers) // 3
     raise UserError(f"{source}: no annotation has keypoints; say with --schema which mark-up the faces are for")
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Faces
 
 
 def _array(values: Any, what: str, count: int | None = None) -> np.ndarray | str:
     try:
         array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return f"{what} is {str(values)[:60]}, expected numbers"
     if array.ndim != 1 or (count is not None and len(array) != count):
         return f"{what} has {array.size} numbers, expected {count}"
     return array
 
 
+def _points(annotation: Mapping[str, Any], options: ReadOptions) -> np.ndarray | str | None:
+    """(P, 3) x, y, v of an annotation, what is wrong with it, or None where it labels nothing."""
+    if not annotation.get("keypoints"):
+        return None
+    count = options.schema.num_points
+    values = _array(annotation["keypoints"], "keypoints", 3 * count)
+    if isinstance(values, str):
+        return f"{values} (3 x {count} of {options.schema.name})"
+    flags = values[2::3]
+    if not np.isin(flags, (0, 1, 2)).all():
+        return "a keypoint's v is not 0, 1 or 2"
+    if not flags.any():
+        return None
+    if annotation.get("num_keypoints") == 0:
+        return f"num_keypoints is 0, but {int((flags > 0).sum())} of its keypoints have a v above 0"
+    missing = np.flatnonzero(flags == 0)
+    if len(missing) and options.missing == "refuse":
+        return (
+            f"{len(missing)} of {count} landmarks are not labelled (v 0), the first is {missing[0]} "
+            "(--missing keep reads faces without them)"
+        )
+    return values.reshape(-1, 3)
+
+
 def _face(
-    path: Path, number: int, annotation: Any, images: Mapping[Any, Any], ids: Ids, root: Path, options: ReadOptions
-) -> Entry:
-    where = f"{path}: annotations[{number}]"
-    image = images.get(annotation.get("image_id")) if isinstance(annotation, Mapping) else None
-    if not isinstance(image, Mapping) or not isinstance(image.get("file_name"), str):
+    source: CocoFile, number: int, annotation: Any, order: np.ndarray | None, sizes: DeclaredSizes, ids: Ids,
+    options: ReadOptions,
+) -> Entry:  # fmt: skip
+    where = f"{source.path}: annotations[{number}]"
+    key = key_of(annotation.get("image_id")) if isinstance(annotation, Mapping) else None
+    image = None if key is None else source.images.get(key)
+    if image is None or not isinstance(image.get("file_name"), str):
         return BadEntry(where, "its image_id names no image with a file_name")
     name = image["file_name"]
     face = ids.of(name, number)
-    count = options.schema.num_points
-    landmarks = visible = box = None
-    if annotation.get("keypoints"):
-        values = _array(annotation["keypoints"], "keypoints", 3 * count)
-        if isinstance(values, str):
-            return BadEntry(where, f"{values} (3 x {count} of {options.schema.name})", face)
-        flags = values[2::3]
-        if not np.isin(flags, (0, 1, 2)).all():
-            return BadEntry(where, "a keypoint's v is not 0, 1 or 2", face)
-        if (flags > 0).all():
-            landmarks, visible = values.reshape(-1, 3)[:, :2], flags == 2
-        elif (flags > 0).any():
-            missing = np.flatnonzero(flags == 0)
-            return BadEntry(
-                where, f"{len(missing)} of {count} landmarks are not labelled (v 0), the first is {missing[0]}", face
-            )
+    points = _points(annotation, options)
+    if isinstance(points, str):
+        return BadEntry(where, points, face)
+    box = None
     if annotation.get("bbox"):
         corner_size = _array(annotation["bbox"], "bbox", 4)
         if isinstance(corner_size, str):
@@ -111,22 +116,61 @@ def _face(
     attributes = annotation.get("attributes") or {}
     if not isinstance(attributes, Mapping):
         return BadEntry(where, f"attributes are {str(attributes)[:60]}, expected names with true or false", face)
+    fitted = sizes.fit(image)
+    if isinstance(fitted, str):
+        return BadEntry(where, fitted, face)
+    labels: dict[str, Any] = {}
+    if points is not None:
+        points = points if order is None else points[order]
+        labels = {"landmarks": points[:, :2], "numbers": points[:, :2], "visible": points[:, 2] == 2}
+        labels["missing"] = points[:, 2] == 0
+    if fitted is not None and fitted.how:
+        options.notes.add(f"faces' landmarks and boxes {' and '.join(fitted.how)}, by the declared size", face)
+        if points is not None:
+            labels["landmarks"] = geometry.apply(fitted.stored_from_declared, points[:, :2])
+        box = None if box is None else map_box(fitted.stored_from_declared, box)
     return checked_face(
-        where, options, id=face, image=root / name, root=root, landmarks=landmarks, visible=visible, box_xyxy=box,
+        where, options, id=face, image=source.root / name, root=source.root, box_xyxy=box,
         attributes={str(k): v for k, v in attributes.items() if isinstance(v, bool)},
-        split=str(annotation.get("split") or split_of(path.stem)),
+        split=str(annotation.get("split") or split_of(source.path.stem)), stored=fitted is not None, **labels,
     )  # fmt: skip
+
+
+def _passed_over(source: CocoFile, annotation: Any, names: Mapping[int | str, str]) -> str | None:
+    """Why an annotation is none of a face, in words; None: it is one."""
+    if not isinstance(annotation, Mapping):
+        return None
+    category = key_of(annotation.get("category_id"))
+    if not source.is_face(annotation) and (category in names or category is None):
+        return f"annotations of the category {names[category] if category is not None else None!r} passed over"
+    return "annotations of crowds (iscrowd) passed over" if annotation.get("iscrowd") in (1, True) else None
 
 
 def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     """Yield a face an annotation; ids are image paths without suffix, further faces of an image get their position."""
-    ids = Ids()
-    for path in _files(source):
-        folder = path.parent.parent if path.parent.name == "annotations" else path.parent
-        content, root = _load(path), image_root(folder, options, "images")
-        images = {i.get("id"): i for i in content["images"] if isinstance(i, Mapping)}
-        for n, annotation in enumerate(content["annotations"]):
-            yield _face(path, n, annotation, images, ids, root, options)
+    ids, order = Ids(), PointNames(options.schema.num_points, options.notes)
+    for path in coco_files(source):
+        opened = open_coco(path, options)
+        sizes = DeclaredSizes(opened, options)
+        orders: dict[int | str | None, np.ndarray | None] = {}
+        for n, category in enumerate(opened.categories):
+            key = key_of(category.get("id"))
+            if opened.faces is None or key in opened.faces:
+                orders[key] = order.of(category.get("keypoints"), f"{path}: categories[{n}].keypoints")
+        names = {key: str(c.get("name")) for c in opened.categories if (key := key_of(c.get("id"))) is not None}
+        for n, annotation in enumerate(opened.annotations):
+            where = f"{path}: annotations[{n}]"
+            if why := _passed_over(opened, annotation, names):
+                options.notes.add(why, where)
+                continue
+            category_id = key_of(annotation.get("category_id")) if isinstance(annotation, Mapping) else None
+            if len(names) > 1 and category_id not in names:
+                yield BadEntry(
+                    where, f"its category_id is {category_id!r}, expected one of {', '.join(map(repr, names))}"
+                )
+                continue
+            only = orders.get(category_id) if len(orders) != 1 else next(iter(orders.values()))
+            yield _face(opened, n, annotation, only, sizes, ids, options)
 
 
 def coco_content(faces: Iterable[tuple[FaceSample, str]], schema: LandmarkSchema) -> dict[str, Any]:
@@ -139,13 +183,14 @@ def coco_content(faces: Iterable[tuple[FaceSample, str]], schema: LandmarkSchema
     for sample, name in faces:
         width, height = image_size(sample.image)
         image = images.setdefault(name, {"id": len(images) + 1, "file_name": name, "width": width, "height": height})
-        visible = np.ones(schema.num_points, bool) if sample.visible is None else sample.visible
+        there = ~sample.missing_points
+        flags = np.where(there, 2 if sample.visible is None else np.where(sample.visible, 2, 1), 0)
         x0, y0, x1, y1 = (round(float(v), 6) for v in box_of(sample))
-        points = zip(landmarks_of(sample).tolist(), visible, strict=True)
+        points = zip(np.where(there[:, None], landmarks_of(sample), 0).tolist(), flags.tolist(), strict=True)
         annotations.append({
             "id": len(annotations) + 1, "image_id": image["id"], "category_id": 1, "iscrowd": 0,
-            "area": (x1 - x0) * (y1 - y0), "bbox": [x0, y0, x1 - x0, y1 - y0], "num_keypoints": schema.num_points,
-            "keypoints": [v for (x, y), seen in points for v in (round(x, 6), round(y, 6), 2 if seen else 1)],
+            "area": (x1 - x0) * (y1 - y0), "bbox": [x0, y0, x1 - x0, y1 - y0], "num_keypoints": int(there.sum()),
+            "keypoints": [value for (x, y), v in points for value in (round(x, 6), round(y, 6), v)],
             "face_id": sample.id, "split": sample.split,
             "attributes": {k: bool(v) for k, v in sample.attributes.items()},
         })  # fmt: skip

@@ -2,13 +2,16 @@
 
 A source is one .csv, or a folder whose `*.csv` name their split (train.csv, val.csv, test.csv); images lie in its
 `images/` or in the folder. Optional columns: `split`, and `box_x0,box_y0,box_x1,box_y1`. A line whose coordinates are
-all empty is an unlabelled face. `unlabelled.txt` beside them lists images without landmarks, one a line: they get the
-split `unlabelled`, so that nobody counts them by accident.
+all empty is an unlabelled face; a landmark whose two cells are empty, `nan`, 0 or -1 is missing. `unlabelled.txt`
+beside them lists images without landmarks, one a line: they get the split `unlabelled`, so that nobody counts them by
+accident.
 """
 
 import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import numpy as np
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.entry import (
@@ -23,6 +26,7 @@ from stylealign.data.formats.entry import (
     numbers_of,
     split_of,
 )
+from stylealign.data.formats.files import with_suffix
 from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, decimals, landmarks_of
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
@@ -35,7 +39,7 @@ _BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
 def _files(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
-    found = sorted(folder_of(source).glob("*.csv"))
+    found = with_suffix(folder_of(source), ".csv")
     if not found and not (source / UNLABELLED).exists():
         raise UserError(f"{source}: found no .csv file in it, expected one with the header image,x0,y0,...")
     return found
@@ -43,7 +47,7 @@ def _files(source: Path) -> list[Path]:
 
 def recognise(path: Path) -> bool:
     """Whether it is a .csv file, or a folder with one in it."""
-    return path.suffix.lower() == ".csv" or (path.is_dir() and any(path.glob("*.csv")))
+    return path.suffix.lower() == ".csv" or (path.is_dir() and bool(with_suffix(path, ".csv")))
 
 
 def _open_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -106,7 +110,9 @@ def _faces(path: Path, root: Path, ids: Ids, options: ReadOptions) -> Iterator[E
             continue
         face = ids.of(image, line)
         cells, box_cells = [row[i] for i in order], [row[i] for i in boxes]
-        landmarks = numbers_of(cells, "coordinate") if any(cells) else None
+        pairs = zip(cells[::2], cells[1::2], strict=True)
+        said = [cell if any(pair) else "nan" for pair in pairs for cell in pair]
+        landmarks = numbers_of(said, "coordinate") if any(cells) else None
         box = numbers_of(box_cells, "box value") if any(box_cells) else None
         if isinstance(landmarks, str) or isinstance(box, str):
             yield BadEntry(where, landmarks if isinstance(landmarks, str) else str(box), face)
@@ -131,11 +137,17 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
 
 
 def write_table(path: Path, faces: Iterable[tuple[FaceSample, str]], schema: LandmarkSchema, places: int = 6) -> None:
-    """Write one .csv of (face, name in its column `image`); coordinates have this many decimal places."""
+    """Write one .csv of (face, name in its column `image`); coordinates have this many decimal places.
+
+    The cells of a missing landmark are empty.
+    """
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", *(f"{axis}{i}" for i in range(schema.num_points) for axis in "xy")])
-        writer.writerows([name, *decimals(landmarks_of(sample), places)] for sample, name in faces)
+        for sample, name in faces:
+            missing = np.repeat(sample.missing_points, 2)
+            cells = decimals(landmarks_of(sample), places)
+            writer.writerow([name, *("" if gone else cell for cell, gone in zip(cells, missing, strict=True))])
 
 
 def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:

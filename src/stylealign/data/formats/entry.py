@@ -6,14 +6,19 @@ ends the work. This file knows what a sane face is; it knows no format.
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stylealign.data.formats.declared_size import orientation
+from stylealign.data.formats.missing import Missing, missing_in, problem_of, without
+from stylealign.data.formats.notes import Notes
 from stylealign.data.image import IMAGE_SUFFIXES, MAX_PIXELS, image_size, read_image
+from stylealign.data.paths import outside
 from stylealign.errors import UserError
+from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema
 
@@ -36,6 +41,10 @@ class ReadOptions:
     """Refuse images with more pixels than this."""
     extract_to: Path | None = None
     """Folder for pictures that a container (`cofw`) holds."""
+    missing: Missing = "refuse"
+    """Whether a face that lacks some of its landmarks is a bad entry, or kept with trust 0 there."""
+    notes: Notes = field(default_factory=Notes)
+    """Takes what readers have to say that is no fault of a face."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +119,6 @@ def image_root(folder: Path, options: ReadOptions, *names: str) -> Path:
     return options.images or next((folder / name for name in names if (folder / name).is_dir()), folder)
 
 
-def find_images(folder: Path) -> Iterator[Path]:
-    """Every image file below a folder, in the same order on every machine."""
-    yield from sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-
-
 def split_of(name: str) -> str:
     """The split a file or folder name speaks of: 'test' or 'val' as a word of it, otherwise 'train'."""
     words = "".join(c if c.isalnum() else " " for c in name.lower()).split()
@@ -173,9 +177,11 @@ def inspect_image(path: Path, options: ReadOptions) -> tuple[int, int] | str:
     return _inspect(path, options.max_pixels, options.check_images, (stat.st_mtime_ns, stat.st_size))
 
 
-def _landmark_problem(landmarks: np.ndarray, size_wh: tuple[int, int], schema: LandmarkSchema) -> str | None:
-    if landmarks.shape != (schema.num_points, 2):
-        return f"{len(landmarks)} landmarks, expected {schema.num_points} of {schema.name}"
+def _points_of(schema: LandmarkSchema) -> str:
+    return f"{schema.num_points} of {schema.name}"
+
+
+def _landmark_problem(landmarks: np.ndarray, size_wh: tuple[int, int]) -> str | None:
     finite = np.isfinite(landmarks).all(axis=1)
     if not finite.all():
         i = int(np.flatnonzero(~finite)[0])
@@ -195,11 +201,42 @@ def _landmark_problem(landmarks: np.ndarray, size_wh: tuple[int, int], schema: L
 
 
 def _box_problem(box: np.ndarray, size_wh: tuple[int, int]) -> str | None:
-    if not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
+    with np.errstate(over="ignore"):
+        kept = box.astype(np.float32)  # as a face keeps it: a number may be finite and too large for that
+    if not np.isfinite(kept).all() or box[2] <= box[0] or box[3] <= box[1]:
         return f"box {tuple(float(v) for v in box)}, expected x0 < x1 and y0 < y1"
     if box[0] > size_wh[0] or box[1] > size_wh[1] or box[2] < 0 or box[3] < 0:
         return f"box {tuple(float(v) for v in box)} does not touch the {size_wh[0]} x {size_wh[1]} image"
     return None
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8, which bytes of a file name that are none cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def place_problem(image: Path, root: Path) -> str | None:
+    """What is wrong with where an image lies, or with its name; to be asked before it is opened."""
+    if not is_text(str(image)):
+        return f"image {image}: its name is no UTF-8, expected one that is: rename it"
+    problem = outside(image, root)
+    return problem and f"image {problem}"
+
+
+def turn_of(path: Path) -> int:
+    """The EXIF orientation of a picture that can be read; asked once a file."""
+    stat = path.stat()
+    return _turn_of(path, (stat.st_mtime_ns, stat.st_size))
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _turn_of(path: Path, stamp: tuple[int, int]) -> int:
+    del stamp
+    return orientation(path)
 
 
 def checked_face(
@@ -210,20 +247,52 @@ def checked_face(
     image: Path,
     root: Path,
     landmarks: np.ndarray | None = None,
+    numbers: np.ndarray | None = None,
+    missing: np.ndarray | None = None,
     box_xyxy: np.ndarray | None = None,
+    stored: bool = False,
     **fields: Any,
 ) -> Entry:
     """The face, or a BadEntry naming the first thing wrong with it: its name, its image, its landmarks or its box.
 
-    `image` must lie below `root`; landmarks (P, 2) and box (4,) are (x, y) source pixels counted from 0.
+    Args:
+        where: file:line.
+        options: what the reader was given.
+        id: of the face.
+        image: must lie below `root`.
+        root: folder of the source's pictures.
+        landmarks: (P, 2) (x, y) source pixels counted from 0.
+        numbers: the landmarks as the file has them, (P, 2), where that differs; they tell missing ones.
+        missing: (P,) those that the file says are missing in another way.
+        box_xyxy: (4,) in the same pixels; one without width and height gives way to that of the landmarks.
+        stored: the reader knows that the landmarks count stored pixels.
+        fields: more of a FaceSample.
     """
-    if not image.is_relative_to(root) or ".." in image.relative_to(root).parts:
-        return BadEntry(where, f"image {image} does not lie below {root}", id)
+    if problem := place_problem(image, root):
+        return BadEntry(where, problem, id)
     size_wh = inspect_image(image, options)
     if isinstance(size_wh, str):
         return BadEntry(where, size_wh, id)
-    if landmarks is not None and (problem := _landmark_problem(landmarks, size_wh, options.schema)):
-        return BadEntry(where, problem, id)
+    if landmarks is not None:
+        if landmarks.shape != (options.schema.num_points, 2):
+            return BadEntry(where, f"{len(landmarks)} landmarks, expected {_points_of(options.schema)}", id)
+        numbers = landmarks if numbers is None else numbers
+        absent = missing_in(numbers) if missing is None else missing | missing_in(numbers)
+        if problem := problem_of(absent, numbers, options.missing):
+            return BadEntry(where, problem, id)
+        if absent.any():
+            fields |= without(landmarks, absent, fields.get("visible"))
+            landmarks = fields.pop("landmarks")
+            options.notes.add("faces lack landmarks, which have point_trust 0 there", id)
+        if problem := _landmark_problem(landmarks, size_wh):
+            return BadEntry(where, problem, id)
+        if not stored and turn_of(image) != 1:
+            options.notes.add(
+                "faces lie in pictures that EXIF turns; their landmarks are taken as of the pixels as stored", id
+            )
+        if box_xyxy is not None and (box_xyxy[:2] == box_xyxy[2:]).all():
+            box_xyxy = geometry.landmark_box(landmarks)
+            options.notes.add("faces have a box without width and height; the box of their landmarks is taken", id)
     if box_xyxy is not None and (problem := _box_problem(box_xyxy, size_wh)):
         return BadEntry(where, problem, id)
     if options.split is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, inspect_image
+from stylealign.data.rows import file_digest
 from stylealign.face.schema import LandmarkSchema
 
 
@@ -27,6 +28,8 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     dataset = FaceDataset.open(source)
     for i, sample in enumerate(dataset):
         problem = inspect_image(sample.image, options)
+        if not isinstance(problem, str) and file_digest(sample.image) != dataset.head(i)["digest"]:
+            problem = f"{sample.image}: has changed since the data set was made, expected the picture it was made of"
         if isinstance(problem, str):
             yield BadEntry(f"{source / 'index.jsonl'}:{dataset.row_number(i) + 1}", problem, sample.id)
         else:

@@ -6,6 +6,9 @@
     46.184 63.475
     }
 
+A point `-1 -1` or `0 0` is missing. MERL-RAV writes those that a thing hides as negative numbers: a point far to the
+left of and above the face, whose positive numbers lie in it, is such a one.
+
 The folder tells the split: `testset` and `ibug` are test, everything else (`afw`, `trainset`) is train, as in the
 300-W challenge.
 """
@@ -18,11 +21,18 @@ import numpy as np
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, checked_face, lines_of, numbers_of, split_of
+from stylealign.data.formats.files import Beside, with_suffix
+from stylealign.data.formats.ibug_boxes import Boxes
+from stylealign.data.formats.missing import missing_in
 from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, landmarks_of, write_lines
 from stylealign.data.image import IMAGE_SUFFIXES
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
+
+_SUFFIX = ".pts"
+_NEAR = 0.25
+"""Of the longer side of a face's other points: how near to them a point outside of the picture may be."""
 
 
 def parse_pts(path: Path) -> tuple[np.ndarray, str] | BadEntry:
@@ -60,14 +70,14 @@ def parse_pts(path: Path) -> tuple[np.ndarray, str] | BadEntry:
 
 def recognise(path: Path) -> bool:
     """Whether it is a folder with a .pts file in it or below it."""
-    return path.is_dir() and next(path.rglob("*.pts"), None) is not None
+    return path.is_dir() and any(p.suffix.lower() == _SUFFIX for p in path.rglob("*"))
 
 
 def count_points(source: Path) -> int:
     """Landmarks a face, of all .pts files below a folder that can be read. Raises UserError where they disagree."""
     counts: Counter[int] = Counter()
     examples: dict[int, Path] = {}
-    for pts in sorted(source.rglob("*.pts")):
+    for pts in with_suffix(source, _SUFFIX, deep=True):
         found = parse_pts(pts)
         if not isinstance(found, BadEntry):
             counts[len(found[0])] += 1
@@ -82,43 +92,84 @@ def count_points(source: Path) -> int:
     return next(iter(counts))
 
 
-def _image_of(pts: Path) -> Path | str:
-    suffixes = [s for lower in IMAGE_SUFFIXES for s in (lower, lower.upper())]
-    found = [p for s in suffixes if (p := pts.with_suffix(s)).exists()]
+def _image_of(pts: Path, images: Beside) -> Path | str:
+    found = images.of(pts)
     if not found:
         return f"no such image {pts.with_suffix('.jpg')} (or another suffix) beside it"
-    if len({p.name.lower() for p in found}) > 1:
+    if len(found) > 1:
         return f"several images beside it: {', '.join(p.name for p in found)}, expected one"
     return found[0]
+
+
+def _positive(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(P, 2) numbers of a file without MERL-RAV's minus signs, and (P,) bool: the points that had them.
+
+    A point left of and above the picture has two negative numbers too. It lies near the rest of its face, where a
+    hidden one's would not; once a face has a point that can only be a hidden or a missing one, all are.
+    """
+    negative = (numbers < 0).all(axis=1)
+    missing = missing_in(numbers)
+    others = numbers[~negative & ~missing]
+    doubtful = negative & ~missing
+    if not doubtful.any() or len(others) < 2:
+        return numbers, np.zeros(len(numbers), dtype=bool)
+    low, high = others.min(axis=0), others.max(axis=0)
+    margin = _NEAR * float((high - low).max())
+
+    def away(points: np.ndarray) -> np.ndarray:
+        return np.maximum(np.maximum(low - points, points - high), 0).max(axis=1)
+
+    hidden = doubtful & (away(numbers) > margin) & (away(-numbers) <= margin)
+    if hidden.any() or (missing & negative).any():
+        hidden = doubtful
+    return np.where(hidden[:, None], -numbers, numbers), hidden
 
 
 def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     """Yield a face for every `.pts` file below the folder, in sorted order. Ids are paths without suffix."""
     if not source.is_dir():
         raise UserError(f"{source}: no such folder, expected one with .pts files and their images below it")
-    found = False
-    for pts in sorted(source.rglob("*.pts")):
-        found = True
+    files = with_suffix(source, _SUFFIX, deep=True)
+    if not files:
+        raise UserError(f"{source}: found no .pts file in it or below it")
+    images, beside, read_before = Beside(IMAGE_SUFFIXES), Beside((_SUFFIX,)), set[str]()
+    boxes = Boxes(source, options.notes)
+    for pts in files:
         relative = pts.relative_to(source)
         face = relative.with_suffix("").as_posix()
+        if face in read_before:
+            yield BadEntry(str(pts), f"the face stands twice: {', '.join(p.name for p in beside.of(pts))}", face)
+            continue
+        read_before.add(face)
         parsed = parse_pts(pts)
         if isinstance(parsed, BadEntry):
             yield BadEntry(parsed.where, parsed.message, face)
             continue
-        image = _image_of(pts)
+        image = _image_of(pts, images)
         if isinstance(image, str):
             yield BadEntry(str(pts), image, face)
             continue
-        landmarks, first = parsed
+        numbers, first = parsed
+        positive, hidden = _positive(numbers)
+        if hidden.any():
+            options.notes.add("faces have points with two negative numbers, read as hidden (MERL-RAV's way)", face)
         split = split_of(relative.parent.as_posix())
-        yield checked_face(first, options, id=face, image=image, root=source, landmarks=landmarks - 1, split=split)
-    if not found:
-        raise UserError(f"{source}: found no .pts file in it or below it")
+        yield checked_face(
+            first, options, id=face, image=image, root=source, landmarks=positive - 1, numbers=numbers, split=split,
+            visible=~hidden if hidden.any() else None, box_xyxy=boxes.of(face),
+        )  # fmt: skip
+    for image in with_suffix(source, *IMAGE_SUFFIXES, deep=True):
+        if not beside.of(image):
+            options.notes.add("pictures without a .pts beside them passed over", str(image.relative_to(source)))
 
 
-def pts_text(landmarks: np.ndarray) -> str:
-    """The text of a .pts file, which counts from 1, of (P, 2) px counted from 0."""
-    points = "".join(f"{x:.6f} {y:.6f}\n" for x, y in landmarks + 1)
+def pts_text(sample: FaceSample) -> str:
+    """The text of a face's .pts file, which counts from 1; a missing landmark is -1 -1."""
+    landmarks = landmarks_of(sample)
+    points = "".join(
+        "-1 -1\n" if gone else f"{x:.6f} {y:.6f}\n"
+        for (x, y), gone in zip(landmarks + 1, sample.missing_points, strict=True)
+    )
     return f"version: 1\nn_points: {len(landmarks)}\n{{\n{points}}}\n"
 
 
@@ -131,7 +182,7 @@ def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
             # a .pts belongs to an image by its name, so every face gets an image of its own
             safe = "/".join(part for part in Path(sample.id).parts if part not in ("..", "/"))
             names.append(pictures.name_of(sample.image, f"{split}/{safe}"))
-            (folder / names[-1]).with_suffix(".pts").write_text(pts_text(landmarks_of(sample)), encoding="ascii")
+            (folder / names[-1]).with_suffix(".pts").write_text(pts_text(sample), encoding="ascii")
         write_lines(folder / "splits" / f"{split}.txt", names)
 
 
@@ -143,7 +194,7 @@ def write_predicted(folder: Path, faces: Iterable[FaceSample], schema: LandmarkS
         if path.exists():  # a.jpg and a.png
             path = folder / "pts" / f"{_inside(face.id)}.pts"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(pts_text(landmarks_of(face)), encoding="ascii")
+        path.write_text(pts_text(face), encoding="ascii")
 
 
 def _inside(name: str) -> str:

@@ -23,9 +23,11 @@ from stylealign.data.formats.entry import (
     is_number,
     lines_of,
     numbers_of,
+    place_problem,
     split_of,
 )
-from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, decimals, landmarks_of, write_lines
+from stylealign.data.formats.files import with_suffix
+from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, decimals, whole_landmarks_of, write_lines
 from stylealign.data.image import image_size
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
@@ -34,7 +36,7 @@ from stylealign.face.sample import FaceSample
 def _files(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
-    found = sorted(folder_of(source).glob("*.txt"))
+    found = with_suffix(folder_of(source), ".txt")
     if not found:
         raise UserError(f"{source}: found no .txt list in it")
     return found
@@ -72,19 +74,21 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
                 continue
             values, image = numbers_of(fields[:count]), fields[count]
             assert not isinstance(values, str)
-            landmarks, face = values.reshape(-1, 2), ids.of(image, line)
-            if options.frame is not None:
+            numbers, face = values.reshape(-1, 2), ids.of(image, line)
+            landmarks = numbers
+            if options.frame is not None and place_problem(root / image, root) is None:
                 size_wh = inspect_image(root / image, options)
                 if not isinstance(size_wh, str):  # checked_face says what is wrong with it
                     landmarks = from_frame(landmarks, options.frame, size_wh)
             yield checked_face(
-                where, options, id=face, image=root / image, root=root, landmarks=landmarks, split=split_of(path.stem)
-            )
+                where, options, id=face, image=root / image, root=root, landmarks=landmarks, numbers=numbers,
+                split=split_of(path.stem),
+            )  # fmt: skip
 
 
 def list_line(sample: FaceSample, image: str, frame: int | None) -> str:
     """`x1 y1 ... xL yL filename`, in px, or in a square frame of this side as if the picture were resized to it."""
-    landmarks = landmarks_of(sample)
+    landmarks = whole_landmarks_of(sample, "list")
     if frame is not None:
         landmarks = (landmarks + 0.5) * (frame / np.array(image_size(sample.image))) - 0.5
     return " ".join([*decimals(landmarks), image])

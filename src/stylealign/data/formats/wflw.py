@@ -34,7 +34,7 @@ from stylealign.data.formats.writing import (
     box_of,
     by_split,
     decimals,
-    landmarks_of,
+    whole_landmarks_of,
     write_lines,
 )
 from stylealign.errors import UserError
@@ -142,7 +142,7 @@ def wflw_line(sample: FaceSample, image: str) -> str:
     x0, y0, x1, y1 = box_of(sample)
     box = [str(int(v)) for v in (np.floor(x0), np.floor(y0), np.ceil(x1), np.ceil(y1))]
     flags = [str(int(sample.attributes.get(name, False))) for name in ATTRIBUTES]
-    return " ".join([*decimals(landmarks_of(sample)), *box, *flags, image])
+    return " ".join([*decimals(whole_landmarks_of(sample, "wflw")), *box, *flags, image])
 
 
 def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:

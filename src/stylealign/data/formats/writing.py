@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.paths import inside
+from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.progress import track
@@ -45,14 +47,15 @@ class Pictures:
         """
         if name is None and image in self._names:
             return self._names[image]
-        base = name if name is not None else image.relative_to(self._root).with_suffix("").as_posix()
+        path = inside(self._root, image, "a picture to write")
+        base = name if name is not None else path.relative_to(self._root).with_suffix("").as_posix()
         base = re.sub(r"\s", "_", base)
         result, n = f"{base}{image.suffix}", 1
         while result in self._taken:
             result, n = f"{base}_{n}{image.suffix}", n + 1
         self._taken.add(result)
         self._names[image] = result
-        target = self._folder / result
+        target = inside(self._folder, result, "a picture to write")
         target.parent.mkdir(parents=True, exist_ok=True)
         if self._mode == "link":
             os.symlink(os.path.abspath(image), target)
@@ -67,11 +70,22 @@ def landmarks_of(sample: FaceSample) -> np.ndarray:
     return sample.landmarks.astype(np.float64)
 
 
+def whole_landmarks_of(sample: FaceSample, layout: str) -> np.ndarray:
+    """`landmarks_of` for a layout that cannot say of a landmark that it is missing; UserError where one is."""
+    missing = np.flatnonzero(sample.missing_points)
+    if missing.size:
+        raise UserError(
+            f"face '{sample.id}': {missing.size} landmarks are missing, the first is {missing[0]}, which {layout} "
+            "cannot say; expected another --format (coco, csv, ibug), or a --subset of faces with all"
+        )
+    return landmarks_of(sample)
+
+
 def box_of(sample: FaceSample) -> np.ndarray:
-    """(4,) float64 px x0 y0 x1 y1: a face's own box, or that of its landmarks."""
-    return (
-        geometry.landmark_box(landmarks_of(sample)) if sample.box_xyxy is None else sample.box_xyxy.astype(np.float64)
-    )
+    """(4,) float64 px x0 y0 x1 y1: a face's own box, or that of its landmarks that are there."""
+    if sample.box_xyxy is None:
+        return geometry.landmark_box(landmarks_of(sample)[~sample.missing_points])
+    return sample.box_xyxy.astype(np.float64)
 
 
 def decimals(landmarks: np.ndarray, places: int = 6) -> list[str]:
@@ -80,10 +94,15 @@ def decimals(landmarks: np.ndarray, places: int = 6) -> list[str]:
 
 
 def by_split(dataset: FaceDataset) -> Iterator[tuple[str, Iterator[FaceSample]]]:
-    """(split, its faces) of a data set, in the order in which splits first come; progress is displayed."""
+    """(split, its faces) of a data set, in the order in which splits first come; progress is displayed.
+
+    Raises UserError, before it gives the first, where a split's name could not be a file's name in a folder.
+    """
     splits: dict[str, list[int]] = {}
     for i in range(len(dataset)):
         splits.setdefault(dataset.head(i)["split"], []).append(i)
+    for split in splits:
+        inside(dataset.folder, f"{split}.txt", f"{dataset.folder}: split {split!r} is to name a file")
     for split, rows in splits.items():
         yield split, track(dataset.take(rows), f"writing {split}", len(rows))
 

@@ -16,8 +16,9 @@ import numpy as np
 
 from stylealign.batches.crops import CropCache
 from stylealign.config import to_dict
-from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset, describe_data
+from stylealign.data.describe import whole_faces
 from stylealign.detectors.loaded import LoadedDetector
 from stylealign.errors import UserError
 from stylealign.jobs.assess.drawn import is_drawn, true_swaps
@@ -143,11 +144,16 @@ def assess(
     return found
 
 
+def _out_of(config: Assess) -> Path:
+    return config.out or (config.translator or Path(str(config.arm))) / "assessment"
+
+
+@making(_out_of)
 def main(config: Assess) -> None:
     """Assess a translator or an arm, and say the figures that have aims."""
     device = pick_device(config.accelerator)
     where = config.translator or Path(str(config.arm))
-    out = config.out or where / "assessment"
+    out = _out_of(config)
     refuse_existing(out)
     if config.translator is not None:
         opened = open_translator(config.translator, device)
@@ -157,6 +163,7 @@ def main(config: Assess) -> None:
         opened = open_styled(config.arm, config.judge, config.seed, device)
     subject, card = opened.subject, opened.card
     faces = FaceDataset.open(config.data).select(config.split, config.subset, labelled=True)
+    faces = whole_faces(faces, "the assessment")
     faces = faces.take(range(min(len(faces), config.faces)))
     judge_run = config.judge or opened.judge
     judge = open_judge(judge_run, subject.crop, subject.schema, device, where)

@@ -4,14 +4,18 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from stylealign.jobs.demo.gate import asking_nobody, names_of
 from stylealign.predicting.network import open_network
 from stylealign.progress import say
+
+LOOK_S = 0.3  # seconds between two looks whether a signal has come
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +39,10 @@ class Demo:
     """Address to listen on. 0.0.0.0 lets everybody who reaches this machine use the page."""
     max_megabytes: float = 20.0
     """Largest file that may be uploaded."""
+    max_total_megabytes: float = 2000.0
+    """Largest size of all uploads and results together; they are kept for an hour."""
+    names: tuple[str, ...] = ()
+    """Names by which visitors reach the page, beside addresses in numbers and this machine's own name."""
     max_megapixels: float = 50.0
     """Largest photo, width x height, in millions of pixels."""
     browser: bool = False
@@ -45,6 +53,11 @@ class Demo:
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535:
             raise ValueError(f"port is {self.port}, expected 1 to 65535")
+        if self.max_total_megabytes < self.max_megabytes:
+            raise ValueError(
+                f"max_total_megabytes {self.max_total_megabytes:g}: expected at least max_megabytes "
+                f"({self.max_megabytes:g})"
+            )
         if not (0 < self.max_megabytes <= 1000 and 0 < self.max_megapixels <= 1000):
             raise ValueError(
                 f"max_megabytes {self.max_megabytes:g} and max_megapixels {self.max_megapixels:g}: expected above 0, "
@@ -54,6 +67,16 @@ class Demo:
 
 def _stop(*_: Any) -> None:
     sys.exit(0)
+
+
+def wait_for_signal() -> None:
+    """Wait for ever; a signal's handler runs soon, whichever thread the system gave the signal to.
+
+    `signal.pause` would go on waiting where it was another thread than this one.
+    """
+    never = threading.Event()
+    while not never.wait(LOOK_S):
+        pass
 
 
 def main(config: Demo) -> int:
@@ -78,7 +101,11 @@ def _serve(config: Demo, folder: str) -> int:
     refuse_other_mark_up(translator, detector, config.translator or "the translator that came with stylealign")
     import_gradio()
     page = build_page(detector, translator, round(config.max_megapixels * 1e6))
-    address = serve(page, config.host, config.port, round(config.max_megabytes * 1e6), config.browser)
+    address = serve(
+        page, config.host, config.port, names=names_of(config.host, config.names), folder=Path(folder),
+        max_bytes=round(config.max_megabytes * 1e6), max_total=round(config.max_total_megabytes * 1e6),
+        browser=config.browser,
+    )  # fmt: skip
     if config.host not in ("127.0.0.1", "localhost", "::1"):
         say(
             f"warning: listening on {config.host}: everybody who reaches this machine can use the page and its "
@@ -86,7 +113,8 @@ def _serve(config: Demo, folder: str) -> int:
         )
     say(f"the demo is at {address} (Ctrl-C stops it)")
     try:
-        signal.pause()
+        with asking_nobody():
+            wait_for_signal()
     except KeyboardInterrupt:
         say("stopped")
     finally:

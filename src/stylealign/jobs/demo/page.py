@@ -8,11 +8,14 @@ import os
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: it would say that it was
 
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from stylealign.api.detector import Detector
 from stylealign.api.translator import StyleTranslator
 from stylealign.errors import UserError
+from stylealign.jobs.demo.gate import Gate
 from stylealign.jobs.demo.pair import PhotoWithFace, marked, open_photos, swapped
 
 HEAD = (
@@ -37,6 +40,17 @@ def import_gradio() -> Any:
     if int(gradio.__version__.split(".")[0]) < 6:
         raise UserError(f"the demo needs gradio 6, found {gradio.__version__}: pip install 'stylealign[demo]'")
     return gradio
+
+
+def keeping_out_addresses(take: Callable[[Any], Awaitable[str | None]]) -> Callable[[Any], Awaitable[str | None]]:
+    """What takes an upload into a component's folder, but for a file whose "path" is an address to fetch."""
+
+    async def take_file(path: Any) -> str | None:
+        if "://" in str(path):
+            raise PermissionError("not a file that was uploaded")
+        return await take(path)
+
+    return take_file
 
 
 def build_page(detector: Detector, translator: StyleTranslator, max_pixels: int) -> Any:
@@ -69,6 +83,7 @@ def build_page(detector: Detector, translator: StyleTranslator, max_pixels: int)
             type="filepath", image_mode=None, sources=["upload", "clipboard"], label=f"{name} photo",
             elem_id=name.lower(), height=320,
         )  # fmt: skip
+        photo.async_move_resource_to_block_cache = keeping_out_addresses(photo.async_move_resource_to_block_cache)
         photo.preprocess = given  # not by a class of our own: gradio writes a .pyi file beside the source of such
         return photo
 
@@ -103,9 +118,18 @@ def build_page(detector: Detector, translator: StyleTranslator, max_pixels: int)
     return page
 
 
-def serve(page: Any, host: str, port: int, max_bytes: int, browser: bool) -> str:
-    """Serve the page from a thread; its address. Raises UserError where the port is taken."""
+def serve(
+    page: Any, host: str, port: int, *, names: frozenset[str], folder: Path, max_bytes: int, max_total: int,
+    browser: bool = False,
+) -> str:  # fmt: skip
+    """Serve the page from a thread, behind a gate (the arguments are the gate's); its address.
+
+    Raises UserError where the port is taken.
+    """
     gr = import_gradio()
+    from starlette.middleware import Middleware
+
+    gate = Middleware(Gate, names=names, folder=folder, max_bytes=max_bytes, max_total=max_total)
     os.environ.pop("GRADIO_ALLOWED_PATHS", None)  # an empty list of ours would let this one in
     theme = gr.themes.Default(font=FONTS[0], font_mono=FONTS[1])
     try:
@@ -113,7 +137,7 @@ def serve(page: Any, host: str, port: int, max_bytes: int, browser: bool) -> str
             server_name=host, server_port=port, inbrowser=browser, share=False, prevent_thread_lock=True, quiet=True,
             max_file_size=max_bytes, allowed_paths=[], show_error=False, enable_monitoring=False, ssr_mode=False,
             pwa=False, mcp_server=False, footer_links=[], run_history=False, theme=theme,
-            state_session_capacity=VISITORS,
+            state_session_capacity=VISITORS, app_kwargs={"middleware": [gate]},
         )  # fmt: skip
     except OSError as error:
         raise UserError(f"--host {host} --port {port}: cannot be listened on ({str(error).splitlines()[0]})") from None

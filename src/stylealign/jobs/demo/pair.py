@@ -15,8 +15,8 @@ from stylealign.data.image import warp
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import draw_landmarks
 from stylealign.face import geometry
+from stylealign.face.orientation import size_of_view
 from stylealign.face.schema import LandmarkSchema
-from stylealign.predicting.orientation import size_of_view
 from stylealign.predicting.predicted_face import Face, largest
 from stylealign.predicting.sources import read_photo
 

@@ -45,7 +45,7 @@ def parse_arms(texts: Iterable[str]) -> list[ArmPaths]:
             name, pattern = "", text
         paths = [Path(pattern)]
         if glob.has_magic(pattern) and not paths[0].exists():
-            paths = [Path(match) for match in sorted(glob.glob(pattern)) if not match.endswith(".partial")]
+            paths = [Path(match) for match in sorted(glob.glob(pattern)) if not match.endswith((".partial", ".lock"))]
         if not paths or not all(path.exists() for path in paths):
             half = any(partial_of(path).exists() for path in paths)
             raise UserError(

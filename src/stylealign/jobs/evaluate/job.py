@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stylealign.data.atomic import refuse_existing, whole_folder
+from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image, warp, write_image
 from stylealign.data.predictions import write_predictions
@@ -51,7 +51,8 @@ class Evaluate:
     subset: str | None = None
     """Score only the faces with this attribute, such as `pose`."""
     denominator: Literal["auto", "inter_ocular", "inter_pupil", "box", "diagonal", "landmark_box"] = "auto"
-    """What errors are divided by; `auto` is what papers use on this mark-up: outer eye corners, for AFLW the box."""
+    """What errors are divided by; `auto` is what papers use on this mark-up: outer eye corners, for COFW pupils, for
+    AFLW the box."""
     baseline: str | None = None
     """Arm the others are compared with, face by face; the first one if not given."""
     visible_only: bool = False
@@ -107,10 +108,9 @@ def _face_sheet(
             face = warp(read_image(samples[i].image), crop_from_source, TILE)
         except UserError as error:
             raise UserError(f"{error}; it is needed to draw the face, and --draw 0 does without pictures") from None
+        there = np.where(samples[i].labelled_points[:, None], apply(crop_from_source, truth[i]), np.nan)
         for name, (landmarks, nme) in arms.items():
-            tiles.append(
-                draw_landmarks(face, apply(crop_from_source, landmarks[i]), schema, apply(crop_from_source, truth[i]))
-            )
+            tiles.append(draw_landmarks(face, apply(crop_from_source, landmarks[i]), schema, there))
             labels.append(f"{100 * nme[i]:.2f} % {name}\n{samples[i].id}")
     columns = len(arms) * max(1, 6 // len(arms))
     return contact_sheet(tiles, columns, labels)
@@ -232,6 +232,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     return evaluation
 
 
+@making("out")
 def main(config: Evaluate) -> None:
     """Score, and print the tables a person wants first."""
     show(evaluate(config))

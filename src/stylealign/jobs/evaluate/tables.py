@@ -13,6 +13,7 @@ from stylealign.evaluation.tables import (
     LEVELS,
     THRESHOLDS,
     Table,
+    heading,
     markdown_of,
     p_value,
     percent,
@@ -98,12 +99,17 @@ def tables(evaluation: Mapping[str, Any]) -> list[Table]:
 
     subsets = {name: figures["faces"] for name, figures in arms[0]["subsets"].items()}
     if subsets:
-        header = ("arm", *(f"{name} ({faces})" for name, faces in subsets.items()))
-        rows = [(arm["name"], *(percent(arm["subsets"][name]["nme"]) for name in subsets)) for arm in arms]
+        full = f"full ({evaluation['dataset']['faces']})"
+        header = ("arm", full, *(f"{heading(name)} ({faces})" for name, faces in subsets.items()))
+        rows = [
+            (arm["name"], percent(arm["nme"]), *(percent(arm["subsets"][name]["nme"]) for name in subsets))
+            for arm in arms
+        ]
         result.append(Table("NME % per subset", header, rows, f"{line} In brackets: faces of the subset."))
         for t in THRESHOLDS[1:]:
             for key, what in (("failure_rate", "FR"), ("auc", "AUC")):
-                rows = [(arm["name"], *(percent(arm["subsets"][n][key][f"{t:.2f}"]) for n in subsets)) for arm in arms]
+                parts = [(arm["name"], (arm, *(arm["subsets"][n] for n in subsets))) for arm in arms]
+                rows = [(name, *(percent(part[key][f"{t:.2f}"]) for part in of_arm)) for name, of_arm in parts]
                 result.append(Table(f"{what}@{100 * t:.0f} % per subset", header, rows, line))
         if evaluation["paired"]:
             result.append(

@@ -18,12 +18,11 @@ import tyro
 
 from stylealign.batches.batch import to_float
 from stylealign.batches.crops import CropCache
-from stylealign.data.atomic import refuse_existing, write_whole
+from stylealign.data.atomic import making, refuse_existing, write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import warp
 from stylealign.detectors.loaded import LoadedDetector, load_detector
 from stylealign.errors import UserError
-from stylealign.evaluation import metrics
 from stylealign.evaluation.tables import Table, print_table, wide_console
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
@@ -173,7 +172,7 @@ def nme_of(model: Model, validation: Validation) -> float:
         geometry.apply(geometry.invert(affine), points.astype(np.float64))
         for affine, points in zip(validation.cache.affines, batches(model.answer, crops, BATCHES[-1]), strict=True)
     ]
-    return float(metrics.nme_per_face(np.stack(found), validation.truth, validation.denominators).mean())
+    return validation.nme_of(np.stack(found))
 
 
 def latencies(models: list[Model], crops: np.ndarray) -> dict[tuple[str, int, int], float]:
@@ -247,6 +246,7 @@ def table_of(
     return Table("Export", header, rows, "")
 
 
+@making("out")
 def main(config: Export) -> None:
     """Run the job. Raises UserError for whatever cannot be meant, and where the float32 file
     answers otherwise than the network."""

@@ -38,7 +38,7 @@ from stylealign.jobs.generate.pairing import own_positions, pair_styles
 from stylealign.jobs.generate.rendering import Work, run_all
 from stylealign.progress import say
 from stylealign.styling.chain import ChainConfig
-from stylealign.training.loop import LoopConfig, start_engine
+from stylealign.training.loop import LoopConfig, alone_among, going_on_later, start_engine
 from stylealign.translators.judge import gate
 from stylealign.translators.loaded import load_translator
 from stylealign.translators.swapping import Translator
@@ -278,14 +278,17 @@ def make_dataset(config: Generate, maker: Maker, processes: Processes = ONE_PROC
     _judged(config, maker)  # before a folder is made
     fresh = not partial.exists()
     barrier()  # everyone has looked before anyone writes
-    if main_process:
-        _begin(config, work, how)
-    barrier()
     try:
+        if main_process:
+            _begin(config, work, how)
+        barrier()
         _render(config, work, how, processes)
-    except UserError:
-        # A picture that cannot be read, say: units that are done are kept, but a folder with nothing done is not left.
-        if main_process and fresh and not any((partial / "units").iterdir()):
+    except BaseException as error:
+        # What is done is kept, but a folder with nothing done is not left; codes of styles alone are done where the
+        # same command may go on (an interruption, a full disk), not where it is refused (an unreadable picture).
+        parts = ("units",) if isinstance(error, UserError) else ("units", "styles", "sheets", "images")
+        done = any(file.suffix != ".partial" for part in parts for file in (partial / part).glob("*"))
+        if main_process and fresh and not done:
             shutil.rmtree(partial, ignore_errors=True)
         raise
     if main_process:
@@ -323,4 +326,5 @@ def main(config: Generate) -> None:
         LoopConfig(accelerator=config.accelerator, devices=config.devices, num_nodes=config.num_nodes)
     )
     processes = Processes(engine.device.type, engine.global_rank, engine.world_size, lambda: engine.barrier())
-    make_dataset(config, open_maker(config, engine.device), processes)
+    with alone_among(engine, config.out), going_on_later(config.out):
+        make_dataset(config, open_maker(config, engine.device), processes)

@@ -74,12 +74,14 @@ class Work:
                 content = encode_image(picture, path.suffix, plan.quality)
                 path.write_bytes(content)
                 box = sample.box_xyxy
+                missing = sample.missing_points
                 made = FaceSample(
                     id=f"{sample.id}@{style}",
                     image=path,
                     landmarks=structures[row],
                     box_xyxy=None if box is None else geometry.apply(affine, box.reshape(2, 2)).ravel(),
                     visible=sample.visible if drawn.visible is None else drawn.visible[number],
+                    point_trust=(~missing).astype(np.float32) if missing.any() else None,
                     attributes=inherited_attributes(sample),
                     split="train",
                     provenance=Provenance(

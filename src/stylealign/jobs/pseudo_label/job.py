@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from stylealign.data.atomic import refuse_existing
+from stylealign.data.atomic import making, refuse_existing
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.describe import whole_faces
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.evaluation.trust import choose, face_lengths, match_poses, spread
@@ -51,6 +52,7 @@ def _choose(
         return choose(overall, config.keep, config.max_disagreement, str(faces.folder)), {}
     allowed = choose(overall, 1.0, config.max_disagreement, str(faces.folder))
     labelled = FaceDataset.open(config.match).select(config.match_split, config.match_subset, labelled=True)
+    labelled = whole_faces(labelled, "the poses to match")
     if labelled.schema != faces.schema:
         raise UserError(
             f"{config.match}: its mark-up is {labelled.schema.name}, expected {faces.schema.name} as "
@@ -84,9 +86,10 @@ def pseudo_label(config: PseudoLabel) -> None:
     summary: dict[str, Any] = {"denominator": unit, "looks_a_face": answers.landmarks.shape[1]}
     known = None
     if all(faces.head(int(i))["labelled"] for i in answers.positions):
-        truth = faces.take(answers.positions).landmarks_array().astype(np.float64)
-        true_lengths, _ = face_lengths(truth, faces.schema, ids)
-        known = metrics.nme_per_face(found, truth, true_lengths)
+        true_faces = faces.take(answers.positions)
+        truth, there = true_faces.landmarks_array().astype(np.float64), true_faces.labelled_array()
+        true_lengths, _ = face_lengths(np.where(there[..., None], truth, np.nan), faces.schema, ids)
+        known = metrics.nme_per_face(found, truth, true_lengths, None if there.all() else there)
         summary["nme"] = float(known.mean())
         say(f"these faces have labels: the new ones are {known.mean():.2%} away from them ({unit})")
     how = describe(config, "pseudo-label", faces, detectors)
@@ -99,6 +102,7 @@ def pseudo_label(config: PseudoLabel) -> None:
     )  # fmt: skip
 
 
+@making("out")
 def main(config: PseudoLabel) -> None:
     """Label, and write the data set."""
     pseudo_label(config)

@@ -31,6 +31,8 @@ from stylealign.progress import say
 
 TILE = 160
 ATTRIBUTE = "pseudo"
+_LEAST = 1e-4
+"""Trust of a hidden landmark at least, so that it is told from a missing one, which has 0."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,9 +154,12 @@ def write_labelled(
                 sample, landmarks=found[k], visible=None, point_trust=None, attributes=attributes, split=new_split
             )  # fmt: skip
         if config.weigh:
-            sample = dataclasses.replace(
-                sample, trust=round(float(face_trust[k]), 4), point_trust=point_trust[k].round(4)
-            )
+            points = point_trust[k].round(4)
+            if sample.visible is not None:  # a hidden landmark of trust 0 is a missing one, and only that
+                points = np.where(
+                    sample.missing_points, 0.0, np.where(sample.visible, points, np.maximum(points, _LEAST))
+                )
+            sample = dataclasses.replace(sample, trust=round(float(face_trust[k]), 4), point_trust=points)
         samples.append(sample)
     root = faces.image_root
     with DatasetWriter(

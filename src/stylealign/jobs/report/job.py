@@ -7,7 +7,7 @@ This file measures nothing; it shows what lies in the folders it is given.
 from dataclasses import dataclass
 from pathlib import Path
 
-from stylealign.data.atomic import write_whole
+from stylealign.data.atomic import making, write_whole
 from stylealign.errors import UserError
 from stylealign.jobs.report.page import GENERATOR, page
 from stylealign.jobs.report.sections import SECTIONS
@@ -56,6 +56,7 @@ def report(config: Report) -> Path:
     return out
 
 
+@making("out")
 def main(config: Report) -> None:
     """Write the page and say where it is."""
     out = report(config)

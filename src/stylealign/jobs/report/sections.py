@@ -1,14 +1,14 @@
 """What the report shows of each kind of folder: a section of the page, as HTML."""
 
 import io
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stylealign.config import read_yaml
+from stylealign.config import parse_json, read_json, read_yaml
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import lines_plot
 from stylealign.evaluation.tables import Table
@@ -22,20 +22,21 @@ _NOT_CURVES = {"step", "images_seen", "seconds", "lr", "kl_weight_per_nat"}
 _MOST_OVERLAYS = 24
 
 
-def _read_json(path: Path) -> Any:
+@contextmanager
+def _of_this_version(path: Path, what: str) -> Iterator[None]:
+    """Make whatever a file that is not ours, or of another version, leads to a sentence that names it."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from None
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        why = f"no {error.args[0]!r} in it" if isinstance(error, KeyError) and error.args else str(error)
+        raise UserError(f"{path}: not {what} of this version ({' '.join(why.split())[:200]})") from None
 
 
 def evaluation_section(folder: Path) -> str:
     """Tables, error curves, errors on the mean face, best, median and worst faces."""
-    evaluation = _read_json(folder / "evaluation.json")
-    try:
+    evaluation = read_json(folder / "evaluation.json")
+    with _of_this_version(folder / "evaluation.json", "an evaluation"):
         parts = [table_of(table) for table in evaluation_tables.tables(evaluation)]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{folder / 'evaluation.json'}: not an evaluation of this version ({error!r})") from None
     plots = {
         "ced.png": "Cumulative error: share of faces with at most a given NME",
         "per_point.png": "NME of each landmark, on the mean face",
@@ -58,14 +59,16 @@ def evaluation_section(folder: Path) -> str:
 def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """name -> (steps, values) of a metrics.jsonl; a last line cut short by a kill is passed over."""
     points: dict[str, list[tuple[float, float]]] = {}
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
-        except ValueError:
+            record = parse_json(line, f"{path}:{number}")
+        except UserError:
             if number == len(lines):
                 break
-            raise UserError(f"{path}:{number}: not a JSON object") from None
+            raise
+        if not isinstance(record, dict):
+            raise UserError(f"{path}:{number}: not a JSON object")
         for name, value in record.items():
             if name not in _NOT_CURVES and isinstance(value, int | float) and not isinstance(value, bool):
                 points.setdefault(name, []).append((record.get("step", number), value))
@@ -112,11 +115,9 @@ def _judge(figures: Mapping[str, Any]) -> str:
 
 def assessment_section(folder: Path) -> str:
     """The translator report: tables, the drift on the mean face, the gap of every swap, sheets."""
-    found = _read_json(folder / "assessment.json")
-    try:
+    found = read_json(folder / "assessment.json")
+    with _of_this_version(folder / "assessment.json", "a translator report"):
         parts = [table_of(table) for table in assessment_tables.tables(found)]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{folder / 'assessment.json'}: not a translator report of this version ({error!r})") from None
     plots = {
         "drift.png": "Which way the judge sees each point move, and what that costs",
         "matrix.png": "Structure gap of every swap on the sheet below, faces numbered as they stand there",
@@ -147,41 +148,43 @@ def run_section(folder: Path) -> str:
     """Card, judge's figures, training curves, previews."""
     parts = []
     if (folder / "card.json").exists():
-        card = _read_json(folder / "card.json")
-        schema = card.get("schema")
-        val = card.get("val") or {}
-        facts = {
-            "kind": card.get("kind"),
-            "model": card.get("model"),
-            "mark-up": schema.get("name") if isinstance(schema, Mapping) else schema,
-            "crop": ", ".join(f"{k} {v}" for k, v in (card.get("crop") or {}).items()),
-            "step": card.get("step"),
-            "weights": str(card.get("model_hash", ""))[:12],
-        }
-        if "nme" in val:
-            facts["validation NME"] = (
-                f"{100 * val['nme']:.2f} % ({val.get('denominator')}, {val.get('faces')} faces of {val.get('name')})"
-            )
-        parts.append(facts_of(facts))
+        card = read_json(folder / "card.json")
+        with _of_this_version(folder / "card.json", "a card"):
+            schema = card.get("schema")
+            val = card.get("val") or {}
+            facts = {
+                "kind": card.get("kind"),
+                "model": card.get("model"),
+                "mark-up": schema.get("name") if isinstance(schema, Mapping) else schema,
+                "crop": ", ".join(f"{k} {v}" for k, v in (card.get("crop") or {}).items()),
+                "step": card.get("step"),
+                "weights": str(card.get("model_hash", ""))[:12],
+            }
+            if "nme" in val:
+                faces = f"{val.get('faces')} faces of {val.get('name')}"
+                facts["validation NME"] = f"{100 * val['nme']:.2f} % ({val.get('denominator')}, {faces})"
+            parts.append(facts_of(facts))
     else:
         parts.append('<p class="facts">not finished</p>')
     if (folder / "judge.json").exists():
-        parts.append(_judge(_read_json(folder / "judge.json")))
+        with _of_this_version(folder / "judge.json", "a judge's verdict"):
+            parts.append(_judge(read_json(folder / "judge.json")))
     if (folder / "metrics.jsonl").exists():
-        parts.append(_curves_figures(folder / "metrics.jsonl"))
+        with _of_this_version(folder / "metrics.jsonl", "a run's metrics"):
+            parts.append(_curves_figures(folder / "metrics.jsonl"))
     if (folder / "assessment" / "assessment.json").exists():
         parts.append(f"<h3>Translator report</h3>{assessment_section(folder / 'assessment')}")
     parts.append(_previews(folder))
     if (folder / "config.yaml").exists():
-        config = escaped((folder / "config.yaml").read_text(encoding="utf-8"))
+        config = escaped((folder / "config.yaml").read_text(encoding="utf-8", errors="replace"))
         parts.append(f'<details><summary>Configuration</summary><div class="wide"><pre>{config}</pre></div></details>')
     return "".join(parts)
 
 
 def study_section(folder: Path) -> str:
     """The methods, and of each test set the curve over labels and the tables of every label budget."""
-    found = _read_json(folder / "study.json")
-    try:
+    found = read_json(folder / "study.json")
+    with _of_this_version(folder / "study.json", "a study"):
         methods = study_tables.models_table(found)
         parts = [f"<details><summary>{escaped(methods.title)}</summary>{table_of(methods)}</details>"]
         for one in sorted(found["sets"], key=lambda one: one["role"] == "val"):
@@ -194,15 +197,13 @@ def study_section(folder: Path) -> str:
                 parts.append(f"<h3>{escaped(study_tables.title(one, block))}</h3>")
                 parts.append(f'<p class="note">{escaped(study_tables.protocol(found, one, block))}</p>')
                 parts += [table_of(table, "h4") for table in study_tables.block_tables(found, one, block)]
-    except (KeyError, TypeError, IndexError) as error:
-        raise UserError(f"{folder / 'study.json'}: not a study of this version ({error!r})") from None
     return "".join(parts)
 
 
 def predictions_section(folder: Path) -> str:
     """What `predict` did and left out, and the first overlays."""
-    found = _read_json(folder / "summary.json")
-    try:
+    found = read_json(folder / "summary.json")
+    with _of_this_version(folder / "summary.json", "a summary"):
         facts = {
             "faces": found["faces"], "pictures and frames": found["pictures_and_frames"], "mark-up": found["schema"],
             "weights": str(found["model_hash"])[:12], "faces/s": found["timing"]["faces_per_s"],
@@ -217,14 +218,12 @@ def predictions_section(folder: Path) -> str:
             )
             for name, v in videos.items()
         ]  # fmt: skip
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{folder / 'summary.json'}: not a summary of this version ({error!r})") from None
-    parts = [facts_of(facts)]
-    if rows:
-        parts.append(table_of(Table("Videos", header, rows, "Jitter: see `stylealign predict --help`.")))
-    if left:
-        items = "".join(f"<li>{escaped(sentence)}</li>" for sentence in left)
-        parts.append(f"<details><summary>Left out: {len(left)}</summary><ul>{items}</ul></details>")
+        parts = [facts_of(facts)]
+        if rows:
+            parts.append(table_of(Table("Videos", header, rows, "Jitter: see `stylealign predict --help`.")))
+        if left:
+            items = "".join(f"<li>{escaped(sentence)}</li>" for sentence in left)
+            parts.append(f"<details><summary>Left out: {len(left)}</summary><ul>{items}</ul></details>")
     drawn = sorted((folder / "drawn").glob("*.jpg"))
     shown = [figure_of(embed(path), path.stem) for path in drawn[:_MOST_OVERLAYS]]
     if len(drawn) > len(shown):
@@ -234,15 +233,13 @@ def predictions_section(folder: Path) -> str:
 
 def _keep_curve(path: Path) -> str:
     """What every threshold of trust would have kept of a filtered data set, from its trust.json."""
-    found = _read_json(path)
+    found = read_json(path)
     rows = found.get("curve") if isinstance(found, Mapping) else None
     if not rows:
         return ""
     buffer = io.BytesIO()
-    try:
+    with _of_this_version(path, "a keep-rate curve"):
         keep_curve_plot(rows, buffer)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a keep-rate curve of this version ({error!r})") from None
     caption = "Keep-rate curve: faces that each threshold of disagreement keeps"
     return figure_of(data_uri(buffer.getvalue(), "png"), caption)
 
@@ -250,17 +247,18 @@ def _keep_curve(path: Path) -> str:
 def dataset_section(folder: Path) -> str:
     """What dataset.yaml says, and style sheets."""
     meta = read_yaml(folder / "dataset.yaml")
-    schema = meta.get("schema")
-    facts = {
-        "name": meta.get("name"),
-        "mark-up": schema.get("name") if isinstance(schema, Mapping) else schema,
-        "faces": meta.get("count"),
-        "splits": ", ".join(f"{name} {count}" for name, count in (meta.get("splits") or {}).items()),
-        "labelled": meta.get("labelled"),
-        "source": meta.get("source"),
-        "licence": meta.get("licence"),
-        "content": str(meta.get("content_hash", ""))[:12],
-    }
+    with _of_this_version(folder / "dataset.yaml", "a data set"):
+        schema = meta.get("schema")
+        facts = {
+            "name": meta.get("name"),
+            "mark-up": schema.get("name") if isinstance(schema, Mapping) else schema,
+            "faces": meta.get("count"),
+            "splits": ", ".join(f"{name} {count}" for name, count in (meta.get("splits") or {}).items()),
+            "labelled": meta.get("labelled"),
+            "source": meta.get("source"),
+            "licence": meta.get("licence"),
+            "content": str(meta.get("content_hash", ""))[:12],
+        }
     caption = "Rows: structure of the first picture; columns: style of the uppermost ({})"
     sheets = sorted((folder / "sheets").glob("*.png"))
     curve = _keep_curve(folder / "trust.json") if (folder / "trust.json").exists() else ""

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stylealign.config import (
+    config_text,
     plain,
     refuse_another,
-    save_config,
     saved_config,
 )
-from stylealign.data.atomic import partial_of
+from stylealign.data.atomic import alone, partial_of, write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.evaluation.scoring import read_truth
@@ -23,7 +23,7 @@ from stylealign.jobs.study.tables import show_study, write_study
 from stylealign.jobs.train_detector.job import config_class
 from stylealign.progress import say
 from stylealign.training.faces import resolve_data, resolve_others, validation_faces
-from stylealign.training.processes import Job, alone, run_jobs
+from stylealign.training.processes import Job, run_jobs
 from stylealign.training.weights import read_card
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -78,6 +78,10 @@ def check_data(cells: Sequence[Cell]) -> None:
     seen = set()
     for cell in cells:
         c = cell.config
+        for name in ("pretrained", "styles", "init_from"):
+            path = getattr(c, name)
+            if path is not None and not path.exists():
+                raise UserError(f"cell {cell.name!r}: {name} {path}: no such file or folder")
         key = repr(
             (c.real, c.synthetic, c.real_split, c.subset, c.data, c.other, c.other_split, c.val, c.val_split, c.mix)
         )
@@ -90,9 +94,6 @@ def check_data(cells: Sequence[Cell]) -> None:
             validation_faces(c, schema)
         except UserError as error:
             raise UserError(f"cell {cell.name!r}: {error}") from None
-        for path in (c.pretrained,):
-            if path is not None and not path.exists():
-                raise UserError(f"cell {cell.name!r}: pretrained {path}: no such file")
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -121,7 +122,7 @@ def train_in_processes(cells: Sequence[Cell], processes: int) -> dict[str, str]:
     for cell in cells:
         cell.run.parent.mkdir(parents=True, exist_ok=True)
         recipe = cell.run.with_name(cell.run.name + ".yaml")
-        save_config(cell.config, recipe)
+        write_whole(recipe, config_text(cell.config))
         command = (sys.executable, "-m", "stylealign", "train-detector", str(recipe))
         log = cell.run.with_name(cell.run.name + ".log")
         jobs.append(Job(cell.name, cell.row, command, log, cell.config.loop.steps, lambda run=cell.run: step_of(run)))  # type: ignore[misc]
@@ -150,6 +151,11 @@ def main(study: Study, train: Callable[[Sequence[Cell], int], dict[str, str]] = 
     if study.list:
         list_cells(cells)
         return
+    with alone(study.out, with_children=True):  # so that a second study waits for the trainings of a killed one to end
+        _train_and_score(study, cells, train)
+
+
+def _train_and_score(study: Study, cells: list[Cell], train: Callable[[Sequence[Cell], int], dict[str, str]]) -> None:
     tests = scored_on(study)
     for cell in cells:
         check_unchanged(cell)
@@ -160,20 +166,19 @@ def main(study: Study, train: Callable[[Sequence[Cell], int], dict[str, str]] = 
     for test in tests:  # faces without a usable denominator are refused now, not after the last training
         read_truth(test.dataset, test.split, None, study.denominator)
     study.out.mkdir(parents=True, exist_ok=True)
-    with alone(study.out / "study.lock"):
-        save_config(study, study.out / "study.yaml")
-        failed: dict[str, str] = {}
-        if unfinished:
-            say(f"{len(cells) - len(unfinished)} of {len(cells)} cells are finished; training {len(unfinished)}")
-            failed = train(unfinished, study.jobs)
-        finished = [cell for cell in cells if cell.finished]
-        if finished:
-            result = score_study(study, rows_of(study), finished, tests)
-            write_study(study.out, result)
-            show_study(result)
-            say(f"finished: {len(finished)} of {len(cells)} cells; every table in {study.out / 'study.md'}")
-        else:
-            say(f"no cell of {len(cells)} is finished")
+    write_whole(study.out / "study.yaml", config_text(study))
+    failed: dict[str, str] = {}
+    if unfinished:
+        say(f"{len(cells) - len(unfinished)} of {len(cells)} cells are finished; training {len(unfinished)}")
+        failed = train(unfinished, study.jobs)
+    finished = [cell for cell in cells if cell.finished]
+    if finished:
+        result = score_study(study, rows_of(study), finished, tests)
+        write_study(study.out, result)
+        show_study(result)
+        say(f"finished: {len(finished)} of {len(cells)} cells; every table in {study.out / 'study.md'}")
+    else:
+        say(f"no cell of {len(cells)} is finished")
     for name, why in failed.items():
         say(f"cell {name!r} failed: {why}")
     if failed:

@@ -67,7 +67,8 @@ class Study:
     """Name -> values of `train-detector` on top of the detector's (recipe only). `{detector}` in a name stands for
     the detector's, as in "AVS({detector})"; a name without it gives rows called "detector, arm". Each arm is
     compared with the first. `{budget}` in a value stands for the label budget, as in `synthetic:
-    runs/faces_{budget}`: made from those labels alone."""
+    runs/faces_{budget}`: made from those labels alone. `{beside}` stands for the folder that `out` lies in, where a
+    script may have made what several rows need, as in `styles: "{beside}/styles"`."""
     list: bool = False
     """Print the cells and how far they are; train and score nothing."""
 
@@ -148,13 +149,16 @@ def _within(budget: str, values: Mapping[str, Any], data: Path, row: str) -> dic
     return {"data": [{**s, "subset": budget} if mine else s for s, mine in zip(values["data"], own, strict=True)]}
 
 
-def _with_budget(value: Any, budget: str) -> Any:
-    """A value of a recipe with `{budget}` in its texts replaced."""
+def _filled(value: Any, words: Mapping[str, str]) -> Any:
+    """A value of a recipe with `{word}` in its texts replaced by what the word stands for."""
     if isinstance(value, Mapping):
-        return {key: _with_budget(below, budget) for key, below in value.items()}
+        return {key: _filled(below, words) for key, below in value.items()}
     if isinstance(value, list | tuple):
-        return [_with_budget(below, budget) for below in value]
-    return value.replace("{budget}", budget) if isinstance(value, str) else value
+        return [_filled(below, words) for below in value]
+    if isinstance(value, str):
+        for word, meaning in words.items():
+            value = value.replace(f"{{{word}}}", meaning)
+    return value
 
 
 def plan(study: Study) -> list[Cell]:
@@ -172,7 +176,8 @@ def plan(study: Study) -> list[Cell]:
         for budget in study.budgets:
             for row in rows:
                 arm = study.arms[row.arm]
-                values = _with_budget(merged(study.base, study.detectors[row.detector], arm), budget)
+                words = {"budget": budget, "beside": str(study.out.parent)}
+                values = _filled(merged(study.base, study.detectors[row.detector], arm), words)
                 taken = [key for key in ("run", "subset") if key in values] + ["loop.seed"] * (
                     "seed" in values.get("loop", {})
                 )

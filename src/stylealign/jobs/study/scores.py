@@ -14,18 +14,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stylealign.batches.crops import sample_affine
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.predictions import read_predictions, write_predictions
 from stylealign.detectors.loaded import load_detector
 from stylealign.detectors.size import describe
 from stylealign.evaluation.matching import match_predictions
+from stylealign.evaluation.metrics import nme_per_face
 from stylealign.evaluation.scoring import Truth, compare, interval_over_seeds, read_truth, score_arm
 from stylealign.evaluation.tables import slug
+from stylealign.face.geometry import apply, invert
 from stylealign.face.sample import Prediction
+from stylealign.face.schema import convert
 from stylealign.jobs.evaluate.arms import predictions_of
 from stylealign.jobs.study.plan import Cell, Row, Study
 from stylealign.progress import track
-from stylealign.training.weights import read_card
+from stylealign.training.weights import read_card, read_tensors
 
 FORMAT = 1
 
@@ -108,6 +112,19 @@ def answers(study: Study, cell: Cell, test: ScoredOn, truth: Truth) -> np.ndarra
     return np.stack([row.landmarks for row in rows])
 
 
+def mean_shape_nme(study: Study, cell: Cell, truth: Truth) -> float:
+    """The NME of an answer that looks at nothing: the mean of the cell's training faces, put into each face's crop.
+
+    What a network that has learnt nothing yet gives, and what its error is to be compared with.
+    """
+    shape = read_tensors(cell.run / "model.safetensors")["mean_shape"].double().numpy()
+    crop, card = cell.config.crop, read_card(cell.run, "detector")
+    if study.convert:
+        shape = convert(shape, card["schema"]["name"], truth.faces.schema.name)
+    placed = np.stack([apply(invert(sample_affine(sample, crop)), shape) for sample in truth.samples])
+    return float(nme_per_face(placed, truth.landmarks, truth.lengths, truth.mask).mean())
+
+
 def _pairs(rows: Sequence[Row], baseline: str) -> list[tuple[str, str]]:
     """Which rows are compared: each arm with the detector's first arm, and every row with the baseline."""
     names = {row.name for row in rows}
@@ -158,7 +175,10 @@ def score_study(study: Study, rows: Sequence[Row], cells: Sequence[Cell], tests:
                 seeds = [cell.config.loop.seed for cell in found]
                 errors[row.name] = dict(zip(seeds, nme, strict=True))
                 labels = _labels(read_card(found[0].run, "detector"))
-                arms.append({"name": row.name, "seeds": len(seeds), "seed_numbers": seeds, "labels": labels, **figures})
+                arms.append({
+                    "name": row.name, "seeds": len(seeds), "seed_numbers": seeds, "labels": labels,
+                    "mean_shape_nme": mean_shape_nme(study, found[0], truth), **figures,
+                })  # fmt: skip
             paired: list[dict[str, Any]] = []
             for name, base in _pairs(present, baseline):
                 if (

@@ -15,6 +15,7 @@ from stylealign.evaluation.metrics import DENOMINATORS
 from stylealign.evaluation.tables import (
     THRESHOLDS,
     Table,
+    heading,
     markdown_of,
     millions,
     p_value,
@@ -24,6 +25,12 @@ from stylealign.evaluation.tables import (
     subset_differences,
     wide_console,
 )
+
+MIN_SEEDS = 3
+"""Seeds below which nothing is said of whether an arm pays: of two, an interval over seeds means little."""
+LEARNT = 0.5
+"""A detector has learnt once its NME is at most this part of the mean shape's in the same crops. Before that, a
+comparison measures which arm starts faster."""
 
 
 def _same(values: Sequence[Any]) -> str:
@@ -84,7 +91,8 @@ def block_tables(result: Mapping[str, Any], one: Mapping[str, Any], block: Mappi
     """The tables of one test set at one label budget: NME, FR and AUC in the published layout, then differences."""
     arms = block["arms"]
     subsets = {name: figures["faces"] for name, figures in arms[0]["subsets"].items()}
-    places = (f"full ({one['dataset']['faces']})", *(f"{name} ({faces})" for name, faces in subsets.items()))
+    of_subsets = (f"{heading(name)} ({faces})" for name, faces in subsets.items())
+    places = (f"full ({one['dataset']['faces']})", *of_subsets)
     tables: list[Table] = []
     figures_of: dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {"NME %": itemgetter("nme")}
     for t in THRESHOLDS:
@@ -93,9 +101,9 @@ def block_tables(result: Mapping[str, Any], one: Mapping[str, Any], block: Mappi
     for title, figure in figures_of.items():
         scored: list[tuple[str, ...]] = []
         for arm in arms:
-            of_subsets = (percent(figure(arm["subsets"][name])) for name in subsets)
+            on_subsets = (percent(figure(arm["subsets"][name])) for name in subsets)
             facts = _row_facts(result, arm) if not tables else ()
-            scored.append((arm["name"], *facts, percent(figure(arm)), *of_subsets))
+            scored.append((arm["name"], *facts, percent(figure(arm)), *on_subsets))
         facts = ("params M", "MACs M", "updates", "seeds") if not tables else ()
         tables.append(Table(title, ("method", *facts, *places), scored, ""))
     rows: list[tuple[str, ...]] = []
@@ -129,7 +137,8 @@ def block_tables(result: Mapping[str, Any], one: Mapping[str, Any], block: Mappi
 
 def verdicts(result: Mapping[str, Any], one: Mapping[str, Any], block: Mapping[str, Any]) -> list[str]:
     """One sentence a detector: does its best arm pay against its first, and by how much? The best is chosen
-    on `val` where that was scored."""
+    on `val` where that was scored. With fewer than MIN_SEEDS seeds, or a first arm that has not learnt (LEARNT), the
+    sentence says what is lacking instead."""
     choice = next((other for other in result["sets"] if other["role"] == "val"), one)
     chosen = next((other for other in choice["blocks"] if other["budget"] == block["budget"]), block)
     nme = {arm["name"]: arm["nme"]["mean"] for arm in chosen["arms"]}
@@ -140,19 +149,42 @@ def verdicts(result: Mapping[str, Any], one: Mapping[str, Any], block: Mapping[s
         known = best.get(row["plain"])
         if pair and row["name"] in nme and (known is None or nme[row["name"]] < nme[known["arm"]]):
             best[row["plain"]] = pair
+    arms = {arm["name"]: arm for arm in chosen["arms"]}
     said = []
     for plain, pair in best.items():
         seeds = len(pair["common_seeds"])
         over = f"{seeds} seed{'s' * (seeds > 1)}"
         d, low, high = (100 * pair[key] for key in ("difference", "low", "high"))
+        flattered = ", these very faces" if choice is one else ""
+        who = f"{pair['arm']}, the best arm on {choice['name']}{flattered}"
+        lacking = _lacking(arms[plain], seeds, choice["name"])
+        if lacking:
+            found = f"differs from {plain} by {d:+.2f} points ({low:+.2f} to {high:+.2f}; {over})"
+            said.append(f"{who}, {found}; whether it pays cannot be said yet: {' and '.join(lacking)}.")
+            continue
         what = (
             f"pays here, by {-d:.2f} points ({-high:.2f} to {-low:.2f}; {over})" if high < 0
             else f"does not pay here: it costs {d:.2f} points ({low:.2f} to {high:.2f}; {over})" if low > 0
             else f"does not surely pay here: {d:+.2f} points ({low:+.2f} to {high:+.2f}; {over})"
         )  # fmt: skip
-        flattered = ", these very faces" if choice is one else ""
-        said.append(f"{pair['arm']}, the best arm on {choice['name']}{flattered}, {what}, against {plain}.")
+        said.append(f"{who}, {what}, against {plain}.")
     return said
+
+
+def _lacking(base: Mapping[str, Any], seeds: int, faces: str) -> list[str]:
+    """What a verdict against a row (its figures on the faces to choose by) still lacks; nothing: it may be given."""
+    lacking = []
+    if seeds < MIN_SEEDS:
+        lacking.append(f"it takes at least {MIN_SEEDS} seeds of both")
+    nme, mean_shape = base["nme"]["mean"], base.get("mean_shape_nme")
+    if mean_shape is None:
+        lacking.append("the study was scored before the mean shape's error was measured (the same command does it)")
+    elif nme > LEARNT * mean_shape:
+        lacking.append(
+            f"{base['name']} has not learnt (NME {100 * nme:.2f} % on {faces}, expected at most half of the mean "
+            f"shape's {100 * mean_shape:.2f} %; train it longer)"
+        )
+    return lacking
 
 
 def title(one: Mapping[str, Any], block: Mapping[str, Any]) -> str:

@@ -340,6 +340,8 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
         engine=engine,
         evaluate=evaluate if validation else None,
         preview=(lambda: validation.sheet(state.result())) if validation else None,
+        epochs=faces.sources[0].epochs,
+        best_by="nme" if validation else "",
         what="training the detector",
     )
 
@@ -349,6 +351,9 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
         if validation:
             held_out, unit = validation.faces, validation.denominator
             nme = measured.get(loop.steps) or evaluate()["nme"]  # a run stopped after its last update has not measured
+            step, least = run.best("nme")
+            if step:  # it was evaluated on the way
+                card["best"] = {"step": step, "nme": least}
             card["val"] = {"nme": nme, "denominator": unit, **describe_data(held_out, split=config.val_split)}
             where = f"{len(held_out)} faces of {held_out.name} {config.val_split}"
             say(f"NME on {where}: {nme:.2%} ({unit}, {config.crop.describe()})")

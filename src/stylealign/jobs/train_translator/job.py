@@ -26,6 +26,7 @@ from stylealign.batches.source import BatchSource
 from stylealign.batches.structure_maps import StructureConfig, structure_maps
 from stylealign.config import to_dict, with_sections
 from stylealign.data.dataset import FaceDataset, describe_data
+from stylealign.data.describe import whole_faces
 from stylealign.detectors.loaded import load_detector
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import style_sheet
@@ -159,6 +160,19 @@ def extra_faces(config: TranslatorJob, schema: LandmarkSchema) -> list[FaceDatas
     return found
 
 
+def weights_warning(config: TranslatorJob) -> str | None:
+    """What to say of loss weights that are meant for VGG-19 where no VGG-19 is given; None where there is nothing."""
+    reconstruction = config.reconstruction
+    if config.vgg19 is not None or reconstruction.calibrated or not reconstruction.needs_features:
+        return None
+    return (
+        f"reconstruction.feature {reconstruction.feature:g} and gram {reconstruction.gram:g} are uncalibrated weights, "
+        "meant for VGG-19's features as released, and --vgg19 FILE is missing: a small detector's features stand in, "
+        "whose size is another, so pictures are weighed against the KL in a way that nobody chose "
+        "(--reconstruction.calibrated weighs them anew)"
+    )
+
+
 def main(config: TranslatorJob) -> None:
     """Train, judge, and leave a run folder."""
     run_training(config.run, config, config.loop, train)
@@ -171,6 +185,7 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
     faces = opened.select(config.split, config.subset, labelled=True)
     held_out = config.val_split in opened.meta["splits"]
     val_faces = opened.select(config.val_split, labelled=True) if held_out else faces
+    val_faces = whole_faces(val_faces, "what the judge sees")
     val_faces = val_faces.take(range(min(len(val_faces), config.judge_faces)))
     if len(faces) < 2:
         raise UserError(
@@ -183,6 +198,8 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
             f"{config.judge_faces}); the judge needs at least 2 to swap"
         )
     extra = extra_faces(config, schema)
+    if engine.is_global_zero and (warning := weights_warning(config)):
+        say(f"warning: {warning}")
     size, structure, kind = config.crop.size, config.structure, TRANSLATORS[config.model]
     torch.manual_seed(config.loop.seed)
     model: Any = place(build_translator(config.model, config.network, size, structure, schema), "cpu")
@@ -266,7 +283,7 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
     state.modules["model"].train()
     fit(
         learner.update, state=state, batches=source.batch, config=config.loop, run=run, engine=engine,
-        preview=preview if len(val_faces) > 1 else None, what="translator",
+        preview=preview if len(val_faces) > 1 else None, epochs=source.epochs, what="translator",
     )  # fmt: skip
 
     # The verdict.

@@ -80,13 +80,23 @@ def relit(image: Tensor, light: float, cast: float) -> Tensor:
 
 
 def smoothed_points(image: Tensor, landmarks: Tensor) -> Tensor:
-    """Colours (B, P, 3) at landmarks (B, P, 2) px of a picture smoothed by a twenty-fourth of its side."""
+    """Colours (B, P, 3) at landmarks (B, P, 2) px of a picture smoothed by a twenty-fourth of its side.
+
+    A landmark that is not finite gives some colour, which `point_loss` passes over.
+    """
     size = image.shape[-1]
     sigma = torch.full((len(image),), size / 24, device=image.device, dtype=image.dtype)
     smooth = gaussian_blur(image, sigma, max(1, round(size / 12)))
-    places = (2 * landmarks + 1) / size - 1
+    places = ((2 * landmarks + 1) / size - 1).nan_to_num(0.0)
     found = F.grid_sample(smooth, places[:, :, None], mode="bilinear", padding_mode="border", align_corners=False)
     return found[..., 0].transpose(1, 2)
+
+
+def point_loss(found: Tensor, wanted: Tensor, labelled: Tensor) -> Tensor:
+    """Mean absolute difference of colours (B, P, 3) at the landmarks that are labelled (B, P), in both faces."""
+    if bool(labelled.all()):
+        return F.l1_loss(found, wanted)
+    return ((found - wanted).abs() * labelled[..., None]).sum() / (3 * labelled.sum()).clamp_min(1)
 
 
 def region_statistics(image: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,7 +159,9 @@ def learn_bilateral(learning: Learning) -> Learner:
         terms = reconstruction(paired, truth)
         total = reconstruction.total(terms, size) / num_elements(reconstruction.config, size)
         points = smoothed_points(swapped, face.landmarks)
-        terms["point"] = F.l1_loss(points, smoothed_points(face.image, face.landmarks)[other])
+        labelled = torch.isfinite(face.landmarks).all(dim=2)
+        wanted_points = smoothed_points(face.image, face.landmarks)[other]
+        terms["point"] = point_loss(points, wanted_points, labelled & labelled[other])
         found, wanted = region_statistics(swapped, masks), region_statistics(face.image, masks)
         terms["region"] = torch.stack([F.l1_loss(f, w[other]) for f, w in zip(found, wanted, strict=True)]).sum()
         terms["smooth"] = grid_roughness(look.grid)

@@ -1,0 +1,26 @@
+"""What a reader has to say of a source that is no fault of a face: counted, with the first names, and said once."""
+
+from collections.abc import Iterator
+
+_NAMES = 5
+
+
+class Notes:
+    """Sentences with how often each is true and of what first."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._names: dict[str, list[str]] = {}
+
+    def add(self, what: str, name: str) -> None:
+        """Count `name` (a face, a file) under `what`, a sentence that goes on after a number, such as `faces moved`."""
+        self._counts[what] = self._counts.get(what, 0) + 1
+        names = self._names.setdefault(what, [])
+        if len(names) < _NAMES:
+            names.append(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """`2 faces moved: a, b`, a line each, in the order in which they first came up."""
+        for what, count in self._counts.items():
+            more = count - len(self._names[what])
+            yield f"{count:,} {what}: {', '.join(self._names[what])}" + (f" and {more:,} more" if more else "")

@@ -1,0 +1,60 @@
+"""Key points' names against their order: the same names in another order are put into the first one.
+
+Knows no format but that lists of names stand somewhere.
+"""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from stylealign.data.formats.notes import Notes
+from stylealign.errors import UserError
+
+
+class PointNames:
+    """Puts key points into one order by the names that categories give them."""
+
+    def __init__(self, num_points: int, notes: Notes):
+        self._num, self._notes = num_points, notes
+        self._names: list[str] = []
+        self._first = ""  # where these names stand
+
+    def of(self, names: Any, where: str) -> np.ndarray | None:
+        """(P,) positions in the file's order of the points in the common one; None: they are in it, or not named.
+
+        Names that are one word with the numbers from 0 (or 1), such as `p0`, tell the order by themselves; else the
+        first file's is the common one. Raises UserError where the names do not fit each other.
+        """
+        if not names:
+            return None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{where}: found {str(names)[:60]}, expected names")
+        if len(names) != self._num or len(set(names)) != self._num:
+            raise UserError(f"{where}: {len(set(names))} different names, expected {self._num}, one a landmark")
+        numbered = _numbered(names)
+        common = [f"number {i}" for i in range(self._num)] if numbered is not None else self._names or names
+        found = names if numbered is None else [f"number {i}" for i in numbered]
+        if not self._names:
+            self._names, self._first = list(common), where
+        if set(found) != set(self._names):
+            at = next(i for i, name in enumerate(found) if name not in self._names)
+            raise UserError(
+                f"{where}: point {at} is called {names[at]!r}, a name that {self._first} does not have: expected the "
+                "same names in all"
+            )
+        order = np.array([found.index(name) for name in self._names])
+        if (order == np.arange(self._num)).all():
+            return None
+        self._notes.add("lists of key points' names are in another order; points are put in order by name", where)
+        return order
+
+
+def _numbered(names: list[str]) -> list[int] | None:
+    """The numbers from 0 of names that are the same but for a number at their end; None of others."""
+    parts = [re.fullmatch(r"(.*?)(\d{1,6})", name) for name in names]
+    if any(part is None for part in parts) or len({part[1] for part in parts if part}) != 1:
+        return None
+    numbers = [int(part[2]) for part in parts if part]
+    first = min(numbers)
+    return [n - first for n in numbers] if first in (0, 1) and max(numbers) - first == len(names) - 1 else None

@@ -1,0 +1,96 @@
+"""Candidates -> the faces among them: answered the right way up, and those left out that are none.
+
+find_landmarks  --right_way_up-->  turned, doubted or left out  --no_face-->  left out
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from stylealign.predicting.candidates import Candidate, Orientation
+from stylealign.predicting.landmarks import find_landmarks, no_face
+from stylealign.predicting.network import LandmarkNetwork
+from stylealign.predicting.predicted_face import Face
+from stylealign.predicting.upright import right_way_up, turned
+
+
+class Found(NamedTuple):
+    """What became of the candidates of a picture."""
+
+    faces: list[Face]
+    num_none: int = 0
+    """left out: the answer follows the crop, there is no face"""
+    askew: tuple[int, ...] = ()
+    """left out: degrees clockwise by which each of these would have to be turned to be upright"""
+
+
+def _oriented(
+    network: LandmarkNetwork,
+    candidates: list[Candidate],
+    faces: list[Face],
+    turn: bool,
+    refine: int,
+    flip: bool,
+    batch_size: int,
+) -> tuple[list[Candidate], list[Face]]:
+    """Faces with their orientation; with `turn`, those that are not upright are answered again, turned."""
+    plain = find_landmarks(network, candidates, refine, False, batch_size) if flip else faces
+    ways = right_way_up(network, candidates, plain, refine, batch_size)
+    wrong = [i for i, degrees in enumerate(ways) if degrees and turn and candidates[i].orientation != "given"]
+    asked, answered = list(candidates), list(faces)
+    for i in wrong:
+        asked[i] = turned(candidates[i], ways[i] or 0)
+    for i, face in zip(
+        wrong, find_landmarks(network, [asked[i] for i in wrong], refine, flip, batch_size), strict=True
+    ):
+        answered[i], ways[i] = face, 0
+    for i, degrees in enumerate(ways):
+        given = asked[i].orientation == "given"
+        orientation: Orientation = "given" if given else "assumed" if degrees is None or degrees else "found"
+        answered[i] = replace(answered[i], orientation=orientation, upright_at=degrees or None)
+    return asked, answered
+
+
+def find_faces(
+    network: LandmarkNetwork,
+    candidates: Sequence[Sequence[Candidate]],
+    refine: int = 1,
+    flip: bool = False,
+    batch_size: int = 16,
+    check: bool = True,
+    turn: bool = False,
+) -> list[Found]:
+    """The faces of several pictures, given the candidates of each, answered in common batches; without pictures' names.
+
+    Args:
+        network: applies its own crop contract.
+        candidates: of each picture.
+        refine, flip, batch_size: as of `find_landmarks`.
+        check: look twice at every answer. Candidates that a finder found are left out where the answer moves with the
+            crop, or where a mark-up has mirror twins and the face is answered better upside down or on its side; what
+            the user gave is never left out, only doubted (`Face.upright_at`).
+        turn: with `check`, answer those that are not upright again, turned.
+    """
+    asked = [candidate for each in candidates for candidate in each]
+    faces = find_landmarks(network, asked, refine, flip, batch_size)
+    if check and asked and network.schema.flip_pairs:
+        asked, faces = _oriented(network, asked, faces, turn, refine, flip, batch_size)
+    found_ones = [i for i, c in enumerate(asked) if check and c.found_by not in ("given", "whole")]
+    askew = {i: degrees for i in found_ones if (degrees := faces[i].upright_at)}
+    doubtful = [i for i in found_ones if i not in askew]
+    none: set[int] = set()
+    if doubtful:
+        wrong = no_face(network, [asked[i] for i in doubtful], [faces[i].landmarks for i in doubtful], batch_size)
+        none = {i for i, is_wrong in zip(doubtful, wrong, strict=True) if is_wrong}
+    found, first = [], 0
+    for each in candidates:
+        those = range(first, first + len(each))
+        found.append(
+            Found(
+                [faces[i] for i in those if i not in none and i not in askew],
+                sum(i in none for i in those),
+                tuple(askew[i] for i in those if i in askew),
+            )
+        )
+        first += len(each)
+    return found

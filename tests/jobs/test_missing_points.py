@@ -1,0 +1,202 @@
+"""Faces that lack a landmark go through every job: it is no label, no place and no error, and stays missing."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders import networks, translator_contract
+from builders.tiny import detector_job, drawn, translator_job
+from stylealign.batches.crops import CropCache, mean_shape
+from stylealign.cli import main
+from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.describe import whole_faces
+from stylealign.data.predictions import write_predictions
+from stylealign.detectors import DETECTORS
+from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
+from stylealign.face.sample import FaceSample, Prediction
+from stylealign.jobs.train_detector.job import main as train_detector
+from stylealign.jobs.train_translator.job import main as train_translator
+from stylealign.translators import TRANSLATORS
+from stylealign.translators.loaded import load_translator
+from stylealign.translators.swapping import encode_faces, structures_of
+
+MISSING = 62  # of wflw98: the middle of an upper eyelid
+FAR = (5000.0, -5000.0)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> FaceDataset:
+    return drawn(tmp_path_factory.mktemp("whole") / "faces")
+
+
+@pytest.fixture(scope="module")
+def lacking(whole: FaceDataset, tmp_path_factory: pytest.TempPathFactory) -> FaceDataset:
+    """The same faces; every second one lacks the middle of an eyelid and has nonsense for numbers there."""
+    samples = []
+    for i, sample in enumerate(whole):
+        assert sample.landmarks is not None
+        there = np.ones(98, bool)
+        if i % 2:
+            there[MISSING] = False
+        landmarks = np.where(there[:, None], sample.landmarks, FAR)
+        samples.append(
+            dataclasses.replace(sample, landmarks=landmarks, visible=there, point_trust=there.astype(np.float32))
+        )
+    folder = tmp_path_factory.mktemp("lacking") / "faces"
+    return write_dataset(folder, samples, schema=whole.schema, name="lacking", image_root=whole.image_root)
+
+
+def run(*arguments: object) -> None:
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+def test_crops_and_mean_shapes_are_those_of_the_other_landmarks(
+    whole: FaceDataset, lacking: FaceDataset, tmp_path: Path
+) -> None:
+    ours, theirs = (CropCache(faces, CropConfig(size=32), folder=tmp_path) for faces in (lacking, whole))
+    inner = np.arange(98) != MISSING  # no eyelid is at the edge of a face
+    assert np.array_equal(ours.affines, theirs.affines)
+    assert np.array_equal(ours.landmarks[:, inner], theirs.landmarks[:, inner])
+    assert np.isnan(ours.landmarks[1::2, MISSING]).all()
+    placed = theirs.landmarks[::2, MISSING].mean(axis=0)
+    assert np.allclose(mean_shape([ours], [1.0])[MISSING], placed, atol=1e-4)
+
+
+def refuse_odd_losses(run: Path) -> None:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    values = [value for row in rows for value in row.values() if isinstance(value, float)]
+    assert values
+    assert np.isfinite(values).all()
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_every_detector_learns_from_them_with_finite_losses(name: str, lacking: FaceDataset, tmp_path: Path) -> None:
+    train_detector(networks.job(name, tmp_path / "run", lacking, steps=2))
+    refuse_odd_losses(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", TRANSLATORS)
+def test_every_translator_learns_from_them_with_finite_losses(name: str, lacking: FaceDataset, tmp_path: Path) -> None:
+    preset = translator_contract.tiny(name)
+    changes = {"crop": CropConfig(size=preset.size, scale=1.6), name: preset.network}
+    train_translator(translator_job(tmp_path / "run", lacking.folder, loop={"steps": 2}, model=name, **changes))
+    refuse_odd_losses(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def trained(lacking: FaceDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    train_detector(detector_job(folder / "detector", lacking.folder, loop={"steps": 3}))
+    train_translator(translator_job(folder / "translator", lacking.folder, loop={"steps": 3}))
+    return folder
+
+
+def test_faces_generated_from_them_lack_the_same_landmark(lacking: FaceDataset, trained: Path, tmp_path: Path) -> None:
+    run("generate", "--data", lacking.folder, "--translator", trained / "translator", "--accept-gap",
+        "--styles-per-face", 1, "--out", tmp_path / "made")  # fmt: skip
+    before = {sample.id: sample for sample in lacking}
+    made = FaceDataset.open(tmp_path / "made")
+    for sample in made:
+        assert sample.provenance is not None
+        assert np.array_equal(sample.missing_points, before[sample.provenance.content_id].missing_points)
+    assert any(sample.missing_points.any() for sample in made)
+
+
+def test_a_missing_landmark_is_no_part_of_a_structure(lacking: FaceDataset, whole: FaceDataset, trained: Path) -> None:
+    translator = load_translator(trained / "translator")
+    structures, _ = structures_of([lacking[1]], translator.crop)
+    known, _ = structures_of([whole[1]], translator.crop)
+    known[0, MISSING] = np.nan
+    ours = encode_faces(translator, lacking, [1], structures)
+    theirs = encode_faces(translator, whole, [1], known)
+    assert all(bool((a == b).all()) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["run", "jsonl"])
+def test_scores_leave_it_out(
+    kind: str, lacking: FaceDataset, whole: FaceDataset, trained: Path, tmp_path: Path
+) -> None:
+    arm = trained / "detector"
+    if kind == "jsonl":  # right but for the landmark that is missing, where it is far away
+        rows, lack = [], {sample.id for sample in lacking if sample.missing_points.any()}
+        for sample in whole.select("test"):
+            assert sample.landmarks is not None
+            found = sample.landmarks.astype(np.float64).copy()
+            if sample.id in lack:
+                found[MISSING] = FAR
+            rows.append(Prediction(id=sample.id, landmarks=found))
+        arm = tmp_path / "p.jsonl"
+        write_predictions(arm, rows, "wflw98")
+    run("evaluate", "--data", lacking.folder, "--arms", f"ours={arm}", "--out", tmp_path / "e", "--resamples", 100)
+    found = json.loads((tmp_path / "e" / "evaluation.json").read_text())["arms"][0]
+    if kind == "jsonl":
+        assert found["nme"]["mean"] < 1e-5
+        assert found["parts"]["eyes"]["mean"] < 1e-5
+        assert np.abs(found["mean_offset_px"]).max() < 1e-3
+
+
+@pytest.mark.parametrize("format", ["csv", "coco", "ibug"])
+def test_it_is_written_as_the_layout_says_it_and_read_back(format: str, lacking: FaceDataset, tmp_path: Path) -> None:
+    run("export-dataset", "--data", lacking.folder, "--format", format, "--out", tmp_path / "out")
+    reading = ["prepare", "--reader", format, "--path", tmp_path / "out", "--schema", "wflw98"]
+    assert main([*map(str, reading), "--out", str(tmp_path / "refused")]) == 2
+    run(*reading, "--missing", "keep", "--out", tmp_path / "back")
+    back = list(FaceDataset.open(tmp_path / "back"))
+    assert sum(sample.missing_points.any() for sample in back) == len(lacking) // 2
+
+    def known(sample: FaceSample) -> np.ndarray:
+        assert sample.landmarks is not None
+        return sample.landmarks[np.arange(98) != MISSING].ravel()
+
+    ours, theirs = (sorted(known(s).round(2).tolist() for s in faces) for faces in (lacking, back))
+    assert np.allclose(ours, theirs, atol=0.02)
+    for sample in back:
+        assert sample.landmarks is not None
+        if sample.missing_points.any():
+            assert sample.missing_points.tolist() == [i == MISSING for i in range(98)]
+            others = sample.landmarks[np.arange(98) != MISSING]
+            assert np.allclose(sample.landmarks[MISSING], others.mean(axis=0), atol=1e-3)
+
+
+@pytest.mark.parametrize("format", ["wflw", "list"])
+def test_a_layout_that_cannot_say_it_refuses_the_face_by_name(
+    format: str, lacking: FaceDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["export-dataset", "--data", str(lacking.folder), "--format", format, "--out", str(tmp_path / "o")]) == 2
+    )
+    said = capsys.readouterr().err
+    assert f"landmarks are missing, the first is {MISSING}, which {format} cannot say" in said
+    assert not (tmp_path / "o").exists()
+
+
+def test_trust_keeps_it_missing(lacking: FaceDataset, trained: Path, tmp_path: Path) -> None:
+    run("trust", "--data", lacking.folder, "--detectors", trained / "detector", "--out", tmp_path / "trusted",
+        "--accelerator", "cpu", "--sheet-faces", 0)  # fmt: skip
+    before = {sample.id: sample for sample in lacking}
+    for sample in FaceDataset.open(tmp_path / "trusted"):
+        assert np.array_equal(sample.missing_points, before[sample.id].missing_points)
+
+
+def test_jobs_that_need_whole_faces_leave_the_others_out_and_say_so(
+    lacking: FaceDataset, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("stress", "--data", lacking.folder, "--split", "test", "--causes", "blur", "--strengths", 2, "--size", 32,
+        "--out", tmp_path / "harder")  # fmt: skip
+    assert "lack some of their landmarks and are left out" in capsys.readouterr().err
+    harder = FaceDataset.open(tmp_path / "harder")
+    assert not any(sample.missing_points.any() for sample in harder)
+
+
+def test_faces_that_all_lack_one_are_refused_where_whole_ones_are_needed(lacking: FaceDataset, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="every face lacks some of its landmarks"):
+        whole_faces(lacking.take(range(1, len(lacking), 2)), "this test")
+
+
+def test_check_draws_them(lacking: FaceDataset, tmp_path: Path) -> None:
+    run("check", lacking.folder, "--draw", 4, "--out", tmp_path / "sheets")
+    assert list((tmp_path / "sheets").iterdir())
