@@ -3,12 +3,16 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from stylealign import StyleTranslator, load
+from stylealign.batches.augment import AUGMENTATIONS, apply
+from stylealign.batches.augment.operation import NUM_DRAWS
+from stylealign.batches.batch import Batch, to_float, to_uint8
 from stylealign.data.image import write_image
-from stylealign.evaluation.draw import draw_landmarks, style_sheet
+from stylealign.evaluation.draw import contact_sheet, draw_landmarks, style_sheet
 from stylealign.face.geometry import landmark_box
-from stylealign.face.schema import convert
+from stylealign.face.schema import WFLW98, convert
 from stylealign.jobs.draw_faces import DrawFaces
 from stylealign.toyfaces import draw_face, draw_swap_sheet, face_of, random_structure, random_style
 
@@ -40,10 +44,36 @@ def translations(contents: int = 4) -> np.ndarray:
     return style_sheet(left, [made.style for made in rows[0]], [[made.crop for made in row] for row in rows])
 
 
+def augmentations(size: int = 60, columns: int = 6) -> np.ndarray:
+    """A drawn face under every operation of the table, at strength 0, a half and 1; landmarks that are hidden red."""
+    structure, style, _ = face_of(DrawFaces(out=Path("drawn"), count=16), 10)
+    image, landmarks, visible = draw_face(structure, style, 2 * size)
+    face = Batch(
+        image=to_float(torch.from_numpy(image[None])), landmarks=torch.from_numpy(landmarks[None]),
+        visible=torch.from_numpy(visible[None]), crop_from_source=torch.eye(2, 3, dtype=torch.float64)[None],
+        index=torch.zeros(1, dtype=torch.int64), weight=torch.ones(1),
+    )  # fmt: skip
+    draws = torch.rand(1, NUM_DRAWS, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    rows = []
+    for name, entry in AUGMENTATIONS.items():
+        tiles = []
+        for strength in (0.0, 0.5, 1.0):
+            found = apply(name, face, torch.tensor([strength]), draws, WFLW98)
+            tile = to_uint8(found.image)[0].numpy().copy()
+            for (x, y), seen in zip(found.landmarks[0].round().int().tolist(), found.visible[0].tolist(), strict=True):
+                shown = 0 <= x < 2 * size - 1 and 0 <= y < 2 * size - 1
+                if shown and (entry.kind == "geometric" or not seen):
+                    tile[y : y + 2, x : x + 2] = (0, 255, 160) if seen else (255, 0, 0)
+            tiles.append(tile.reshape(size, 2, size, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8))
+        rows.append(np.concatenate(tiles, axis=1))
+    return contact_sheet(rows, columns, list(AUGMENTATIONS))
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
     structures = [random_structure(np.random.default_rng((1, i))) for i in range(6)]
     styles = [random_style(np.random.default_rng((2, i))) for i in (0, 1, 3, 5)]
     write_image(FOLDER / "styles.png", draw_swap_sheet(structures, styles, 112))
+    write_image(FOLDER / "augmentations.jpg", augmentations(), quality=80)
     write_image(FOLDER / "translate.png", translations())
     write_image(FOLDER / "models.png", translations(2))  # the first screen of README.md

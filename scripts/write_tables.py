@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from stylealign.batches.augment import AUGMENTATIONS
+from stylealign.batches.augment import PRESETS as AUGMENT_PRESETS
 from stylealign.data.formats import FORMATS
 from stylealign.detectors import DETECTORS
 from stylealign.jobs import VERBS
@@ -87,6 +89,18 @@ def chains() -> Iterable[str]:
         yield item(name, ", then ".join(links) or "no restyling")
 
 
+def augmentations(kind: str) -> Iterable[str]:
+    for name, entry in AUGMENTATIONS.items():
+        if entry.kind == kind:
+            yield item(name, entry.summary, f"At strength 1: {entry.full}")
+
+
+def augment_presets() -> Iterable[str]:
+    for name, ops in AUGMENT_PRESETS.items():
+        each = [f"`{op.name}` {op.prob:.0%} ({op.strength[0]:g} to {op.strength[1]:g})" for op in ops]
+        yield item(name, "The usual keys alone" if not each else f"The usual keys, then {', '.join(each)}")
+
+
 def formats() -> Iterable[str]:
     for name, entry in FORMATS.items():
         yield item(
@@ -116,6 +130,23 @@ def page() -> str:
                 section("Style arms", "`--style.preset NAME` of `train-detector` and `generate`.", arms()),
                 section(
                     "Chains of arms", "By name as an arm; a recipe can hold others (`style: {arms: ...}`).", chains()
+                ),
+                section(
+                    "Augmentations that move",
+                    "`augment: {ops: [{name: NAME, prob: 0.1, strength: [0, 1]}]}` in a recipe: "
+                    "[augmentations.md](augmentations.md).",
+                    augmentations("geometric"),
+                ),
+                section(
+                    "Augmentations of colour, camera, light and weather", "Named alike.", augmentations("photometric")
+                ),
+                section(
+                    "Augmentations that hide", "Named alike; they mark hidden landmarks.", augmentations("occluding")
+                ),
+                section(
+                    "Presets of augmentations",
+                    "`--augment.preset NAME`: the share of faces and the range of strength of each operation.",
+                    augment_presets(),
                 ),
                 section(
                     "Formats",

@@ -156,7 +156,11 @@ def test_an_entry_without_a_line_in_docs_would_be_noticed(monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     import write_tables
 
-    for table in (write_tables.DETECTORS, write_tables.TRANSLATORS, write_tables.ARMS, write_tables.FORMATS):
+    tables = (
+        write_tables.DETECTORS, write_tables.TRANSLATORS, write_tables.ARMS, write_tables.AUGMENTATIONS,
+        write_tables.FORMATS,
+    )  # fmt: skip
+    for table in tables:
         before = write_tables.page()
         first = next(iter(table))
         monkeypatch.setitem(table, "newcomer", table[first])

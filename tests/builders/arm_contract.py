@@ -139,7 +139,7 @@ def it_looks_at_the_donor_where_its_entry_says_so(case: Case) -> None:
 SIGMA, WINDOW = 1.0, 3
 
 
-def _far_apart(points: Tensor, size: int, distance: float = 11.0) -> list[int]:
+def far_apart(points: Tensor, size: int, distance: float = 11.0) -> list[int]:
     """Landmarks that have room for a marker each."""
     kept: list[int] = []
     for i, p in enumerate(points):
@@ -149,7 +149,7 @@ def _far_apart(points: Tensor, size: int, distance: float = 11.0) -> list[int]:
     return kept
 
 
-def _centroid(difference: Tensor, near: Tensor) -> Tensor:
+def centroid(difference: Tensor, near: Tensor) -> Tensor:
     """(x, y) of what stands out of a (3, S, S) difference of two pictures, within WINDOW px of a place."""
     x, y = (int(v) for v in near.round())
     part = difference.norm(dim=0)[y - WINDOW : y + WINDOW + 1, x - WINDOW : x + WINDOW + 1]
@@ -173,7 +173,7 @@ def markers_on_the_landmarks_stay_there_to_a_tenth_of_a_pixel(case: Case) -> Non
     moved, asked = [], 0
     for seed in range(2):
         for i in range(NUM):
-            some = _far_apart(content.landmarks[i], size)
+            some = far_apart(content.landmarks[i], size)
             flat, marked = content.image.clone(), content.image.clone()
             for j in some:
                 dot = gaussians(content.landmarks[i : i + 1, j : j + 1], size, SIGMA)[0, 0]
@@ -192,7 +192,7 @@ def markers_on_the_landmarks_stay_there_to_a_tenth_of_a_pixel(case: Case) -> Non
                 asked += 1
                 if float(after[here].norm()) < 0.25 * float(before[here].norm()):
                     continue  # covered, or washed out: nothing to measure
-                moved.append(_centroid(after, where) - _centroid(before, where))
+                moved.append(centroid(after, where) - centroid(before, where))
     shifts = torch.stack(moved)
     assert len(shifts) > 0.4 * asked, "too few dots survive to say anything"
     assert float(shifts.norm(dim=1).median()) < 0.1

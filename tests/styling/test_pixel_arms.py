@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from stylealign.batches import camera, pixels
 from stylealign.batches.batch import Batch, take_faces, to_float, to_uint8
 from stylealign.errors import UserError
 from stylealign.face.schema import FIVE, WFLW98
@@ -206,12 +207,12 @@ def test_relight_takes_the_side_that_the_donor_is_lit_from() -> None:
 def test_a_shift_of_logits_keeps_black_white_and_order() -> None:
     values = torch.linspace(-1, 1, 101).view(1, 1, 1, -1).expand(1, 3, 1, -1)
     for amount in (-2.0, 0.7):
-        shifted = light.shift_logits(values, torch.full((1, 3, 1, 1), amount))
+        shifted = pixels.shift_logits(values, torch.full((1, 3, 1, 1), amount))
         assert shifted[0, 0, 0, 0] == -1
         assert shifted[0, 0, 0, -1] == pytest.approx(1.0)
         assert (shifted[0, 0, 0].diff() > 0).all()
     # p = 1/2 has odds 1; log 3 makes them 3, which is p = 3/4.
-    assert light.shift_logits(torch.zeros(1, 3, 1, 1), torch.full((1, 3, 1, 1), math.log(3.0)))[
+    assert pixels.shift_logits(torch.zeros(1, 3, 1, 1), torch.full((1, 3, 1, 1), math.log(3.0)))[
         0, 0, 0, 0
     ] == pytest.approx(0.5)
 
@@ -238,27 +239,27 @@ def test_the_cosine_transform_and_one_block_worked_by_hand() -> None:
     """A block of 16 levels above the middle is one coefficient: 8 x 16 = 128, in steps of 16 at quality 50 exactly 8
     of them; a block of 11 gives 88 = 5.5 steps, rounded to the even 6 = 96, which is 12 levels.
     """
-    transform = degrade.dct_matrix(16)
+    transform = camera.dct_matrix(16)
     torch.testing.assert_close(transform @ transform.T, torch.eye(16), atol=1e-5, rtol=0)
     block = torch.rand(8, 8)
     torch.testing.assert_close(
         transform[:8, :8] @ block @ transform[:8, :8].T, torch.from_numpy(cv2.dct(block.numpy())), atol=1e-5, rtol=0
     )
-    steps = degrade.quantisation(degrade.LUMINANCE, torch.tensor([50.0]))
-    assert torch.equal(steps[0], torch.tensor(degrade.LUMINANCE).float())
+    steps = camera.quantisation(camera.LUMINANCE, torch.tensor([50.0]))
+    assert torch.equal(steps[0], torch.tensor(camera.LUMINANCE).float())
     plane = torch.tensor([16.0, 11.0]).repeat_interleave(8).expand(1, 1, 8, 16)
-    back = degrade._quantise(plane, steps)
+    back = camera._quantise(plane, steps)
     torch.testing.assert_close(
         back, torch.tensor([16.0, 12.0]).repeat_interleave(8).expand(1, 1, 8, 16), atol=1e-4, rtol=0
     )
     # Quality 25 doubles the steps, 75 halves them: the scale is 5000 / 25 = 200 % and 200 - 150 = 50 %.
-    assert degrade.quantisation(degrade.LUMINANCE, torch.tensor([25.0, 75.0]))[:, 0, 0].tolist() == [32.0, 8.0]
+    assert camera.quantisation(camera.LUMINANCE, torch.tensor([25.0, 75.0]))[:, 0, 0].tolist() == [32.0, 8.0]
 
 
 @pytest.mark.parametrize("quality", [10, 40, 90])
 def test_jpeg_loses_what_a_jpeg_file_loses(quality: int, faces: tuple[Batch, Batch]) -> None:
     images = to_uint8(faces[0].image)
-    ours = to_uint8(degrade.jpeg(to_float(images), torch.full((COUNT,), float(quality)))).numpy().astype(int)
+    ours = to_uint8(camera.jpeg(to_float(images), torch.full((COUNT,), float(quality)))).numpy().astype(int)
     for image, mine in zip(images.numpy(), ours, strict=True):
         code = cv2.imencode(
             ".jpg",
@@ -273,9 +274,9 @@ def test_jpeg_loses_what_a_jpeg_file_loses(quality: int, faces: tuple[Batch, Bat
 def test_blur_motion_and_resampling_keep_a_dots_centre() -> None:
     axis = torch.arange(48.0)
     dot = torch.exp(-((axis[None, :] - 21.3) ** 2 + (axis[:, None] - 25.6) ** 2) / (2 * 3.0**2)).expand(2, 3, 48, 48)
-    blurred = degrade._both_ways(dot, light.gaussian_matrix(torch.tensor([1.0, 2.0]), 48))
-    fewer = degrade._both_ways(dot, degrade.resample_matrix(torch.tensor([1.6, 3.0]), 48))
-    smeared = degrade._smear(dot, degrade.motion_kernels(torch.tensor([3.0, 5.0]), torch.tensor([0.3, 2.0]), 4))
+    blurred = camera.both_ways(dot, camera.gaussian_matrix(torch.tensor([1.0, 2.0]), 48))
+    fewer = camera.both_ways(dot, camera.resample_matrix(torch.tensor([1.6, 3.0]), 48))
+    smeared = camera.smear(dot, camera.motion_kernels(torch.tensor([3.0, 5.0]), torch.tensor([0.3, 2.0]), 4))
     for changed in (blurred, fewer, smeared):
         mass = changed[:, 0].double()
         x, y = (

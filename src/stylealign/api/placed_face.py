@@ -6,12 +6,13 @@ import numpy as np
 import torch
 
 from stylealign.api.tensors import points_tensor
+from stylealign.batches.pixels import soft_inside
 from stylealign.data.image import warp
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.predicting.candidates import Candidate
 from stylealign.predicting.sources import Photo
-from stylealign.styling.alignment import hull_distance, soft_inside
+from stylealign.styling.alignment import hull_distance
 from stylealign.styling.learned import SEAM
 
 EDGE = 0.2  # of the square's side: how wide a pasted face fades into the photograph

@@ -1,7 +1,7 @@
 """Faces -> batches: the crop protocol, the cache of crops, and the weighted mix of data sets. Knows no model.
 
 Crops are warped once (uint8, with a margin of context round the crop) and kept in a memory-mapped file; a batch is then
-an index into it, and every geometric augmentation happens on the tensors (augment.py). A batch is a pure function of
+an index into it, and every geometric augmentation happens on the tensors (augment/). A batch is a pure function of
 (seed, step), so that a resumed run sees what an uninterrupted one would have seen.
 """
 
@@ -21,7 +21,7 @@ class Batch(NamedTuple):
     visible: Tensor
     """(B, P) bool"""
     crop_from_source: Tensor
-    """(B, 2, 3) float64; its inverse takes predictions home"""
+    """(B, 2, 3) float64; its inverse takes predictions home (of faces that `augment` bent or tilted: nearly)"""
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     """(B,) int64 position in the data set (or in the mix: the sources' positions one after another)"""
     weight: Tensor

@@ -3,7 +3,7 @@
 Every geometric operation on a face is one affine applied to image and landmarks together.
 
 Points are (..., 2) arrays of (x, y) with pixel centres at integers; an affine named `<to>_from_<from>` is a (2, 3)
-float64 array. Knows no images (image.warp does) and no tensors (augment.py has the batched twin).
+float64 array. Knows no images (image.warp does) and no tensors (augment/affine.py has the batched twin).
 """
 
 import math

@@ -6,7 +6,6 @@ The faces need no labels. They are grouped by how they look (detectors/san/photo
 of what the two generators make of it.
 """
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -160,9 +159,7 @@ def train(config: TrainStyles, engine: Engine, run: Run) -> None:
 
     # Data: the two clusters, each in its own endless order. The first process cuts the crops, the others find them.
     faces = FaceDataset.open(config.data).select(config.split, config.subset)
-    varied = dataclasses.replace(
-        config.augment, colour=0.0, grey_prob=0.0, blur_prob=0.0, occlusion_prob=0.0, noise=0.0
-    )
+    varied = config.augment.motions_alone()
     margin = MARGIN if varied.is_geometric else 1.0
     if not engine.is_global_zero:
         engine.barrier()

@@ -10,33 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylealign.batches.batch import Batch
+from stylealign.batches.pixels import MIN_POINTS, face_boxes, known_points
 
 FOREHEAD = 0.30
 """How far it is from the topmost landmarks (the brows) to most people's hair, as a share of the height that the
 landmarks span."""
-_MIN_POINTS = 3
 _RIDGE = 0.1  # pull of the affine towards the similarity, as a share of the points' variance
-
-
-def known_points(landmarks: Tensor) -> Tensor:
-    """(B, P) bool: which of (B, P, 2) landmarks are numbers."""
-    return torch.isfinite(landmarks).all(dim=-1)
-
-
-def has_face(landmarks: Tensor) -> Tensor:
-    """(B,) bool: whether enough landmarks are known to say where the face is."""
-    return known_points(landmarks).sum(dim=1) >= _MIN_POINTS
-
-
-def face_boxes(landmarks: Tensor, size: int) -> Tensor:
-    """(B, 4) x0, y0, x1, y1 round the known landmarks; the middle 60 % of the crop for faces without any."""
-    known = known_points(landmarks)[..., None]
-    low = torch.where(known, landmarks, math.inf).amin(dim=1)
-    high = torch.where(known, landmarks, -math.inf).amax(dim=1)
-    boxes = torch.cat([low, high], dim=1)
-    guess = torch.tensor([0.2, 0.2, 0.8, 0.8], dtype=boxes.dtype, device=boxes.device) * (size - 1)
-    return torch.where(has_face(landmarks)[:, None], boxes, guess)
 
 
 def donor_affine(content: Tensor, donors: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,7 +31,7 @@ def donor_affine(content: Tensor, donors: Tensor) -> tuple[Tensor, Tensor]:
         (B, 2, 3) donor_from_content and (B,) bool: whether it could be fitted; the identity where not.
     """
     known = known_points(content) & known_points(donors)
-    ok = known.sum(dim=1) >= _MIN_POINTS
+    ok = known.sum(dim=1) >= MIN_POINTS
     weight = known[..., None].double()
     count = weight.sum(dim=1).clamp(min=1)
     source, target = (torch.where(known[..., None], points, 0.0).double() for points in (content, donors))
@@ -164,46 +143,3 @@ def hull_distance(landmarks: Tensor, size: int, forehead: float = FOREHEAD, num_
         torch.maximum(distance, plane, out=distance)
     distance = torch.where(known.any(dim=1)[:, None, None], distance, 4.0 * size)[:, None]
     return distance if cells == size else F.interpolate(distance, size=(size, size), mode="bilinear")
-
-
-def soft_inside(distance: Tensor, softness: Tensor | float) -> Tensor:
-    """A mask of a signed distance (negative inside): 1 inside, 0 outside, its edge at least one pixel wide.
-
-    Args:
-        distance: px.
-        softness: width of the edge, px.
-    """
-    t = (0.5 - distance / torch.as_tensor(softness, dtype=distance.dtype, device=distance.device).clamp(min=1.0)).clamp(
-        0, 1
-    )
-    return t * t * (3 - 2 * t)
-
-
-def uncovered(content: Batch, alpha: Tensor) -> Tensor:
-    """Which landmarks can still be seen under something laid over the face: (B, P) bool.
-
-    Those of `content.visible` where `alpha` (B, 1, S, S), how much of the picture it hides, is at most a half.
-    """
-    size = alpha.shape[-1]
-    places = torch.where(known_points(content.landmarks)[..., None], content.landmarks, -2.0 * size)
-    grid = ((places + 0.5) * (2 / size) - 1)[:, :, None]
-    cover = F.grid_sample(alpha, grid.to(alpha.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
-    return content.visible & (cover[:, 0, :, 0] <= 0.5)
-
-
-def per_face(values: Tensor, like: Tensor) -> Tensor:
-    """(B,) or (B, C) numbers as (B, C, 1, 1) of the dtype and device of `like`."""
-    return values.to(like).reshape(len(values), -1, 1, 1)
-
-
-def restyled(content: Batch, image: Tensor, changed: Tensor, visible: Tensor | None = None) -> Batch:
-    """The answer of an arm: `content` with another image, clamped, where `changed` (B,) holds, and as it was elsewhere.
-
-    `visible` (B, P) is taken for the same faces; None leaves it as it was.
-    """
-    changed = changed.to(image.device)
-    picture = torch.where(changed[:, None, None, None], image.clamp(-1, 1), content.image)
-    answer = content._replace(image=picture.contiguous(memory_format=torch.channels_last))
-    if visible is None:
-        return answer
-    return answer._replace(visible=torch.where(changed[:, None], visible, content.visible))

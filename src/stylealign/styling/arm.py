@@ -14,10 +14,10 @@ answers a batch in which only `image` differs (and `visible`, where it lays some
 
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from stylealign.batches.batch import Batch
+from stylealign.batches.pixels import face_generator as face_generator  # arms take it from here
 
 NUM_DRAWS = 16
 """Columns of `draws`."""
@@ -39,8 +39,3 @@ class Arm(Protocol):
         Returns:
             `content` with another `image`.
         """
-
-
-def face_generator(draw: Tensor) -> torch.Generator:
-    """A CPU generator for one face, seeded by one of its draws (a scalar in [0, 1))."""
-    return torch.Generator().manual_seed(int(float(draw) * 2**53))

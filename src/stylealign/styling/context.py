@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from stylealign.batches.batch import Batch
-from stylealign.styling.alignment import donor_places, has_face, hull_distance, per_face, restyled, soft_inside, take
-from stylealign.styling.light import shift_logits
+from stylealign.batches.pixels import has_face, per_face, restyled, shift_logits, soft_inside
+from stylealign.styling.alignment import donor_places, hull_distance, take
 
 
 def face_tone(image: Tensor, face: Tensor) -> Tensor:

@@ -5,34 +5,20 @@ white it levels off as film does, so that nothing is clipped and no detail is lo
 which landmark is which.
 """
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stylealign.batches.augment import lights
 from stylealign.batches.batch import Batch
-from stylealign.styling.alignment import donor_places, hull_distance, per_face, restyled, soft_inside, take
+from stylealign.batches.camera import gaussian_matrix
+from stylealign.batches.pixels import per_face, restyled, shift_logits, soft_inside
+from stylealign.styling.alignment import donor_places, hull_distance, take
 
 _CELLS = 20  # the light is taken from cells of a twentieth of the crop
 _MAX_SHIFT = 2.5  # in logits: a factor of 12
 _MAX_TINT = 0.8  # how far a colour may leave the grey shift
 _WIDE = 7.0  # cells: how the face's own light goes on beyond the face
-
-
-def shift_logits(image: Tensor, shift: Tensor) -> Tensor:
-    """Multiply the odds of every colour by exp(shift): logit(p') = logit(p) + shift; exactly 0 and 1 stay."""
-    gain = shift.exp()
-    p = image.add(1).mul_(0.5).clamp_(0, 1)
-    return (gain * p / (1 + (gain - 1) * p)).mul_(2).sub_(1)
-
-
-def gaussian_matrix(sigma: Tensor, size: int) -> Tensor:
-    """Matrices (B, size, size) that blur one axis with a Gaussian of `sigma` (B,) px; each row sums to 1."""
-    axis = torch.arange(size, dtype=sigma.dtype, device=sigma.device)
-    away = (axis[:, None] - axis[None, :])[None]
-    kernel = torch.exp(-0.5 * (away / sigma.clamp(min=1e-3)[:, None, None]).square())
-    return kernel / kernel.sum(dim=2, keepdim=True)
 
 
 def _low_pass(picture: Tensor, face: Tensor, narrow: Tensor, wide: Tensor) -> Tensor:
@@ -77,31 +63,5 @@ def relight(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> B
 
 
 def shadow(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
-    """Cast a soft-edged shadow over each face: of a wall's edge, of something round, or of a blind. Looks at no donor.
-
-    Draws: which, where, how wide, how sharp its edge (1 to 15 % of the crop), how dark (0.25 to 2 logits), and its
-    colour, which is bluer or warmer than the lamp's as the sky's light is. What is not in the shadow gets a little
-    brighter.
-    """
-    size = content.image.shape[-1]
-    d = draws.to(content.image)
-    axis = (torch.arange(size, dtype=d.dtype, device=d.device) + 0.5) / size - 0.5  # the crop is -0.5 ... 0.5
-    x, y = axis[None, None, None, :], axis[None, None, :, None]
-    angle = 2 * math.pi * d[:, 1]
-    cos, sin = per_face(angle.cos(), d), per_face(angle.sin(), d)
-    along, aside = cos * x + sin * y, cos * y - sin * x
-    edge = along - per_face(0.5 * d[:, 2] - 0.25, d)
-    centre = per_face(0.7 * d[:, 2] - 0.35, d)
-    radii = per_face(0.12 + 0.28 * d[:, 3], d), per_face(0.12 + 0.28 * d[:, 4], d)
-    length = (((along - centre) / radii[0]).square() + (aside / radii[1]).square()).sqrt()
-    ellipse = (length - 1) * (radii[0] + radii[1]) / 2
-    period = per_face(0.15 + 0.25 * d[:, 3], d)
-    stripe = ((along / period + per_face(d[:, 2], d)).remainder(1.0) - 0.5).abs() * period - 0.25 * period
-    kind = per_face(d[:, 0], d)
-    distance = torch.where(kind < 0.4, edge, torch.where(kind < 0.75, ellipse, stripe))
-    soft = per_face(0.01 + 0.14 * d[:, 5].square(), d)
-    soft = torch.where(kind < 0.75, soft, torch.minimum(soft, 0.5 * period))
-    dark = soft_inside(distance * size, soft * size)
-    depth = per_face(-0.25 - 1.75 * d[:, 6], d) * (1 + 0.2 * (2 * per_face(d[:, 7:10], d) - 1))
-    shift = dark * depth + (1 - dark) * per_face(0.5 * d[:, 10], d)
-    return restyled(content, shift_logits(content.image, shift * per_face(strength, d)), strength > 0)
+    """Cast a soft-edged shadow over each face, as the augmentation of that name does. Looks at no donor."""
+    return lights.shadow(content, strength, draws)

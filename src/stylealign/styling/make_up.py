@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from stylealign.batches.batch import Batch
+from stylealign.batches.pixels import known_points, per_face, restyled, shift_logits, soft_inside
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
-from stylealign.styling.alignment import hull_distance, known_points, per_face, restyled, soft_inside
+from stylealign.styling.alignment import hull_distance
 from stylealign.styling.arm import Arm
-from stylealign.styling.light import shift_logits
 
 _NEEDED = ("outer_upper_lip", "outer_lower_lip", "left_eye_top", "right_eye_top")
 

@@ -12,20 +12,18 @@ import torch
 from torch import Tensor
 
 from stylealign.batches.batch import Batch
-from stylealign.styling.alignment import (
-    donor_places,
+from stylealign.batches.pixels import (
     face_boxes,
+    face_generator,
     has_face,
-    hull_distance,
     per_face,
     restyled,
+    shift_logits,
     soft_inside,
-    take,
     uncovered,
 )
-from stylealign.styling.arm import face_generator
+from stylealign.styling.alignment import donor_places, hull_distance, take
 from stylealign.styling.context import face_tone
-from stylealign.styling.light import shift_logits
 
 _EYES, _BROWS = 0.25, 0.02  # heights in the landmarks' box
 
