@@ -111,7 +111,7 @@ def test_bfloat16_is_close_and_answers_in_float32(head: str) -> None:
             rough = model(images(4, SIZE))
     assert rough.landmarks.dtype == rough.covariance.dtype == torch.float32
     if head == "pip":  # of random scores, the best cell is anybody's guess
-        assert float((rough.stages[0] - exact.stages[0]).abs().max()) < 0.5 * float(exact.stages[0].std())
+        assert float((rough.stages[0] - exact.stages[0]).abs().median()) < 0.1 * float(exact.stages[0].std())
     else:
         assert float((rough.landmarks - exact.landmarks).abs().median()) < 0.25
 
