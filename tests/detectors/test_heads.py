@@ -56,7 +56,13 @@ def is_positive_definite(covariance: torch.Tensor) -> bool:
     return symmetric and bool((values > 0).all())
 
 
-@pytest.mark.parametrize(("trunk", "head"), itertools.product(TRUNKS, HEADS))
+@pytest.mark.parametrize(
+    ("trunk", "head"),
+    [
+        pytest.param(trunk, head, marks=[pytest.mark.slow] * (trunk == "hrnet_w18" and head != "heatmap"))
+        for trunk, head in itertools.product(TRUNKS, HEADS)
+    ],
+)
 def test_any_trunk_fits_under_any_head_and_learns(trunk: str, head: str) -> None:
     model = make(config(head, trunk=trunk, cut=16 if head == "simcc" else 32))
     learner = learn_fpn(learning_of(model, (SCHEMA,), size=SIZE, steps=2, lr=1e-3))
@@ -118,7 +124,11 @@ def test_bfloat16_is_close_and_answers_in_float32(head: str) -> None:
 
 @pytest.mark.skipif(find_spec("onnxruntime") is None, reason="needs onnx and onnxruntime")
 @pytest.mark.parametrize(
-    ("trunk", "head"), [*(("mobilenet_v2", head) for head in HEADS), *((t, "heatmap") for t in TRUNKS)][1:]
+    ("trunk", "head"),
+    [
+        *(("mobilenet_v2", head) for head in HEADS),
+        *(pytest.param(t, "heatmap", marks=pytest.mark.slow) for t in TRUNKS if t != "mobilenet_v2"),
+    ],
 )
 def test_every_trunk_and_head_is_exported(trunk: str, head: str) -> None:
     from stylealign.jobs.export.graph import answering, trace

@@ -68,7 +68,18 @@ def first_losses(name: str, preset: Preset) -> tuple[dict[str, float], dict[str,
     return found, {key: float(torch.as_tensor(value)) for key, value in terms.items()}
 
 
-@pytest.mark.parametrize(("name", "preset"), SIZED, ids=[f"{preset.title}, {preset.size} px" for _, preset in SIZED])
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        pytest.param(
+            name,
+            preset,
+            id=f"{preset.title}, {preset.size} px",
+            marks=[pytest.mark.slow] * (preset.version == "paper" and name != "lab"),
+        )
+        for name, preset in SIZED
+    ],
+)
 def test_a_fresh_detector_s_numbers_and_losses_are_sane(name: str, preset: Preset) -> None:
     found, terms = first_losses(name, preset)
     assert found

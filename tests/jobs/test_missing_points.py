@@ -73,7 +73,9 @@ def refuse_odd_losses(run: Path) -> None:
     assert np.isfinite(values).all()
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in ("resnet18", "lab"))) for n in DETECTORS]
+)
 def test_every_detector_learns_from_them_with_finite_losses(name: str, lacking: FaceDataset, tmp_path: Path) -> None:
     train_detector(networks.job(name, tmp_path / "run", lacking, steps=2))
     refuse_odd_losses(tmp_path / "run")
