@@ -209,3 +209,10 @@ def test_predictions_are_shown_with_what_was_left_out(tmp_path: Path) -> None:
     assert sum(r.startswith("data:image/jpeg") for r in checker.references) == 24
     for words in ("the first 24 of 26 overlays", "&lt;nobody&gt;.png: no face found", "a.mp4", "0.42", "Left out: 1"):
         assert words in text, words
+
+
+def test_numbers_that_are_no_text_are_refused_by_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "total": 2.0}\n{"step": 2, "total": "\xff"}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl: not UTF-8 text \(byte 48\)"):
+        read_curves(path)

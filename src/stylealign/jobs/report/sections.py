@@ -59,7 +59,10 @@ def evaluation_section(folder: Path) -> str:
 def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """name -> (steps, values) of a metrics.jsonl; a last line cut short by a kill is passed over."""
     points: dict[str, list[tuple[float, float]]] = {}
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start}), expected a JSON object a line") from None
     for number, line in enumerate(lines, start=1):
         try:
             record = parse_json(line, f"{path}:{number}")
