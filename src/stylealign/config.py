@@ -125,19 +125,20 @@ def from_dict(cls: type[C], values: Any, where: str = "config") -> C:
 
 
 def with_sections(
-    base: type[C], choice: str, help: str, default: str, sections: Mapping[str, Mapping[str, Any]]
+    base: type[C], name: str, choice: str, help: str, default: str, sections: Mapping[str, Mapping[str, Any]]
 ) -> type[C]:
     """A config dataclass of a job that is done by one of several entries of a table, each with sections of its own.
 
     Args:
         base: frozen dataclass with all that does not depend on the table.
+        name: of the class that is made.
         choice: its field that names the entry; it becomes a `Literal` of the names.
         help: of that field.
         default: the entry taken where none is named.
         sections: name of the entry -> {name of a section: its dataclass, or an instance that is the default}.
 
     Returns:
-        A subclass of `base`, of the same name and docstring, with a field for each section.
+        A subclass of `base`, of the same docstring, with a field for each section.
     """
     import tyro  # not above: reading a data set needs no flags
 
@@ -149,7 +150,7 @@ def with_sections(
         else:
             fields.append((section, type(value), dataclasses.field(default=value)))
     made = dataclasses.make_dataclass(
-        base.__name__, fields, bases=(base,), frozen=True, kw_only=True, namespace={"__doc__": base.__doc__}
+        name, fields, bases=(base,), frozen=True, kw_only=True, namespace={"__doc__": base.__doc__}
     )
     made.__module__ = base.__module__
     return made

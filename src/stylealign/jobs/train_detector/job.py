@@ -106,9 +106,8 @@ def config_class() -> type[DetectorJob]:
 @lru_cache
 def _config_class(entries: tuple[tuple[str, str, type], ...]) -> type[DetectorJob]:
     sections = {name: {section: config} for name, section, config in entries}
-    made = with_sections(DetectorJob, "model", "Which network; its section sets its shape.", "resnet18", sections)
-    made.__name__ = made.__qualname__ = "TrainDetector"
-    return made
+    help = "Which network; its section sets its shape."
+    return with_sections(DetectorJob, "TrainDetector", "model", help, "resnet18", sections)
 
 
 def __getattr__(name: str) -> Any:

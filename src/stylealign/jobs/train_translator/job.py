@@ -135,9 +135,7 @@ def config_class() -> type[TranslatorJob]:
 def _config_class(entries: tuple[tuple[str, TranslatorEntry], ...]) -> type[TranslatorJob]:
     sections = {name: {name: entry.preset("small").network, **entry.sections} for name, entry in entries}
     help = " ".join(f"{name}: {entry.summary}" for name, entry in entries)
-    made = with_sections(TranslatorJob, "model", help, "vunet", sections)
-    made.__name__ = made.__qualname__ = "TrainTranslator"
-    return made
+    return with_sections(TranslatorJob, "TrainTranslator", "model", help, "vunet", sections)
 
 
 def __getattr__(name: str) -> Any:
