@@ -32,6 +32,12 @@ def _of_this_version(path: Path, what: str) -> Iterator[None]:
         raise UserError(f"{path}: not {what} of this version ({' '.join(why.split())[:200]})") from None
 
 
+def _row_of(folder: Path, captions: Mapping[str, str]) -> str:
+    """The pictures of a folder that are there, side by side, each with its caption."""
+    shown = [figure_of(embed(folder / name), text) for name, text in captions.items() if (folder / name).exists()]
+    return f'<div class="row">{"".join(shown)}</div>'
+
+
 def evaluation_section(folder: Path) -> str:
     """Tables, error curves, errors on the mean face, best, median and worst faces."""
     evaluation = read_json(folder / "evaluation.json")
@@ -41,8 +47,7 @@ def evaluation_section(folder: Path) -> str:
         "ced.png": "Cumulative error: share of faces with at most a given NME",
         "per_point.png": "NME of each landmark, on the mean face",
     }
-    shown = [figure_of(embed(folder / name), caption) for name, caption in plots.items() if (folder / name).exists()]
-    parts.insert(1, f'<div class="row">{"".join(shown)}</div>')
+    parts.insert(1, _row_of(folder, plots))
     drawn = "true landmarks orange, predicted ones blue and white"
     for name in ("worst", "median", "best"):
         if (folder / f"{name}.png").exists():
@@ -125,8 +130,7 @@ def assessment_section(folder: Path) -> str:
         "drift.png": "Which way the judge sees each point move, and what that costs",
         "matrix.png": "Structure gap of every swap on the sheet below, faces numbered as they stand there",
     }
-    shown = [figure_of(embed(folder / name), caption) for name, caption in plots.items() if (folder / name).exists()]
-    parts.insert(2, f'<div class="row">{"".join(shown)}</div>')
+    parts.insert(2, _row_of(folder, plots))
     sheets = {
         "swaps": "Rows: structure of the first picture; columns: style of the uppermost",
         "truth": "Structure, style, the translator's answer, the true answer",
