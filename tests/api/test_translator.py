@@ -21,7 +21,7 @@ from builders.tiny import detector_job, drawn
 from stylealign.api import augmentation, translator
 from stylealign.api.augmentation import StyleAugmentation
 from stylealign.api.detector import Detector
-from stylealign.api.translator import FREE, StyleTranslator
+from stylealign.api.translator import StyleTranslator
 from stylealign.batches.batch import to_float
 from stylealign.batches.structure_maps import StructureConfig
 from stylealign.cli import main
@@ -34,6 +34,7 @@ from stylealign.face.schema import FIVE, SCHEMAS, LandmarkSchema
 from stylealign.jobs import translate as translate_job
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.jobs.translate import Translate, run_translate
+from stylealign.styling.arms import names_of_looks
 from stylealign.toyfaces import draw_face, random_structure, random_style
 from stylealign.training.weights import save_model
 from stylealign.translators import build_translator
@@ -86,7 +87,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 # The API
 
 
-@pytest.mark.parametrize("name", ["vunet", "spade", "bilateral", *FREE])
+@pytest.mark.parametrize("name", ["vunet", "spade", "bilateral", *names_of_looks()])
 def test_any_translator_answers_a_crop_that_follows_the_style_and_the_slider(name: str, runs: dict[str, Path]) -> None:
     translator = StyleTranslator.load(runs.get(name, name))
     (image, points), (other, other_points) = face(NIGHT), face(DAY, 60)

@@ -34,15 +34,13 @@ from stylealign.predicting.finders import cascade_finder
 from stylealign.predicting.predicted_face import largest
 from stylealign.predicting.sources import Photo
 from stylealign.styling.arm import NUM_DRAWS
-from stylealign.styling.arms import ARMS
+from stylealign.styling.arms import ARMS, names_of_looks
 from stylealign.training.devices import pick_device
 from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.loaded import load_translator
 from stylealign.translators.swapping import encode_contents, mixed, pictures
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "translator"
-FREE = ("histogram", "adain", "adain_pyramid", "fda", "relight")
-"""Style arms that take their style from the other picture and need no training: names that `load` takes."""
 FREE_CROP = CropConfig(size=128, scale=1.6)
 MOST_PX = 1024  # side of the square that is rendered to be pasted: faces larger than that are enlarged
 
@@ -78,7 +76,7 @@ def model_path(translator: Path | str | None) -> Path:
     if not (SHIPPED / "card.json").exists():
         raise UserError(
             "no translator came with this copy of stylealign: name one with --translator (a finished run folder, "
-            f"or one of {', '.join(FREE)}, which need no training)"
+            f"or one of {', '.join(names_of_looks())}, which need no training)"
         )
     return SHIPPED
 
@@ -99,7 +97,7 @@ def _restyle(name: str, face: PlacedFace, donor: PlacedFace, strength: float, si
     batches = face_batch(face.cut(scale, size), points), face_batch(donor.cut(scale, size), donor_points)
     draws = torch.full((1, NUM_DRAWS), 0.5, dtype=torch.float64)
     arm = ARMS[name].arm
-    assert arm is not None  # those of FREE need neither a mark-up nor a run
+    assert arm is not None  # those of `names_of_looks` need neither a mark-up nor a run
     return pictures(arm(*batches, torch.tensor([strength]), draws).image)[0]
 
 
@@ -127,9 +125,9 @@ class StyleTranslator:
     """A translator, or a free style arm, with its crop contract. Made by `StyleTranslator.load`."""
 
     def __init__(self, model: LoadedTranslator | str, detector: Detector | None = None):
-        """`model`: an open translator, or one of FREE. `detector`: see `load`."""
-        if isinstance(model, str) and model not in FREE:
-            raise ValueError(f"no free style is called {model!r}; there are {', '.join(FREE)}")
+        """`model`: an open translator, or one of `names_of_looks()`. `detector`: see `load`."""
+        if isinstance(model, str) and model not in names_of_looks():
+            raise ValueError(f"no free style is called {model!r}; there are {', '.join(names_of_looks())}")
         self.model = model
         if isinstance(model, LoadedTranslator) and detector is not None and detector.schema != model.schema:
             raise UserError(
@@ -155,7 +153,7 @@ class StyleTranslator:
         Raises:
             UserError: a folder that holds no translator, or weights that changed; a detector of another mark-up.
         """
-        if isinstance(translator, str) and translator in FREE:
+        if isinstance(translator, str) and translator in names_of_looks():
             return cls(translator, detector)
         return cls(load_translator(model_path(translator), pick_device(accelerator)), detector)
 

@@ -40,6 +40,9 @@ class ArmEntry:
     needs_donor_landmarks: bool = False
     """Whether it leaves a face alone whose donor has no landmarks"""
 
+    takes_look: bool = False
+    """Whether it takes the donor's light and colours as a whole, so that one other picture is a style by itself"""
+
     def __post_init__(self) -> None:
         if [self.arm, self.for_schema, self.from_run].count(None) != 2:
             raise ValueError(f"arm '{self.summary}': expected exactly one of arm, for_schema and from_run")
@@ -60,14 +63,18 @@ ARMS: dict[str, ArmEntry] = {
     "jitter": ArmEntry(
         summary="another hue, saturation, contrast, brightness and gamma, at random", arm=jitter, looks_at_donor=False
     ),
-    "histogram": ArmEntry(summary="the donor's histogram of every colour channel", arm=histogram),
-    "adain": ArmEntry(summary="the donor's mean and spread of lightness and of two colour differences", arm=adain),
-    "adain_pyramid": ArmEntry(
-        summary="the donor's spread in every band of a pyramid: its sharpness and grain too", arm=adain_pyramid
+    "histogram": ArmEntry(summary="the donor's histogram of every colour channel", arm=histogram, takes_look=True),
+    "adain": ArmEntry(
+        summary="the donor's mean and spread of lightness and of two colour differences", arm=adain, takes_look=True
     ),
-    "fda": ArmEntry(summary="the donor's low frequencies: its broad light and colour", arm=fda),
+    "adain_pyramid": ArmEntry(
+        summary="the donor's spread in every band of a pyramid: its sharpness and grain too",
+        arm=adain_pyramid,
+        takes_look=True,
+    ),
+    "fda": ArmEntry(summary="the donor's low frequencies: its broad light and colour", arm=fda, takes_look=True),
     # Those that keep the face's own pixels: light, camera, things before the face, what is behind it, make-up.
-    "relight": ArmEntry(summary="the light, shadows and tint of the donor's face", arm=relight),
+    "relight": ArmEntry(summary="the light, shadows and tint of the donor's face", arm=relight, takes_look=True),
     "shadow": ArmEntry(summary="a drawn shadow with a soft edge", arm=shadow, looks_at_donor=False),
     "degrade": ArmEntry(
         summary="a worse camera: out of focus, moved, few pixels, noise or JPEG", arm=degrade, looks_at_donor=False
@@ -91,6 +98,11 @@ ARMS: dict[str, ArmEntry] = {
 def names_without_run() -> list[str]:
     """The names of the arms that need no finished run, in the table's order: each is a preset as well."""
     return [name for name, entry in ARMS.items() if not entry.needs_run]
+
+
+def names_of_looks() -> list[str]:
+    """The names of the arms that need no training and take their style from one other picture, in the table's order."""
+    return [name for name, entry in ARMS.items() if entry.takes_look]
 
 
 def open_arm(name: str, schema: LandmarkSchema, crop: CropConfig, device: torch.device, run: Path | None = None) -> Arm:
