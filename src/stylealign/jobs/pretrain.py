@@ -28,9 +28,10 @@ from stylealign.evaluation.trust import face_lengths
 from stylealign.face.crop import CropConfig
 from stylealign.progress import say
 from stylealign.training.devices import place
-from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
+from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore
 from stylealign.training.optim import OptimizerConfig, lr_factor, make_optimizer, set_lr
 from stylealign.training.run import Run
+from stylealign.training.session import run_training
 
 MARGIN = 1.25
 GRID = 4  # control points a side of the elastic warp

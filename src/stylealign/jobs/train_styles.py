@@ -37,9 +37,10 @@ from stylealign.evaluation.draw import contact_sheet
 from stylealign.face.crop import CropConfig
 from stylealign.progress import say
 from stylealign.training.devices import place
-from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training, unwrap
+from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore, unwrap
 from stylealign.training.optim import set_lr
 from stylealign.training.run import Run
+from stylealign.training.session import run_training
 from stylealign.training.weights import load_model, load_weights, read_state
 
 MARGIN = 1.25  # context round the crop for rotations and shifts

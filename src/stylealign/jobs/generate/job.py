@@ -38,7 +38,8 @@ from stylealign.jobs.generate.pairing import own_positions, pair_styles
 from stylealign.jobs.generate.rendering import Work, run_all
 from stylealign.progress import say
 from stylealign.styling.chain import ChainConfig
-from stylealign.training.loop import LoopConfig, alone_among, going_on_later, start_engine
+from stylealign.training.loop import LoopConfig, start_engine
+from stylealign.training.session import alone_among, going_on_later
 from stylealign.translators.judge import gate
 from stylealign.translators.loaded import load_translator
 from stylealign.translators.swapping import Translator

@@ -43,7 +43,7 @@ from stylealign.training.faces import (
     resolve_others,
     validation_faces,
 )
-from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
+from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore
 from stylealign.training.mean_teacher import (
     TeacherConfig,
     labelled_by_teacher,
@@ -54,6 +54,7 @@ from stylealign.training.mean_teacher import (
 )
 from stylealign.training.optim import OptimizerConfig
 from stylealign.training.run import Run
+from stylealign.training.session import run_training
 from stylealign.training.warm_start import describe_start, start_from
 
 MARGIN = 1.25  # context round the crop for rotations and shifts

@@ -41,8 +41,9 @@ from stylealign.jobs.train_translator.small_detectors import (
 )
 from stylealign.progress import say
 from stylealign.training.devices import place
-from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore, run_training
+from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore
 from stylealign.training.run import Run
+from stylealign.training.session import run_training
 from stylealign.translators import TRANSLATORS, TranslatorEntry, build_translator
 from stylealign.translators.judge import judge_swaps, verdict
 from stylealign.translators.kl import kl_warning
