@@ -178,11 +178,9 @@ def main(argv: list[str] | None = None) -> int:
             )
         config = parse(verb, arguments)
         if dry_run:
-            import yaml
+            from stylealign.config import config_text
 
-            from stylealign.config import to_dict
-
-            print(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), end="")
+            print(config_text(config), end="")
             return 0
         from stylealign.data.paths import following_links
 

@@ -18,8 +18,6 @@ class Found(NamedTuple):
     """What became of the candidates of a picture."""
 
     faces: list[Face]
-    num_none: int = 0
-    """left out: the answer follows the crop, there is no face"""
     askew: tuple[int, ...] = ()
     """left out: degrees clockwise by which each of these would have to be turned to be upright"""
 
@@ -88,7 +86,6 @@ def find_faces(
         found.append(
             Found(
                 [faces[i] for i in those if i not in none and i not in askew],
-                sum(i in none for i in those),
                 tuple(askew[i] for i in those if i in askew),
             )
         )

@@ -26,10 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
-from stylealign.config import first_difference, parse_json, plain, read_json, refuse_another, saved_config
+from stylealign.config import config_text, first_difference, parse_json, plain, read_json, refuse_another, saved_config
 from stylealign.data.atomic import partial_of, write_whole
 from stylealign.errors import UserError
 from stylealign.progress import say
@@ -74,7 +73,7 @@ def _begin_extension(target: Path, partial: Path, now: Mapping[str, Any], done: 
         kept.mkdir()
         for name in ("model.safetensors", "card.json"):
             os.rename(copy / name, kept / name)
-        write_whole(copy / "config.yaml", yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
+        write_whole(copy / "config.yaml", config_text(now))
         os.rename(copy, partial)
     except BaseException:
         shutil.rmtree(copy, ignore_errors=True)
@@ -124,7 +123,7 @@ class Run:
             try:
                 (partial / "previews").mkdir(parents=True, exist_ok=True)
                 if stale or not (partial / "config.yaml").exists():
-                    write_whole(partial / "config.yaml", yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
+                    write_whole(partial / "config.yaml", config_text(now))
                 write_whole(partial / "environment.json", json.dumps(environment(), indent=2) + "\n")
             except BaseException:
                 run.abandon()

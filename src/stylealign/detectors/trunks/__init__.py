@@ -19,7 +19,6 @@ from stylealign.detectors.trunks.vit import EACH, HEADS, ViTTiny
 from stylealign.errors import UserError
 
 STRIDES = (4, 8, 16, 32)
-Cut = Literal[16, 32]
 
 
 class Package(NamedTuple):

@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-import yaml
 
-from stylealign.config import plain, read_yaml, refuse_another, to_dict
+from stylealign.config import config_text, plain, read_yaml, refuse_another, to_dict
 from stylealign.data.atomic import partial_of, whole_file, write_whole
 from stylealign.data.dataset import FaceDataset, describe_data, write_meta
 from stylealign.data.rows import content_hash
@@ -206,7 +205,7 @@ def _begin(config: Generate, work: Work, how: dict[str, Any]) -> None:
     folder = work.plan.folder
     for name in ("styles", "units", "images", "sheets"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "generate.yaml", yaml.safe_dump(how, sort_keys=False, allow_unicode=True).encode())
+    write_whole(folder / "generate.yaml", config_text(how))
 
 
 def _render(config: Generate, work: Work, how: dict[str, Any], processes: Processes) -> None:
