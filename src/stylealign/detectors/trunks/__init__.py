@@ -4,7 +4,7 @@ Any trunk goes under any head of `detectors/heads` (`--model fpn`). Knows no fil
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
