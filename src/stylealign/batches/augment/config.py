@@ -55,13 +55,13 @@ _STRONG = (
 PRESETS: dict[str, tuple[OperationConfig, ...]] = {
     "standard": (),
     "strong": _STRONG,
-    "any_roll": (_op("rotate", 1.0), *_STRONG[1:]),
+    "any_roll": (_op("rotate", 0.3, 0.0, 0.34), _op("rotate", 0.3), *_STRONG[1:]),  # most of them to 60 degrees
 }
 """Operations by name, on top of the usual keys."""
 
 _PRESET_HELP = (
     f"Operations on top of the other keys: standard (none), strong ({len(_STRONG)} of the table, from a turn of the "
-    "head to JPEG), any_roll (strong, turned to every angle in the picture). docs/tables.md lists them."
+    "head to JPEG), any_roll (strong, half of them turned further, to every angle). docs/tables.md lists them."
 )
 
 

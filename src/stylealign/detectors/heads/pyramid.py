@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylealign.detectors.convolution import Conv2d
+
 
 def _separable(channels: int) -> list[nn.Module]:
     """A depthwise 3x3 and a 1x1 convolution (Howard et al. 2017), each with its normalisation and ReLU."""
     return [
-        nn.Conv2d(channels, channels, 3, 1, 1, groups=channels, bias=False), nn.BatchNorm2d(channels),
+        Conv2d(channels, channels, 3, 1, 1, groups=channels, bias=False), nn.BatchNorm2d(channels),
         nn.ReLU(inplace=True),
         nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
     ]  # fmt: skip

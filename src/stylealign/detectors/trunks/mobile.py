@@ -11,6 +11,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylealign.detectors.convolution import Conv2d
+
 
 def scaled(channels: int, width: float) -> int:
     """Channels of a layer of a trunk `width` times as wide as usual, at least 4."""
@@ -66,7 +68,7 @@ def until(rows: Sequence[Row], cut: int) -> list[Row]:
 def _conv(channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
     """A convolution, its normalisation, ReLU6."""
     return nn.Sequential(
-        nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, groups=groups, bias=False),
+        Conv2d(channels_in, channels, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(channels), nn.ReLU6(inplace=True),
     )  # fmt: skip
 
@@ -115,14 +117,14 @@ class MobileNetV2(nn.Module):
         return found
 
 
-class SameConv(nn.Conv2d):
+class SameConv(Conv2d):
     """A convolution whose border is TensorFlow's: as many zeros as the stride needs, the odd one right and below."""
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride, side = self.kernel_size[0], self.stride[0], int(x.shape[-1])
         pad = max(0, (-(-side // stride) - 1) * stride + kernel - side)
         x = F.pad(x, (pad // 2, pad - pad // 2, pad // 2, pad - pad // 2)) if pad else x
-        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return super().forward(x)
 
 
 class LiteBlock(nn.Module):
