@@ -457,3 +457,24 @@ def test_without_the_packages_a_sentence_names_the_command(
         OnnxDetector(tmp_path / "model.onnx")
     assert main(["export", str(run), "--out", str(tmp_path / "new.onnx")]) == 2
     assert "which is not installed: pip install" in capsys.readouterr().err
+
+
+@needs_onnx
+def test_a_damaged_graph_that_loads_is_told_when_it_is_asked(tmp_path: Path) -> None:
+    from onnx import numpy_helper
+
+    path, crops = tmp_path / "m.onnx", np.zeros((2, 3, 8, 8), np.float32)
+
+    def asked(graph: Any) -> None:
+        for key, value in to_metadata({**card(), "crop": {"size": 8}}, "fp32").items():
+            graph.metadata_props.add(key=key, value=value)
+        path.write_bytes(graph.SerializeToString())
+        OnnxDetector(path)(crops)
+
+    with pytest.raises(UserError, match=r"m\.onnx: answers of shapes \[\(2, 10\)\], expected \[\(2, 29, 2\)\]"):
+        asked(tiny_graph())
+    graph = tiny_graph()
+    graph.graph.initializer.append(numpy_helper.from_array(np.zeros(3, np.float32), "bias"))
+    graph.graph.node[0].input.append("bias")  # of a convolution of 4 channels
+    with pytest.raises(UserError, match=r"m\.onnx: its graph cannot be computed \(.*size output_channels \(4\)"):
+        asked(graph)

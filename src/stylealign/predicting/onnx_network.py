@@ -85,6 +85,12 @@ def start_session(model: Path | bytes, threads: int | None = None) -> Any:
     return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
 
 
+def _reason(error: Exception, path: Path) -> str:
+    """What onnxruntime says of a file, in a few words."""
+    said = re.sub(r"\[ONNXRuntimeError\] : \d+ : ", "", str(error)).replace(str(path), path.name)
+    return " ".join(said.split())[:200] or "it does not say why"
+
+
 class OnnxDetector:
     """A detector from an ONNX file. How far it agrees with the run it was made from, `stylealign export` has printed.
 
@@ -106,9 +112,8 @@ class OnnxDetector:
         except UserError:
             raise
         except Exception as error:  # onnxruntime has a class for each of its states
-            said = re.sub(r"\[ONNXRuntimeError\] : \d+ : ", "", str(error)).replace(str(path), path.name)
-            reason = " ".join(said.split())[:200] or "it does not say why"
-            raise UserError(f"{path}: not an ONNX file that onnxruntime can load ({reason})") from None
+            raise UserError(f"{path}: not an ONNX file that onnxruntime can load ({_reason(error, path)})") from None
+        self._path = path
         self.card = read_metadata(self._session.get_modelmeta().custom_metadata_map, path)
         self.crop: CropConfig = from_dict(CropConfig, self.card["crop"], f"{path}: crop")
         self.schema = schema_from_dict(self.card["schema"], f"{path}: schema")
@@ -130,12 +135,19 @@ class OnnxDetector:
         Returns:
             (B, P, 2) float32 (x, y) px of the crop, and (B, P) confidences in [0, 1] or None where it has none.
 
-        Raises ValueError for another shape.
+        Raises ValueError for another shape, UserError for a damaged graph.
         """
         size = self.crop.size
         if crops.ndim != 4 or crops.shape[1:] != (3, size, size):
             raise ValueError(f"crops of shape {crops.shape}, expected (B, 3, {size}, {size})")
         if not len(crops):
             return np.empty((0, self.schema.num_points, 2), np.float32), None
-        found = self._session.run(None, {"image": np.ascontiguousarray(crops, np.float32)})
+        try:
+            found = self._session.run(None, {"image": np.ascontiguousarray(crops, np.float32)})
+        except Exception as error:
+            raise UserError(f"{self._path}: its graph cannot be computed ({_reason(error, self._path)})") from None
+        points = (len(crops), self.schema.num_points)
+        shapes, expected = [np.shape(answer) for answer in found], [(*points, 2), points]
+        if shapes != expected[: len(shapes)]:
+            raise UserError(f"{self._path}: answers of shapes {shapes}, expected {expected[: len(shapes)]}")
         return found[0], found[1] if len(found) > 1 else None
