@@ -9,8 +9,8 @@ from builders.dots import COLOURS, PLACES
 from stylealign.evaluation.point_trust import PointTrust, base_of
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE, LandmarkSchema
+from stylealign.predicting.answer import Answer
 from stylealign.predicting.finders import FoundFace
-from stylealign.predicting.network import Answer
 
 
 class DotNetwork:

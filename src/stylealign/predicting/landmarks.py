@@ -16,8 +16,9 @@ from stylealign.face.covariance import mirrored_covariance, moved_covariance
 from stylealign.face.geometry import face_size, mirrored_back
 from stylealign.face.orientation import map_box
 from stylealign.face.schema import LandmarkSchema
+from stylealign.predicting.answer import Answer
 from stylealign.predicting.candidates import Candidate
-from stylealign.predicting.network import Answer, LandmarkNetwork
+from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.predicted_face import Face
 
 # Share of the box by which the second crop of `movement_with_crop` is shifted. Detectors are trained on crops shifted

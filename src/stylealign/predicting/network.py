@@ -4,7 +4,7 @@ Knows no torch: `open_network` decides whether torch or onnxruntime answers.
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,20 +12,9 @@ from stylealign.errors import UserError
 from stylealign.evaluation.point_trust import PointTrust
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
+from stylealign.predicting.answer import Answer
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "detector"
-
-
-class Answer(NamedTuple):
-    """What a detector answers about B crops."""
-
-    landmarks: np.ndarray
-    """(B, P, 2) (x, y) px of the crop, pixel centres at integers"""
-    confidence: np.ndarray | None = None
-    """(B, P) in [0, 1]: heatmap peaks; None where the model has none"""
-    covariance: np.ndarray | None = None
-    """(B, P, 2, 2) float64 px^2 of the crop, as `trust` of its card says (evaluation/point_trust.py); None where the
-    card has none, or one that needs the mirrored face's answer"""
 
 
 class LandmarkNetwork(Protocol):

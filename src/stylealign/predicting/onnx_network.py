@@ -23,7 +23,7 @@ from stylealign.errors import UserError
 from stylealign.evaluation.point_trust import base_of, refuse_not_positive, trust_of_card
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import schema_from_dict
-from stylealign.predicting.network import Answer
+from stylealign.predicting.answer import Answer
 
 KIND, FORMAT = "stylealign-detector", "1"
 INSTALL = "pip install 'stylealign[export]', or pip install onnx onnxruntime"

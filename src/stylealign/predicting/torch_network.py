@@ -7,7 +7,7 @@ import torch
 
 from stylealign.detectors.loaded import load_detector
 from stylealign.evaluation.point_trust import base_of, trust_of_card
-from stylealign.predicting.network import Answer
+from stylealign.predicting.answer import Answer
 from stylealign.training.devices import pick_device
 
 
