@@ -84,8 +84,9 @@ def _one_of_each(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.nd
     """Non-maximum suppression by intersection over union: the rows kept, surest first."""
     if not len(boxes):
         return np.empty(0, np.intp)
-    rectangles = np.column_stack([boxes[:, :2], boxes[:, 2:4] - boxes[:, :2] + 1])
-    return np.asarray(cv2.dnn.NMSBoxes(rectangles, scores.astype(np.float32), 0.0, overlap), np.intp).ravel()
+    rectangles: Any = np.column_stack([boxes[:, :2], boxes[:, 2:4] - boxes[:, :2] + 1])
+    sure: Any = scores.astype(np.float32)
+    return np.asarray(cv2.dnn.NMSBoxes(rectangles, sure, 0.0, overlap), np.intp).ravel()
 
 
 def _last_of_each(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -112,7 +113,7 @@ def _cut(image: np.ndarray, windows: np.ndarray, size: int) -> np.ndarray:
     height, width = image.shape[:2]
     cut = np.zeros((len(windows), size, size, 3), np.float32)
     for k, (x0, y0, x1, y1) in enumerate(windows.astype(int) - (1, 1, 0, 0)):
-        inside = image[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)].astype(np.float32)
+        inside: Any = image[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)].astype(np.float32)
         if inside.shape[:2] != (y1 - y0, x1 - x0) and inside.size:
             top, left = max(-y0, 0), max(-x0, 0)
             bottom, right = max(y1 - height, 0), max(x1 - width, 0)

@@ -61,6 +61,10 @@ def evaluation_section(folder: Path) -> str:
     return "".join(parts)
 
 
+MOST_CURVES = 100
+"""Numbers that a line of metrics.jsonl may name: more make no figure that a person reads."""
+
+
 def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """name -> (steps, values) of a metrics.jsonl; a last line cut short by a kill is passed over."""
     points: dict[str, list[tuple[float, float]]] = {}
@@ -80,6 +84,8 @@ def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         for name, value in record.items():
             if name not in _NOT_CURVES and isinstance(value, int | float) and not isinstance(value, bool):
                 points.setdefault(name, []).append((record.get("step", number), value))
+        if len(points) > MOST_CURVES:
+            raise UserError(f"{path}:{number}: more than {MOST_CURVES} different names, expected a run's numbers")
     return {name: (np.array(pairs)[:, 0], np.array(pairs)[:, 1]) for name, pairs in points.items()}
 
 
