@@ -19,6 +19,7 @@ from stylealign.predicting.sources import Photo, Source, read_photo
 from stylealign.predicting.threads import Clock, ahead
 
 THREADS = 2  # pictures decoded side by side
+NAMED = 5  # confidences in a sentence
 GROUP_PIXELS = 64_000_000  # of pictures that wait: as many before the network, in its group, and behind it
 
 
@@ -87,6 +88,7 @@ def answer_pictures(
     batch_size: int = 16,
     check: bool = True,
     turn: bool = False,
+    least_confidence: float = 0.0,
 ) -> Iterator[Picture]:
     """Pictures with candidates -> the same with faces, in order; the last arguments are those of `find_faces`."""
     group: list[Picture] = []
@@ -95,9 +97,9 @@ def answer_pictures(
         candidates = sum(len(each.candidates) for each in group)
         pixels = sum(each.num_pixels for each in group)
         if candidates >= batch_size or pixels >= GROUP_PIXELS or len(group) >= 4 * batch_size:
-            yield from _answer_group(group, network, clock, refine, flip, batch_size, check, turn)
+            yield from _answer_group(group, network, clock, refine, flip, batch_size, check, turn, least_confidence)
             group = []
-    yield from _answer_group(group, network, clock, refine, flip, batch_size, check, turn)
+    yield from _answer_group(group, network, clock, refine, flip, batch_size, check, turn, least_confidence)
 
 
 def _answer_group(
@@ -109,9 +111,11 @@ def _answer_group(
     batch_size: int,
     check: bool,
     turn: bool,
+    least_confidence: float,
 ) -> list[Picture]:
+    asked = [picture.candidates for picture in group]
     with clock("network"):
-        found = find_faces(network, [picture.candidates for picture in group], refine, flip, batch_size, check, turn)
+        found = find_faces(network, asked, refine, flip, batch_size, check, turn, least_confidence)
     answered = []
     for picture, each in zip(group, found, strict=True):
         name = picture.source.name
@@ -121,7 +125,8 @@ def _answer_group(
 
 
 def _left_out(name: str, found: Found) -> str | None:
-    """What became of candidates that is to be said: all are no faces, or some are faces that do not stand upright."""
+    """What became of candidates that is to be said: all are no faces, or some are faces that do not stand upright, or
+    that the detector is not sure enough of."""
     if found.askew:
         turns = " and ".join(f"{degrees}" for degrees in sorted(set(found.askew)))
         count = "1 face stands" if len(found.askew) == 1 else f"{len(found.askew)} faces stand"
@@ -129,6 +134,10 @@ def _left_out(name: str, found: Found) -> str | None:
             f"{name}: by the detector's answers {count} upright only where the picture is turned by {turns} degrees "
             "(--rotate auto turns it, --no-check keeps the answers as they are)"
         )
+    if found.unsure:
+        count = "1 face has" if len(found.unsure) == 1 else f"{len(found.unsure)} faces have"
+        said = " and ".join(f"{confidence:.2f}" for confidence in found.unsure[:NAMED])
+        return f"{name}: {count} a confidence of {said}, below --least-confidence"
     if not found.faces:
         return f"{name}: no face found (what the finder saw is none to the detector; --no-check keeps it)"
     return None

@@ -18,7 +18,7 @@ from stylealign.jobs.evaluate import tables as evaluation_tables
 from stylealign.jobs.report.page import data_uri, embed, escaped, facts_of, figure_of, table_of
 from stylealign.jobs.study import tables as study_tables
 
-_NOT_CURVES = {"step", "images_seen", "seconds", "lr", "kl_weight_per_nat"}
+_NOT_CURVES = {"step", "images_seen", "seconds", "lr", "kl_weight_per_nat", "images_per_s", "memory_mb"}
 _MOST_OVERLAYS = 24
 
 
