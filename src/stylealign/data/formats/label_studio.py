@@ -157,14 +157,14 @@ def _task_faces(items: list[Any], where: str, common: dict[str, Any], number: in
     boxes: dict[str, _Region] = {}
     choices: dict[str, list[str]] = {}
     labels: dict[str, list[str]] = {}
-    keypoints: list[_Region] = []
+    dots: list[_Region] = []
     for item in items:
         if not isinstance(item, Mapping):
             yield BadEntry(where, f"a region is {str(item)[:60]}, expected a mapping")
             return
         region, kind = _Region(item), str(item.get("type"))
         if kind in ("keypointlabels", "keypoint"):
-            keypoints.append(region)
+            dots.append(region)
         elif kind in ("rectanglelabels", "rectangle"):
             boxes[region.id] = region
         elif kind == "choices":
@@ -173,12 +173,12 @@ def _task_faces(items: list[Any], where: str, common: dict[str, Any], number: in
             labels[region.id] = region.words("labels")
         elif kind != "relation":
             notes.add(f"regions of kind {kind[:40]!r} passed over, expected key points", where)
-    for region in keypoints:
+    for region in dots:
         parent = str(region.parent) if region.parent is not None and str(region.parent) in boxes else None
         points.setdefault(parent, []).append((region, _labels(region, labels, "keypointlabels")))
     if list(points) == [None] and len(boxes) == 1:
         points = {next(iter(boxes)): points[None]}
-    regions = {region.id for region in keypoints} | boxes.keys()
+    regions = {region.id for region in dots} | boxes.keys()
     common_flags = {word: True for id, words in choices.items() if id not in regions for word in words}
     if not points:
         notes.add("tasks without key points passed over", where)
