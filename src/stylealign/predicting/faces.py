@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from stylealign.errors import UserError
-from stylealign.predicting.candidates import Candidate, Orientation
+from stylealign.predicting.candidates import Candidate, Orientation, turned
 from stylealign.predicting.landmarks import find_landmarks, no_face
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.predicted_face import Face
-from stylealign.predicting.upright import right_way_up, turned
+from stylealign.predicting.upright import right_way_up
 
 
 class Found(NamedTuple):
