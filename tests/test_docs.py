@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from builders.places import ROOT
 from stylealign.cli import main, recipes
@@ -289,4 +290,5 @@ def test_every_python_block_runs(place: str, text: str, tmp_path: Path, monkeypa
     if place.startswith(("tutorial.md", "api.md")):
         pytest.skip("test_init runs the tutorial, test_translating the API's page, in order")
     monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (96, 96)).save("photo.jpg")
     exec(compile(text, place, "exec"), {"__name__": "__main__"})
