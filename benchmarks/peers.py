@@ -212,7 +212,11 @@ def plot(rows: list[dict[str, Any]], path: Path, faces: str) -> None:
         axes.scatter(row["ms"], row["nme"], s=20 + 25 * row["mb"], color=COLOURS[i % len(COLOURS)], alpha=0.7)
         axes.annotate(f"{row['name'][:40]} ({row['mb']:.1f} MB)", (row["ms"], row["nme"]), textcoords="offset points",
                       xytext=(8, 6), fontsize=8)  # fmt: skip
-    axes.set(xlabel="milliseconds a crop, one thread", ylabel=f"NME (%), {faces}", xlim=(0, None))
+    axes.set(
+        xlabel="milliseconds a crop, one thread",
+        ylabel=f"NME (%), {faces}",
+        xlim=(0, 1.5 * max(row["ms"] for row in rows)),
+    )
     axes.margins(x=0.25, y=0.2)
     axes.grid(alpha=0.3)
     save_figure(figure, path)
