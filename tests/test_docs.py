@@ -184,7 +184,14 @@ RETIRED = {
 COCO = ("data/formats/coco.py", "data/formats/__init__.py", "docs/formats.md", "docs/tutorial.md", "docs/tables.md")
 GAN = ("san/cyclegan.py", "lab/learning.py", "spade/learning.py", "translators/patches.py", "jobs/train_styles.py")
 MAY_STAY = {
-    "key-?points?": (*COCO, "jobs/prepare.txt", "jobs/export-dataset.txt"),  # COCO calls its landmarks that
+    "key-?points?": (
+        *COCO,
+        "jobs/prepare.txt",
+        "jobs/export-dataset.txt",
+        "docs/api.md",
+        "api/augmentation.py",
+        "api/predicted.py",
+    ),  # COCO, albumentations and supervision call landmarks that
     "bbox": (*COCO, "data/formats/aflw.py"),  # the name of a field of theirs
     "fakes?": (*GAN, "jobs/train-detector.txt", "jobs/train-styles.txt"),  # the usual name in a discriminator's loss
 }
