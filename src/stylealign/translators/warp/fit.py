@@ -61,6 +61,19 @@ class Faults(NamedTuple):
         """(B,) bool: whether the pair is refused."""
         return self.unknown | self.folded | (self.stretched > config.stretched) | (self.apart > config.apart)
 
+    def reason(self, config: WarpConfig) -> str:
+        """Why the first pair is refused."""
+        if bool(self.unknown[0]):
+            return "too few landmarks are known in both"
+        if bool(self.folded[0]):
+            return "the picture would fold over itself, as of heads that are turned to other sides"
+        if float(self.stretched[0]) > config.stretched:
+            return (
+                f"{float(self.stretched[0]):.0%} of the face would be enlarged over {config.stretch:g} times, as of "
+                "heads that are turned differently"
+            )
+        return "a mouth or an eye that is shut in the one is open in the other"
+
 
 def _places(device: torch.device, spacing: float) -> Tensor:
     axis = torch.arange(-_REACH, _REACH + 1e-6, spacing, dtype=torch.float64, device=device)

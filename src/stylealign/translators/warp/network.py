@@ -52,7 +52,7 @@ def warped(
         donor: (B, 3, T, T) the donors; T may be another side than S.
         donor_landmarks: (B, P, 2) theirs, px.
         schema: the mark-up, which says where mouth and eyes are.
-        size: S, where `image` is None.
+        size: S, where `image` is None; else not looked at.
 
     Returns:
         (B, 3, S, S), and (B,) bool: whether enough landmarks are known (else the content, or the donor as it lies).
@@ -72,9 +72,7 @@ def warped(
 
 
 class LoadedWarp(LoadedTranslator):
-    """`warp`, opened for a mark-up. Crops may be of any side, the donors' of another than the contents'."""
-
-    any_size = True
+    """`warp`, opened for a mark-up. The donors' crops may be of another side than the contents'."""
 
     @property
     def needs_content(self) -> bool:  # type: ignore[override]  # which others know without a mark-up
@@ -106,9 +104,8 @@ class LoadedWarp(LoadedTranslator):
     @torch.no_grad()
     def decode(self, features: list[Tensor], style: list[Tensor]) -> Tensor:
         image = features[1] if self.needs_content else None
-        size = style[0].shape[-1] if image is None else None
         donor, donor_landmarks = style
-        made, _ = warped(image, features[0], donor, donor_landmarks, self.schema, size=size)
+        made, _ = warped(image, features[0], donor, donor_landmarks, self.schema, size=self.crop.size)
         return made.contiguous()
 
 

@@ -78,7 +78,8 @@ def lacking(opening: Opening, content: Tensor, donors: Tensor, sizes: tuple[Tens
 def lay_in(bent: Tensor, content: Tensor, landmarks: Tensor, outline: tuple[int, ...], sizes: Tensor) -> Tensor:
     """Bent donors with the content's own pixels in an opening, in the tone that the donor has round it.
 
-    The tone is the mean and the deviation of every colour in a ring round the opening: the lips, the lids.
+    The tone is the mean and the deviation of lightness, and how strong colours are, in a ring round the opening: the
+    lips, the lids. Not their hue: teeth do not take on what lips differ by.
 
     Args:
         bent, content: (B, 3, S, S) in [-1, 1], of the same structure.
@@ -93,12 +94,17 @@ def lay_in(bent: Tensor, content: Tensor, landmarks: Tensor, outline: tuple[int,
     scale = sizes.float()[:, None, None, None]
     ring = ((distance > 0) & (distance < (_RING * scale).clamp(min=2))).float()
     count = ring.sum(dim=(2, 3), keepdim=True).clamp(min=1)
-    means = [(image * ring).sum(dim=(2, 3), keepdim=True) / count for image in (bent, content)]
-    spreads = [
-        (((image - mean).square() * ring).sum(dim=(2, 3), keepdim=True) / count).sqrt()
-        for image, mean in zip((bent, content), means, strict=True)
-    ]
+
+    def mean(values: Tensor) -> Tensor:
+        return (values * ring).sum(dim=(2, 3), keepdim=True) / count
+
+    lights = [image.mean(dim=1, keepdim=True) for image in (bent, content)]
+    means = [mean(light) for light in lights]
+    spreads = [mean((light - m).square()).sqrt() for light, m in zip(lights, means, strict=True)]
+    colours = [image - light for image, light in zip((bent, content), lights, strict=True)]
+    strengths = [mean(colour.square().sum(dim=1, keepdim=True)).sqrt() for colour in colours]
     gain = (spreads[0] / spreads[1].clamp(min=1e-3)).clamp(*_GAIN)
-    toned = ((content - means[1]) * gain + means[0]).clamp(-1, 1)
+    vivid = (strengths[0] / strengths[1].clamp(min=1e-3)).clamp(max=_GAIN[1])
+    toned = ((lights[1] - means[1]) * gain + means[0] + vivid * colours[1]).clamp(-1, 1)
     share = soft_inside(distance, (_EDGE * scale).clamp(min=1))
     return bent + share * (toned - bent)
