@@ -161,7 +161,7 @@ def test_a_pasted_face_changes_the_face_and_nothing_far_from_it_and_has_no_seam(
 def test_a_photograph_in_another_look_is_so_to_its_edges_and_keeps_its_detail() -> None:
     rng = np.random.default_rng(0)
     image = np.clip(rng.normal(0, 12, (120, 200, 3)) + NIGHT, 0, 255).astype(np.uint8)
-    made = StyleTranslator.load("adain").translate(image, PLACES + [100, 60], *face(DAY), paste=True)
+    made = StyleTranslator.load("adain").translate(image, PLACES + np.array([100, 60]), *face(DAY), paste=True)
     assert made.picture is not None
     parts = [made.picture[rows, columns].mean(axis=(0, 1)) for rows, columns in (
         (slice(0, 10), slice(0, 200)), (slice(110, 120), slice(0, 200)), (slice(40, 80), slice(0, 20)),
@@ -190,7 +190,7 @@ def test_a_picture_stored_on_its_side_gives_the_face_upright_and_its_pixels_as_s
 def test_without_landmarks_the_detector_finds_them_and_without_one_the_style_is_cut_by_a_box(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(translator, "cascade_finder", lambda: find_dots)
+    monkeypatch.setattr(translator, "mtcnn_finder", lambda: find_dots)
     (image, points), (other, other_points) = face(NIGHT), face(DAY, 60)
     detector = Detector(DotNetwork(scale=2.2), find_dots)
     with_detector = StyleTranslator.load("adain", detector=detector)

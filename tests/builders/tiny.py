@@ -44,10 +44,14 @@ def detector_job(run: Path, data: Path, loop: dict[str, Any] | None = None, **ch
     return dataclasses.replace(config, loop=dataclasses.replace(LOOP, **(loop or {})), **changes)
 
 
+OF_THE_MACHINE = ("seconds", "images_per_s", "memory_mb")
+"""What two trainings that are alike need not share."""
+
+
 def metrics_of(run: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl without the time they took."""
+    """The lines of metrics.jsonl without what the machine has to do with."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+    return [{k: v for k, v in row.items() if k not in OF_THE_MACHINE} for row in rows]
 
 
 def tree(folder: Path) -> dict[str, bytes]:

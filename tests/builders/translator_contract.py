@@ -216,7 +216,7 @@ def comes_back_from_its_folder_the_same(name: str, folder: Path) -> None:
 def a_run_leaves_what_every_run_leaves(name: str, run: Path) -> None:
     """Of a run of `job`."""
     assert {p.name for p in run.iterdir()} == {
-        "card.json", "checkpoints", "config.yaml", "environment.json", "judge.json", "metrics.jsonl",
+        "card.json", "checkpoints", "config.yaml", "environment.json", "judge.json", "metrics.csv", "metrics.jsonl",
         "model.safetensors", "previews",
     }  # fmt: skip
     card, translator = read_card(run, "translator"), load_translator(run)

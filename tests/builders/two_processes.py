@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from stylealign.training.loop import EMA, LoopConfig, TrainState, fit, start_engine
+from stylealign.training.ema import EMA
+from stylealign.training.loop import LoopConfig, TrainState, fit, start_engine
 from stylealign.training.run import Run
 
 

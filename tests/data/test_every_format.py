@@ -19,7 +19,7 @@ def test_an_entry_says_what_others_ask_of_it(name: str) -> None:
     assert entry.summary
     assert entry.source
     assert bool(entry.writes) == (entry.write is not None)
-    assert set(entry.flags) <= {"images", "frame"}
+    assert set(entry.flags) <= {"images", "frame", "point_names"}
     assert set(entry.keeps) <= {"visible", "attributes", "box_xyxy"}
     assert not isinstance(entry.schema, str) or entry.schema in SCHEMAS
     assert entry.recognise is None or entry.count_points is not None  # `init` counts what it recognises

@@ -23,7 +23,8 @@ def test_depthwise_is_computed_in_float32_and_answered_in_bfloat16() -> None:
     weight = depthwise.weight
     with torch.autocast("cpu", torch.bfloat16):
         out = depthwise(x)
-    assert out.dtype == torch.bfloat16 and torch.equal(out, depthwise(x).bfloat16())
+    assert out.dtype == torch.bfloat16
+    assert torch.equal(out, depthwise(x).bfloat16())
     (gradient,) = torch.autograd.grad(out.float().sum(), [weight])
     (exact,) = torch.autograd.grad(depthwise(x).sum(), [weight])
     assert torch.equal(gradient, exact)  # of bfloat16's own backward pass they differ
@@ -33,4 +34,5 @@ def test_every_depthwise_layer_of_the_mobile_trunks_is_one() -> None:
     for name in ("mobilenet_v2", "efficientnet_lite0"):
         trunk, _ = build_trunk(name, 64, 0.25, 32, 4)
         grouped = [part for part in trunk.modules() if isinstance(part, nn.Conv2d) and part.groups > 1]
-        assert grouped and all(isinstance(part, Conv2d) for part in grouped)
+        assert grouped
+        assert all(isinstance(part, Conv2d) for part in grouped)

@@ -105,3 +105,15 @@ def test_plots_are_written_as_png_and_are_the_same_every_time(tmp_path: Path) ->
     for buffer in again:
         mean_face_plot(FIVE, SHAPE, np.arange(5.0), buffer)
     assert again[0].getvalue() == again[1].getvalue()
+
+
+@pytest.mark.filterwarnings("error")  # of a longer name the figure's own layout gives up
+@pytest.mark.parametrize("name", ["x" * 70_000, "$\\frac{1$", "a$b$c_d"])
+def test_names_of_any_length_and_with_dollars_can_be_drawn(name: str, tmp_path: Path) -> None:
+    steps, errors = np.arange(3), np.array([0.01, 0.02])
+    lines_plot({name: (steps, steps + 1.0)}, tmp_path / "lines.png")
+    ced_plot({name: errors}, tmp_path / "ced.png", title=name)
+    mean_face_plot(FIVE, SHAPE, {name: np.arange(5.0)}, tmp_path / "mean.png")
+    for path in tmp_path.iterdir():
+        with Image.open(path) as image:
+            assert np.asarray(image.convert("L")).std() > 5

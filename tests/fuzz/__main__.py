@@ -29,7 +29,7 @@ from typing import Any
 
 BATCH = 250
 BATCHES = 10  # that a child reads
-WALL_SECONDS = 60.0  # without an answer: hanging, with no CPU time used
+WALL_SECONDS = 300.0  # without an answer: hanging, with no CPU time used; a busy machine takes its time
 HERE = Path(__file__).parent
 
 
@@ -123,9 +123,10 @@ class Child:
                 else f"died: {self._death(self.process.returncode)}"
             )
             folder = Path(environment()["FUZZ_SCRATCH"]) / f"fuzz-{self.process.pid}"
-            if folder.exists() and "folder" not in task:
+            given = folder.joinpath(*"abcdef", "in")
+            if given.exists() and "folder" not in task:
                 kept = self.work / "faults" / f"{task['kind']}-{number}"
-                shutil.copytree(folder.joinpath(*"abcdef", "in"), kept, symlinks=True, dirs_exist_ok=True)
+                shutil.copytree(given, kept, symlinks=True, dirs_exist_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
             self.process = None
             yield {

@@ -130,6 +130,9 @@ def test_curves_survive_a_line_cut_short_by_a_kill_but_not_a_broken_file(
     (tmp_path / "m.jsonl").write_text('{"step"\n{"step": 1}\n')
     with pytest.raises(UserError, match=r"m\.jsonl:1"):
         read_curves(tmp_path / "m.jsonl")
+    (tmp_path / "m.jsonl").write_text(json.dumps({f"term {i}": 1.0 for i in range(101)}) + "\n")
+    with pytest.raises(UserError, match=r"m\.jsonl:1: more than 100 different names"):
+        read_curves(tmp_path / "m.jsonl")
 
 
 def test_large_photographs_are_embedded_as_jpeg_and_small_ones_untouched(inputs: tuple[Path, ...]) -> None:

@@ -66,11 +66,6 @@ def job(run: Path, real: FaceDataset | None, **changes: Any) -> TrainDetector:
     return dataclasses.replace(config, loop=loop, **changes)
 
 
-def lines(run: Path) -> list[dict[str, float]]:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
-
-
 @pytest.fixture(scope="module")
 def trained(real: FaceDataset, synthetic: FaceDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run long enough to beat the mean shape."""
@@ -106,7 +101,7 @@ def test_a_run_leaves_its_card_numbers_and_pictures(trained: Path, real: FaceDat
     assert card["step"] == 300
     assert card["val"]["faces"] == 4
     assert card["val"]["denominator"] == "inter_pupil"
-    logged = lines(trained)
+    logged = metrics_of(trained)
     assert logged[-1] == {"step": 300, "evaluate/nme": card["val"]["nme"]}
     assert sorted(p.name for p in (trained / "previews").iterdir()) == ["step_00000150.png", "step_00000300.png"]
     assert not trained.with_name("trained.partial").exists()
@@ -217,7 +212,7 @@ def test_a_killed_training_continued_is_bitwise_the_same(
     with pytest.raises(UserError, match="has not finished"):
         load_detector(tmp_path / "killed")
     main(job(tmp_path / "killed", real, **changes))
-    assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
+    assert metrics_of(tmp_path / "killed") == metrics_of(tmp_path / "whole")
     assert (tmp_path / "killed" / "model.safetensors").read_bytes() == (
         tmp_path / "whole" / "model.safetensors"
     ).read_bytes()

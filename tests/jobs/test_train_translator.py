@@ -67,7 +67,7 @@ def variant(run: Path, faces: FaceDataset, trained: Path, **changes: Any) -> Tra
 def test_a_run_leaves_its_card_numbers_pictures_and_verdict(trained: Path, faces: FaceDataset) -> None:
     assert {p.name for p in trained.iterdir()} == {
         "card.json", "checkpoints", "config.yaml", "environment.json", "features", "judge", "judge.json",
-        "metrics.jsonl", "model.safetensors", "previews",
+        "metrics.csv", "metrics.jsonl", "model.safetensors", "previews",
     }  # fmt: skip
     assert not trained.with_name("trained.partial").exists()
     assert [p.name for p in sorted((trained / "checkpoints").iterdir())] == ["step_00000003", "step_00000006"]

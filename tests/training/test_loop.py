@@ -11,23 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from builders.places import ROOT
+from builders.tiny import OF_THE_MACHINE
 from stylealign.batches.batch import Batch
 from stylealign.batches.source import BatchSource
 from stylealign.config import first_difference
 from stylealign.errors import UserError
 from stylealign.training import run as run_module
+from stylealign.training.ema import EMA
 from stylealign.training.loop import (
-    EMA,
     LoopConfig,
     TrainState,
     fit,
-    lr_of,
     normalised_together,
     restore,
     seed_everything,
     start_engine,
 )
-from stylealign.training.optim import cosine, set_lr
+from stylealign.training.optim import cosine, lr_of, set_lr
 from stylealign.training.run import Run, commit
 from stylealign.training.weights import (
     flatten,
@@ -99,7 +99,7 @@ class Job:
 
     def lines(self) -> list[dict[str, float]]:
         rows = [json.loads(line) for line in (self.run.folder / "metrics.jsonl").read_text().splitlines()]
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+        return [{k: v for k, v in row.items() if k not in OF_THE_MACHINE} for row in rows]
 
 
 def stop_at(step: int) -> Callable[[Batch, int], None]:

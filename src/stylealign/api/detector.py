@@ -21,8 +21,8 @@ import numpy as np
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Candidate, Rotate, Search, candidates_in
-from stylealign.predicting.faces import find_faces
-from stylealign.predicting.finders import Finder, cascade_finder
+from stylealign.predicting.faces import find_faces, refuse_untrusted
+from stylealign.predicting.finders import Finder, mtcnn_finder
 from stylealign.predicting.given_boxes import checked_box
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.predicting.predicted_face import Face, named
@@ -61,9 +61,9 @@ class Detector:
     """A trained detector with its crop contract, its mark-up and a face finder. Made by `load`."""
 
     def __init__(self, network: LandmarkNetwork, finder: Finder | None = None):
-        """`finder`: not given, OpenCV's cascades (finders.yunet_finder makes another)."""
+        """`finder`: not given, MTCNN (finders.yunet_finder makes another)."""
         self.network = network
-        self._finder = finder or cascade_finder()
+        self._finder = finder or mtcnn_finder()
 
     @property
     def schema(self) -> LandmarkSchema:
@@ -84,6 +84,7 @@ class Detector:
         refine: int = 1,
         flip: bool = False,
         rotate: Rotate = "0",
+        least_confidence: float = 0.0,
     ) -> list[Face]:
         """The faces of one picture; an empty list where none is found.
 
@@ -96,9 +97,11 @@ class Detector:
             refine: rounds of cutting again round the landmarks found.
             flip: average with the answer on the mirrored face.
             rotate: degrees clockwise that hold the faces upright, or "auto".
+            least_confidence: leave out faces of a lower `Face.face_confidence`; needs a detector with a trust.
 
         Raises:
-            UserError: a file that is no picture, a box without area or outside of the picture.
+            UserError: a file that is no picture, a box without area or outside of the picture, a least confidence of
+                a detector that says none.
             ValueError: an array that is no picture.
         """
         return self.predict_batch(
@@ -108,6 +111,7 @@ class Detector:
             refine=refine,
             flip=flip,
             rotate=rotate,
+            least_confidence=least_confidence,
         )[0]
 
     def predict_batch(
@@ -119,6 +123,7 @@ class Detector:
         refine: int = 1,
         flip: bool = False,
         rotate: Rotate = "0",
+        least_confidence: float = 0.0,
         batch_size: int = 16,
     ) -> list[list[Face]]:
         """`predict` for several pictures, their faces batched together: a list of faces a picture."""
@@ -132,7 +137,11 @@ class Detector:
             photo, where = picture_of(image), name_of(image) or f"picture {i}"
             given = None if boxes is None else [checked_box(box, where) for box in boxes[i]]
             candidates.append(candidates_in(photo, search, given, where))
-        found = find_faces(self.network, candidates, refine, flip, batch_size, turn=rotate == "auto")
+        refuse_untrusted(least_confidence, self.network, flip)
+        found = find_faces(
+            self.network, candidates, refine, flip, batch_size, turn=rotate == "auto",
+            least_confidence=least_confidence,
+        )  # fmt: skip
         return [named(each.faces, name_of(image)) for image, each in zip(images, found, strict=True)]
 
 

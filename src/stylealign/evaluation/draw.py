@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from stylealign.data.image import warp
+from stylealign.errors import shortened
 from stylealign.evaluation.metrics import auc
 from stylealign.face import geometry
 from stylealign.face.curves import sample_curves
@@ -222,6 +223,11 @@ def save_figure(figure: "Figure", path: Path | BinaryIO) -> None:
     figure.savefig(path, format="png", metadata={"Software": None})  # same numbers, same bytes
 
 
+def _label(text: str) -> str:
+    """A name as a figure can show it: short, and its dollars no formulas."""
+    return shortened(text, 100).replace("$", r"\$")
+
+
 def ced_plot(curves: Mapping[str, np.ndarray], path: Path | BinaryIO, limit: float = 0.10, title: str = "") -> None:
     """Plot cumulative error distributions: share of faces (%) against NME (%), exact steps.
 
@@ -237,13 +243,17 @@ def ced_plot(curves: Mapping[str, np.ndarray], path: Path | BinaryIO, limit: flo
         errors = np.sort(np.asarray(nme, np.float64))
         x = np.concatenate([[0.0], errors, [max(limit, errors[-1])]])
         y = np.concatenate([[0.0], np.arange(1, errors.size + 1) / errors.size, [1.0]])
-        label = f"{name} (AUC {100 * auc(errors, limit):.1f})"
+        label = f"{_label(name)} (AUC {100 * auc(errors, limit):.1f})"
         line = ("-", "--", "-.")[i // len(COLOURS) % 3]
         axes.step(
             100 * x, 100 * y, where="post", color=COLOURS[i % len(COLOURS)], linestyle=line, linewidth=1.6, label=label
         )
     axes.set(
-        xlim=(0, 100 * limit), ylim=(0, 100), xlabel="NME (%)", ylabel="faces with at most that error (%)", title=title
+        xlim=(0, 100 * limit),
+        ylim=(0, 100),
+        xlabel="NME (%)",
+        ylabel="faces with at most that error (%)",
+        title=_label(title),
     )
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=9)
@@ -285,7 +295,7 @@ def mean_face_plot(
         )
         axes.set_aspect("equal")
         axes.invert_yaxis()
-        axes.set_title(name, fontsize=10)
+        axes.set_title(_label(name), fontsize=10)
     if dots is not None:
         figure.colorbar(dots, ax=grid, label=unit, shrink=0.8)
     save_figure(figure, path)
@@ -315,7 +325,7 @@ def lines_plot(
     axes = figure.subplots()
     for i, (name, (x, y)) in enumerate(series.items()):
         colour = COLOURS[i % len(COLOURS)]
-        axes.plot(x, y, color=colour, linewidth=1.2, label=name, marker="o" if marked else None, markersize=4)
+        axes.plot(x, y, color=colour, linewidth=1.2, label=_label(name), marker="o" if marked else None, markersize=4)
         if spread and name in spread:
             axes.errorbar(x, y, spread[name], color=colour, linestyle="none", linewidth=1, capsize=2)
     if log and all((np.asarray(y) > 0).all() for _, y in series.values()):

@@ -44,6 +44,8 @@ class LandmarkSchema:
     """Two groups of points whose means' distance normalises errors: `inter_ocular`, `inter_pupil`."""
     parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Facial parts for tables: contour, brows, nose, eyes, mouth."""
+    point_names: tuple[str, ...] = ()
+    """What a labelling tool calls each landmark, in their order; empty: nobody named them."""
 
     def __post_init__(self) -> None:
         def check(indices: tuple[int, ...], what: str) -> None:
@@ -71,6 +73,14 @@ class LandmarkSchema:
             check(groups[0] + groups[1], f"anchor '{name}'")
         for name, part in self.parts.items():
             check(part, f"part '{name}'")
+        if self.point_names and not (
+            len(self.point_names) == self.num_points == len(set(self.point_names))
+            and all(isinstance(name, str) and name.strip() for name in self.point_names)
+        ):
+            raise UserError(
+                f"schema {self.name}: point_names holds {len(set(self.point_names))} different names, expected "
+                f"{self.num_points} texts, one a point"
+            )
         if self.flip_pairs:
             flip = self.flip_permutation
             undirected = {min(c, c[::-1]) for c in self.boundaries.values()}
@@ -106,6 +116,7 @@ class LandmarkSchema:
             "boundaries": {k: list(v) for k, v in self.boundaries.items()},
             "anchors": {k: [list(g) for g in v] for k, v in self.anchors.items()},
             "parts": {k: list(v) for k, v in self.parts.items()},
+            **({"point_names": list(self.point_names)} if self.point_names else {}),
         }
 
 
@@ -247,11 +258,18 @@ def convert(landmarks: np.ndarray, source: str, target: str) -> np.ndarray:
     return np.stack([landmarks[..., list(group), :].mean(axis=-2) for group in groups], axis=-2)
 
 
+def _texts(values: Any) -> tuple[str, ...]:
+    """Names as YAML has them: a number that names a point is its text."""
+    if not isinstance(values, list | tuple):
+        raise TypeError
+    return tuple(str(value) for value in values)
+
+
 def schema_from_dict(values: Any, where: str) -> LandmarkSchema:
     """Build a schema from plain values (a schema YAML file's content). Only name and num_points are required."""
     if not isinstance(values, Mapping):
         raise UserError(f"{where}: expected a mapping with name and num_points")
-    known = {"name", "num_points", "flip_pairs", "boundaries", "anchors", "parts"}
+    known = {"name", "num_points", "flip_pairs", "boundaries", "anchors", "parts", "point_names"}
     for key in values:
         if key not in known:
             raise UserError(f"{where}: unknown key '{key}'; known keys: {', '.join(sorted(known))}")
@@ -268,11 +286,12 @@ def schema_from_dict(values: Any, where: str) -> LandmarkSchema:
             boundaries={str(k): tuple(v) for k, v in (values.get("boundaries") or {}).items()},
             anchors={str(k): (tuple(v[0]), tuple(v[1])) for k, v in (values.get("anchors") or {}).items()},
             parts={str(k): tuple(v) for k, v in (values.get("parts") or {}).items()},
+            point_names=_texts(values.get("point_names") or ()),
         )
     except (TypeError, ValueError, IndexError, AttributeError):
         raise UserError(
             f"{where}: flip_pairs must be pairs of points, boundaries and parts lists of points, anchors two lists of "
-            "points"
+            "points, point_names a list of texts"
         ) from None
     except UserError as error:
         raise UserError(f"{where}: {error}") from None

@@ -14,7 +14,7 @@ import tyro
 import yaml
 
 from stylealign.data.atomic import making, refuse_existing, whole_folder
-from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, having
+from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, format_of
 from stylealign.data.image import read_image, warp, write_image
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import contact_sheet, draw_numbered, flipped
@@ -34,7 +34,8 @@ class Init:
     """Look at your own annotated faces; write their mark-up, a recipe of sensible values, and the commands."""
 
     path: tyro.conf.Positional[Path]
-    """A CSV or COCO file, or a folder with one of them or with .pts files."""
+    """A CSV or COCO file, an export of a labelling tool (CVAT, labelme, Label Studio, imglab), or a folder with one of
+    them or with .pts files."""
     out: Path | None = None
     """Folder to make; not given: NAME_stylealign here."""
     points: int | None = None
@@ -52,17 +53,6 @@ class Init:
     def __post_init__(self) -> None:
         if not 0 < self.val_frac < 1:
             raise ValueError(f"val_frac is {self.val_frac}, expected above 0 and below 1")
-
-
-def format_of(path: Path) -> str:
-    """The format that a source looks like: the first of FORMATS that recognises it."""
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder")
-    tried = {name: FORMATS[name] for name in having("recognise")}
-    for name, entry in tried.items():
-        if entry.recognise is not None and entry.recognise(path):
-            return name
-    raise UserError(f"{path}: found no annotation; expected {', or '.join(entry.source for entry in tried.values())}")
 
 
 def faces_of(path: Path, reader: str, schema: LandmarkSchema) -> tuple[list[FaceSample], list[BadEntry]]:
@@ -179,7 +169,12 @@ def main(config: Init) -> None:
                 f"--eyes {config.eyes[0]} {config.eyes[1]}: expected two different landmarks from 0 to {num_points - 1}"
             )
         anchors = {"inter_ocular": ((config.eyes[0],), (config.eyes[1],))}
-    schema = LandmarkSchema(name=name, num_points=num_points, flip_pairs=flip_pairs(twins), anchors=anchors)
+    find_names = FORMATS[reader].point_names
+    names = tuple(find_names(config.path)) if find_names is not None else ()
+    schema = LandmarkSchema(
+        name=name, num_points=num_points, flip_pairs=flip_pairs(twins), anchors=anchors,
+        point_names=names if len(names) == num_points else (),
+    )  # fmt: skip
     splits = split_lists(faces, config)
     num_train = len(splits["train"]) if splits else sum(face.split == "train" for face in faces)
 

@@ -21,7 +21,7 @@ from stylealign.data.carve import carved, named_shares
 from stylealign.data.dataset import DatasetWriter, FaceDataset
 from stylealign.data.describe import describe
 from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, check_name, listed, schema_of, taking
-from stylealign.data.formats.entry import folder_of, is_text
+from stylealign.data.formats.entry import folder_of, is_text, lines_of
 from stylealign.data.formats.missing import Missing, without
 from stylealign.data.image import image_size
 from stylealign.data.lists import FaceLists, named_lists
@@ -62,6 +62,9 @@ class Reading:
     """`list` only: coordinates are of a square frame of this side (the original: 384), and scaled to each picture."""
     images: Path | None = None
     """Folder that image names are relative to, where it is not the layout's own."""
+    point_names: Path | None = None
+    """What a labelling tool's points are called, in the mark-up's order: a text file with a name a line. Not given: as
+    the mark-up says (`point_names`), else the numbers in the names, else as the source declares them."""
     box_frac: float | None = None
     """Give faces without landmarks and box a centred square box of this share of the picture's shorter side."""
 
@@ -89,6 +92,10 @@ class Source(Reading):
         if self.images is not None and "images" not in FORMATS[self.reader].flags:
             raise ValueError(
                 f"images with reader {self.reader}: only {', '.join(taking('images'))} name pictures in a list"
+            )
+        if self.point_names is not None and "point_names" not in FORMATS[self.reader].flags:
+            raise ValueError(
+                f"point_names with reader {self.reader}: only {', '.join(taking('point_names'))} name their points"
             )
         if self.box_frac is not None and not 0 < self.box_frac <= 1:
             raise ValueError(f"box_frac is {self.box_frac}, expected above 0 and at most 1")
@@ -166,6 +173,19 @@ def _converted(sample: FaceSample, schema: LandmarkSchema, target: LandmarkSchem
     if missing.any() and not missing.all():
         landmarks = without(landmarks, missing, visible)["landmarks"]
     return dataclasses.replace(sample, landmarks=landmarks, visible=visible, point_trust=point_trust)
+
+
+def _point_names(source: Source, schema: LandmarkSchema) -> tuple[str, ...]:
+    """What the source calls each landmark: by the user's list, else as the mark-up says; empty: neither does."""
+    if source.point_names is None:
+        return schema.point_names
+    names = tuple(text for _, text in lines_of(source.point_names))
+    if len(names) != schema.num_points or len(set(names)) != len(names):
+        raise UserError(
+            f"{source.point_names}: {len(set(names))} different names, expected {schema.num_points} of {schema.name}, "
+            "one a line"
+        )
+    return names
 
 
 def _centred_box(image: Path, frac: float) -> np.ndarray:
@@ -279,7 +299,7 @@ def main(config: Prepare) -> None:
         options = ReadOptions(
             schema=schema, split=source.split, images=source.images, frame=source.frame,
             check_images=config.check_images, extract_to=extracted / prefix,
-            missing=config.missing,
+            missing=config.missing, point_names=_point_names(source, schema),
         )  # fmt: skip
         lists = FaceLists(folder_of(source.path), source.splits, source.subsets)
         copies, root = _Copies(extracted), _image_root(source)

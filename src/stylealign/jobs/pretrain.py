@@ -28,7 +28,8 @@ from stylealign.evaluation.trust import face_lengths
 from stylealign.face.crop import CropConfig
 from stylealign.progress import say
 from stylealign.training.devices import place
-from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore
+from stylealign.training.ema import EMA
+from stylealign.training.loop import Engine, LoopConfig, TrainState, fit, restore
 from stylealign.training.optim import OptimizerConfig, lr_factor, make_optimizer, set_lr
 from stylealign.training.run import Run
 from stylealign.training.session import run_training

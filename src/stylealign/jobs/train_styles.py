@@ -37,7 +37,8 @@ from stylealign.evaluation.draw import contact_sheet
 from stylealign.face.crop import CropConfig
 from stylealign.progress import say
 from stylealign.training.devices import place
-from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore, unwrap
+from stylealign.training.ema import EMA
+from stylealign.training.loop import Engine, LoopConfig, TrainState, fit, restore, unwrap
 from stylealign.training.optim import set_lr
 from stylealign.training.run import Run
 from stylealign.training.session import run_training

@@ -7,14 +7,12 @@ stopped. Knows no model and no loss.
 """
 
 import atexit
-import copy
 import gc
 import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,7 +26,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from stylealign.data.image import write_image
 from stylealign.errors import UserError
 from stylealign.progress import Pace, open_bars, say
+from stylealign.training.ema import EMA
+from stylealign.training.following import Follow, memory_mb, open_followers, refuse_missing, write_table
+from stylealign.training.optim import clipped, lr_of
 from stylealign.training.run import EVALUATED, Run
+from stylealign.training.schedule import Schedule
 
 Engine = Fabric  # what jobs call it, so that only this file names the library
 
@@ -59,6 +61,9 @@ class LoopConfig:
     devices: int = 1
     """Devices (or CPU processes) a node; under torchrun its own number counts."""
     num_nodes: int = 1
+    follow: tuple[Follow, ...] = ()
+    """Also show numbers and previews in these, where they are installed: TensorBoard (its files are in
+    `<run>/tensorboard`), Weights & Biases (offline, unless WANDB_MODE says otherwise)."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1:
@@ -70,6 +75,7 @@ class LoopConfig:
             raise ValueError(f"ema_decay is {self.ema_decay}, expected 0 to below 1")
         if not 0 <= self.clip_norm < math.inf:
             raise ValueError(f"clip_norm is {self.clip_norm}, expected a norm above 0, or 0 for no limit")
+        refuse_missing(self.follow)
         if self.clip_norm and self.precision == "16-mixed":
             raise ValueError("clip_norm with precision 16-mixed, whose gradients are scaled: expected bf16-mixed")
 
@@ -149,23 +155,6 @@ def seed_everything(*numbers: int) -> None:
     torch.manual_seed(int(np.random.default_rng([n % 2**32 for n in numbers]).integers(2**62)))
 
 
-class EMA:
-    """An exponentially averaged copy of a module's weights and floating buffers; early steps forget faster."""
-
-    def __init__(self, module: nn.Module, decay: float):
-        self.module = copy.deepcopy(module).requires_grad_(False).eval()
-        self.decay = decay
-
-    @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for mine, theirs in zip(self.module.state_dict().values(), module.state_dict().values(), strict=True):
-            if mine.is_floating_point():
-                mine.lerp_(theirs, 1 - decay)
-            else:
-                mine.copy_(theirs)
-
-
 @dataclass(kw_only=True)
 class TrainState:
     """Everything a stopped training needs to go on. `modules["model"]` is the model; wrapped
@@ -228,43 +217,24 @@ def restore(state: TrainState, run: Run) -> bool:
     return True
 
 
-def _one_ahead(batches: Callable[[int], Any], first: int, end: int, device: torch.device) -> Iterator[Any]:
-    """Batches first..end; for a GPU each is gathered in a thread while the one before is learnt from.
+def _one_ahead(batches: Callable[[int], Any], first: int, schedule: Schedule, device: torch.device) -> Iterator[Any]:
+    """Batches from `first` to the schedule's end, which may move; for a GPU each is gathered in a thread while the one
+    before is learnt from.
 
     On a CPU gathering costs a hundredth of a step, and a second thread with its own team of
     workers made steps twice as long.
     """
     if device.type == "cpu":
-        yield from (batches(step) for step in range(first, end))
+        while first < schedule.end:
+            yield batches(first)
+            first += 1
         return
     with ThreadPoolExecutor(1, "next-batch") as thread:
-        upcoming = thread.submit(batches, first) if first < end else None
-        for step in range(first, end):
-            assert upcoming is not None
-            batch = upcoming.result()
-            upcoming = thread.submit(batches, step + 1) if step + 1 < end else None
+        upcoming = thread.submit(batches, first) if first < schedule.end else None
+        while upcoming is not None and first < schedule.end:
+            batch, first = upcoming.result(), first + 1
+            upcoming = thread.submit(batches, first) if first < schedule.end else None
             yield batch
-
-
-@contextmanager
-def _clipped(optimizers: Iterable[Any], norm: float) -> Iterator[None]:
-    """Scale gradients down to a norm at each step of the optimizers while the block runs; 0: leave them alone."""
-
-    def clip(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        weights = [w for group in optimizer.param_groups for w in group["params"] if w.grad is not None]
-        torch.nn.utils.clip_grad_norm_(weights, norm)
-
-    with ExitStack() as hooks:
-        for optimizer in optimizers if norm else ():
-            inner = getattr(optimizer, "optimizer", optimizer)  # inside Fabric's
-            hooks.callback(inner.register_step_pre_hook(clip).remove)
-        yield
-
-
-def lr_of(optimizers: Mapping[str, Any]) -> float:
-    """The learning rate of the first optimizer, without the multiples that some of its groups have."""
-    group = next(iter(optimizers.values())).param_groups[0]
-    return float(group["lr"] / group.get("lr_scale", 1.0))
 
 
 def fit(
@@ -280,44 +250,55 @@ def fit(
     epochs: Callable[[int], float] | None = None,
     best_by: str = "",
     what: str = "training",
+    schedule: Schedule | None = None,
 ) -> None:
-    """Call `update` until `config.steps`; log, evaluate, preview and checkpoint on the way; continue from `state.step`.
+    """Call `update` until `config.steps`, or until the schedule's end; log, evaluate, preview and checkpoint on the
+    way; continue from `state.step`.
 
     `batches(step)` gives what has a `to(device)`: a Batch, or a Step. `update(batch, step)` returns named loss terms
     (scalars); a total that is not finite stops the run with the terms printed. `evaluate` and `preview` run on the
     first process, after what was learnt is saved: one that is stopped in them loses nothing, and makes them up for when
     it continues. The last step always evaluates and checkpoints. `epochs(step)` says how often the data were seen.
     With `best_by`, one of the numbers that `evaluate` gives, the weights with the smallest are kept beside the last.
+    How often things are done is counted in places of the schedule, which are updates unless it is `Timed`.
     """
     main = engine.is_global_zero
+    schedule = schedule or Schedule(config.steps)
+    schedule.begin(state.step)
     if main:
         run.forget_after(state.step)
+    followers = open_followers(config.follow, run.folder, state.step) if main else []
     bars = task = None
     if main and sys.stderr.isatty():
         bars = open_bars("time", "terms")
-        task = bars.add_task(what, total=config.steps, completed=state.step, terms="")
+        task = bars.add_task(what, total=schedule.end, completed=state.step, terms="")
     modules = [*state.modules.values(), *([state.ema.module] if state.ema else [])]
 
-    def is_due(step: int, every: int) -> bool:
-        return step > 0 and (step == config.steps or bool(every and step % every == 0))
+    def record(step: int, values: Mapping[str, float]) -> None:
+        run.log(step, values)
+        for follower in followers:
+            follower.numbers(step, values)
 
     def look(step: int) -> None:
         """Preview and evaluate if it is time and was not done before."""
         picture = run.folder / "previews" / f"step_{step:08d}.png"
-        if preview and is_due(step, config.preview_every) and not picture.exists():
-            write_image(picture, preview())
-        if evaluate and is_due(step, config.evaluate_every) and not run.has_evaluated(step):
+        if preview and schedule.is_due(step, config.preview_every) and not picture.exists():
+            shown = preview()
+            write_image(picture, shown)
+            for follower in followers:
+                follower.picture(step, shown)
+        if evaluate and schedule.is_due(step, config.evaluate_every) and not run.has_evaluated(step):
             values = evaluate()
             if best_by and config.evaluate_every and values[best_by] < run.best(best_by)[1]:
                 run.write_best(step, state.result().state_dict(), state.card, {best_by: values[best_by]})
-            run.log(step, {f"{EVALUATED}{k}": v for k, v in values.items()})
+            record(step, {f"{EVALUATED}{k}": v for k, v in values.items()})
 
     if main:
         look(state.step)
-    with _clipped(state.optimizers.values(), config.clip_norm):
+    with clipped(state.optimizers.values(), config.clip_norm):
         sums: dict[str, Tensor] = {}
         summed, pace, first = 0, Pace(), state.step
-        for batch in _one_ahead(batches, state.step, config.steps, engine.device):
+        for batch in _one_ahead(batches, state.step, schedule, engine.device):
             step = state.step
 
             # One update.
@@ -330,8 +311,9 @@ def fit(
                 sums[name] = value if name not in sums else sums[name] + value
             summed += 1
             step = state.step = step + 1
-            last = step == config.steps
-            save, log = is_due(step, config.checkpoint_every), is_due(step, config.log_every)
+            schedule.review(step)
+            last = step == schedule.end
+            save, log = (schedule.is_due(step, every) for every in (config.checkpoint_every, config.log_every))
 
             # Log. A checkpoint closes the running mean too, so that resuming there changes no line.
             if log or save:
@@ -345,23 +327,35 @@ def fit(
                     seen = {"images_seen": step * config.batch_size}
                     epoch = {} if epochs is None else {"epoch": round(epochs(step), 4)}
                     rate = {"lr": lr_of(state.optimizers)}
-                    run.log(step, {**means, **seen, **epoch, **rate, "seconds": round(pace.seconds(), 3)})
+                    seconds = pace.seconds()
+                    speed = (step - first) * config.batch_size / max(seconds, 1e-9)
+                    machine = {"images_per_s": round(speed, 1), **memory_mb(engine.device)}
+                    record(step, {**means, **seen, **epoch, **rate, "seconds": round(seconds, 3), **machine})
                 sums, summed = {}, 0
                 shown = "  ".join(f"{k} {v:.4g}" for k, v in list(means.items())[:6])
+                if main:
+                    shown += f"  {machine['images_per_s']:.0f} images/s  {machine.get('memory_mb', 0):.0f} MB"
                 if bars:
-                    bars.update(task, completed=step, terms=shown)
+                    bars.update(task, completed=step, total=schedule.end, terms=shown)
                 elif main and (pace.is_due() or last):
-                    left = pace.seconds() / max(1, step - first) * (config.steps - step)
-                    say(f"{what}: step {step} of {config.steps}, {left:.0f} s left  {shown}")
+                    left = schedule.seconds_left(step)
+                    left = pace.seconds() / max(1, step - first) * (schedule.end - step) if left is None else left
+                    say(f"{what}: step {step} of {schedule.end}, {left:.0f} s left  {shown}")
 
             # Save, then look: whatever happens while looking, nothing learnt is lost.
-            if save or is_due(step, config.evaluate_every) or is_due(step, config.preview_every):
+            if save or any(schedule.is_due(step, every) for every in (config.evaluate_every, config.preview_every)):
                 share_statistics(engine, modules)
-            if save:
+            with schedule.looking():
+                if save:
+                    if main:
+                        run.write_checkpoint(step, state.result().state_dict(), state.card, state.state_dict())
+                        schedule.saved(step)
+                    engine.barrier()
                 if main:
-                    run.write_checkpoint(step, state.result().state_dict(), state.card, state.state_dict())
-                engine.barrier()
-            if main:
-                look(step)
+                    look(step)
+                    if save or last:
+                        write_table(run.folder)
+    for follower in followers:
+        follower.close()
     if bars:
         bars.stop()

@@ -1,7 +1,8 @@
 """Optimizers and learning rates of a training. Torch only: knows no model, no device and no data."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -83,3 +84,24 @@ def make_optimizer(
         # One pass over all weights: of a narrow network's step on a CPU the usual loop over tensors is a sixth.
         return torch.optim.AdamW(groups, lr=lr, fused=True)
     return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0)
+
+
+@contextmanager
+def clipped(optimizers: Iterable[Any], norm: float) -> Iterator[None]:
+    """Scale gradients down to a norm at each step of the optimizers while the block runs; 0: leave them alone."""
+
+    def clip(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        weights = [w for group in optimizer.param_groups for w in group["params"] if w.grad is not None]
+        torch.nn.utils.clip_grad_norm_(weights, norm)
+
+    with ExitStack() as hooks:
+        for optimizer in optimizers if norm else ():
+            inner = getattr(optimizer, "optimizer", optimizer)  # inside Fabric's
+            hooks.callback(inner.register_step_pre_hook(clip).remove)
+        yield
+
+
+def lr_of(optimizers: Mapping[str, Any]) -> float:
+    """The learning rate of the first optimizer, without the multiples that some of its groups have."""
+    group = next(iter(optimizers.values())).param_groups[0]
+    return float(group["lr"] / group.get("lr_scale", 1.0))

@@ -2,7 +2,8 @@
 
     config.yaml        the resolved configuration, enough to run again
     environment.json   versions and machine
-    metrics.jsonl      a line of numbers every few steps
+    metrics.jsonl      a line of numbers every few steps; metrics.csv is the same as a table (following.py)
+    schedule.json      of a training of so many minutes (schedule.py)
     previews/          pictures on the way
     checkpoints/       step_00000500/{model.safetensors, card.json, train_state.safetensors,
     train_state.json}, the last two kept; best/{model.safetensors, card.json}, the best at an evaluation on the way

@@ -6,19 +6,45 @@ Nothing else lists formats.
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from stylealign.data.dataset import FaceDataset
-from stylealign.data.formats import aflw, coco, cofw, csv, folder, format1, ibug, stylealign_list, wflw
+from stylealign.data.formats import (
+    aflw,
+    coco,
+    cofw,
+    csv,
+    cvat,
+    cvat_writing,
+    folder,
+    format1,
+    ibug,
+    imglab,
+    label_studio,
+    labelme,
+    stylealign_list,
+    wflw,
+)
 from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, folder_of, schema_of_count
+from stylealign.data.formats.sniff import KINDS, in_words, kinds_in
 from stylealign.data.formats.writing import WriteOptions
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema, get_schema
 
-__all__ = ["FORMATS", "BadEntry", "Entry", "Format", "Predicted", "ReadOptions", "WriteOptions", "schema_of"]
+__all__ = [
+    "FORMATS",
+    "BadEntry",
+    "Entry",
+    "Format",
+    "Predicted",
+    "ReadOptions",
+    "WriteOptions",
+    "format_of",
+    "schema_of",
+]
 
 
 class Predicted(NamedTuple):
@@ -49,9 +75,11 @@ class Format(NamedTuple):
     count_points: Callable[[Path], int] | None = None
     """Counts a source's landmarks a face, which tells the mark-up where `schema` does not; neither: the user must"""
     recognise: Callable[[Path], bool] | None = None
-    """Whether a path looks like this format; `init` takes the first entry that says so, which needs `count_points`"""
+    """Whether a path looks like this format, which `format_of` asks; such an entry needs `count_points`"""
+    point_names: Callable[[Path], Sequence[str]] | None = None
+    """What a source calls its points, in the order in which they are read; empty: they are not named"""
     flags: tuple[str, ...] = ()
-    """Flags of `prepare` that not every format has: `images`, `frame`"""
+    """Flags of `prepare` that not every format has: `images`, `frame`, `point_names`"""
     image_root: Callable[[Path], Path] = folder_of
     """source -> a folder that holds all its pictures"""
     holds_pictures: bool = False
@@ -96,10 +124,45 @@ FORMATS: dict[str, Format] = {
         write=csv.write, writes="images/ and <split>.csv with image,x0,y0,...",
         predicted=Predicted("csv", csv.write_predicted, frames=True),
     ),
+    "cvat": Format(
+        "CVAT for images 1.1: .xml files",
+        "a CVAT .xml file, or a folder of an export of a task or project, unpacked",
+        cvat.read, count_points=cvat.count_points, recognise=cvat.recognise, point_names=cvat.point_names,
+        flags=("images", "point_names"),
+        write=cvat_writing.write,
+        writes="<split>/annotations.xml, its images/, and the label that a CVAT task needs",
+        keeps=("visible", "attributes", "box_xyxy"), predicted=Predicted("cvat", cvat_writing.write_predicted),
+    ),
+    "labelme": Format(
+        "labelme: a .json file a picture",
+        "a folder with labelme's .json files beside the pictures, at any depth, or one file",
+        labelme.read, count_points=labelme.count_points, recognise=labelme.recognise,
+        point_names=labelme.point_names, flags=("images", "point_names"),
+        write=labelme.write, writes="<split>/<picture>.json beside its picture",
+        keeps=("visible", "attributes", "box_xyxy"), predicted=Predicted("labelme", labelme.write_predicted),
+    ),
+    "label-studio": Format(
+        "Label Studio: a .json list of tasks",
+        "a Label Studio export (JSON), or a folder with one and the pictures",
+        label_studio.read, count_points=label_studio.count_points, recognise=label_studio.recognise,
+        point_names=label_studio.point_names, flags=("images", "point_names"),
+        write=label_studio.write, writes="tasks/<split>.json, images/, and the configuration of a project",
+        keeps=("visible", "attributes", "box_xyxy"),
+        predicted=Predicted("label-studio", label_studio.write_predicted),
+    ),
+    "imglab": Format(
+        "imglab, dlib's tool: .xml files",
+        "an imglab .xml file, or a folder of them",
+        imglab.read, count_points=imglab.count_points, recognise=imglab.recognise, point_names=imglab.point_names,
+        flags=("images", "point_names"),
+        write=imglab.write, writes="images/ and <split>.xml, in whole pixels for dlib and exactly beside them",
+        keeps=("visible", "attributes", "box_xyxy"), predicted=Predicted("imglab", imglab.write_predicted),
+    ),
     "coco": Format(
-        "COCO key-point JSON",
-        "a COCO .json file, or a folder of them",
-        coco.read, count_points=coco.count_points, recognise=coco.recognise, flags=("images",),
+        "COCO key-point JSON, also as Roboflow and CVAT write it",
+        "a COCO .json file, a folder of them, or a root with train/, valid/, test/",
+        coco.read, count_points=coco.count_points, recognise=coco.recognise, point_names=coco.point_names,
+        flags=("images", "point_names"),
         write=coco.write, writes="images/ and annotations/<split>.json",
         keeps=("visible", "attributes", "box_xyxy"), predicted=Predicted("coco", coco.write_predicted),
     ),
@@ -160,6 +223,51 @@ def check_name(key: str, name: str, known: Iterable[str]) -> None:
         )
 
 
+def format_of(path: Path) -> str:
+    """The name of the one format that a source looks like.
+
+    Raises UserError where it looks like none, and says what lies there; or like several, with what to do.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    tried = {name: FORMATS[name] for name in having("recognise")}
+    found = [name for name, entry in tried.items() if entry.recognise is not None and entry.recognise(path)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(
+            f"{path}: looks like {len(found)} formats at once, {' and '.join(found)}{_lying_in(path)}; expected one: "
+            "give a folder, or the file, of one of them"
+        )
+    raise UserError(
+        f"{path}: found no annotation{_lying_in(path)}; expected "
+        f"{', or '.join(entry.source for entry in tried.values())}"
+    )
+
+
+def _lying_in(path: Path, known: bool = True) -> str:
+    """The annotation files of a folder, in words that follow another; those that no reader takes with what to do."""
+    words = []
+    for kind, files in kinds_in(path).items():
+        advice = KINDS[kind].advice
+        if known or advice:
+            words.append(in_words(kind, files) + (f" ({advice})" if advice else ""))
+    return f": {'; '.join(words)}" if words else ""
+
+
+def _refuse_another(name: str, source: Path) -> None:
+    """Raise UserError where a source does not look like the format it is to be read as, but like another."""
+    entry = FORMATS[name]
+    if entry.recognise is None or entry.recognise(source):
+        return
+    others = [other for other in having("recognise") if FORMATS[other].recognise(source)]  # type: ignore[misc]
+    if others:
+        raise UserError(
+            f"{source}: expected {entry.source}, found that of another format{_lying_in(source)}; "
+            f"--reader {' or '.join(others)} reads it"
+        )
+
+
 def schema_of(name: str, source: Path, named: str | None) -> LandmarkSchema | None:
     """The mark-up of a source in the format `name`: the one the user named, else the format's own, else by counting.
 
@@ -167,6 +275,7 @@ def schema_of(name: str, source: Path, named: str | None) -> LandmarkSchema | No
     """
     if not source.exists():
         raise UserError(f"{source}: no such file or folder")
+    _refuse_another(name, source)
     entry = FORMATS[name]
     if callable(entry.schema):
         schema = entry.schema(source)

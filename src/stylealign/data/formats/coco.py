@@ -11,25 +11,34 @@ with another's. Of several categories those called face are read (or else head, 
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stylealign.data.dataset import FaceDataset
-from stylealign.data.formats.coco_file import CocoFile, DeclaredSizes, coco_files, key_of, open_coco
+from stylealign.data.formats.coco_file import (
+    CocoFile,
+    coco_files,
+    declared_size,
+    image_path,
+    json_files,
+    key_of,
+    open_coco,
+    sizes_of,
+)
+from stylealign.data.formats.declared_fit import DeclaredSizes
 from stylealign.data.formats.entry import (
     BadEntry,
     Entry,
     Ids,
     ReadOptions,
     checked_face,
-    split_of,
 )
-from stylealign.data.formats.files import with_suffix
 from stylealign.data.formats.point_names import PointNames
-from stylealign.data.formats.writing import Pictures, WriteOptions, box_of, by_split, landmarks_of
+from stylealign.data.formats.sniff import COCO, kind_of
+from stylealign.data.formats.writing import Pictures, WriteOptions, box_of, by_split, landmarks_of, names_of
 from stylealign.data.image import image_size
 from stylealign.errors import UserError
 from stylealign.face import geometry
@@ -39,8 +48,10 @@ from stylealign.face.schema import LandmarkSchema
 
 
 def recognise(path: Path) -> bool:
-    """Whether it is a .json file, or a folder with one in it."""
-    return path.suffix.lower() == ".json" or (path.is_dir() and bool(with_suffix(path, ".json")))
+    """Whether it is a .json file that is of no other known kind, or a folder that `read` finds a COCO file in."""
+    if path.is_dir():
+        return any(kind_of(found) == COCO for found in json_files(path))
+    return path.suffix.lower() == ".json" and kind_of(path) in (COCO, None)
 
 
 def count_points(source: Path) -> int:
@@ -103,7 +114,7 @@ def _face(
     if image is None or not isinstance(image.get("file_name"), str):
         return BadEntry(where, "its image_id names no image with a file_name")
     name = image["file_name"]
-    face = ids.of(name, number)
+    face = ids.of(f"{source.within}/{name}" if source.within else name, number)
     points = _points(annotation, options)
     if isinstance(points, str):
         return BadEntry(where, points, face)
@@ -116,7 +127,8 @@ def _face(
     attributes = annotation.get("attributes") or {}
     if not isinstance(attributes, Mapping):
         return BadEntry(where, f"attributes are {str(attributes)[:60]}, expected names with true or false", face)
-    fitted = sizes.fit(image)
+    path = image_path(source, name)
+    fitted = sizes.fit(path, declared_size(image))
     if isinstance(fitted, str):
         return BadEntry(where, fitted, face)
     labels: dict[str, Any] = {}
@@ -130,9 +142,9 @@ def _face(
             labels["landmarks"] = geometry.apply(fitted.stored_from_declared, points[:, :2])
         box = None if box is None else map_box(fitted.stored_from_declared, box)
     return checked_face(
-        where, options, id=face, image=source.root / name, root=source.root, box_xyxy=box,
+        where, options, id=face, image=path, root=source.root, box_xyxy=box,
         attributes={str(k): v for k, v in attributes.items() if isinstance(v, bool)},
-        split=str(annotation.get("split") or split_of(source.path.stem)), stored=fitted is not None, **labels,
+        split=str(annotation.get("split") or source.split), stored=fitted is not None, **labels,
     )  # fmt: skip
 
 
@@ -146,12 +158,40 @@ def _passed_over(source: CocoFile, annotation: Any, names: Mapping[int | str, st
     return "annotations of crowds (iscrowd) passed over" if annotation.get("iscrowd") in (1, True) else None
 
 
+def _note_versions(source: CocoFile, seen: dict[str, str], options: ReadOptions) -> None:
+    """Say which pictures Roboflow made of one photograph (`a_jpg.rf.1f2e.jpg`); `seen` holds each one's split."""
+    for image in source.images.values():
+        original, mark, _ = str(image.get("file_name")).rpartition(".rf.")
+        if mark and original in seen:
+            where = "in another split" if seen[original] != source.split else "in one split: keep them in one"
+            options.notes.add(f"further versions of a photograph (Roboflow's .rf.) stand {where}", original)
+        elif mark:
+            seen[original] = source.split
+
+
+def point_names(source: Path) -> Sequence[str]:
+    """The names of the first category of faces that names its points."""
+    for path in coco_files(source):
+        opened = open_coco(path)
+        for category in opened.categories:
+            names = category.get("keypoints")
+            if (
+                (opened.faces is None or key_of(category.get("id")) in opened.faces)
+                and isinstance(names, list)
+                and names
+            ):
+                return [str(name) for name in names]
+    return ()
+
+
 def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     """Yield a face an annotation; ids are image paths without suffix, further faces of an image get their position."""
-    ids, order = Ids(), PointNames(options.schema.num_points, options.notes)
+    ids, order = Ids(), PointNames(options.schema.num_points, options.notes, options.point_names)
+    versions: dict[str, str] = {}
     for path in coco_files(source):
-        opened = open_coco(path, options)
-        sizes = DeclaredSizes(opened, options)
+        opened = open_coco(path, options, source)
+        _note_versions(opened, versions, options)
+        sizes = sizes_of(opened, options)
         orders: dict[int | str | None, np.ndarray | None] = {}
         for n, category in enumerate(opened.categories):
             key = key_of(category.get("id"))
@@ -199,7 +239,7 @@ def coco_content(faces: Iterable[tuple[FaceSample, str]], schema: LandmarkSchema
         "id": 1,
         "name": "face",
         "supercategory": "person",
-        "keypoints": [f"{schema.name}_{i}" for i in range(schema.num_points)],
+        "keypoints": list(names_of(schema)),
         "skeleton": [list(pair) for pair in skeleton],
     }
     return {"images": list(images.values()), "annotations": annotations, "categories": [category]}

@@ -3,27 +3,40 @@
 Knows no face: coco.py reads those.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stylealign.config import read_json
-from stylealign.data.formats.declared_size import TURNED, Fit, Size, fit, sizes, turned
-from stylealign.data.formats.entry import ReadOptions, folder_of, image_root, inspect_image, place_problem, turn_of
+from stylealign.data.formats.declared_fit import DeclaredSizes
+from stylealign.data.formats.declared_size import Size
+from stylealign.data.formats.entry import ReadOptions, folder_of, image_root, split_of
+from stylealign.data.formats.face_labels import face_labels
 from stylealign.data.formats.files import with_suffix
+from stylealign.data.formats.sniff import COCO, kind_of
 from stylealign.errors import UserError
 
-_FACES = ({"face", "faces"}, {"head", "heads"}, {"person", "persons", "people", "human", "humans"})
+
+def json_files(folder: Path) -> list[Path]:
+    """The .json files of a source: in it, in its annotations/, else in folders of splits (Roboflow's train/, valid/).
+
+    Where some are COCO files those alone, else all.
+    """
+    found = with_suffix(folder, ".json") or with_suffix(folder / "annotations", ".json")
+    if not any(kind_of(path) == COCO for path in found):
+        below = [
+            path for part in sorted(folder.glob("*/")) if not part.is_symlink() for path in with_suffix(part, ".json")
+        ]
+        found = [path for path in below if kind_of(path) == COCO] or found
+    return [path for path in found if kind_of(path) == COCO] or found
 
 
 def coco_files(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
-    folder = folder_of(source)
-    found = with_suffix(folder, ".json") or with_suffix(folder / "annotations", ".json")
+    found = json_files(folder_of(source))
     if not found:
-        raise UserError(f"{source}: found no .json in it or in its annotations folder")
+        raise UserError(f"{source}: found no .json in it, in its annotations folder or in folders of splits")
     return found
 
 
@@ -44,6 +57,10 @@ class CocoFile(NamedTuple):
     categories: list[Mapping[str, Any]]
     faces: frozenset[int | str] | None
     """Ids of the categories that are faces; None: the file has one category or none, and all are"""
+    within: str
+    """The folder of a split that the file lies in, below the source; empty: none"""
+    split: str
+    """What the names of file and folder say"""
 
     def is_face(self, annotation: Mapping[str, Any]) -> bool:
         """Whether an annotation is of a face, by its category."""
@@ -69,25 +86,30 @@ def _images(path: Path, listed: list[Any]) -> dict[int | str, Mapping[str, Any]]
     return found
 
 
-def _face_categories(categories: list[Mapping[str, Any]]) -> frozenset[int | str] | None:
-    """Ids of those that are called faces (or, where none is, heads; or people); None: nothing tells them apart."""
+def _face_categories(categories: list[Mapping[str, Any]], annotations: list[Any]) -> frozenset[int | str] | None:
+    """Ids of those that are called faces (or, where none is, heads; or people); None: nothing tells them apart.
+
+    Roboflow's first category is the name of the project, over the others and without annotations: it is none.
+    """
+    over = {text for category in categories if isinstance(text := category.get("supercategory"), str)}
+    used = {key_of(a.get("category_id")) for a in annotations if isinstance(a, Mapping)}
+    categories = [c for c in categories if c.get("name") not in over or key_of(c.get("id")) in used]
     if len(categories) < 2:
         return None
-    for words in _FACES:
-        ids = [
-            key
-            for category in categories
-            if (key := key_of(category.get("id"))) is not None
-            and words & set(re.findall("[a-z]+", str(category.get("name", "")).lower()))
-        ]
-        if ids:
-            return frozenset(ids)
-    return None
+    chosen = face_labels(str(category.get("name", "")) for category in categories)
+    ids = [
+        key
+        for category in categories
+        if str(category.get("name", "")) in chosen and (key := key_of(category.get("id"))) is not None
+    ]
+    return frozenset(ids) if ids else None
 
 
-def open_coco(path: Path, options: ReadOptions | None = None) -> CocoFile:
+def open_coco(path: Path, options: ReadOptions | None = None, source: Path | None = None) -> CocoFile:
+    """Open one of the files of a source."""
     content = _load(path)
     folder = path.parent.parent if path.parent.name == "annotations" else path.parent
+    within = "" if source is None or folder in (source, source.parent) else folder.name
     listed = content.get("categories")
     categories = [c for c in listed if isinstance(c, Mapping)] if isinstance(listed, list) else []
     return CocoFile(
@@ -96,11 +118,13 @@ def open_coco(path: Path, options: ReadOptions | None = None) -> CocoFile:
         _images(path, content["images"]),
         content["annotations"],
         categories,
-        _face_categories(categories),
+        _face_categories(categories, content["annotations"]),
+        within,
+        split_of(f"{within} {path.stem}"),
     )
 
 
-def _declared(image: Mapping[str, Any]) -> Size | None:
+def declared_size(image: Mapping[str, Any]) -> Size | None:
     """(width, height) that a file says of an image; None where it does not, or has no number above 0 there."""
     try:
         width, height = (int(image.get(side) or 0) for side in ("width", "height"))
@@ -109,58 +133,25 @@ def _declared(image: Mapping[str, Any]) -> Size | None:
     return (width, height) if width > 0 and height > 0 else None
 
 
-class DeclaredSizes:
-    """Brings the numbers of a file's annotations to stored pixels, by the sizes that it declares for its images."""
+def image_path(source: CocoFile, name: str) -> Path:
+    """Where an image lies: below the root or, as CVAT writes them, in the folder there that the file's name ends in."""
+    path = source.root / name
+    if not path.exists():
+        words = source.path.stem.split("_")
+        for part in ("_".join(words[-1:]), "_".join(words[2:])):  # person_keypoints_<subset>
+            if part and (source.root / part / name).exists():
+                return source.root / part / name
+    return path
 
-    def __init__(self, source: CocoFile, options: ReadOptions):
-        self._source, self._options = source, options
-        self._upright: bool | str | None = None  # asked when needed
 
-    def fit(self, image: Mapping[str, Any]) -> Fit | str | None:
-        """How the numbers of an image become stored pixels, what is wrong, or None: nothing is declared or readable."""
-        path, declared = self._source.root / image["file_name"], _declared(image)
-        if declared is None or place_problem(path, self._source.root):
-            return None
-        stored = inspect_image(path, self._options)
-        if isinstance(stored, str):
-            return None  # checked_face says what is wrong with it
-        turn = turn_of(path)
-        found = fit(declared, stored, turn)
-        if found is None:
-            return f"image {path}: {sizes(declared, stored, turn)}: expected the size its landmarks are for"
-        if found.either:
-            upright = self._tool_turns()
-            if upright is None:
-                self._options.notes.add(
-                    "pictures have the same size turned by EXIF; landmarks are taken as of the stored pixels", path.name
-                )
-            elif isinstance(upright, str):
-                return f"image {path}: EXIF turns it; {upright}"
-            elif upright:
-                return turned(found, declared, stored, turn)
-        return found
-
-    def _tool_turns(self) -> bool | str | None:
-        """Whether the file was annotated on pictures as EXIF turns them, by those whose size tells; None: none does."""
-        if self._upright is None:
-            seen = set()
-            for image in self._source.images.values():
-                declared, name = _declared(image), image.get("file_name")
-                if (
-                    declared is None
-                    or not isinstance(name, str)
-                    or place_problem(self._source.root / name, self._source.root)
-                ):
-                    continue
-                stored = inspect_image(self._source.root / name, self._options)
-                if isinstance(stored, str) or (turn := turn_of(self._source.root / name)) < 5:
-                    continue
-                found = fit(declared, stored, turn)
-                if found is not None and not found.either:
-                    seen.add(TURNED in found.how)
-            self._upright = (
-                "some declared sizes are as stored and some as turned, and this one may be either"
-                if len(seen) > 1
-                else next(iter(seen), "")
-            )
-        return None if self._upright == "" else self._upright
+def sizes_of(source: CocoFile, options: ReadOptions) -> DeclaredSizes:
+    """What a file declares of its images' sizes, against the files."""
+    return DeclaredSizes(
+        lambda: (
+            (image_path(source, image["file_name"]), declared_size(image))
+            for image in source.images.values()
+            if isinstance(image.get("file_name"), str)
+        ),
+        source.root,
+        options,
+    )

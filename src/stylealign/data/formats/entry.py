@@ -41,6 +41,8 @@ class ReadOptions:
     """Refuse images with more pixels than this."""
     extract_to: Path | None = None
     """Folder for pictures that a container (`cofw`) holds."""
+    point_names: tuple[str, ...] = ()
+    """What the source calls each landmark, in the mark-up's order; empty: as the format can tell."""
     missing: Missing = "refuse"
     """Whether a face that lacks some of its landmarks is a bad entry, or kept with trust 0 there."""
     notes: Notes = field(default_factory=Notes)
@@ -126,6 +128,15 @@ def split_of(name: str) -> str:
         if any(word in names for word in words):
             return split
     return "train"
+
+
+_SPLITS = {"train": ("", "train", "training", "trainset", "default"), "test": ("test", "testing", "testset"),
+           "val": ("val", "valid", "validation", "valset")}  # fmt: skip
+
+
+def split_called(name: str) -> str:
+    """The split that a tool's own word for one means: `Validation` is val; a word of the user's stays what it is."""
+    return next((split for split, words in _SPLITS.items() if name.lower() in words), name)
 
 
 class Ids:

@@ -4,6 +4,7 @@ Knows no format but that lists of names stand somewhere.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from stylealign.errors import UserError
 class PointNames:
     """Puts key points into one order by the names that categories give them."""
 
-    def __init__(self, num_points: int, notes: Notes):
+    def __init__(self, num_points: int, notes: Notes, given: Sequence[str] = ()):
+        """`given` are the names in the wanted order, where the user or the mark-up says it."""
         self._num, self._notes = num_points, notes
-        self._names: list[str] = []
-        self._first = ""  # where these names stand
+        self._names: list[str] = list(given)
+        self._given = bool(given)
+        self._first = "the list of names given" if given else ""  # where these names stand
 
     def of(self, names: Any, where: str) -> np.ndarray | None:
         """(P,) positions in the file's order of the points in the common one; None: they are in it, or not named.
@@ -32,11 +35,11 @@ class PointNames:
             raise UserError(f"{where}: found {str(names)[:60]}, expected names")
         if len(names) != self._num or len(set(names)) != self._num:
             raise UserError(f"{where}: {len(set(names))} different names, expected {self._num}, one a landmark")
-        numbered = _numbered(names)
+        numbered = None if set(names) == set(self._names) else _numbered(names)
         common = [f"number {i}" for i in range(self._num)] if numbered is not None else self._names or names
         found = names if numbered is None else [f"number {i}" for i in numbered]
-        if not self._names:
-            self._names, self._first = list(common), where
+        if not self._names or (numbered is not None and self._given):  # numbers tell more than names of another tool
+            self._names, self._first, self._given = list(common), where, False
         if set(found) != set(self._names):
             at = next(i for i, name in enumerate(found) if name not in self._names)
             raise UserError(

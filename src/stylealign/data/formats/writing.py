@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from stylealign.data.paths import inside
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import track
 
 
@@ -36,25 +37,27 @@ class Pictures:
 
     def __init__(self, folder: Path, dataset: FaceDataset, options: WriteOptions):
         self._folder, self._root, self._mode = folder, dataset.image_root, options.images
-        self._names: dict[Path, str] = {}
+        self._names: dict[tuple[Path, str], str] = {}
         self._taken: set[str] = set()
 
-    def name_of(self, image: Path, name: str | None = None) -> str:
+    def name_of(self, image: Path, name: str | None = None, within: str = "") -> str:
         """Put a picture below the folder, unless it is there; returns its path below it, with '/'.
 
         `name`, if given, is the path to use, without suffix: the picture is then put there even if it is there by
-        another name.
+        another name. `within` names a folder to put it in; no other picture in it has its name but for the suffix, so
+        that a file of labels may.
         """
-        if name is None and image in self._names:
-            return self._names[image]
+        if name is None and (image, within) in self._names:
+            return self._names[image, within]
         path = inside(self._root, image, "a picture to write")
         base = name if name is not None else path.relative_to(self._root).with_suffix("").as_posix()
-        base = re.sub(r"\s", "_", base)
-        result, n = f"{base}{image.suffix}", 1
-        while result in self._taken:
-            result, n = f"{base}_{n}{image.suffix}", n + 1
-        self._taken.add(result)
-        self._names[image] = result
+        base = re.sub(r"\s", "_", f"{within}/{base}" if within else base)
+        result, n, suffix = f"{base}{image.suffix}", 1, "" if within else image.suffix
+        key = f"{base}{suffix}"
+        while key in self._taken:
+            result, key, n = f"{base}_{n}{image.suffix}", f"{base}_{n}{suffix}", n + 1
+        self._taken.add(key)
+        self._names[image, within] = result
         target = inside(self._folder, result, "a picture to write")
         target.parent.mkdir(parents=True, exist_ok=True)
         if self._mode == "link":
@@ -105,6 +108,38 @@ def by_split(dataset: FaceDataset) -> Iterator[tuple[str, Iterator[FaceSample]]]
         inside(dataset.folder, f"{split}.txt", f"{dataset.folder}: split {split!r} is to name a file")
     for split, rows in splits.items():
         yield split, track(dataset.take(rows), f"writing {split}", len(rows))
+
+
+def by_picture(faces: Iterable[FaceSample]) -> Iterator[tuple[Path, list[FaceSample]]]:
+    """(picture, its faces) of faces, in the order in which pictures first come."""
+    pictures: dict[Path, list[FaceSample]] = {}
+    for face in faces:
+        pictures.setdefault(face.image, []).append(face)
+    yield from pictures.items()
+
+
+def names_of(schema: LandmarkSchema) -> tuple[str, ...]:
+    """What a layout that names points calls each landmark: as the mark-up does, else by its name and number."""
+    return schema.point_names or tuple(f"{schema.name}_{i}" for i in range(schema.num_points))
+
+
+def padded_names_of(schema: LandmarkSchema) -> tuple[str, ...]:
+    """The same with numbers of one length, for a tool that sorts names as texts."""
+    width = len(str(schema.num_points - 1))
+    return schema.point_names or tuple(f"{schema.name}_{i:0{width}}" for i in range(schema.num_points))
+
+
+def file_below(folder: Path, name: str, suffix: str) -> Path:
+    """The path of an output for the picture `name`: its path below `folder`, of another suffix; its folder is made.
+
+    Where another picture, `a.png` beside `a.jpg`, has that already, it is the whole name and the suffix.
+    """
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    safe = "/".join(part for part in parts if part not in ("/", "..", ".")) or "picture"
+    path = folder / f"{PurePosixPath(safe).with_suffix('')}{suffix}"
+    path = folder / f"{safe}{suffix}" if path.exists() else path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ from stylealign.jobs.evaluate import tables as evaluation_tables
 from stylealign.jobs.report.page import data_uri, embed, escaped, facts_of, figure_of, table_of
 from stylealign.jobs.study import tables as study_tables
 
-_NOT_CURVES = {"step", "images_seen", "seconds", "lr", "kl_weight_per_nat"}
+_NOT_CURVES = {"step", "images_seen", "seconds", "lr", "kl_weight_per_nat", "images_per_s", "memory_mb"}
 _MOST_OVERLAYS = 24
 
 
@@ -61,6 +61,10 @@ def evaluation_section(folder: Path) -> str:
     return "".join(parts)
 
 
+MOST_CURVES = 100
+"""Numbers that a line of metrics.jsonl may name: more make no figure that a person reads."""
+
+
 def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """name -> (steps, values) of a metrics.jsonl; a last line cut short by a kill is passed over."""
     points: dict[str, list[tuple[float, float]]] = {}
@@ -80,6 +84,8 @@ def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         for name, value in record.items():
             if name not in _NOT_CURVES and isinstance(value, int | float) and not isinstance(value, bool):
                 points.setdefault(name, []).append((record.get("step", number), value))
+        if len(points) > MOST_CURVES:
+            raise UserError(f"{path}:{number}: more than {MOST_CURVES} different names, expected a run's numbers")
     return {name: (np.array(pairs)[:, 0], np.array(pairs)[:, 1]) for name, pairs in points.items()}
 
 

@@ -4,6 +4,7 @@ Each data set has a fixed share of every batch, so that arms of a comparison
 differ in what they see and never in how many updates they get.
 """
 
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -34,6 +35,7 @@ from stylealign.progress import say
 from stylealign.styling.chain import StyleConfig
 from stylealign.styling.on_the_fly import Styling, open_styling
 from stylealign.training.devices import place
+from stylealign.training.ema import EMA
 from stylealign.training.faces import (
     FacesConfig,
     Mix,
@@ -43,7 +45,7 @@ from stylealign.training.faces import (
     resolve_others,
     validation_faces,
 )
-from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore
+from stylealign.training.loop import Engine, LoopConfig, TrainState, fit, restore
 from stylealign.training.mean_teacher import (
     TeacherConfig,
     labelled_by_teacher,
@@ -54,6 +56,7 @@ from stylealign.training.mean_teacher import (
 )
 from stylealign.training.optim import OptimizerConfig
 from stylealign.training.run import Run
+from stylealign.training.schedule import Schedule, Timed
 from stylealign.training.session import run_training
 from stylealign.training.warm_start import describe_start, start_from
 
@@ -89,12 +92,19 @@ class DetectorJob(FacesConfig):
     """Highest learning rate."""
     weight_decay: float = 0.05
     """On weights of convolutions and linear layers."""
+    minutes: float = 0.0
+    """Train for so many minutes, as many updates as this machine does in them; learning rate, evaluations and the like
+    follow the share of the time that is gone, over --loop.steps places. 0: --loop.steps updates."""
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
         FacesConfig.__post_init__(self)
         if self.pretrained is not None and self.init_from is not None:
             raise ValueError("pretrained and init_from are both given: expected one start")
+        if not 0 <= self.minutes < math.inf:
+            raise ValueError(f"minutes is {self.minutes}, expected 0 or more")
+        if self.minutes and self.loop.devices * self.loop.num_nodes > 1:
+            raise ValueError(f"minutes with {self.loop.devices} devices: expected one process, whose clock counts")
         if not (self.lr > 0 and self.weight_decay >= 0):
             raise ValueError(f"lr {self.lr} and weight_decay {self.weight_decay}: expected above 0, and at least 0")
 
@@ -230,6 +240,7 @@ def open_faces(config: DetectorJob, engine: Engine) -> Faces:
 def train(config: DetectorJob, engine: Engine, run: Run) -> None:
     """The training itself, into an open run."""
     loop, size = config.loop, config.crop.size
+    schedule = Timed(config.minutes, loop.steps, run.folder) if config.minutes else Schedule(loop.steps)
     entry, network = DETECTORS[config.model], network_of(config)
     faces = open_faces(config, engine)
     schemas, styling, validation = faces.schemas, faces.styling, faces.validation
@@ -306,14 +317,14 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
         heads = step.heads if styling is None else styling.restyled(step, *key)
         varied = tuple(vary(batch, number, head) for head, batch in enumerate(heads))
         if step.unlabelled is None:
-            return learner.update(varied, number)
+            return learner.update(varied, schedule.place(number))
         assert state.ema is not None  # teacher_faces has seen to it, and to there being one head
-        factor = config.teacher.weight * ramp(number, loop.steps, config.teacher.ramp_up)
+        factor = config.teacher.weight * ramp(schedule.place(number), loop.steps, config.teacher.ramp_up)
         learnt = labelled_by_teacher(state.ema.module, step.unlabelled, size, config.teacher, schemas[0], factor)
         terms = trust_terms(learnt)
         if styling is not None:  # the teacher has seen them as they are
             learnt = styling.restyled_among(learnt, *key)
-        return {**learner.update((join([varied[0], vary(learnt, number, 1)]),), number), **terms}
+        return {**learner.update((join([varied[0], vary(learnt, number, 1)]),), schedule.place(number)), **terms}
 
     measured: dict[int, float] = {}  # step: NME
 
@@ -334,6 +345,7 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
         epochs=faces.sources[0].epochs,
         best_by="nme" if validation else "",
         what="training the detector",
+        schedule=schedule,
     )
 
     # Result.
@@ -341,11 +353,14 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
         card = {**state.card, "step": state.step}
         if validation:
             held_out, unit = validation.faces, validation.denominator
-            nme = measured.get(loop.steps) or evaluate()["nme"]  # a run stopped after its last update has not measured
+            nme = measured.get(state.step) or evaluate()["nme"]  # a run stopped after its last update has not measured
             step, least = run.best("nme")
             if step:  # it was evaluated on the way
                 card["best"] = {"step": step, "nme": least}
             card["val"] = {"nme": nme, "denominator": unit, **describe_data(held_out, split=config.val_split)}
+            trust = validation.trust(state.result())
+            if trust is not None:
+                card["trust"] = {**trust, "data": describe_data(held_out, split=config.val_split)}
             where = f"{len(held_out)} faces of {held_out.name} {config.val_split}"
             say(f"NME on {where}: {nme:.2%} ({unit}, {config.crop.describe()})")
         run.finish(state.result().state_dict(), card)

@@ -41,7 +41,8 @@ from stylealign.jobs.train_translator.small_detectors import (
 )
 from stylealign.progress import say
 from stylealign.training.devices import place
-from stylealign.training.loop import EMA, Engine, LoopConfig, TrainState, fit, restore
+from stylealign.training.ema import EMA
+from stylealign.training.loop import Engine, LoopConfig, TrainState, fit, restore
 from stylealign.training.run import Run
 from stylealign.training.session import run_training
 from stylealign.translators import TRANSLATORS, TranslatorEntry, build_translator, trained_names

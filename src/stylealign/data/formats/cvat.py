@@ -1,0 +1,292 @@
+"""CVAT for images 1.1: an .xml of images, each with the shapes drawn in it.
+
+    <annotations><version>1.1</version>
+      <meta><task><labels><label><name>nose</name><type>points</type><parent>face</parent></label>...
+      <image id="0" name="a.jpg" width="60" height="40">
+        <skeleton label="face" group_id="1"><points label="nose" points="31.50,20.25" outside="0" occluded="1"/>...
+        <points label="nose" points="31.50,20.25" occluded="0"/>          a landmark a shape, named by its label
+        <points label="face" points="31.50,20.25;33.00,21.00;..."/>      or all of a face in one, in order
+        <box label="face" xtl="1" ytl="2" xbr="40" ybr="30" group_id="1"/>
+
+A skeleton is a face, and so is a shape of several points; single points are one face a `group_id`, or all of the image.
+`occluded` is hidden; `outside` or not there is missing. A box is that of the face of its group, or that it lies round.
+Attributes of the skeleton or box that are true or false are the face's. Coordinates are kept as they stand.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, folder_of, split_called, split_of
+from stylealign.data.formats.face_labels import face_labels
+from stylealign.data.formats.files import with_suffix
+from stylealign.data.formats.named_points import Found, ToolFace, entries, num_points, ordered_names
+from stylealign.data.formats.notes import Notes
+from stylealign.data.formats.placing import Places
+from stylealign.data.formats.sniff import CVAT, KINDS, kind_of
+from stylealign.data.xml_elements import Element, read_elements
+from stylealign.errors import UserError
+
+_PASSED = ("attribute",)
+
+
+def _files(source: Path) -> list[Path]:
+    found = [source] if source.is_file() else with_suffix(folder_of(source), ".xml", deep=True)
+    kinds = {path: kind_of(path) for path in found}
+    if video := next((path for path, kind in kinds.items() if kind == "cvat-video"), None):
+        raise UserError(f"{video}: a CVAT file of a video, expected one of images: {KINDS['cvat-video'].advice}")
+    chosen = found if source.is_file() else [path for path, kind in kinds.items() if kind == CVAT]
+    if not chosen:
+        raise UserError(f"{source}: found no CVAT file in it or below it, expected an .xml with <annotations>")
+    return chosen
+
+
+def recognise(path: Path) -> bool:
+    """Whether it is a CVAT file of images, or a folder with one in it or below it."""
+    if path.is_file():
+        return kind_of(path) == CVAT
+    return any(kind_of(found) == CVAT for found in with_suffix(path, ".xml", deep=True))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Shapes of an image
+
+
+class _Shapes(NamedTuple):
+    """What is drawn in one image."""
+
+    whole: list[tuple[Element, list[Element]]]
+    """Skeletons and shapes of several points, with their points"""
+    single: dict[str, list[Element]]
+    """Points of their own, by group"""
+    boxes: list[Element]
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text or "")
+    except ValueError:
+        return None
+
+
+def _points_of(element: Element) -> np.ndarray | str:
+    """(n, 2) px of an element's `points`, or what is wrong."""
+    text = element.get("points") or ""
+    try:
+        points = np.array([[float(v) for v in pair.split(",")] for pair in text.split(";")])
+    except ValueError:
+        return f"points are {text[:60]!r}, expected numbers x,y;x,y"
+    return points if points.ndim == 2 and points.shape[1] == 2 else f"points are {text[:60]!r}, expected pairs x,y"
+
+
+def _sorted_shapes(image: Element, where: str, notes: Notes) -> _Shapes:
+    shapes = _Shapes([], {}, [])
+    for child in image.children:
+        if child.tag == "skeleton":
+            shapes.whole.append((child, [part for part in child.children if part.tag == "points"]))
+        elif child.tag == "points" and ";" in (child.get("points") or ""):
+            shapes.whole.append((child, [child]))
+        elif child.tag == "points":
+            shapes.single.setdefault(child.get("group_id") or "0", []).append(child)
+        elif child.tag == "box":
+            shapes.boxes.append(child)
+        elif child.tag not in _PASSED:
+            notes.add(f"shapes of kind {child.tag[:40]!r} passed over, expected points or skeletons", where)
+    return shapes
+
+
+def _box(element: Element) -> np.ndarray | None:
+    corners = [_number(element.get(side)) for side in ("xtl", "ytl", "xbr", "ybr")]
+    return None if any(v is None for v in corners) else np.array(corners, dtype=np.float64)
+
+
+def _box_of(boxes: list[Element], group: str, points: np.ndarray, alone: bool) -> Element | None:
+    """The box of a face: of its group, else the smallest without a group that its points' middle lies in."""
+    if group != "0":
+        return next((box for box in boxes if box.get("group_id") == group), None)
+    free = [
+        (box, corners) for box in boxes if (box.get("group_id") or "0") == "0" and (corners := _box(box)) is not None
+    ]
+    if alone and len(free) == 1:
+        return free[0][0]
+    middle = points.mean(axis=0) if len(points) else np.full(2, np.nan)
+    round_it = [(b, c) for b, c in free if (c[:2] <= middle).all() and (middle <= c[2:]).all()]
+    return min(round_it, key=lambda pair: float(np.prod(pair[1][2:] - pair[1][:2])))[0] if round_it else None
+
+
+def _attributes(*elements: Element | None) -> dict[str, bool]:
+    found = {}
+    for element in elements:
+        for child in element.children if element is not None else ():
+            name, value = child.get("name"), child.words().lower()
+            if child.tag == "attribute" and name and value in ("true", "false"):
+                found[name] = value == "true"
+    return found
+
+
+def _true(element: Element, name: str) -> bool:
+    return (element.get(name) or "0").lower() in ("1", "true")
+
+
+class _Group(NamedTuple):
+    shape: Element
+    """The skeleton or first point"""
+    parts: list[Element]
+    group: str
+
+
+def _groups(shapes: _Shapes) -> list[_Group]:
+    whole = [_Group(shape, parts, shape.get("group_id") or "0") for shape, parts in shapes.whole]
+    return whole + [_Group(parts[0], parts, group) for group, parts in shapes.single.items()]
+
+
+def _image_faces(image: Element, path: Path, labels: set[str], common: dict[str, Any], notes: Notes) -> Iterator[Found]:
+    """The faces of an image; of skeletons and shapes of several points only those with one of the labels, if any."""
+    shapes = _sorted_shapes(image, f"{path}:{image.line}", notes)
+    groups: list[_Group] = []
+    for one in _groups(shapes):
+        label = one.shape.get("label") or ""
+        if labels and label not in labels and (one.shape, one.parts) in shapes.whole:
+            notes.add(f"shapes of the label {label[:40]!r} passed over", f"{path}:{one.shape.line}")
+        else:
+            groups.append(one)
+    used: list[int] = []
+    for shape, parts, group in groups:
+        where = f"{path}:{shape.line}"
+        names: list[str] = []
+        pieces, hidden = [], []
+        for part in parts:
+            if _true(part, "outside"):
+                continue
+            found = _points_of(part)
+            if isinstance(found, str):
+                yield BadEntry(f"{path}:{part.line}", found)
+                break
+            pieces.append(found)
+            names += [part.get("label") or ""] * len(found)
+            hidden += [_true(part, "occluded")] * len(found)
+        else:
+            points = np.concatenate(pieces) if pieces else np.zeros((0, 2))
+            box = _box_of(shapes.boxes, group, points, len(groups) == 1)
+            corners = None if box is None else _box(box)
+            if box is not None:
+                used.append(id(box))
+                if corners is None:
+                    yield BadEntry(f"{path}:{box.line}", "a box without numbers xtl, ytl, xbr, ybr")
+                    continue
+            yield ToolFace(
+                where=where, number=shape.line, names=tuple(names), points=points, hidden=np.array(hidden, dtype=bool),
+                box=corners, attributes=_attributes(box, shape if shape.tag == "skeleton" else None), **common,
+            )  # fmt: skip
+    for box in shapes.boxes:
+        if id(box) not in used:
+            notes.add("boxes without points passed over", f"{path}:{box.line}")
+    if not groups:
+        notes.add("images without a face passed over", f"{path}:{image.line}")
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Files
+
+
+class _Labels:
+    """The labels that a file's <meta> declares."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, list[str]] = {}
+        """Points of each skeleton, in order"""
+        self.others: list[str] = []
+
+    def add(self, meta: Element) -> None:
+        """Take those of a <meta>, at whatever level they are."""
+        todo = [meta]
+        while todo:
+            element = todo.pop()
+            todo += element.children
+            name, parent = element.child("name"), element.child("parent")
+            if element.tag == "label" and name is not None:
+                known = self.others if parent is None else self.parts.setdefault(parent.words(), [])
+                if name.words() not in known:
+                    known.insert(0, name.words())  # the last is taken first
+
+    def order(self, names: set[str], skeletons: set[str]) -> list[str]:
+        """The declared names of points, in order: of the skeletons, else of the labels that single points have."""
+        for skeleton, parts in self.parts.items():
+            if skeleton in skeletons:
+                return parts
+        return [name for name in self.others if name in names]
+
+
+def _size(image: Element) -> tuple[int, int] | None:
+    sides = [_number(image.get(side)) for side in ("width", "height")]
+    if any(side is None or not 1 <= side <= 1e9 for side in sides):
+        return None
+    return int(sides[0] or 0), int(sides[1] or 0)
+
+
+def _whole_labels(images: Iterable[Element]) -> set[str]:
+    return {
+        child.get("label") or ""
+        for image in images
+        for child in image.children
+        if child.tag == "skeleton" or (child.tag == "points" and ";" in (child.get("points") or ""))
+    }
+
+
+def _file_faces(path: Path, source: Path, labels: _Labels, places: Places, notes: Notes) -> Iterator[Found]:
+    images: list[Element] = []
+    for element in read_elements(path, "annotations", ("meta", "image", "version", "track")):
+        if element.tag == "meta":
+            labels.add(element)
+        elif element.tag == "image":
+            images.append(element)
+        elif element.tag == "track":
+            raise UserError(f"{path}:{element.line}: a track of a video, expected images: {KINDS['cvat-video'].advice}")
+        elif element.words() not in ("1.0", "1.1"):
+            notes.add(f"files of version {element.words()[:20]!r}, read as if 1.1", str(path))
+    whole = _whole_labels(images)
+    chosen = face_labels(whole) if len(whole) > 1 else set()
+    below = path.relative_to(source).with_suffix("").as_posix() if path != source else path.stem
+    for image in images:
+        name = image.get("name")
+        if not name:
+            yield BadEntry(f"{path}:{image.line}", "an image without a name")
+            continue
+        subset = image.get("subset") or ""
+        folders = (path.parent / "images" / subset, path.parent / "images") if subset.isalnum() else ()
+        picture = places.of(name, path.parent, *folders, *(() if folders else (path.parent / "images",)))
+        common = {
+            "image": picture, "name": places.name_of(picture), "declared": _size(image),
+            "split": split_called(subset) if subset else split_of(below),
+        }  # fmt: skip
+        yield from _image_faces(image, path, chosen, common, notes)
+
+
+def _all(source: Path, notes: Notes, images: Path | None = None) -> tuple[list[Found], Path, list[str]]:
+    """Every face of a source, the folder of its pictures, and the names of points that it declares in their order."""
+    root, labels = images or folder_of(source), _Labels()
+    places = Places(root, notes)
+    faces = [face for path in _files(source) for face in _file_faces(path, source, labels, places, notes)]
+    names = {name for face in faces if isinstance(face, ToolFace) for name in face.names}
+    fitting = {skeleton for skeleton, parts in labels.parts.items() if names and names <= set(parts)}
+    return faces, root, labels.order(names, fitting)
+
+
+def count_points(source: Path) -> int:
+    """Landmarks a face, by the points that the file declares or, where it does not, by their names."""
+    faces, _, declared = _all(source, Notes())
+    return num_points(faces, declared, source)
+
+
+def point_names(source: Path) -> Sequence[str]:
+    """The names of the points in the order in which they are read; empty: they have no names of their own."""
+    faces, _, declared = _all(source, Notes())
+    return ordered_names(faces, declared)
+
+
+def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
+    """Yield every face of every .xml file of the source; ids are pictures' paths without suffix (see `Ids`)."""
+    faces, root, declared = _all(source, options.notes, options.images)
+    yield from entries(faces, root, source, options, declared)

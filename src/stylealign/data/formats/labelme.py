@@ -1,0 +1,222 @@
+"""labelme: a .json file a picture, with a shape of kind `point` a landmark, named by its label.
+
+    {"version": "5.5.0", "flags": {}, "imagePath": "a.jpg", "imageHeight": 40, "imageWidth": 60, "imageData": null,
+     "shapes": [{"label": "nose", "points": [[31.5, 20.25]], "group_id": 1, "shape_type": "point", "flags": {}}]}
+
+Points with one `group_id` are one face; points without are one face together. A point whose flags say `hidden`,
+`occluded` or `invisible` is hidden, one that is not there is missing. A shape of kind `rectangle` is the box of the
+face of its group, its flags the face's attributes beside those of the picture. The path in `imagePath` is seen from the
+.json file. Coordinates are kept as they stand, the split is in the folder's name or in a `split` of the file.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stylealign.config import read_json
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.formats.declared_size import Size
+from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, folder_of, split_of
+from stylealign.data.formats.files import with_suffix
+from stylealign.data.formats.named_points import Found, ToolFace, entries, num_points, ordered_names
+from stylealign.data.formats.notes import Notes
+from stylealign.data.formats.placing import Places
+from stylealign.data.formats.sniff import LABELME, kind_of
+from stylealign.data.formats.writing import Pictures, WriteOptions, box_of, by_picture, by_split, file_below, names_of
+from stylealign.data.image import image_size
+from stylealign.errors import UserError
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
+
+VERSION = "5.5.0"
+HIDDEN = ("hidden", "occluded", "invisible")
+"""Flags of a point that say so; the first is what we write."""
+_BOX = "face"
+
+
+def _files(source: Path) -> list[Path]:
+    if source.is_file():
+        return [source]
+    found = [path for path in with_suffix(folder_of(source), ".json", deep=True) if kind_of(path) == LABELME]
+    if not found:
+        raise UserError(f"{source}: found no labelme file in it or below it, expected .json files with `shapes`")
+    return found
+
+
+def recognise(path: Path) -> bool:
+    """Whether it is a labelme file, or a folder with one in it or below it."""
+    if path.is_file():
+        return kind_of(path) == LABELME
+    return any(kind_of(found) == LABELME for found in with_suffix(path, ".json", deep=True))
+
+
+def _size(content: Mapping[str, Any]) -> Size | None:
+    sides = content.get("imageWidth"), content.get("imageHeight")
+    width, height = (side if isinstance(side, int) and not isinstance(side, bool) else 0 for side in sides)
+    return (width, height) if width > 0 and height > 0 else None
+
+
+def _flags(flags: Any) -> dict[str, bool]:
+    return {str(k): v for k, v in flags.items() if isinstance(v, bool)} if isinstance(flags, Mapping) else {}
+
+
+def _numbers(shape: Mapping[str, Any], count: int) -> np.ndarray | None:
+    """(count, 2) float64 points of a shape, or None where they are no numbers."""
+    try:
+        points = np.array(shape.get("points"), dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return points if points.shape == (count, 2) else None
+
+
+class _Group:
+    """The shapes of one face."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.points: list[np.ndarray] = []
+        self.hidden: list[bool] = []
+        self.says_hidden = False
+        self.box: np.ndarray | None = None
+        self.flags: dict[str, bool] = {}
+
+    def add(self, shape: Mapping[str, Any], where: str, notes: Notes) -> str | None:
+        """Take a shape; what is wrong with it."""
+        kind = shape.get("shape_type") or "polygon"
+        points = shape.get("points")
+        if kind == "point" or (kind == "polygon" and isinstance(points, list) and len(points) == 1):
+            numbers = _numbers(shape, 1)
+            if numbers is None:
+                return f"points are {str(points)[:60]}, expected one pair of numbers"
+            flags = _flags(shape.get("flags"))
+            said = [flags[name] for name in HIDDEN if name in flags]
+            self.names.append(str(shape.get("label")))
+            self.points.append(numbers[0])
+            self.hidden.append(any(said))
+            self.says_hidden |= bool(said)
+        elif kind == "rectangle":
+            numbers = _numbers(shape, 2)
+            if numbers is None:
+                return f"points are {str(points)[:60]}, expected two corners"
+            if self.box is not None:
+                notes.add("rectangles beside the first of a face passed over", where)
+            else:
+                self.box = np.concatenate([numbers.min(axis=0), numbers.max(axis=0)])
+                self.flags = _flags(shape.get("flags"))
+        else:
+            notes.add(f"shapes of kind {str(kind)[:40]!r} passed over, expected points", where)
+        return None
+
+
+def _faces(path: Path, source: Path, places: Places, notes: Notes) -> Iterator[Found]:
+    try:
+        content = read_json(path)
+    except UserError as error:
+        yield BadEntry(str(path), str(error).removeprefix(f"{path}: "))
+        return
+    if not isinstance(content, Mapping) or not isinstance(content.get("shapes"), list):
+        yield BadEntry(str(path), "expected a labelme file with a list `shapes`")
+        return
+    name = content.get("imagePath")
+    if not isinstance(name, str):
+        yield BadEntry(str(path), f"imagePath is {str(name)[:60]}, expected a picture's path")
+        return
+    groups: dict[str, _Group] = {}
+    for number, shape in enumerate(content["shapes"]):
+        where = f"{path}: shapes[{number}]"
+        wrong = "expected a shape with label and points"
+        if isinstance(shape, Mapping):
+            wrong = groups.setdefault(str(shape.get("group_id")), _Group()).add(shape, where, notes) or ""
+        if wrong:
+            yield BadEntry(where, wrong)
+            return
+    image = places.of(name, path.parent)
+    below = path.relative_to(source).parent.as_posix() if path != source else ""
+    faces = [group for group in groups.values() if group.names or group.box is not None]
+    if not faces:
+        notes.add("labelme files without a point passed over", str(path))
+    for number, group in enumerate(faces):
+        yield ToolFace(
+            where=str(path), number=number, image=image, name=places.name_of(image), names=tuple(group.names),
+            points=np.array(group.points).reshape(-1, 2), hidden=np.array(group.hidden) if group.says_hidden else None,
+            box=group.box, attributes=_flags(content.get("flags")) | group.flags, declared=_size(content),
+            split=str(content.get("split") or split_of(below)),
+        )  # fmt: skip
+
+
+def _all(source: Path, notes: Notes, images: Path | None = None) -> tuple[list[Found], Path]:
+    """Every face of a source, and the folder of its pictures."""
+    root = images or folder_of(source)
+    places = Places(root, notes)
+    return [face for path in _files(source) for face in _faces(path, source, places, notes)], root
+
+
+def count_points(source: Path) -> int:
+    """Landmarks a face, by the labels of all points."""
+    return num_points(_all(source, Notes())[0], (), source)
+
+
+def point_names(source: Path) -> tuple[str, ...]:
+    """The labels of the points, in the order in which they are read; empty: they have no names of their own."""
+    return ordered_names(_all(source, Notes())[0], ())
+
+
+def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
+    """Yield every face of every .json file below the source; ids are pictures' paths without suffix (see `Ids`)."""
+    faces, root = _all(source, options.notes, options.images)
+    yield from entries(faces, root, source, options)
+
+
+def _shape(label: str, kind: str, points: list, group: int | None, flags: Mapping[str, bool]) -> dict[str, Any]:
+    return {
+        "label": label, "points": points, "group_id": group, "description": "", "shape_type": kind,
+        "flags": dict(flags), "mask": None,
+    }  # fmt: skip
+
+
+def content_of(faces: list[FaceSample], image: str, schema: LandmarkSchema) -> dict[str, Any]:
+    """The JSON content of a picture's faces; `image` is its path, seen from the file."""
+    names, shapes = names_of(schema), []
+    for number, face in enumerate(faces):
+        group = number if len(faces) > 1 else None
+        assert face.landmarks is not None
+        x0, y0, x1, y1 = (round(float(v), 4) for v in box_of(face))
+        shapes.append(_shape(_BOX, "rectangle", [[x0, y0], [x1, y1]], group, face.attributes))
+        for i, (x, y) in enumerate(face.landmarks.tolist()):
+            if not face.missing_points[i]:
+                flags = {} if face.visible is None else {HIDDEN[0]: not face.visible[i]}
+                shapes.append(_shape(names[i], "point", [[round(x, 4), round(y, 4)]], group, flags))
+    width, height = image_size(faces[0].image)
+    return {
+        "version": VERSION, "flags": {}, "shapes": shapes, "imagePath": image, "imageData": None,
+        "imageHeight": height, "imageWidth": width,
+    }  # fmt: skip
+
+
+def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
+    """Write <split>/<picture>.json beside its picture; labelme opens the folder of a split."""
+    pictures = Pictures(folder, dataset, options)
+    for split, samples in by_split(dataset):
+        for image, faces in by_picture(samples):
+            path = folder / pictures.name_of(image, within=split)
+            content = content_of(faces, path.name, dataset.schema)
+            if split_of(split) != split:
+                content["split"] = split
+            _save(path.with_suffix(".json"), content)
+
+
+def _save(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, ensure_ascii=False, default=bool), encoding="utf-8")
+
+
+def write_predicted(folder: Path, faces: Iterable[FaceSample], schema: LandmarkSchema) -> None:
+    """Write labelme/<picture>.json a picture, which leads to the picture where it is."""
+    for image, own in by_picture(faces):
+        path = file_below(folder / "labelme", image.as_posix(), ".json")
+        relative = os.path.relpath(os.path.abspath(image), os.path.abspath(path.parent))
+        _save(path, content_of(own, Path(relative).as_posix(), schema))

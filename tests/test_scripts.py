@@ -1,0 +1,100 @@
+"""Scripts that pack faces and weights, and the one that uses a GPU for minutes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stylealign.cli import main
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.image import image_size
+from stylealign.face.geometry import landmark_box
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> FaceDataset:
+    out = tmp_path_factory.mktemp("faces") / "faces"
+    assert main(["draw-faces", "--out", str(out), "--count", "24", "--size", "96"]) == 0
+    return FaceDataset.open(out)
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+
+
+@pytest.mark.usefixtures("scripts")
+def test_packed_crops_hold_the_faces_and_no_test_split(
+    drawn: FaceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pack_crops
+
+    given = [f"drawn={drawn.folder}", "--out", str(tmp_path), "--size", "64"]
+    monkeypatch.setattr(sys, "argv", ["pack_crops.py", *given])
+    pack_crops.main()
+    packed = FaceDataset.open(tmp_path / "drawn")
+    assert packed.verify() == []
+    assert {sample.split for sample in drawn} == {"train", "val", "test"}
+    assert {sample.split for sample in packed} == {"train", "val"}
+    sources = {sample.id: sample for sample in drawn}
+    for sample in packed:
+        source = sources[sample.id]
+        assert max(image_size(sample.image)) <= 64
+        assert sample.landmarks is not None
+        assert source.landmarks is not None
+        # A crop of 1.8 times the box: the box keeps that share of it, and the shape is only moved and scaled.
+        box, own = landmark_box(sample.landmarks), landmark_box(source.landmarks)
+        side = image_size(sample.image)[0]
+        assert max(box[2:] - box[:2]) * 1.8 == pytest.approx(side, rel=0.03)
+        scale = np.ptp(sample.landmarks, axis=0) / np.ptp(source.landmarks, axis=0)
+        assert scale[0] == pytest.approx(scale[1], rel=1e-3)
+        assert np.abs((sample.landmarks - box[:2]) - (source.landmarks - own[:2]) * scale[0]).max() < 0.05
+    monkeypatch.setattr(sys, "argv", ["pack_crops.py", *given, "--most", "0.01"])
+    with pytest.raises(SystemExit, match=r"MB, expected at most 0\.01: a smaller --size"):
+        pack_crops.main()
+
+
+@pytest.mark.usefixtures("scripts")
+def test_weights_in_16_bits_answer_almost_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pack_weights
+
+    from stylealign.training.weights import read_card, read_tensors
+
+    run, out = ROOT / "src/stylealign/weights/detector", tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["pack_weights.py", str(run), str(out), "--data", "faces", "--half"])
+    pack_weights.main()
+    before, after = read_tensors(run / "model.safetensors"), read_tensors(out / "model.safetensors")
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        if tensor.is_floating_point():
+            assert float((tensor.float() - after[name].float()).abs().max()) <= 1e-3 * float(tensor.abs().max())
+    assert read_card(out)["data"][0]["name"] == "faces"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("minutes", ["1", "0.05"])
+def test_minutes_on_a_machine_leave_a_table_or_say_that_they_are_too_few(
+    drawn: FaceDataset, tmp_path: Path, minutes: str
+) -> None:
+    pack, out = tmp_path / "pack", tmp_path / "out"
+    python = [sys.executable, "scripts/pack_crops.py", f"300w={drawn.folder}", "--out", str(pack)]
+    subprocess.run(python, cwd=ROOT, check=True)
+    environment = {**os.environ, "PACK": str(pack), "OUT": str(out), "PYTHON": sys.executable}
+    done = subprocess.run(
+        ["scripts/accelerator.sh", minutes, "detector"], cwd=ROOT, env=environment, text=True, capture_output=True
+    )
+    if minutes == "1":
+        assert done.returncode == 0, done.stderr
+        assert "NME %" in (out / "table.md").read_text()
+        assert json.loads((out / "detector" / "card.json").read_text())["model"] == "fpn"
+        assert (out / "detector" / "model.safetensors").stat().st_size < 15 << 20
+    else:
+        assert done.returncode == 1
+        assert "0.05 minutes are too short for `detector`" in done.stderr
+        assert sorted(path.name for path in out.iterdir()) == ["log.txt"]
