@@ -60,12 +60,12 @@ def uncovered(content: Batch, alpha: Tensor) -> Tensor:
     return content.visible & (cover[:, 0, :, 0] <= 0.5)
 
 
-def take(image: Tensor, places: Tensor, padding: str = "reflection") -> Tensor:
-    """(B, C, S, S) pixels of `image` (B, C, H, W) at `places` (B, S, S, 2) px, bilinear."""
+def take(image: Tensor, places: Tensor, padding: str = "reflection", mode: str = "bilinear") -> Tensor:
+    """(B, C, S, S) pixels of `image` (B, C, H, W) at `places` (B, S, S, 2) px."""
     height, width = image.shape[-2:]
     unit = torch.tensor([2 / width, 2 / height], dtype=places.dtype, device=places.device)
     return F.grid_sample(
-        image.contiguous(), (places + 0.5) * unit - 1, mode="bilinear", padding_mode=padding, align_corners=False
+        image.contiguous(), (places + 0.5) * unit - 1, mode=mode, padding_mode=padding, align_corners=False
     )
 
 

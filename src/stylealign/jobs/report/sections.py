@@ -141,6 +141,8 @@ def assessment_section(folder: Path) -> str:
         "swaps": "Rows: structure of the first picture; columns: style of the uppermost",
         "truth": "Structure, style, the translator's answer, the true answer",
         "styles": "One face in the styles of the uppermost",
+        "pairs": "64 pairs drawn by the seed: structure, style, result; below it the judge's error",
+        "worst": "The 16 that the judge finds farthest from their labels",
         "reconstructions": "Faces, each beside itself drawn from its own two codes",
     }
     for name, caption in sheets.items():

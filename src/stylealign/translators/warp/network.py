@@ -60,7 +60,8 @@ def warped(
     side = size if image is None else image.shape[-1]
     assert side is not None
     found = bend(landmarks, donor_landmarks)
-    made = take(donor, pixel_places(found, side).to(donor))
+    # Cubic, since what is interpolated once bilinearly is a fifth less sharp.
+    made = take(donor, pixel_places(found, side).to(donor), mode="bicubic").clamp(-1, 1)
     if image is None:
         return made, found.ok
     sizes = found.content[:, 2], found.donor[:, 2]
