@@ -174,6 +174,23 @@ def test_an_open_mouth_takes_its_inside_from_the_content_in_the_donor_s_tone_and
     assert float((made + 0.6).abs().max()) < 1e-5, "a donor whose mouth is as open shows its own"
 
 
+def test_of_a_donor_with_one_eye_shut_both_are_the_content_s(pairs) -> None:
+    content, donor = pairs[0][:1].copy(), pairs[0][:1].copy()
+    for eye in ((37, 38, 40, 41), (43, 44, 46, 47)):  # wide open, both
+        content[:, list(eye), 1] += np.array([-4, -4, 4, 4]) * 1.5
+    donor[:, [43, 44, 46, 47]] = donor[:, [42, 45, 45, 42]] + [0, 0.5]
+    donor[:, [37, 38, 40, 41]] = content[:, [37, 38, 40, 41]]
+    points, donors = torch.from_numpy(content), torch.from_numpy(donor)
+    image, dark = torch.full((1, 3, SIZE, SIZE), 0.2), torch.full((1, 3, SIZE, SIZE), -0.6)
+    y, x = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    grid = torch.stack([x, y], dim=-1).view(1, -1, 2).double()
+    inside = [(outline_distance(grid, points[:, list(o.outline)]) < -2).view(SIZE, SIZE) for o in OPENINGS[:2]]
+    for eye in inside:
+        image[:, :, eye] = 0.9
+    made, _ = warped(image, points, dark, donors, IBUG68)
+    assert all(float(made[0, 0][eye].mean()) > -0.5 for eye in inside), "lighter than the donor in both"
+
+
 def test_outlines_have_an_inside_and_an_area() -> None:
     square = torch.tensor([[[2.0, 2], [6, 2], [6, 6], [2, 6]]])
     points = torch.tensor([[[4.0, 4], [4, 3], [8, 4], [9, 10], [0, 2]]])

@@ -64,9 +64,12 @@ def warped(
     made = take(donor, pixel_places(found, side).to(donor), mode="bicubic").clamp(-1, 1)
     if image is None:
         return made, found.ok
-    sizes = found.content[:, 2], found.donor[:, 2]
-    for opening in openings_of(schema):
-        rows = torch.nonzero(lacking(opening, landmarks, donor_landmarks, sizes) & found.ok).view(-1)
+    sizes, openings = (found.content[:, 2], found.donor[:, 2]), openings_of(schema)
+    lacks = {opening: lacking(opening, landmarks, donor_landmarks, sizes) & found.ok for opening in openings}
+    for opening in openings:
+        # Both eyes or neither, lest they differ in colour.
+        laid = torch.stack([lack for other, lack in lacks.items() if other.name == opening.name]).any(dim=0)
+        rows = torch.nonzero(laid).view(-1)
         if len(rows):
             made[rows] = lay_in(made[rows], image[rows], landmarks[rows], opening.outline, sizes[0][rows])
     return torch.where(found.ok[:, None, None, None], made, image), found.ok
