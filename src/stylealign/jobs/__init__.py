@@ -33,6 +33,10 @@ VERBS = {
         "The whole job from one recipe: draw or take faces, translate, train, compare, report",
     ),
     "draw-faces": Verb("draw_faces", "DrawFaces", "Draw faces with exact landmarks: a dataset without any download"),
+    "fit": Verb(
+        "fit.job", "Fit",
+        "Train on your own labelled faces in so many minutes: a detector, a report and what to type next",
+    ),
     "init": Verb("init", "Init", "Look at your own annotated faces: write their mark-up, a recipe and the commands"),
     "prepare": Verb(
         "prepare", "Prepare",
@@ -69,6 +73,10 @@ VERBS = {
     "trust": Verb(
         "trust", "Trust",
         "How far generated faces keep their labels, to a detector that never saw the translator",
+    ),
+    "suggest": Verb(
+        "suggest.job", "Suggest",
+        "Which unlabelled pictures to label next, with a detector's landmarks to correct in a labelling tool",
     ),
     "self-train": Verb("self_train", "SelfTrain", "Rounds of pseudo-labels and training on them, from one recipe"),
     "pretrain": Verb("pretrain", "Pretrain", "Train a detector's trunk without labels: geometry apart from style"),
