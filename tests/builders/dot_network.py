@@ -6,8 +6,10 @@ Where a dot is not to be seen it answers with its usual place in the crop, as tr
 import numpy as np
 
 from builders.dots import COLOURS, PLACES
+from stylealign.evaluation.point_trust import PointTrust, base_of
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE, LandmarkSchema
+from stylealign.predicting.answer import Answer
 from stylealign.predicting.finders import FoundFace
 
 
@@ -17,8 +19,15 @@ class DotNetwork:
     def __init__(self, size: int = 48, scale: float = 1.8):
         self.crop = CropConfig(size=size, scale=scale)
         self.card: dict[str, object] = {}
+        self.trust: PointTrust | None = None
         self.schema: LandmarkSchema = FIVE
         self.batches: list[int] = []
+
+    def answer(self, crops: np.ndarray) -> Answer:
+        landmarks, sure = self(crops)
+        base = None if self.trust is None else base_of(self.trust.basis, None, sure)
+        covariance = None if self.trust is None or base is None else self.trust.calibrated(base)
+        return Answer(landmarks, sure, covariance)
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         assert crops.dtype == np.float32

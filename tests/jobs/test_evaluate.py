@@ -250,10 +250,10 @@ def test_a_run_predicts_and_its_crop_stands_in_the_table(
 ) -> None:
     from stylealign.predicting import on_datasets as module
 
-    def perfect(run: Path, dataset: FaceDataset, *, device: object, flip_average: bool) -> np.ndarray:
-        return dataset.landmarks_array().astype(np.float64) + flip_average
+    def perfect(run: Path, dataset: FaceDataset, *, device: object, flip_average: bool) -> module.Answers:
+        return module.Answers(dataset.landmarks_array().astype(np.float64) + flip_average, None)
 
-    monkeypatch.setattr(module, "predict_dataset", perfect)
+    monkeypatch.setattr(module, "answer_dataset", perfect)
     run = tmp_path / "run"
     run.mkdir()
     card = {"kind": "detector", "schema": FIVE.to_dict(), "crop": {"size": 32, "scale": 1.5, "box": "given"}}

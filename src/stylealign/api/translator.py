@@ -21,7 +21,8 @@ import cv2
 import numpy as np
 import torch
 
-from stylealign.api.detector import Detector, Image, name_of, picture_of
+from stylealign.api.detector import Detector
+from stylealign.api.pictures import Image, name_of, picture_of
 from stylealign.api.placed_face import PlacedFace, pasted, placed_by_landmarks
 from stylealign.api.tensors import face_batch, image_tensor, points_tensor
 from stylealign.errors import UserError
@@ -30,7 +31,7 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.orientation import size_of_view
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Candidate, Search, candidates_in
-from stylealign.predicting.finders import cascade_finder
+from stylealign.predicting.finders import mtcnn_finder
 from stylealign.predicting.predicted_face import largest
 from stylealign.predicting.sources import Photo
 from stylealign.styling.arm import NUM_DRAWS
@@ -135,7 +136,7 @@ class StyleTranslator:
                 f"{model.schema.name}: expected the same mark-up"
             )
         self.detector = detector
-        self._finder = cascade_finder()
+        self._finder = mtcnn_finder()
 
     @classmethod
     def load(
@@ -185,12 +186,12 @@ class StyleTranslator:
         size.
 
         Args:
-            content: (H, W, 3) uint8 RGB or (H, W) grey, or a file, whose EXIF orientation is heeded.
+            content: a picture in any form that `Detector.predict` takes.
             landmarks: (P, 2) (x, y) px of the content picture as stored, of the mark-up `schema`; None: the
                 detector's, of the largest face.
             style: the picture that gives the style, likewise.
             style_landmarks: its landmarks; None: the detector's. Without a detector, the box of the largest face that
-                OpenCV's cascades find is taken (regional style codes are then unused), and where there is no face, the
+                the face finder finds is taken (regional style codes are then unused), and where there is no face, the
                 picture's middle square: any picture may give a style.
             strength: 0 the content's own style, 1 the other's. Translators draw with a style code that lies so far
                 between the two codes (0 is then the content as the translator draws it, not the photograph); free

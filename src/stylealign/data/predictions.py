@@ -7,7 +7,8 @@ Formats, all in pixels of the source image:
   CSV         a header `image,x0,y0,x1,y1,...` and a line per face; pixels count from 0 unless told otherwise
   .pts        a folder with one iBUG file per face, named as its image; pixels always count from 1
   JSON lines  {"id": "...", "schema": "wflw98", "landmarks": [[x, y], ...], "score": [...], "box_xyxy": [...]};
-              "image" may stand for "id"; schema, score and box_xyxy may be absent; pixels count from 0
+              "image" may stand for "id"; schema, score and box_xyxy may be absent; pixels count from 0;
+              "covariance": [[xx, xy, yy], ...] px^2 is read where it is there
 """
 
 import csv
@@ -16,6 +17,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +27,7 @@ from stylealign.data.formats.entry import BadEntry
 from stylealign.data.formats.files import with_suffix
 from stylealign.data.formats.ibug import parse_pts
 from stylealign.errors import UserError
+from stylealign.face.covariance import not_positive
 from stylealign.face.sample import Prediction
 
 PREDICTIONS_FILE = "predictions.jsonl"
@@ -111,6 +114,24 @@ def read_pts_folder(folder: Path) -> list[Prediction]:
     ]
 
 
+def _covariance(found: Any, num_points: int, where: str) -> np.ndarray | None:
+    """(P, 2, 2) px^2 of P triples xx, xy, yy; None where there are none."""
+    if found is None:
+        return None
+    triples = isinstance(found, list) and all(isinstance(row, list) and len(row) == 3 for row in found)
+    if not triples or len(found) != num_points:
+        raise UserError(f"{where}: 'covariance' must be a list of {num_points} triples [xx, xy, yy], one a landmark")
+    matrices = _numbers([value for row in found for value in row], where).reshape(-1, 3)[:, [0, 1, 1, 2]]
+    matrices = matrices.reshape(-1, 2, 2)
+    wrong = np.flatnonzero(not_positive(matrices))
+    if wrong.size:
+        point = int(wrong[0])
+        raise UserError(
+            f"{where}: covariance of landmark {point} is {found[point]}; expected xx, xy, yy of a positive matrix"
+        )
+    return matrices
+
+
 def read_jsonl(path: Path) -> list[Prediction]:
     """Read predictions in our own format, one JSON object a line."""
     rows = []
@@ -130,7 +151,8 @@ def read_jsonl(path: Path) -> list[Prediction]:
             if schema is not None and not isinstance(schema, str):
                 raise UserError(f"{where}: schema: found {str(schema)[:40]!r}, expected the name of a mark-up")
             values = _numbers([value for point in points for value in point], where).reshape(-1, 2)
-            rows.append(Prediction(id=name, landmarks=values, where=where, schema=schema))
+            covariance = _covariance(record.get("covariance"), len(values), where)
+            rows.append(Prediction(id=name, landmarks=values, covariance=covariance, where=where, schema=schema))
     if not rows:
         raise UserError(f"{path}: no prediction in it; expected one JSON object a line")
     return rows

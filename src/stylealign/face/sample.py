@@ -115,6 +115,8 @@ class Prediction:
     """(P, 2) (x, y), pixel centres at integers, counted from 0."""
     score: np.ndarray | None = None
     """(P,) in [0, 1] where the detector gives one."""
+    covariance: np.ndarray | None = None
+    """(P, 2, 2) px^2: how unsure the detector is of each landmark, where it says so."""
     box_xyxy: np.ndarray | None = None
     """(4,) that the face was cut round, where that is known."""
     schema: str | None = None

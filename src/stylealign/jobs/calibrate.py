@@ -1,9 +1,14 @@
-"""The job `calibrate`: how far a detector's error grows when its boxes are off. Every finder's boxes are.
+"""The job `calibrate`: how far a detector's error grows when its boxes are off (every finder's are), or how sure it is.
 
-Each face of a split is cut round its box scaled, or shifted to four sides, and the mean NME of all faces is set
+Boxes: each face of a split is cut round its box scaled, or shifted to four sides, and the mean NME of all faces is set
 against the exact box's. With `--refine 1` the same, after one round of cutting again.
 
     calibration.json    every number;  calibration.png  the two curves
+
+Trust (`--what trust`): what the detector says of how sure it is of each point is made true on a split
+(evaluation/point_trust.py). The folder is the same model, with that in its card.
+
+    card.json, model.safetensors;  calibration.json  every number
 """
 
 import json
@@ -14,17 +19,20 @@ from typing import Any, Literal
 import numpy as np
 
 from stylealign.data.atomic import making, refuse_existing, whole_folder
-from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.data.describe import whole_faces
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import COLOURS, new_figure, save_figure
 from stylealign.evaluation.metrics import denominators, nme_per_face, usual_denominator
+from stylealign.evaluation.point_trust import BASES
+from stylealign.evaluation.tables import print_table, wide_console
 from stylealign.face.geometry import landmark_box
 from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Candidate
 from stylealign.predicting.landmarks import find_landmarks
-from stylealign.predicting.network import LandmarkNetwork, open_network
+from stylealign.predicting.network import LandmarkNetwork, model_path, open_network
 from stylealign.predicting.sources import Photo
 from stylealign.progress import say, track
 
@@ -33,15 +41,19 @@ SIDES = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibrate:
-    """Measure how a detector's NME changes with the scale and shift of face boxes; print the curve and the safe
-    range."""
+    """Measure how a detector's NME changes with the scale and shift of face boxes, and print the curve and the safe
+    range; or calibrate how sure it is of each point."""
 
     data: Path
     """Dataset folder with true landmarks."""
     out: Path
     """Folder to make."""
     model: Path | None = None
-    """Run folder of a finished detector; not given: the one that came with the package."""
+    """Run folder of a finished detector (for boxes also an .onnx file); not given: the one that came with the
+    package."""
+    what: Literal["boxes", "trust"] = "boxes"
+    """`trust`: make what the detector says of how sure it is of each point true, on faces it has not learnt from; the
+    folder made is the same model with that in its card. Training does so by itself where it has a `val` split."""
     split: str = "val"
     """Its split."""
     subset: str | None = None
@@ -185,20 +197,83 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _faces(config: Calibrate, schema: LandmarkSchema) -> FaceDataset:
+    """The faces to calibrate on, of the detector's mark-up."""
+    faces = FaceDataset.open(config.data).select(split=config.split, subset=config.subset, labelled=True)
+    faces = whole_faces(faces, "the calibration")
+    if faces.schema != schema:
+        raise UserError(
+            f"{config.data}: faces of {faces.schema.name} ({faces.schema.num_points} points), the detector answers in "
+            f"{schema.name} ({schema.num_points} points): expected one mark-up"
+        )
+    if 0 < config.faces < len(faces):
+        faces = faces.take(np.linspace(0, len(faces) - 1, config.faces).round().astype(int).tolist())
+    return faces
+
+
+def calibrate_trust(config: Calibrate) -> None:
+    """Fit the trust, write the model with it, print what it is worth on these faces."""
+    from stylealign.batches.crops import CropCache  # torch, which the boxes' measurement with an ONNX file needs not
+    from stylealign.detectors.loaded import load_detector
+    from stylealign.evaluation.reliability import reliability, tables_of
+    from stylealign.predicting.on_datasets import answer_crops, calibrated_on
+    from stylealign.training.devices import pick_device
+    from stylealign.training.weights import load_model, save_model
+
+    path = model_path(config.model)
+    if path.suffix == ".onnx":
+        raise UserError(f"{path}: an ONNX file has no card to put a trust in, expected the run folder it was made from")
+    loaded = load_detector(path, pick_device(config.accelerator))
+    schema = loaded.schema
+    faces = _faces(config, schema)
+    cache = CropCache(faces, loaded.crop)
+    fitted = calibrated_on(loaded.model, cache)
+    if fitted is None and schema.flip_pairs:
+        fitted = calibrated_on(loaded.model, cache, "mirror")
+        say(
+            "this detector answers neither covariances nor heatmaps: how sure it is, it says by the mirrored face alone"
+        )
+    if fitted is None:
+        raise UserError(
+            f"{path}: this detector answers neither covariances nor heatmaps, and {schema.name} has no mirror twins to "
+            "ask it about the mirrored face: nothing to calibrate"
+        )
+    trust, fit = fitted
+    answers = answer_crops(loaded.model, cache, config.batch_size, trust.basis == "mirror", trust)
+    assert answers.covariance is not None
+    truth = faces.landmarks_array().astype(np.float64)
+    boxes = [sample.box_xyxy for sample in faces if sample.box_xyxy is not None]
+    boxed = len(boxes) == len(faces)
+    denominator = usual_denominator(schema, boxed)
+    lengths = denominators(truth, np.stack(boxes) if boxed else None, schema, denominator, faces.ids())
+    figures = reliability(answers.landmarks, answers.covariance, truth, lengths, schema, faces.labelled_array())
+    described = {**trust.to_dict(), **fit, "data": describe_data(faces, split=config.split)}
+    state, card = load_model(path, "detector")
+    with whole_folder(config.out) as partial:
+        save_model(partial, state, {**card, "trust": described})
+        content = {"trust": described, "denominator": denominator, **figures}
+        (partial / "calibration.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    for table in tables_of(figures, path.name):
+        print_table(wide_console(), table)
+    temperature = np.array(trust.temperature)
+    say(
+        f"from {BASES[trust.basis]}: {'a temperature' if len(temperature) == 1 else 'temperatures'} of "
+        + (f"{temperature[0]:.3g}" if len(temperature) == 1 else f"{temperature.min():.3g} to {temperature.max():.3g}")
+        + f", power {trust.power:.2f}, on {len(faces)} faces ({denominator}): an error surprises by "
+        f"{fit['surprise']:.3f} nats, before by {fit['surprise_before']:.3f}"
+    )
+    say(f"wrote {config.out}: the same detector with this trust in its card")
+
+
 @making("out")
 def main(config: Calibrate) -> None:
     """Measure, print, write."""
     refuse_existing(config.out)
+    if config.what == "trust":
+        calibrate_trust(config)
+        return
     network = open_network(config.model, config.accelerator)
-    faces = FaceDataset.open(config.data).select(split=config.split, subset=config.subset, labelled=True)
-    faces = whole_faces(faces, "the calibration")
-    if faces.schema != network.schema:
-        raise UserError(
-            f"{config.data}: faces of {faces.schema.name} ({faces.schema.num_points} points), the detector answers in "
-            f"{network.schema.name} ({network.schema.num_points} points): expected one mark-up"
-        )
-    if 0 < config.faces < len(faces):
-        faces = faces.take(np.linspace(0, len(faces) - 1, config.faces).round().astype(int).tolist())
+    faces = _faces(config, network.schema)
     found = measure(config, network, faces)
     found |= {
         "faces": len(faces),

@@ -29,8 +29,10 @@ from stylealign.data.predictions import PREDICTIONS_FILE
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Rotate, Search
-from stylealign.predicting.finders import Finder, cascade_finder, yunet_finder
+from stylealign.predicting.faces import is_sure, refuse_untrusted
+from stylealign.predicting.finders import Finder, mtcnn_finder, yunet_finder
 from stylealign.predicting.given_boxes import BoxFile, SameBoxes
+from stylealign.predicting.mtcnn import network_files
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.predicting.overlay import overlay
 from stylealign.predicting.pictures import GROUP_PIXELS, Picture, answer_pictures, find_in_pictures
@@ -65,18 +67,22 @@ class Predict:
     whole_image: bool = False
     """Every picture is a crop of one face: look for none."""
     yunet: Path | None = None
-    """YuNet's ONNX file, to find faces with instead of OpenCV's cascades."""
+    """YuNet's ONNX file, to find faces with instead of MTCNN."""
     faces: int = 0
     """Keep the largest so many faces of a picture; 0: all."""
     refine: int = 1
     """Rounds of cutting again round the landmarks found (pictures; in a video each frame refines the one before)."""
     flip: bool = False
     """Average with the answer on the mirrored face: twice the work, and a confidence for models that have none."""
+    least_confidence: float = 0.0
+    """Leave out faces of a lower confidence: the share of their landmarks that the detector, as its card's trust says,
+    expects within 5 % of the face's size of the truth. For detectors with a trust (calibrate --what trust)."""
     check: bool = True
     """Drop found places where the answer follows the crop rather than the picture, or fits better upside down.
     Given ones are kept, and doubted."""
     rotate: Rotate = "0"
-    """Degrees clockwise by which pictures must be turned to hold faces upright; auto: try all four with the finder."""
+    """Degrees clockwise by which pictures must be turned to hold faces upright; auto: try all four with the finder.
+    0: the others only where there is no face as the picture is held."""
     formats: Annotated[
         tuple[str, ...],
         tyro.conf.arg(
@@ -99,6 +105,8 @@ class Predict:
     def __post_init__(self) -> None:
         for name in self.formats:
             check_name("formats", name, predicted())
+        if not 0 <= self.least_confidence <= 1:
+            raise ValueError(f"least_confidence {self.least_confidence}: expected a share of 0 to 1")
         if not self.inputs:
             raise ValueError("no input; expected pictures, folders, videos or a camera's number")
         if sum([bool(self.box), self.boxes is not None, self.whole_image]) > 1:
@@ -111,8 +119,11 @@ class Predict:
 
 
 def open_finder(config: Predict) -> Finder:
-    """The finder that the configuration names."""
-    return yunet_finder(config.yunet) if config.yunet else cascade_finder()
+    """The finder that the configuration names. Raises UserError where its networks are not there."""
+    if config.yunet:
+        return yunet_finder(config.yunet)
+    network_files()
+    return mtcnn_finder()
 
 
 class _Output:
@@ -167,8 +178,9 @@ def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], ou
 
     found = find_in_pictures(sources, search, given, clock, config.batch_size)
     answered = answer_pictures(
-        found, network, clock, config.refine, config.flip, config.batch_size, config.check, config.rotate == "auto"
-    )
+        found, network, clock, config.refine, config.flip, config.batch_size, config.check, config.rotate == "auto",
+        config.least_confidence,
+    )  # fmt: skip
     depth = config.batch_size if config.draw else 0  # a whole group: the network must not wait for its drawings
     drawn = ahead(draw, answered, 1, depth, lambda picture: picture.num_pixels, GROUP_PIXELS)
     with closing(drawn):
@@ -186,12 +198,18 @@ def _video(
     video = Video(source)
     tracker = Tracker(
         network, finder, config.track, refine=config.refine, flip=config.flip, batch_size=config.batch_size,
-        most=config.faces, clock=clock,
+        most=config.faces, clock=clock, first_look=None if config.yunet else mtcnn_finder(quick=True),
     )  # fmt: skip
 
+    unsure = 0
+
     def follow(frame: Frame) -> tuple[Photo, list[Face]]:
+        nonlocal unsure
         with clock("network"):
-            return Photo(frame.image, np.eye(2, 3)), named(tracker(frame.image, frame.time), source.name)
+            faces = tracker(frame.image, frame.time)
+        sure = [face for face in faces if is_sure(face, config.least_confidence)]
+        unsure += len(faces) - len(sure)
+        return Photo(frame.image, np.eye(2, 3)), named(sure, source.name)
 
     writer = VideoWriter(out.path_of_drawn(source.name, ".mp4"), video.fps)
 
@@ -221,6 +239,7 @@ def _video(
         "tracks": tracker.num_tracks,
         "lost": tracker.num_lost,
         "found_again": tracker.num_found_again,
+        "left_out_as_unsure": unsure,
         "times_looked_for_faces": tracker.num_searches,
         "jitter": tracker.jitter.value,
         "jitter_smoothed": tracker.smooth_jitter.value if config.track.smooth else None,
@@ -238,6 +257,7 @@ def _video(
 def _refuse(config: Predict, sources: list[Source], network: LandmarkNetwork) -> None:
     moving = [s for s in sources if s.kind != "photo"]
     refuse_formats(config.formats, network.schema, bool(moving))
+    refuse_untrusted(config.least_confidence, network, config.flip)
     if config.flip and not network.schema.flip_pairs:
         raise UserError(
             f"--flip: schema {network.schema.name} has no flip_pairs, so that mirrored answers cannot be averaged"

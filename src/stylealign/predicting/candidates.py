@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import cv2
 import numpy as np
 
 from stylealign.face import geometry
@@ -18,6 +19,8 @@ from stylealign.predicting.sources import Photo
 Rotate = Literal["0", "90", "180", "270", "auto"]
 Orientation = Literal["given", "found", "assumed"]
 TURNS = (0, 90, 180, 270)
+LYING = 50.0  # degrees by which a face leans, above which it is asked about in a turned picture
+TURNED_PX = 320  # longer side of the picture that is turned where no face is found in it as it is held
 
 
 class Candidate(NamedTuple):
@@ -48,7 +51,8 @@ class Search:
     whole_image: bool = False
     """The picture is a crop of one face"""
     rotate: Rotate = "0"
-    """Degrees clockwise by which pictures must be turned to hold faces upright; auto: try all four with the finder"""
+    """Degrees clockwise by which pictures must be turned to hold faces upright; auto: try all four with the finder.
+    0: the others are only tried, on a small copy, where there is no face in the picture as it is held"""
     most: int = 0
     """Keep so many of the largest; 0: all"""
 
@@ -67,19 +71,55 @@ def _around(view: np.ndarray, box: np.ndarray) -> np.ndarray:
     return view[y0:y1, x0:x1]
 
 
-def _best_turn(view: np.ndarray, finder: Finder) -> tuple[int, list[FoundFace]]:
-    """The quarter turn in which the finder is surest of a face (frontal before profile), in degrees, and its faces.
+def _best_turn(view: np.ndarray, finder: Finder, turns: Sequence[int] = TURNS) -> tuple[int, list[FoundFace]]:
+    """The quarter turn in which the finder is surest of a face that is upright, in degrees, and its faces.
 
     0 where it finds none.
     """
     height, width = view.shape[:2]
     best: tuple[tuple[bool, float], int, list[FoundFace]] = ((False, 0.0), 0, [])
-    for degrees in TURNS:
+    for degrees in turns:
         found = finder(view_of(view, turn_affine(degrees, width, height)))
-        sure = max(((f.by != "profile", f.score) for f in found), default=(False, 0.0))
+        sure = max(((abs(f.roll or 0.0) < LYING, f.score) for f in found), default=(False, 0.0))
         if sure > best[0]:
             best = (sure, degrees, found)
     return best[1], best[2]
+
+
+def turned(candidate: Candidate, degrees: int) -> Candidate:
+    """The same place in the picture turned clockwise by a multiple of 90 degrees."""
+    photo = candidate.photo
+    height, width = photo.image.shape[:2]
+    turn = turn_affine(degrees, *size_of_view(photo.view_from_source, width, height))
+    return candidate._replace(
+        photo=photo._replace(view_from_source=geometry.compose(turn, photo.view_from_source)),
+        box=map_box(turn, candidate.box),
+    )
+
+
+def _candidate(photo: Photo, face: FoundFace, orientation: Orientation) -> Candidate:
+    """A found face as a candidate; one that lies on its side or stands on its head is turned by quarters."""
+    candidate = Candidate(photo, face.box, face.by, orientation)
+    if orientation == "given" or face.roll is None or abs(face.roll) < LYING:
+        return candidate
+    return turned(candidate, -90 * round(face.roll / 90) % 360)._replace(orientation="found")
+
+
+def _found_turned(view: np.ndarray, finder: Finder, view_from_source: np.ndarray) -> tuple[list[FoundFace], np.ndarray]:
+    """What the finder finds in a small copy of the view turned by quarters, and turned_from_source.
+
+    Nothing, and the affine as it was, where it finds no face that is upright then.
+    """
+    height, width = view.shape[:2]
+    factor = max(1.0, max(height, width) / TURNED_PX)
+    size = max(1, round(width / factor)), max(1, round(height / factor))
+    small = cv2.resize(view, size, interpolation=cv2.INTER_AREA) if factor > 1 else view
+    degrees, found = _best_turn(small, finder, TURNS[1:])
+    found = [face for face in found if abs(face.roll or 0.0) < LYING]
+    if not found:
+        return [], view_from_source
+    larger = [face._replace(box=(face.box + 0.5) * factor - 0.5) for face in found]
+    return larger, geometry.compose(turn_affine(degrees, width, height), view_from_source)
 
 
 def candidates_in(
@@ -94,7 +134,8 @@ def candidates_in(
         name: the picture's, for messages.
 
     Returns:
-        Candidates, all in one view: the picture turned as `search.rotate` says.
+        Candidates in the picture turned as `search.rotate` says; those that lie in it, by their finder's points, in a
+        view of their own.
 
     Raises:
         UserError: a box outside of the picture.
@@ -126,7 +167,10 @@ def candidates_in(
     elif found is None:
         assert search.finder is not None
         found = search.finder(view_of(photo.image, view_from_source))
+        if not found and search.rotate == "0":
+            found, view_from_source = _found_turned(view, search.finder, view_from_source)
+            orientation = "found" if found else orientation
     if search.most:
         found = sorted(found, key=lambda f: -float((f.box[2:] - f.box[:2]).max()))[: search.most]
-    turned = photo._replace(view_from_source=view_from_source)
-    return [Candidate(turned, face.box, face.by, orientation) for face in found]
+    seen_as = photo._replace(view_from_source=view_from_source)
+    return [_candidate(seen_as, face, orientation) for face in found]

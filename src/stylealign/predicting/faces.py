@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from stylealign.predicting.candidates import Candidate, Orientation
+from stylealign.errors import UserError
+from stylealign.predicting.candidates import Candidate, Orientation, turned
 from stylealign.predicting.landmarks import find_landmarks, no_face
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.predicted_face import Face
-from stylealign.predicting.upright import right_way_up, turned
+from stylealign.predicting.upright import right_way_up
 
 
 class Found(NamedTuple):
@@ -20,6 +21,25 @@ class Found(NamedTuple):
     faces: list[Face]
     askew: tuple[int, ...] = ()
     """left out: degrees clockwise by which each of these would have to be turned to be upright"""
+    unsure: tuple[float, ...] = ()
+    """left out: confidences of faces that the detector is less sure of than was asked for"""
+
+
+def is_sure(face: Face, least: float) -> bool:
+    """Whether a face's confidence is at least that; also of a detector that says none."""
+    return face.face_confidence is None or face.face_confidence >= least
+
+
+def refuse_untrusted(least_confidence: float, network: LandmarkNetwork, flip: bool) -> None:
+    """Raise UserError where a confidence is asked for that a detector does not give."""
+    trust = network.trust
+    if least_confidence and trust is None:
+        raise UserError(
+            "least confidence: this detector's card holds no trust that says how sure it is; expected one from "
+            "`stylealign calibrate --what trust`, which writes the same detector with it"
+        )
+    if least_confidence and trust is not None and trust.basis == "mirror" and not flip:
+        raise UserError("least confidence: this detector says how sure it is by the mirrored face alone: expected flip")
 
 
 def _oriented(
@@ -57,6 +77,7 @@ def find_faces(
     batch_size: int = 16,
     check: bool = True,
     turn: bool = False,
+    least_confidence: float = 0.0,
 ) -> list[Found]:
     """The faces of several pictures, given the candidates of each, answered in common batches; without pictures' names.
 
@@ -68,6 +89,7 @@ def find_faces(
             crop, or where a mark-up has mirror twins and the face is answered better upside down or on its side; what
             the user gave is never left out, only doubted (`Face.upright_at`).
         turn: with `check`, answer those that are not upright again, turned.
+        least_confidence: leave out faces of a lower `Face.face_confidence`, given ones too.
     """
     asked = [candidate for each in candidates for candidate in each]
     faces = find_landmarks(network, asked, refine, flip, batch_size)
@@ -83,11 +105,9 @@ def find_faces(
     found, first = [], 0
     for each in candidates:
         those = range(first, first + len(each))
-        found.append(
-            Found(
-                [faces[i] for i in those if i not in none and i not in askew],
-                tuple(askew[i] for i in those if i in askew),
-            )
-        )
+        good = [faces[i] for i in those if i not in none and i not in askew]
+        sure = [face for face in good if is_sure(face, least_confidence)]
+        unsure = [face.face_confidence or 0.0 for face in good if not is_sure(face, least_confidence)]
+        found.append(Found(sure, tuple(askew[i] for i in those if i in askew), tuple(unsure)))
         first += len(each)
     return found

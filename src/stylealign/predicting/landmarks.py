@@ -4,14 +4,19 @@ Knows the network's interface; no files, no finders.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from stylealign.data.image import warp
 from stylealign.errors import UserError
+from stylealign.evaluation.point_trust import PointTrust, mirror_base
 from stylealign.face import geometry
+from stylealign.face.covariance import mirrored_covariance, moved_covariance
 from stylealign.face.geometry import face_size, mirrored_back
 from stylealign.face.orientation import map_box
+from stylealign.face.schema import LandmarkSchema
+from stylealign.predicting.answer import Answer
 from stylealign.predicting.candidates import Candidate
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.predicted_face import Face
@@ -40,33 +45,59 @@ def cut_crops(network: LandmarkNetwork, candidates: Sequence[Candidate]) -> tupl
     return np.ascontiguousarray((pixels.astype(np.float32) / 127.5 - 1).transpose(0, 3, 1, 2)), affines
 
 
-def _answer_crops(network: LandmarkNetwork, crops: np.ndarray, flip: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """(B, P, 2) px of the crops and (B, P) confidences or None; `flip`: averaged with the mirrored crops' answers."""
-    landmarks, confidence = network(crops)
+def averaged(plain: Answer, mirrored: Answer, size: int, schema: LandmarkSchema, trust: PointTrust | None) -> Answer:
+    """Answers on crops of `size` px and on their mirror images -> their mean, as sure as both are together.
+
+    Where both err alike their mean errs as either does, so the covariance is the mean of theirs.
+    """
+    order = schema.flip_permutation
+    back = mirrored_back(mirrored.landmarks, size, order)
+    mean = (plain.landmarks + back) / 2
+    covariance = None
+    if plain.covariance is not None and mirrored.covariance is not None:
+        covariance = (plain.covariance + mirrored_covariance(mirrored.covariance, order)) / 2
+    elif trust is not None and trust.basis == "mirror":
+        covariance = trust.calibrated(mirror_base(plain.landmarks, back, size))
+    if plain.confidence is not None and mirrored.confidence is not None:
+        return Answer(mean, (plain.confidence + mirrored.confidence[:, order]) / 2, covariance)
+    apart = np.linalg.norm(plain.landmarks - back, axis=2) / np.array([face_size(p) for p in mean])[:, None]
+    return Answer(mean, 2.0 ** (-apart / HALF), covariance)
+
+
+def _answer_crops(network: LandmarkNetwork, crops: np.ndarray, flip: bool) -> Answer:
+    """The answer to crops, `flip`: averaged with that to their mirror images."""
+    plain = network.answer(crops)
     if not flip:
-        return landmarks, confidence
-    order = network.schema.flip_permutation
-    found, mirrored_confidence = network(np.ascontiguousarray(crops[..., ::-1]))
-    mirrored = mirrored_back(found, crops.shape[-1], order)
-    mean = (landmarks + mirrored) / 2
-    if confidence is not None and mirrored_confidence is not None:
-        return mean, (confidence + mirrored_confidence[:, order]) / 2
-    apart = np.linalg.norm(landmarks - mirrored, axis=2) / np.array([face_size(p) for p in mean])[:, None]
-    return mean, 2.0 ** (-apart / HALF)
+        return plain
+    mirrored = network.answer(np.ascontiguousarray(crops[..., ::-1]))
+    return averaged(plain, mirrored, crops.shape[-1], network.schema, network.trust)
+
+
+class Found(NamedTuple):
+    """An answer about one candidate, px of the stored picture."""
+
+    landmarks: np.ndarray
+    """(P, 2)"""
+    confidence: np.ndarray | None
+    """(P,)"""
+    covariance: np.ndarray | None
+    """(P, 2, 2) px^2"""
 
 
 def answer_once(
     network: LandmarkNetwork, candidates: Sequence[Candidate], flip: bool = False, batch_size: int = 16
-) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
-    """One answer to each candidate: landmarks (P, 2) px of the stored picture, and confidences (P,) or None."""
-    found: list[np.ndarray] = []
-    confidences: list[np.ndarray | None] = []
+) -> list[Found]:
+    """One answer to each candidate."""
+    found: list[Found] = []
     for first in range(0, len(candidates), batch_size):
         crops, affines = cut_crops(network, candidates[first : first + batch_size])
-        landmarks, confidence = _answer_crops(network, crops, flip)
-        found += [geometry.apply(geometry.invert(a), p) for a, p in zip(affines, landmarks, strict=True)]
-        confidences += [None] * len(affines) if confidence is None else list(confidence)
-    return found, confidences
+        answer = _answer_crops(network, crops, flip)
+        for i, affine in enumerate(affines):
+            home = geometry.invert(affine)
+            confidence = None if answer.confidence is None else answer.confidence[i]
+            covariance = None if answer.covariance is None else moved_covariance(answer.covariance[i], home)
+            found.append(Found(geometry.apply(home, answer.landmarks[i]), confidence, covariance))
+    return found
 
 
 def box_in_view(candidate: Candidate, landmarks: np.ndarray) -> np.ndarray:
@@ -98,21 +129,22 @@ def find_landmarks(
         raise UserError(f"schema {network.schema.name} has no flip_pairs: answers on mirrored faces cannot be averaged")
     asked = [c._replace(box=np.asarray(c.box, dtype=np.float64)) for c in candidates]
     for _ in range(refine if network.crop.box == "landmarks" else 0):
-        found, _ = answer_once(network, asked, False, batch_size)
+        found = answer_once(network, asked, False, batch_size)
         asked = [
-            first._replace(box=usable_box(box_in_view(first, points), first.box))
-            for first, points in zip(candidates, found, strict=True)
+            first._replace(box=usable_box(box_in_view(first, each.landmarks), first.box))
+            for first, each in zip(candidates, found, strict=True)
         ]
-    found, confidences = answer_once(network, asked, flip, batch_size)
+    found = answer_once(network, asked, flip, batch_size)
     return [
         Face(
-            landmarks=landmarks,
+            landmarks=each.landmarks,
             box=_stored_box(candidate),
-            confidence=confidence,
+            confidence=each.confidence,
+            covariance=each.covariance,
             found_by=candidate.found_by,
             orientation=candidate.orientation,
         )
-        for candidate, landmarks, confidence in zip(asked, found, confidences, strict=True)
+        for candidate, each in zip(asked, found, strict=True)
     ]
 
 
@@ -134,8 +166,11 @@ def movement_with_crop(
     shifts = [SHIFT * (b[2:] - b[:2]).max() for b in boxes]
     there = [c._replace(box=b) for c, b in zip(candidates, boxes, strict=True)]
     shifted = [c._replace(box=c.box + shift) for c, shift in zip(there, shifts, strict=True)]
-    found, _ = answer_once(network, [*there, *shifted], False, batch_size)
-    views = [geometry.apply(c.photo.view_from_source, p) for c, p in zip([*there, *shifted], found, strict=True)]
+    found = answer_once(network, [*there, *shifted], False, batch_size)
+    views = [
+        geometry.apply(c.photo.view_from_source, each.landmarks)
+        for c, each in zip([*there, *shifted], found, strict=True)
+    ]
     n = len(there)
     return np.array([(views[n + i] - views[i]).mean() / shifts[i] for i in range(n)])
 

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from stylealign.errors import UserError
+from stylealign.evaluation.point_trust import PointTrust
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
+from stylealign.predicting.answer import Answer
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "detector"
 
@@ -24,17 +26,17 @@ class LandmarkNetwork(Protocol):
     def schema(self) -> LandmarkSchema: ...
     @property
     def card(self) -> dict[str, Any]: ...
+    @property
+    def trust(self) -> PointTrust | None:
+        """What makes its answers' covariances true; None where it was never calibrated."""
+        ...
+
+    def answer(self, crops: np.ndarray) -> Answer:
+        """Answer a batch of crops (B, 3, S, S) float32 RGB in [-1, 1], S = crop.size, and say how sure it is."""
+        ...
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Answer a batch.
-
-        Args:
-            crops: (B, 3, S, S) float32 RGB in [-1, 1], S = crop.size.
-
-        Returns:
-            landmarks (B, P, 2) (x, y) px of the crop, pixel centres at integers, and (B, P) confidences in [0, 1], or
-            None where the model has none.
-        """
+        """The first two parts of `answer`: landmarks (B, P, 2) px of the crop, and (B, P) confidences or None."""
         ...
 
 

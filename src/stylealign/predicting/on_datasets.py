@@ -1,62 +1,117 @@
 """A trained detector's answers on a data set, in source pixels: the crop protocol of its card, there and back."""
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from stylealign.batches.batch import to_float
 from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset
 from stylealign.detectors.loaded import load_detector
 from stylealign.errors import UserError
+from stylealign.evaluation.point_trust import Basis, PointTrust, base_of, fit_trust, mirror_base, trust_of_card
 from stylealign.face import geometry
+from stylealign.face.covariance import mirrored_covariance, moved_covariance
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import track
 
 
-def _answer(model: nn.Module, image: Tensor, schema: LandmarkSchema, flip_average: bool) -> Tensor:
-    """(B, P, 2) crop px from (B, 3, S, S) crops; `flip_average`: the mean with the mirrored crops' answers."""
-    landmarks = model(image).landmarks.double()
+class Answers(NamedTuple):
+    """What a detector answers about N faces."""
+
+    landmarks: np.ndarray
+    """(N, P, 2) float64 px"""
+    covariance: np.ndarray | None
+    """(N, P, 2, 2) float64 px^2; None where nothing was asked for or known"""
+
+
+def _answer(
+    model: nn.Module, crops: np.ndarray, schema: LandmarkSchema, flip_average: bool, basis: Basis | None
+) -> Answers:
+    """Landmarks and raw bases (point_trust.py) of crops (B, S, S, 3) uint8, px of the crop.
+
+    `flip_average`: the mean with the mirrored crops' answers, whose distance is the basis `mirror`.
+    """
+    device, size = next(model.parameters()).device, crops.shape[1]
+    image = to_float(torch.from_numpy(crops)).to(device)
+    out = model(image)
+    landmarks = out.landmarks.double().cpu().numpy()
+    base = None if basis is None else _base(basis, out)
     if not flip_average:
-        return landmarks
-    mirrored = model(image.flip(3).contiguous(memory_format=torch.channels_last)).landmarks.double()
-    return (landmarks + geometry.mirrored_back(mirrored, image.shape[-1], schema.flip_permutation)) / 2
+        return Answers(landmarks, base)
+    other = model(image.flip(3).contiguous(memory_format=torch.channels_last))
+    mirrored = geometry.mirrored_back(other.landmarks.double().cpu().numpy(), size, schema.flip_permutation)
+    if base is not None and basis is not None:
+        base = (base + mirrored_covariance(_base(basis, other), schema.flip_permutation)) / 2
+    elif basis == "mirror":
+        base = mirror_base(landmarks, mirrored, size)
+    return Answers((landmarks + mirrored) / 2, base)
+
+
+def _base(basis: Basis, out: Any) -> Any:
+    raw = None if out.covariance is None else out.covariance.double().cpu().numpy()
+    peaks = None if out.heatmaps is None else out.heatmaps.flatten(2).amax(2).clamp(0, 1).double().cpu().numpy()
+    return base_of(basis, raw, peaks)
 
 
 @torch.no_grad()
-def predict_crops(model: nn.Module, cache: CropCache, batch_size: int = 64, flip_average: bool = False) -> np.ndarray:
-    """(N, P, 2) float64 source px: landmarks of the faces of a crop cache without a margin.
-
-    The model answers in evaluation mode. Raises UserError for `flip_average` where the mark-up has no mirror twins.
-    """
+def _answer_all(
+    model: nn.Module, cache: CropCache, batch_size: int, flip_average: bool, basis: Basis | None
+) -> Answers:
+    """Landmarks and raw bases, px of the crops, of a cache without a margin. The model answers in evaluation mode."""
     schema = cache.dataset.schema
     if flip_average and not schema.flip_pairs:
         raise UserError(f"schema {schema.name} has no flip_pairs: predictions of mirrored faces cannot be averaged")
-    device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     found = []
     try:
         for start in track(range(0, len(cache), batch_size), "predicting landmarks"):
-            image = to_float(torch.from_numpy(cache.images[start : start + batch_size].copy())).to(device)
-            landmarks = _answer(model, image, schema, flip_average).cpu().numpy()
-            affines = cache.affines[start : start + batch_size]
-            found += [geometry.apply(geometry.invert(a), points) for a, points in zip(affines, landmarks, strict=True)]
+            crops = cache.images[start : start + batch_size].copy()
+            found.append(_answer(model, crops, schema, flip_average, basis))
     finally:
         model.train(was_training)
-    return np.stack(found)
+    landmarks = np.concatenate([each.landmarks for each in found])
+    bases = [each.covariance for each in found if each.covariance is not None]
+    return Answers(landmarks, np.concatenate(bases) if bases else None)
 
 
-def predict_dataset(
+def answer_crops(
+    model: nn.Module,
+    cache: CropCache,
+    batch_size: int = 64,
+    flip_average: bool = False,
+    trust: PointTrust | None = None,
+) -> Answers:
+    """Source px: landmarks of the faces of a crop cache without a margin, and how sure the model is where a trust says.
+
+    The model answers in evaluation mode. Raises UserError for `flip_average` where the mark-up has no mirror twins.
+    """
+    answers = _answer_all(model, cache, batch_size, flip_average, None if trust is None else trust.basis)
+    homes = [geometry.invert(affine) for affine in cache.affines]
+    landmarks = np.stack([geometry.apply(a, points) for a, points in zip(homes, answers.landmarks, strict=True)])
+    if trust is None or answers.covariance is None:
+        return Answers(landmarks, None)
+    covariance = trust.calibrated(answers.covariance)
+    return Answers(landmarks, np.stack([moved_covariance(c, a) for a, c in zip(homes, covariance, strict=True)]))
+
+
+def predict_crops(model: nn.Module, cache: CropCache, batch_size: int = 64, flip_average: bool = False) -> np.ndarray:
+    """(N, P, 2) float64 source px: the landmarks of `answer_crops`."""
+    return answer_crops(model, cache, batch_size, flip_average).landmarks
+
+
+def answer_dataset(
     run: Path,
     dataset: FaceDataset,
     *,
     device: torch.device | str | None = None,
     batch_size: int = 64,
     flip_average: bool = False,
-) -> np.ndarray:
+) -> Answers:
     """Predict every face of a data set (or a view of one), in its order.
 
     Args:
@@ -67,11 +122,46 @@ def predict_dataset(
         flip_average: average with the answer on the mirrored crop.
 
     Returns:
-        (N, P, 2) float64 (x, y) source px, in the mark-up the detector was trained on.
+        landmarks (N, P, 2) source px, in the mark-up the detector was trained on, and covariances where its card has a
+        trust (of the basis `mirror` only with `flip_average`).
     """
     loaded = load_detector(run, device or "cpu")
     if flip_average and dataset.schema != loaded.schema:
         raise UserError(
             f"{run}: trained on {loaded.schema.name}, the data set has {dataset.schema.name}: no mirror average"
         )
-    return predict_crops(loaded.model, CropCache(dataset, loaded.crop), batch_size, flip_average)
+    trust = trust_of_card(loaded.card, loaded.schema.num_points, f"{run}/card.json")
+    return answer_crops(loaded.model, CropCache(dataset, loaded.crop), batch_size, flip_average, trust)
+
+
+def predict_dataset(
+    run: Path,
+    dataset: FaceDataset,
+    *,
+    device: torch.device | str | None = None,
+    batch_size: int = 64,
+    flip_average: bool = False,
+) -> np.ndarray:
+    """(N, P, 2) float64 source px: the landmarks of `answer_dataset`."""
+    return answer_dataset(run, dataset, device=device, batch_size=batch_size, flip_average=flip_average).landmarks
+
+
+def calibrated_on(
+    model: nn.Module, cache: CropCache, basis: Basis | None = None
+) -> tuple[PointTrust, dict[str, float]] | None:
+    """The trust that a model's answers on labelled faces ask for, and how likely its errors are by it.
+
+    Args:
+        model: a detector.
+        cache: crops of labelled faces, without a margin.
+        basis: what it is made from; not given: the model's covariances, or the peaks of its heatmaps, whichever it has.
+
+    Returns:
+        what `fit_trust` returns; None where the model has no such basis.
+    """
+    for each in (basis,) if basis else ("covariance", "peaks"):
+        answers = _answer_all(model, cache, 64, each == "mirror", each)
+        if answers.covariance is not None:
+            truth = cache.landmarks.astype(np.float64)
+            return fit_trust(answers.landmarks - truth, answers.covariance, each)
+    return None

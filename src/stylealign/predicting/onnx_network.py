@@ -2,10 +2,12 @@
 
 metadata_props     kind "stylealign-detector", format "1", stylealign (version), model, model_hash, precision, and as
                    JSON: crop {size, scale, box}, schema, value_range [-1, 1], data (what it learnt from),
-                   calibration (int8 only)
+                   calibration (int8 only), trust (where the model has one)
 input image        (batch, 3, size, size) float32 RGB in [-1, 1]
 output landmarks   (batch, P, 2) float32 (x, y) px of the crop, pixel centres at integers
 output confidence  (batch, P) float32 in [0, 1], only of networks that make a heatmap a landmark: its peak
+output covariance  (batch, P, 2, 2) float32 px^2 of the crop, calibrated, only of networks that answer one and whose
+                   card has a trust
 """
 
 import json
@@ -18,13 +20,17 @@ import numpy as np
 
 from stylealign.config import from_dict, parse_json
 from stylealign.errors import UserError
+from stylealign.evaluation.point_trust import base_of, refuse_not_positive, trust_of_card
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import schema_from_dict
+from stylealign.predicting.answer import Answer
 
 KIND, FORMAT = "stylealign-detector", "1"
 INSTALL = "pip install 'stylealign[export]', or pip install onnx onnxruntime"
 NEEDED = ("format", "stylealign", "model", "model_hash", "precision", "crop", "schema", "value_range")
-JSON_KEYS = ("crop", "schema", "value_range", "data", "calibration")
+JSON_KEYS = ("crop", "schema", "value_range", "data", "calibration", "trust")
+OUTPUTS = (("landmarks",), ("landmarks", "confidence"), ("landmarks", "covariance"),
+           ("landmarks", "confidence", "covariance"))  # fmt: skip
 
 
 def to_metadata(
@@ -47,6 +53,8 @@ def to_metadata(
     }
     if calibration is not None:
         values["calibration"] = dict(calibration)
+    if card.get("trust") is not None:
+        values["trust"] = card["trust"]
     return {key: json.dumps(value) if key in JSON_KEYS else str(value) for key, value in values.items()}
 
 
@@ -121,33 +129,48 @@ class OnnxDetector:
         names = [output.name for output in self._session.get_outputs()]
         inputs = [(i.name, list(i.shape[1:])) for i in self._session.get_inputs()]
         size = self.crop.size
-        if inputs != [("image", [3, size, size])] or names not in (["landmarks"], ["landmarks", "confidence"]):
+        if inputs != [("image", [3, size, size])] or tuple(names) not in OUTPUTS:
             raise UserError(
                 f"{path}: inputs {inputs} and outputs {names}, expected image (batch, 3, {size}, {size}) and landmarks"
             )
+        self._names = names
+        self.trust = trust_of_card(self.card, self.schema.num_points, f"{path}: its metadata")
+        if "covariance" in names and (self.trust is None or self.trust.basis != "covariance"):
+            raise UserError(
+                f"{path}: an output covariance, expected a trust in its metadata that says what it is made from"
+            )
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The first two parts of `answer`: (B, P, 2) float32 px of the crop, and (B, P) confidences or None."""
+        return self.answer(crops)[:2]
+
+    def answer(self, crops: np.ndarray) -> Answer:
         """Answer a batch.
 
         Args:
             crops: (B, 3, S, S) float32 RGB in [-1, 1], S = crop.size.
 
-        Returns:
-            (B, P, 2) float32 (x, y) px of the crop, and (B, P) confidences in [0, 1] or None where it has none.
-
-        Raises ValueError for another shape, UserError for a damaged graph.
+        Raises ValueError for another shape, UserError for a damaged graph and for a covariance that is none.
         """
         size = self.crop.size
         if crops.ndim != 4 or crops.shape[1:] != (3, size, size):
             raise ValueError(f"crops of shape {crops.shape}, expected (B, 3, {size}, {size})")
         if not len(crops):
-            return np.empty((0, self.schema.num_points, 2), np.float32), None
+            return Answer(np.empty((0, self.schema.num_points, 2), np.float32))
         try:
             found = self._session.run(None, {"image": np.ascontiguousarray(crops, np.float32)})
         except Exception as error:
             raise UserError(f"{self._path}: its graph cannot be computed ({_reason(error, self._path)})") from None
         points = (len(crops), self.schema.num_points)
-        shapes, expected = [np.shape(answer) for answer in found], [(*points, 2), points]
-        if shapes != expected[: len(shapes)]:
-            raise UserError(f"{self._path}: answers of shapes {shapes}, expected {expected[: len(shapes)]}")
-        return found[0], found[1] if len(found) > 1 else None
+        wanted = {"landmarks": (*points, 2), "confidence": points, "covariance": (*points, 2, 2)}
+        shapes, expected = [np.shape(answer) for answer in found], [wanted[name] for name in self._names]
+        if shapes != expected:
+            raise UserError(f"{self._path}: answers of shapes {shapes}, expected {expected}")
+        answers = dict(zip(self._names, found, strict=True))
+        covariance, peaks = answers.get("covariance"), answers.get("confidence")
+        if covariance is not None:
+            covariance = covariance.astype(np.float64)
+            refuse_not_positive(covariance, f"{self._path}: its answers")
+        elif self.trust is not None and (base := base_of(self.trust.basis, None, peaks)) is not None:
+            covariance = self.trust.calibrated(base)
+        return Answer(answers["landmarks"], peaks, covariance)

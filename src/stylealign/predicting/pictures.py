@@ -5,8 +5,11 @@
 Holds at most a group of pictures and a few ahead, however many there are. Writes nothing.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
+
+import numpy as np
 
 from stylealign.data.image import image_size
 from stylealign.errors import UserError
@@ -19,6 +22,7 @@ from stylealign.predicting.sources import Photo, Source, read_photo
 from stylealign.predicting.threads import Clock, ahead
 
 THREADS = 2  # pictures decoded side by side
+NAMED = 5  # confidences in a sentence
 GROUP_PIXELS = 64_000_000  # of pictures that wait: as many before the network, in its group, and behind it
 
 
@@ -27,7 +31,7 @@ class Picture(NamedTuple):
 
     source: Source
     photo: Photo | None = None
-    """decoded, in the view that its candidates are in; None where there is nothing to do in it"""
+    """decoded, in the view that most of its candidates are in; None where there is nothing to do in it"""
     candidates: tuple[Candidate, ...] = ()
     faces: tuple[Face, ...] = ()
     """of those candidates that the network was asked about and found to be faces"""
@@ -52,7 +56,9 @@ def find_in_picture(source: Source, search: Search, boxes: GivenBoxes | None, cl
         return Picture(source, problem=str(error))
     if not candidates:
         return Picture(source, problem=f"{source.name}: no face found")
-    return Picture(source, candidates[0].photo, tuple(candidates))
+    views = Counter(candidate.photo.view_from_source.tobytes() for candidate in candidates)
+    view = np.frombuffer(views.most_common(1)[0][0]).reshape(2, 3)
+    return Picture(source, photo._replace(view_from_source=view), tuple(candidates))
 
 
 def _num_pixels(source: Source) -> float:
@@ -87,6 +93,7 @@ def answer_pictures(
     batch_size: int = 16,
     check: bool = True,
     turn: bool = False,
+    least_confidence: float = 0.0,
 ) -> Iterator[Picture]:
     """Pictures with candidates -> the same with faces, in order; the last arguments are those of `find_faces`."""
     group: list[Picture] = []
@@ -95,9 +102,9 @@ def answer_pictures(
         candidates = sum(len(each.candidates) for each in group)
         pixels = sum(each.num_pixels for each in group)
         if candidates >= batch_size or pixels >= GROUP_PIXELS or len(group) >= 4 * batch_size:
-            yield from _answer_group(group, network, clock, refine, flip, batch_size, check, turn)
+            yield from _answer_group(group, network, clock, refine, flip, batch_size, check, turn, least_confidence)
             group = []
-    yield from _answer_group(group, network, clock, refine, flip, batch_size, check, turn)
+    yield from _answer_group(group, network, clock, refine, flip, batch_size, check, turn, least_confidence)
 
 
 def _answer_group(
@@ -109,9 +116,11 @@ def _answer_group(
     batch_size: int,
     check: bool,
     turn: bool,
+    least_confidence: float,
 ) -> list[Picture]:
+    asked = [picture.candidates for picture in group]
     with clock("network"):
-        found = find_faces(network, [picture.candidates for picture in group], refine, flip, batch_size, check, turn)
+        found = find_faces(network, asked, refine, flip, batch_size, check, turn, least_confidence)
     answered = []
     for picture, each in zip(group, found, strict=True):
         name = picture.source.name
@@ -121,7 +130,8 @@ def _answer_group(
 
 
 def _left_out(name: str, found: Found) -> str | None:
-    """What became of candidates that is to be said: all are no faces, or some are faces that do not stand upright."""
+    """What became of candidates that is to be said: all are no faces, or some are faces that do not stand upright, or
+    that the detector is not sure enough of."""
     if found.askew:
         turns = " and ".join(f"{degrees}" for degrees in sorted(set(found.askew)))
         count = "1 face stands" if len(found.askew) == 1 else f"{len(found.askew)} faces stand"
@@ -129,6 +139,10 @@ def _left_out(name: str, found: Found) -> str | None:
             f"{name}: by the detector's answers {count} upright only where the picture is turned by {turns} degrees "
             "(--rotate auto turns it, --no-check keeps the answers as they are)"
         )
+    if found.unsure:
+        count = "1 face has" if len(found.unsure) == 1 else f"{len(found.unsure)} faces have"
+        said = " and ".join(f"{confidence:.2f}" for confidence in found.unsure[:NAMED])
+        return f"{name}: {count} a confidence of {said}, below --least-confidence"
     if not found.faces:
         return f"{name}: no face found (what the finder saw is none to the detector; --no-check keeps it)"
     return None

@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stylealign.evaluation.point_trust import face_confidence
+from stylealign.face.covariance import scales
+from stylealign.face.geometry import face_size
 from stylealign.face.schema import LandmarkSchema
 
 
@@ -25,6 +28,9 @@ class Face:
     confidence: np.ndarray | None
     """(P,) in [0, 1]: heatmap peaks, or of models without heatmaps 2 ** (-d / 0.02), d the distance of the mirrored
     face's answer in face sizes; None where there are no heatmaps and no mirrored face was asked about"""
+    covariance: np.ndarray | None = None
+    """(P, 2, 2) px^2: how unsure the detector is of each landmark, calibrated (evaluation/point_trust.py); None where
+    its card has no trust, or one that needs the mirrored face and that was not asked about"""
     found_by: str
     """given, whole (the picture is one face), the finder's name, or track (followed from the frame before)"""
     orientation: Literal["given", "found", "assumed"] | None = None
@@ -53,6 +59,18 @@ class Face:
         return f"{self.image}{frame}" + (f"#{number + 1}" if number else "")
 
     @property
+    def scale(self) -> np.ndarray | None:
+        """(P,) px: the standard deviation of each landmark, the root of the mean of x's and y's variances."""
+        return None if self.covariance is None else scales(self.covariance)
+
+    @property
+    def face_confidence(self) -> float | None:
+        """The share of the landmarks that are expected within 5 % of the face's size of the truth, 0 to 1."""
+        if self.covariance is None:
+            return None
+        return float(face_confidence(self.covariance, face_size(self.unsmoothed)))
+
+    @property
     def unsmoothed(self) -> np.ndarray:
         """(P, 2) landmarks as the network answered."""
         return self.landmarks if self.landmarks_raw is None else self.landmarks_raw
@@ -72,6 +90,10 @@ class Face:
         record |= {"box_xyxy": _numbers(self.box), "landmarks": _numbers(self.landmarks)}
         if self.confidence is not None:
             record["score"] = _numbers(self.confidence)
+        if self.covariance is not None:
+            record["confidence"] = round(self.face_confidence or 0.0, 4)
+            record["scale"] = _numbers(scales(self.covariance))
+            record["covariance"] = _significant(self.covariance.reshape(-1, 4)[:, [0, 1, 3]])
         if self.landmarks_raw is not None:
             record["landmarks_raw"] = _numbers(self.landmarks_raw)
         return json.dumps(record, ensure_ascii=False) + "\n"
@@ -82,7 +104,8 @@ class Face:
         record = json.loads(line)
         return cls(
             landmarks=np.array(record["landmarks"]), box=np.array(record["box_xyxy"]),
-            confidence=_array(record, "score"), found_by=record["found_by"], image=record["image"],
+            confidence=_array(record, "score"), covariance=_matrices(record), found_by=record["found_by"],
+            image=record["image"],
             orientation=record.get("orientation"), upright_at=record.get("upright_at"), number=record["face"],
             frame=record.get("frame"), time=record.get("time"), track=record.get("track"),
             landmarks_raw=_array(record, "landmarks_raw"),
@@ -94,8 +117,19 @@ def _numbers(values: np.ndarray) -> list[Any]:
     return numbers
 
 
+def _significant(values: np.ndarray) -> list[list[float]]:
+    """Seven digits each, however small: a covariance stays positive definite."""
+    return [[float(f"{value:.7g}") for value in row] for row in values]
+
+
 def _array(record: Mapping[str, Any], key: str) -> np.ndarray | None:
     return np.array(record[key]) if key in record else None
+
+
+def _matrices(record: Mapping[str, Any]) -> np.ndarray | None:
+    """(P, 2, 2) of P triples xx, xy, yy."""
+    triples = _array(record, "covariance")
+    return None if triples is None else triples[:, [0, 1, 1, 2]].reshape(-1, 2, 2)
 
 
 def named(faces: Iterable[Face], image: str) -> list[Face]:

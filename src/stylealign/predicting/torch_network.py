@@ -6,6 +6,8 @@ import numpy as np
 import torch
 
 from stylealign.detectors.loaded import load_detector
+from stylealign.evaluation.point_trust import base_of, trust_of_card
+from stylealign.predicting.answer import Answer
 from stylealign.training.devices import pick_device
 
 
@@ -18,10 +20,19 @@ class TorchNetwork:
         self._device = pick_device(accelerator)
         loaded = load_detector(run, self._device)
         self._model, self.schema, self.crop, self.card = loaded.model, loaded.schema, loaded.crop, loaded.card
+        self.trust = trust_of_card(self.card, self.schema.num_points, f"{run}/card.json")
 
     @torch.inference_mode()
-    def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def answer(self, crops: np.ndarray) -> Answer:
         image = torch.from_numpy(crops).to(self._device).contiguous(memory_format=torch.channels_last)
         out = self._model(image)
         peaks = None if out.heatmaps is None else out.heatmaps.flatten(2).amax(2).clamp(0, 1).float().cpu().numpy()
-        return out.landmarks.double().cpu().numpy(), peaks
+        covariance = None
+        if self.trust is not None:
+            raw = None if out.covariance is None else out.covariance.double().cpu().numpy()
+            base = base_of(self.trust.basis, raw, peaks)
+            covariance = None if base is None else self.trust.calibrated(base)
+        return Answer(out.landmarks.double().cpu().numpy(), peaks, covariance)
+
+    def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.answer(crops)[:2]

@@ -1,4 +1,6 @@
-"""The faces a training is measured on: their NME and a picture of them."""
+"""The faces a training is measured on: their NME, what they say of a model's trust in its points, a picture of them."""
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -6,10 +8,12 @@ from torch import nn
 
 from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset
+from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks
 from stylealign.face.crop import CropConfig
-from stylealign.predicting.on_datasets import predict_crops
+from stylealign.predicting.on_datasets import calibrated_on, predict_crops
+from stylealign.progress import say
 
 PREVIEW_FACES = 12
 
@@ -36,6 +40,18 @@ class Validation:
     def nme_of(self, found: np.ndarray) -> float:
         """Mean NME of (N, P, 2) landmarks found, source px, a fraction."""
         return float(metrics.nme_per_face(found, self.truth, self.denominators, self.mask).mean())
+
+    def trust(self, model: nn.Module) -> dict[str, Any] | None:
+        """How a model's raw answers of how sure it is are to be taken, for its card; None where it has none.
+
+        None and a warning where they cannot be used (a model that answers no numbers, faces without labels).
+        """
+        try:
+            found = calibrated_on(model, self.cache)
+        except UserError as error:
+            say(f"warning: no trust in the card: {error}")
+            return None
+        return None if found is None else {**found[0].to_dict(), **found[1]}
 
     @torch.no_grad()
     def sheet(self, model: nn.Module) -> np.ndarray:

@@ -108,6 +108,15 @@ def _fitted(
     return convert_landmarks(landmarks, source, schema.name)
 
 
+class Answered(NamedTuple):
+    """What one path of an arm says of N faces."""
+
+    landmarks: np.ndarray
+    """(N, P, 2) float64 px of the source images"""
+    covariance: np.ndarray | None
+    """(N, P, 2, 2) px^2 of how sure it is; None where it does not say of all faces, and of converted landmarks"""
+
+
 def predictions_of(
     path: Path,
     faces: FaceDataset,
@@ -119,7 +128,25 @@ def predictions_of(
     convert: bool = False,
     pixels_from_one: bool = False,
 ) -> np.ndarray:
-    """(N, P, 2) float64 px of the source images: what one path of an arm predicts of N faces.
+    """(N, P, 2) float64 px of the source images: the landmarks of `answers_of`."""
+    return answers_of(
+        path, faces, samples, others, accelerator=accelerator, flip=flip, convert=convert,
+        pixels_from_one=pixels_from_one,
+    ).landmarks  # fmt: skip
+
+
+def answers_of(
+    path: Path,
+    faces: FaceDataset,
+    samples: list[FaceSample],
+    others: Sequence[FaceSample] = (),
+    *,
+    accelerator: str = "auto",
+    flip: bool = False,
+    convert: bool = False,
+    pixels_from_one: bool = False,
+) -> Answered:
+    """What one path of an arm predicts of N faces, and how sure it is.
 
     Args:
         path: a detector's run folder, which predicts them now, or predictions made before.
@@ -133,7 +160,7 @@ def predictions_of(
     """
     schema = faces.schema
     if is_run(path):
-        from stylealign.predicting.on_datasets import predict_dataset
+        from stylealign.predicting.on_datasets import answer_dataset
         from stylealign.training.devices import pick_device
         from stylealign.training.weights import read_card
 
@@ -146,8 +173,9 @@ def predictions_of(
                 f"schema {schema.name!r}; --convert tries to convert them"
             )
         device = pick_device(accelerator)
-        landmarks = np.asarray(predict_dataset(path, faces, device=device, flip_average=flip), np.float64)
-        return _fitted(landmarks, trained_on, schema, str(path), convert)
+        answers = answer_dataset(path, faces, device=device, flip_average=flip)
+        landmarks = _fitted(answers.landmarks, trained_on, schema, str(path), convert)
+        return Answered(landmarks, answers.covariance if landmarks is answers.landmarks else None)
     rows = match_predictions(read_predictions(path, pixels_from_one), samples, others, path)
     counts = {(len(row.landmarks), row.schema) for row in rows}
     if len(counts) > 1:
@@ -157,4 +185,8 @@ def predictions_of(
             f"{odd.where}: {len(odd.landmarks)} landmarks (schema {odd.schema}), but {first.where} has "
             f"{len(first.landmarks)} (schema {first.schema})"
         )
-    return _fitted(np.stack([row.landmarks for row in rows]), rows[0].schema, schema, rows[0].where, convert)
+    found = np.stack([row.landmarks for row in rows])
+    landmarks = _fitted(found, rows[0].schema, schema, rows[0].where, convert)
+    covariances = [row.covariance for row in rows if row.covariance is not None]
+    whole = len(covariances) == len(rows) and landmarks is found
+    return Answered(landmarks, np.stack(covariances) if whole else None)

@@ -20,12 +20,13 @@ from stylealign.data.image import read_image, warp, write_image
 from stylealign.data.predictions import write_predictions
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import ced_plot, contact_sheet, draw_landmarks, mean_face_plot
-from stylealign.evaluation.scoring import compare, read_truth, score_arm
+from stylealign.evaluation.reliability import reliability
+from stylealign.evaluation.scoring import Truth, compare, read_truth, score_arm
 from stylealign.evaluation.tables import THRESHOLDS, slug
 from stylealign.face.geometry import apply, crop_affine, landmark_box
 from stylealign.face.sample import FaceSample, Prediction
 from stylealign.face.schema import LandmarkSchema
-from stylealign.jobs.evaluate.arms import crop_text, is_run, parse_arms, predictions_of
+from stylealign.jobs.evaluate.arms import Answered, answers_of, crop_text, is_run, parse_arms
 from stylealign.jobs.evaluate.tables import show, to_markdown
 from stylealign.progress import say, track
 
@@ -174,6 +175,19 @@ def _write(
             write_image(folder / f"{name}.png", _face_sheet(which, samples, truth, shown, schema))
 
 
+def _trust(answers: list[Answered], truth: Truth) -> dict[str, Any] | None:
+    """How sure an arm is against how far it errs, over the faces of all its seeds; None where one does not say."""
+    covariances = [each.covariance for each in answers if each.covariance is not None]
+    if len(covariances) < len(answers):
+        return None
+    seeds, mask = len(answers), truth.mask
+    return reliability(
+        np.concatenate([each.landmarks for each in answers]), np.concatenate(covariances),
+        np.tile(truth.landmarks, (seeds, 1, 1)), np.tile(truth.lengths, seeds), truth.faces.schema,
+        None if mask is None else np.tile(mask, (seeds, 1)),
+    )  # fmt: skip
+
+
 def evaluate(config: Evaluate) -> dict[str, Any]:
     """Score every arm and write the output folder; returns what evaluation.json holds.
 
@@ -198,14 +212,16 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     predicted: dict[str, np.ndarray] = {}
     errors: dict[str, np.ndarray] = {}
     for arm in track(arms, "scoring arms"):
-        predicted[arm.name] = np.stack([
-            predictions_of(
+        answers = [
+            answers_of(
                 path, faces, samples, others, accelerator=config.accelerator, flip=config.flip, convert=config.convert,
                 pixels_from_one=config.pixels_from_one,
             )
             for path in arm.paths
-        ])  # fmt: skip
+        ]  # fmt: skip
+        predicted[arm.name] = np.stack([each.landmarks for each in answers])
         figures, errors[arm.name] = score_arm(predicted[arm.name], truth, config.seed, config.resamples)
+        figures["trust"] = _trust(answers, truth)
         crops = sorted({crop_text(path, config.flip) for path in arm.paths})
         paths = [str(path) for path in arm.paths]
         results.append({"name": arm.name, "paths": paths, "seeds": len(paths), "crop": " / ".join(crops), **figures})

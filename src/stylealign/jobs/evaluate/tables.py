@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stylealign.evaluation.metrics import DENOMINATORS
+from stylealign.evaluation.reliability import TITLES, tables_of
 from stylealign.evaluation.tables import (
     LEVELS,
     THRESHOLDS,
@@ -26,6 +27,7 @@ SHOWN = {
     "Errors": 8,
     "Paired comparison": 8,
     "NME % per subset": 12,
+    **dict.fromkeys(TITLES, 5),
 }  # on a terminal: table, and how many of its columns
 
 
@@ -125,6 +127,9 @@ def tables(evaluation: Mapping[str, Any]) -> list[Table]:
         hardest.append(
             (arm["name"], ", ".join(f"{i}: {100 * value:.2f}" for value, i in sorted(known, reverse=True)[:8]))
         )
+    for arm in arms:
+        if arm.get("trust"):
+            result += [table._replace(note=f"{line} {table.note}") for table in tables_of(arm["trust"], arm["name"])]
     note = "Point: NME %. All points stand in evaluation.json, and on the mean face in per_point.png."
     result.append(Table("Hardest points", ("arm", "point: NME %"), hardest, f"{line} {note}"))
     return result
@@ -145,6 +150,7 @@ def show(evaluation: Mapping[str, Any]) -> None:
     """Print what a person wants first: the errors and the paired comparison. evaluation.md holds the rest."""
     console = wide_console()
     for table in tables(evaluation):
-        if table.title in SHOWN:
-            print_table(console, table, SHOWN[table.title])
+        kind = table.title.partition(":")[0]
+        if kind in SHOWN:
+            print_table(console, table, SHOWN[kind])
     console.print(protocol_line(evaluation))

@@ -21,8 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
+from stylealign.detectors.heads.parts import square
 from stylealign.detectors.lab.messages import BlockConv
 from stylealign.errors import UserError
+from stylealign.evaluation.point_trust import PointTrust, stretched
 from stylealign.predicting.onnx_network import INSTALL, start_session
 
 OPSET = 17  # of 2022: bilinear GridSample (16) and LayerNormalization (17) are in it
@@ -44,29 +46,41 @@ def import_onnx() -> Any:
 
 
 class Answering(nn.Module):
-    """(B, 3, S, S) -> landmarks (B, P, 2) px of the crop and, of a network with heatmaps, confidences (B, P).
+    """(B, 3, S, S) -> landmarks (B, P, 2) px of the crop; of a network with heatmaps, confidences (B, P); of one that
+    answers covariances and has a trust in them, calibrated ones (B, P, 2, 2) px^2.
 
-    A confidence is the highest value of the landmark's map, held to 0 to 1.
+    A confidence is the highest value of the landmark's map, held to 0 to 1. `names` says which there are.
     """
 
-    def __init__(self, model: nn.Module):
+    temperature: Tensor
+
+    def __init__(self, model: nn.Module, trust: PointTrust | None = None):
         super().__init__()
         self.model = model
+        self.trust = trust if trust is not None and trust.basis == "covariance" else None
+        self.names: list[str] = []
+        self.register_buffer("temperature", torch.tensor(() if trust is None else trust.temperature))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         out = self.model(image)
-        if out.heatmaps is None:
-            return (out.landmarks,)
-        return out.landmarks, out.heatmaps.flatten(2).amax(dim=2).clamp(0, 1)
+        answers = {"landmarks": out.landmarks}
+        if out.heatmaps is not None:
+            answers["confidence"] = out.heatmaps.flatten(2).amax(dim=2).clamp(0, 1)
+        if self.trust is not None:
+            raw = out.covariance
+            entries = (raw[..., 0, 0], raw[..., 0, 1], raw[..., 1, 1])
+            answers["covariance"] = square(*stretched(*entries, self.temperature, self.trust.typical, self.trust.power))
+        self.names = list(answers)
+        return tuple(answers.values())
 
 
-def answering(model: nn.Module) -> Answering:
+def answering(model: nn.Module, trust: PointTrust | None = None) -> Answering:
     """A copy of a detector that answers plain tensors, on the CPU, in evaluation mode, ready to be traced.
 
     Convolutions between blocks of channels become the dense ones they are computed as, a constant instead of a scatter,
     and a normalisation after a linear layer goes into its weights (the tracer does it after convolutions).
     """
-    found = Answering(copy.deepcopy(model)).cpu().float().eval().requires_grad_(False)
+    found = Answering(copy.deepcopy(model), trust).cpu().float().eval().requires_grad_(False)
     for module in list(found.modules()):
         for name, child in module.named_children():
             if isinstance(child, BlockConv):
@@ -85,10 +99,11 @@ def answering(model: nn.Module) -> Answering:
 @torch.no_grad()
 def trace(network: Answering, size: int) -> Any:
     """The float32 graph: input `image` (batch, 3, size, size), outputs `landmarks` and,
-    where there is one, `confidence`."""
+    where there are such, `confidence` and `covariance`."""
     onnx = import_onnx()
     image = torch.zeros(2, 3, size, size)
-    names = ["landmarks", "confidence"][: len(network(image))]
+    network(image)
+    names = network.names
     # It warns of sides that become constants, and of itself, the older one; what it
     # cannot do it prints, all of the graph.
     with (

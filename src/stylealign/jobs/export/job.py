@@ -23,8 +23,10 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import warp
 from stylealign.detectors.loaded import LoadedDetector, load_detector
 from stylealign.errors import UserError
+from stylealign.evaluation.point_trust import PointTrust, refuse_not_positive, trust_of_card
 from stylealign.evaluation.tables import Table, print_table, wide_console
 from stylealign.face import geometry
+from stylealign.face.covariance import scales
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.export.graph import Answering, answering, halved, import_onnx, quantized, trace
@@ -33,6 +35,7 @@ from stylealign.predicting.validation import Validation
 from stylealign.progress import say, track
 
 PARITY = 0.01  # px by which float32 may differ from PyTorch
+SCALE_PARITY = 0.01  # share of itself by which the scale of a point may
 BATCHES, THREADS = (1, 16), (1, 2)
 TURNS = 4  # of each model in a latency figure
 SECONDS = 2.0  # of a latency figure, shared by its turns
@@ -81,7 +84,8 @@ class Model(NamedTuple):
 
     name: str
     answer: Answer
-    """(B, 3, S, S) float32 -> [landmarks (B, P, 2) px of the crop, perhaps confidences (B, P)]"""
+    """(B, 3, S, S) float32 -> [landmarks (B, P, 2) px of the crop, perhaps confidences (B, P), perhaps covariances
+    (B, P, 2, 2) px^2, which are the last]"""
     with_threads: Callable[[int], Answer]
     size: int
     """Bytes of its file"""
@@ -91,9 +95,9 @@ class Model(NamedTuple):
 # What is compared
 
 
-def torch_model(loaded: LoadedDetector, path: Path) -> Model:
+def torch_model(loaded: LoadedDetector, path: Path, trust: PointTrust | None = None) -> Model:
     """The detector itself, as a user of torch would call it."""
-    network = Answering(loaded.model)
+    network = Answering(loaded.model, trust)
 
     @torch.inference_mode()
     def answer(crops: np.ndarray) -> list[np.ndarray]:
@@ -163,6 +167,26 @@ def check_parity(first: Model, second: Model, crops: np.ndarray) -> dict[int, fl
                 f"landmark {point}, {'xy'[axis]}), expected at most {PARITY} px: nothing was written"
             )
     return found
+
+
+def check_scales(first: Model, second: Model, crops: np.ndarray) -> float | None:
+    """Largest difference of the points' scales as a share of the first's; None where they answer no covariance.
+
+    Raises UserError where it is above SCALE_PARITY: such a file is not written.
+    """
+    batch = crops[: BATCHES[-1]]
+    covariances = [model.answer(batch)[-1] for model in (first, second)]
+    if covariances[0].ndim != 4:
+        return None
+    refuse_not_positive(covariances[0], first.name)
+    before, after = (scales(covariance.astype(np.float64)) for covariance in covariances)
+    apart = float(np.nan_to_num(np.abs(after / before - 1), nan=np.inf).max())
+    if not apart <= SCALE_PARITY:
+        raise UserError(
+            f"the {second.name} answers' scales differ by {100 * apart:.2f} % from {first.name}'s, expected at most "
+            f"{100 * SCALE_PARITY:g} %: nothing was written"
+        )
+    return apart
 
 
 def nme_of(model: Model, validation: Validation) -> float:
@@ -265,14 +289,17 @@ def main(config: Export) -> None:
             "content_hash": faces.content_hash}  # fmt: skip
     crops = drawn_crops(crop) if seen is None else as_crops(seen.cache, 64)
 
-    graph = trace(answering(loaded.model), crop.size)
-    models = [torch_model(loaded, config.run / "model.safetensors"), onnx_model("ONNX fp32", graph)]
+    trust = trust_of_card(loaded.card, schema.num_points, f"{config.run}/card.json")
+    graph = trace(answering(loaded.model, trust), crop.size)
+    models = [torch_model(loaded, config.run / "model.safetensors", trust), onnx_model("ONNX fp32", graph)]
     parity = check_parity(models[0], models[1], crops)
+    parity_of_scales = check_scales(models[0], models[1], crops)
     where = "drawn faces" if seen is None else f"faces of {config.data}, {config.split}"
     print(
         f"parity, ONNX fp32 and PyTorch, {len(crops)} {where}: "
         + ", ".join(f"{apart:.6f} px at batch {batch}" for batch, apart in parity.items())
         + f" (at most {PARITY} allowed)"
+        + ("" if parity_of_scales is None else f"; scales of points: {100 * parity_of_scales:.4f} %")
     )
     if config.precision != "fp32":
         say(f"making {config.precision}")

@@ -358,6 +358,9 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
             if step:  # it was evaluated on the way
                 card["best"] = {"step": step, "nme": least}
             card["val"] = {"nme": nme, "denominator": unit, **describe_data(held_out, split=config.val_split)}
+            trust = validation.trust(state.result())
+            if trust is not None:
+                card["trust"] = {**trust, "data": describe_data(held_out, split=config.val_split)}
             where = f"{len(held_out)} faces of {held_out.name} {config.val_split}"
             say(f"NME on {where}: {nme:.2%} ({unit}, {config.crop.describe()})")
         run.finish(state.result().state_dict(), card)
