@@ -45,7 +45,7 @@ from stylealign.jobs.report import job as report
 from stylealign.jobs.report.verdict import evaluation_verdict
 from stylealign.jobs.train_detector import job as detector
 from stylealign.predicting.ensemble import LookConfig
-from stylealign.predicting.finders import cascade_finder
+from stylealign.predicting.finders import mtcnn_finder
 from stylealign.predicting.given_boxes import write_boxes
 from stylealign.predicting.places import Places, how_found
 from stylealign.progress import say
@@ -168,7 +168,7 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
     (out / "schema.yaml").write_text(schema_text(found.schema, len(found.faces)), encoding="utf-8")
     write_image(out / "pairs.png", pairs_sheet(found.faces, found.schema))
 
-    finder, began = cascade_finder(), time.monotonic()
+    finder, began = mtcnn_finder(), time.monotonic()
     places = how_found(found.faces, finder, SCALE)
     each = (time.monotonic() - began) / max(1, places.asked)
     say(places.sentence())
