@@ -2,7 +2,7 @@
 
 | start | network | when |
 |---|---|---|
-| imagenet | fpn over MobileNetV2, ImageNet weights | `--pretrained` is given |
+| imagenet | fpn over MobileNetV2 (package: EfficientNet-Lite0), ImageNet weights | `--pretrained` is given |
 | package | the network of the detector in the package, and its weights | otherwise |
 | scratch | ResNet-18 of width 16 | `--start scratch` |
 
@@ -21,6 +21,7 @@ from stylealign.config import from_dict, merged, read_json
 from stylealign.detectors import DETECTORS, build_detector
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.init import recipe_for
+from stylealign.jobs.train_detector.pretrained import PACKAGE
 from stylealign.predicting.network import SHIPPED
 from stylealign.training.devices import place
 
@@ -48,7 +49,8 @@ class Choice(NamedTuple):
 def network_values(start: Start, pretrained: Path | None) -> dict[str, Any]:
     """Values of `train-detector` that make the network and say what it starts from."""
     if start == "imagenet":
-        return {**_FPN, "pretrained": str(pretrained)}
+        trunk = "efficientnet_lite0" if pretrained == PACKAGE else "mobilenet_v2"
+        return merged(_FPN, {"fpn": {"trunk": trunk}, "pretrained": str(pretrained)})
     if start == "package":
         card = read_json(SHIPPED / "card.json")
         section = DETECTORS[card["model"]].section
@@ -116,7 +118,7 @@ def choose(
     style = {"style": recipe["style"]} if "style" in recipe else {}
     found = merged(values, {"crop": {"size": side, "scale": 1.4}, "loop": loop, **style})
     what = {
-        "imagenet": f"fpn over MobileNetV2 with the ImageNet weights of {pretrained}",
+        "imagenet": f"a feature pyramid with the ImageNet weights of {pretrained}",
         "package": f"{values['model']} with the weights of the detector in the package",
         "scratch": "a ResNet-18 of width 16 from fresh weights",
     }[start]

@@ -6,7 +6,7 @@ A group is told by a pattern of file names, by folder, or by the column `group` 
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,10 +27,17 @@ class Groups(NamedTuple):
     by: str
     """In words"""
     guessed: bool
+    key: Callable[[str], str]
+    """Path of a picture without suffix -> its group"""
 
     @property
     def number(self) -> int:
         return len(set(self.of.values()))
+
+    def holds(self, name: str, held: Collection[str]) -> bool:
+        """Whether a picture that has no label, of this path without suffix, is of one of these groups; it may lie in
+        another folder than theirs."""
+        return self.key(name).rpartition("/")[2] in {group.rpartition("/")[2] for group in held}
 
     def sentence(self) -> str:
         """How faces are grouped, for a person."""
@@ -51,16 +58,13 @@ def names_of(faces: Sequence[FaceSample], root: Path) -> dict[str, str]:
     return names
 
 
-def _by_folder(names: Mapping[str, str]) -> dict[str, str]:
-    return {face: name.rpartition("/")[0] for face, name in names.items()}
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
 
 
-def _by_number(names: Mapping[str, str]) -> dict[str, str]:
-    found = {}
-    for face, name in names.items():
-        match = _LAST_NUMBER.match(name)
-        found[face] = match[1] if match and match[1] and not match[1].endswith("/") else name
-    return found
+def _numbered(name: str) -> str:
+    match = _LAST_NUMBER.match(name)
+    return match[1] if match and match[1] and not match[1].endswith("/") else name
 
 
 def _plausible(groups: Mapping[str, str]) -> bool:
@@ -71,32 +75,30 @@ def _plausible(groups: Mapping[str, str]) -> bool:
 
 def guess(names: Mapping[str, str]) -> Groups:
     """By folder, else by file name without its last number, else each picture for itself."""
-    for by, found in (
-        ("folder", _by_folder(names)),
-        ("file name without its last number", _by_number(names)),
-    ):
+    for by, key in (("folder", _folder), ("file name without its last number", _numbered)):
+        found = {face: key(name) for face, name in names.items()}
         if _plausible(found):
-            return Groups(found, by, True)
-    return Groups(dict(names), "no two file names look like one person's (--group says what does)", True)
+            return Groups(found, by, True, key)
+    return Groups(dict(names), "no two file names look like one person's (--group says what does)", True, str)
 
 
-def _by_pattern(names: Mapping[str, str], pattern: str) -> dict[str, str]:
+def _by_pattern(names: Mapping[str, str], pattern: str) -> Groups:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
         raise UserError(f"--group {pattern}: not a regular expression ({error})") from None
-    found, matched = {}, 0
-    for face, name in names.items():
-        match = compiled.search(name)
-        matched += match is not None
-        found[face] = name if match is None else (match[1] or "" if compiled.groups else match[0])
-    if not matched:
+    if not any(compiled.search(name) for name in names.values()):
         raise UserError(
             f"--group {pattern}: matches none of {len(names)} names, the first '{next(iter(names.values()))}'; "
             "expected a regular expression whose first bracket is the person, such as '(.+)_\\d+', or folder, column, "
             "none"
         )
-    return found
+
+    def key(name: str) -> str:
+        match = compiled.search(name)
+        return name if match is None else (match[1] or "" if compiled.groups else match[0])
+
+    return Groups({face: key(name) for face, name in names.items()}, f"the pattern {pattern}", False, key)
 
 
 def groups_of(faces: Sequence[FaceSample], how: str, root: Path, source: Path, reader: str) -> Groups:
@@ -117,14 +119,15 @@ def groups_of(faces: Sequence[FaceSample], how: str, root: Path, source: Path, r
     if how == "column" or (how == "auto" and column):
         if not column:
             raise UserError(f"--group column: {source} has no column 'group'; expected one in a CSV")
-        return Groups({f: column.get(f.rpartition("#")[0] or f, f) for f in names}, "column 'group'", how == "auto")
+        of = {face: column.get(face.rpartition("#")[0] or face, face) for face in names}
+        return Groups(of, "column 'group'", how == "auto", str)
     if how == "auto":
         return guess(names)
     if how == "none":
-        return Groups(names, "--group none", False)
+        return Groups(names, "--group none", False, str)
     if how == "folder":
-        return Groups(_by_folder(names), "folder", False)
-    return Groups(_by_pattern(names, how), f"the pattern {how}", False)
+        return Groups({face: _folder(name) for face, name in names.items()}, "folder", False, _folder)
+    return _by_pattern(names, how)
 
 
 def hold_out(groups: Mapping[str, str], share: float, seed: int) -> set[str]:

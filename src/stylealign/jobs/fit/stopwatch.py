@@ -33,6 +33,10 @@ class Stopwatch:
         """Seconds until the minutes are over."""
         return self.total - self.used()
 
+    def at_least(self, seconds: float) -> None:
+        """So much is known to be used: what a stopped command had done of a stage that was finished since."""
+        self._began = min(self._began, self._clock() - seconds)
+
     def lap(self) -> None:
         """Write the time down."""
         write_whole(self._path, json.dumps({"used": round(self.used(), 2)}) + "\n")
