@@ -145,7 +145,7 @@ def hold_out(groups: Mapping[str, str], share: float, seed: int) -> set[str]:
     order = sorted(sizes, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
     wanted, taken = max(1, round(share * len(groups))), set[str]()
     for name in order:
-        if sizes[name] <= wanted and len(taken) < len(sizes) - 1:
+        if abs(wanted - sizes[name]) < abs(wanted) and len(taken) < len(sizes) - 1:
             taken.add(name)
             wanted -= sizes[name]
     taken = taken or {min(order, key=lambda name: sizes[name])}
