@@ -11,8 +11,8 @@ import numpy as np
 
 from stylealign.face import geometry
 from stylealign.face.geometry import face_size, mirrored_back
-from stylealign.face.orientation import map_box, size_of_view, turn_affine
-from stylealign.predicting.candidates import TURNS, Candidate
+from stylealign.face.orientation import map_box
+from stylealign.predicting.candidates import TURNS, Candidate, turned_photo
 from stylealign.predicting.landmarks import cut_crops, find_landmarks
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.predicted_face import Face
@@ -27,13 +27,9 @@ AGREES, CERTAIN, BETTER = 0.02, 0.03, 0.6
 
 def turned(candidate: Candidate, degrees: int) -> Candidate:
     """The same place in the picture turned clockwise by a multiple of 90 degrees."""
-    photo = candidate.photo
-    height, width = photo.image.shape[:2]
-    turn = turn_affine(degrees, *size_of_view(photo.view_from_source, width, height))
-    return candidate._replace(
-        photo=photo._replace(view_from_source=geometry.compose(turn, photo.view_from_source)),
-        box=map_box(turn, candidate.box),
-    )
+    photo = turned_photo(candidate.photo, degrees)
+    moved = geometry.compose(photo.view_from_source, geometry.invert(candidate.photo.view_from_source))
+    return candidate._replace(photo=photo, box=map_box(moved, candidate.box))
 
 
 def mirror_disagreement(
