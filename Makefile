@@ -6,10 +6,11 @@ READY := $(VENV)/.ready
 COUNT ?= 100000
 SEED ?= 0
 
-.PHONY: setup demo test slow lint help bench fuzz reliability clean
+.PHONY: setup demo docs test slow lint help bench fuzz reliability clean
 
 help:
 	@echo "make demo   set up, then the whole job on drawn faces, to demo/report.html (5 minutes on two cores)"
+	@echo "make docs   the documentation as a site, build/site/index.html"
 	@echo "make test   set up, then lint, types and tests"
 	@echo "make slow   the long and real-data tests (STYLEALIGN_DATA names the folder of real faces)"
 	@echo "make bench  speed and memory tables"
@@ -31,6 +32,11 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m mkdocs build
+	@echo "open build/site/index.html; to search in it: $(BIN)/python -m http.server -d build/site"
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist loadfile

@@ -26,8 +26,8 @@ import numpy as np
 from stylealign.data.image import write_image
 from stylealign.jobs.predict import Predict, run_predict
 from stylealign.predicting.candidates import Search, candidates_in
-from stylealign.predicting.finders import cascade_finder
-from stylealign.predicting.landmarks import find_faces
+from stylealign.predicting.faces import find_faces
+from stylealign.predicting.finders import mtcnn_finder
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.predicting.overlay import overlay
 from stylealign.predicting.sources import expand, read_photo
@@ -76,14 +76,15 @@ def make_video(photo: Path, path: Path, width: int, height: int, frames: int) ->
 def stages_alone(inputs: list[str], network: LandmarkNetwork, whole: bool, folder: Path) -> dict[str, float]:
     """Seconds that each stage takes for these pictures, with nothing beside it."""
     sources, _ = expand(inputs)
-    search = Search(crop_scale=network.crop.scale, finder=None if whole else cascade_finder(), whole_image=whole)
+    search = Search(crop_scale=network.crop.scale, finder=None if whole else mtcnn_finder(), whole_image=whole)
     photos, candidates, answered = [], [], []
     found = {"decoding": seconds(lambda: photos.extend(read_photo(s.path) for s in sources))}
     found["finding"] = seconds(lambda: candidates.extend(candidates_in(photo, search) for photo in photos))
 
     def answers() -> None:
         for i in range(0, len(candidates), BATCH):
-            answered.extend(find_faces(network, candidates[i : i + BATCH], batch_size=BATCH))
+            some = find_faces(network, candidates[i : i + BATCH], batch_size=BATCH)
+            answered.extend(found.faces for found in some)
 
     def draw() -> None:
         for i, (photo, faces) in enumerate(zip(photos, answered, strict=True)):

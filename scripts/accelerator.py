@@ -120,7 +120,7 @@ class Lease:
         made = self.work / f"{name}.packed"
         made.mkdir()
         weights = {key: halved(tensor) for key, tensor in read_tensors(run / "model.safetensors").items()}
-        save_model(made, weights, packed_card(read_card(run), f"packed crops ({self.pack.name})"))
+        save_model(made, weights, packed_card(read_card(run), [f"packed crops ({self.pack.name})"]))
         size = (made / "model.safetensors").stat().st_size
         if size > MOST_BYTES:
             self.say(f"{name}: {size:,} bytes of weights, more than {MOST_BYTES:,}: they stay behind")

@@ -39,10 +39,11 @@ def halved(tensor: Tensor) -> Tensor:
     return tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 and tensor.abs().max() < 6e4 else tensor
 
 
-def packed_card(card: dict[str, Any], data: str) -> dict[str, Any]:
-    """What the package says of weights: no path of a machine, the data by the name `data`."""
+def packed_card(card: dict[str, Any], data: list[str]) -> dict[str, Any]:
+    """What the package says of weights: no path of a machine, the data by the names `data` (one, or one for each)."""
     packed = {key: card[key] for key in KEEP if key in card}
-    packed["data"] = [{**one, "name": data} for one in card["data"]]
+    names = data if len(data) == len(card["data"]) else data[:1] * len(card["data"])
+    packed["data"] = [{**one, "name": name} for one, name in zip(card["data"], names, strict=True)]
     if card["kind"] == "translator":  # the network and its structure maps are read from there
         packed["config"] = {key: card["config"][key] for key in (card["model"], "structure")}
     else:
@@ -54,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--data", required=True, help="what the training data are called")
+    parser.add_argument("--data", required=True, nargs="+", help="what the training data are called, in their order")
     parser.add_argument("--half", action="store_true", help="round matrices and kernels to 16 bits")
     given = parser.parse_args()
     card, state = read_card(given.run), given.run / "model.safetensors"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from builders.places import ROOT
 from stylealign.cli import main, recipes
@@ -184,7 +185,12 @@ RETIRED = {
 COCO = ("data/formats/coco.py", "data/formats/__init__.py", "docs/formats.md", "docs/tutorial.md", "docs/tables.md")
 GAN = ("san/cyclegan.py", "lab/learning.py", "spade/learning.py", "translators/patches.py", "jobs/train_styles.py")
 MAY_STAY = {
-    "key-?points?": (*COCO, "jobs/prepare.txt", "jobs/export-dataset.txt"),  # COCO calls its landmarks that
+    "key-?points?": (
+        *COCO,
+        "data/formats/label_studio.py",
+        "jobs/prepare.txt",
+        "jobs/export-dataset.txt",
+    ),  # they call landmarks that
     "bbox": (*COCO, "data/formats/aflw.py"),  # the name of a field of theirs
     "fakes?": (*GAN, "jobs/train-detector.txt", "jobs/train-styles.txt"),  # the usual name in a discriminator's loss
 }
@@ -284,4 +290,5 @@ def test_every_python_block_runs(place: str, text: str, tmp_path: Path, monkeypa
     if place.startswith(("tutorial.md", "api.md")):
         pytest.skip("test_init runs the tutorial, test_translating the API's page, in order")
     monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (96, 96)).save("photo.jpg")
     exec(compile(text, place, "exec"), {"__name__": "__main__"})

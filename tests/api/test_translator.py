@@ -172,7 +172,7 @@ def test_a_picture_stored_on_its_side_gives_the_face_upright_and_its_pixels_as_s
 def test_without_landmarks_the_detector_finds_them_and_without_one_the_style_is_cut_by_a_box(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(translator, "cascade_finder", lambda: find_dots)
+    monkeypatch.setattr(translator, "mtcnn_finder", lambda: find_dots)
     (image, points), (other, other_points) = face(NIGHT), face(DAY, 60)
     detector = Detector(DotNetwork(scale=2.2), find_dots)
     with_detector = StyleTranslator.load("adain", detector=detector)

@@ -310,6 +310,99 @@ def test_a_name_of_one_file_alone_is_told(tmp_path: Path) -> None:
     assert "the first is 2 'nose'; it has 'nse', which is none of their names" in bad[0]
 
 
+def label_studio(folder: Path, result: list[dict], image: str = "a.png", **task: Any) -> Path:
+    picture(folder / "a.png")
+    content = [{"id": 1, "data": {"image": image}, "annotations": [{"result": result}]} | task]
+    (folder / "tasks.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def regions(parent: str | None = None, names: tuple[str, ...] = THREE.point_names, **more: Any) -> list[dict]:
+    return [
+        {"id": f"{parent}{i}", "type": "keypointlabels", "original_width": WIDTH, "original_height": HEIGHT,
+         "parentID": parent, "value": {"x": x / WIDTH * 100, "y": y / HEIGHT * 100, "keypointlabels": [name]}} | more
+        for i, (name, (x, y)) in enumerate(zip(names, PLACES, strict=True))
+    ]  # fmt: skip
+
+
+def rectangle(id: str, rotation: float = 0) -> dict:
+    value = {"x": 50, "y": 50, "width": 25, "height": 25, "rotation": rotation, "rectanglelabels": ["face"]}
+    return {"id": id, "type": "rectanglelabels", "original_width": WIDTH, "original_height": HEIGHT, "value": value}
+
+
+def test_label_studio_counts_in_percent_and_tells_faces_by_their_rectangles(tmp_path: Path) -> None:
+    source = label_studio(tmp_path / "one", [*regions(), rectangle("r"), {"id": "q", "type": "choices",
+                          "value": {"choices": ["pose"]}}])  # fmt: skip
+    face = one(read("label-studio", source))
+    assert np.allclose(face.landmarks, PLACES, atol=1e-4)
+    assert face.box_xyxy is not None
+    assert face.box_xyxy.tolist() == [30, 20, 45, 30]
+    assert face.attributes == {"pose": True}
+    two = label_studio(tmp_path / "two", [*regions("r"), *regions("s"), rectangle("r"), rectangle("s", 90)])
+    first, second = (one([face]) for face in read("label-studio", two))
+    assert first.box_xyxy is not None
+    assert second.box_xyxy is not None
+    assert first.box_xyxy.tolist() == [30, 20, 45, 30]
+    assert np.allclose(second.box_xyxy, [20, 20, 30, 35])  # turned about its first corner
+    assert "point 'left eye' stands 2 times" in wrong(
+        read("label-studio", label_studio(tmp_path / "mixed", [*regions(), *regions()]))
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ({"annotations": [], "predictions": [{"result": []}]}, "tasks with predictions alone passed over"),
+        ({"annotations": [{"was_cancelled": True, "result": []}]}, "tasks without an annotation passed over"),
+        ({"annotations": [{"result": []}, {"result": regions()}]}, "tasks have several annotations"),
+        ({"annotations": [{"result": regions(image_rotation=90)}]}, "image_rotation is 90, expected 0"),
+        ({"annotations": [{"result": regions(original_width=None)}]}, "no original_width and original_height"),
+        ({"annotations": [{"result": regions(original_width=70)}]}, "declared 70 x 40, but the file is 60 x 40"),
+        ({"data": {"image": "/data/local-files/?d=faces%2Fa.png"}}, "pictures found by the end of the name"),
+        ({"data": {"image": "/data/upload/4/0123abcd-a.png"}}, "pictures found by the end of the name"),
+        ({"data": {"image": "s3://bucket/faces/a.png"}}, "pictures found by the end of the name"),
+        ({"data": {"image": "https://x.org/b.png?a=1"}}, "no such image"),
+        ({"data": {"image": "../../etc/b.png"}}, "does not lie below"),
+        ({"data": {"image": 3}}, "no address of a picture in its data"),
+    ],
+)
+def test_what_label_studio_says_of_a_task(task: dict, said: str, tmp_path: Path) -> None:
+    notes = Notes()
+    found = read("label-studio", label_studio(tmp_path, regions(), **task), notes=notes)
+    assert said in "".join(map(str, [*found, *notes]))
+
+
+def test_imglab_s_parts_are_whole_pixels_unless_they_were_ours(tmp_path: Path) -> None:
+    picture(tmp_path / "caf\u00e9.png")
+    parts = "".join(
+        f"<part name='{name}' x='{x:.0f}' y='{y:.0f}'/>" for name, (x, y) in zip(THREE.point_names, PLACES, strict=True)
+    )
+    text = (
+        "<?xml version='1.0' encoding='ISO-8859-1'?><dataset><images><image file='caf\u00e9.png'>"
+        f"<box top='2' left='1' width='40' height='29' occluded='1'>{parts}</box>"
+        "<box top='2' left='1' width='4' height='2' ignore='1'/><box top='2' left='1' width='4' height='2'/>"
+        "</image></images></dataset>"
+    )
+    (tmp_path / "test.xml").write_text(text, encoding="utf-8")  # dlib says Latin-1 and writes the bytes it has
+    notes = Notes()
+    face = one(read("imglab", tmp_path, notes=notes))
+    assert np.allclose(face.landmarks, PLACES.round())
+    assert face.box_xyxy is not None
+    assert face.box_xyxy.tolist() == [1, 2, 40, 30]
+    assert face.attributes == {"occluded": True}
+    assert face.split == "test"
+    assert [note.split(":")[0] for note in notes] == [
+        "1 boxes to be ignored passed over",
+        "1 boxes without parts passed over",
+    ]
+    moved = text.replace("x='20'", "x='20' exact='24.5 30'").replace("x='30'", "x='30' exact='30.25 20.5'")
+    (tmp_path / "test.xml").write_text(moved, encoding="utf-8")
+    face = one(read("imglab", tmp_path))
+    assert face.landmarks is not None
+    assert face.landmarks[1].tolist() == [30.25, 20.5]  # ours
+    assert face.landmarks[2].tolist() == [20, 30]  # moved by hand since
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Pictures
 
@@ -366,6 +459,11 @@ def _text(name: str, text: str | bytes) -> Callable[[Path], None]:
         ("labelme", _text("a.json", '{"shapes": [], "imagePath": "a"'), "no face in it has points"),
         ("labelme", _text("a.json", b'{"shapes": [], "imagePath": "\xff"}'), "no face in it has points"),
         ("labelme", _text("a.txt", "x"), "found no labelme file in it or below it"),
+        ("label-studio", _text("a.json", '[{"data": {}, "annotations": 3}]'), "annotations are 3, expected a list"),
+        ("label-studio", _text("a.json", '[{"image": "a", "kp-1": [], "annotator": 1}]'), "no Label Studio export"),
+        ("imglab", _text("a.xml", "<dataset><images><image/></images></dataset>"), "an image without a file"),
+        ("imglab", _text("a.xml", "<dataset/>"), "no face in it has points"),
+        ("imglab", _text("a.txt", "x"), "found no imglab file in it"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_a_sentence(
@@ -409,6 +507,10 @@ def test_predictions_are_labels_to_correct(tmp_path: Path) -> None:
         out = tmp_path / "predictions" / name
         out.mkdir(parents=True)
         entry.write(out, [face], FIVE)
+        if name == "label-studio":  # what nobody has looked at is no label
+            assert read(name, out, FIVE, images=tmp_path / "photos") == []
+            tasks = out / "label_studio" / "tasks.json"
+            tasks.write_text(tasks.read_text().replace('"predictions"', '"annotations"'))
         again = one(read(name, out, FIVE, images=tmp_path / "photos"))
         assert again.image == image
         assert np.abs(again.landmarks - face.landmarks).max() <= 0.01

@@ -65,7 +65,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for i, name in enumerate(("a.png", "b/c.png", "d e.png")):
         write_image(tmp_path / "in" / name, paint(at(50 + 3 * i), 100, 90, GROUND))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(predict, "cascade_finder", lambda: find_dots)
+    monkeypatch.setattr(predict, "mtcnn_finder", lambda quick=False: find_dots)
     return tmp_path
 
 
@@ -335,7 +335,7 @@ def test_a_video_takes_no_boxes_and_no_picture_layouts(photos: Path) -> None:
 # A trained detector, from the command line and from Python
 
 
-def test_the_command_line_finds_drawn_faces_with_the_real_cascades(
+def test_the_command_line_finds_drawn_faces_with_the_real_finder(
     trained: tuple[Path, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from stylealign.toyfaces import draw_face, random_structure, random_style
@@ -347,7 +347,7 @@ def test_the_command_line_finds_drawn_faces_with_the_real_cascades(
     words = ["predict", str(tmp_path / "face.png"), "--model", str(trained[0]), "--out", str(tmp_path / "out")]
     assert main([*words, "--refine", "0", "--no-check"]) == 0
     (face,) = lines(tmp_path / "out")
-    assert face["found_by"] == "frontal"
+    assert face["found_by"] == "mtcnn"
     true = geometry.landmark_box(landmarks + np.array([150, 40]))
     box = np.array(face["box_xyxy"])
     assert np.abs(box[:2] + box[2:] - true[:2] - true[2:]).max() / 2 < 0.25 * (true[2:] - true[:2]).max()

@@ -22,10 +22,9 @@ from stylealign.jobs.calibrate.boxes import jittered, safe_range
 from stylealign.predicting.candidates import Candidate, Search, candidates_in, whole_box
 from stylealign.predicting.faces import find_faces
 from stylealign.predicting.finders import (
-    MAPPING,
     FoundFace,
+    Mapping,
     box_of_five,
-    cascade_finder,
     landmark_box_of,
     one_each,
     yunet_finder,
@@ -156,16 +155,17 @@ def test_wrong_boxes_are_refused_with_their_line(text: str, said: str, tmp_path:
 # Finders
 
 
-def test_a_landmark_box_from_a_cascades_box_by_hand() -> None:
-    m = MAPPING["profile"]
-    box = landmark_box_of("profile", 10, 20, 100, 100)  # covers pixels 10 to 109 and 20 to 119
-    assert np.allclose((box[:2] + box[2:]) / 2, [59.5 + 100 * m.dx, 69.5 + 100 * m.dy])
-    assert np.allclose(box[2:] - box[:2], 100 * m.scale)
+def test_a_landmark_box_from_a_finders_box_by_hand() -> None:
+    m = Mapping(right=0.1, down=0.2, scale=0.9)
+    box = landmark_box_of(np.array([0.0, 0, 80, 120]), 0, m)  # a mean side of 100, round (40, 60)
+    assert np.allclose(box, [50 - 45, 80 - 45, 50 + 45, 80 + 45])
+    lying = landmark_box_of(np.array([0.0, 0, 80, 120]), 90, m)  # the chin to the left, the face's right hand down
+    assert np.allclose((lying[:2] + lying[2:]) / 2, [40 - 20, 60 + 10])
 
 
 def test_one_face_keeps_one_box_and_neighbours_keep_theirs() -> None:
     def found(*box: float) -> FoundFace:
-        return FoundFace(np.array(box), 1.0, "frontal")
+        return FoundFace(np.array(box), 1.0, "dots")
 
     first, inner, beside = found(0, 0, 10, 10), found(3, 3, 6, 6), found(9, 0, 19, 10)
     assert one_each([first, inner, beside, found(1, 0, 11, 10)]) == [first, beside]
@@ -176,28 +176,6 @@ def test_five_points_give_a_box_that_turns_with_nothing_and_grows_with_the_face(
     box, twice = box_of_five(points), box_of_five(2 * points + 7)
     assert np.allclose(twice, 2 * box + 7)
     assert np.allclose(box_of_five(points[[1, 0, 2, 4, 3]]), box)
-
-
-def test_a_blank_picture_has_no_face_and_mirrored_profiles_are_mirrored_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    import cv2
-
-    assert cascade_finder()(np.full((80, 120, 3), 90, np.uint8)) == []
-
-    class Cascade:
-        def __init__(self, path: str):
-            self.frontal = "frontal" in path
-
-        def detectMultiScale3(self, grey: np.ndarray, *_: object, **__: object) -> tuple:  # OpenCV's name
-            side = grey[:, : grey.shape[1] // 2].mean() < grey[:, grey.shape[1] // 2 :].mean()
-            boxes = [] if self.frontal or side else [(10, 20, 40, 40)]  # a face where the left half is the bright one
-            return np.array(boxes), None, np.ones(len(boxes))
-
-    monkeypatch.setattr(cv2, "CascadeClassifier", Cascade)
-    picture = np.zeros((80, 120, 3), np.uint8)
-    picture[:, :60] = 200
-    (plain,) = cascade_finder()(picture)
-    (mirrored,) = cascade_finder()(picture[:, ::-1])
-    assert np.allclose(mirrored.box[[2, 1, 0, 3]], [119 - plain.box[0], plain.box[1], 119 - plain.box[2], plain.box[3]])
 
 
 def test_a_file_that_is_no_yunet_is_refused(tmp_path: Path) -> None:

@@ -49,6 +49,28 @@ def test_a_lost_face_is_remembered_in_its_place(remember: int, black: int, track
         assert all(abs(face.box[0] - where[face.track]) < 10 for face in after)
 
 
+def test_a_quick_look_comes_first_and_the_finder_where_it_sees_nothing_new() -> None:
+    asked: list[str] = []
+
+    def quick(image: np.ndarray) -> list[FoundFace]:
+        asked.append("quick")
+        return find_dots(image) if len(asked) == 1 else []
+
+    def thorough(image: np.ndarray) -> list[FoundFace]:
+        asked.append("thorough")
+        return []
+
+    config = TrackConfig(check_every=1, find_every=1000, remember=0)
+    tracker = Tracker(DotNetwork(scale=2.2), thorough, config, first_look=quick)
+    frame = dot_face((40, 45), 80)
+    assert len(tracker(frame, 0.0)) == 1
+    assert asked == ["quick"]
+    for t in range(1, 9):
+        assert not tracker(np.zeros_like(frame), t / 10)
+    # The face is lost in the second frame; later, one search in four is thorough.
+    assert asked[1:] == ["quick", "thorough", *["quick"] * 3, "thorough", *["quick"] * 4, "thorough"]
+
+
 LASTS_MS = [20] * 4 + [200] * 4 + [40] * 4
 
 

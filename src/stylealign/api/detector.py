@@ -22,7 +22,7 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Candidate, Rotate, Search, candidates_in
 from stylealign.predicting.faces import find_faces, refuse_untrusted, tells_way_up
-from stylealign.predicting.finders import Finder, cascade_finder
+from stylealign.predicting.finders import Finder, mtcnn_finder
 from stylealign.predicting.given_boxes import checked_box
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.predicting.predicted_face import Face, named
@@ -61,9 +61,9 @@ class Detector:
     """A trained detector with its crop contract, its mark-up and a face finder. Made by `load`."""
 
     def __init__(self, network: LandmarkNetwork, finder: Finder | None = None):
-        """`finder`: not given, OpenCV's cascades (finders.yunet_finder makes another)."""
+        """`finder`: not given, MTCNN (finders.yunet_finder makes another)."""
         self.network = network
-        self._finder = finder or cascade_finder()
+        self._finder = finder or mtcnn_finder()
 
     @property
     def schema(self) -> LandmarkSchema:

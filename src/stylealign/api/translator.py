@@ -30,7 +30,7 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.orientation import size_of_view
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Candidate, Search, candidates_in
-from stylealign.predicting.finders import cascade_finder
+from stylealign.predicting.finders import mtcnn_finder
 from stylealign.predicting.predicted_face import largest
 from stylealign.predicting.sources import Photo
 from stylealign.styling.arm import NUM_DRAWS
@@ -135,7 +135,7 @@ class StyleTranslator:
                 f"{model.schema.name}: expected the same mark-up"
             )
         self.detector = detector
-        self._finder = cascade_finder()
+        self._finder = mtcnn_finder()
 
     @classmethod
     def load(
@@ -190,7 +190,7 @@ class StyleTranslator:
                 detector's, of the largest face.
             style: the picture that gives the style, likewise.
             style_landmarks: its landmarks; None: the detector's. Without a detector, the box of the largest face that
-                OpenCV's cascades find is taken (regional style codes are then unused), and where there is no face, the
+                the face finder finds is taken (regional style codes are then unused), and where there is no face, the
                 picture's middle square: any picture may give a style.
             strength: 0 the content's own style, 1 the other's. Translators draw with a style code that lies so far
                 between the two codes (0 is then the content as the translator draws it, not the photograph); free

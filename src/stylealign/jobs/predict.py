@@ -30,8 +30,9 @@ from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Rotate, Search
 from stylealign.predicting.faces import is_sure, refuse_untrusted, tells_way_up
-from stylealign.predicting.finders import Finder, cascade_finder, yunet_finder
+from stylealign.predicting.finders import Finder, mtcnn_finder, yunet_finder
 from stylealign.predicting.given_boxes import BoxFile, SameBoxes
+from stylealign.predicting.mtcnn import network_files
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.predicting.overlay import overlay
 from stylealign.predicting.pictures import GROUP_PIXELS, Picture, answer_pictures, find_in_pictures
@@ -66,7 +67,7 @@ class Predict:
     whole_image: bool = False
     """Every picture is a crop of one face: look for none."""
     yunet: Path | None = None
-    """YuNet's ONNX file, to find faces with instead of OpenCV's cascades."""
+    """YuNet's ONNX file, to find faces with instead of MTCNN."""
     faces: int = 0
     """Keep the largest so many faces of a picture; 0: all."""
     refine: int = 1
@@ -81,8 +82,8 @@ class Predict:
     Given ones are kept, and doubted."""
     rotate: Rotate = "0"
     """Degrees clockwise by which pictures must be turned to hold faces upright. auto: look for faces in all four
-    turns; which way up each is, the detector's own answers tell. Detectors that have learnt every roll turn each face
-    by themselves: auto only finds more faces."""
+    turns; which way up each is, the detector's own answers tell. 0: the others only where there is no face as the
+    picture is held. Detectors that have learnt every roll turn each face by themselves: auto only finds more faces."""
     formats: Annotated[
         tuple[str, ...],
         tyro.conf.arg(
@@ -119,8 +120,11 @@ class Predict:
 
 
 def open_finder(config: Predict) -> Finder:
-    """The finder that the configuration names."""
-    return yunet_finder(config.yunet) if config.yunet else cascade_finder()
+    """The finder that the configuration names. Raises UserError where its networks are not there."""
+    if config.yunet:
+        return yunet_finder(config.yunet)
+    network_files()
+    return mtcnn_finder()
 
 
 class _Output:
@@ -196,7 +200,7 @@ def _video(
     video = Video(source)
     tracker = Tracker(
         network, finder, config.track, refine=config.refine, flip=config.flip, batch_size=config.batch_size,
-        most=config.faces, clock=clock,
+        most=config.faces, clock=clock, first_look=None if config.yunet else mtcnn_finder(quick=True),
     )  # fmt: skip
 
     unsure = 0

@@ -63,7 +63,7 @@ class Translate:
     whole_image: bool = False
     """Every picture is a crop of one face: look for none."""
     yunet: Path | None = None
-    """YuNet's ONNX file, to find faces with instead of OpenCV's cascades."""
+    """YuNet's ONNX file, to find faces with instead of MTCNN."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the networks run."""
 

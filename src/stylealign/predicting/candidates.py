@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import cv2
 import numpy as np
 
 from stylealign.face import geometry
@@ -20,6 +21,8 @@ Orientation = Literal["given", "found", "assumed"]
 TURNS = (0, 90, 180, 270)
 SURER = 2.0
 SAME_PLACE = 0.3  # intersection over union of two boxes above which they are of one face
+LYING = 50.0  # degrees by which a face leans, above which it is asked about in a turned picture
+TURNED_PX = 320  # longer side of the picture that is turned where no face is found in it as it is held
 
 
 class Candidate(NamedTuple):
@@ -59,7 +62,8 @@ class Search:
     whole_image: bool = False
     """The picture is a crop of one face"""
     rotate: Rotate = "0"
-    """Degrees clockwise by which pictures must be turned to hold faces upright; auto: try all four with the finder"""
+    """Degrees clockwise by which pictures must be turned to hold faces upright; auto: try all four with the finder.
+    0: the others are only tried, on a small copy, where there is no face in the picture as it is held"""
     network_turns: bool = False
     """With `rotate` auto: the network tells itself which way up a face is (predicting/faces.py), so that the finder's
     word is only where to look"""
@@ -81,23 +85,25 @@ def _around(view: np.ndarray, box: np.ndarray) -> np.ndarray:
     return view[y0:y1, x0:x1]
 
 
-def _in_all_turns(view: np.ndarray, finder: Finder) -> dict[int, list[FoundFace]]:
-    """What the finder finds in each quarter turn of a picture, px of the turned picture."""
+def _in_turns(view: np.ndarray, finder: Finder, turns: Sequence[int] = TURNS) -> dict[int, list[FoundFace]]:
+    """What the finder finds in quarter turns of a picture, px of the turned picture, by the turn."""
     height, width = view.shape[:2]
-    return {degrees: finder(view_of(view, turn_affine(degrees, width, height))) for degrees in TURNS}
+    return {degrees: finder(view_of(view, turn_affine(degrees, width, height))) for degrees in turns}
 
 
 def _surest(found: dict[int, list[FoundFace]]) -> int:
-    """The turn in which the finder is surest of a face (frontal before profile), in degrees; 0 where it finds none.
+    """The turn in which the finder is surest of a face that is upright, in degrees; 0 where it finds none.
 
-    A finder also sees faces in the other turns of upright ones, so upright faces are given up only for what it is
-    SURER times as sure of.
+    A finder also sees faces in other turns of upright ones, so upright faces are given up only for what it is SURER
+    times as sure of.
     """
     none = (False, 0.0)
-    sure = {turn: max(((f.by != "profile", f.score) for f in faces), default=none) for turn, faces in found.items()}
+    sure = {
+        turn: max(((abs(f.roll or 0.0) < LYING, f.score) for f in faces), default=none) for turn, faces in found.items()
+    }
     best = max(sure, key=lambda turn: sure[turn])
-    (frontal, score), (upright, least) = sure[best], sure[0]
-    return 0 if sure[best] == none or (upright == frontal and score < SURER * least) else best
+    (is_upright, score), (as_held, least) = sure[best], sure.get(0, none)
+    return 0 if sure[best] == none or (is_upright == as_held and score < SURER * least) else best
 
 
 def _turn_of_box(view: np.ndarray, box: np.ndarray, finder: Finder) -> tuple[int, bool]:
@@ -107,9 +113,9 @@ def _turn_of_box(view: np.ndarray, box: np.ndarray, finder: Finder) -> tuple[int
     x0, y0 = np.maximum(np.floor((box[:2] + box[2:]) / 2 - max(box[2:] - box[:2])), 0).astype(int)
     there = box - np.array([x0, y0, x0, y0])
     seen = {}
-    for turn, faces in _in_all_turns(part, finder).items():
-        turned = map_box(turn_affine(turn, width, height), there)
-        seen[turn] = [f for f in faces if geometry.intersection_over_union(f.box, turned) > SAME_PLACE]
+    for turn, faces in _in_turns(part, finder).items():
+        placed = map_box(turn_affine(turn, width, height), there)
+        seen[turn] = [f for f in faces if geometry.intersection_over_union(f.box, placed) > SAME_PLACE]
     best = _surest(seen)
     return best, bool(seen[best])
 
@@ -121,6 +127,34 @@ def turned_photo(photo: Photo, degrees: int) -> Photo:
     height, width = photo.image.shape[:2]
     turn = turn_affine(degrees, *size_of_view(photo.view_from_source, width, height))
     return photo._replace(view_from_source=geometry.compose(turn, photo.view_from_source))
+
+
+def turned(candidate: Candidate, degrees: int) -> Candidate:
+    """The same place in the picture turned clockwise by a multiple of 90 degrees."""
+    photo = turned_photo(candidate.photo, degrees)
+    moved = geometry.compose(photo.view_from_source, geometry.invert(candidate.photo.view_from_source))
+    return candidate._replace(photo=photo, box=map_box(moved, candidate.box))
+
+
+def _candidate(photo: Photo, face: FoundFace, orientation: Orientation) -> Candidate:
+    """A found face as a candidate; one that lies on its side or stands on its head is turned by quarters."""
+    candidate = Candidate(photo, face.box, face.by, orientation)
+    if orientation == "given" or face.roll is None or abs(face.roll) < LYING:
+        return candidate
+    return turned(candidate, -90 * round(face.roll / 90) % 360)._replace(orientation="found")
+
+
+def _found_turned(view: np.ndarray, finder: Finder) -> tuple[int, list[FoundFace]]:
+    """The quarter turn in which the finder finds upright faces in a small copy of the view, and those, px of the view
+    turned by it; 0 and none where there are none."""
+    height, width = view.shape[:2]
+    factor = max(1.0, max(height, width) / TURNED_PX)
+    size = max(1, round(width / factor)), max(1, round(height / factor))
+    small = cv2.resize(view, size, interpolation=cv2.INTER_AREA) if factor > 1 else view
+    turns = _in_turns(small, finder, TURNS[1:])
+    degrees = _surest(turns)
+    found = [face for face in turns.get(degrees, []) if abs(face.roll or 0.0) < LYING]
+    return degrees, [face._replace(box=(face.box + 0.5) * factor - 0.5) for face in found]
 
 
 def candidates_in(
@@ -135,8 +169,9 @@ def candidates_in(
         name: the picture's, for messages.
 
     Returns:
-        Candidates in the picture turned as `search.rotate` says. With `network_turns` some may be in the view that is
-        not turned: a face that the finder sees upright is never given up for what it sees in another turn.
+        Candidates in the picture turned as `search.rotate` says; those that lie in it, by their finder's points, in a
+        view of their own. With `network_turns` a face that the finder sees as the picture is held is never given up for
+        what it sees in another turn: both are candidates.
 
     Raises:
         UserError: a box outside of the picture.
@@ -148,14 +183,14 @@ def candidates_in(
     auto = search.rotate == "auto"
     degrees = 0 if search.rotate == "auto" else int(search.rotate)
     orientation: Orientation = "given" if degrees else "assumed"
-    found: dict[int, list[FoundFace]] = {}  # by turn
+    found: dict[int, list[FoundFace]] = {}  # by turn, the preferred one first
     placed = boxes is not None or search.whole_image
     if auto and not (placed and search.network_turns):
         assert search.finder is not None
         if boxes:
             degrees, seen = _turn_of_box(view, map_box(photo.view_from_source, boxes[0]), search.finder)
         else:
-            turns = _in_all_turns(view, search.finder)
+            turns = _in_turns(view, search.finder)
             degrees = _surest(turns)
             seen = bool(turns[degrees])
             found = {degrees: turns[degrees]}
@@ -163,23 +198,31 @@ def candidates_in(
                 found[0] = turns[0]
         orientation = "found" if seen else "assumed"
     if boxes is not None:
-        turned = turned_photo(photo, degrees)
-        found = {degrees: [FoundFace(map_box(turned.view_from_source, box), 0.0, "given") for box in boxes]}
+        held = turned_photo(photo, degrees)
+        found = {degrees: [FoundFace(map_box(held.view_from_source, box), 0.0, "given") for box in boxes]}
     elif search.whole_image:
-        box = whole_box(*size_of_view(turned_photo(photo, degrees).view_from_source, width, height), search.crop_scale)
+        held = turned_photo(photo, degrees)
+        box = whole_box(*size_of_view(held.view_from_source, width, height), search.crop_scale)
         found = {degrees: [FoundFace(box, 0.0, "whole")]}
     elif not auto:
         assert search.finder is not None
-        found = {degrees: search.finder(view_of(photo.image, turned_photo(photo, degrees).view_from_source))}
+        faces = search.finder(view_of(photo.image, turned_photo(photo, degrees).view_from_source))
+        if not faces and search.rotate == "0":
+            degrees, faces = _found_turned(view, search.finder)
+            orientation = "found" if faces else orientation
+        found = {degrees: faces}
     candidates: list[Candidate] = []
-    kept: list[np.ndarray] = []  # boxes in the stored picture
+    boxes_of_first: list[np.ndarray] = []  # px of the stored picture
     for turn, faces in found.items():
-        turned = turned_photo(photo, turn)
+        held = turned_photo(photo, turn)
+        home = geometry.invert(held.view_from_source)
         for face in faces:
-            stored = map_box(geometry.invert(turned.view_from_source), face.box)
-            if turn == degrees or all(geometry.intersection_over_union(stored, box) < SAME_PLACE for box in kept):
-                candidates.append(Candidate(turned, face.box, face.by, orientation))
-                kept.append(stored)
+            stored = map_box(home, face.box)
+            if turn == degrees:
+                boxes_of_first.append(stored)
+            elif any(geometry.intersection_over_union(stored, box) > SAME_PLACE for box in boxes_of_first):
+                continue
+            candidates.append(_candidate(held, face, orientation))
     if search.most:
         candidates = sorted(candidates, key=lambda c: -float((c.box[2:] - c.box[:2]).max()))[: search.most]
     return candidates

@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from stylealign.errors import UserError
-from stylealign.predicting.candidates import Candidate, Orientation
-from stylealign.predicting.landmarks import find_landmarks, no_face, turned_upright
+from stylealign.predicting.candidates import Candidate, Orientation, turned
+from stylealign.predicting.landmarks import find_landmarks, no_face, roll_of, turned_upright
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.predicted_face import Face
-from stylealign.predicting.upright import right_way_up, turned
+from stylealign.predicting.upright import right_way_up
 
 
 class Found(NamedTuple):
@@ -102,7 +102,8 @@ def find_faces(
     asked = [candidate for each in candidates for candidate in each]
     faces = find_landmarks(network, asked, refine, flip, batch_size)
     if network.upright is not None:
-        asked = [turned_upright(c, face.roll) for c, face in zip(asked, faces, strict=True)]
+        rolls = [roll_of(network, c.photo, face.landmarks) for c, face in zip(asked, faces, strict=True)]
+        asked = [turned_upright(c, roll) for c, roll in zip(asked, rolls, strict=True)]
         faces = [f if f.orientation in (None, "given") else replace(f, orientation="found") for f in faces]
     elif check and asked and network.schema.flip_pairs:
         asked, faces = _oriented(network, asked, faces, turn, refine, flip, batch_size)

@@ -120,6 +120,15 @@ def roll_of(network: LandmarkNetwork, photo: Photo, landmarks: np.ndarray) -> fl
     return geometry.roll_between(network.upright, geometry.apply(photo.view_from_source, landmarks))
 
 
+def _stored_roll(photo: Photo, roll: float | None) -> float | None:
+    """The same in the stored picture: degrees clockwise between its upward direction and the face's."""
+    if roll is None:
+        return None
+    up = np.array([np.sin(np.radians(roll)), -np.cos(np.radians(roll))])
+    x, y = np.linalg.inv(photo.view_from_source[:, :2]) @ up
+    return float(np.degrees(np.arctan2(x, -y)))
+
+
 def turned_upright(candidate: Candidate, roll: float | None) -> Candidate:
     """The candidate in the frame in which a face of that roll is upright (a small one is left), its box as large, round
     the same place."""
@@ -186,7 +195,7 @@ def find_landmarks(
             covariance=each.covariance,
             found_by=candidate.found_by,
             orientation=candidate.orientation,
-            roll=roll_of(network, candidate.photo, each.landmarks),
+            roll=_stored_roll(candidate.photo, roll_of(network, candidate.photo, each.landmarks)),
         )
         for candidate, each in zip(asked, found, strict=True)
     ]

@@ -5,8 +5,11 @@
 Holds at most a group of pictures and a few ahead, however many there are. Writes nothing.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
+
+import numpy as np
 
 from stylealign.data.image import image_size
 from stylealign.errors import UserError
@@ -28,7 +31,7 @@ class Picture(NamedTuple):
 
     source: Source
     photo: Photo | None = None
-    """decoded, in the view that its candidates are in; None where there is nothing to do in it"""
+    """decoded, in the view that most of its candidates are in; None where there is nothing to do in it"""
     candidates: tuple[Candidate, ...] = ()
     faces: tuple[Face, ...] = ()
     """of those candidates that the network was asked about and found to be faces"""
@@ -53,7 +56,9 @@ def find_in_picture(source: Source, search: Search, boxes: GivenBoxes | None, cl
         return Picture(source, problem=str(error))
     if not candidates:
         return Picture(source, problem=f"{source.name}: no face found")
-    return Picture(source, candidates[0].photo, tuple(candidates))
+    views = Counter(candidate.photo.view_from_source.tobytes() for candidate in candidates)
+    view = np.frombuffer(views.most_common(1)[0][0]).reshape(2, 3)
+    return Picture(source, photo._replace(view_from_source=view), tuple(candidates))
 
 
 def _num_pixels(source: Source) -> float:

@@ -39,8 +39,8 @@ class Face:
     upright_at: int | None = None
     """Doubt: degrees clockwise by which the face seems to have to be turned, and was not"""
     roll: float | None = None
-    """Degrees clockwise by which the face is turned in the view that it was looked at in (the picture as its EXIF
-    orientation and --rotate hold it); None of a detector that has not learnt every roll"""
+    """Degrees clockwise by which the face is turned in the stored picture; None of a detector that has not learnt every
+    roll"""
     image: str = ""
     """The picture or video by the name it was given under; empty for an array"""
     number: int = 0

@@ -8,7 +8,9 @@ A face is lost when
   4. an older face's box overlaps it by half.
 The finder is asked in a frame that has no face or has just lost one, in those that remember a lost one, and every
 `find_every` frames for newcomers, who must pass rule 3. A newcomer in the place of a face that was lost at most
-`remember` frames ago is that face.
+`remember` frames ago is that face. Where there is a quick first look, it is taken in each of these frames, and the
+finder itself is asked where that sees nothing new: in the first frame, in one that has just lost a face, and in one of
+THOROUGH of the others.
 """
 
 from collections.abc import Sequence
@@ -21,8 +23,8 @@ from scipy.optimize import linear_sum_assignment
 from stylealign.face import geometry
 from stylealign.face.geometry import face_size
 from stylealign.predicting.candidates import Candidate
-from stylealign.predicting.finders import Finder
-from stylealign.predicting.landmarks import box_in_frame, find_landmarks, no_face, turned_upright
+from stylealign.predicting.finders import Finder, FoundFace
+from stylealign.predicting.landmarks import box_in_frame, find_landmarks, no_face, roll_of, turned_upright
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.one_euro import Jitter, OneEuro
 from stylealign.predicting.predicted_face import Face
@@ -30,6 +32,7 @@ from stylealign.predicting.sources import Photo
 from stylealign.predicting.threads import Clock
 
 JUMP, GROWTH = 0.5, 1.5
+THOROUGH = 4
 SAME_FACE = 0.5  # intersection over union of two landmark boxes above which they are one face
 KNOWN_FACE = 0.3  # the same, of a finder's box, which is less exact, and that of a face that is followed
 SAME_PERSON = 0.2  # the same, of a newcomer's box and the last one of a lost face, which may have moved on since
@@ -92,13 +95,15 @@ class Tracker:
         batch_size: int = 16,
         most: int = 0,
         clock: Clock | None = None,
+        first_look: Finder | None = None,
     ):
         """`refine`, `flip` and `batch_size` as of `find_landmarks`; `most` faces are followed (0: all).
 
-        `clock` counts the seconds of the stage `finding`.
+        `clock` counts the seconds of the stage `finding`. `first_look`: a finder that is quicker and sees less.
         """
         self.network, self.finder, self.config, self.most = network, finder, config, most
         self.refine, self.flip, self.batch_size, self.clock = refine, flip, batch_size, clock or Clock()
+        self.first_look = first_look
         self.num_tracks = self.num_lost = self.num_found_again = self.num_searches = 0
         self.jitter, self.smooth_jitter = Jitter(), Jitter()
         self._frame = -1
@@ -121,7 +126,7 @@ class Tracker:
             self._forget(track)
         lost_now = len(faces) < len(before)
         if not faces or lost_now or self._lost or self._frame % self.config.find_every == 0:
-            faces |= self._find_more(photo, list(faces.values()))
+            faces |= self._find_more(photo, list(faces.values()), lost_now)
         self._faces = {track: self._placed(track, face, time) for track, face in faces.items()}
         for track, face in self._faces.items():
             size = face_size(face.unsmoothed)
@@ -133,7 +138,7 @@ class Tracker:
         """Faces of the frame before, answered round where they were; those that are lost are left out."""
         height, width = photo.image.shape[:2]
         old = [geometry.landmark_box(face.unsmoothed) for face in faces.values()]
-        asked = [candidate_round(photo, face) for face in faces.values()]
+        asked = [candidate_round(self.network, photo, face) for face in faces.values()]
         followed: dict[int, Face] = {}
         boxes: list[np.ndarray] = []
         for track, before, face in zip(faces, old, self._answer(asked, refine=0), strict=True):
@@ -146,15 +151,18 @@ class Tracker:
             followed = {track: face for (track, face), no in zip(followed.items(), wrong, strict=True) if not no}
         return followed
 
-    def _find_more(self, photo: Photo, followed: list[Face]) -> dict[int, Face]:
+    def _find_more(self, photo: Photo, followed: list[Face], lost_now: bool) -> dict[int, Face]:
         """Faces that the finder finds beside those that are followed, largest first, by new or remembered tracks."""
         if self.most and len(followed) >= self.most:
             return {}
+        thorough = self.first_look is None or lost_now or self.num_searches % THOROUGH == 0
         self.num_searches += 1
-        with self.clock("finding"):
-            found = self.finder(photo.image)
         boxes = [geometry.landmark_box(face.landmarks) for face in followed]
-        found = [face for face in found if not _overlaps(face.box, boxes, KNOWN_FACE)]
+        found: list[FoundFace] = []
+        with self.clock("finding"):
+            for look in (self.first_look, self.finder if thorough else None):
+                if look is not None and not found:
+                    found = [face for face in look(photo.image) if not _overlaps(face.box, boxes, KNOWN_FACE)]
         found = sorted(found, key=lambda face: -float(face.box[2] - face.box[0]))
         if not found:
             return {}
@@ -218,9 +226,10 @@ class Tracker:
         self._filters.pop(track, None)
 
 
-def candidate_round(photo: Photo, face: Face) -> Candidate:
+def candidate_round(network: LandmarkNetwork, photo: Photo, face: Face) -> Candidate:
     """Where a face of the frame before is looked for, turned as it was there."""
-    candidate = turned_upright(Candidate(photo, geometry.landmark_box(face.unsmoothed), "track"), face.roll)
+    plain = Candidate(photo, geometry.landmark_box(face.unsmoothed), "track")
+    candidate = turned_upright(plain, roll_of(network, photo, face.unsmoothed))
     return candidate._replace(box=box_in_frame(candidate, face.unsmoothed))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from stylealign.face import geometry
 from stylealign.face.geometry import face_size, mirrored_back
 from stylealign.face.orientation import map_box
-from stylealign.predicting.candidates import TURNS, Candidate, turned_photo
+from stylealign.predicting.candidates import TURNS, Candidate, turned
 from stylealign.predicting.landmarks import cut_crops, find_landmarks
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.predicted_face import Face
@@ -23,13 +23,6 @@ from stylealign.predicting.predicted_face import Face
 # AGREES), upside down 0.020 to 0.23 (0.062), on its side 0.03 to 0.26 (0.07). No upright face of 541 was doubted; of
 # 277 upside down and 186 on their sides 276 and 186 were told; half of the faces rolled by 60 degrees are called so.
 AGREES, CERTAIN, BETTER = 0.02, 0.03, 0.6
-
-
-def turned(candidate: Candidate, degrees: int) -> Candidate:
-    """The same place in the picture turned clockwise by a multiple of 90 degrees."""
-    photo = turned_photo(candidate.photo, degrees)
-    moved = geometry.compose(photo.view_from_source, geometry.invert(candidate.photo.view_from_source))
-    return candidate._replace(photo=photo, box=map_box(moved, candidate.box))
 
 
 def mirror_disagreement(

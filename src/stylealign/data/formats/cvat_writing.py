@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.formats.entry import split_of
 from stylealign.data.formats.writing import Pictures, WriteOptions, box_of, by_picture, by_split, landmarks_of, names_of
 from stylealign.data.image import image_size
 from stylealign.data.xml_elements import tag_text, text_element
@@ -137,7 +138,8 @@ def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
             (pictures.name_of(image, within=within).removeprefix(f"{within}/"), faces)
             for image, faces in by_picture(samples)
         ]
-        save(folder / split / "annotations.xml", named, dataset.schema, split)
+        subset = None if split_of(split) == split else split  # a task's file names none
+        save(folder / split / "annotations.xml", named, dataset.schema, subset)
 
 
 def write_predicted(folder: Path, faces: Iterable[FaceSample], schema: LandmarkSchema) -> None:

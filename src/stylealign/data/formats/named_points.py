@@ -15,7 +15,7 @@ import numpy as np
 from stylealign.data.formats.declared_fit import DeclaredSizes
 from stylealign.data.formats.declared_size import Size
 from stylealign.data.formats.entry import BadEntry, Entry, Ids, ReadOptions, checked_face
-from stylealign.data.formats.writing import names_of
+from stylealign.data.formats.writing import names_of, padded_names_of
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.orientation import map_box
@@ -137,9 +137,9 @@ def _order(names: Names, declared: Sequence[str], source: Path, options: ReadOpt
     if names.unnamed or not names.most:
         return None
     count = schema.num_points
-    written = {name: i for i, name in enumerate(names_of(schema))}
-    if set(names) <= written.keys():  # as our writers call them
-        return written
+    for written in (names_of(schema), padded_names_of(schema)):  # as our writers call them
+        if set(names) <= set(written):
+            return {name: i for i, name in enumerate(written)}
     numbers = names.numbered()
     if numbers is not None and len(names) > 1:
         low, high = min(numbers.values()), max(numbers.values())

@@ -123,6 +123,12 @@ def names_of(schema: LandmarkSchema) -> tuple[str, ...]:
     return schema.point_names or tuple(f"{schema.name}_{i}" for i in range(schema.num_points))
 
 
+def padded_names_of(schema: LandmarkSchema) -> tuple[str, ...]:
+    """The same with numbers of one length, for a tool that sorts names as texts."""
+    width = len(str(schema.num_points - 1))
+    return schema.point_names or tuple(f"{schema.name}_{i:0{width}}" for i in range(schema.num_points))
+
+
 def file_below(folder: Path, name: str, suffix: str) -> Path:
     """The path of an output for the picture `name`: its path below `folder`, of another suffix; its folder is made.
 

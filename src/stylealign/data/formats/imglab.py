@@ -1,0 +1,219 @@
+"""imglab, dlib's labelling tool: an .xml of images, each with boxes and the parts in them.
+
+    <dataset><name>faces</name><comment/><images>
+      <image file='a.jpg' width='60' height='40'>
+        <box top='2' left='1' width='40' height='29'><label>face</label>
+          <part name='00' x='10' y='20'/>...
+
+A box with parts is a face; a part that is not there is missing, boxes with `ignore` are passed over. dlib counts pixels
+from 0, in whole numbers. Ours stand beside them in attributes that dlib does not look at, and count as long as they
+round to the whole ones: `exact`, `hidden` of a part, `flags` of a box.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.formats.declared_size import Size
+from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, folder_of, split_called, split_of
+from stylealign.data.formats.files import with_suffix
+from stylealign.data.formats.named_points import Found, ToolFace, entries, num_points, ordered_names
+from stylealign.data.formats.notes import Notes
+from stylealign.data.formats.placing import Places
+from stylealign.data.formats.sniff import IMGLAB, kind_of
+from stylealign.data.formats.writing import (
+    Pictures,
+    WriteOptions,
+    box_of,
+    by_picture,
+    by_split,
+    landmarks_of,
+    padded_names_of,
+)
+from stylealign.data.image import image_size
+from stylealign.data.xml_elements import Element, read_elements, tag_text, text_element
+from stylealign.errors import UserError
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
+
+_FLAGS = ("difficult", "occluded", "truncated")
+_SPLIT = "split: "
+
+
+def _files(source: Path) -> list[Path]:
+    if source.is_file():
+        return [source]
+    found = [path for path in with_suffix(folder_of(source), ".xml") if kind_of(path) == IMGLAB]
+    if not found:
+        raise UserError(f"{source}: found no imglab file in it, expected an .xml with <dataset>")
+    return found
+
+
+def recognise(path: Path) -> bool:
+    """Whether it is a file of imglab, or a folder with one in it."""
+    if path.is_file():
+        return kind_of(path) == IMGLAB
+    return any(kind_of(found) == IMGLAB for found in with_suffix(path, ".xml"))
+
+
+def _numbers(element: Element, names: Sequence[str]) -> np.ndarray | str:
+    """The values of an element's attributes, or what is wrong with one."""
+    values = np.empty(len(names))
+    for i, name in enumerate(names):
+        try:
+            values[i] = float(element.get(name) or "")
+        except ValueError:
+            return f"{name} of <{element.tag}> is {str(element.get(name))[:40]!r}, expected a number"
+    return values
+
+
+def _exact(element: Element, whole: np.ndarray) -> np.ndarray:
+    """The numbers of `exact` where they are finite and within one pixel of the whole ones; else those."""
+    try:
+        values = np.array([float(word) for word in (element.get("exact") or "").split()])
+    except ValueError:
+        return whole
+    return values if values.shape == whole.shape and (np.abs(values - whole) <= 1).all() else whole
+
+
+def _face(box: Element, path: Path, name: str, image: Path, split: str, declared: Size | None) -> Found:
+    where = f"{path}:{box.line}"
+    place = _numbers(box, ("left", "top", "width", "height"))
+    if isinstance(place, str):
+        return BadEntry(where, place)
+    parts = [child for child in box.children if child.tag == "part"]
+    points = []
+    for part in parts:
+        xy = _numbers(part, ("x", "y"))
+        if isinstance(xy, str):
+            return BadEntry(f"{path}:{part.line}", xy)
+        points.append(_exact(part, xy))
+    flags = dict.fromkeys((word for word in (box.get("flags") or "").split(";") if word), True)
+    flags |= {flag: True for flag in _FLAGS if box.get(flag) in ("1", "true")}
+    corners = np.array([place[0], place[1], place[0] + place[2] - 1, place[1] + place[3] - 1])
+    return ToolFace(
+        where=where, number=box.line, image=image, name=name, names=tuple(part.get("name") or "" for part in parts),
+        points=np.array(points).reshape(-1, 2), box=_exact(box, corners), attributes=flags, split=split,
+        hidden=np.array([part.get("hidden") == "1" for part in parts]), declared=declared,
+    )  # fmt: skip
+
+
+def _picture(name: str, path: Path, places: Places) -> Path:
+    """The path of a picture; dlib writes names as bytes and says that they are Latin-1, whatever they are."""
+    found = places.of(name, path.parent)
+    if not found.exists() and not name.isascii():
+        try:
+            other = places.of(name.encode("latin-1").decode(), path.parent)
+        except (UnicodeEncodeError, UnicodeDecodeError):
+            return found
+        return other if other.exists() else found
+    return found
+
+
+def _faces(path: Path, source: Path, places: Places, notes: Notes) -> Iterator[Found]:
+    split = split_of(path.stem)
+    for element in read_elements(path, "dataset", ("image", "comment")):
+        if element.tag == "comment":
+            words = element.words()
+            split = split_called(words.removeprefix(_SPLIT)) if words.startswith(_SPLIT) else split
+            continue
+        where, name = f"{path}:{element.line}", element.get("file")
+        if not name:
+            yield BadEntry(where, "an image without a file")
+            continue
+        sides = _numbers(element, ("width", "height"))
+        declared = None if isinstance(sides, str) or not ((sides >= 1) & (sides < 1e9)).all() else sides
+        image = _picture(name, path, places)
+        boxes = [child for child in element.children if child.tag == "box"]
+        if not boxes:
+            notes.add("images without a box passed over", where)
+        for box in boxes:
+            if box.get("ignore") in ("1", "true"):
+                notes.add("boxes to be ignored passed over", f"{path}:{box.line}")
+            elif not any(child.tag == "part" for child in box.children):
+                notes.add("boxes without parts passed over", f"{path}:{box.line}")
+            else:
+                size = None if declared is None else (int(declared[0]), int(declared[1]))
+                yield _face(box, path, places.name_of(image), image, split, size)
+
+
+def _all(source: Path, notes: Notes, images: Path | None = None) -> tuple[list[Found], Path]:
+    """Every face of a source, and the folder of its pictures."""
+    root = images or folder_of(source)
+    places = Places(root, notes)
+    return [face for path in _files(source) for face in _faces(path, source, places, notes)], root
+
+
+def count_points(source: Path) -> int:
+    """Landmarks a face, by the names of all parts."""
+    return num_points(_all(source, Notes())[0], (), source)
+
+
+def point_names(source: Path) -> Sequence[str]:
+    """The names of the parts, in the order in which they are read."""
+    return ordered_names(_all(source, Notes())[0], ())
+
+
+def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
+    """Yield every box with parts of every .xml; ids are pictures' paths without suffix (see `Ids`)."""
+    faces, root = _all(source, options.notes, options.images)
+    yield from entries(faces, root, source, options)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Writing
+
+
+def _whole(value: float) -> int:
+    return math.floor(value + 0.5)
+
+
+def _box_text(face: FaceSample, names: Sequence[str]) -> str:
+    x0, y0, x1, y1 = box_of(face)
+    left, top, right, bottom = math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)
+    parts = [text_element("label", "face")]
+    for i, (x, y) in enumerate(landmarks_of(face)):
+        if not face.missing_points[i]:
+            hidden = face.visible is not None and not face.visible[i]
+            parts.append(tag_text("part", {
+                "name": names[i], "x": _whole(x), "y": _whole(y), "exact": f"{x:.4f} {y:.4f}",
+                "hidden": 1 if hidden else None,
+            }))  # fmt: skip
+    flags = [re.sub(";", ",", name) for name, on in face.attributes.items() if on]
+    head = {
+        "top": top, "left": left, "width": right - left + 1, "height": bottom - top + 1,
+        "exact": f"{x0:.4f} {y0:.4f} {x1:.4f} {y1:.4f}", "flags": ";".join(flags) or None,
+    }  # fmt: skip
+    return tag_text("box", head, "".join(f"\n      {part}" for part in parts) + "\n    ")
+
+
+def save(path: Path, pictures: Iterable[tuple[str, list[FaceSample]]], schema: LandmarkSchema, split: str) -> None:
+    """Write one .xml of (an image's name seen from it, its faces)."""
+    names = padded_names_of(schema)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.write("<?xml version='1.0' encoding='UTF-8'?>\n<dataset>\n")
+        file.write(f"{text_element('name', schema.name)}\n{text_element('comment', _SPLIT + split)}\n<images>\n")
+        for name, faces in pictures:
+            width, height = image_size(faces[0].image)
+            boxes = "".join(f"\n    {_box_text(face, names)}" for face in faces)
+            file.write(f"  {tag_text('image', {'file': name, 'width': width, 'height': height}, boxes)}\n")
+        file.write("</images>\n</dataset>\n")
+
+
+def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
+    """Write images/ and <split>.xml a split."""
+    pictures = Pictures(folder / "images", dataset, options)
+    for split, samples in by_split(dataset):
+        named = ((f"images/{pictures.name_of(image)}", faces) for image, faces in by_picture(samples))
+        save(folder / f"{split}.xml", named, dataset.schema, split)
+
+
+def write_predicted(folder: Path, faces: Iterable[FaceSample], schema: LandmarkSchema) -> None:
+    """Write predictions_imglab.xml, whose images have the names given to `predict`."""
+    named = ((image.as_posix(), own) for image, own in by_picture(faces))
+    save(folder / "predictions_imglab.xml", named, schema, "predicted")

@@ -1,0 +1,343 @@
+"""Label Studio: a .json list of tasks, each with a picture's address and the annotations' regions.
+
+    [{"id": 1, "data": {"image": "/data/local-files/?d=images/a.png"}, "annotations": [{"result": [
+        {"id": "f0", "type": "rectanglelabels", "original_width": 60, "original_height": 40, "image_rotation": 0,
+         "value": {"x": 1.5, "y": 5, "width": 65, "height": 70, "rotation": 0, "rectanglelabels": ["face"]}},
+        {"id": "f0p2", "type": "keypointlabels", "parentID": "f0", "original_width": 60, "original_height": 40,
+         "value": {"x": 52.5, "y": 50.6, "keypointlabels": ["nose"]}},
+        {"id": "f0p2", "type": "choices", "value": {"choices": ["hidden"]}}]}]}]
+
+x and y are percent of the original width and height. Points of one `parentID`, a rectangle, are one face; others
+are one face together. A choice of a region, `hidden` (or occluded, invisible), makes its point hidden; one that is not
+there is missing. Choices of the rectangle and of the picture are the face's attributes. The tool's predictions are no
+labels: tasks with nothing else are passed over. The split is `data.split`, or in the file's name.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import numpy as np
+
+from stylealign.config import read_json
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, folder_of, split_called, split_of
+from stylealign.data.formats.files import with_suffix
+from stylealign.data.formats.named_points import Found, ToolFace, entries, num_points, ordered_names
+from stylealign.data.formats.notes import Notes
+from stylealign.data.formats.placing import Places
+from stylealign.data.formats.sniff import LABEL_STUDIO, kind_of
+from stylealign.data.formats.writing import Pictures, WriteOptions, box_of, by_picture, by_split, names_of
+from stylealign.data.image import IMAGE_SUFFIXES, image_size
+from stylealign.data.xml_elements import tag_text
+from stylealign.errors import UserError
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
+
+HIDDEN = ("hidden", "occluded", "invisible")
+"""Choices of a point's region that say so; the first is what we write."""
+CONFIG_FILE = "label_config.xml"
+_LOCAL = "/data/local-files/?d="
+
+
+def _files(source: Path) -> list[Path]:
+    if source.is_file():
+        return [source]
+    found = [path for path in with_suffix(folder_of(source), ".json", deep=True) if kind_of(path) == LABEL_STUDIO]
+    if not found:
+        raise UserError(f"{source}: found no Label Studio export in it or below it, expected a .json list of tasks")
+    return found
+
+
+def recognise(path: Path) -> bool:
+    """Whether it is an export of Label Studio (JSON), or a folder with one in it or below it."""
+    if path.is_file():
+        return kind_of(path) == LABEL_STUDIO
+    return any(kind_of(found) == LABEL_STUDIO for found in with_suffix(path, ".json", deep=True))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Tasks
+
+
+def _address(data: Any) -> str | None:
+    """The address of a task's picture: its `image`, else the first text that names a picture."""
+    if not isinstance(data, Mapping):
+        return None
+    texts = [data.get("image"), *data.values()]
+    named = [text for text in texts if isinstance(text, str) and Path(_paths(text)[0]).suffix.lower() in IMAGE_SUFFIXES]
+    return named[0] if named else next((text for text in texts[:1] if isinstance(text, str)), None)
+
+
+def _paths(address: str) -> list[str]:
+    """The paths that an address may stand for, the likeliest first; uploads have a tag before their names."""
+    try:
+        parts = urlsplit(address.replace("\\", "/"))
+        local = parse_qs(parts.query).get("d") if "local-files" in parts.path else None
+    except ValueError:
+        return [address]
+    path = (local[0] if local else unquote(parts.path) or address).lstrip("/")
+    folder, slash, name = path.rpartition("/")
+    bare = re.sub(r"^[0-9a-f]{8}-", "", name)
+    return [path] if bare == name or not bare else [path, f"{folder}{slash}{bare}"]
+
+
+def _annotation(task: Mapping[str, Any], where: str, notes: Notes) -> list[Any] | str | None:
+    """The regions of a task's last annotation that was not cancelled; None: it has none; text: what is wrong."""
+    listed = task.get("annotations", task.get("completions"))
+    if listed is not None and not isinstance(listed, list):
+        return f"annotations are {str(listed)[:60]}, expected a list"
+    kept = [one for one in listed or [] if isinstance(one, Mapping) and not one.get("was_cancelled")]
+    if not kept:
+        if task.get("predictions"):
+            notes.add("tasks with predictions alone passed over, which nobody has looked at", where)
+        else:
+            notes.add("tasks without an annotation passed over", where)
+        return None
+    if len(kept) > 1:
+        notes.add("tasks have several annotations, of which the last is taken", where)
+    result = kept[-1].get("result")
+    return result if isinstance(result, list) else f"result is {str(result)[:60]}, expected a list of regions"
+
+
+class _Region:
+    """One region of a result, its numbers in px."""
+
+    def __init__(self, item: Mapping[str, Any]):
+        value = item.get("value")
+        self.value: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
+        self.id, self.parent = str(item.get("id")), item.get("parentID")
+        width, height = item.get("original_width"), item.get("original_height")
+        self.size = (int(width), int(height)) if _is_side(width) and _is_side(height) else None
+        self.rotated = item.get("image_rotation") or 0
+
+    def px(self, *keys: str) -> np.ndarray | str:
+        """Values in percent as px of width (x, width) and height (y, height), or what is wrong."""
+        if self.size is None:
+            return "no original_width and original_height, expected the size that its percents are of"
+        if self.rotated:
+            return f"image_rotation is {str(self.rotated)[:20]}, expected 0: turn it back in the tool and export again"
+        found = [self.value.get(key) for key in keys]
+        if not all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e9 for v in found):
+            return f"{', '.join(keys)} are {str(found)[:60]}, expected numbers in percent"
+        return np.array(found, dtype=np.float64) / 100 * [self.size[key in ("y", "height")] for key in keys]
+
+    def words(self, key: str) -> list[str]:
+        """The texts of a list in its value, such as labels or choices."""
+        found = self.value.get(key)
+        return [str(text) for text in found] if isinstance(found, list) else []
+
+
+def _is_side(side: Any) -> TypeGuard[float]:
+    return isinstance(side, int | float) and not isinstance(side, bool) and 1 <= side < 1e9
+
+
+def _corners(region: _Region) -> np.ndarray | str:
+    """(4,) x0 y0 x1 y1 round a rectangle, which may be turned about its first corner."""
+    found = region.px("x", "y", "width", "height")
+    if isinstance(found, str):
+        return found
+    turn = region.value.get("rotation")
+    angle = np.deg2rad(turn) if isinstance(turn, int | float) and abs(turn) < 1e6 else 0.0
+    x, y, width, height = found
+    along, down = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+    corners = np.array([x, y]) + np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) @ np.stack([width * along, height * down])
+    return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+
+
+def _labels(region: _Region, others: Mapping[str, list[str]], key: str) -> str:
+    return next(iter(region.words(key) or others.get(region.id, [])), "")
+
+
+def _task_faces(items: list[Any], where: str, common: dict[str, Any], number: int, notes: Notes) -> Iterator[Found]:
+    points: dict[str | None, list[tuple[_Region, str]]] = {}
+    boxes: dict[str, _Region] = {}
+    choices: dict[str, list[str]] = {}
+    labels: dict[str, list[str]] = {}
+    dots: list[_Region] = []
+    for item in items:
+        if not isinstance(item, Mapping):
+            yield BadEntry(where, f"a region is {str(item)[:60]}, expected a mapping")
+            return
+        region, kind = _Region(item), str(item.get("type"))
+        if kind in ("keypointlabels", "keypoint"):
+            dots.append(region)
+        elif kind in ("rectanglelabels", "rectangle"):
+            boxes[region.id] = region
+        elif kind == "choices":
+            choices.setdefault(region.id, []).extend(region.words("choices"))
+        elif kind == "labels":
+            labels[region.id] = region.words("labels")
+        elif kind != "relation":
+            notes.add(f"regions of kind {kind[:40]!r} passed over, expected key points", where)
+    for region in dots:
+        parent = str(region.parent) if region.parent is not None and str(region.parent) in boxes else None
+        points.setdefault(parent, []).append((region, _labels(region, labels, "keypointlabels")))
+    if list(points) == [None] and len(boxes) == 1:
+        points = {next(iter(boxes)): points[None]}
+    regions = {region.id for region in dots} | boxes.keys()
+    common_flags = {word: True for id, words in choices.items() if id not in regions for word in words}
+    if not points:
+        notes.add("tasks without key points passed over", where)
+    for n, (parent, own) in enumerate(points.items()):
+        box = _corners(boxes[parent]) if parent is not None else None
+        found = [region.px("x", "y") for region, _ in own]
+        wrong = next((text for text in (box, *found) if isinstance(text, str)), None)
+        sizes = {region.size for region, _ in own}
+        if wrong or len(sizes) != 1:
+            yield BadEntry(where, wrong or f"original sizes {sorted(map(str, sizes))}, expected one for a picture")
+            continue
+        flags = {word: True for word in choices.get(str(parent), ())}
+        yield ToolFace(
+            where=where, number=1000 * number + n, names=tuple(name for _, name in own), points=np.array(found),
+            hidden=np.array([bool(set(HIDDEN) & set(choices.get(region.id, ()))) for region, _ in own]),
+            box=None if box is None else np.asarray(box), attributes=common_flags | flags, declared=next(iter(sizes)),
+            **common,
+        )  # fmt: skip
+
+
+def _faces(path: Path, source: Path, places: Places, notes: Notes) -> Iterator[Found]:
+    content = read_json(path)
+    tasks = content if isinstance(content, list) else [content]
+    below = path.relative_to(source).with_suffix("").as_posix() if path != source else path.stem
+    for number, task in enumerate(tasks):
+        where = f"{path}: tasks[{number}]"
+        if not isinstance(task, Mapping):
+            yield BadEntry(where, f"found {str(task)[:60]}, expected a task with data and annotations")
+            continue
+        items = _annotation(task, where, notes)
+        if items is None:
+            continue
+        data = task.get("data")
+        address = _address(data)
+        if isinstance(items, str) or address is None:
+            yield BadEntry(where, items if isinstance(items, str) else "no address of a picture in its data")
+            continue
+        paths = _paths(address)
+        places_of = [places.of(name, path.parent, path.parent / "images") for name in paths]
+        image = next((place for place in places_of if place.exists()), places_of[0])
+        split = data.get("split") if isinstance(data, Mapping) else None
+        common = {
+            "image": image, "name": places.name_of(image),
+            "split": split_called(split) if isinstance(split, str) else split_of(below),
+        }  # fmt: skip
+        yield from _task_faces(items, where, common, number, notes)
+
+
+def _all(source: Path, notes: Notes, images: Path | None = None) -> tuple[list[Found], Path]:
+    """Every face of a source, and the folder of its pictures."""
+    root = images or folder_of(source)
+    places = Places(root, notes)
+    return [face for path in _files(source) for face in _faces(path, source, places, notes)], root
+
+
+def count_points(source: Path) -> int:
+    """Landmarks a face, by the labels of all key points."""
+    return num_points(_all(source, Notes())[0], (), source)
+
+
+def point_names(source: Path) -> Sequence[str]:
+    """The labels of the key points, in the order in which they are read; empty: they have none of their own."""
+    return ordered_names(_all(source, Notes())[0], ())
+
+
+def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
+    """Yield every face of every task; ids are pictures' paths without suffix (see `Ids`)."""
+    faces, root = _all(source, options.notes, options.images)
+    yield from entries(faces, root, source, options)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Writing
+
+
+def _result(faces: list[FaceSample], schema: LandmarkSchema) -> list[dict[str, Any]]:
+    names, items = names_of(schema), list[dict[str, Any]]()
+    width, height = image_size(faces[0].image)
+    size = np.array([width, height], dtype=np.float64)
+
+    def add(id: str, kind: str, control: str, value: dict[str, Any], **more: Any) -> None:
+        items.append({
+            "id": id, "type": kind, "from_name": control, "to_name": "image", "original_width": width,
+            "original_height": height, "image_rotation": 0, "value": value, **more,
+        })  # fmt: skip
+
+    for n, face in enumerate(faces):
+        assert face.landmarks is not None
+        corners = box_of(face).reshape(2, 2) / size * 100
+        x, y, w, h = (round(float(v), 8) for v in (*corners[0], *(corners[1] - corners[0])))
+        place = {"x": x, "y": y, "width": w, "height": h, "rotation": 0}
+        add(f"f{n}", "rectanglelabels", "box", {**place, "rectanglelabels": ["face"]})
+        if flags := [name for name, on in face.attributes.items() if on]:
+            add(f"f{n}", "choices", "attributes", {**place, "choices": flags})
+        for i, (px, py) in enumerate((face.landmarks.astype(np.float64) / size * 100).round(8).tolist()):
+            if face.missing_points[i]:
+                continue
+            point = {"x": px, "y": py, "width": 0.5}
+            add(f"f{n}p{i}", "keypointlabels", "points", {**point, "keypointlabels": [names[i]]}, parentID=f"f{n}")
+            if face.visible is not None and not face.visible[i]:
+                add(f"f{n}p{i}", "choices", "visibility", {**point, "choices": [HIDDEN[0]]})
+    return items
+
+
+def _config(schema: LandmarkSchema, attributes: Sequence[str]) -> str:
+    """The labelling configuration of a project that takes the tasks."""
+    points = "".join(
+        f"\n    {tag_text('Label', {'value': name, 'model_index': i})}" for i, name in enumerate(names_of(schema))
+    )
+    lines = [
+        tag_text("Image", {"name": "image", "value": "$image"}),
+        tag_text("RectangleLabels", {"name": "box", "toName": "image"}, tag_text("Label", {"value": "face"})),
+        tag_text("KeyPointLabels", {"name": "points", "toName": "image"}, f"{points}\n  "),
+        tag_text(
+            "Choices",
+            {"name": "visibility", "toName": "image", "perRegion": "true", "whenTagName": "points"},
+            tag_text("Choice", {"value": HIDDEN[0]}),
+        ),
+    ]
+    if attributes:
+        head = {
+            "name": "attributes",
+            "toName": "image",
+            "perRegion": "true",
+            "choice": "multiple",
+            "whenTagName": "box",
+        }
+        lines.append(tag_text("Choices", head, "".join(tag_text("Choice", {"value": name}) for name in attributes)))
+    inner = "".join(f"\n  {line}" for line in lines)
+    return f"<View>{inner}\n</View>\n"
+
+
+def _save(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
+    """Write tasks/<split>.json a split, images/, and the configuration of a project."""
+    pictures = Pictures(folder / "images", dataset, options)
+    attributes: dict[str, None] = {}
+    for split, samples in by_split(dataset):
+        tasks = []
+        for image, faces in by_picture(samples):
+            data = {"image": f"{_LOCAL}images/{pictures.name_of(image)}", "split": split}
+            tasks.append({"data": data, "annotations": [{"result": _result(faces, dataset.schema)}]})
+            attributes |= dict.fromkeys(name for face in faces for name in face.attributes)
+        _save(folder / "tasks" / f"{split}.json", tasks)
+    (folder / CONFIG_FILE).write_text(_config(dataset.schema, list(attributes)), encoding="utf-8")
+
+
+def write_predicted(folder: Path, faces: Iterable[FaceSample], schema: LandmarkSchema) -> None:
+    """Write label_studio/tasks.json, whose predictions the tool shows to be corrected, and the configuration."""
+    tasks = [
+        {
+            "data": {"image": f"{_LOCAL}{image.as_posix().lstrip('/')}"},
+            "predictions": [{"model_version": "stylealign", "result": _result(own, schema)}],
+        }
+        for image, own in by_picture(faces)
+    ]
+    _save(folder / "label_studio" / "tasks.json", tasks)
+    (folder / "label_studio" / CONFIG_FILE).write_text(_config(schema, ()), encoding="utf-8")
