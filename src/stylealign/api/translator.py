@@ -21,7 +21,8 @@ import cv2
 import numpy as np
 import torch
 
-from stylealign.api.detector import Detector, Image, name_of, picture_of
+from stylealign.api.detector import Detector
+from stylealign.api.pictures import Image, name_of, picture_of
 from stylealign.api.placed_face import PlacedFace, pasted, placed_by_landmarks
 from stylealign.api.tensors import face_batch, image_tensor, points_tensor
 from stylealign.errors import UserError
@@ -185,7 +186,7 @@ class StyleTranslator:
         size.
 
         Args:
-            content: (H, W, 3) uint8 RGB or (H, W) grey, or a file, whose EXIF orientation is heeded.
+            content: a picture in any form that `Detector.predict` takes.
             landmarks: (P, 2) (x, y) px of the content picture as stored, of the mark-up `schema`; None: the
                 detector's, of the largest face.
             style: the picture that gives the style, likewise.
