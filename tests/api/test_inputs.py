@@ -186,6 +186,8 @@ def test_supervision_and_pandas_get_what_they_take(detector: Detector, monkeypat
     points = faces.to_supervision()
     assert points["xy"].shape == (1, 5, 2)
     assert points["confidence"].shape == (1, 5)
+    supervision.KeyPoints = lambda xy, keypoint_confidence: (xy, keypoint_confidence)  # type: ignore[attr-defined]
+    assert faces.to_supervision()[1].shape == (1, 5)
     rows, columns = faces.to_pandas()
     assert len(rows) == 5
     assert list(rows[0]) == columns

@@ -1,5 +1,6 @@
-"""The faces of a picture or a video, as the values of other libraries, which are imported when they are asked for."""
+"""The faces of a picture or a frame, as the values of other libraries, which are imported when they are asked for."""
 
+import inspect
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,12 @@ class Faces(list[Face]):
     def to_supervision(self) -> Any:
         """`supervision.KeyPoints`: `xy` (N, P, 2), and `confidence` (N, P) where every face has one."""
         points, sure = self._arrays()
+        made = _imported("supervision").KeyPoints
         values: dict[str, Any] = {"xy": points.astype(np.float32)}
         if sure is not None:
-            values["confidence"] = sure.astype(np.float32)
-        return _imported("supervision").KeyPoints(**values)
+            renamed = "keypoint_confidence" in inspect.signature(made).parameters  # in 0.29; the old name goes in 0.32
+            values["keypoint_confidence" if renamed else "confidence"] = sure.astype(np.float32)
+        return made(**values)
 
     def to_pandas(self) -> Any:
         """A `pandas.DataFrame` with a row for each landmark.
