@@ -182,11 +182,11 @@ def test_an_onnx_file_carries_the_upright_shape() -> None:
             "schema": FIVE.to_dict()}  # fmt: skip
     path = Path("m.onnx")
     read = read_metadata(to_metadata(card, "fp32", upright=PLACES), path)
-    np.testing.assert_array_equal(upright_of(read, 5, path), PLACES)  # type: ignore[arg-type]
-    assert upright_of(read_metadata(to_metadata(card, "fp32"), path), 5, path) is None
+    np.testing.assert_array_equal(upright_of(read, 5, "m"), PLACES)  # type: ignore[arg-type]
+    assert upright_of(read_metadata(to_metadata(card, "fp32"), path), 5, "m") is None
     for wrong in ([[1, 2]], [[1, 2]] * 5, "x", [[1, 2, 3]] * 5):
         with pytest.raises(UserError, match=r"m\.onnx: its metadata's 'upright': expected 5 pairs"):
-            upright_of({**read, "upright": wrong}, 5, path)
+            upright_of({**read, "upright": wrong}, 5, "m.onnx: its metadata's")
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -106,8 +106,9 @@ def _reason(error: Exception, path: Path) -> str:
     return " ".join(said.split())[:200] or "it does not say why"
 
 
-def upright_of(card: Mapping[str, Any], num_points: int, path: Path) -> np.ndarray | None:
-    """(P, 2) px, where the metadata has it. Raises UserError for what is no shape."""
+def upright_of(card: Mapping[str, Any], num_points: int, where: str) -> np.ndarray | None:
+    """(P, 2) px of the crop, where an ONNX file's metadata (or what stands beside a twin) has it. Raises UserError for
+    what is no shape."""
     if card.get("upright") is None:
         return None
     try:
@@ -115,7 +116,7 @@ def upright_of(card: Mapping[str, Any], num_points: int, path: Path) -> np.ndarr
     except (TypeError, ValueError):
         shape = np.empty(0)
     if shape.shape != (num_points, 2) or not np.isfinite(shape).all() or np.ptp(shape, axis=0).min() <= 0:
-        raise UserError(f"{path}: its metadata's 'upright': expected {num_points} pairs [x, y] of a face")
+        raise UserError(f"{where} 'upright': expected {num_points} pairs [x, y] of a face")
     return shape
 
 
@@ -154,7 +155,7 @@ class OnnxDetector:
                 f"{path}: inputs {inputs} and outputs {names}, expected image (batch, 3, {size}, {size}) and landmarks"
             )
         self._names = names
-        self.upright = upright_of(self.card, self.schema.num_points, path)
+        self.upright = upright_of(self.card, self.schema.num_points, f"{path}: its metadata's")
         self.trust = trust_of_card(self.card, self.schema.num_points, f"{path}: its metadata")
         if "covariance" in names and (self.trust is None or self.trust.basis != "covariance"):
             raise UserError(
