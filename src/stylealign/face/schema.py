@@ -202,7 +202,7 @@ AFLW19 = LandmarkSchema(
     parts={"contour": (18,), "brows": _span(0, 5), "nose": _span(12, 14), "eyes": _span(6, 11), "mouth": _span(15, 17)},
 )  # fmt: skip
 
-# LaPa's own figure and the swaps of mmpose's table of it (configs/_base_/datasets/lapa.py).
+# LaPa's own figure and the swaps of mmpose's table of it, datasets/lapa.
 LAPA106 = LandmarkSchema(
     name="lapa106",
     num_points=106,

@@ -30,7 +30,7 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     if not with_suffix(source, *IMAGE_SUFFIXES, deep=True):
         raise UserError(
             f"{source}: {len(files):,} .pts files and no picture, expected both: these are the labels alone, which the "
-            "data set's own organize_merl_rav_using_aflw_and_our_labels.py puts beside AFLW's pictures"
+            "data set's own script (organize_merl_rav_...) puts beside AFLW's pictures"
         )
     images = Beside(IMAGE_SUFFIXES)
     for pts in files:
