@@ -6,13 +6,14 @@ READY := $(VENV)/.ready
 COUNT ?= 100000
 SEED ?= 0
 
-.PHONY: setup demo docs test slow lint help bench fuzz reliability clean
+.PHONY: setup demo docs test install slow lint help bench fuzz reliability clean
 
 help:
 	@echo "make demo   set up, then the whole job on drawn faces, to demo/report.html (5 minutes on two cores)"
 	@echo "make docs   the documentation as a site, build/site/index.html"
 	@echo "make test   set up, then lint, types and tests"
 	@echo "make slow   the long and real-data tests (STYLEALIGN_DATA names the folder of real faces)"
+	@echo "make install   build the wheel and the sdist, and install them and every extra in clean environments"
 	@echo "make bench  speed and memory tables"
 	@echo "make fuzz   100,000 damaged inputs to every reader (COUNT, SEED); goes on where it was stopped"
 	@echo "make reliability   20 kills, 10 pairs of commands, a full disk at 20 points of each job (15 minutes)"
@@ -40,6 +41,9 @@ docs: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+install: $(READY)
+	$(BIN)/python -m pytest -m slow tests/test_install.py
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow

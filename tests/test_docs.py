@@ -190,7 +190,10 @@ MAY_STAY = {
         "data/formats/label_studio.py",
         "jobs/prepare.txt",
         "jobs/export-dataset.txt",
-    ),  # they call landmarks that
+        "docs/api.md",
+        "api/augmentation.py",
+        "api/predicted.py",
+    ),  # they, albumentations and supervision call landmarks that
     "bbox": (*COCO, "data/formats/aflw.py"),  # the name of a field of theirs
     "fakes?": (*GAN, "jobs/train-detector.txt", "jobs/train-styles.txt"),  # the usual name in a discriminator's loss
 }

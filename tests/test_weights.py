@@ -43,8 +43,10 @@ def eye_distances(landmarks: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", ["detector", "translator"])
 def test_weights_are_small_and_their_card_names_hash_data_and_licence(name: str) -> None:
     folder = WEIGHTS / name
-    assert sorted(p.name for p in folder.iterdir()) == ["README.md", "card.json", "model.safetensors"]
-    assert sum(p.stat().st_size for p in folder.iterdir()) <= MOST_BYTES
+    twin = ["twin.json", "twin.onnx"] if name == "detector" else []
+    assert sorted(p.name for p in folder.iterdir()) == ["README.md", "card.json", "model.safetensors", *twin]
+    for part in ("model.safetensors", *twin[1:]):
+        assert (folder / part).stat().st_size <= MOST_BYTES
     card, said = json.loads((folder / "card.json").read_text()), (folder / "README.md").read_text(encoding="utf-8")
     assert card["model_hash"] == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     for words in ("**Data.**", "**Licence.**", "non-commercial", "300-W", "**Numbers", "**Meant for.**", "limits.**"):

@@ -14,14 +14,15 @@ Knows no detector, and not what becomes of the images.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from stylealign.api.pictures import Channels, picture_of, pixels_like
 from stylealign.api.tensors import face_batch
 from stylealign.api.translator import model_path
 from stylealign.batches.batch import to_uint8
@@ -43,6 +44,8 @@ from stylealign.translators.loaded import load_translator
 SCALES = (1.0, 3.0)
 _STREAM = 23  # tells these random numbers from those drawn elsewhere from the same seed
 
+Form = TypeVar("Form")
+Points = TypeVar("Points")
 Donors = FaceDataset | Path | str | Sequence[Path | str | FaceSample]
 
 
@@ -124,36 +127,36 @@ class StyleAugmentation:
             self._chain = open_chain(self.config, self.prob, crop, schema, torch.device("cpu"))
         return self._chain
 
-    @overload
     def __call__(
-        self, image: np.ndarray, landmarks: np.ndarray | Tensor, seed: int | Sequence[int] | None = None
-    ) -> np.ndarray: ...
-    @overload
-    def __call__(
-        self, image: Tensor, landmarks: np.ndarray | Tensor, seed: int | Sequence[int] | None = None
-    ) -> Tensor: ...
-
-    def __call__(
-        self, image: np.ndarray | Tensor, landmarks: np.ndarray | Tensor, seed: int | Sequence[int] | None = None
-    ) -> np.ndarray | Tensor:
+        self,
+        image: Form,
+        landmarks: np.ndarray | Tensor | Sequence[Sequence[float]],
+        seed: int | Sequence[int] | None = None,
+        channels: Channels = "rgb",
+    ) -> Form:
         """The image in a random donor's style; landmarks stay where they are.
 
         Args:
-            image: (H, W, 3) uint8 RGB array, or (3, H, W) tensor, uint8 or float in [0, 1] (as torchvision makes
-                them). A crop of one face with some room round it serves best: style is a matter of the whole picture,
-                and donors are cut as widely as it is.
+            image: a Pillow image; or an array or a tensor, (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels,
+                uint8 or floating point from 0 to 1. A crop of one face with some room round it serves best: style is a
+                matter of the whole picture, and donors are cut as widely as it is.
             landmarks: (P, 2) (x, y) px of the image, pixel centres at integers; NaN where unlabelled.
             seed: of this image, one or more whole numbers >= 0 such as (epoch, index): the answer is then a function
                 of the arguments alone. Not given: drawn from torch's global generator, which a DataLoader seeds
                 differently in each worker and epoch, and the same way after the same `torch.manual_seed`.
+            channels: the order in arrays and tensors; OpenCV's is "bgr".
 
         Returns:
-            An image of the same kind, shape and type.
+            An image of the same kind, shape and type (brightness alone where it was grey).
 
         Raises:
             ValueError: another kind of image or shape of landmarks.
         """
-        pixels = _pixels(image)
+        if isinstance(image, str | bytes | Path):
+            raise ValueError(
+                f"an image is expected to be open: a Pillow image, an array or a tensor; found {image!r:.60}"
+            )
+        pixels = picture_of(image, channels).image
         points = np.asarray(landmarks.detach().cpu() if isinstance(landmarks, Tensor) else landmarks, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != 2 or (self.schema and len(points) != self.schema.num_points):
             wanted = f"({self.schema.num_points}, 2) of {self.schema.name}" if self.schema else "(P, 2)"
@@ -165,10 +168,27 @@ class StyleAugmentation:
         rng = np.random.default_rng((self.seed, _STREAM, *key))
         donor = self.faces[int(rng.integers(len(self.faces)))]
         made = self._restyled(pixels, points, donor, int(rng.integers(2**62)))
-        if isinstance(image, np.ndarray):
-            return made
-        planes = torch.from_numpy(made).permute(2, 0, 1).contiguous()
-        return planes if image.dtype == torch.uint8 else planes.to(image.dtype).div_(255)
+        return cast(Form, pixels_like(image, made if channels == "rgb" else made[..., ::-1]))
+
+    def on_pair(self, image: Form, landmarks: Points) -> tuple[Form, Points]:
+        """(restyled image, the landmarks as they are), as transforms that are called with both pass them on.
+
+        In torchvision's v2, say: `Compose([ToImage(), restyle.on_pair, ToDtype(...)])(image, landmarks)`.
+        """
+        return self(image, landmarks), landmarks  # type: ignore[arg-type]
+
+    def on_sample(self, sample: Mapping[str, Any] | None = None, **values: Any) -> dict[str, Any]:
+        """A sample by names, `image` and `keypoints` (or `landmarks`) among them -> the same, its image restyled.
+
+        For pipelines that hand a dictionary, or its entries as keywords, from step to step, as albumentations does.
+
+        Raises ValueError where one of the two is not there.
+        """
+        found = {**(sample or {}), **values}
+        key = next((name for name in ("keypoints", "landmarks") if name in found), None)
+        if "image" not in found or key is None:
+            raise ValueError(f"a sample with {', '.join(found) or 'nothing'} in it: expected image and keypoints")
+        return {**found, "image": self(found["image"], found[key])}
 
     def _restyled(self, pixels: np.ndarray, points: np.ndarray, donor: FaceSample, seed: int) -> np.ndarray:
         height, width = pixels.shape[:2]
@@ -221,27 +241,6 @@ def _chain(style: str | Path, strength: tuple[float, float]) -> ChainConfig:
     if not 0 <= low <= high <= 1:
         raise ValueError(f"strength {low} to {high}: expected a range in 0 to 1")
     return ChainConfig()
-
-
-def _pixels(image: np.ndarray | Tensor) -> np.ndarray:
-    """(H, W, 3) uint8."""
-    if isinstance(image, Tensor):
-        if image.ndim != 3 or image.shape[0] != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
-            raise ValueError(
-                f"a tensor of shape {tuple(image.shape)} and type {image.dtype}: expected (3, H, W), uint8 or float"
-            )
-        planes = image.detach().cpu()
-        if planes.is_floating_point():
-            if not bool(((planes >= 0) & (planes <= 1)).all()):
-                low, high = float(planes.min()), float(planes.max())
-                raise ValueError(
-                    f"a tensor of values {low:g} to {high:g}: expected 0 to 1 (restyle before you normalise)"
-                )
-            planes = planes.float().mul(255).round().to(torch.uint8)
-        return planes.permute(1, 2, 0).contiguous().numpy()
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"an image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8 RGB")
-    return image
 
 
 def _cut(donor: FaceSample, scale: float, side: int, num_points: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,11 +13,16 @@ True
 [1, 1]
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from stylealign.api.pictures import Channels, Image, name_of, picture_of
+from stylealign.api.predicted import Faces
+from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Candidate, Rotate, Search, candidates_in
@@ -26,35 +31,12 @@ from stylealign.predicting.finders import Finder, mtcnn_finder
 from stylealign.predicting.given_boxes import checked_box
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.predicting.predicted_face import Face, named
-from stylealign.predicting.sources import Photo, read_photo
+from stylealign.predicting.sources import Source
+from stylealign.predicting.threads import Clock
+from stylealign.predicting.tracking import TrackConfig, Tracker
+from stylealign.predicting.video import Video
 
-__all__ = ["Detector", "Face", "load"]
-
-Image = np.ndarray | Path | str
-
-
-def name_of(image: Image) -> str:
-    """A file's name as given; nothing for an array."""
-    return str(image) if isinstance(image, Path | str) else ""
-
-
-def picture_of(image: Image) -> Photo:
-    """A file or an array as a photo. Raises what `Detector.predict` raises for what is none."""
-    if isinstance(image, Path | str):
-        return read_photo(Path(image))
-    array = np.asarray(image)
-    if (
-        array.dtype != np.uint8
-        or array.ndim not in (2, 3)
-        or (array.ndim == 3 and array.shape[2] != 3)
-        or not array.size
-    ):
-        raise ValueError(
-            f"a picture of shape {array.shape} and type {array.dtype}: expected (H, W, 3) or (H, W) uint8 RGB"
-        )
-    if array.ndim == 2:
-        array = np.repeat(array[..., None], 3, axis=2)
-    return Photo(np.ascontiguousarray(array), np.eye(2, 3))
+__all__ = ["Detector", "Face", "Faces", "load"]
 
 
 class Detector:
@@ -63,6 +45,7 @@ class Detector:
     def __init__(self, network: LandmarkNetwork, finder: Finder | None = None):
         """`finder`: not given, MTCNN (finders.yunet_finder makes another)."""
         self.network = network
+        self._own_finder = finder is not None
         self._finder = finder or mtcnn_finder()
 
     @property
@@ -85,12 +68,14 @@ class Detector:
         flip: bool = False,
         rotate: Rotate = "0",
         least_confidence: float = 0.0,
-    ) -> list[Face]:
+        channels: Channels = "rgb",
+    ) -> Faces:
         """The faces of one picture; an empty list where none is found.
 
         Args:
-            image: (H, W, 3) uint8 RGB or (H, W) grey, or a file (whose EXIF orientation is heeded; landmarks are px
-                as stored).
+            image: a path, bytes, an open file, a Pillow image (whose EXIF orientation is heeded; landmarks are px as
+                stored), or an array or a tensor: (H, W), (H, W, C) or (C, H, W) of 1, 3 or 4 channels, uint8 or
+                floating point from 0 to 1.
             boxes: landmark boxes x0, y0, x1, y1 (round brows, chin and cheeks), px of the picture; not given: faces
                 are found.
             whole_image: the picture is a crop of one face.
@@ -98,11 +83,12 @@ class Detector:
             flip: average with the answer on the mirrored face.
             rotate: degrees clockwise that hold the faces upright, or "auto".
             least_confidence: leave out faces of a lower `Face.face_confidence`; needs a detector with a trust.
+            channels: the order in arrays and tensors; OpenCV's is "bgr".
 
         Raises:
             UserError: a file that is no picture, a box without area or outside of the picture, a least confidence of
                 a detector that says none.
-            ValueError: an array that is no picture.
+            ValueError: an object that is no picture.
         """
         return self.predict_batch(
             [image],
@@ -112,6 +98,7 @@ class Detector:
             flip=flip,
             rotate=rotate,
             least_confidence=least_confidence,
+            channels=channels,
         )[0]
 
     def predict_batch(
@@ -124,17 +111,27 @@ class Detector:
         flip: bool = False,
         rotate: Rotate = "0",
         least_confidence: float = 0.0,
+        channels: Channels = "rgb",
         batch_size: int = 16,
-    ) -> list[list[Face]]:
-        """`predict` for several pictures, their faces batched together: a list of faces a picture."""
+    ) -> list[Faces]:
+        """`predict` for several pictures (a list, or an array or tensor with one more axis): a list of faces a picture.
+
+        Their faces are batched together.
+        """
+        if isinstance(images, str | bytes | Path) or not hasattr(images, "__len__"):
+            raise ValueError(
+                f"several pictures are expected to be a list; found an object of type {type(images).__name__}"
+            )
         if boxes is not None and len(boxes) != len(images):
             raise ValueError(f"boxes of {len(boxes)} pictures for {len(images)} pictures")
         if rotate not in ("0", "90", "180", "270", "auto"):
             raise ValueError(f"rotate is {rotate!r}, expected '0', '90', '180', '270' or 'auto'")
         search = Search(crop_scale=self.crop.scale, finder=self._finder, whole_image=whole_image, rotate=rotate)
         candidates: list[list[Candidate]] = []
+        sizes = []
         for i, image in enumerate(images):
-            photo, where = picture_of(image), name_of(image) or f"picture {i}"
+            photo, where = picture_of(image, channels), name_of(image) or f"picture {i}"
+            sizes.append((photo.image.shape[1], photo.image.shape[0]))
             given = None if boxes is None else [checked_box(box, where) for box in boxes[i]]
             candidates.append(candidates_in(photo, search, given, where))
         refuse_untrusted(least_confidence, self.network, flip)
@@ -142,7 +139,36 @@ class Detector:
             self.network, candidates, refine, flip, batch_size, turn=rotate == "auto",
             least_confidence=least_confidence,
         )  # fmt: skip
-        return [named(each.faces, name_of(image)) for image, each in zip(images, found, strict=True)]
+        return [
+            Faces(named(each.faces, name_of(image)), self.schema, size)
+            for image, each, size in zip(images, found, sizes, strict=True)
+        ]
+
+    def predict_video(
+        self, video: Path | str | int, config: TrackConfig | None = None, *, most: int = 0, flip: bool = False
+    ) -> Generator[Faces, None, None]:
+        """The faces of each frame of a video, one frame at a time, followed from frame to frame (`Face.track`).
+
+        Args:
+            video: a file, or a camera's number.
+            config: how faces are followed; None: as `stylealign predict` does.
+            most: follow so many of the largest; 0: all.
+            flip: average with the answer on the mirrored face.
+
+        Raises:
+            UserError: a file that is no video, or one that is cut short, after its last frame.
+        """
+        kind: Literal["camera", "video"] = "camera" if isinstance(video, int) else "video"
+        opened = Video(Source(kind, Path(str(video)), str(video)))
+        quick = None if self._own_finder else mtcnn_finder(quick=True)
+        tracker = Tracker(self.network, self._finder, config or TrackConfig(), flip=flip, most=most, first_look=quick)
+        with closing(opened.frames(Clock())) as frames:
+            for frame in frames:
+                size = frame.image.shape[1], frame.image.shape[0]
+                yield Faces(named(tracker(frame.image, frame.time), opened.name), self.schema, size)
+        problem = opened.problem()
+        if problem:
+            raise UserError(problem)
 
 
 def load(model: Path | str | None = None, accelerator: str = "cpu") -> Detector:

@@ -49,15 +49,19 @@ def _reason(error: Exception) -> str:
     return "more memory than there is" if isinstance(error, MemoryError) else str(error) or "its decoder fails"
 
 
-def _open(path: Path, max_pixels: int) -> Image.Image:
-    """The picture with its header read. Raises UserError for anything else, and for more than `max_pixels`."""
+def _open(path: Path, max_pixels: int, content: bytes | None = None) -> Image.Image:
+    """The picture with its header read. Raises UserError for anything else, and for more than `max_pixels`.
+
+    `content`: the file's bytes, where they are at hand; then `path` only names them.
+    """
     try:
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):
+        found = None if content is not None else os.stat(path)
+        if found is not None and not stat.S_ISREG(found.st_mode):
             raise UserError(f"{path}: not an image that can be read (it is no file)")
-        if found.st_size > MAX_BYTES:
-            raise UserError(f"{path}: {found.st_size:,} bytes, expected at most {MAX_BYTES:,}")
-        image = Image.open(path, formats=_contents())
+        size = len(content) if content is not None else found.st_size if found is not None else 0
+        if size > MAX_BYTES:
+            raise UserError(f"{path}: {size:,} bytes, expected at most {MAX_BYTES:,}")
+        image = Image.open(path if content is None else io.BytesIO(content), formats=_contents())
     except FileNotFoundError:
         raise UserError(f"{path}: no such image") from None
     except UserError:
@@ -78,50 +82,70 @@ def image_size(path: Path) -> tuple[int, int]:
         return image.size
 
 
-def orientation_of(path: Path, max_pixels: int = MAX_PIXELS) -> int:
+def orientation_of(path: Path, max_pixels: int = MAX_PIXELS, content: bytes | None = None) -> int:
     """The EXIF orientation, 1 to 8, from the file's header; 1 (as stored) where it says none or nonsense.
 
-    A PNG is decoded for it, so it has at most `max_pixels` (else UserError).
+    A PNG is decoded for it, so it has at most `max_pixels` (else UserError). `content`: as of `read_image`.
     """
-    with _open(path, max_pixels) as image:
-        try:
-            value = image.getexif().get(0x0112, 1)
-        except Exception:  # a damaged EXIF block is no reason not to look at the picture
-            return 1
+    with _open(path, max_pixels, content) as image:
+        return _orientation(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except Exception:  # a damaged EXIF block is no reason not to look at the picture
+        return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def pixels_of(image: Image.Image, name: str) -> tuple[np.ndarray, int]:
+    """An image that is open in Pillow as (H, W, 3) uint8 RGB, as `read_image` converts, and its EXIF orientation.
+
+    It stays open. Raises UserError naming it where it cannot be decoded or has more than MAX_PIXELS.
+    """
+    width, height = image.size
+    if width * height > MAX_PIXELS or not width * height:
+        raise UserError(f"{name}: {width} x {height} pixels, expected at least one and at most {MAX_PIXELS:,} in all")
+    return _rgb_of(image, Path(name), b""), _orientation(image)
+
+
+def read_image(path: Path, max_pixels: int = MAX_PIXELS, content: bytes | None = None) -> np.ndarray:
     """Read a picture as (H, W, 3) uint8 RGB, as stored.
 
     An EXIF orientation is NOT applied, since annotations of published sets belong to the stored pixels. Grey and CMYK
     are converted, transparency laid on white. More than 8 bits are scaled to 8: whole numbers as 8, 12 or 16 bits,
     the least that hold the picture's largest value, floating-point ones as 0 to 1 or 0 to 255 by the same rule;
-    whatever is not simply 16 bits is said.
+    whatever is not simply 16 bits is said. `content`: the file's bytes, where they are at hand.
 
     Raises UserError naming the file when it is missing, not an image, truncated, or larger than `max_pixels`.
     """
-    with _open(path, max_pixels) as image:
-        try:
-            deep = any(";16" in str(part) for part in getattr(image, "tile", ()))
-            inverted = image.format == "TIFF" and image.tag_v2.get(262) == 0  # type: ignore[attr-defined]
-            image.load()
-            if image.mode.startswith("I"):  # whole numbers of 16 or 32 bits
-                grey = _of_whole(path, np.asarray(image), inverted)
-                return np.repeat(grey[..., None], 3, axis=2)
-            if image.mode == "F":
-                return np.repeat(_of_floats(path, np.asarray(image), inverted)[..., None], 3, axis=2)
-            if "A" in image.getbands() or "transparency" in image.info:
-                rgba = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
-            rgb = np.asarray(image.convert("RGB")).copy()
-            if deep and rgb.max() < 16:  # Pillow has kept the upper 8 of 16 bits of a colour, and they are hardly used
-                rgb = _of_dark_colour(path, rgb)
-            return rgb
-        except UserError:
-            raise
-        except Exception as error:  # a decoder raises whatever it runs into
-            raise UserError(f"{path}: image cut short or damaged ({_reason(error)})") from None
+    with _open(path, max_pixels, content) as image:
+        return _rgb_of(image, path, content)
+
+
+def _rgb_of(image: Image.Image, path: Path, content: bytes | None) -> np.ndarray:
+    """See `read_image`. `content`: the file's bytes; None: those of `path`; empty: there are none."""
+    try:
+        deep = any(";16" in str(part) for part in getattr(image, "tile", ()))
+        inverted = image.format == "TIFF" and image.tag_v2.get(262) == 0  # type: ignore[attr-defined]
+        image.load()
+        if image.mode.startswith("I"):  # whole numbers of 16 or 32 bits
+            grey = _of_whole(path, np.asarray(image), inverted)
+            return np.repeat(grey[..., None], 3, axis=2)
+        if image.mode == "F":
+            return np.repeat(_of_floats(path, np.asarray(image), inverted)[..., None], 3, axis=2)
+        if "A" in image.getbands() or "transparency" in image.info:
+            rgba = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
+        rgb = np.asarray(image.convert("RGB")).copy()
+        if deep and rgb.max() < 16:  # Pillow has kept the upper 8 of 16 bits of a colour, and they are hardly used
+            rgb = _of_dark_colour(path, rgb, content)
+        return rgb
+    except UserError:
+        raise
+    except Exception as error:  # a decoder raises whatever it runs into
+        raise UserError(f"{path}: image cut short or damaged ({_reason(error)})") from None
 
 
 _said: set[tuple[str, int]] = set()
@@ -160,9 +184,10 @@ def _of_floats(path: Path, values: np.ndarray, inverted: bool = False) -> np.nda
     return (255 - scaled if inverted else scaled).astype(np.uint8)
 
 
-def _of_dark_colour(path: Path, rgb: np.ndarray) -> np.ndarray:
+def _of_dark_colour(path: Path, rgb: np.ndarray, content: bytes | None) -> np.ndarray:
     """A colour picture of 12 (or 8) bits in 16, whose upper bits are `rgb`, read with all of its bits."""
-    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    file = np.fromfile(path, np.uint8) if content is None else np.frombuffer(content, np.uint8)
+    values = cv2.imdecode(file, cv2.IMREAD_UNCHANGED) if len(file) else None
     if values is None or values.dtype != np.uint16 or values.shape != rgb.shape:
         return rgb
     return _of_whole(path, values[..., ::-1])

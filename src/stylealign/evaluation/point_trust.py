@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from stylealign.errors import UserError
 from stylealign.face.covariance import isotropic, not_positive, scales
@@ -177,6 +176,8 @@ class _Seen:
 
     def power(self, a_point: bool) -> float:
         """The most likely power, each with the temperatures that are most likely under it."""
+        from scipy.optimize import minimize_scalar  # half a second to import, and only calibration needs it
+
         answer = minimize_scalar(
             lambda g: self.surprise(self.temperature(g, a_point), g), bounds=(0.0, MOST_POWER), method="bounded"
         )

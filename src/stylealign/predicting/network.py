@@ -1,6 +1,6 @@
 """What a trained detector is to everything in this package: crops in, landmarks out, and the crop contract of its card.
 
-Knows no torch: `open_network` decides whether torch or onnxruntime answers.
+Knows no torch: `open_network` decides whether torch, onnxruntime or OpenCV answers.
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.answer import Answer
 
+NVIDIA = Path("/dev/nvidiactl")  # where it is, torch may find a processor that is faster than this one
 SHIPPED = Path(__file__).parents[1] / "weights" / "detector"
 
 
@@ -54,7 +55,8 @@ def open_network(model: Path | None = None, accelerator: str = "cpu", threads: i
 
     Args:
         model: a finished detector run or a checkpoint folder; or an ONNX file that `stylealign export` wrote, which
-            onnxruntime runs on the CPU, without importing torch; None: the detector that came with the package.
+            onnxruntime runs on the CPU, without importing torch; None: the detector that came with the package, which
+            OpenCV answers from its ONNX twin, without torch, unless a graphics processor is asked for or there.
         accelerator: auto, cpu, cuda or mps.
         threads: how many this whole process may use for the network on the CPU; None: as many as there are.
 
@@ -70,6 +72,11 @@ def open_network(model: Path | None = None, accelerator: str = "cpu", threads: i
                 f"{path}: ONNX files run on the CPU here, not on {accelerator}; give the run folder instead"
             )
         return OnnxDetector(path, threads)
+    if model is None and (accelerator == "cpu" or (accelerator == "auto" and not NVIDIA.exists())):
+        from stylealign.predicting import opencv_network
+
+        if opencv_network.twin_fits(path):
+            return opencv_network.TwinNetwork(path)
     from stylealign.predicting.torch_network import TorchNetwork
 
     return TorchNetwork(path, accelerator, threads)

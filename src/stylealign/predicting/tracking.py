@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from stylealign.face import geometry
 from stylealign.face.geometry import face_size
@@ -178,6 +177,8 @@ class Tracker:
 
     def _numbered(self, faces: Sequence[Face]) -> dict[int, Face]:
         """Newly found faces by track: those of lost faces whose places they overlap most, else new ones."""
+        from scipy.optimize import linear_sum_assignment  # half a second to import, and only videos need it
+
         lost = list(self._lost)
         overlap = np.array([
             [

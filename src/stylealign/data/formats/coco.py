@@ -11,7 +11,7 @@ with another's. Of several categories those called face are read (or else head, 
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -213,15 +213,19 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
             yield _face(opened, n, annotation, only, sizes, ids, options)
 
 
-def coco_content(faces: Iterable[tuple[FaceSample, str]], schema: LandmarkSchema) -> dict[str, Any]:
+def coco_content(
+    faces: Iterable[tuple[FaceSample, str]],
+    schema: LandmarkSchema,
+    size_of: Callable[[Path], tuple[int, int]] = image_size,
+) -> dict[str, Any]:
     """The JSON content of (face, its picture's file name). Beyond COCO an annotation has our id, split and attributes.
 
-    Other readers ignore them. Faces of one file name share an image; pictures are opened for their sizes.
+    Other readers ignore them. Faces of one file name share an image; pictures are opened for their sizes (`size_of`).
     """
     images: dict[str, dict[str, Any]] = {}
     annotations: list[dict[str, Any]] = []
     for sample, name in faces:
-        width, height = image_size(sample.image)
+        width, height = size_of(sample.image)
         image = images.setdefault(name, {"id": len(images) + 1, "file_name": name, "width": width, "height": height})
         there = ~sample.missing_points
         flags = np.where(there, 2 if sample.visible is None else np.where(sample.visible, 2, 1), 0)
