@@ -136,7 +136,8 @@ VERBS = {
     ),
     "demo": Verb("demo.job", "Demo", "A page in the browser: two photos, their landmarks, each in the other's style"),
     "calibrate": Verb(
-        "calibrate", "Calibrate", "How a detector's error grows with the scale and shift of face boxes",
+        "calibrate.job", "Calibrate",
+        "How a detector's error grows with boxes that are off or faces that are turned; how sure it is",
     ),
     "evaluate": Verb(
         "evaluate.job", "Evaluate",
