@@ -34,6 +34,7 @@ from stylealign.errors import UserError
 from stylealign.face.schema import SCHEMAS, get_schema
 from stylealign.jobs import prepare
 from stylealign.jobs.evaluate import job as evaluation
+from stylealign.jobs.fit import BEGAN
 from stylealign.jobs.fit.after import Result, next_page
 from stylealign.jobs.fit.choosing import choose
 from stylealign.jobs.fit.groups import Groups, groups_of, hold_out, in_both
@@ -51,6 +52,8 @@ from stylealign.predicting.places import Places, how_found
 from stylealign.progress import say
 from stylealign.training.weights import read_card
 
+IMPORTED = time.monotonic() - BEGAN
+"""Seconds that the imports above took; they count."""
 SCALE = 1.4
 FIRST_SHARE = 0.4
 """Of the training's time for the detector that labels the unlabelled faces."""
@@ -365,6 +368,7 @@ def main(config: Fit) -> None:
     began = _begin(config, out)
     try:
         watch = Stopwatch(config.minutes, out)
+        watch.at_least(IMPORTED)
         plan, faces = _plan(config, out, watch)
     except BaseException:
         if began:  # nothing was learnt, and nothing of the person's lies in it
