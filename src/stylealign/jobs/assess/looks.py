@@ -1,6 +1,6 @@
 """What an eye tells: whose hair, skin and background a picture shows, whether it is sharp, whether it could be real.
 
-Appearance features are means and deviations of a network's channels over a picture (style.py): they see hair and
+The features are means and deviations of a network's channels over a picture (style.py): they see hair and
 texture, and not where anything is. With ImageNet weights they are features that no translator or judge was trained
 with. Tensors in, plain values out; knows no files.
 """

@@ -217,7 +217,7 @@ def _looks(found: Mapping[str, Any], without: int) -> Table:
         for part, name in (("whole", "whole picture"), ("face", "face alone"), ("surroundings", "what is round it"))
     ]
     rows.append(("sharpness, of the donors'", f"{found['sharpness']:.2f}", "1.00 (the donors)"))
-    note = f"Appearance: mean and deviation of each channel of {found['features']}: hair and texture, not pose."
+    note = f"Nearness: by mean and deviation of each channel of {found['features']}: hair and texture, not pose."
     if distances := found["distances"]:
         ours, floor = distances["translator"], distances["floor"]
         rows += [
