@@ -21,7 +21,8 @@ FIRST: dict[str, tuple[str, ...]] = {
         "augment.preset",
     ),
     "train-translator": (
-        "data", "run", "model", "loop.steps", "loop.batch-size", "crop.size", "extra", "vgg19", "loop.accelerator", "subset",
+        "data", "run", "model", "loop.steps", "loop.batch-size", "crop.size", "extra", "vgg19", "subset",
+        "loop.accelerator",
     ),
     "pretrain": ("data", "run", "split", "probe", "loop.steps", "loop.batch-size", "crop.size", "lr"),
     "generate": (
