@@ -1,6 +1,8 @@
 """The command line: help, recipes, flags, errors a person can act on."""
 
+import dataclasses
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -145,3 +147,26 @@ def test_waiting_threads_sleep_soon_unless_the_environment_says_otherwise(
     monkeypatch.setattr(os, "environ", {**given})
     main(["--version"])
     assert os.environ.get("GOMP_SPINCOUNT") == expected
+
+
+def test_what_comes_next_is_a_command_that_there_is() -> None:
+    """Every verb but those that say so themselves, or end a way, has one; its fields and its flags exist."""
+    silent = {name for name, verb in VERBS.items() if not verb.then}
+    assert silent == {"fit", "init", "suggest", "check", "models", "demo", "calibrate"}
+    for name, verb in VERBS.items():
+        fields = {field.name for field in dataclasses.fields(verb.config_class())}
+        assert set(re.findall(r"{(\w+)}", verb.then)) <= fields, name
+        for command in re.findall(r"stylealign ([a-z-]+[^,]*)", verb.then):
+            words = command.split()
+            assert words[0] in VERBS, name
+            known = {field.name.replace("_", "-") for field in dataclasses.fields(VERBS[words[0]].config_class())}
+            assert {word[2:] for word in words if word.startswith("--")} <= known, (name, command)
+
+
+def test_what_comes_next_has_the_paths_that_were_given() -> None:
+    class Config:
+        out, run = Path("my faces"), None
+
+    verb = VERBS["draw-faces"]
+    assert "--real 'my faces' --run" in verb.next_words(Config)
+    assert VERBS["train-detector"].next_words(Config) == ""  # nothing to name

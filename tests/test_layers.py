@@ -22,9 +22,10 @@ WITHOUT_TORCH = ("errors", "progress", "config", "flags", "face", "data", "evalu
 # Modules above those layers that start without torch all the same: people wait for them, or
 # use ONNX files and have no torch.
 ALSO_WITHOUT_TORCH = (
-    "api.detector", "jobs", "jobs.assess.plots", "jobs.assess.tables", "jobs.calibrate", "jobs.check", "jobs.demo.job",
-    "jobs.draw_faces", "jobs.evaluate.job", "jobs.export_dataset", "jobs.init", "jobs.predict", "jobs.prepare",
-    "jobs.report.job", "jobs.stress", "jobs.translate", "predicting.onnx_network", "training.processes",
+    "api.detector", "jobs", "jobs.assess.plots", "jobs.assess.tables", "jobs.calibrate.job", "jobs.check",
+    "jobs.demo.job", "jobs.draw_faces", "jobs.evaluate.job", "jobs.export_dataset", "jobs.init", "jobs.predict",
+    "jobs.prepare", "jobs.report.job", "jobs.stress", "jobs.translate", "predicting.onnx_network",
+    "training.processes",
 )  # fmt: skip
 # Below detectors/ and translators/ networks, losses and ways of learning; these two read runs.
 READ_RUNS = ("detectors.loaded", "translators.loaded")

@@ -33,7 +33,8 @@ from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import FIVE
 from stylealign.jobs import predict
-from stylealign.jobs.calibrate import Calibrate, measure
+from stylealign.jobs.calibrate.boxes import measure_boxes as measure
+from stylealign.jobs.calibrate.config import Calibrate
 from stylealign.jobs.predict import Predict, run_predict
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.predicting.on_datasets import predict_dataset
@@ -400,7 +401,7 @@ def test_predict_without_its_network_needs_no_torch() -> None:
     code = (
         "import sys, time\nstart = time.perf_counter()\nimport stylealign\nassert time.perf_counter() - start < 0.2\n"
         "assert 'numpy' not in sys.modules\nassert callable(stylealign.load)\n"
-        "import stylealign.jobs.predict, stylealign.jobs.calibrate\n"
+        "import stylealign.jobs.predict, stylealign.jobs.calibrate.job\n"
         "assert 'torch' not in sys.modules, 'torch'\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(SRC)}

@@ -29,7 +29,7 @@ from stylealign.data.predictions import PREDICTIONS_FILE
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Rotate, Search
-from stylealign.predicting.faces import is_sure, refuse_untrusted
+from stylealign.predicting.faces import is_sure, refuse_untrusted, tells_way_up
 from stylealign.predicting.finders import Finder, mtcnn_finder, yunet_finder
 from stylealign.predicting.given_boxes import BoxFile, SameBoxes
 from stylealign.predicting.mtcnn import network_files
@@ -81,8 +81,9 @@ class Predict:
     """Drop found places where the answer follows the crop rather than the picture, or fits better upside down.
     Given ones are kept, and doubted."""
     rotate: Rotate = "0"
-    """Degrees clockwise by which pictures must be turned to hold faces upright; auto: try all four with the finder.
-    0: the others only where there is no face as the picture is held."""
+    """Degrees clockwise by which pictures must be turned to hold faces upright. auto: look for faces in all four
+    turns; which way up each is, the detector's own answers tell. 0: the others only where there is no face as the
+    picture is held. Detectors that have learnt every roll turn each face by themselves: auto only finds more faces."""
     formats: Annotated[
         tuple[str, ...],
         tyro.conf.arg(
@@ -162,10 +163,11 @@ class _Output:
 
 def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], out: _Output, clock: Clock) -> None:
     given = SameBoxes(config.box) if config.box else BoxFile(config.boxes) if config.boxes else None
-    needs_finder = config.rotate == "auto" or not (given or config.whole_image)
+    tells = tells_way_up(network, config.check)
+    needs_finder = not (given or config.whole_image) or (config.rotate == "auto" and not tells)
     search = Search(
         crop_scale=network.crop.scale, finder=open_finder(config) if needs_finder else None,
-        whole_image=config.whole_image, rotate=config.rotate, most=config.faces,
+        whole_image=config.whole_image, rotate=config.rotate, network_turns=tells, most=config.faces,
     )  # fmt: skip
 
     def draw(picture: Picture) -> Picture:
