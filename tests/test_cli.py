@@ -39,6 +39,45 @@ def test_help_in_docs_is_what_the_verb_prints(verb: str, monkeypatch: pytest.Mon
     assert write_help.help_text(verb) == expected, "run scripts/write_help.py"
 
 
+def test_help_shows_what_people_use_first_and_help_all_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    said = {}
+    for flag in ("--help", "--help-all"):
+        with pytest.raises(SystemExit) as stop:
+            main(["predict", flag])
+        assert stop.value.code == 0
+        said[flag] = capsys.readouterr().out
+    first, every = ([line for line in said[flag].splitlines() if line.startswith("  --")] for flag in said)
+    assert len(first) == 10 < len(every)
+    assert first[0].split()[:2] == ["--out", "PATH"]
+    assert "--track.smooth" in said["--help-all"]
+    assert f"--help-all shows {len(every) - 10} more flags" in said["--help"]
+    assert said["--help"].startswith("usage: stylealign predict TEXT ... [--flags]")
+    for text in said.values():
+        assert "None" not in text
+        assert "[STR" not in text
+
+
+def test_the_flags_that_help_names_first_exist() -> None:
+    from stylealign.flags import _tyros_help
+    from stylealign.verb_help import FIRST, SHOWN, known_flags
+
+    for verb, names in FIRST.items():
+        known = known_flags(_tyros_help(VERBS[verb].config_class(), [], None, {}))
+        assert {f"--{name}" for name in names} <= set(known), verb
+        assert len(names) <= SHOWN
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [("--modle", "--model"), ("--ot", "--out"), ("--whole-imag", "--whole-image"), ("--track.smoth", "--track.smooth")],
+)
+def test_a_flag_that_is_none_is_answered_by_the_closest(
+    wrong: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "a.png", wrong]) == 2
+    assert f"unknown {wrong}; did you mean {meant}?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", recipes())
 def test_every_recipe_resolves(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = recipes()[name].read_text(encoding="utf-8").replace("\\\n#", "")  # a command may go on after a backslash

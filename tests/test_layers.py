@@ -13,12 +13,12 @@ PACKAGE = SRC / "stylealign"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # From the bottom up: each may import those before it and itself. The one list of what the house is made of.
 LAYERS = (
-    "__init__", "errors", "progress", "config", "flags",
+    "__init__", "errors", "progress", "config", "verb_help", "flags",
     "face", "data", "evaluation", "toyfaces", "batches", "training", "detectors", "translators", "styling",
     "predicting", "api",
     "jobs", "cli", "__main__",
 )  # fmt: skip
-WITHOUT_TORCH = ("errors", "progress", "config", "flags", "face", "data", "evaluation", "toyfaces", "cli")
+WITHOUT_TORCH = ("errors", "progress", "config", "verb_help", "flags", "face", "data", "evaluation", "toyfaces", "cli")
 # Modules above those layers that start without torch all the same: people wait for them, or
 # use ONNX files and have no torch.
 ALSO_WITHOUT_TORCH = (
@@ -137,7 +137,7 @@ def test_a_layer_imports_only_those_below(name: str) -> None:
 
 def test_the_first_level_reads_as_the_architecture() -> None:
     assert len([p for p in PACKAGE.iterdir() if (p / "__init__.py").exists()]) <= 12
-    assert len(list(PACKAGE.glob("*.py"))) <= 7
+    assert len(list(PACKAGE.glob("*.py"))) <= 8
 
 
 def loaded_with(name: str) -> set[str]:

@@ -22,7 +22,7 @@ nothing where none does (docs/performance.md)."""
 RECIPES = Path(__file__).parent / "recipes"
 
 EPILOGUE = """
-stylealign VERB --help         flags of a verb
+stylealign VERB --help         flags of a verb that people use first; --help-all: all of them
 stylealign VERB RECIPE         values from a recipe (a file, or the name of one in the package); flags win
 stylealign --recipes           the recipes in the package
   --dry-run                    print the resolved configuration and stop

@@ -232,6 +232,8 @@ def test_from_a_folder_to_a_detector_and_what_to_type_next(
     )  # fmt: skip
     for line in commands[:-1]:
         words = shlex.split(line)
+        if words[1] == "predict":
+            assert "--no-check" in words  # of a detector after a few updates
         assert main(words[1:]) == 0, (line, capsys.readouterr().err)
     assert (out / "predictions" / "predictions.jsonl").read_text().count("\n") == min(3, len(faces.select("val")))
     assert shlex.split(commands[-1])[1:4] == ["fit", "mine", "--minutes"]

@@ -89,7 +89,7 @@ def test_a_folder_gives_a_line_a_face_in_order_and_a_readable_overlay(photos: Pa
         assert np.abs(np.array(face["landmarks"]) - at(50 + 3 * i)).max() < 0.3
         assert face["schema"] == "five"
         assert len(face["score"]) == 5
-        drawn_on = read_image(photos / "out" / "drawn" / (face["image"] + ".jpg"))
+        drawn_on = read_image(photos / "out" / "drawn" / face["image"].replace(".png", "_landmarks.jpg"))
         assert drawn_on.shape == (90, 100, 3)
         assert np.abs(drawn_on.astype(int) - read_image(photos / face["image"])).max() > 100
     timing = json.loads((photos / "out" / "summary.json").read_text())["timing"]
@@ -156,7 +156,7 @@ def test_wrong_pictures_get_a_sentence_each_and_the_rest_is_done(
         assert sum(s.startswith(start) for s in said) == 1, start
     assert len(said) == 6
     err = capsys.readouterr().err
-    assert "3 faces in 3 pictures and frames -> out; 6 left out (out/left_out.txt says why)" in err
+    assert "3 faces in 3 pictures -> out/predictions.jsonl; 6 left out (out/left_out.txt says why)" in err
     assert json.loads((photos / "out" / "summary.json").read_text())["left_out"] == said
 
 
@@ -300,7 +300,7 @@ def test_a_video_is_followed_smoothed_drawn_and_measured(photos: Path) -> None:
     assert (video["lost"], video["found_again"], video["times_from"]) == (1, 0, "stamps")
     assert video["jitter"] < 0.05
     assert video["jitter_smoothed"] < 0.05
-    again = Video(Source("video", photos / "out" / "drawn" / "clip.mp4.mp4", "drawn"))
+    again = Video(Source("video", photos / "out" / "drawn" / "clip_landmarks.mp4", "drawn"))
     assert again.expected == 18
     assert (again.width, again.height) == (320, 192)
 

@@ -25,6 +25,8 @@ class Found(NamedTuple):
     """left out: degrees clockwise by which each of these would have to be turned to be upright"""
     unsure: tuple[float, ...] = ()
     """left out: confidences of faces that the detector is less sure of than was asked for"""
+    none: int = 0
+    """left out: how many finds are no faces, by the detector's answers"""
 
 
 def is_sure(face: Face, least: float) -> bool:
@@ -120,6 +122,7 @@ def find_faces(
         good = [faces[i] for i in those if i not in none and i not in askew]
         sure = [face for face in good if is_sure(face, least_confidence)]
         unsure = [face.face_confidence or 0.0 for face in good if not is_sure(face, least_confidence)]
-        found.append(Found(sure, tuple(askew[i] for i in those if i in askew), tuple(unsure)))
+        turned_away = tuple(askew[i] for i in those if i in askew)
+        found.append(Found(sure, turned_away, tuple(unsure), sum(i in none for i in those)))
         first += len(each)
     return found

@@ -17,6 +17,8 @@ class Result(NamedTuple):
     """The better detector"""
     verdict: str
     """How good it is, a sentence"""
+    rough: bool
+    """Whether its error is so large that `predict` would take its answers for none"""
     places: Places
     held_out: Sequence[FaceSample]
     """Labelled faces it was measured on"""
@@ -43,6 +45,11 @@ def next_page(result: Result) -> str:
     ]  # fmt: skip
     if result.places.how == "boxes":
         lines += ["", "`boxes.csv` holds the boxes of the held-out faces; yours need some of their own, in this form."]
+    if result.rough:
+        flags += " --no-check"
+        lines += [
+            "", "The detector is rough yet, and `predict` would doubt its answers: --no-check keeps them.",
+        ]  # fmt: skip
     lines += [
         "Here the pictures are held-out ones: put your own in their place.", "",
         "```bash",
@@ -67,10 +74,10 @@ def next_page(result: Result) -> str:
     lines += ["## Label more", ""]
     if result.unlabelled is not None:
         lines += [
-            "The pictures that the detector is least at home with, with its own landmarks to be corrected:", "",
+            "Pictures of kinds that the labelled ones lack, with the detector's landmarks to be corrected:", "",
             "```bash",
             f"stylealign suggest {q(result.unlabelled)} --detectors {q(result.run)} --labelled {q(out / 'data')} "
-            f"--out {q(out / 'suggested')}{flags if result.places.how == 'whole' else ''}",
+            f"--out {q(out / 'suggested')}{result.places.flags}",
             "```", "",
         ]  # fmt: skip
     else:

@@ -55,10 +55,12 @@ from stylealign.training.weights import read_card
 IMPORTED = time.monotonic() - BEGAN
 """Seconds that the imports above took; they count."""
 SCALE = 1.4
+ROUGH = 0.1
+"""NME above which `predict` cannot tell a detector's answers from those about something else."""
 FIRST_SHARE = 0.4
 """Of the training's time for the detector that labels the unlabelled faces."""
 PSEUDO_SHARE, KEPT = 0.25, 0.5
-"""Of a batch that is pseudo-labelled, and of the unlabelled faces those agreed on best (docs/results.md)."""
+"""Of a batch that is pseudo-labelled, and of the unlabelled faces those agreed on best, as in `self-train`."""
 END = 10.0
 """Seconds of an idle core for evaluation, report, ONNX file and starting up."""
 MOST_UNLABELLED = 2000
@@ -313,7 +315,9 @@ def finish(config: Fit, plan: dict[str, Any], out: Path, runs: dict[str, Path], 
     )
     stored = json.loads((out / "evaluation" / "evaluation.json").read_text(encoding="utf-8"))
     unlabelled = None if plan["unlabelled"] is None else Path(plan["unlabelled"])
-    result = Result(out, best, evaluation_verdict(stored), places, held_out, onnx, unlabelled, _again(config, out))
+    rough = read_card(best)["val"]["nme"] > ROUGH
+    verdict, again = evaluation_verdict(stored), _again(config, out)
+    result = Result(out, best, verdict, rough, places, held_out, onnx, unlabelled, again)
     write_whole(out / "next.md", next_page(result))
     return best
 
