@@ -83,7 +83,7 @@ def measure(model: str, size: int, scratch: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    from stylealign.translators import TRANSLATORS
+    from stylealign.translators import trained_names
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256])
@@ -101,7 +101,7 @@ def main() -> None:
     header = (*header, "time of `generate` over bare", "peak MB")
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     print("\n".join(lines))
-    for model in options.models or TRANSLATORS:
+    for model in options.models or trained_names():
         for size in options.sizes:
             code = [sys.executable, __file__, "--one", model, str(size)]
             done = subprocess.run(code, capture_output=True, text=True)

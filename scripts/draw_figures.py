@@ -12,9 +12,10 @@ from stylealign.batches.batch import Batch, to_float, to_uint8
 from stylealign.data.image import write_image
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks, style_sheet
 from stylealign.face.geometry import landmark_box
-from stylealign.face.schema import WFLW98, convert
+from stylealign.face.schema import IBUG68, WFLW98, convert
 from stylealign.jobs.draw_faces import DrawFaces
 from stylealign.toyfaces import draw_face, draw_swap_sheet, face_of, random_structure, random_style
+from stylealign.translators.warp.fit import WarpConfig, fitting_donors
 
 FOLDER = Path(__file__).parents[1] / "docs" / "images"
 SIZE = 144
@@ -22,15 +23,15 @@ SIZE = 144
 
 def drawn(i: int) -> tuple[np.ndarray, np.ndarray]:
     """(picture, 68 landmarks) of a drawn face."""
-    structure, style, _ = face_of(DrawFaces(out=Path("drawn"), count=16), i)
+    structure, style, _ = face_of(DrawFaces(out=Path("drawn"), count=60), i)
     image, landmarks, _ = draw_face(structure, style, 192)
     return image, convert(landmarks, "wflw98", "ibug68")
 
 
-def translations(contents: int = 4) -> np.ndarray:
+def translations() -> np.ndarray:
     """Drawn faces in each other's style by the translator in the package, landmarks by the detector in the package.
 
-    A row for each of the first so many faces, a column for each face that gives a style.
+    A row for each face, a column for each face that gives a style.
     """
     detector, translator = load(), StyleTranslator.load()
     assert translator.schema is not None
@@ -39,9 +40,27 @@ def translations(contents: int = 4) -> np.ndarray:
         image, landmarks = drawn(i)
         (found,) = detector.predict(image, boxes=[landmark_box(landmarks)])
         faces.append((image, found.landmarks))
-    rows = [[translator.translate(*a, *b, size=SIZE) for b in faces] for a in faces[:contents]]
+    rows = [[translator.translate(*a, *b, size=SIZE) for b in faces] for a in faces]
     left = [draw_landmarks(row[0].content, row[0].landmarks, translator.schema) for row in rows]
     return style_sheet(left, [made.style for made in rows[0]], [[made.crop for made in row] for row in rows])
+
+
+def bent(contents: tuple[int, ...] = (0, 3), donors: int = 4, offered: int = 60, size: int = 128) -> np.ndarray:
+    """Drawn faces by the translator `warp`: two rows for each face, its donors and, beside it, what becomes of them.
+
+    The donors are the nearest in shape of `offered` drawn faces, as `generate` takes them; landmarks are the drawings'.
+    """
+    faces = [drawn(i) for i in range(offered)]
+    landmarks = np.stack([points for _, points in faces]).astype(np.float64)
+    rows = np.array(contents)
+    found = fitting_donors(landmarks[rows], landmarks, donors, 0, rows, IBUG68, WarpConfig(offered=offered))
+    translator, tiles = StyleTranslator.load("warp"), []
+    for i, chosen in zip(contents, found.donors, strict=True):
+        made = [translator.translate(*faces[i], *faces[int(j)], size=size) for j in chosen if j >= 0]
+        white = np.full((size, size, 3), 255, np.uint8)
+        content = draw_landmarks(made[0].content, made[0].landmarks, IBUG68)
+        tiles += [white, *(m.style for m in made), content, *(m.crop for m in made)]
+    return contact_sheet(tiles, 1 + donors)
 
 
 def augmentations(size: int = 60, columns: int = 6) -> np.ndarray:
@@ -76,4 +95,4 @@ if __name__ == "__main__":
     write_image(FOLDER / "styles.png", draw_swap_sheet(structures, styles, 112))
     write_image(FOLDER / "augmentations.jpg", augmentations(), quality=80)
     write_image(FOLDER / "translate.png", translations())
-    write_image(FOLDER / "models.png", translations(2))  # the first screen of README.md
+    write_image(FOLDER / "models.png", bent())  # the first screen of README.md

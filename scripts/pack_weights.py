@@ -28,6 +28,8 @@ KEEP = (
     "step",
     "judge",
     "val",
+    "roll",
+    "trust",
     "stylealign",
     "model_hash",
 )

@@ -1,4 +1,4 @@
-"""Write docs/jobs/<verb>.txt, the `--help` of every verb. Run it after changing a configuration; a test fails else.
+"""Write docs/jobs/<verb>.txt, the `--help-all` of every verb. Run it after changing a configuration; a test fails else.
 
 python scripts/write_help.py
 """
@@ -15,11 +15,11 @@ FOLDER = Path(__file__).parents[1] / "docs" / "jobs"
 
 
 def help_text(verb: str) -> str:
-    """What `stylealign VERB --help` prints, 110 columns wide and without colour."""
+    """What `stylealign VERB --help-all` prints, 110 columns wide and without colour."""
     os.environ.update(COLUMNS="110", NO_COLOR="1", TERM="dumb")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        parse(verb, ["--help"])
+        parse(verb, ["--help-all"])
     return "\n".join(line.rstrip() for line in printed.getvalue().strip().splitlines()) + "\n"
 
 

@@ -67,6 +67,10 @@ def translators() -> Iterable[str]:
     for name, entry in TRANSLATORS.items():
         flags = ", ".join(f"`--{key.replace('_', '-')}.*`" for key in (name, *entry.sections))
         needs = "Needs the face's own photograph" if getattr(entry.loaded, "needs_content", False) else ""
+        if entry.learn is None:
+            named = "Its name stands where a run folder would: `--translator " + name + "`"
+            yield item(name, entry.summary, named, "Any size", needs)
+            continue
         yield item(name, entry.summary, f"Flags: {flags}", sizes(entry.presets), needs)
 
 

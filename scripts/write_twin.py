@@ -62,11 +62,13 @@ def write_twin(folder: Path) -> float:
             if not far <= PARITY * max(1.0, np.abs(true[i]).max() if name == "covariance" else 1.0):
                 raise SystemExit(f"{folder}: OpenCV's {name} is {far:.4f} from torch's: no twin was written")
             apart = max(apart, float(far) if name == "landmarks" else 0.0)
-    about = {
+    about: dict[str, Any] = {
         "model_hash": loaded.card["model_hash"],
         "sha256": hashlib.sha256(content).hexdigest(),
         "outputs": outputs,
     }
+    if loaded.upright is not None:
+        about["upright"] = loaded.upright.round(4).tolist()
     write_whole(folder / TWIN, content)
     write_whole(folder / ABOUT, (json.dumps(about, indent=1) + "\n").encode())
     return apart

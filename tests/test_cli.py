@@ -1,6 +1,8 @@
 """The command line: help, recipes, flags, errors a person can act on."""
 
+import dataclasses
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +37,45 @@ def test_help_in_docs_is_what_the_verb_prints(verb: str, monkeypatch: pytest.Mon
 
     expected = (ROOT / "docs" / "jobs" / f"{verb}.txt").read_text(encoding="utf-8")
     assert write_help.help_text(verb) == expected, "run scripts/write_help.py"
+
+
+def test_help_shows_what_people_use_first_and_help_all_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    said = {}
+    for flag in ("--help", "--help-all"):
+        with pytest.raises(SystemExit) as stop:
+            main(["predict", flag])
+        assert stop.value.code == 0
+        said[flag] = capsys.readouterr().out
+    first, every = ([line for line in said[flag].splitlines() if line.startswith("  --")] for flag in said)
+    assert len(first) == 10 < len(every)
+    assert first[0].split()[:2] == ["--out", "PATH"]
+    assert "--track.smooth" in said["--help-all"]
+    assert f"--help-all shows {len(every) - 10} more flags" in said["--help"]
+    assert said["--help"].startswith("usage: stylealign predict TEXT ... [--flags]")
+    for text in said.values():
+        assert "None" not in text
+        assert "[STR" not in text
+
+
+def test_the_flags_that_help_names_first_exist() -> None:
+    from stylealign.flags import _tyros_help
+    from stylealign.verb_help import FIRST, SHOWN, known_flags
+
+    for verb, names in FIRST.items():
+        known = known_flags(_tyros_help(VERBS[verb].config_class(), [], None, {}))
+        assert {f"--{name}" for name in names} <= set(known), verb
+        assert len(names) <= SHOWN
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [("--modle", "--model"), ("--ot", "--out"), ("--whole-imag", "--whole-image"), ("--track.smoth", "--track.smooth")],
+)
+def test_a_flag_that_is_none_is_answered_by_the_closest(
+    wrong: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "a.png", wrong]) == 2
+    assert f"unknown {wrong}; did you mean {meant}?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", recipes())
@@ -145,3 +186,26 @@ def test_waiting_threads_sleep_soon_unless_the_environment_says_otherwise(
     monkeypatch.setattr(os, "environ", {**given})
     main(["--version"])
     assert os.environ.get("GOMP_SPINCOUNT") == expected
+
+
+def test_what_comes_next_is_a_command_that_there_is() -> None:
+    """Every verb but those that say so themselves, or end a way, has one; its fields and its flags exist."""
+    silent = {name for name, verb in VERBS.items() if not verb.then}
+    assert silent == {"fit", "init", "suggest", "check", "models", "demo", "calibrate"}
+    for name, verb in VERBS.items():
+        fields = {field.name for field in dataclasses.fields(verb.config_class())}
+        assert set(re.findall(r"{(\w+)}", verb.then)) <= fields, name
+        for command in re.findall(r"stylealign ([a-z-]+[^,]*)", verb.then):
+            words = command.split()
+            assert words[0] in VERBS, name
+            known = {field.name.replace("_", "-") for field in dataclasses.fields(VERBS[words[0]].config_class())}
+            assert {word[2:] for word in words if word.startswith("--")} <= known, (name, command)
+
+
+def test_what_comes_next_has_the_paths_that_were_given() -> None:
+    class Config:
+        out, run = Path("my faces"), None
+
+    verb = VERBS["draw-faces"]
+    assert "--real 'my faces' --run" in verb.next_words(Config)
+    assert VERBS["train-detector"].next_words(Config) == ""  # nothing to name

@@ -19,9 +19,8 @@ from builders.places import ROOT
 
 pytestmark = pytest.mark.slow
 CONSTRAINTS = ROOT / "constraints.txt"
-EXTRAS = re.findall(
-    r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2], re.MULTILINE
-)
+SECTION = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]\n")[2].partition("\n[")[0]
+EXTRAS = re.findall(r"^(\w+) = \[", SECTION, re.MULTILINE)
 
 
 def run(*words: str | Path, cwd: Path | None = None) -> str:

@@ -13,18 +13,19 @@ PACKAGE = SRC / "stylealign"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # From the bottom up: each may import those before it and itself. The one list of what the house is made of.
 LAYERS = (
-    "__init__", "errors", "progress", "config", "flags",
+    "__init__", "errors", "progress", "config", "verb_help", "flags",
     "face", "data", "evaluation", "toyfaces", "batches", "training", "detectors", "translators", "styling",
     "predicting", "api",
     "jobs", "cli", "__main__",
 )  # fmt: skip
-WITHOUT_TORCH = ("errors", "progress", "config", "flags", "face", "data", "evaluation", "toyfaces", "cli")
+WITHOUT_TORCH = ("errors", "progress", "config", "verb_help", "flags", "face", "data", "evaluation", "toyfaces", "cli")
 # Modules above those layers that start without torch all the same: people wait for them, or
 # use ONNX files and have no torch.
 ALSO_WITHOUT_TORCH = (
-    "api.detector", "jobs", "jobs.assess.plots", "jobs.assess.tables", "jobs.calibrate", "jobs.check", "jobs.demo.job",
-    "jobs.draw_faces", "jobs.evaluate.job", "jobs.export_dataset", "jobs.init", "jobs.predict", "jobs.prepare",
-    "jobs.report.job", "jobs.stress", "jobs.translate", "predicting.onnx_network", "training.processes",
+    "api.detector", "jobs", "jobs.assess.plots", "jobs.assess.tables", "jobs.calibrate.job", "jobs.check",
+    "jobs.demo.job", "jobs.draw_faces", "jobs.evaluate.job", "jobs.export_dataset", "jobs.init", "jobs.predict",
+    "jobs.prepare", "jobs.report.job", "jobs.stress", "jobs.translate", "predicting.onnx_network",
+    "training.processes",
 )  # fmt: skip
 # Below detectors/ and translators/ networks, losses and ways of learning; these two read runs.
 READ_RUNS = ("detectors.loaded", "translators.loaded")
@@ -136,7 +137,7 @@ def test_a_layer_imports_only_those_below(name: str) -> None:
 
 def test_the_first_level_reads_as_the_architecture() -> None:
     assert len([p for p in PACKAGE.iterdir() if (p / "__init__.py").exists()]) <= 12
-    assert len(list(PACKAGE.glob("*.py"))) <= 7
+    assert len(list(PACKAGE.glob("*.py"))) <= 8
 
 
 def loaded_with(name: str) -> set[str]:

@@ -22,7 +22,7 @@ nothing where none does (docs/performance.md)."""
 RECIPES = Path(__file__).parent / "recipes"
 
 EPILOGUE = """
-stylealign VERB --help         flags of a verb
+stylealign VERB --help         flags of a verb that people use first; --help-all: all of them
 stylealign VERB RECIPE         values from a recipe (a file, or the name of one in the package); flags win
 stylealign --recipes           the recipes in the package
   --dry-run                    print the resolved configuration and stop
@@ -185,7 +185,13 @@ def main(argv: list[str] | None = None) -> int:
         from stylealign.data.paths import following_links
 
         with following_links(follow):
-            return VERBS[verb].load().main(config) or 0
+            status = VERBS[verb].load().main(config) or 0
+        words = "" if status or "STYLEALIGN_ENDS_WITH_PARENT" in os.environ else VERBS[verb].next_words(config)
+        if words:
+            from stylealign.progress import say
+
+            say(f"Next: {words}")
+        return status
     except UserError as error:
         if debug:
             raise

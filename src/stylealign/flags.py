@@ -6,17 +6,19 @@ line of it is broken, and read back.
 """
 
 import contextlib
+import difflib
 import io
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 from stylealign.errors import UserError
+from stylealign.verb_help import TYROS_WIDTH, help_of, known_flags
 
 
 @contextlib.contextmanager
@@ -33,8 +35,8 @@ def _columns(number: int) -> Iterator[None]:
             os.environ["COLUMNS"] = before
 
 
-def sentence_of(box: str) -> str:
-    """What one of tyro's error boxes says.
+def sentence_of(box: str, known: Sequence[str] = ()) -> str:
+    """What one of tyro's error boxes says. `known`: flags that there are; those close to an unknown one are named.
 
     A box has a title and sections with rules between them: a message, the flags that are missing or unknown,
     flags that are like them, each indented by four, and where to find help. Where the terminal has no UTF-8,
@@ -50,11 +52,13 @@ def sentence_of(box: str) -> str:
             sections[-1].append(line)
     said: list[str] = []
     like: list[str] = []
+    unknown: list[str] = []
     for head, *rest in filter(None, sections):
         names = [m[1].rstrip(",") for line in rest if (m := re.match(r" {4}(\S+)", line))]
         if head.startswith("Missing from"):
             said.append(f"missing {', '.join(names)}")
         elif head.startswith("Unrecognized"):
+            unknown = names or head.partition(": ")[2].replace(",", " ").split()
             said.append(f"unknown {', '.join(names) or head.partition(': ')[2]}")
             if recipe := re.search(r"[^\s,]+\.ya?ml\b", said[-1]):
                 said.append(f"a recipe comes first, before the flags: {recipe[0]}")
@@ -62,13 +66,39 @@ def sentence_of(box: str) -> str:
             like += names
         elif not head.startswith(("For full", "Argument helptext")):
             said.append(re.sub(r"^Error parsing ([A-Z]\w*: )?", "", " ".join(line.strip() for line in [head, *rest])))
-    if like:
+    close = [match for name in unknown for match in difflib.get_close_matches(name, known, n=1, cutoff=0.7)]
+    if like := close or like:
         said.append(f"did you mean {' or '.join(dict.fromkeys(like))}?")
     return "; ".join(said) or box.strip()
 
 
+def _tyros_help(cls: type, flags: list[str], default: Any, options: dict[str, Any]) -> str:
+    """What tyro prints for `--help`, without colours."""
+    printed = io.StringIO()
+    plain = {"NO_COLOR": "1", "TERM": "dumb"}
+    before = {name: os.environ.get(name) for name in plain}
+    os.environ.update(plain)
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit), _columns(TYROS_WIDTH):
+            tyro.cli(
+                cls,
+                prog="x",
+                args=[*flags, "--help"],
+                default=default,
+                config=(tyro.conf.AvoidSubcommands,),
+                **options,
+            )
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+    return printed.getvalue()
+
+
 def read_flags(cls: type, verb: str, line: str, flags: list[str], default: Any = None, **options: Any) -> Any:
-    """Build `cls` from flags; `default` holds a recipe's values. `--help` prints and exits.
+    """Build `cls` from flags; `default` holds a recipe's values. `--help` and `--help-all` print and exit.
 
     Raises UserError where flags are missing, unknown or have no such value, and where
     the config's own checks refuse it.
@@ -85,8 +115,11 @@ def read_flags(cls: type, verb: str, line: str, flags: list[str], default: Any =
             **options,
         )
 
-    if {"-h", "--help"} & set(flags):
-        return read()
+    asked = {"-h", "--help", "--help-all"} & set(flags)
+    if asked:
+        rest = [flag for flag in flags if flag not in ("-h", "--help", "--help-all")]
+        print(help_of(_tyros_help(cls, rest, default, options), verb, line, "--help-all" in asked), end="")
+        raise SystemExit(0)
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box), _columns(2000):
@@ -94,7 +127,9 @@ def read_flags(cls: type, verb: str, line: str, flags: list[str], default: Any =
     except SystemExit as stop:
         if stop.code != 2:
             raise
-        raise UserError(f"{sentence_of(box.getvalue())} (`stylealign {verb} --help` shows all flags)") from None
+        said = box.getvalue()
+        known = known_flags(_tyros_help(cls, [], default, options)) if "Unrecognized" in said else []
+        raise UserError(f"{sentence_of(said, known)} (`stylealign {verb} --help-all` shows all flags)") from None
     sys.stderr.write(box.getvalue())  # a warning, if anything
     return config
 

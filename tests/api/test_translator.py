@@ -138,19 +138,37 @@ def test_a_free_style_of_strength_0_is_the_photograph_and_of_itself_too() -> Non
     assert np.abs(np.median(full.crop, axis=(0, 1)) - DAY).max() <= 2  # the ground becomes the other's ground
 
 
-def test_a_pasted_face_changes_the_face_and_nothing_far_from_it() -> None:
+def test_a_pasted_face_changes_the_face_and_nothing_far_from_it_and_has_no_seam() -> None:
     rng = np.random.default_rng(0)
-    image = rng.integers(0, 255, (120, 200, 3)).astype(np.uint8)
+    image = rng.integers(80, 120, (120, 200, 3)).astype(np.uint8)
     points = PLACES * 1.5 + [100, 60]
+    bright = (rng.integers(80, 120, (120, 200, 3)) + 110).astype(
+        np.uint8
+    )  # another light: its face is laid in all the same
     before = image.copy()
-    made = StyleTranslator.load("adain").translate(image, points, *face(DAY), paste=True)
+    made = StyleTranslator.load("warp").translate(image, points, bright, PLACES * 1.5 + [90, 62], paste=True)
     assert made.picture is not None
     assert np.array_equal(image, before)
     changed = (made.picture != image).any(axis=2)
-    assert changed[50:80, 90:110].mean() > 0.9
+    assert changed[55:75, 92:108].mean() > 0.9
     assert not changed[:, :60].any()
     assert not changed[:, 140:].any()
-    assert not changed[110:].any()
+    assert not changed[112:].any()
+    light = made.picture.astype(float)
+    assert abs(light[changed].mean() - image.mean()) < 12, "the face takes on the light of the photograph round it"
+
+
+def test_a_photograph_in_another_look_is_so_to_its_edges_and_keeps_its_detail() -> None:
+    rng = np.random.default_rng(0)
+    image = np.clip(rng.normal(0, 12, (120, 200, 3)) + NIGHT, 0, 255).astype(np.uint8)
+    made = StyleTranslator.load("adain").translate(image, PLACES + np.array([100, 60]), *face(DAY), paste=True)
+    assert made.picture is not None
+    parts = [made.picture[rows, columns].mean(axis=(0, 1)) for rows, columns in (
+        (slice(0, 10), slice(0, 200)), (slice(110, 120), slice(0, 200)), (slice(40, 80), slice(0, 20)),
+        (slice(50, 70), slice(90, 110)))]  # fmt: skip
+    assert np.ptp(parts, axis=0).max() < 12, "no part is left in the old colours"
+    fine = [np.abs(np.diff(picture.astype(float), axis=1)).mean() for picture in (made.picture, image)]
+    assert 0.5 < fine[0] / fine[1] < 2
 
 
 def test_a_picture_stored_on_its_side_gives_the_face_upright_and_its_pixels_as_stored(tmp_path: Path) -> None:
@@ -294,13 +312,49 @@ def translate(*inputs: str, translator: str | Path = "histogram", **options: Any
     return run_translate(config, Detector(DotNetwork(scale=2.2), find_dots), StyleTranslator.load(translator))
 
 
-def test_one_style_gives_the_face_and_pasted_the_photograph(photos: Path) -> None:
-    assert translate("a.png", "b.png", size=64) == 0
+def test_one_style_gives_the_faces_side_by_side_and_pasted_the_photographs(photos: Path) -> None:
+    assert translate("a.png", "b.png", size=64, only_after=True) == 0
     crop = read_image(photos / "out.png")
     assert crop.shape == (64, 64, 3)
     assert np.abs(np.median(crop, axis=(0, 1)) - DAY).max() <= 3
-    assert translate("a.png", "b.png", out="sub/pasted.jpg", paste=True) == 0
-    assert read_image(photos / "sub" / "pasted.jpg").shape == (90, 110, 3)
+    assert translate("a.png", "b.png", size=64, out="beside.png") == 0
+    beside = read_image(photos / "beside.png")
+    assert beside.shape[1] > 3 * 64
+    for ground, x in ((NIGHT, 20), (DAY, 100), (DAY, beside.shape[1] - 40)):  # the face, the style, the face in it
+        assert np.abs(np.median(beside[:, x : x + 30], axis=(0, 1)) - ground).max() <= 4
+    assert translate("a.png", "b.png", out="sub/pasted.png", paste=True) == 0
+    both = read_image(photos / "sub" / "pasted.png")
+    assert both.shape == (90, 220, 3)
+    assert np.array_equal(both[:, :110], read_image(photos / "a.png"))
+    assert translate("a.png", "b.png", out="sub/alone.png", paste=True, only_after=True) == 0
+    assert np.array_equal(read_image(photos / "sub" / "alone.png"), both[:, 110:])
+
+
+def test_what_is_kept_is_said_and_faces_that_cannot_be_bent_too(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert translate("a.png", "b.png", translator="warp", keep="structure", size=64, only_after=True) == 0
+    assert "b.png in the structure of a.png -> out.png" in capsys.readouterr().err
+    made = read_image(photos / "out.png")
+    assert np.abs(np.median(made, axis=(0, 1)) - DAY).max() <= 3
+    for name, keep, sentence in (
+        (
+            "histogram",
+            "structure",
+            "histogram: keeps the photo of the first picture, but --keep asks for the structure",
+        ),
+        ("warp", "photo", "warp: keeps the structure of the first picture"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            translate("a.png", "b.png", translator=name, keep=keep, out="no.png")
+    bent = StyleTranslator.load("warp")
+    (image, points), (other, theirs) = face(NIGHT), face(DAY)
+    crossed = theirs[[1, 0, 2, 3, 4]]
+    with pytest.raises(UserError, match="cannot be bent into each other: the picture would fold over itself"):
+        bent.translate(image, points, other, crossed)
+    with pytest.raises(UserError, match="bends the style's photograph by its landmarks"):
+        bent.translate(image, points, np.full_like(other, 90), None)
+    assert not (photos / "no.png").exists()
 
 
 def test_several_styles_give_a_row_and_a_sheet_every_pair(photos: Path) -> None:

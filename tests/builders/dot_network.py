@@ -20,6 +20,7 @@ class DotNetwork:
         self.crop = CropConfig(size=size, scale=scale)
         self.card: dict[str, object] = {}
         self.trust: PointTrust | None = None
+        self.upright: np.ndarray | None = None
         self.schema: LandmarkSchema = FIVE
         self.batches: list[int] = []
 

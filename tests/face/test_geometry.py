@@ -146,3 +146,15 @@ def test_the_one_test_notices_a_mirror_that_is_one_pixel_off() -> None:
     landmark = np.array([100.0, 90])
     found = find_dot(warp(dots(landmark[None], 192, 4.0)[0], g.flip_affine(192), 192))
     assert abs(192 - landmark[0] - found[0]) > 0.9
+
+
+def test_roll_and_misfit_of_a_face_against_an_upright_one() -> None:
+    upright = np.array([[-10.0, -8], [10, -8], [0, 2], [-6, 10], [6, 10]])
+    for degrees in (-170, -45, 0, 30, 180):
+        moved = g.apply(g.rotate_scale_affine((3, 4), degrees, 2.5, (50, 20)), upright)
+        assert g.angle_between(g.roll_between(upright, moved), degrees) < 1e-6
+        assert g.misfit(upright, moved) < 1e-9
+    assert g.misfit(upright, upright[[1, 0, 2, 3, 4]]) > 0.3
+    assert [g.angle_between(a, b) for a, b in ((170, -170), (0, 180), (10, -15))] == [20, 180, 25]
+    box = g.box_round(g.rotate_scale_affine((0, 0), 45, 1.0), np.array([-1.0, -1, 1, 1]))
+    np.testing.assert_allclose(box, np.array([-1, -1, 1, 1]) * np.sqrt(2))

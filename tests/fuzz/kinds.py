@@ -99,6 +99,47 @@ def _write_aflw(folder: Path) -> None:
         savemat(folder / str(number) / "AFLWinfo_release.mat", content, do_compression=number == 1)
 
 
+def _write_merl_rav(folder: Path) -> None:
+    for number in range(2):
+        for i in range(2):
+            path = folder / str(number) / "frontal" / ("trainset", "testset")[i] / f"image{i}.pts"
+            picture(path.with_suffix(".jpg"), 60, 40)
+            numbers = points(68, i) + 1
+            numbers[: 5 * number] = -1
+            numbers[10:14] *= -1
+            body = "".join(f"{x:.3f} {y:.3f}\n" for x, y in numbers)
+            path.write_text(f"version: 1\nn_points:  68\n{{\n{body}}}\n")
+
+
+def _write_lapa(folder: Path) -> None:
+    for split in ("train", "val"):
+        picture(folder / "0" / split / "images" / "a.jpg", 60, 40)
+        body = "".join(f"{x:.3f} {y:.3f}\n" for x, y in points(106))
+        (folder / "0" / split / "landmarks").mkdir()
+        (folder / "0" / split / "landmarks" / "a.txt").write_text(f"106\n{body}")
+
+
+def _write_face_synthetics(folder: Path) -> None:
+    for i in range(2):
+        picture(folder / "0" / f"00000{i}.png", 60, 40)
+        body = "".join(f"{x:.3f} {y:.3f}\n" for x, y in points(70, i))
+        (folder / "0" / f"00000{i}_ldmks.txt").write_text(body)
+
+
+def _write_300w_lp(folder: Path) -> None:
+    from scipy.io import savemat
+
+    for number in range(2):
+        for i in range(2):
+            path = folder / str(number) / "AFW" / f"AFW_{i}_0.mat"
+            picture(path.with_suffix(".jpg"), 60, 40)
+            flat = points(68, i).T + 1
+            content = {"pt2d": flat, "roi": [1, 2, 3, 4]}
+            if number:
+                content = {"pt2d": flat[:, :21], "pt3d_68": np.concatenate([flat, flat[:1]]).astype(np.float32)}
+            savemat(path, content, do_compression=bool(i))
+
+
 def _write_folder(folder: Path) -> None:
     picture(folder / "0" / "a.png", 30, 20)
     picture(folder / "0" / "b" / "c.jpg", 30, 20)
@@ -124,7 +165,7 @@ def _options_of(name: str, rng: random.Random) -> dict[str, Any]:
         schema = "five"
     return {
         "schema": schema, "skip_bad": rng.random() < 0.5, "copy": rng.random() < 0.3,
-        "box_frac": 0.5 if name == "folder" else None,
+        "box_frac": 0.5 if name == "folder" else None, "missing": "keep" if name == "merl-rav" else "refuse",
     }  # fmt: skip
 
 
@@ -494,6 +535,10 @@ KINDS: dict[str, Kind] = {
     **{name: Kind(_writes_format(name), _prepares(name)) for name in FORMATS if FORMATS[name].write},
     "cofw": Kind(_write_cofw, _prepares("cofw"), "*.mat"),
     "aflw": Kind(_write_aflw, _prepares("aflw"), "*.mat"),
+    "merl-rav": Kind(_write_merl_rav, _prepares("merl-rav"), "**/*.pts"),
+    "lapa": Kind(_write_lapa, _prepares("lapa"), "**/*.txt"),
+    "face-synthetics": Kind(_write_face_synthetics, _prepares("face-synthetics"), "**/*.txt"),
+    "300w-lp": Kind(_write_300w_lp, _prepares("300w-lp"), "**/*.mat"),
     "folder": Kind(_write_folder, _prepares("folder")),
     "lists": Kind(_write_lists, _read_lists, "*.txt"),
     "dataset": Kind(_write_dataset, _prepares("dataset"), "*.*"),

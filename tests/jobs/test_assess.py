@@ -411,6 +411,8 @@ def test_the_verb_leaves_figures_tables_and_pictures_that_the_page_shows(
         "styles.png",
         "reconstructions.png",
         "truth.png",
+        "pairs.png",
+        "worst.png",
     }
     assert min(image_size(out / "sheets" / "swaps.png")) > 4 * SIZE
     found = json.loads((out / "assessment.json").read_text())

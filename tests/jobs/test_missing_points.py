@@ -20,7 +20,7 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample, Prediction
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.jobs.train_translator.job import main as train_translator
-from stylealign.translators import TRANSLATORS
+from stylealign.translators import trained_names
 from stylealign.translators.loaded import load_translator
 from stylealign.translators.swapping import encode_faces, structures_of
 
@@ -81,7 +81,7 @@ def test_every_detector_learns_from_them_with_finite_losses(name: str, lacking: 
     refuse_odd_losses(tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", TRANSLATORS)
+@pytest.mark.parametrize("name", trained_names())
 def test_every_translator_learns_from_them_with_finite_losses(name: str, lacking: FaceDataset, tmp_path: Path) -> None:
     preset = translator_contract.tiny(name)
     changes = {"crop": CropConfig(size=preset.size, scale=1.6), name: preset.network}

@@ -33,7 +33,8 @@ from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import FIVE
 from stylealign.jobs import predict
-from stylealign.jobs.calibrate import Calibrate, measure
+from stylealign.jobs.calibrate.boxes import measure_boxes as measure
+from stylealign.jobs.calibrate.config import Calibrate
 from stylealign.jobs.predict import Predict, run_predict
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.predicting.on_datasets import predict_dataset
@@ -88,7 +89,7 @@ def test_a_folder_gives_a_line_a_face_in_order_and_a_readable_overlay(photos: Pa
         assert np.abs(np.array(face["landmarks"]) - at(50 + 3 * i)).max() < 0.3
         assert face["schema"] == "five"
         assert len(face["score"]) == 5
-        drawn_on = read_image(photos / "out" / "drawn" / (face["image"] + ".jpg"))
+        drawn_on = read_image(photos / "out" / "drawn" / face["image"].replace(".png", "_landmarks.jpg"))
         assert drawn_on.shape == (90, 100, 3)
         assert np.abs(drawn_on.astype(int) - read_image(photos / face["image"])).max() > 100
     timing = json.loads((photos / "out" / "summary.json").read_text())["timing"]
@@ -155,7 +156,7 @@ def test_wrong_pictures_get_a_sentence_each_and_the_rest_is_done(
         assert sum(s.startswith(start) for s in said) == 1, start
     assert len(said) == 6
     err = capsys.readouterr().err
-    assert "3 faces in 3 pictures and frames -> out; 6 left out (out/left_out.txt says why)" in err
+    assert "3 faces in 3 pictures -> out/predictions.jsonl; 6 left out (out/left_out.txt says why)" in err
     assert json.loads((photos / "out" / "summary.json").read_text())["left_out"] == said
 
 
@@ -299,7 +300,7 @@ def test_a_video_is_followed_smoothed_drawn_and_measured(photos: Path) -> None:
     assert (video["lost"], video["found_again"], video["times_from"]) == (1, 0, "stamps")
     assert video["jitter"] < 0.05
     assert video["jitter_smoothed"] < 0.05
-    again = Video(Source("video", photos / "out" / "drawn" / "clip.mp4.mp4", "drawn"))
+    again = Video(Source("video", photos / "out" / "drawn" / "clip_landmarks.mp4", "drawn"))
     assert again.expected == 18
     assert (again.width, again.height) == (320, 192)
 
@@ -400,7 +401,7 @@ def test_predict_without_its_network_needs_no_torch() -> None:
     code = (
         "import sys, time\nstart = time.perf_counter()\nimport stylealign\nassert time.perf_counter() - start < 0.2\n"
         "assert 'numpy' not in sys.modules\nassert callable(stylealign.load)\n"
-        "import stylealign.jobs.predict, stylealign.jobs.calibrate\n"
+        "import stylealign.jobs.predict, stylealign.jobs.calibrate.job\n"
         "assert 'torch' not in sys.modules, 'torch'\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(SRC)}

@@ -16,6 +16,7 @@ from stylealign.jobs.evaluate.job import Evaluate, evaluate
 from stylealign.jobs.report.job import Report, main, report
 from stylealign.jobs.report.page import embed
 from stylealign.jobs.report.sections import read_curves
+from stylealign.jobs.report.verdict import comparison
 
 VOID = {"meta", "img", "br"}
 
@@ -87,7 +88,7 @@ def test_the_page_is_one_whole_file_without_outside_links(inputs: tuple[Path, ..
 def test_the_page_shows_what_the_folders_say(inputs: tuple[Path, ...], tmp_path: Path) -> None:
     text = report(Report(inputs=inputs, out=tmp_path / "page.html", title="Faces <1>")).read_text(encoding="utf-8")
     shown = [
-        "Faces &lt;1&gt;", "Evaluation evaluation", "Run run", "Dataset data", "2.000", "inter_pupil", "6 faces",
+        "Faces &lt;1&gt;", ">Evaluation<", ">Run<", "Data set: data", "2.000", "inter_pupil", "6 faces",
         "6.12", "5.89", "to style 0.1", "&lt;dots &amp; dots&gt;", "run: &lt;here&gt;", "sheet_00.png",
         "width=device-width",
     ]  # fmt: skip
@@ -219,3 +220,46 @@ def test_numbers_that_are_no_text_are_refused_by_file(tmp_path: Path) -> None:
     path.write_bytes(b'{"step": 1, "total": 2.0}\n{"step": 2, "total": "\xff"}\n')
     with pytest.raises(UserError, match=r"metrics\.jsonl: not UTF-8 text \(byte 48\)"):
         read_curves(path)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The first sentence
+
+
+def pair(arm: str, difference: float, low: float, high: float) -> dict:
+    return {"arm": arm, "baseline": "real", "difference": difference, "low": low, "high": high}
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        (
+            pair("real+synthetic", -0.003, -0.007, 0.001),
+            "Synthetic faces lowered the error by 0.30 points, but the interval (-0.70 to +0.10) includes 0: "
+            "not shown.",
+        ),
+        (
+            pair("real+synthetic", -0.003, -0.005, -0.001),
+            "Synthetic faces lowered the error by 0.30 points (95 % interval 0.10 to 0.50).",
+        ),
+        (
+            pair("mine", 0.01, 0.005, 0.02),
+            "Mine raised the error by 1.00 points against real (95 % interval 0.50 to 2.00).",
+        ),
+    ],
+)  # fmt: skip
+def test_a_comparison_is_a_sentence_that_says_whether_it_is_shown(found: dict, sentence: str) -> None:
+    assert comparison(found) == sentence
+
+
+def test_a_page_begins_with_what_was_found_then_pictures_then_tables(inputs: tuple[Path, ...], tmp_path: Path) -> None:
+    text = report(Report(inputs=inputs, out=tmp_path / "page.html")).read_text(encoding="utf-8")
+    lead = re.search(r'<p class="lead">(.*?)</p>', text)
+    assert lead
+    assert lead[1].startswith(
+        "A has a mean error of 2.00 % of the distance of the eye centres on 6 faces of split test"
+    )
+    assert "with so few faces that is rough" in lead[1]
+    section = text[text.index('id="s0"') : text.index('id="s1"')]
+    assert section.index("<img") < section.index("<table")
+    assert section.rindex("<img") < section.index("<table")

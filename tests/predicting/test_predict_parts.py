@@ -18,7 +18,7 @@ from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.orientation import map_box, turn_affine, upright_affine, view_of
 from stylealign.face.schema import FIVE
-from stylealign.jobs.calibrate import jittered, safe_range
+from stylealign.jobs.calibrate.boxes import jittered, safe_range
 from stylealign.predicting.candidates import Candidate, Search, candidates_in, whole_box
 from stylealign.predicting.faces import find_faces
 from stylealign.predicting.finders import (

@@ -32,6 +32,7 @@ from stylealign.styling.donors import DonorPool, donor_faces
 from stylealign.styling.learned import translator_arm, translator_from_crop
 from stylealign.styling.on_the_fly import Styling
 from stylealign.training.weights import read_card
+from stylealign.translators.warp.fit import descriptors, reference_shape
 
 FIVE, CPU, CROP = SCHEMAS["five"], torch.device("cpu"), CropConfig(size=32)
 
@@ -224,6 +225,30 @@ def test_other_data_sets_give_their_training_split_or_all_and_a_test_split_is_wa
     assert "must not be tested there" in capsys.readouterr().err
     with pytest.raises(UserError, match="no face with split 'films'; it has splits"):
         chosen("b", (), donor_split="films")
+
+
+def test_a_pool_gives_faces_donors_of_their_own_shape_where_they_are_chosen_by_fit(
+    tmp_path: Path, faces: FaceDataset
+) -> None:
+    train = faces.select("train")
+    cache = CropCache(train, CROP)
+    pool, own = DonorPool([cache], train.schema), torch.arange(len(train))
+    like = torch.from_numpy(cache.landmarks)
+    chosen = pool.draw((0, 1), len(pool), own, like)
+    assert not bool((chosen.index == own).any())
+    assert torch.equal(chosen.index, pool.draw((0, 1), len(pool), own, like).index)
+    reference = reference_shape(cache.landmarks)
+    shapes = descriptors(cache.landmarks, reference, train.schema)
+    away = np.linalg.norm(shapes[chosen.index.numpy()] - shapes, axis=1).mean()
+    by_chance = [np.linalg.norm(shapes[pool.draw((0, k), len(pool), own).index.numpy()] - shapes, axis=1).mean()
+                 for k in range(20)]  # fmt: skip
+    assert away < min(by_chance)
+    # A turned and smaller picture of donor 3 finds donor 3; a face without landmarks finds somebody.
+    turned = like[3:4].flip(-1) * torch.tensor([0.5, -0.5]) + 90
+    nobody = torch.full_like(turned, float("nan"))
+    found = [int(pool.draw((0, k), 1, None, turned).index) for k in range(8)]
+    assert found.count(3) >= 6, "the nearest of those drawn, and 20 draws seldom miss one of a few"
+    assert 0 <= int(pool.draw((0, 0), 1, None, nobody).index) < len(pool)
 
 
 def test_a_pool_gives_each_face_another_and_is_a_function_of_its_key(tmp_path: Path, faces: FaceDataset) -> None:

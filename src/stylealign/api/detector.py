@@ -26,7 +26,7 @@ from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Candidate, Rotate, Search, candidates_in
-from stylealign.predicting.faces import find_faces, refuse_untrusted
+from stylealign.predicting.faces import find_faces, refuse_untrusted, tells_way_up
 from stylealign.predicting.finders import Finder, mtcnn_finder
 from stylealign.predicting.given_boxes import checked_box
 from stylealign.predicting.network import LandmarkNetwork, open_network
@@ -126,7 +126,10 @@ class Detector:
             raise ValueError(f"boxes of {len(boxes)} pictures for {len(images)} pictures")
         if rotate not in ("0", "90", "180", "270", "auto"):
             raise ValueError(f"rotate is {rotate!r}, expected '0', '90', '180', '270' or 'auto'")
-        search = Search(crop_scale=self.crop.scale, finder=self._finder, whole_image=whole_image, rotate=rotate)
+        search = Search(
+            crop_scale=self.crop.scale, finder=self._finder, whole_image=whole_image, rotate=rotate,
+            network_turns=tells_way_up(self.network, check=True),
+        )  # fmt: skip
         candidates: list[list[Candidate]] = []
         sizes = []
         for i, image in enumerate(images):

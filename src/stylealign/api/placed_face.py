@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
-import torch
 
 from stylealign.api.tensors import points_tensor
-from stylealign.batches.pixels import soft_inside
 from stylealign.data.image import warp
 from stylealign.errors import UserError
 from stylealign.face import geometry
@@ -15,7 +14,7 @@ from stylealign.predicting.sources import Photo
 from stylealign.styling.alignment import hull_distance
 from stylealign.styling.learned import SEAM
 
-EDGE = 0.2  # of the square's side: how wide a pasted face fades into the photograph
+EDGE = 0.3  # of the square's side: how wide the look near a face fades into that of the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +51,64 @@ def placed_by_landmarks(photo: Photo, landmarks: np.ndarray) -> PlacedFace:
     return PlacedFace(Candidate(photo, box), landmarks)
 
 
-def pasted(face: PlacedFace, crop: np.ndarray, scale: float) -> np.ndarray:
-    """The stored picture (H, W, 3) with a crop (S, S, 3) uint8 of that scale laid in the face's place, its edge faded.
+def _ramp(size: int, width: float) -> np.ndarray:
+    """(size, size) from 0 at the border of a square to 1 at `width` of its side from it, smoothly."""
+    pixel = np.arange(size, dtype=np.float32)
+    t = np.clip(np.minimum(pixel, size - 1 - pixel) / max(1.0, width * size), 0, 1)
+    t = t * t * (3 - 2 * t)
+    return t[:, None] * t
 
-    Only the hull of the landmarks with a forehead is laid in, and nothing at the crop's border, however large the
-    face is.
+
+def pasted(face: PlacedFace, crop: np.ndarray, scale: float) -> np.ndarray:
+    """The stored picture (H, W, 3) with the face of a crop (S, S, 3) uint8 of that scale in its face's place.
+
+    What is laid in is the hull of the landmarks with a forehead, by its gradients (Perez et al., 2003): its edge has
+    the photograph's colours, whatever the crop's light, and nothing shows where it ends. Nothing is laid at the crop's
+    border or the picture's, however large the face is.
     """
     size = len(crop)
-    distance = hull_distance(points_tensor(face.points(scale, size)), size)
-    pixel = torch.arange(size, dtype=torch.float32)
-    border = (torch.minimum(pixel, size - 1 - pixel) / max(1.0, SEAM * size)).clamp(0, 1)
-    window = border[:, None] * border
-    mask = (soft_inside(distance, EDGE * size)[0, 0] * window).numpy()
+    distance = hull_distance(points_tensor(face.points(scale, size)), size)[0, 0].numpy()
+    inside = ((distance < 0) & (_ramp(size, SEAM) > 0.5)).astype(np.float32)
     home = geometry.invert(face.affine(scale, size))
-    image = face.candidate.photo.image
-    height, width = image.shape[:2]
-    share = np.clip(warp(mask, home, (width, height)), 0, 1)[..., None]
-    rows, columns = np.nonzero(share.max(axis=(1, 2)))[0], np.nonzero(share.max(axis=(0, 2)))[0]
-    picture = image.copy()
-    if not len(rows):
+    picture = face.candidate.photo.image.copy()
+    height, width = picture.shape[:2]
+    hull = (warp(inside, home, (width, height)) > 0.5).astype(np.uint8)
+    hull[[0, -1]] = hull[:, [0, -1]] = 0
+    rows, columns = (np.flatnonzero(hull.any(axis=axis)) for axis in (1, 0))
+    if len(rows) < 3 or len(columns) < 3:
         return picture
-    where = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    laid, ground = warp(crop, home, (width, height))[where].astype(np.float32), picture[where].astype(np.float32)
-    picture[where] = np.round(ground + share[where] * (laid - ground)).clip(0, 255).astype(np.uint8)
+    # OpenCV solves on the mask's box alone, and wants a border round it.
+    where = np.s_[max(0, rows[0] - 2) : rows[-1] + 3, max(0, columns[0] - 2) : columns[-1] + 3]
+    laid, ground, mask = warp(crop, home, (width, height))[where], picture[where], hull[where]
+    middle = tuple((int(lines[0]) + int(lines[-1])) // 2 - start.start for lines, start in zip(
+        (columns, rows), (where[1], where[0]), strict=True))  # fmt: skip
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # the last bits do not depend on the machine
+    try:
+        picture[where] = cv2.seamlessClone(
+            np.ascontiguousarray(laid), np.ascontiguousarray(ground), 255 * mask, middle, cv2.NORMAL_CLONE
+        )
+    finally:
+        cv2.setNumThreads(threads)
     return picture
+
+
+def in_its_look(face: PlacedFace, content: np.ndarray, made: np.ndarray, scale: float) -> np.ndarray:
+    """The stored picture (H, W, 3) in the look that a crop of its face was given: no part of it keeps the old one.
+
+    Near the face the change is what `made` differs by from `content`, (S, S, 3) uint8 crops of that scale; away from
+    it, the affine map of colours that fits this change best, and between them one fades into the other. Added to the
+    photograph's own pixels, it keeps their detail.
+    """
+    size = len(made)
+    before, after = (crop.reshape(-1, 3).astype(np.float64) / 255 for crop in (content, made))
+    ridge = 1e-3 * len(before) * np.eye(4)
+    ridge[3, 3] = 0
+    known = np.hstack([before, np.ones((len(before), 1))])
+    change = np.linalg.solve(known.T @ known + ridge, known.T @ (after - before))  # 0 where nothing is known
+    home, picture = geometry.invert(face.affine(scale, size)), face.candidate.photo.image
+    height, width = picture.shape[:2]
+    share = np.clip(warp(_ramp(size, EDGE), home, (width, height)), 0, 1)[..., None]
+    near = warp(made.astype(np.float32) - content.astype(np.float32), home, (width, height))
+    far = (picture.reshape(-1, 3) @ change[:3] + 255 * change[3]).reshape(picture.shape)
+    return np.round(picture + share * near + (1 - share) * far).clip(0, 255).astype(np.uint8)

@@ -12,6 +12,7 @@ True
 A face is cut as the translator's crop contract says. Knows no command line.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,13 @@ import torch
 
 from stylealign.api.detector import Detector
 from stylealign.api.pictures import Image, name_of, picture_of
-from stylealign.api.placed_face import PlacedFace, pasted, placed_by_landmarks
+from stylealign.api.placed_face import PlacedFace, in_its_look, pasted, placed_by_landmarks
 from stylealign.api.tensors import face_batch, image_tensor, points_tensor
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.orientation import size_of_view
-from stylealign.face.schema import LandmarkSchema
+from stylealign.face.schema import SCHEMAS, LandmarkSchema
 from stylealign.predicting.candidates import Candidate, Search, candidates_in
 from stylealign.predicting.finders import mtcnn_finder
 from stylealign.predicting.predicted_face import largest
@@ -37,12 +38,17 @@ from stylealign.predicting.sources import Photo
 from stylealign.styling.arm import NUM_DRAWS
 from stylealign.styling.arms import ARMS, names_of_looks
 from stylealign.training.devices import pick_device
+from stylealign.translators import untrained_names
 from stylealign.translators.base import LoadedTranslator
-from stylealign.translators.loaded import load_translator
+from stylealign.translators.loaded import load_translator, open_untrained
 from stylealign.translators.swapping import encode_contents, mixed, pictures
+from stylealign.translators.warp.field import bend
+from stylealign.translators.warp.fit import WarpConfig, faults
+from stylealign.translators.warp.openings import openings_of
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "translator"
 FREE_CROP = CropConfig(size=128, scale=1.6)
+_ROOM = 1.5  # side of the donor's crop over that of the face's: a turned head brings real background along
 MOST_PX = 1024  # side of the square that is rendered to be pasted: faces larger than that are enlarged
 
 Landmarks = np.ndarray | Sequence[Sequence[float]]
@@ -67,7 +73,7 @@ class Translation:
     """how the style's face was found: by given landmarks or the detector's, by a finder's box, or not at all, so that
     the picture's middle was taken"""
     picture: np.ndarray | None = None
-    """(H, W, 3) with `paste`: the content picture, as stored, with the translated face in its place"""
+    """(H, W, 3) with `paste`: the content picture, as stored, in the new look or with the new face in its place"""
 
 
 def model_path(translator: Path | str | None) -> Path:
@@ -77,9 +83,14 @@ def model_path(translator: Path | str | None) -> Path:
     if not (SHIPPED / "card.json").exists():
         raise UserError(
             "no translator came with this copy of stylealign: name one with --translator (a finished run folder, "
-            f"or one of {', '.join(names_of_looks())}, which need no training)"
+            f"or one of {', '.join(names_without_run_folder())}, which need no training)"
         )
     return SHIPPED
+
+
+def names_without_run_folder() -> list[str]:
+    """What needs no training: the free styles, and the translators that have nothing to learn."""
+    return [*names_of_looks(), *untrained_names()]
 
 
 def _middle(photo: Photo, scale: float) -> Candidate:
@@ -102,6 +113,29 @@ def _restyle(name: str, face: PlacedFace, donor: PlacedFace, strength: float, si
     return pictures(arm(*batches, torch.tensor([strength]), draws).image)[0]
 
 
+# For looking at two given faces: nobody learns from the picture, and no other donor can be taken.
+_LOOKED_AT = WarpConfig(stretched=0.15, apart=0.05)
+
+
+def _bend(
+    name: str, schema: LandmarkSchema, face: PlacedFace, donor: PlacedFace, strength: float, size: int
+) -> np.ndarray:
+    """(size, size, 3) the donor's photograph on the face's landmarks, by a translator that needs no training."""
+    points = face.points(FREE_CROP.scale, size)
+    if donor.landmarks is None or len(donor.landmarks) != len(points):
+        raise UserError(f"translator '{name}' bends the style's photograph by its landmarks: no such face found in it")
+    model = open_untrained(name, schema, dataclasses.replace(FREE_CROP, size=size))
+    room = round(_ROOM * size)
+    landmarks, theirs = points_tensor(points), points_tensor(donor.points(FREE_CROP.scale * room / size, room))
+    found = faults(bend(landmarks, theirs), landmarks, theirs, openings_of(schema), _LOOKED_AT.stretch)
+    if bool(found.refused(_LOOKED_AT)):
+        raise UserError(f"the two faces cannot be bent into each other: {found.reason(_LOOKED_AT)}")
+    image = image_tensor(face.cut(FREE_CROP.scale, size))
+    style = model.encode_style(image_tensor(donor.cut(FREE_CROP.scale * room / size, room)), theirs)
+    made = model.decode(encode_contents(model, landmarks, image), style)
+    return pictures(torch.lerp(image, made, strength))[0]
+
+
 def _draw(model: LoadedTranslator, face: PlacedFace, donor: PlacedFace, strength: float, size: int) -> np.ndarray:
     """(size, size, 3) the face in the donor's style, by a trained translator."""
     scale, own = model.crop.scale, model.crop.size
@@ -122,13 +156,19 @@ def _draw(model: LoadedTranslator, face: PlacedFace, donor: PlacedFace, strength
     return drawn if size == own else cv2.resize(drawn, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
+def _schema_of(points: int) -> LandmarkSchema:
+    """The mark-up of so many points; where none is known, one in which nothing has a name."""
+    known = (schema for schema in SCHEMAS.values() if schema.num_points == points)
+    return next(known, LandmarkSchema(name=f"{points} points", num_points=points))
+
+
 class StyleTranslator:
     """A translator, or a free style arm, with its crop contract. Made by `StyleTranslator.load`."""
 
     def __init__(self, model: LoadedTranslator | str, detector: Detector | None = None):
-        """`model`: an open translator, or one of `names_of_looks()`. `detector`: see `load`."""
-        if isinstance(model, str) and model not in names_of_looks():
-            raise ValueError(f"no free style is called {model!r}; there are {', '.join(names_of_looks())}")
+        """`model`: an open translator, or one of `names_without_run_folder()`. `detector`: see `load`."""
+        if isinstance(model, str) and model not in names_without_run_folder():
+            raise ValueError(f"no free style is called {model!r}; there are {', '.join(names_without_run_folder())}")
         self.model = model
         if isinstance(model, LoadedTranslator) and detector is not None and detector.schema != model.schema:
             raise UserError(
@@ -146,15 +186,15 @@ class StyleTranslator:
 
         Args:
             translator: folder of a finished `train-translator` run (or a checkpoint); or the name of a free style
-                (`histogram`, `adain`, `adain_pyramid`, `fda`, `relight`; a folder called so is `./histogram`); None:
-                the one that came with the package.
+                (`histogram`, `adain`, `adain_pyramid`, `fda`, `relight`; a folder called so is `./histogram`) or of a
+                translator that needs no training (`warp`); None: the one that came with the package.
             detector: finds landmarks where `translate` is given none (`stylealign.load(...)`).
             accelerator: auto, cpu, cuda or mps.
 
         Raises:
             UserError: a folder that holds no translator, or weights that changed; a detector of another mark-up.
         """
-        if isinstance(translator, str) and translator in names_of_looks():
+        if isinstance(translator, str) and translator in names_without_run_folder():
             return cls(translator, detector)
         return cls(load_translator(model_path(translator), pick_device(accelerator)), detector)
 
@@ -162,6 +202,13 @@ class StyleTranslator:
     def schema(self) -> LandmarkSchema | None:
         """The mark-up that landmarks have to be of; None for free styles, which only cut by them."""
         return None if isinstance(self.model, str) else self.model.schema
+
+    @property
+    def keeps(self) -> Literal["photo", "structure"]:
+        """What of the content is shown: its own photograph in another look, or another picture in its structure."""
+        if isinstance(self.model, str):
+            return "structure" if self.model in untrained_names() else "photo"
+        return "photo" if self.model.keeps_photograph else "structure"
 
     @property
     def crop(self) -> CropConfig:
@@ -183,7 +230,7 @@ class StyleTranslator:
 
         `spade` and `vunet` draw the face anew from its landmarks, at the resolution they were trained at; more pixels
         only enlarge that. `bilateral` and the free styles change the photograph itself and keep its detail at any
-        size.
+        size; `warp` bends the style's photograph onto the content's landmarks, also at any size.
 
         Args:
             content: a picture in any form that `Detector.predict` takes.
@@ -196,8 +243,8 @@ class StyleTranslator:
             strength: 0 the content's own style, 1 the other's. Translators draw with a style code that lies so far
                 between the two codes (0 is then the content as the translator draws it, not the photograph); free
                 styles blend the pixels (0 is the photograph).
-            paste: also lay the face back into the content picture: the hull of its landmarks with a forehead, with a
-                soft edge.
+            paste: also make a whole photograph: where the content's photograph is kept, all of it in the new look;
+                else with the new face in its place, blended by its gradients.
             size: side of the crop in px; None: the translator's own.
 
         Raises:
@@ -217,7 +264,10 @@ class StyleTranslator:
             side = round(size / geometry.scale_of(face.affine(scale, size)))
             fitting = int(np.clip(side, self.crop.size, MOST_PX))
             fitted = made if fitting == size else self._made(face, donor, strength, fitting)
-            picture = pasted(face, fitted, scale)
+            if self.keeps == "photo":
+                picture = in_its_look(face, face.cut(scale, fitting), fitted, scale)
+            else:
+                picture = pasted(face, fitted, scale)
         return Translation(
             crop=made, landmarks=face.points(scale, size), crop_from_source=face.affine(scale, size),
             content=face.cut(scale, size), style=donor.cut(scale, size), style_found=found, picture=picture,
@@ -258,6 +308,10 @@ class StyleTranslator:
 
     def _made(self, face: PlacedFace, donor: PlacedFace, strength: float, size: int) -> np.ndarray:
         """(size, size, 3) the face in the donor's style."""
+        if isinstance(self.model, str) and self.model in untrained_names():
+            assert face.landmarks is not None
+            schema = self.detector.schema if self.detector else _schema_of(len(face.landmarks))
+            return _bend(self.model, schema, face, donor, strength, size)
         if isinstance(self.model, str):
             return _restyle(self.model, face, donor, strength, size)
         return _draw(self.model, face, donor, strength, size)

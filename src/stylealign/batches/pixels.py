@@ -60,6 +60,15 @@ def uncovered(content: Batch, alpha: Tensor) -> Tensor:
     return content.visible & (cover[:, 0, :, 0] <= 0.5)
 
 
+def take(image: Tensor, places: Tensor, padding: str = "reflection", mode: str = "bilinear") -> Tensor:
+    """(B, C, S, S) pixels of `image` (B, C, H, W) at `places` (B, S, S, 2) px."""
+    height, width = image.shape[-2:]
+    unit = torch.tensor([2 / width, 2 / height], dtype=places.dtype, device=places.device)
+    return F.grid_sample(
+        image.contiguous(), (places + 0.5) * unit - 1, mode=mode, padding_mode=padding, align_corners=False
+    )
+
+
 def per_face(values: Tensor, like: Tensor) -> Tensor:
     """(B,) or (B, C) numbers as (B, C, 1, 1) of the dtype and device of `like`."""
     return values.to(like).reshape(len(values), -1, 1, 1)

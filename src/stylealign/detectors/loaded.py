@@ -1,12 +1,15 @@
 """A trained detector read back from its run folder, as its card describes it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from stylealign.batches.augment import AugmentConfig
 from stylealign.config import from_dict
 from stylealign.detectors import DETECTORS, build_detector
 from stylealign.errors import UserError
@@ -14,6 +17,8 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema, schema_from_dict
 from stylealign.training.devices import place
 from stylealign.training.weights import load_model, load_weights
+
+EVERY_ROLL = 179.0  # degrees to either side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +30,26 @@ class LoadedDetector:
     schema: LandmarkSchema
     crop: CropConfig
     card: dict[str, Any]
+
+    @property
+    def upright(self) -> np.ndarray | None:
+        """(P, 2) the mean shape of the faces that it learnt from, where it has learnt every roll; else None."""
+        if learnt_roll(self.card) < EVERY_ROLL:
+            return None
+        shape: np.ndarray = self.model.mean_shape.double().cpu().numpy()  # type: ignore[union-attr,operator]
+        return shape if np.isfinite(shape).all() and np.ptp(shape, axis=0).min() > 0 else None
+
+
+def learnt_roll(card: Mapping[str, Any]) -> float:
+    """Degrees of roll to either side that a detector saw in training: `roll` of its card, in older ones what the
+    configuration there says of augmentation; 0 where neither is told."""
+    found = card.get("roll")
+    if isinstance(found, int | float) and not isinstance(found, bool):
+        return float(found)
+    try:
+        return from_dict(AugmentConfig, card["config"]["augment"], "augment").roll
+    except (KeyError, TypeError, UserError):
+        return 0.0
 
 
 def load_detector(run: Path, device: torch.device | str = "cpu") -> LoadedDetector:

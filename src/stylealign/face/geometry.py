@@ -35,6 +35,17 @@ def landmark_box(landmarks: np.ndarray) -> np.ndarray:
     return np.concatenate([np.min(landmarks, axis=0), np.max(landmarks, axis=0)])
 
 
+def box_round(to_from: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """(4,) the upright box round the image of a box (4,) under any affine."""
+    x0, y0, x1, y1 = np.asarray(box, dtype=np.float64)
+    return landmark_box(apply(to_from, np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]])))
+
+
+def angle_between(a: float, b: float) -> float:
+    """Degrees, 0 to 180, between two directions in degrees."""
+    return abs((a - b + 180) % 360 - 180)
+
+
 def intersection_over_union(a: np.ndarray, b: np.ndarray) -> float:
     """The area that two (4,) boxes x0, y0, x1, y1 share over the area that they cover together, 0 to 1."""
     inner = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
@@ -92,6 +103,20 @@ def similarity_fit(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     scale = float((d * sign).sum() / (a**2).sum())
     rotation = (u * sign) @ vt * scale
     return np.hstack([rotation, (mean_t - rotation @ mean_s)[:, None]])
+
+
+def roll_between(upright: np.ndarray, landmarks: np.ndarray) -> float:
+    """Degrees, above -180 to 180, by which a face's landmarks (P, 2) are turned against those of an upright face, by
+    the similarity that fits best; positive: x towards y, clockwise as one sees it."""
+    linear = similarity_fit(upright, landmarks)
+    return math.degrees(math.atan2(linear[1, 0], linear[0, 0]))
+
+
+def misfit(upright: np.ndarray, landmarks: np.ndarray) -> float:
+    """How far landmarks (P, 2) are from a shape, wherever, however large and however turned they are: the root mean
+    square distance after the best similarity, over the shape's `face_size`."""
+    fitted = apply(similarity_fit(landmarks, upright), landmarks)
+    return float(np.sqrt(((fitted - upright) ** 2).sum(axis=-1).mean()) / face_size(upright))
 
 
 def align(shapes: np.ndarray) -> np.ndarray:

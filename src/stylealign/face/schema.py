@@ -202,6 +202,44 @@ AFLW19 = LandmarkSchema(
     parts={"contour": (18,), "brows": _span(0, 5), "nose": _span(12, 14), "eyes": _span(6, 11), "mouth": _span(15, 17)},
 )  # fmt: skip
 
+# LaPa's own figure and the swaps of mmpose's table of it, datasets/lapa.
+LAPA106 = LandmarkSchema(
+    name="lapa106",
+    num_points=106,
+    flip_pairs=_mirror(
+        (_span(0, 15), _span(32, 17)),
+        (_span(33, 37), _span(46, 42)), (_span(38, 41), _span(50, 47)),
+        (_span(55, 59), _span(65, 61)),
+        (_span(66, 70), _span(79, 75)), (_span(71, 73), _span(82, 80)), ((74,), (83,)),
+        (_span(84, 86), _span(90, 88)), (_span(91, 92), _span(95, 94)),
+        (_span(96, 97), _span(100, 99)), ((101,), (103,)), ((104,), (105,)),
+    ),
+    boundaries={
+        "contour": _span(0, 32),
+        "left_brow_top": _span(33, 37), "right_brow_top": _span(42, 46),
+        "left_brow_bottom": (33, 41, 40, 39, 38), "right_brow_bottom": (50, 49, 48, 47, 46),
+        "nose_bridge": _span(51, 54), "nose_bottom": _span(55, 65),
+        "left_eye_top": _span(66, 70), "left_eye_bottom": (66, 73, 72, 71, 70),
+        "right_eye_top": _span(75, 79), "right_eye_bottom": (75, 82, 81, 80, 79),
+        "outer_upper_lip": _span(84, 90), "outer_lower_lip": (84, 95, 94, 93, 92, 91, 90),
+        "inner_upper_lip": _span(96, 100), "inner_lower_lip": (96, 103, 102, 101, 100),
+    },
+    anchors={"inter_ocular": ((66,), (79,)), "inter_pupil": ((104,), (105,))},
+    parts={
+        "contour": _span(0, 32), "brows": _span(33, 50), "nose": _span(51, 65),
+        "eyes": (*_span(66, 83), 104, 105), "mouth": _span(84, 103),
+    },
+)  # fmt: skip
+
+SYNTHETICS70 = LandmarkSchema(
+    name="synthetics70",
+    num_points=70,
+    flip_pairs=(*IBUG68.flip_pairs, (68, 69)),
+    boundaries=IBUG68.boundaries,
+    anchors={"inter_ocular": ((36,), (45,)), "inter_pupil": ((68,), (69,))},
+    parts={**IBUG68.parts, "eyes": (*_span(36, 47), 68, 69)},
+)
+
 FIVE = LandmarkSchema(
     name="five",
     num_points=5,
@@ -211,7 +249,7 @@ FIVE = LandmarkSchema(
     parts={"nose": (2,), "eyes": (0, 1), "mouth": (3, 4)},
 )
 
-SCHEMAS = {s.name: s for s in (WFLW98, IBUG68, COFW29, AFLW19, FIVE)}
+SCHEMAS = {s.name: s for s in (WFLW98, IBUG68, COFW29, AFLW19, FIVE, LAPA106, SYNTHETICS70)}
 
 # Target landmark -> the source landmarks whose mean it is; with what is only approximate.
 _68_FROM_98 = (
@@ -235,6 +273,11 @@ CONVERSIONS: dict[tuple[str, str], tuple[tuple[tuple[int, ...], ...], str]] = {
         ((96,), (97,), (54,), (76,), (82,)),
         "exact: pupils, nose tip and mouth corners are all annotated",
     ),
+    ("synthetics70", "ibug68"): (
+        tuple((i,) for i in range(68)),
+        "approximate: points of a mesh, which stay on the head where iBUG's contour follows the outline",
+    ),
+    ("synthetics70", "five"): (((68,), (69,), (30,), (48,), (54,)), "exact"),
     ("cofw29", "five"): (((16,), (17,), (20,), (22,), (23,)), "exact"),
     ("aflw19", "five"): (((7,), (10,), (13,), (15,), (17,)), "exact"),
 }

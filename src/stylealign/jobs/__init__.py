@@ -5,6 +5,8 @@ A verb's module has a config dataclass, whose fields are its flags and the keys 
 """
 
 import importlib
+import re
+import shlex
 from typing import Any, NamedTuple
 
 
@@ -17,6 +19,16 @@ class Verb(NamedTuple):
     """its config dataclass in that module"""
     summary: str
     """one line of `stylealign --help`"""
+    then: str = ""
+    """what one would type next, with fields of its config in braces; empty: the verb says so itself, or ends a way"""
+
+    def next_words(self, config: Any) -> str:
+        """`then` with the values of a config; empty where one that it names was not given."""
+        names = re.findall(r"{(\w+)}", self.then)
+        values = {name: getattr(config, name) for name in names}
+        if any(value in (None, ()) for value in values.values()):
+            return ""
+        return self.then.format(**{name: shlex.quote(str(value)) for name, value in values.items()})
 
     def load(self) -> Any:
         """Its module, imported now."""
@@ -31,69 +43,119 @@ VERBS = {
     "pipeline": Verb(
         "pipeline", "Pipeline",
         "The whole job from one recipe: draw or take faces, translate, train, compare, report",
+        then="open {out}/report.html in a browser",
     ),
-    "draw-faces": Verb("draw_faces", "DrawFaces", "Draw faces with exact landmarks: a dataset without any download"),
+    "draw-faces": Verb(
+        "draw_faces", "DrawFaces", "Draw faces with exact landmarks: a dataset without any download",
+        then="stylealign train-detector small/resnet18 --real {out} --run runs/first",
+    ),
+    "fit": Verb(
+        "fit.job", "Fit",
+        "Train on your own labelled faces in so many minutes: a detector, a report and what to type next",
+    ),
     "init": Verb("init", "Init", "Look at your own annotated faces: write their mark-up, a recipe and the commands"),
     "prepare": Verb(
         "prepare", "Prepare",
         "Read a published layout (WFLW, 300-W, COFW, AFLW, COCO, CSV, ...) into a dataset",
+        then="stylealign check {out} --draw 16 --out {out}_check, then stylealign train-detector "
+        "small/resnet18 --real {out} --run runs/first",
     ),
     "check": Verb("check", "Check", "Verify and describe a dataset, a run or a recipe; draw it"),
     "export-dataset": Verb(
         "export_dataset", "ExportDataset",
         "Write a dataset as a WFLW list, .pts, COCO or the original's list",
+        then="stylealign prepare --reader {format} --path {out} --out {out}_read reads it back",
     ),
     "train-translator": Verb(
         "train_translator.job", "TrainTranslator",
         "Train a translator: structure of one face, style of another",
+        then="stylealign assess --translator {run} --data {data} --out {run}_assessed",
     ),
     "assess": Verb(
         "assess.job", "Assess",
         "What a translator keeps of held-out faces and what it changes: the translator report",
+        then="stylealign report --inputs {out} --out {out}.html",
     ),
-    "generate": Verb("generate.job", "Generate", "Render every labelled face in many styles: a synthetic dataset"),
+    "generate": Verb(
+        "generate.job", "Generate", "Render every labelled face in many styles: a synthetic dataset",
+        then="stylealign train-detector small/resnet18 --real {data} --synthetic {out} --run "
+        "runs/with_synthetic",
+    ),
     "train-detector": Verb(
         "train_detector.job", "TrainDetector",
         "Train a landmark detector on real and synthetic faces",
+        then="stylealign predict PHOTOS --model {run} --draw, or stylealign export {run} --out {run}.onnx",
     ),
     "train-styles": Verb(
         "train_styles", "TrainStyles",
         "Train the generators that the style-aggregated detector (san) looks through",
+        then="stylealign train-detector small/san --styles {run} --real {data} --run runs/san",
     ),
-    "study": Verb("study.job", "Study", "Detectors x arms x label budgets x seeds at equal updates, in one table"),
+    "study": Verb(
+        "study.job", "Study", "Detectors x arms x label budgets x seeds at equal updates, in one table",
+        then="stylealign report --inputs {out} --out {out}.html",
+    ),
     "models": Verb("models", "Models", "Every detector's parameters and MACs; --measure: its speed and memory"),
     "pseudo-label": Verb(
         "pseudo_label.job", "PseudoLabel",
         "Label faces by an ensemble of detectors, with a trust from how far they agree",
+        then="look at {out}/sheets, then stylealign train-detector small/resnet18 --real LABELLED --synthetic "
+        "{out} --run runs/more",
     ),
     "trust": Verb(
         "trust", "Trust",
         "How far generated faces keep their labels, to a detector that never saw the translator",
+        then="look at {out}/sheets, then stylealign train-detector small/resnet18 --real LABELLED --synthetic "
+        "{out} --run runs/more",
     ),
-    "self-train": Verb("self_train", "SelfTrain", "Rounds of pseudo-labels and training on them, from one recipe"),
-    "pretrain": Verb("pretrain", "Pretrain", "Train a detector's trunk without labels: geometry apart from style"),
+    "suggest": Verb(
+        "suggest.job", "Suggest",
+        "Which unlabelled pictures to label next, with a detector's landmarks to correct in a labelling tool",
+    ),
+    "self-train": Verb(
+        "self_train", "SelfTrain", "Rounds of pseudo-labels and training on them, from one recipe",
+        then="stylealign predict PHOTOS --model {out}/round_{rounds}/s0 --draw",
+    ),
+    "pretrain": Verb(
+        "pretrain", "Pretrain", "Train a detector's trunk without labels: geometry apart from style",
+        then="stylealign train-detector small/resnet18 --init-from {run} --real LABELLED --run runs/first",
+    ),
     "stress": Verb(
         "stress", "Stress",
         "Make test faces harder at rising strength: light, make-up, occlusion, blur, tilt",
+        then="stylealign evaluate --data {out} --split all --arms mine=RUN --out {out}_scores",
     ),
-    "predict": Verb("predict", "Predict", "Landmarks of the faces in photos, folders, videos or a camera's frames"),
+    "predict": Verb(
+        "predict", "Predict", "Landmarks of the faces in photos, folders, videos or a camera's frames",
+        then="stylealign report --inputs {out} --out {out}.html",
+    ),
     "translate": Verb(
         "translate", "Translate",
         "The face of one photo in the style of others: a picture, a row, a sheet",
+        then="look at {out}",
     ),
     "demo": Verb("demo.job", "Demo", "A page in the browser: two photos, their landmarks, each in the other's style"),
-    "calibrate": Verb("calibrate", "Calibrate", "How a detector's error grows with the scale and shift of face boxes"),
+    "calibrate": Verb(
+        "calibrate.job", "Calibrate",
+        "How a detector's error grows with boxes that are off or faces that are turned; how sure it is",
+    ),
     "evaluate": Verb(
         "evaluate.job", "Evaluate",
         "NME, failure rate, AUC, CED, subsets, paired comparison of detectors or predictions",
+        then="stylealign report --inputs {out} --out {out}.html",
     ),
     "export": Verb(
         "export.job", "Export",
         "Write a detector as an ONNX file (fp32, fp16, int8) with its crop and mark-up in it",
+        then="stylealign predict PHOTOS --model {out} --draw",
     ),
-    "report": Verb("report.job", "Report", "One HTML file of runs, evaluations and style sheets"),
+    "report": Verb(
+        "report.job", "Report", "One HTML file of runs, evaluations and style sheets",
+        then="open {out} in a browser",
+    ),
     "gen-landmark": Verb(
         "gen_landmark", "GenLandmark",
         "Cut mosaics of the original release into a dataset, with the right labels",
+        then="stylealign check {out_dir} --draw 16 --out {out_dir}_check",
     ),
 }  # fmt: skip

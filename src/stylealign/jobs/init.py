@@ -8,6 +8,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tyro
@@ -22,6 +23,9 @@ from stylealign.face import geometry
 from stylealign.face.mirror import flip_pairs, mirror_twins
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema
+from stylealign.predicting.finders import mtcnn_finder
+from stylealign.predicting.given_boxes import write_boxes
+from stylealign.predicting.places import Places, how_found
 from stylealign.progress import say
 
 UNSURE = 0.03
@@ -67,6 +71,69 @@ def faces_of(path: Path, reader: str, schema: LandmarkSchema) -> tuple[list[Face
             + "; expected at least 2"
         )
     return faces, bad
+
+
+class MarkedUp(NamedTuple):
+    """What a source of faces tells of its mark-up."""
+
+    schema: LandmarkSchema
+    faces: list[FaceSample]
+    """The labelled ones that can be used"""
+    bad: list[BadEntry]
+    residual: float
+    """How far the mirrored shapes are from the shapes, over their width: see UNSURE"""
+
+
+def marked_up(path: Path, reader: str, name: str, points: int | None, eyes: tuple[int, int] | None) -> MarkedUp:
+    """Count the points of a source, guess its mirror twins, and take over the names of its points.
+
+    Args:
+        path: the source.
+        reader: its format.
+        name: what the mark-up is to be called.
+        points: how many the person says there are.
+        eyes: the two outer eye corners.
+
+    Raises:
+        UserError: fewer than two usable faces, another number of points, or eye corners that are none of them.
+    """
+    count_points = FORMATS[reader].count_points
+    assert count_points is not None  # an entry that recognises its sources counts their points
+    num_points = count_points(path)
+    if points is not None and points != num_points:
+        raise UserError(f"{path}: {num_points} points a face, not the {points} of --points")
+    faces, bad = faces_of(path, reader, LandmarkSchema(name=name, num_points=num_points))
+    twins, residual = mirror_twins(np.stack([face.landmarks for face in faces if face.landmarks is not None]))
+    anchors = {}
+    if eyes is not None:
+        if not all(0 <= i < num_points for i in eyes) or eyes[0] == eyes[1]:
+            raise UserError(f"--eyes {eyes[0]} {eyes[1]}: expected two different landmarks from 0 to {num_points - 1}")
+        anchors = {"inter_ocular": ((eyes[0],), (eyes[1],))}
+    find_names = FORMATS[reader].point_names
+    names = tuple(find_names(path)) if find_names is not None else ()
+    schema = LandmarkSchema(
+        name=name, num_points=num_points, flip_pairs=flip_pairs(twins), anchors=anchors,
+        point_names=names if len(names) == num_points else (),
+    )  # fmt: skip
+    return MarkedUp(schema, faces, bad, residual)
+
+
+def schema_text(schema: LandmarkSchema, num_faces: int) -> str:
+    """A guessed mark-up as YAML, with comments that say what to look at."""
+    head = (
+        f"# {schema.num_points} landmarks, guessed from {num_faces} faces. flip_pairs: look at pairs.png; a colour "
+        "that changes sides is a wrong pair.\n"
+        "# boundaries (curves, which lab and the translators need), anchors (what errors are divided by) and parts: "
+        "docs/schemas.md.\n"
+    )
+    known = next((s for s in SCHEMAS.values() if s.num_points == schema.num_points), None)
+    if known is not None:
+        head += (
+            f"# {known.name} has as many points: if that is your mark-up, use --schema {known.name} instead of "
+            "this file.\n"
+        )
+    values = {k: v for k, v in schema.to_dict().items() if v}
+    return head + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120)
 
 
 def recipe_for(num_train: int) -> dict:
@@ -116,8 +183,10 @@ def split_lists(faces: list[FaceSample], config: Init) -> dict[str, list[str]]:
     return {**lists, **{split: sorted(f.id for f in faces if f.split == split) for split in others}}
 
 
-def commands_for(config: Init, reader: str, out: Path, splits: dict[str, list[str]], bad: int) -> str:
-    """The commands from here to an evaluated detector, as a shell script."""
+def commands_for(
+    config: Init, reader: str, out: Path, splits: dict[str, list[str]], bad: int, picture: Path, places: Places
+) -> str:
+    """The commands from here to a detector that is evaluated, exported and used, as a shell script."""
     q = shlex.quote
     prepare = (
         f"stylealign prepare --reader {reader} --path {q(str(config.path))} --schema {q(str(out / 'schema.yaml'))}"
@@ -127,6 +196,7 @@ def commands_for(config: Init, reader: str, out: Path, splits: dict[str, list[st
             q(f"{name}={(out / 'splits' / f'{name}.txt').absolute()}") for name in splits
         )
     data, run = q(str(out / "data")), q(str(out / "detector"))
+    flags = places.flags or (f" --boxes {q(str(out / 'boxes.csv'))}" if places.how == "boxes" else "")
     return "\n".join(
         [
             "# 1. The faces, in one folder; look at them, mirrored too.",
@@ -136,6 +206,10 @@ def commands_for(config: Init, reader: str, out: Path, splits: dict[str, list[st
             f"stylealign train-detector {q(str(out / 'recipe.yaml'))} --real {data} --run {run}",
             "# 3. How good it is, on faces it never saw.",
             f"stylealign evaluate --data {data} --split val --arms mine={run} --out {q(str(out / 'evaluation'))}",
+            "# 4. The detector as an ONNX file, which needs no torch (pip install 'stylealign[export]').",
+            f"stylealign export {run} --out {q(str(out / 'detector.onnx'))}",
+            f"# 5. Use it: put your own pictures in this one's place. Here {places.sentence()}.",
+            f"stylealign predict {q(str(picture))} --model {run}{flags} --draw --out {q(str(out / 'predictions'))}",
         ]
     ) + "\n"  # fmt: skip
 
@@ -154,48 +228,14 @@ def main(config: Init) -> None:
     name, out = _name_of(config), _out_of(config)
     refuse_existing(out)
     reader = format_of(config.path)
-    count_points = FORMATS[reader].count_points
-    assert count_points is not None  # an entry that recognises its sources counts their points
-    num_points = count_points(config.path)
-    if config.points is not None and config.points != num_points:
-        raise UserError(f"{config.path}: {num_points} points a face, not the {config.points} of --points")
-    faces, bad = faces_of(config.path, reader, LandmarkSchema(name=name, num_points=num_points))
-    shapes = np.stack([face.landmarks for face in faces if face.landmarks is not None])
-    twins, residual = mirror_twins(shapes)
-    anchors = {}
-    if config.eyes is not None:
-        if not all(0 <= i < num_points for i in config.eyes) or config.eyes[0] == config.eyes[1]:
-            raise UserError(
-                f"--eyes {config.eyes[0]} {config.eyes[1]}: expected two different landmarks from 0 to {num_points - 1}"
-            )
-        anchors = {"inter_ocular": ((config.eyes[0],), (config.eyes[1],))}
-    find_names = FORMATS[reader].point_names
-    names = tuple(find_names(config.path)) if find_names is not None else ()
-    schema = LandmarkSchema(
-        name=name, num_points=num_points, flip_pairs=flip_pairs(twins), anchors=anchors,
-        point_names=names if len(names) == num_points else (),
-    )  # fmt: skip
+    found = marked_up(config.path, reader, name, config.points, config.eyes)
+    schema, faces, bad, num_points = found.schema, found.faces, found.bad, found.schema.num_points
     splits = split_lists(faces, config)
     num_train = len(splits["train"]) if splits else sum(face.split == "train" for face in faces)
 
     with whole_folder(out) as partial:
         (partial / "splits").mkdir()
-        known = next((s for s in SCHEMAS.values() if s.num_points == num_points), None)
-        head = (
-            f"# {num_points} landmarks, guessed from {len(faces)} faces. flip_pairs: look at pairs.png; a colour that "
-            "changes sides is a wrong pair.\n"
-            "# boundaries (curves, which lab and the translators need), anchors (what errors are divided by) and "
-            "parts: docs/schemas.md.\n"
-        )
-        if known is not None:
-            head += (
-                f"# {known.name} has as many points: if that is your mark-up, use --schema {known.name} instead of "
-                "this file.\n"
-            )
-        values = {k: v for k, v in schema.to_dict().items() if v}
-        (partial / "schema.yaml").write_text(
-            head + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120), encoding="utf-8"
-        )
+        (partial / "schema.yaml").write_text(schema_text(schema, len(faces)), encoding="utf-8")
         for split, ids in splits.items():
             (partial / "splits" / f"{split}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
         recipe = yaml.safe_dump(recipe_for(num_train), sort_keys=False, default_flow_style=None)
@@ -205,11 +245,16 @@ def main(config: Init) -> None:
             encoding="utf-8",
         )
         write_image(partial / "pairs.png", pairs_sheet(faces, schema))
-        commands = commands_for(config, reader, out, splits, len(bad))
+        places = how_found(faces, mtcnn_finder(), 1.4, most=12)
+        if places.how == "boxes":
+            write_boxes(partial / "boxes.csv", faces)
+        held = set(splits.get("val", ())) or {face.id for face in faces if face.split == "val"}
+        shown = next((face for face in faces if face.id in held), faces[0])
+        commands = commands_for(config, reader, out, splits, len(bad), shown.image, places)
         (partial / "commands.sh").write_text(commands, encoding="utf-8")
 
     middle = num_points - 2 * len(schema.flip_pairs)
-    sure = residual < UNSURE and len(faces) >= 10
+    sure = found.residual < UNSURE and len(faces) >= 10
     say(
         f"{config.path}: {len(faces)} faces of {num_points} points ({FORMATS[reader].summary})"
         + (f"; {len(bad)} cannot be used, first {bad[0]}" if bad else "")
@@ -218,7 +263,7 @@ def main(config: Init) -> None:
         f"{len(schema.flip_pairs)} mirror pairs and {middle} points on the mirror line"
         f"{'' if sure else ', a guess from too little'}: look at {out / 'pairs.png'}"
     )
-    if not anchors:
+    if not schema.anchors:
         say(
             "errors will be divided by the face's box; with --eyes I J (outer eye corners, counted from 0) by their "
             "distance, as papers do"

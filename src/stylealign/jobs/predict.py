@@ -12,10 +12,10 @@ out.
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, TextIO
 
 import numpy as np
@@ -29,7 +29,7 @@ from stylealign.data.predictions import PREDICTIONS_FILE
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Rotate, Search
-from stylealign.predicting.faces import is_sure, refuse_untrusted
+from stylealign.predicting.faces import is_sure, refuse_untrusted, tells_way_up
 from stylealign.predicting.finders import Finder, mtcnn_finder, yunet_finder
 from stylealign.predicting.given_boxes import BoxFile, SameBoxes
 from stylealign.predicting.mtcnn import network_files
@@ -42,7 +42,7 @@ from stylealign.predicting.threads import Clock, ahead
 from stylealign.predicting.tracking import TrackConfig, Tracker
 from stylealign.predicting.video import Frame, Video, VideoWriter
 from stylealign.predicting.writing import refuse_formats, safe_name, write_formats
-from stylealign.progress import say, track
+from stylealign.progress import counted, say, track
 from stylealign.training.processes import num_cores
 
 LEFT_OUT = 3  # exit status: the rest was done
@@ -81,8 +81,9 @@ class Predict:
     """Drop found places where the answer follows the crop rather than the picture, or fits better upside down.
     Given ones are kept, and doubted."""
     rotate: Rotate = "0"
-    """Degrees clockwise by which pictures must be turned to hold faces upright; auto: try all four with the finder.
-    0: the others only where there is no face as the picture is held."""
+    """Degrees clockwise by which pictures must be turned to hold faces upright. auto: look for faces in all four
+    turns; which way up each is, the detector's own answers tell. 0: the others only where there is no face as the
+    picture is held. Detectors that have learnt every roll turn each face by themselves: auto only finds more faces."""
     formats: Annotated[
         tuple[str, ...],
         tyro.conf.arg(
@@ -132,7 +133,7 @@ class _Output:
     def __init__(self, folder: Path, schema: LandmarkSchema):
         self.folder, self.schema = folder, schema
         self.left_out: list[str] = []
-        self.faces = self.pictures = 0
+        self.faces = self.pictures = self.frames = self.none = 0
         self.orientations: Counter[str] = Counter()
         self.videos: dict[str, dict[str, Any]] = {}
         # Closed by run_predict.
@@ -155,26 +156,34 @@ class _Output:
                     f"{face.upright_at} degrees, and was answered otherwise"
                 )
 
-    def path_of_drawn(self, name: str, suffix: str) -> Path:
-        """Where the overlay of a picture or video goes."""
-        return self.folder / "drawn" / safe_name(name, suffix)
+    def path_of_drawn(self, name: str, suffix: str, alone: Collection[str] = ()) -> Path:
+        """Where the overlay of a picture or video goes: `a_landmarks.jpg` of a.png, where no a.jpg is beside it.
+
+        `alone`: names that no other name is like but for its suffix.
+        """
+        shown = str(PurePath(name).with_suffix("")) if name in alone else name
+        return self.folder / "drawn" / safe_name(shown, f"_landmarks{suffix}")
 
 
 def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], out: _Output, clock: Clock) -> None:
     given = SameBoxes(config.box) if config.box else BoxFile(config.boxes) if config.boxes else None
-    needs_finder = config.rotate == "auto" or not (given or config.whole_image)
+    tells = tells_way_up(network, config.check)
+    needs_finder = not (given or config.whole_image) or (config.rotate == "auto" and not tells)
     search = Search(
         crop_scale=network.crop.scale, finder=open_finder(config) if needs_finder else None,
-        whole_image=config.whole_image, rotate=config.rotate, most=config.faces,
+        whole_image=config.whole_image, rotate=config.rotate, network_turns=tells, most=config.faces,
     )  # fmt: skip
+
+    stems = Counter(PurePath(source.name).with_suffix("") for source in sources)
+    alone = {source.name for source in sources if stems[PurePath(source.name).with_suffix("")] == 1}
 
     def draw(picture: Picture) -> Picture:
         if config.draw and picture.photo and picture.faces:
             with clock("drawing"):
-                path = out.path_of_drawn(picture.source.name, ".jpg")
+                path = out.path_of_drawn(picture.source.name, ".jpg", alone)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_image(path, overlay(picture.photo, picture.faces, network.schema), 90)
-        return Picture(picture.source, faces=picture.faces, problem=picture.problem)  # without its pixels
+        return picture._replace(photo=None, candidates=())  # without its pixels
 
     found = find_in_pictures(sources, search, given, clock, config.batch_size)
     answered = answer_pictures(
@@ -189,6 +198,7 @@ def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], ou
                 out.leave_out(picture.problem)
             if picture.faces or not picture.problem:
                 out.pictures += 1
+            out.none += picture.none
             out.add(picture.faces)
 
 
@@ -211,7 +221,7 @@ def _video(
         unsure += len(faces) - len(sure)
         return Photo(frame.image, np.eye(2, 3)), named(sure, source.name)
 
-    writer = VideoWriter(out.path_of_drawn(source.name, ".mp4"), video.fps)
+    writer = VideoWriter(out.path_of_drawn(source.name, ".mp4", (source.name,)), video.fps)
 
     def draw(answered: tuple[Photo, list[Face]]) -> list[Face]:
         photo, faces = answered
@@ -231,6 +241,7 @@ def _video(
             with_face += bool(faces)
             out.add(faces)
     out.pictures += video.read
+    out.frames += video.read
     out.videos[source.name] = {
         "frames": video.read,
         "frames_with_faces": with_face,
@@ -307,6 +318,7 @@ def run_predict(config: Predict, network: LandmarkNetwork) -> int:
             "faces": out.faces,
             "pictures_and_frames": out.pictures,
             "orientation": dict(out.orientations),
+            "no_face_to_the_detector": out.none,
             "left_out": out.left_out,
             "videos": out.videos,
             "timing": timing,
@@ -335,11 +347,19 @@ def _report(config: Predict, out: _Output, timing: dict[str, Any]) -> None:
     assumed = out.orientations["assumed"]
     if assumed and (config.check or config.rotate == "auto"):
         say(
-            f"{assumed:,} faces: nothing tells which way up they are; taken as the picture is held (`orientation` "
+            f"{counted(assumed, 'face')}: nothing tells which way up; taken as the picture is held (`orientation` "
             "assumed)"
         )
+    if out.none and out.faces:
+        say(f"{counted(out.none, 'find')} of the finder dropped: no face to the detector (--no-check keeps such)")
     left = f"; {len(out.left_out)} left out ({config.out / 'left_out.txt'} says why)" if out.left_out else ""
-    say(f"{out.faces:,} faces in {out.pictures:,} pictures and frames -> {config.out}{left}")
+    photos = out.pictures - out.frames
+    looked = [counted(photos, "picture")] * bool(photos or not out.frames) + [counted(out.frames, "frame")] * bool(
+        out.frames
+    )
+    drawn = f", overlays in {config.out / 'drawn'}" if config.draw and out.faces else ""
+    where = f"{config.out / PREDICTIONS_FILE}{drawn}"
+    say(f"{counted(out.faces, 'face')} in {' and '.join(looked)} -> {where}{left}")
 
 
 @making("out")

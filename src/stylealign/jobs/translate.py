@@ -1,6 +1,6 @@
 """The job `translate`: the face of one picture in the style of others -> one picture file.
 
-    one style          the translated face (with --paste: the photograph with it in its place)
+    one style          the face, the style and the translated face side by side (with --paste: two whole photographs)
     several styles     a row: the face, and under each style what it gives
     --sheet            every picture's face in every picture's style, n x n
 
@@ -27,8 +27,9 @@ from stylealign.predicting.sources import read_photo
 from stylealign.progress import say, track
 
 if TYPE_CHECKING:
-    from stylealign.api.translator import StyleTranslator
+    from stylealign.api.translator import StyleTranslator, Translation
 
+GREY = 224  # of a tile of a pair that cannot be drawn
 LEFT_OUT = 3  # exit status: the rest was done
 
 
@@ -36,18 +37,22 @@ LEFT_OUT = 3  # exit status: the rest was done
 class Translate:
     """Show the face of the first picture in the style of each of the others.
 
-    The largest face of each picture is taken. What "style" is, the translator says: `spade` and `vunet` draw a new
-    face on the landmarks of the first picture; `bilateral` and the free styles keep its photograph and change light
-    and colours.
+    The largest face of each picture is taken. Two things can be kept of the first picture: its photograph, in another
+    light and other colours (`bilateral`, the free styles), or its structure, on which another picture is laid (`warp`
+    bends that picture itself; `spade` and `vunet` draw a new face).
     """
 
     inputs: tyro.conf.Positional[tuple[str, ...]]
     """Pictures: the first gives the face, each further one a style."""
     out: Path = Path("translated.png")
     """Picture file to write."""
+    keep: Literal["photo", "structure"] | None = None
+    """photo: the first photograph in the other's look. structure: the other photograph in the first one's structure.
+    Not given: what the translator keeps; without one, the photograph."""
     translator: str | None = None
-    """Run folder of a finished train-translator, or a free style, which needs no training:
-    histogram, adain, adain_pyramid, fda, relight. Not given: the translator that came with the package."""
+    """Run folder of a finished train-translator, or what needs no training: a free style (histogram, adain,
+    adain_pyramid, fda, relight) or warp. Not given: warp to keep the structure, else the translator that came with the
+    package."""
     model: Annotated[Path | None, tyro.conf.arg(aliases=["--onnx"])] = None
     """The detector that finds the landmarks: run folder or .onnx file.
     Not given: the one that came with the package."""
@@ -57,7 +62,10 @@ class Translate:
     sheet: bool = False
     """Every face in every style, n x n."""
     paste: bool = False
-    """Write the first photograph with the translated face in its place, its edge faded (one style)."""
+    """Write whole photographs, before and after (one style): the first photograph in the new look, or with the new face
+    in its place."""
+    only_after: bool = False
+    """With one style, write the result alone."""
     size: int = 256
     """Side of the written faces, px. A translator that draws knows no more detail than its own size holds."""
     whole_image: bool = False
@@ -78,6 +86,15 @@ class Translate:
             raise ValueError("--paste writes one photograph: expected one face and one style")
         if not 0 <= self.strength <= 1 or not 16 <= self.size <= 2048:
             raise ValueError(f"strength {self.strength} and size {self.size}: expected 0 to 1, and 16 to 2048")
+
+
+def refuse_what_it_does_not_keep(translator: "StyleTranslator", config: Translate) -> None:
+    """Raise UserError where --keep asks for what the translator does not do."""
+    if config.keep is not None and config.keep != translator.keeps:
+        raise UserError(
+            f"{config.translator}: keeps the {translator.keeps} of the first picture, but --keep asks for the "
+            f"{config.keep}: give another --translator, or none"
+        )
 
 
 def refuse_other_mark_up(translator: "StyleTranslator", detector: Detector, name: str) -> None:
@@ -113,47 +130,70 @@ def _landmarks(config: Translate, detector: Detector, left_out: list[str]) -> di
     return found
 
 
-def _picture(config: Translate, translator: "StyleTranslator", landmarks: dict[str, np.ndarray]) -> np.ndarray:
-    """What is written: a face, a photograph, a row or a sheet."""
-    from stylealign.evaluation.draw import style_sheet
+def _picture(
+    config: Translate, translator: "StyleTranslator", landmarks: dict[str, np.ndarray], left_out: list[str]
+) -> np.ndarray:
+    """What is written: a face beside what it was made from, photographs, a row or a sheet."""
+    from stylealign.evaluation.draw import contact_sheet, style_sheet
 
     styles = [name for name in config.inputs if name in landmarks]
     contents = styles if config.sheet else styles[:1]
     if not config.sheet:
         styles = styles[1:]
-    grid = [
-        [
-            translator.translate(
+    several = len(styles) > 1 or config.sheet
+
+    def translation(a: str, b: str) -> "Translation | None":
+        """One picture; None, and a sentence of `left_out`, for a pair that cannot be drawn among others that can."""
+        try:
+            return translator.translate(
                 a, landmarks[a], b, landmarks[b], strength=config.strength, size=config.size, paste=config.paste
             )
-            for b in styles
-        ]
-        for a in track(contents, "translating", len(contents))
-    ]
-    if len(styles) > 1 or config.sheet:
-        return style_sheet(
-            [row[0].content for row in grid], [made.style for made in grid[0]], [[m.crop for m in row] for row in grid]
-        )
+        except UserError as error:
+            if not several:
+                raise UserError(f"{a} and {b}: {error}") from None
+            left_out.append(f"{a} and {b}: {error}")
+            return None
+
+    def crop_of(name: str, found: "list[Translation | None]", which: Literal["content", "style"]) -> np.ndarray:
+        there = next((made for made in found if made is not None), None) or translation(name, name)
+        return grey if there is None else getattr(there, which)
+
+    grid = [[translation(a, b) for b in styles] for a in track(contents, "translating", len(contents))]
+    if several:
+        if not any(made for row in grid for made in row):
+            raise UserError("; ".join(left_out))
+        grey = np.full((config.size, config.size, 3), GREY, np.uint8)
+        rows = [crop_of(a, row, "content") for a, row in zip(contents, grid, strict=True)]
+        header = [crop_of(b, [row[j] for row in grid], "style") for j, b in enumerate(styles)]
+        return style_sheet(rows, header, [[grey if m is None else m.crop for m in row] for row in grid])
+    made = grid[0][0]
+    assert made is not None
     if not config.paste:
-        return grid[0][0].crop
-    pasted = grid[0][0].picture
-    assert pasted is not None
-    return view_of(pasted, read_photo(Path(contents[0])).view_from_source)  # the file written has no EXIF to turn it
+        return made.crop if config.only_after else contact_sheet([made.content, made.style, made.crop], 3)
+    assert made.picture is not None
+    photo = read_photo(Path(contents[0]))
+    after = view_of(made.picture, photo.view_from_source)  # the file written has no EXIF to turn it
+    return after if config.only_after else np.hstack([view_of(photo.image, photo.view_from_source), after])
 
 
 def run_translate(config: Translate, detector: Detector, translator: "StyleTranslator") -> int:
     """Do the job with models that are already open; the exit status."""
     refuse_existing(config.out)
+    refuse_what_it_does_not_keep(translator, config)
     refuse_other_mark_up(translator, detector, config.translator or "the translator that came with stylealign")
     left_out: list[str] = []
     landmarks = _landmarks(config, detector, left_out)
-    picture = _picture(config, translator, landmarks)
+    picture = _picture(config, translator, landmarks, left_out)
     write_whole(config.out, encode_image(picture, config.out.suffix))
     for sentence in left_out:
         say(f"left out: {sentence}")
     others = [name for name in landmarks if name != config.inputs[0]]
     whose = others[0] if len(others) == 1 else f"{len(others)} others"
-    what = "every face in every style" if config.sheet else f"{config.inputs[0]} in the style of {whose}"
+    what = f"{config.inputs[0]} in the style of {whose}"
+    if translator.keeps == "structure":
+        what = f"{whose} in the structure of {config.inputs[0]}"
+    if config.sheet:
+        what = "every face in every style"
     say(f"{what} -> {config.out}" + (f"; {len(left_out)} left out" if left_out else ""))
     return LEFT_OUT if left_out else 0
 
@@ -164,6 +204,7 @@ def main(config: Translate) -> int:
     from stylealign.api.translator import StyleTranslator
 
     refuse_existing(config.out)
-    translator = StyleTranslator.load(config.translator, accelerator=config.accelerator)
+    name = config.translator or ("warp" if config.keep == "structure" else None)
+    translator = StyleTranslator.load(name, accelerator=config.accelerator)
     finder = yunet_finder(config.yunet) if config.yunet else None
     return run_translate(config, Detector(open_network(config.model, config.accelerator), finder), translator)

@@ -6,7 +6,7 @@ picture's middle), and every further one round the landmarks found before. Knows
 trust and writes nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -149,11 +149,10 @@ class _Read(NamedTuple):
     image: np.ndarray
 
 
-def _groups(faces: FaceDataset, unreadable: list[str]) -> Iterator[list[_Read]]:
+def _groups(faces: Iterable[FaceSample], unreadable: list[str], total: int | None) -> Iterator[list[_Read]]:
     """The faces whose pictures can be read, FACES_AT_ONCE at a time; why others cannot is added to `unreadable`."""
     group: list[_Read] = []
-    for i in track(range(len(faces)), "asking the detectors"):
-        sample = faces[i]
+    for i, sample in enumerate(track(faces, "asking the detectors", total)):
         try:
             group.append(_Read(i, sample, read_image(sample.image)))
         except UserError as error:
@@ -190,6 +189,37 @@ def _answer_group(
     return np.concatenate(answers, axis=1), moved
 
 
+class Asked(NamedTuple):
+    """A group of faces with their decoded pictures, and what the detectors answered."""
+
+    positions: list[int]
+    """Of the faces, among all that were given"""
+    samples: list[FaceSample]
+    images: list[np.ndarray]
+    landmarks: np.ndarray
+    """(n, M, P, 2), as of Answers"""
+    settled: np.ndarray
+    """(n, P)"""
+
+
+def ask_in_groups(
+    detectors: list[LoadedDetector],
+    faces: Iterable[FaceSample],
+    config: LookConfig,
+    unreadable: list[str],
+    use_labels: bool = False,
+    total: int | None = None,
+) -> Iterator[Asked]:
+    """What every detector answers, FACES_AT_ONCE faces at a time: memory does not grow with their number.
+
+    As of `ask`; why a picture cannot be read is added to `unreadable`. `total` is for the progress.
+    """
+    for group in _groups(faces, unreadable, total):
+        landmarks, settled = _answer_group(detectors, group, config, use_labels)
+        samples, images = [face.sample for face in group], [face.image for face in group]
+        yield Asked([face.position for face in group], samples, images, landmarks, settled)
+
+
 def ask(detectors: list[LoadedDetector], faces: FaceDataset, config: LookConfig, use_labels: bool = False) -> Answers:
     """What every detector answers about every face. A picture that cannot be read becomes a line of `unreadable`.
 
@@ -203,11 +233,10 @@ def ask(detectors: list[LoadedDetector], faces: FaceDataset, config: LookConfig,
     positions: list[int] = []
     found, moved = [], []
     unreadable: list[str] = []
-    for group in _groups(faces, unreadable):
-        answers, motion = _answer_group(detectors, group, config, use_labels)
-        positions += [face.position for face in group]
-        found.append(answers)
-        moved.append(motion)
+    for group in ask_in_groups(detectors, faces, config, unreadable, use_labels, len(faces)):
+        positions += group.positions
+        found.append(group.landmarks)
+        moved.append(group.settled)
     if not positions:
         raise UserError(f"{faces.folder}: none of its {len(faces)} pictures can be read; the first: {unreadable[0]}")
     return Answers(np.array(positions), np.concatenate(found), np.concatenate(moved), unreadable)

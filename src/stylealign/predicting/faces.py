@@ -1,6 +1,8 @@
 """Candidates -> the faces among them: answered the right way up, and those left out that are none.
 
 find_landmarks  --right_way_up-->  turned, doubted or left out  --no_face-->  left out
+
+A network that has learnt every roll turns faces by itself (landmarks.py) and is not asked which way up they are.
 """
 
 from collections.abc import Sequence
@@ -9,7 +11,7 @@ from typing import NamedTuple
 
 from stylealign.errors import UserError
 from stylealign.predicting.candidates import Candidate, Orientation, turned
-from stylealign.predicting.landmarks import find_landmarks, no_face
+from stylealign.predicting.landmarks import find_landmarks, no_face, roll_of, turned_upright
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.predicted_face import Face
 from stylealign.predicting.upright import right_way_up
@@ -23,11 +25,18 @@ class Found(NamedTuple):
     """left out: degrees clockwise by which each of these would have to be turned to be upright"""
     unsure: tuple[float, ...] = ()
     """left out: confidences of faces that the detector is less sure of than was asked for"""
+    none: int = 0
+    """left out: how many finds are no faces, by the detector's answers"""
 
 
 def is_sure(face: Face, least: float) -> bool:
     """Whether a face's confidence is at least that; also of a detector that says none."""
     return face.face_confidence is None or face.face_confidence >= least
+
+
+def tells_way_up(network: LandmarkNetwork, check: bool) -> bool:
+    """Whether `find_faces` finds out by the network which way up a face is."""
+    return network.upright is not None or (check and bool(network.schema.flip_pairs))
 
 
 def refuse_untrusted(least_confidence: float, network: LandmarkNetwork, flip: bool) -> None:
@@ -87,13 +96,18 @@ def find_faces(
         refine, flip, batch_size: as of `find_landmarks`.
         check: look twice at every answer. Candidates that a finder found are left out where the answer moves with the
             crop, or where a mark-up has mirror twins and the face is answered better upside down or on its side; what
-            the user gave is never left out, only doubted (`Face.upright_at`).
+            the user gave is never left out, only doubted (`Face.upright_at`). Of a network that has learnt every roll
+            nothing of the second kind is asked.
         turn: with `check`, answer those that are not upright again, turned.
         least_confidence: leave out faces of a lower `Face.face_confidence`, given ones too.
     """
     asked = [candidate for each in candidates for candidate in each]
     faces = find_landmarks(network, asked, refine, flip, batch_size)
-    if check and asked and network.schema.flip_pairs:
+    if network.upright is not None:
+        rolls = [roll_of(network, c.photo, face.landmarks) for c, face in zip(asked, faces, strict=True)]
+        asked = [turned_upright(c, roll) for c, roll in zip(asked, rolls, strict=True)]
+        faces = [f if f.orientation in (None, "given") else replace(f, orientation="found") for f in faces]
+    elif check and asked and network.schema.flip_pairs:
         asked, faces = _oriented(network, asked, faces, turn, refine, flip, batch_size)
     found_ones = [i for i, c in enumerate(asked) if check and c.found_by not in ("given", "whole")]
     askew = {i: degrees for i in found_ones if (degrees := faces[i].upright_at)}
@@ -108,6 +122,7 @@ def find_faces(
         good = [faces[i] for i in those if i not in none and i not in askew]
         sure = [face for face in good if is_sure(face, least_confidence)]
         unsure = [face.face_confidence or 0.0 for face in good if not is_sure(face, least_confidence)]
-        found.append(Found(sure, tuple(askew[i] for i in those if i in askew), tuple(unsure)))
+        turned_away = tuple(askew[i] for i in those if i in askew)
+        found.append(Found(sure, turned_away, tuple(unsure), sum(i in none for i in those)))
         first += len(each)
     return found

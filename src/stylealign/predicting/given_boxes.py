@@ -20,6 +20,8 @@ import numpy as np
 
 from stylealign.config import parse_json, read_json
 from stylealign.errors import UserError
+from stylealign.face.geometry import landmark_box
+from stylealign.face.sample import FaceSample
 
 _COLUMNS = ("x0", "y0", "x1", "y1")
 
@@ -146,3 +148,14 @@ class BoxFile:
             what = "no box" if not fits else f"boxes under {len(fits)} names that fit ({', '.join(sorted(fits)[:3])})"
             raise UserError(f"{name}: {what} in {self.path}")
         return self._boxes[fits[0]]
+
+
+def write_boxes(path: Path, faces: Sequence[FaceSample]) -> None:
+    """A file of boxes for `predict --boxes`: the boxes of the landmarks of these faces."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["image", "x0", "y0", "x1", "y1"])
+        for face in faces:
+            assert face.landmarks is not None
+            box = landmark_box(face.landmarks[~face.missing_points])
+            table.writerow([str(face.image.absolute()), *(f"{v:.2f}" for v in np.asarray(box, dtype=np.float64))])

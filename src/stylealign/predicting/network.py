@@ -32,6 +32,12 @@ class LandmarkNetwork(Protocol):
         """What makes its answers' covariances true; None where it was never calibrated."""
         ...
 
+    @property
+    def upright(self) -> np.ndarray | None:
+        """(P, 2) the mean shape of its training faces, for a detector that has learnt every roll and so answers a face
+        however it is turned; None for others."""
+        ...
+
     def answer(self, crops: np.ndarray) -> Answer:
         """Answer a batch of crops (B, 3, S, S) float32 RGB in [-1, 1], S = crop.size, and say how sure it is."""
         ...

@@ -2,7 +2,8 @@
 
 metadata_props     kind "stylealign-detector", format "1", stylealign (version), model, model_hash, precision, and as
                    JSON: crop {size, scale, box}, schema, value_range [-1, 1], data (what it learnt from),
-                   calibration (int8 only), trust (where the model has one)
+                   calibration (int8 only), trust (where the model has one), upright (the mean shape of
+                   detectors that have learnt every roll)
 input image        (batch, 3, size, size) float32 RGB in [-1, 1]
 output landmarks   (batch, P, 2) float32 (x, y) px of the crop, pixel centres at integers
 output confidence  (batch, P) float32 in [0, 1], only of networks that make a heatmap a landmark: its peak
@@ -28,15 +29,19 @@ from stylealign.predicting.answer import Answer
 KIND, FORMAT = "stylealign-detector", "1"
 INSTALL = "pip install 'stylealign[export]', or pip install onnx onnxruntime"
 NEEDED = ("format", "stylealign", "model", "model_hash", "precision", "crop", "schema", "value_range")
-JSON_KEYS = ("crop", "schema", "value_range", "data", "calibration", "trust")
+JSON_KEYS = ("crop", "schema", "value_range", "data", "calibration", "trust", "upright")
 OUTPUTS = (("landmarks",), ("landmarks", "confidence"), ("landmarks", "covariance"),
            ("landmarks", "confidence", "covariance"))  # fmt: skip
 
 
 def to_metadata(
-    card: Mapping[str, Any], precision: str, calibration: Mapping[str, Any] | None = None
+    card: Mapping[str, Any],
+    precision: str,
+    calibration: Mapping[str, Any] | None = None,
+    upright: np.ndarray | None = None,
 ) -> dict[str, str]:
-    """What an exported file says of itself, texts by key, from the card of a run (`calibration`: of int8 files)."""
+    """What an exported file says of itself, texts by key, from the card of a run (`calibration`: of int8 files;
+    `upright`: `LandmarkNetwork.upright`)."""
     from stylealign import __version__
 
     values: dict[str, Any] = {
@@ -53,6 +58,8 @@ def to_metadata(
     }
     if calibration is not None:
         values["calibration"] = dict(calibration)
+    if upright is not None:
+        values["upright"] = np.asarray(upright, np.float64).round(4).tolist()
     if card.get("trust") is not None:
         values["trust"] = card["trust"]
     return {key: json.dumps(value) if key in JSON_KEYS else str(value) for key, value in values.items()}
@@ -99,6 +106,20 @@ def _reason(error: Exception, path: Path) -> str:
     return " ".join(said.split())[:200] or "it does not say why"
 
 
+def upright_of(card: Mapping[str, Any], num_points: int, where: str) -> np.ndarray | None:
+    """(P, 2) px of the crop, where an ONNX file's metadata (or what stands beside a twin) has it. Raises UserError for
+    what is no shape."""
+    if card.get("upright") is None:
+        return None
+    try:
+        shape = np.array(card["upright"], np.float64)
+    except (TypeError, ValueError):
+        shape = np.empty(0)
+    if shape.shape != (num_points, 2) or not np.isfinite(shape).all() or np.ptp(shape, axis=0).min() <= 0:
+        raise UserError(f"{where} 'upright': expected {num_points} pairs [x, y] of a face")
+    return shape
+
+
 class OnnxDetector:
     """A detector from an ONNX file. How far it agrees with the run it was made from, `stylealign export` has printed.
 
@@ -134,6 +155,7 @@ class OnnxDetector:
                 f"{path}: inputs {inputs} and outputs {names}, expected image (batch, 3, {size}, {size}) and landmarks"
             )
         self._names = names
+        self.upright = upright_of(self.card, self.schema.num_points, f"{path}: its metadata's")
         self.trust = trust_of_card(self.card, self.schema.num_points, f"{path}: its metadata")
         if "covariance" in names and (self.trust is None or self.trust.basis != "covariance"):
             raise UserError(

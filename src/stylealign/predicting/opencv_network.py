@@ -3,7 +3,8 @@
 `scripts/write_twin.py` writes the twin beside the weights, for one crop at a time:
 
 twin.onnx   input image (1, 3, size, size) float32 RGB in [-1, 1]; outputs as of onnx_network.py
-twin.json   model_hash: of the weights that it answers for; sha256: of twin.onnx; outputs: their names, in order
+twin.json   model_hash: of the weights that it answers for; sha256: of twin.onnx; outputs: their names, in order;
+            upright: the mean shape of a detector that has learnt every roll
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from stylealign.evaluation.point_trust import base_of, trust_of_card
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import schema_from_dict
 from stylealign.predicting.answer import Answer
+from stylealign.predicting.onnx_network import upright_of
 
 TWIN, ABOUT = "twin.onnx", "twin.json"
 
@@ -43,7 +45,9 @@ class TwinNetwork:
         self.schema = schema_from_dict(self.card["schema"], f"{folder}/card.json: schema")
         self.crop: CropConfig = from_dict(CropConfig, self.card["crop"], f"{folder}/card.json: crop")
         self.trust = trust_of_card(self.card, self.schema.num_points, f"{folder}/card.json")
-        self._names = read_json(folder / ABOUT)["outputs"]
+        about = read_json(folder / ABOUT)
+        self.upright = upright_of(about, self.schema.num_points, f"{folder / ABOUT}:")
+        self._names = about["outputs"]
         self._network = cv2.dnn.readNetFromONNX(str(folder / TWIN))
 
     def answer(self, crops: np.ndarray) -> Answer:

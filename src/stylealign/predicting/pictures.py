@@ -35,6 +35,8 @@ class Picture(NamedTuple):
     candidates: tuple[Candidate, ...] = ()
     faces: tuple[Face, ...] = ()
     """of those candidates that the network was asked about and found to be faces"""
+    none: int = 0
+    """of those candidates, how many are no faces by the detector's answers"""
     problem: str | None = None
     """why there are no faces, or not all, a sentence with the file's name"""
 
@@ -55,7 +57,8 @@ def find_in_picture(source: Source, search: Search, boxes: GivenBoxes | None, cl
     except UserError as error:
         return Picture(source, problem=str(error))
     if not candidates:
-        return Picture(source, problem=f"{source.name}: no face found")
+        where = "the finder saw none (--box or --whole-image says where it is)"
+        return Picture(source, problem=f"{source.name}: no face found: {where}")
     views = Counter(candidate.photo.view_from_source.tobytes() for candidate in candidates)
     view = np.frombuffer(views.most_common(1)[0][0]).reshape(2, 3)
     return Picture(source, photo._replace(view_from_source=view), tuple(candidates))
@@ -125,7 +128,7 @@ def _answer_group(
     for picture, each in zip(group, found, strict=True):
         name = picture.source.name
         problem = _left_out(name, each) if picture.candidates else picture.problem
-        answered.append(picture._replace(faces=tuple(named(each.faces, name)), problem=problem))
+        answered.append(picture._replace(faces=tuple(named(each.faces, name)), none=each.none, problem=problem))
     return answered
 
 
@@ -144,5 +147,8 @@ def _left_out(name: str, found: Found) -> str | None:
         said = " and ".join(f"{confidence:.2f}" for confidence in found.unsure[:NAMED])
         return f"{name}: {count} a confidence of {said}, below --least-confidence"
     if not found.faces:
-        return f"{name}: no face found (what the finder saw is none to the detector; --no-check keeps it)"
+        what = (
+            "what the finder saw is none" if found.none == 1 else f"none of the {found.none} that the finder saw is one"
+        )
+        return f"{name}: no face found: {what} to the detector (--no-check keeps it)"
     return None

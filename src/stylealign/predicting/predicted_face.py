@@ -38,6 +38,9 @@ class Face:
     detector's own answers told; or nothing did, and the picture is taken as it is held. None in a video"""
     upright_at: int | None = None
     """Doubt: degrees clockwise by which the face seems to have to be turned, and was not"""
+    roll: float | None = None
+    """Degrees clockwise by which the face is turned in the stored picture; None of a detector that has not learnt every
+    roll"""
     image: str = ""
     """The picture or video by the name it was given under; empty for an array"""
     number: int = 0
@@ -87,6 +90,8 @@ class Face:
         for key in ("orientation", "upright_at"):
             if getattr(self, key) is not None:
                 record[key] = getattr(self, key)
+        if self.roll is not None:
+            record["roll"] = round(self.roll, 1)
         record |= {"box_xyxy": _numbers(self.box), "landmarks": _numbers(self.landmarks)}
         if self.confidence is not None:
             record["score"] = _numbers(self.confidence)
@@ -106,7 +111,8 @@ class Face:
             landmarks=np.array(record["landmarks"]), box=np.array(record["box_xyxy"]),
             confidence=_array(record, "score"), covariance=_matrices(record), found_by=record["found_by"],
             image=record["image"],
-            orientation=record.get("orientation"), upright_at=record.get("upright_at"), number=record["face"],
+            orientation=record.get("orientation"), upright_at=record.get("upright_at"), roll=record.get("roll"),
+            number=record["face"],
             frame=record.get("frame"), time=record.get("time"), track=record.get("track"),
             landmarks_raw=_array(record, "landmarks_raw"),
         )  # fmt: skip

@@ -23,7 +23,7 @@ from stylealign.face import geometry
 from stylealign.face.geometry import face_size
 from stylealign.predicting.candidates import Candidate
 from stylealign.predicting.finders import Finder, FoundFace
-from stylealign.predicting.landmarks import find_landmarks, no_face
+from stylealign.predicting.landmarks import box_in_frame, find_landmarks, no_face, roll_of, turned_upright
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.one_euro import Jitter, OneEuro
 from stylealign.predicting.predicted_face import Face
@@ -136,12 +136,13 @@ class Tracker:
     def _follow(self, photo: Photo, faces: dict[int, Face]) -> dict[int, Face]:
         """Faces of the frame before, answered round where they were; those that are lost are left out."""
         height, width = photo.image.shape[:2]
-        old = [Candidate(photo, geometry.landmark_box(face.unsmoothed), "track") for face in faces.values()]
+        old = [geometry.landmark_box(face.unsmoothed) for face in faces.values()]
+        asked = [candidate_round(self.network, photo, face) for face in faces.values()]
         followed: dict[int, Face] = {}
         boxes: list[np.ndarray] = []
-        for track, candidate, face in zip(faces, old, self._answer(old, refine=0), strict=True):
+        for track, before, face in zip(faces, old, self._answer(asked, refine=0), strict=True):
             box = geometry.landmark_box(face.landmarks)
-            if not is_lost(candidate.box, box, width, height) and not _overlaps(box, boxes, SAME_FACE):
+            if not is_lost(before, box, width, height) and not _overlaps(box, boxes, SAME_FACE):
                 followed[track] = face
                 boxes.append(box)
         if followed and self._frame % self.config.check_every == 0:
@@ -224,6 +225,13 @@ class Tracker:
         self.jitter.forget(track)
         self.smooth_jitter.forget(track)
         self._filters.pop(track, None)
+
+
+def candidate_round(network: LandmarkNetwork, photo: Photo, face: Face) -> Candidate:
+    """Where a face of the frame before is looked for, turned as it was there."""
+    plain = Candidate(photo, geometry.landmark_box(face.unsmoothed), "track")
+    candidate = turned_upright(plain, roll_of(network, photo, face.unsmoothed))
+    return candidate._replace(box=box_in_frame(candidate, face.unsmoothed))
 
 
 def _overlaps(box: np.ndarray, others: Sequence[np.ndarray], limit: float) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stylealign.batches.pixels import MIN_POINTS, face_boxes, known_points
+from stylealign.batches.pixels import take as take  # arms take it from here
 
 FOREHEAD = 0.30
 """How far it is from the topmost landmarks (the brows) to most people's hair, as a share of the height that the
@@ -96,15 +97,6 @@ def donor_places(content: Tensor, donors: Tensor, size: int, bend: bool = True) 
     field = _bend(grid.expand(len(content), -1, 2), source, residual, known[..., None].to(content.dtype), 0.10 * size)
     field = F.interpolate(field.transpose(1, 2).reshape(-1, 2, cells, cells), size=(size, size), mode="bilinear")
     return places + field.permute(0, 2, 3, 1), ok
-
-
-def take(image: Tensor, places: Tensor, padding: str = "reflection") -> Tensor:
-    """(B, C, S, S) pixels of `image` (B, C, H, W) at `places` (B, S, S, 2) px, bilinear."""
-    height, width = image.shape[-2:]
-    unit = torch.tensor([2 / width, 2 / height], dtype=places.dtype, device=places.device)
-    return F.grid_sample(
-        image.contiguous(), (places + 0.5) * unit - 1, mode="bilinear", padding_mode=padding, align_corners=False
-    )
 
 
 def hull_distance(landmarks: Tensor, size: int, forehead: float = FOREHEAD, num_directions: int = 24) -> Tensor:

@@ -21,6 +21,7 @@ from stylealign.styling.learned import open_translator_arm
 from stylealign.styling.light import relight, shadow
 from stylealign.styling.make_up import make_up
 from stylealign.styling.occlude import occlude, occlude_aligned
+from stylealign.styling.warp import warp
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +40,8 @@ class ArmEntry:
     """Whether it takes anything from the donor; a chain without such an arm is given no donors"""
     needs_donor_landmarks: bool = False
     """Whether it leaves a face alone whose donor has no landmarks"""
+    donors_by_fit: bool = False
+    """Whether donors are chosen for it by their shape, the nearest of some drawn ones"""
 
     takes_look: bool = False
     """Whether it takes the donor's light and colours as a whole, so that one other picture is a style by itself"""
@@ -87,6 +90,12 @@ ARMS: dict[str, ArmEntry] = {
         needs_donor_landmarks=True,
     ),
     "context": ArmEntry(summary="the donor's hair and background round the face", arm=context),
+    "warp": ArmEntry(
+        summary="a donor of like shape, its photograph bent onto the face's landmarks",
+        for_schema=warp,
+        needs_donor_landmarks=True,
+        donors_by_fit=True,
+    ),
     "make_up": ArmEntry(summary="colours on lips, lids and cheeks", for_schema=make_up, looks_at_donor=False),
     # Learned.
     "translator": ArmEntry(

@@ -150,6 +150,11 @@ class Link(NamedTuple):
     """share of the faces it restyles"""
 
 
+def chooses_by_fit(chain: Sequence[Link]) -> bool:
+    """Whether any arm of a chain wants donors of like shape."""
+    return any(ARMS[kind].donors_by_fit for link in chain for kind in link.kinds)
+
+
 def open_chain(
     config: ChainConfig, prob: float, crop: CropConfig, schema: LandmarkSchema, device: torch.device
 ) -> tuple[Link, ...]:

@@ -5,6 +5,7 @@ training (labelled faces of another split of its data sets, its validation faces
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
+from stylealign.translators.warp.fit import descriptors, reference_shape
 
 
 def _splits_of(faces: FaceDataset) -> set[str]:
@@ -112,6 +114,10 @@ def _not_held_out(faces: FaceDataset, held_out: set[str], path: Path) -> FaceDat
     return faces.take(kept)
 
 
+OFFERED = 20
+"""Donors drawn for a face where they are chosen by fit, of which it gets the nearest in shape."""
+
+
 class DonorPool:
     """Donors by number, of one or more data sets cut alike; their landmarks are NaN where their mark-up is another than
     `schema`."""
@@ -141,16 +147,35 @@ class DonorPool:
             crop_from_source=torch.from_numpy(affines), index=torch.from_numpy(positions), weight=torch.ones(num),
         )  # fmt: skip
 
-    def draw(self, key: tuple[int, ...], num: int, own: Tensor | None = None) -> Batch:
+    def draw(self, key: tuple[int, ...], num: int, own: Tensor | None = None, like: Tensor | None = None) -> Batch:
         """`num` random donors, a function of `key`.
 
-        `own` (num,) is for faces that are in the pool themselves: their positions in it. No face gets itself.
+        `own` (num,) is for faces that are in the pool themselves: their positions in it. No face gets itself. With
+        `like` (num, P, 2), landmarks of the faces, each gets the nearest in shape of OFFERED random donors.
         """
-        drawn = np.random.default_rng(key).random(num)
+        drawn = np.random.default_rng(key).random(num if like is None else (OFFERED, num))
         if own is None:
-            return self.batch((drawn * len(self)).astype(np.int64))
-        position = (drawn * (len(self) - 1)).astype(np.int64)
-        return self.batch(position + (position >= own.numpy()))
+            position = (drawn * len(self)).astype(np.int64)
+        else:
+            position = (drawn * (len(self) - 1)).astype(np.int64)
+            position = position + (position >= own.numpy())
+        if like is None:
+            return self.batch(position)
+        reference, shapes = self._shapes
+        wanted = descriptors(like.numpy(), reference, self.schema)
+        with np.errstate(invalid="ignore"):  # faces without landmarks are infinitely far from all, and take the first
+            apart = np.nan_to_num(np.square(shapes[position] - wanted).sum(axis=2), nan=np.inf)
+        return self.batch(position[apart.argmin(axis=0), np.arange(num)])
+
+    @cached_property
+    def _shapes(self) -> tuple[np.ndarray, np.ndarray]:
+        """The mean shape of the donors, and the descriptors (M, D) of each."""
+        landmarks = np.full((len(self), self.schema.num_points, 2), np.nan, dtype=np.float32)
+        for start, cache in zip((0, *self.ends), self.caches, strict=False):
+            if cache.dataset.schema == self.schema:
+                landmarks[start : start + len(cache)] = cache.landmarks
+        reference = reference_shape(landmarks)
+        return reference, descriptors(landmarks, reference, self.schema)
 
 
 def to_planes(images: np.ndarray) -> Tensor:

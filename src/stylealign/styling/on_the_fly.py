@@ -19,7 +19,7 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
 from stylealign.styling.arms import ARMS
-from stylealign.styling.chain import Link, StyleConfig, open_chain, restyle
+from stylealign.styling.chain import Link, StyleConfig, chooses_by_fit, open_chain, restyle
 from stylealign.styling.donors import DonorPool, donor_faces
 
 _DONORS, _ARMS = 11, 13  # streams of random numbers
@@ -42,9 +42,12 @@ class Styling:
         if not self.pools:
             return step
         donors = tuple(
-            pool.draw((*key, _DONORS, head), len(batch.image), batch.index if self.own else None)
-            for head, (pool, batch) in enumerate(zip(self.pools, step.heads, strict=True))
-        )
+            pool.draw(
+                (*key, _DONORS, head), len(batch.image), batch.index if self.own else None,
+                batch.landmarks if chooses_by_fit(chain) else None,
+            )
+            for head, (pool, batch, chain) in enumerate(zip(self.pools, step.heads, self.chains, strict=True))
+        )  # fmt: skip
         return step._replace(donors=donors)
 
     def restyled(self, step: Step, *key: int) -> tuple[Batch, ...]:

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol
@@ -85,7 +85,7 @@ def refuse_missing(names: Iterable[Follow]) -> None:
 def open_followers(names: Iterable[Follow], folder: Path, first: int) -> list[Follower]:
     """The named ones, of a run folder whose training goes on after `first` updates."""
     refuse_missing(names)
-    made = {"tensorboard": _TensorBoard, "wandb": _Wandb}
+    made: dict[str, Callable[[Path, int], Follower]] = {"tensorboard": _TensorBoard, "wandb": _Wandb}
     return [made[name](folder, first) for name in names]
 
 

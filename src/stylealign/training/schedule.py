@@ -22,9 +22,9 @@ from stylealign.progress import say
 SCHEDULE_FILE = "schedule.json"
 FIRST_UPDATES = 8
 """Updates after the first two (which make room for themselves) that the first plan is made from, at least."""
-OFF = 0.02
+OFF = 0.03
 """Share of the minutes by which a plan may miss them before another is made."""
-BETWEEN = 0.03
+BETWEEN = 0.05
 """Share of the minutes between two plans, at least."""
 
 
@@ -185,5 +185,8 @@ class Timed(Schedule):
         before = self.plans[-1]
         self.plans.append(Plan(step, self._progress(step), max(end, 1), used))
         self._write()
-        what = "planned" if len(self.plans) == 2 else f"planned anew (was {before.end:,})"
+        first = len(self.plans) == 2
+        if not first and abs(end - before.end) < 0.1 * before.end:
+            return
+        what = "planned" if first else f"planned anew (was {before.end:,})"
         say(f"{end:,} updates fit into {self._total / 60:g} minutes, {what} after {step:,} and {used:.0f} s")

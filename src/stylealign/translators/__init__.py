@@ -1,4 +1,4 @@
-"""Translators: networks that give a face another face's style. A new one is a folder and an entry of `TRANSLATORS`.
+"""Translators: what gives a face another face's style. A new one is a folder and an entry of `TRANSLATORS`.
 
 An entry says all that others ask of a translator: `train-translator` takes its sections of the configuration and its
 way of learning from here, `generate`, `assess` and the Python API how it is used once trained, the docs and the
@@ -25,6 +25,7 @@ from stylealign.translators.vunet.config import PRESETS as VUNET_PRESETS
 from stylealign.translators.vunet.config import VUNetConfig
 from stylealign.translators.vunet.learning import learn_vunet
 from stylealign.translators.vunet.network import LoadedVUNet, build_vunet
+from stylealign.translators.warp.network import LoadedWarp, NoShape, build_warp
 
 __all__ = ["TRANSLATORS", "LoadedTranslator", "Preset", "TranslatorEntry", "build_translator"]
 
@@ -53,8 +54,8 @@ class TranslatorEntry(NamedTuple):
     """The network's shape: a frozen dataclass, whose section in `train-translator` has the translator's name"""
     presets: tuple[Preset, ...]
     """Its sizes, the small one among them"""
-    learn: Callable[[Learning], Learner]
-    """How it learns"""
+    learn: Callable[[Learning], Learner] | None
+    """How it learns; None: it has nothing to learn, and is opened by its name (`open_untrained`)"""
     loaded: type[LoadedTranslator]
     """What it is once trained; says whether it needs the content's photograph and whether it has a prior"""
     learning: type | None = None
@@ -112,7 +113,22 @@ TRANSLATORS = {
         learn=learn_bilateral, loaded=LoadedBilateral, learning=BilateralLearningConfig,
         learning_section="bilateral_learning", watches=_by_its_weight,
     ),
+    "warp": TranslatorEntry(
+        "bends the donor's photograph onto the face's landmarks; nothing is trained.",
+        build_warp, NoShape, presets=(Preset("tiny", 16, NoShape()), Preset("small", 128, NoShape())), learn=None,
+        loaded=LoadedWarp,
+    ),
 }  # fmt: skip
+
+
+def trained_names() -> list[str]:
+    """The names of the translators that learn, in the table's order."""
+    return [name for name, entry in TRANSLATORS.items() if entry.learn is not None]
+
+
+def untrained_names() -> list[str]:
+    """The names of those that have nothing to learn."""
+    return [name for name, entry in TRANSLATORS.items() if entry.learn is None]
 
 
 def build_translator(

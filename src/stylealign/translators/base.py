@@ -24,6 +24,8 @@ class LoadedTranslator(ABC):
 
     needs_content = False
     """Whether `encode_structure` needs the content's photograph beside its landmarks."""
+    keeps_photograph = False
+    """Whether the content's own photograph is what is shown, in another look; else a face on its landmarks."""
     has_prior = False
     """Whether styles can be drawn from a distribution p(z|y), as `sample_prior` does."""
 

@@ -52,6 +52,7 @@ def judge_swaps(
     schema: LandmarkSchema,
     seed: int,
     chunk: int = 16,
+    donors: Batch | None = None,
 ) -> dict[str, Any]:
     """The judge's figures on real faces and on the same faces translated into a stranger's style.
 
@@ -63,6 +64,7 @@ def judge_swaps(
         schema: the mark-up.
         seed: draws who gives whom a style.
         chunk: faces a pass.
+        donors: row i gives face i its style; None: the faces give it to each other.
 
     Returns:
         faces: how many.
@@ -74,14 +76,14 @@ def judge_swaps(
         style_distance: mean colour distance of the swapped to the style's and to the content's picture (mean absolute
             difference of 4 x 4 thumbnails, in [0, 2]); a translator that changes style is nearer to the style's.
     """
-    partners = torch.from_numpy(swap_partners(len(batch.image), seed))
-    donors = take_faces(batch, partners)
-    parts = torch.arange(len(partners)).split(chunk)
+    if donors is None:
+        donors = take_faces(batch, torch.from_numpy(swap_partners(len(batch.image), seed)))
+    parts = torch.arange(len(batch.image)).split(chunk)
     swapped = torch.cat(
         [translator.translate(batch.image[i], batch.landmarks[i], donors.image[i], donors.landmarks[i]) for i in parts]
     ).clamp(-1, 1)
 
-    truth = batch.landmarks.double().cpu().numpy()
+    truth, style_truth = (b.landmarks.double().cpu().numpy() for b in (batch, donors))
     denominators = metrics.denominators(truth, None, schema, metrics.usual_denominator(schema, boxed=False))
     found = {"real": answers(judge, batch.image, judge_size, chunk), "swap": answers(judge, swapped, judge_size, chunk)}
     nme = {k: metrics.nme_per_face(v, truth, denominators) for k, v in found.items()}
@@ -96,13 +98,13 @@ def judge_swaps(
         "faces": len(truth),
         "real_nme": float(nme["real"].mean()),
         "swap_nme": float(nme["swap"].mean()),
-        "style_nme": float(metrics.nme_per_face(found["swap"], truth[partners.numpy()], denominators).mean()),
+        "style_nme": float(metrics.nme_per_face(found["swap"], style_truth, denominators).mean()),
         "gap": float(nme["swap"].mean() - nme["real"].mean()),
         "share_above_10": float((nme["swap"] > 0.10).mean()),
         "real_share_above_10": float((nme["real"] > 0.10).mean()),
         "parts": {p: {k: float(v[:, list(i)].mean()) for k, v in per_point.items()} for p, i in schema.parts.items()},
         "style_distance": {
-            "to_style": float((colours - real_colours[partners]).abs().mean()),
+            "to_style": float((colours - thumbnails(donors.image)).abs().mean()),
             "to_content": float((colours - real_colours).abs().mean()),
         },
     }

@@ -1,4 +1,4 @@
-"""Trained translators, ready to use: read from their run folders by the table's entries."""
+"""Translators, ready to use: read from their run folders by the table's entries, or opened by name."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,39 @@ from stylealign.batches.structure_maps import StructureConfig
 from stylealign.config import from_dict
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
-from stylealign.face.schema import schema_from_dict
+from stylealign.face.schema import LandmarkSchema, schema_from_dict
 from stylealign.training.weights import load_model, load_weights
-from stylealign.translators import TRANSLATORS, build_translator
+from stylealign.translators import TRANSLATORS, build_translator, trained_names, untrained_names
 from stylealign.translators.base import LoadedTranslator
+from stylealign.translators.warp.network import hash_of
 
-__all__ = ["LoadedTranslator", "load_translator"]
+__all__ = ["LoadedTranslator", "load_translator", "named_translator", "open_untrained"]
+
+
+def named_translator(translator: Path | str | None) -> str | None:
+    """The translator that needs no training, where its name stands in a run folder's place; None for a run folder.
+
+    Raises UserError where both may be meant: a folder of that name that holds a run.
+    """
+    name = str(translator)
+    if name not in untrained_names():
+        return None
+    if (Path(name) / "card.json").exists():
+        raise UserError(
+            f"'{name}' is a translator that needs no training, and a run folder here is called so too: give that "
+            f"folder's whole path, {Path(name).absolute()}, or call it otherwise"
+        )
+    return name
+
+
+def open_untrained(
+    name: str, schema: LandmarkSchema, crop: CropConfig, device: torch.device | str = "cpu"
+) -> LoadedTranslator:
+    """A translator that has nothing to learn, for faces of a mark-up that are cut by `crop`."""
+    entry, structure = TRANSLATORS[name], StructureConfig()
+    model = entry.build(entry.preset("small").network, crop.size, structure, schema)
+    card: dict[str, Any] = {"kind": "translator", "model": name, "model_hash": hash_of(schema)}
+    return entry.loaded(model, schema, crop, structure, card, torch.device(device))
 
 
 def load_translator(run: Path, device: torch.device | str = "cpu") -> LoadedTranslator:
@@ -22,8 +49,8 @@ def load_translator(run: Path, device: torch.device | str = "cpu") -> LoadedTran
     state, card = load_model(Path(run), "translator")
     where = f"{run}/card.json"
     name = card.get("model")
-    if name not in TRANSLATORS:
-        raise UserError(f"{where}: unknown translator '{name}'; known: {', '.join(TRANSLATORS)}")
+    if name not in trained_names():
+        raise UserError(f"{where}: unknown translator '{name}'; known: {', '.join(trained_names())}")
     config = card["config"] if isinstance(card.get("config"), dict) else {}
     network: Any = from_dict(TRANSLATORS[name].config, config.get(name), f"{where}: {name}")
     schema = schema_from_dict(card["schema"], f"{where}: schema")

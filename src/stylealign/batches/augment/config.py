@@ -109,6 +109,12 @@ class AugmentConfig:
         return tuple(op for op in self.ops or PRESETS[self.preset] if op.prob > 0)
 
     @property
+    def roll(self) -> float:
+        """Degrees by which faces are turned in the picture at most, to either side: 180 is every roll."""
+        ops = [180 * op.strength[1] for op in self.operations if op.name == "rotate"]
+        return float(min(180.0, self.rotation + max(ops, default=0.0)))
+
+    @property
     def is_geometric(self) -> bool:
         """Whether faces leave their place, so that crops need a margin of context."""
         moves = any(AUGMENTATIONS[op.name].kind == "geometric" for op in self.operations)

@@ -18,13 +18,17 @@ from stylealign.data.formats import (
     csv,
     cvat,
     cvat_writing,
+    face_synthetics,
     folder,
     format1,
     ibug,
     imglab,
     label_studio,
     labelme,
+    lapa,
+    merl_rav,
     stylealign_list,
+    w300_lp,
     wflw,
 )
 from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, folder_of, schema_of_count
@@ -116,6 +120,26 @@ FORMATS: dict[str, Format] = {
         "AFLW with 19 points: AFLWinfo_release.mat",
         "AFLWinfo_release.mat, or its folder",
         aflw.read, schema="aflw19", flags=("images",),
+    ),
+    "merl-rav": Format(
+        "MERL-RAV: .pts files whose signs tell what is hidden",
+        "the folder merl_rav_organized, or another with its .pts beside the pictures",
+        merl_rav.read, schema="ibug68",
+    ),
+    "lapa": Format(
+        "LaPa: a text file of 106 points a picture",
+        "the folder with train/, val/ and test/, or one of them",
+        lapa.read, schema="lapa106",
+    ),
+    "face-synthetics": Format(
+        "Microsoft's FaceSynthetics: *_ldmks.txt of 70 points",
+        "a folder with the pictures and their *_ldmks.txt, at any depth",
+        face_synthetics.read, schema="synthetics70",
+    ),
+    "300w-lp": Format(
+        "300W-LP and AFLW2000-3D: a .mat beside each picture",
+        "a folder with .mat files beside the pictures, at any depth",
+        w300_lp.read, schema="ibug68",
     ),
     "csv": Format(
         "CSV: image,x0,y0,x1,y1,...",

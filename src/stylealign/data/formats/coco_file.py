@@ -93,7 +93,7 @@ def _face_categories(categories: list[Mapping[str, Any]], annotations: list[Any]
     """
     over = {text for category in categories if isinstance(text := category.get("supercategory"), str)}
     used = {key_of(a.get("category_id")) for a in annotations if isinstance(a, Mapping)}
-    categories = [c for c in categories if c.get("name") not in over or key_of(c.get("id")) in used]
+    categories = [c for c in categories if str(c.get("name")) not in over or key_of(c.get("id")) in used]
     if len(categories) < 2:
         return None
     chosen = face_labels(str(category.get("name", "")) for category in categories)

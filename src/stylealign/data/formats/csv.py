@@ -1,10 +1,10 @@
 """CSV with a header `image,x0,y0,x1,y1,...`, a line a face, pixels counted from 0 (so is YouTube Faces, 68 points).
 
 A source is one .csv, or a folder whose `*.csv` name their split (train.csv, val.csv, test.csv); images lie in its
-`images/` or in the folder. Optional columns: `split`, and `box_x0,box_y0,box_x1,box_y1`. A line whose coordinates are
-all empty is an unlabelled face; a landmark whose two cells are empty, `nan`, 0 or -1 is missing. `unlabelled.txt`
-beside them lists images without landmarks, one a line: they get the split `unlabelled`, so that nobody counts them by
-accident.
+`images/` or in the folder. Optional columns: `split`, `group` (what `fit` holds out together, such as a person), and
+`box_x0,box_y0,box_x1,box_y1`. A line whose coordinates are all empty is an unlabelled face; a landmark whose two cells
+are empty, `nan`, 0 or -1 is missing. `unlabelled.txt` beside them lists images without landmarks, one a line: they get
+the split `unlabelled`, so that nobody counts them by accident.
 """
 
 import csv
@@ -25,6 +25,7 @@ from stylealign.data.formats.entry import (
     lines_of,
     numbers_of,
     split_of,
+    stem_of,
 )
 from stylealign.data.formats.files import with_suffix
 from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, decimals, landmarks_of
@@ -33,6 +34,8 @@ from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 
 UNLABELLED = "unlabelled.txt"
+GROUP = "group"
+"""Column of what is held out together, such as a person."""
 _BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
 
 
@@ -69,13 +72,14 @@ def _columns(path: Path, header: list[str]) -> tuple[dict[str, int], int]:
     columns = {name.lower(): i for i, name in enumerate(header)}
     count = sum(name.startswith("x") for name in columns)
     coordinates = [f"{axis}{i}" for i in range(count) for axis in "xy"]
-    known = {"image", "split", *_BOX, *coordinates}
+    known = {"image", "split", GROUP, *_BOX, *coordinates}
     missing = [name for name in ("image", *coordinates) if name not in columns]
     unknown = [name for name in columns if name not in known]
     if missing or unknown or len(columns) != len(header):
         found = f"no column {missing[0]!r}" if missing else f"column {unknown[0]!r}" if unknown else "a column twice"
         raise UserError(
-            f"{path}:1: {found}, expected the header image,x0,y0,x1,y1,... (and split, {', '.join(_BOX)} if wanted)"
+            f"{path}:1: {found}, expected the header image,x0,y0,x1,y1,... "
+            f"(and split, {GROUP}, {', '.join(_BOX)} if wanted)"
         )
     return columns, count
 
@@ -86,6 +90,18 @@ def count_points(source: Path) -> int:
         for _, header in _open_rows(path):
             return _columns(path, header)[1]
     raise UserError(f"{source}: no .csv file with a header; say with --schema which mark-up the faces are for")
+
+
+def groups(source: Path) -> dict[str, str]:
+    """Id of a picture's first face -> its cell of the column `group`; empty where no file has one."""
+    found: dict[str, str] = {}
+    for path in _files(source):
+        rows = _open_rows(path)
+        _, header = next(rows, (0, []))
+        columns, _ = _columns(path, header) if header else ({}, 0)
+        if GROUP in columns:
+            found |= {stem_of(row[columns["image"]]): row[columns[GROUP]] for _, row in rows if len(row) == len(header)}
+    return found
 
 
 def _faces(path: Path, root: Path, ids: Ids, options: ReadOptions) -> Iterator[Entry]:

@@ -71,14 +71,22 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _points_of(element: Element) -> np.ndarray | str:
-    """(n, 2) px of an element's `points`, or what is wrong."""
-    text = element.get("points") or ""
-    try:
-        points = np.array([[float(v) for v in pair.split(",")] for pair in text.split(";")])
-    except ValueError:
-        return f"points are {text[:60]!r}, expected numbers x,y;x,y"
-    return points if points.ndim == 2 and points.shape[1] == 2 else f"points are {text[:60]!r}, expected pairs x,y"
+def _read_points(parts: list[Element]) -> tuple[np.ndarray, list[int]] | Element:
+    """(n, 2) px of all elements' `points` and how many each has; or the first that holds something else."""
+    texts = [part.attributes.get("points", "") for part in parts]
+    counts = [text.count(";") + 1 for text in texts]
+    if all(text.count(",") == count for text, count in zip(texts, counts, strict=True)):
+        try:
+            values = np.array(";".join(texts).replace(",", ";").split(";") if texts else [], dtype=np.float64)
+        except ValueError:
+            pass
+        else:
+            return values.reshape(-1, 2), counts
+    for part, text in zip(parts, texts, strict=True):
+        pairs = [pair.split(",") for pair in text.split(";")]
+        if not all(len(pair) == 2 and all(_number(value) is not None for value in pair) for pair in pairs):
+            return part
+    return parts[0]
 
 
 def _sorted_shapes(image: Element, where: str, notes: Notes) -> _Shapes:
@@ -127,7 +135,7 @@ def _attributes(*elements: Element | None) -> dict[str, bool]:
 
 
 def _true(element: Element, name: str) -> bool:
-    return (element.get(name) or "0").lower() in ("1", "true")
+    return element.attributes.get(name, "0") in ("1", "true", "True")
 
 
 class _Group(NamedTuple):
@@ -155,31 +163,27 @@ def _image_faces(image: Element, path: Path, labels: set[str], common: dict[str,
     used: list[int] = []
     for shape, parts, group in groups:
         where = f"{path}:{shape.line}"
-        names: list[str] = []
-        pieces, hidden = [], []
-        for part in parts:
-            if _true(part, "outside"):
+        there = [part for part in parts if not _true(part, "outside")]
+        read = _read_points(there)
+        if isinstance(read, Element):
+            yield BadEntry(
+                f"{path}:{read.line}", f"points are {str(read.get('points'))[:60]!r}, expected numbers x,y;x,y"
+            )
+            continue
+        points, counts = read
+        box = _box_of(shapes.boxes, group, points, len(groups) == 1)
+        corners = None if box is None else _box(box)
+        if box is not None:
+            used.append(id(box))
+            if corners is None:
+                yield BadEntry(f"{path}:{box.line}", "a box without numbers xtl, ytl, xbr, ybr")
                 continue
-            found = _points_of(part)
-            if isinstance(found, str):
-                yield BadEntry(f"{path}:{part.line}", found)
-                break
-            pieces.append(found)
-            names += [part.get("label") or ""] * len(found)
-            hidden += [_true(part, "occluded")] * len(found)
-        else:
-            points = np.concatenate(pieces) if pieces else np.zeros((0, 2))
-            box = _box_of(shapes.boxes, group, points, len(groups) == 1)
-            corners = None if box is None else _box(box)
-            if box is not None:
-                used.append(id(box))
-                if corners is None:
-                    yield BadEntry(f"{path}:{box.line}", "a box without numbers xtl, ytl, xbr, ybr")
-                    continue
-            yield ToolFace(
-                where=where, number=shape.line, names=tuple(names), points=points, hidden=np.array(hidden, dtype=bool),
-                box=corners, attributes=_attributes(box, shape if shape.tag == "skeleton" else None), **common,
-            )  # fmt: skip
+        repeated = [part for part, count in zip(there, counts, strict=True) for _ in range(count)]
+        yield ToolFace(
+            where=where, number=shape.line, names=tuple(part.get("label") or "" for part in repeated), points=points,
+            hidden=np.array([_true(part, "occluded") for part in repeated], dtype=bool), box=corners,
+            attributes=_attributes(box, shape if shape.tag == "skeleton" else None), **common,
+        )  # fmt: skip
     for box in shapes.boxes:
         if id(box) not in used:
             notes.add("boxes without points passed over", f"{path}:{box.line}")

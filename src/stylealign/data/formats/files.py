@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stylealign.data.formats.notes import Notes
+from stylealign.data.formats.sniff import KINDS, kind_of, what_to_do
 from stylealign.data.image import IMAGE_SUFFIXES
 
 
@@ -25,8 +26,12 @@ def find_images(folder: Path, notes: Notes | None = None) -> Iterator[Path]:
         if path.suffix.lower() in IMAGE_SUFFIXES:
             yield path
         elif notes is not None and not path.name.startswith("."):
+            name, known = str(path.relative_to(folder)), kind_of(path)
+            if known:
+                notes.add(f"{KINDS[known].words} passed over: {what_to_do(known)}", name)
+                continue
             kind = f"{path.suffix} files" if path.suffix else "files without a suffix"
-            notes.add(f"{kind} passed over, being no picture of a kind that is read", str(path.relative_to(folder)))
+            notes.add(f"{kind} passed over, being no picture of a kind that is read", name)
 
 
 class Beside:

@@ -92,7 +92,8 @@ def count_points(source: Path) -> int:
     return next(iter(counts))
 
 
-def _image_of(pts: Path, images: Beside) -> Path | str:
+def image_of(pts: Path, images: Beside) -> Path | str:
+    """The one image beside a .pts file, or what is wrong."""
     found = images.of(pts)
     if not found:
         return f"no such image {pts.with_suffix('.jpg')} (or another suffix) beside it"
@@ -145,7 +146,7 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
         if isinstance(parsed, BadEntry):
             yield BadEntry(parsed.where, parsed.message, face)
             continue
-        image = _image_of(pts, images)
+        image = image_of(pts, images)
         if isinstance(image, str):
             yield BadEntry(str(pts), image, face)
             continue

@@ -131,6 +131,22 @@ class _Region:
         return [str(text) for text in found] if isinstance(found, list) else []
 
 
+def _all_px(regions: list[_Region]) -> np.ndarray | str:
+    """(n, 2) px of points, or what is wrong with the first that is no such."""
+    values: list[tuple[Any, Any]] = [(region.value.get("x"), region.value.get("y")) for region in regions]
+    plain = all(type(x) in (int, float) and type(y) in (int, float) and abs(x) < 1e9 > abs(y) for x, y in values)
+    sizes = {region.size for region in regions}
+    if plain and len(sizes) == 1 and None not in sizes and not any(region.rotated for region in regions):
+        return np.array(values, dtype=np.float64) / 100 * np.array(next(iter(sizes)))  # all at once: ten times as fast
+    found = []
+    for region in regions:
+        xy = region.px("x", "y")
+        if isinstance(xy, str):
+            return xy
+        found.append(xy)
+    return np.array(found).reshape(-1, 2)
+
+
 def _is_side(side: Any) -> TypeGuard[float]:
     return isinstance(side, int | float) and not isinstance(side, bool) and 1 <= side < 1e9
 
@@ -162,7 +178,8 @@ def _task_faces(items: list[Any], where: str, common: dict[str, Any], number: in
         if not isinstance(item, Mapping):
             yield BadEntry(where, f"a region is {str(item)[:60]}, expected a mapping")
             return
-        region, kind = _Region(item), str(item.get("type"))
+        kind = str(item.get("type"))
+        region = _Region(item)
         if kind in ("keypointlabels", "keypoint"):
             dots.append(region)
         elif kind in ("rectanglelabels", "rectangle"):
@@ -184,15 +201,15 @@ def _task_faces(items: list[Any], where: str, common: dict[str, Any], number: in
         notes.add("tasks without key points passed over", where)
     for n, (parent, own) in enumerate(points.items()):
         box = _corners(boxes[parent]) if parent is not None else None
-        found = [region.px("x", "y") for region, _ in own]
-        wrong = next((text for text in (box, *found) if isinstance(text, str)), None)
+        found = _all_px([region for region, _ in own])
+        wrong = next((text for text in (box, found) if isinstance(text, str)), None)
         sizes = {region.size for region, _ in own}
         if wrong or len(sizes) != 1:
             yield BadEntry(where, wrong or f"original sizes {sorted(map(str, sizes))}, expected one for a picture")
             continue
         flags = {word: True for word in choices.get(str(parent), ())}
         yield ToolFace(
-            where=where, number=1000 * number + n, names=tuple(name for _, name in own), points=np.array(found),
+            where=where, number=1000 * number + n, names=tuple(name for _, name in own), points=np.asarray(found),
             hidden=np.array([bool(set(HIDDEN) & set(choices.get(region.id, ()))) for region, _ in own]),
             box=None if box is None else np.asarray(box), attributes=common_flags | flags, declared=next(iter(sizes)),
             **common,

@@ -78,7 +78,7 @@ class _Group:
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.points: list[np.ndarray] = []
+        self.points: list[list[float]] = []
         self.hidden: list[bool] = []
         self.says_hidden = False
         self.box: np.ndarray | None = None
@@ -89,13 +89,14 @@ class _Group:
         kind = shape.get("shape_type") or "polygon"
         points = shape.get("points")
         if kind == "point" or (kind == "polygon" and isinstance(points, list) and len(points) == 1):
-            numbers = _numbers(shape, 1)
-            if numbers is None:
+            pair = points[0] if isinstance(points, list) and len(points) == 1 else None
+            if not isinstance(pair, list) or len(pair) != 2 or not all(type(v) in (int, float) for v in pair):
                 return f"points are {str(points)[:60]}, expected one pair of numbers"
-            flags = _flags(shape.get("flags"))
-            said = [flags[name] for name in HIDDEN if name in flags]
+            flags = shape.get("flags")
+            flags = _flags(flags) if flags else {}
+            said = [flags[name] for name in HIDDEN if name in flags] if flags else []
             self.names.append(str(shape.get("label")))
-            self.points.append(numbers[0])
+            self.points.append(pair)
             self.hidden.append(any(said))
             self.says_hidden |= bool(said)
         elif kind == "rectangle":
@@ -142,7 +143,8 @@ def _faces(path: Path, source: Path, places: Places, notes: Notes) -> Iterator[F
     for number, group in enumerate(faces):
         yield ToolFace(
             where=str(path), number=number, image=image, name=places.name_of(image), names=tuple(group.names),
-            points=np.array(group.points).reshape(-1, 2), hidden=np.array(group.hidden) if group.says_hidden else None,
+            points=np.array(group.points, dtype=np.float64).reshape(-1, 2),
+            hidden=np.array(group.hidden) if group.says_hidden else None,
             box=group.box, attributes=_flags(content.get("flags")) | group.flags, declared=_size(content),
             split=str(content.get("split") or split_of(below)),
         )  # fmt: skip

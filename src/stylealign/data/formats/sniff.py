@@ -123,6 +123,11 @@ def kinds_in(source: Path) -> dict[str, list[Path]]:
     return found
 
 
+def what_to_do(kind: str) -> str:
+    """How files of a kind are read, or what to do first."""
+    return KINDS[kind].advice or f"--reader {kind} reads them"
+
+
 def in_words(kind: str, paths: list[Path]) -> str:
     """`12 labelme files (.json with `shapes`), first a/b.json`."""
     words = KINDS[kind].words

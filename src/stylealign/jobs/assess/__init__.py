@@ -6,6 +6,7 @@ subject.py     what is assessed: a translator or an arm behind one call
 measure.py     all figures on one set of faces
 images.py      likeness of pictures: PSNR, SSIM, feature distance, KID
 style.py       what a picture looks like, whoever is in it: style statistics, retrieval of the donor
+looks.py       what an eye tells: whose hair, skin and surroundings, how sharp, how real; who gives whom a style
 structure.py   where an independent detector finds the landmarks of swapped faces: gap, drift, matrix
 probes.py      what one code knows of the other: ridge regressions
 drawn.py       drawn faces, for which the true answer of every swap can be drawn

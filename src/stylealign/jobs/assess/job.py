@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
+from stylealign.batches.batch import Batch, take_faces
 from stylealign.batches.crops import CropCache
 from stylealign.config import to_dict
 from stylealign.data.atomic import making, refuse_existing, whole_folder
@@ -23,11 +25,14 @@ from stylealign.detectors.loaded import LoadedDetector
 from stylealign.errors import UserError
 from stylealign.jobs.assess.drawn import is_drawn, true_swaps
 from stylealign.jobs.assess.images import FeatureNetwork
+from stylealign.jobs.assess.looks import fitted_donors, random_donors
 from stylealign.jobs.assess.measure import measure
 from stylealign.jobs.assess.opening import (
     detector_features,
     held_out,
+    imagenet_features,
     open_judge,
+    open_named,
     open_styled,
     open_translator,
     vgg19_features,
@@ -38,6 +43,7 @@ from stylealign.jobs.assess.writing import write_assessment
 from stylealign.progress import say
 from stylealign.styling.arms import ARMS, names_without_run
 from stylealign.training.devices import pick_device
+from stylealign.translators.loaded import named_translator
 
 FORMAT = 1
 
@@ -49,7 +55,7 @@ class Assess:
     data: Path
     """Data set with labelled faces. For one from `draw-faces`, every swap is also compared with its true answer."""
     translator: Path | None = None
-    """Run folder of a trained translator."""
+    """Run folder of a trained translator; or `warp`, which needs no training: its donors are chosen by shape."""
     arm: str | None = None
     """A style arm instead of a translator (adain, fda, make_up, ...), at full strength, on crops cut as the judge's."""
     out: Path | None = None
@@ -58,12 +64,20 @@ class Assess:
     """Faces the translator was not trained on; where it was, the report says so."""
     subset: str | None = None
     """Use only the faces of that split with this attribute."""
+    donors: Path | None = None
+    """Data set whose labelled faces give the styles. Not given: the faces to each other."""
+    donor_split: str | None = None
+    """Its split. Not given: all faces."""
     judge: Path | None = None
-    """A detector run that never met the translator. Default: the judge in the translator's run."""
+    """A detector run that never met the translator. Default: the judge in the translator's run; of `warp`, the detector
+    that came with the package."""
     feature_detector: Path | None = None
     """A detector run in whose layers pictures are compared. Default: the translator's own, else the judge."""
     vgg19: Path | None = None
     """VGG-19 weights (torchvision's or Keras') to compare pictures in, instead of a detector's layers."""
+    pretrained: Path | None = None
+    """ImageNet weights of MobileNetV2 (torchvision's file, or `package`), to tell looks in as an eye does: hair and
+    texture kept from the donor, FID and KID. Not given: the features above."""
     faces: int = 200
     """Faces to look at."""
     gallery: int = 100
@@ -88,6 +102,8 @@ class Assess:
             raise ValueError(f"arm {self.arm} is a trained network: name its run with --translator")
         if self.arm is not None and (self.judge is None or self.out is None):
             raise ValueError(f"arm {self.arm} has no run that holds a judge: expected --judge and --out")
+        if self.donor_split is not None and self.donors is None:
+            raise ValueError(f"donor_split {self.donor_split!r} without donors: expected the data set it is a split of")
         if self.vgg19 and self.feature_detector:
             raise ValueError("vgg19 and feature_detector are both given: expected one")
 
@@ -100,6 +116,7 @@ def assess(
     out: Path,
     about: dict[str, Any],
     config: Assess,
+    eye: FeatureNetwork | None = None,
 ) -> dict[str, Any]:
     """Measure a subject (a translator or an arm) on faces and write the folder; returns what assessment.json holds.
 
@@ -110,7 +127,8 @@ def assess(
         network: to compare pictures in.
         out: folder to make; it must not exist.
         about: what is known of subject and judge: `translator`, `judge`, `held_out`.
-        config: sizes and seed.
+        config: sizes, donors and seed.
+        eye: to tell looks in; None: `network`.
     """
     refuse_existing(out)
     if subject.schema != faces.schema:
@@ -124,24 +142,52 @@ def assess(
             "to swap"
         )
     batch = CropCache(faces, subject.crop).batch(np.arange(len(faces)))
+    others = None if config.donors is None else _donors(config, subject)
+    if subject.by_fit:
+        rows, donors = fitted_donors(batch, others, config.styles, config.seed, faces.schema, config.sheet_size)
+        if len(rows) < 8:
+            raise UserError(
+                f"{faces.folder}: {len(rows)} of {len(faces)} faces have a donor that can be bent onto them, expected "
+                "at least 8: give more with --donors"
+            )
+        about = {**about, "without_donor": len(faces) - len(rows)}
+        faces, batch = faces.take(rows), take_faces(batch, torch.from_numpy(rows))
+    else:
+        donors = random_donors(batch, others, config.styles, config.seed)
     truth: list[np.ndarray] = []
 
     def true_answers(contents: np.ndarray, donors: np.ndarray) -> np.ndarray:
         truth.append(true_swaps(faces, contents, donors, subject.crop))
         return truth[0]
 
-    known: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = true_answers if is_drawn(faces) else None
+    known: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    if is_drawn(faces) and donors.own:
+        known = true_answers
     figures, pictures = measure(
         subject, batch, judge.model, judge.crop.size, network,
-        seed=config.seed, gallery=config.gallery, styles=config.styles, sheet=config.sheet_size, truth=known,
+        seed=config.seed, gallery=config.gallery, styles=config.styles, sheet=config.sheet_size, donors=donors,
+        eye=eye, truth=known,
     )  # fmt: skip
     found = {
         "format": FORMAT, **about, "data": {**describe_data(faces), "split": config.split, "subset": config.subset},
         "crop": to_dict(subject.crop), "features": network.name, "seed": config.seed, **figures,
     }  # fmt: skip
     with whole_folder(out) as partial:
-        write_assessment(partial, found, pictures, batch, faces.schema, truth[0] if truth else None)
+        write_assessment(partial, found, pictures, batch, faces.schema, truth[0] if truth else None, donors.batch)
     return found
+
+
+def _donors(config: Assess, subject: Subject) -> Batch:
+    """The labelled faces that give styles. Raises UserError for another mark-up."""
+    assert config.donors is not None
+    opened = FaceDataset.open(config.donors)
+    if opened.schema != subject.schema:
+        raise UserError(
+            f"{config.donors}: holds {opened.schema.name} faces, but {subject.name} is of {subject.schema.name}: "
+            "expected the same schema"
+        )
+    faces = whole_faces(opened.select(config.donor_split, labelled=True), "the donors")
+    return CropCache(faces, subject.crop).batch(np.arange(len(faces)))
 
 
 def _out_of(config: Assess) -> Path:
@@ -155,7 +201,12 @@ def main(config: Assess) -> None:
     where = config.translator or Path(str(config.arm))
     out = _out_of(config)
     refuse_existing(out)
-    if config.translator is not None:
+    named = named_translator(config.translator)
+    if named is not None:
+        if config.out is None:
+            raise UserError(f"translator {named} has no run to write into: expected --out")
+        opened = open_named(named, config.judge, device)
+    elif config.translator is not None:
         opened = open_translator(config.translator, device)
     else:
         assert config.arm is not None
@@ -173,7 +224,9 @@ def main(config: Assess) -> None:
     else:
         run = config.feature_detector or opened.features or judge_run
         network = detector_features(run, run == judge_run, device)
-    held = held_out(card, faces, config.split) if config.arm is None else True  # an arm has learnt from nobody
+    learnt = config.arm is None and named is None
+    held = held_out(card, faces, config.split) if learnt else True  # an arm has learnt from nobody
+    eye = None if config.pretrained is None else imagenet_features(config.pretrained, subject.crop.size, device)
     if held is False:
         say(
             f"warning: the translator was trained on split {config.split} of {config.data}: these figures are not of "
@@ -187,7 +240,7 @@ def main(config: Assess) -> None:
         "judge": {"name": judge_name, "hash": judge.card.get("model_hash")},
         "held_out": held,
     }  # fmt: skip
-    found = assess(subject, faces, judge, network, out, about, config)
+    found = assess(subject, faces, judge, network, out, about, config, eye)
     for figure, value, aim, met in summary(found).rows:
         say(f"{figure}: {value} (aim: {aim}, {met})")
     latent = found["latent"]

@@ -14,8 +14,9 @@ from stylealign.jobs.assess import images as likeness
 from stylealign.jobs.assess import style
 from stylealign.jobs.assess.drawn import distance_to_truth
 from stylealign.jobs.assess.images import FeatureNetwork, levels_of
+from stylealign.jobs.assess.looks import Donors, looks, random_donors
 from stylealign.jobs.assess.probes import aligned_shapes, poses, probe
-from stylealign.jobs.assess.structure import gap_matrix, structure_gap
+from stylealign.jobs.assess.structure import gap_matrix, structure_errors, structure_gap
 from stylealign.jobs.assess.subject import Subject, codes, swapped
 from stylealign.translators.judge import answers, swap_partners
 
@@ -39,6 +40,10 @@ class Pictures(NamedTuple):
     """(N, 3, S, S) each face in its own style"""
     varied: tuple[int, np.ndarray, Tensor]
     """a face, the k donors of its styles, and (k, 3, S, S) the pictures: the first of the diversity figure"""
+    donors: Tensor
+    """(N, 3, S, S) the donor of each face's swap"""
+    errors: np.ndarray
+    """(N,) the judge's NME of each face's swap"""
 
 
 def _interval(values: Tensor, seed: int) -> dict[str, float]:
@@ -59,19 +64,26 @@ def reconstruction(batch: Batch, own: Tensor, network: FeatureNetwork, seed: int
     return {"faces": len(own), "translator": of(own), "stranger": of(stranger)}
 
 
-def retrieval(subject: Subject, batch: Batch, network: FeatureNetwork, gallery: int, seed: int) -> dict[str, Any]:
+def retrieval(
+    subject: Subject, batch: Batch, network: FeatureNetwork, gallery: int, seed: int, given: Donors | None = None
+) -> dict[str, Any]:
     """Is the donor the nearest in style? Faces and donors are different people: chance is 1 in the number of donors.
 
     Beside the translator: the content given back (a floor, near chance) and the donor itself cut a little differently
-    (a ceiling).
+    (a ceiling). `given`: donors that are not the faces themselves; each gives one face its style here.
     """
-    count = min(gallery, len(batch.image) // 2)
-    order = torch.from_numpy(np.random.default_rng((seed, _GALLERY)).permutation(len(batch.image))[: 2 * count])
-    contents, donors = order[:count], order[count:]
+    if given is None or given.own:
+        count, others = min(gallery, len(batch.image) // 2), batch
+        order = torch.from_numpy(np.random.default_rng((seed, _GALLERY)).permutation(len(batch.image))[: 2 * count])
+        contents, donors = order[:count], order[count:]
+    else:
+        _, first = np.unique(given.partners, return_index=True)
+        contents, others = torch.from_numpy(np.sort(first)[:gallery]), given.batch
+        donors, count = torch.from_numpy(given.partners)[contents], len(contents)
     shown = {
-        "translator": swapped(subject, batch, contents, donors),
+        "translator": swapped(subject, batch, contents, donors, others),
         "floor": batch.image[contents],
-        "ceiling": style.recropped(batch.image[donors], seed),
+        "ceiling": style.recropped(others.image[donors], seed),
     }
     features: dict[str, Callable[[Tensor], Tensor]] = {
         "colour": lambda images: style.style_statistics(images)[:, style.COLOURS],
@@ -80,7 +92,7 @@ def retrieval(subject: Subject, batch: Batch, network: FeatureNetwork, gallery: 
     }
     result: dict[str, Any] = {"donors": count}
     for name, feature in features.items():
-        real = feature(batch.image[donors])
+        real = feature(others.image[donors])
         result[name] = {key: style.retrieval(feature(images), real) for key, images in shown.items()}
     return result
 
@@ -131,21 +143,24 @@ def latent(subject: Subject, batch: Batch) -> dict[str, Any]:
 
 
 def diversity(
-    subject: Subject, batch: Batch, network: FeatureNetwork, k: int, seed: int
+    subject: Subject, batch: Batch, network: FeatureNetwork, k: int, seed: int, given: Donors | None = None
 ) -> tuple[dict[str, Any], tuple[int, np.ndarray, Tensor]]:
     """Mean feature distance within k styles of one face, and within k real faces; and the first set."""
-    k = min(k, len(batch.image) - 1)
+    k = min(k, len(batch.image) - 1) if given is None or given.own else given.others.shape[1]
     rng = np.random.default_rng((seed, _DIVERSE))
     made: list[list[Tensor]] = []
     real: list[list[Tensor]] = []
     first = (0, np.empty(0, dtype=np.int64), torch.empty(0))
     for face in rng.permutation(len(batch.image))[:DIVERSITY_SETS]:
-        others = np.delete(np.arange(len(batch.image)), face)
-        donors = torch.from_numpy(rng.choice(others, k, replace=False))
-        images = swapped(subject, batch, torch.full((k,), int(face)), donors)
+        if given is None or given.own:
+            source, others = batch, np.delete(np.arange(len(batch.image)), face)
+            donors = torch.from_numpy(rng.choice(others, k, replace=False))
+        else:
+            source, donors = given.batch, torch.from_numpy(given.others[face])
+        images = swapped(subject, batch, torch.full((k,), int(face)), donors, source)
         first = first if made else (int(face), donors.numpy(), images)
         made.append(levels_of(network, images))
-        real.append(levels_of(network, batch.image[donors]))
+        real.append(levels_of(network, source.image[donors]))
     return {"styles": k, "translator": style.diversity(made), "real": style.diversity(real)}, first
 
 
@@ -177,6 +192,8 @@ def measure(
     gallery: int = 100,
     styles: int = 8,
     sheet: int = 6,
+    donors: Donors | None = None,
+    eye: FeatureNetwork | None = None,
     truth: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> tuple[dict[str, Any], Pictures]:
     """Every figure of a translator on a batch of at least 4 faces, all labelled, on the CPU.
@@ -191,6 +208,8 @@ def measure(
         gallery: donors of the retrieval.
         styles: pictures of one face in the diversity figure.
         sheet: side of the swap matrix.
+        donors: who gives whom a style; None: the faces to each other, by chance.
+        eye: in whose features the looks are compared; None: `network`.
         truth: (contents, donors) -> (n, S, S, 3) uint8 true answers of swaps, where they can be had.
     """
     seconds: dict[str, float] = {}
@@ -202,18 +221,24 @@ def measure(
         seconds[name], started = round(now - started, 2), now
 
     everyone = torch.arange(len(batch.image))
-    partners = swap_partners(len(everyone), seed)
+    given = random_donors(batch, None, styles, seed) if donors is None else donors
+    partners = given.partners
     landmarks = batch.landmarks.double().numpy()
-    made = swapped(subject, batch, everyone, torch.from_numpy(partners))
+    made = swapped(subject, batch, everyone, torch.from_numpy(partners), given.batch)
     lap("swaps")
     own = swapped(subject, batch, everyone, everyone)
     found: dict[str, Any] = {"reconstruction": reconstruction(batch, own, network, seed)}
     lap("reconstruction")
-    on_real = answers(judge, batch.image, judge_size)
+    on_real, on_made = (answers(judge, images, judge_size) for images in (batch.image, made))
     found["structure"] = structure_gap(
-        on_real, answers(judge, made, judge_size), landmarks, landmarks[partners], subject.schema, seed
+        on_real, on_made, landmarks,
+        given.batch.landmarks.double().numpy()[partners], subject.schema, seed,
+    )  # fmt: skip
+    chosen = (
+        given.sheet
+        if len(given.sheet)
+        else np.random.default_rng((seed, _SHEET)).permutation(len(landmarks))[: min(sheet, len(landmarks))]
     )
-    chosen = np.random.default_rng((seed, _SHEET)).permutation(len(landmarks))[: min(sheet, len(landmarks))]
     n, index = len(chosen), torch.from_numpy(chosen)
     matrix = swapped(subject, batch, index.repeat_interleave(n), index.repeat(n))
     on_matrix = answers(judge, matrix, judge_size).reshape(n, n, -1, 2)
@@ -222,27 +247,30 @@ def measure(
         "gap": gap_matrix(on_real[chosen], on_matrix, landmarks[chosen], subject.schema).tolist(),
     }
     lap("structure")
-    found["retrieval"] = retrieval(subject, batch, network, gallery, seed)
+    found["retrieval"] = retrieval(subject, batch, network, gallery, seed, given)
     lap("retrieval")
     found["leakage"] = leakage(subject, batch, seed)
     found["latent"] = latent(subject, batch)
     lap("leakage")
-    found["diversity"], varied = diversity(subject, batch, network, styles, seed)
+    found["diversity"], varied = diversity(subject, batch, network, styles, seed, given)
     found["kid"] = kernel_distance(batch, made, network, seed)
     lap("diversity and KID")
-    donors = batch.image[torch.from_numpy(partners)]
+    found["looks"] = looks(batch, given, made, eye or network, gallery, seed)
+    lap("looks")
+    theirs = given.batch.image[torch.from_numpy(partners)]
     found["distance"] = {
         name: {
-            "to_style": apart(made, donors),
+            "to_style": apart(made, theirs),
             "to_content": apart(made, batch.image),
-            "content_to_style": apart(batch.image, donors),
+            "content_to_style": apart(batch.image, theirs),
         }
         for name, apart in (("colour", style.colour_distance), ("texture", style.texture_distance))
     }
     if truth is not None:
         true = truth(everyone.numpy(), partners)
-        shown = {"translator": made, "content": batch.image, "donor": donors}
+        shown = {"translator": made, "content": batch.image, "donor": theirs}
         found["drawn"] = distance_to_truth(shown, true, landmarks, network)
         lap("truth")
     found["seconds"] = seconds
-    return found, Pictures(chosen, matrix.unflatten(0, (n, n)), partners, made, own, varied)
+    errors = structure_errors(on_made, landmarks, subject.schema)
+    return found, Pictures(chosen, matrix.unflatten(0, (n, n)), partners, made, own, varied, theirs, errors)

@@ -12,10 +12,12 @@ from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.assess.images import FeatureNetwork
-from stylealign.jobs.assess.subject import Subject, subject_of, subject_of_arm
+from stylealign.jobs.assess.subject import Subject, subject_of, subject_of_arm, subject_of_untrained
+from stylealign.jobs.train_detector.pretrained import open_trunk
+from stylealign.predicting.network import SHIPPED
 from stylealign.progress import say
 from stylealign.styling.arms import open_arm
-from stylealign.translators.loaded import load_translator
+from stylealign.translators.loaded import load_translator, open_untrained
 from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
 
 FEATURE_LAYERS = ("layer1", "layer2", "layer3")
@@ -57,6 +59,16 @@ def open_styled(arm: str, judge: Path, seed: int, device: torch.device) -> Opene
     return Opened(subject, {"model": f"arm {arm}", "crop": to_dict(crop)})
 
 
+def open_named(name: str, judge: Path | None, device: torch.device) -> Opened:
+    """A translator that needs no training by its name, on faces that are cut as the judge's are."""
+    run = judge or SHIPPED
+    if judge is None and not (SHIPPED / "card.json").exists():
+        raise UserError(f"translator {name} has no run that holds a judge: expected --judge")
+    detector = load_detector(run)
+    translator = open_untrained(name, detector.schema, detector.crop, device)
+    return Opened(subject_of_untrained(translator, name), translator.card, run)
+
+
 def open_judge(
     run: Path | None, crop: CropConfig, schema: LandmarkSchema, device: torch.device, where: Path
 ) -> LoadedDetector:
@@ -90,6 +102,12 @@ def vgg19_features(weights: Path, size: int, device: torch.device) -> FeatureNet
     """VGG-19's features of pictures of `size` px."""
     vgg = load_vgg19(weights).to(device)
     return FeatureNetwork(f"VGG-19 ({weights.name}), conv1_2 to conv5_2", lambda x: vgg(x.to(device))[1:], size)
+
+
+def imagenet_features(weights: Path, size: int, device: torch.device) -> FeatureNetwork:
+    """MobileNetV2's features at strides 4 to 32 of pictures of `size` px, by a file of ImageNet weights."""
+    trunk = open_trunk("mobilenet_v2", weights, size).to(device).eval().requires_grad_(False)
+    return FeatureNetwork("MobileNetV2 by ImageNet, strides 4 to 32", lambda x: trunk(x.to(device)), size)
 
 
 def detector_features(run: Path, is_judge: bool, device: torch.device) -> FeatureNetwork:

@@ -68,6 +68,11 @@ def structure_gap(
     }
 
 
+def structure_errors(found: np.ndarray, truth: np.ndarray, schema: LandmarkSchema) -> np.ndarray:
+    """(N,) NME of answers (N, P, 2) against the landmarks."""
+    return metrics.nme_per_face(found, truth, lengths_of(truth, schema)[0])
+
+
 def gap_matrix(real: np.ndarray, swapped: np.ndarray, truth: np.ndarray, schema: LandmarkSchema) -> np.ndarray:
     """(n, m) NME of structure i in style j minus that of the real face i.
 

@@ -34,6 +34,8 @@ class Subject(NamedTuple):
     """its style code; None where it has none"""
     structure: Code | None = None
     """its structure code"""
+    by_fit: bool = False
+    """whether donors have to be chosen by their shape"""
     nats: Callable[[Tensor, Tensor], float] | None = None
     """KL(q||p) per picture, of a translator that is a VAE"""
 
@@ -50,6 +52,11 @@ def subject_of(translator: LoadedTranslator, name: str) -> Subject:
         structure=lambda images, landmarks: encode_contents(translator, landmarks, images),
         nats=translator.kl_nats if translator.has_prior else None,
     )
+
+
+def subject_of_untrained(translator: LoadedTranslator, name: str) -> Subject:
+    """A translator that has nothing to learn: its donors are chosen by shape, and there are no codes to look into."""
+    return Subject(name, translator.hash, translator.schema, translator.crop, translator.translate, by_fit=True)
 
 
 def subject_of_arm(
@@ -77,11 +84,14 @@ def _batch(images: Tensor, landmarks: Tensor) -> Batch:
 
 
 @torch.no_grad()
-def swapped(subject: Subject, batch: Batch, contents: Tensor, donors: Tensor) -> Tensor:
-    """Faces contents[k] of a batch in the style of its faces donors[k]: (n, 3, S, S) clamped to [-1, 1], on the CPU."""
-    parts = []
+def swapped(subject: Subject, batch: Batch, contents: Tensor, donors: Tensor, others: Batch | None = None) -> Tensor:
+    """Faces contents[k] of a batch in the style of donors[k] of the same batch, or of `others`.
+
+    (n, 3, S, S) clamped to [-1, 1], on the CPU.
+    """
+    parts, others = [], batch if others is None else others
     for c, d in zip(contents.split(CHUNK), donors.split(CHUNK), strict=True):
-        made = subject.translate(batch.image[c], batch.landmarks[c], batch.image[d], batch.landmarks[d])
+        made = subject.translate(batch.image[c], batch.landmarks[c], others.image[d], others.landmarks[d])
         parts.append(made.float().clamp(-1, 1).cpu())
     return torch.cat(parts)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from stylealign.evaluation.tables import Table
 
-AIMS = {"gap": 0.003, "top1": 0.60, "r2": 0.10}
+AIMS = {"gap": 0.003, "top1": 0.60, "r2": 0.10, "kid": 0.020}
 DIGITS = {"psnr": ".2f", "ssim": ".3f", "feature_distance": ".4f"}
 
 
@@ -70,6 +70,7 @@ def tables(found: Mapping[str, Any]) -> list[Table]:
         _retrieval(found["retrieval"]),
         _leakage(found["leakage"], found.get("latent") or {}),
         _variety(found),
+        *([_looks(found["looks"], found.get("without_donor", 0))] if "looks" in found else []),
         *([_drawn(found["drawn"])] if "drawn" in found else []),
     ]
 
@@ -203,6 +204,41 @@ def _variety(found: Mapping[str, Any]) -> Table:
         "of another network."
     )
     return Table("Variety and likeness to real faces", ("figure", "translator", "to read it by"), rows, note)
+
+
+def _looks(found: Mapping[str, Any], without: int) -> Table:
+    kept, count = found["kept"], found["donors"]
+    rows: list[tuple[str, ...]] = [
+        (
+            f"donor nearest of {count}, {name}",
+            f"{kept[part]['translator']['top1']:.0%}",
+            f"{kept[part]['floor']['top1']:.0%} (the content given back)",
+        )
+        for part, name in (("whole", "whole picture"), ("face", "face alone"), ("surroundings", "what is round it"))
+    ]
+    rows.append(("sharpness, of the donors'", f"{found['sharpness']:.2f}", "1.00 (the donors)"))
+    note = f"Nearness: by mean and deviation of each channel of {found['features']}: hair and texture, not pose."
+    if distances := found["distances"]:
+        ours, floor = distances["translator"], distances["floor"]
+        rows += [
+            (
+                f"KID x 1000 to real faces, n = {distances['faces']}",
+                f"{1000 * ours['kid']:.1f} ± {1000 * ours['kid_sd']:.1f}",
+                f"{1000 * floor['kid']:.1f} ± {1000 * floor['kid_sd']:.1f} (the donors to them)",
+            ),
+            ("FID of the same", f"{ours['fid']:.1f}", f"{floor['fid']:.1f} (the donors to them)"),
+        ]
+        note += (
+            " KID and FID: to real faces that gave none of them a style, in the coarsest of these features, "
+            "each picture's scaled to one length; FID grows as faces get fewer."
+        )
+    if (tried := found["pairs"]["tried"]) > 0:
+        refused = found["pairs"]["refused"]
+        rows.append(("pairs that cannot be drawn", f"{refused / tried:.0%}", f"{refused} of {tried} looked at"))
+        note += (
+            f" Donors are chosen by shape, the nearest that can be drawn; {without} faces had none and are left out."
+        )
+    return Table("What an eye sees: is it the donor, and could it be real?", ("figure", "found", "beside"), rows, note)
 
 
 def _drawn(d: Mapping[str, Any]) -> Table:

@@ -313,7 +313,7 @@ def main(config: Export) -> None:
     nme = {} if seen is None else {model.name: nme_of(model, seen) for model in models}
     latency = latencies(models, crops) if config.latency else {}
     table = table_of(models, batches(models[0].answer, crops, BATCHES[-1]), crops, nme, latency)
-    _write(graph, to_metadata(loaded.card, config.precision, described), config.out)
+    _write(graph, to_metadata(loaded.card, config.precision, described, loaded.upright), config.out)
     console = wide_console()
     print_table(console, table)
     if seen is not None:

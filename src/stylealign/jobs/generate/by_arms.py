@@ -16,10 +16,12 @@ import torch
 from stylealign.batches.batch import Batch, to_float
 from stylealign.batches.crops import crop_sample
 from stylealign.config import to_dict
+from stylealign.data.dataset import FaceDataset
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample, Mode
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.generate.maker import GREY, Drawn, Plan, Tiles, seeded
+from stylealign.jobs.generate.pairing import Paired, paired_by_chance
 from stylealign.styling.chain import ChainConfig, Link, draw_arms, open_chain, restyle
 from stylealign.training.weights import read_card
 
@@ -36,7 +38,7 @@ class ByArms:
     hash: str
     """SHA-256 of the arms' configuration and of the weights of learned ones"""
     cards: list[dict[str, Any]]
-    """The cards of learned arms"""
+    """Of learned arms"""
     donors_per_style: int
 
     what = "style arms"
@@ -44,6 +46,12 @@ class ByArms:
     @property
     def mode(self) -> Mode:
         return "arm"
+
+    def judged(self, plan: Plan) -> list[dict[str, Any]]:
+        return self.cards
+
+    def pair(self, contents: FaceDataset, donors: FaceDataset, styles: int, seed: int) -> Paired:
+        return paired_by_chance(contents, donors, styles * self.donors_per_style, seed)
 
     def num_preparations(self, plan: Plan) -> int:
         return 0

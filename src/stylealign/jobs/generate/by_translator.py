@@ -16,9 +16,11 @@ from torch import Tensor
 
 from stylealign.batches.batch import to_float
 from stylealign.data.atomic import whole_file, write_whole
+from stylealign.data.dataset import FaceDataset
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.generate.maker import GREY, Drawn, Plan, Tiles, seeded
+from stylealign.jobs.generate.pairing import Paired, paired_by_chance
 from stylealign.translators.swapping import (
     Translator,
     crops_of,
@@ -58,13 +60,15 @@ class ByTranslator:
     def hash(self) -> str:
         return self.translator.hash
 
-    @property
-    def cards(self) -> list[dict[str, Any]]:
+    def judged(self, plan: Plan) -> list[dict[str, Any]]:
         return [self.translator.card]
 
     @property
     def donors_per_style(self) -> int:
         return {"transfer": 1, "interpolate": 2, "prior": 0}[self.mode]
+
+    def pair(self, contents: FaceDataset, donors: FaceDataset, styles: int, seed: int) -> Paired:
+        return paired_by_chance(contents, donors, styles * self.donors_per_style, seed)
 
     # Style codes: encoded once, kept on disk, read by memory map.
 

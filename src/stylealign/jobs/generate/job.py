@@ -10,8 +10,8 @@ While it works:  <out>.partial/{generate.yaml, styles/ (codes of the donors), un
 When done:       <out>/{dataset.yaml, index.jsonl, images/, sheets/}
 
 rendering.py        the units: files, index lines, sheets
-maker.py            what draws them: a translator (by_translator.py) or style arms (by_arms.py)
-pairing.py          which face gets whose style
+maker.py            what draws them: a translator (by_translator.py), `warp` (by_warp.py) or style arms (by_arms.py)
+pairing.py          which face gets whose style;  donor_points.py  where the landmarks of donors are
 """
 
 import os
@@ -32,18 +32,20 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.generate.by_arms import open_arms
 from stylealign.jobs.generate.by_translator import ByTranslator, StyleMode
+from stylealign.jobs.generate.by_warp import ByWarp
 from stylealign.jobs.generate.maker import Maker, Plan
-from stylealign.jobs.generate.pairing import own_positions, pair_styles
 from stylealign.jobs.generate.rendering import Work, run_all
 from stylealign.progress import say
 from stylealign.styling.chain import ChainConfig
 from stylealign.training.loop import LoopConfig, start_engine
 from stylealign.training.session import alone_among, going_on_later
 from stylealign.translators.judge import gate
-from stylealign.translators.loaded import load_translator
+from stylealign.translators.loaded import load_translator, named_translator
 from stylealign.translators.swapping import Translator
+from stylealign.translators.warp.fit import WarpConfig
 
 GPU_WORKERS = 4  # one decodes while the others write pictures
+_OF_WARP = ("warp", "skip_unfit", "judge")
 # Keys that say where things are, or what was allowed, and so change no picture.
 _PLACES = ("data", "donors", "translator", "out", "accelerator", "devices", "num_nodes", "accept_gap")
 
@@ -58,11 +60,14 @@ class Generate:
     out: Path
     """Data set folder to make; the same command continues a stopped run."""
     translator: Path | None = None
-    """Run folder of a trained translator."""
+    """Run folder of a trained translator; or `warp`, which needs no training: donors' photographs, bent onto the faces'
+    landmarks."""
     style: ChainConfig = field(default_factory=ChainConfig)
     """Style arms instead of a translator: every picture is a face's own crop in another look."""
     crop: CropConfig = field(default_factory=lambda: CropConfig(size=160, scale=1.75))
-    """How style arms cut faces (a translator knows its own). As here, there is room to turn a 128 px crop at 1.4."""
+    """How style arms and `warp` cut faces (a trained translator knows its own). As here, there is room to turn a 128 px
+    crop at 1.4."""
+    warp: WarpConfig = field(default_factory=WarpConfig)
     split: str = "train"
     """Split of `data` to use."""
     subset: str | None = None
@@ -83,6 +88,11 @@ class Generate:
     """Draws the donors (and the prior's samples)."""
     skip_unlabelled: bool = False
     """Leave faces without landmarks out of the structures instead of refusing them; they can be donors all the same."""
+    skip_unfit: bool = False
+    """warp: leave out faces that fewer donors fit than styles are asked for, instead of refusing them."""
+    judge: Path | None = None
+    """warp: the detector run that judges its faces, and finds the landmarks of donors without labels. Not given: the
+    one that came with the package, where it is of the same mark-up."""
     accept_gap: bool = False
     """Go on with a translator that its judge refuses: its faces lie too far from their labels (by over 1.0 point)."""
     image_format: Literal["jpg", "png"] = "jpg"
@@ -145,8 +155,9 @@ def _select(config: Generate, donors_needed: bool) -> tuple[FaceDataset, FaceDat
 
 def describe(config: Generate, maker: Maker, contents: FaceDataset, donors: FaceDataset | None) -> dict[str, Any]:
     """What fixes the result, as plain YAML values: the same description, the same bytes."""
-    # Only style arms are put together by `style` and cut by `crop`; data sets of translators never had these keys.
-    idle = () if config.translator is None else ("style", "crop")
+    # What others than this maker look at; data sets made before `warp` never had its keys.
+    by_warp = named_translator(config.translator) is not None
+    idle = ("style",) if by_warp else _OF_WARP if config.translator is None else ("style", "crop", *_OF_WARP)
     values = {
         "verb": "generate",
         "inputs": {
@@ -190,15 +201,15 @@ def _join(work: Work, name: str, how: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
-def _judged(config: Generate, maker: Maker) -> list[str]:
+def _judged(config: Generate, work: Work) -> list[str]:
     """What the judges of its translators found, in lines. Raises UserError where one was refused, unless accepted."""
-    where = str(config.translator or maker.what)
-    return [line for card in maker.cards for line in gate(card, config.accept_gap, where)]
+    where = str(config.translator or work.maker.what)
+    return [line for card in work.maker.judged(work.plan) for line in gate(card, config.accept_gap, where)]
 
 
 def _begin(config: Generate, work: Work, how: dict[str, Any]) -> None:
     """Say what is known of the translator, and make the folder."""
-    for line in _judged(config, work.maker):
+    for line in _judged(config, work):
         say(line)
     if config.split == "test":
         say("warning: these faces inherit labels of split test: a detector trained on them must not be tested there")
@@ -267,15 +278,15 @@ def make_dataset(config: Generate, maker: Maker, processes: Processes = ONE_PROC
         _refuse_other(read_yaml(partial / "generate.yaml"), how, partial)
     pairs = None
     if donors is not None:
-        num_drawn = config.styles_per_face * maker.donors_per_style
-        pairs = pair_styles(len(contents), len(donors), num_drawn, config.seed, own_positions(contents, donors))
+        faces, pairs = maker.pair(contents, donors, config.styles_per_face, config.seed)
+        contents = contents.take(faces)
     plan = Plan(
         contents=contents, donors=donors, pairs=pairs, folder=partial, styles_per_face=config.styles_per_face,
         seed=config.seed, faces_per_unit=config.faces_per_unit, image_format=config.image_format,
         quality=config.quality, sheet_size=config.sheet_size,
     )  # fmt: skip
     work = Work(plan=plan, maker=maker)
-    _judged(config, maker)  # before a folder is made
+    _judged(config, work)  # before a folder is made
     fresh = not partial.exists()
     barrier()  # everyone has looked before anyone writes
     try:
@@ -316,6 +327,11 @@ def open_maker(config: Generate, device: torch.device) -> Maker:
         raise UserError(
             "--translator and --style are both given: expected one of the two (a chain may hold a translator as an arm)"
         )
+    if named_translator(config.translator) is not None:
+        if config.mode != "transfer":
+            raise UserError(f"mode {config.mode}: warp has no style codes to mix or to draw: it only transfers")
+        schema = FaceDataset.open(config.data).schema
+        return ByWarp(schema, config.crop, config.warp, config.judge, device, config.skip_unfit)
     return ByTranslator(load_translator(config.translator, device), config.mode, config.mix)
 
 

@@ -18,6 +18,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import Mode
 from stylealign.face.schema import LandmarkSchema
+from stylealign.jobs.generate.pairing import Paired
 
 GREY = 224  # of the header of a style sheet where no donor stands
 
@@ -93,8 +94,7 @@ class Maker(Protocol):
     def hash(self) -> str:
         """SHA-256 of all that its pictures depend on beside the plan."""
 
-    @property
-    def cards(self) -> list[dict[str, Any]]:
+    def judged(self, plan: Plan) -> list[dict[str, Any]]:
         """The cards of the translators at work, whose judges are asked first."""
 
     @property
@@ -104,6 +104,9 @@ class Maker(Protocol):
     @property
     def donors_per_style(self) -> int:
         """How many donors each picture looks at."""
+
+    def pair(self, contents: FaceDataset, donors: FaceDataset, styles: int, seed: int) -> Paired:
+        """The faces that are drawn, and so many styles' donors for each. Raises UserError where there are too few."""
 
     def num_preparations(self, plan: Plan) -> int:
         """How many pieces of work have to be done, in any order, before anything is drawn."""

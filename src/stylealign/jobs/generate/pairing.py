@@ -1,6 +1,6 @@
 """Which face gets the style of which others, and which of its attributes a synthetic face inherits."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,21 @@ from stylealign.face.sample import FaceSample
 # Named subsets that belong to a picture's style and are therefore not inherited with its structure.
 STYLE_ATTRIBUTES = frozenset({"illumination", "make_up", "makeup", "occlusion", "blur"})
 _PAIRS = 1  # the stream of random numbers that draws donors
+
+
+class Paired(NamedTuple):
+    """The donors of a data set's faces."""
+
+    faces: np.ndarray
+    """(N,) positions of the faces that are drawn"""
+    pairs: np.ndarray
+    """(N, k) positions of each one's donors"""
+
+
+def paired_by_chance(contents: FaceDataset, donors: FaceDataset, k: int, seed: int) -> Paired:
+    """`pair_styles` of every face."""
+    pairs = pair_styles(len(contents), len(donors), k, seed, own_positions(contents, donors))
+    return Paired(np.arange(len(contents)), pairs)
 
 
 def pair_styles(num_contents: int, num_donors: int, k: int, seed: int, same: np.ndarray | None = None) -> np.ndarray:

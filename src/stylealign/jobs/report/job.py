@@ -1,7 +1,8 @@
 """The job `report`: one HTML page of evaluations, studies, runs, predictions and datasets, to look at or to send.
 
 Every picture is inside the page and nothing is fetched from outside: it opens from disk and stays readable for good.
-This file measures nothing; it shows what lies in the folders it is given.
+One sentence of verdict comes first (verdict.py), then of each folder pictures, then tables. This file measures nothing;
+it shows what lies in the folders it is given.
 """
 
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from pathlib import Path
 
 from stylealign.data.atomic import making, write_whole
 from stylealign.errors import UserError
-from stylealign.jobs.report.page import GENERATOR, page
+from stylealign.jobs.report.page import GENERATOR, heading_of, page
 from stylealign.jobs.report.sections import SECTIONS
+from stylealign.jobs.report.verdict import verdict_of
 from stylealign.progress import say, track
 
 
@@ -51,8 +53,8 @@ def report(config: Report) -> Path:
             found = f"holds none of {', '.join(SECTIONS)}" if folder.exists() else "does not exist"
             raise UserError(f"{folder}: {found}; expected a folder that a verb of stylealign made")
         what, section = SECTIONS[kind]
-        sections.append((f"{what} {folder.absolute().name}", section(folder)))
-    write_whole(out, page(config.title, sections))
+        sections.append((heading_of(what, folder.absolute().name), section(folder)))
+    write_whole(out, page(config.title, sections, verdict_of(config.inputs)))
     return out
 
 

@@ -26,6 +26,7 @@ th { background: #f6f6f4; font-weight: 600 } th:first-child, td:first-child { te
 .note, .facts { color: #666; font-size: .82rem } img { max-width: 100%; height: auto; display: block }
 figure { margin: .8rem 0 } figcaption { color: #666; font-size: .82rem; margin-top: .2rem }
 .row { display: flex; flex-wrap: wrap; gap: 1rem } .row figure { flex: 1 1 20rem; margin: 0 }
+.lead { font-size: 1.15rem; max-width: 46rem }
 details { margin: .6rem 0 } summary { cursor: pointer; font-weight: 600 } nav a { margin-right: 1rem }
 """
 
@@ -71,8 +72,19 @@ def facts_of(facts: Mapping[str, object]) -> str:
     return f'<p class="facts">{" · ".join(known)}</p>' if known else ""
 
 
-def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
-    """The whole HTML page of (heading, body) sections."""
+def heading_of(kind: str, name: str) -> str:
+    """The heading of a section: what it is and its name, where that says more.
+
+    >>> heading_of("Evaluation", "evaluation"), heading_of("Data set", "data"), heading_of("Run", "first_run")
+    ('Evaluation', 'Data set: data', 'Run: first_run')
+    """
+    same = name.replace("_", " ").casefold() == kind.casefold()
+    return kind if same else f"{kind}: {name}"
+
+
+def page(title: str, sections: Sequence[tuple[str, str]], lead: str = "") -> str:
+    """The whole HTML page of (heading, body) sections, under a first sentence."""
+    first = f'<p class="lead">{escaped(lead)}</p>' if lead else ""
     links = "".join(f'<a href="#s{i}">{escaped(heading)}</a> ' for i, (heading, _) in enumerate(sections))
     bodies = "".join(
         f'<section id="s{i}"><h2>{escaped(heading)}</h2>{body}</section>\n'
@@ -82,5 +94,6 @@ def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="generator" content="{GENERATOR}"><title>{escaped(title)}</title><style>{_CSS}</style></head>\n'
-        f"<body><h1>{escaped(title)}</h1>{f'<nav>{links}</nav>' if len(sections) > 1 else ''}\n{bodies}</body></html>\n"
+        f"<body><h1>{escaped(title)}</h1>{first}"
+        f"{f'<nav>{links}</nav>' if len(sections) > 1 else ''}\n{bodies}</body></html>\n"
     )

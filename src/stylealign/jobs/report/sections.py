@@ -39,15 +39,15 @@ def _row_of(folder: Path, captions: Mapping[str, str]) -> str:
 
 
 def evaluation_section(folder: Path) -> str:
-    """Tables, error curves, errors on the mean face, best, median and worst faces."""
+    """Error curves, errors on the mean face, worst, median and best faces; then the tables."""
     evaluation = read_json(folder / "evaluation.json")
     with _of_this_version(folder / "evaluation.json", "an evaluation"):
-        parts = [table_of(table) for table in evaluation_tables.tables(evaluation)]
+        tables = [table_of(table) for table in evaluation_tables.tables(evaluation)]
     plots = {
         "ced.png": "Cumulative error: share of faces with at most a given NME",
         "per_point.png": "NME of each landmark, on the mean face",
     }
-    parts.insert(1, _row_of(folder, plots))
+    parts = [_row_of(folder, plots)]
     drawn = "true landmarks orange, predicted ones blue and white"
     for name in ("worst", "median", "best"):
         if (folder / f"{name}.png").exists():
@@ -58,7 +58,7 @@ def evaluation_section(folder: Path) -> str:
                 f"<details{' open' if name == 'worst' else ''}><summary>{name.capitalize()} faces</summary>"
                 f"{figure}</details>"
             )
-    return "".join(parts)
+    return "".join([*parts, *tables])
 
 
 MOST_CURVES = 100
@@ -128,25 +128,27 @@ def _judge(figures: Mapping[str, Any]) -> str:
 
 
 def assessment_section(folder: Path) -> str:
-    """The translator report: tables, the drift on the mean face, the gap of every swap, sheets."""
+    """The translator report: sheets, the drift on the mean face, the gap of every swap; then the tables."""
     found = read_json(folder / "assessment.json")
     with _of_this_version(folder / "assessment.json", "a translator report"):
-        parts = [table_of(table) for table in assessment_tables.tables(found)]
-    plots = {
-        "drift.png": "Which way the judge sees each point move, and what that costs",
-        "matrix.png": "Structure gap of every swap on the sheet below, faces numbered as they stand there",
-    }
-    parts.insert(2, _row_of(folder, plots))
+        tables = [table_of(table) for table in assessment_tables.tables(found)]
     sheets = {
         "swaps": "Rows: structure of the first picture; columns: style of the uppermost",
         "truth": "Structure, style, the translator's answer, the true answer",
         "styles": "One face in the styles of the uppermost",
+        "pairs": "64 pairs drawn by the seed: structure, style, result; below it the judge's error",
+        "worst": "The 16 that the judge finds farthest from their labels",
         "reconstructions": "Faces, each beside itself drawn from its own two codes",
     }
+    parts = []
     for name, caption in sheets.items():
         if (folder / "sheets" / f"{name}.png").exists():
             parts.append(figure_of(embed(folder / "sheets" / f"{name}.png"), caption))
-    return "".join(parts)
+    plots = {
+        "drift.png": "Which way the judge sees each point move, and what that costs",
+        "matrix.png": "Structure gap of every swap on the first sheet, faces numbered as they stand there",
+    }
+    return "".join([*parts, _row_of(folder, plots), *tables])
 
 
 def _previews(folder: Path) -> str:
@@ -281,7 +283,7 @@ def dataset_section(folder: Path) -> str:
 SECTIONS = {
     "evaluation.json": ("Evaluation", evaluation_section),
     "assessment.json": ("Translator report", assessment_section),
-    "dataset.yaml": ("Dataset", dataset_section),
+    "dataset.yaml": ("Data set", dataset_section),
     "study.json": ("Study", study_section),
     "summary.json": ("Predictions", predictions_section),
     "config.yaml": ("Run", run_section),

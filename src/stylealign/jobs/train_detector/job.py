@@ -286,6 +286,7 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
         "schema": schemas[0].to_dict(),
         "other_schemas": [schema.to_dict() for schema in schemas[1:]],
         "crop": to_dict(config.crop),
+        "roll": config.augment.roll,
         "config": to_dict(config),
         "data": [
             describe_data(part.faces, share=round(part.share, 6), **part.described)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from stylealign.detectors import DETECTORS, having
 from stylealign.detectors.fpn import FPN
-from stylealign.detectors.trunks import TRUNKS, Package
+from stylealign.detectors.trunks import TRUNKS, Package, build_trunk, load_imagenet_trunk
 from stylealign.errors import UserError
 from stylealign.training.weights import read_state
 
@@ -47,6 +47,18 @@ def _package_of(model: nn.Module, name: str) -> Package:
             f"{', '.join(having_one)}, or a file"
         )
     return known.package
+
+
+def open_trunk(name: str, path: Path, size: int) -> nn.Module:
+    """A trunk of the table with its ImageNet weights, for pictures of `size` px; `path` is a file, or `package`."""
+    known = TRUNKS[name].imagenet
+    assert known is not None
+    if path == PACKAGE and known.package is None:
+        raise UserError(f"--pretrained package: no package carries weights for {name}; expected a file")
+    file = packaged_file(known.package) if path == PACKAGE and known.package else path
+    trunk, _ = build_trunk(name, size, 1.0, 32)
+    load_imagenet_trunk(trunk, name, size, read_state(file), str(file))
+    return trunk
 
 
 def load_pretrained(model: nn.Module, name: str, path: Path) -> None:

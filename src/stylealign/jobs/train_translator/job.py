@@ -45,7 +45,7 @@ from stylealign.training.ema import EMA
 from stylealign.training.loop import Engine, LoopConfig, TrainState, fit, restore
 from stylealign.training.run import Run
 from stylealign.training.session import run_training
-from stylealign.translators import TRANSLATORS, TranslatorEntry, build_translator
+from stylealign.translators import TRANSLATORS, TranslatorEntry, build_translator, trained_names
 from stylealign.translators.judge import judge_swaps, verdict
 from stylealign.translators.kl import kl_warning
 from stylealign.translators.learning import Learning
@@ -130,7 +130,7 @@ class TranslatorJob:
 
 def config_class() -> type[TranslatorJob]:
     """`TrainTranslator`: the job's configuration with the sections of each translator of the table as it is now."""
-    return _config_class(tuple(TRANSLATORS.items()))
+    return _config_class(tuple((name, TRANSLATORS[name]) for name in trained_names()))
 
 
 @lru_cache
@@ -241,6 +241,7 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
     )
     first = vary(first, 2**31 - 1, rank=0)
     reconstruction = Reconstruction(config.reconstruction, features.network, features.num_levels).to(engine.device)
+    assert kind.learn is not None  # those that have nothing to learn are not offered
     learner = kind.learn(
         Learning(
             model=model, own=config.learning, engine=engine, schema=schema, size=size, maps=maps_of,

@@ -232,7 +232,7 @@ class LoadedBilateral(LoadedTranslator):
     """`bilateral`, trained: content is the photograph, style a global and, with known landmarks, regional codes."""
 
     model: Bilateral
-    needs_content = True
+    needs_content = keeps_photograph = True
 
     @torch.no_grad()
     def encode_style(self, image: Tensor, landmarks: Tensor | None = None) -> list[Tensor]:

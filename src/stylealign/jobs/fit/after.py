@@ -1,0 +1,89 @@
+"""What comes after a `fit`: next.md, whose commands hold real paths and can be typed as they stand."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from stylealign.face.sample import FaceSample
+from stylealign.predicting.places import Places
+
+
+class Result(NamedTuple):
+    """What a fit made."""
+
+    out: Path
+    run: Path
+    """The better detector"""
+    verdict: str
+    """How good it is, a sentence"""
+    rough: bool
+    """Whether its error is so large that `predict` would take its answers for none"""
+    places: Places
+    held_out: Sequence[FaceSample]
+    """Labelled faces it was measured on"""
+    onnx: bool
+    """Whether detector.onnx was written"""
+    unlabelled: Path | None
+    """Folder of pictures without labels"""
+    again: str
+    """The command that was given, with more minutes and another folder"""
+
+
+def next_page(result: Result) -> str:
+    """The page, as Markdown. The first held-out pictures stand for the reader's own."""
+    q, out = (lambda path: shlex.quote(str(path))), result.out
+    pictures = " ".join(q(path) for path in dict.fromkeys(face.image.absolute() for face in result.held_out[:3]))
+    flags = result.places.flags or (f" --boxes {q(out / 'boxes.csv')}" if result.places.how == "boxes" else "")
+    lines = [
+        "# What to type next", "",
+        result.verdict, "",
+        f"Look at {out / 'report.html'} first, and at {out / 'pairs.png'}: a colour that changes its side of the face "
+        "is a wrong mirror pair.", "",
+        "## Use the detector", "",
+        f"On labelled faces {result.places.sentence()}.",
+    ]  # fmt: skip
+    if result.places.how == "boxes":
+        lines += ["", "`boxes.csv` holds the boxes of the held-out faces; yours need some of their own, in this form."]
+    if result.rough:
+        flags += " --no-check"
+        lines += [
+            "", "The detector is rough yet, and `predict` would doubt its answers: --no-check keeps them.",
+        ]  # fmt: skip
+    lines += [
+        "Here the pictures are held-out ones: put your own in their place.", "",
+        "```bash",
+        f"stylealign predict {pictures} --model {q(result.run)}{flags} --draw --out {q(out / 'predictions')}",
+        "```", "",
+        "## Take it elsewhere", "",
+    ]  # fmt: skip
+    if result.onnx:
+        lines += [
+            f"`{out / 'detector.onnx'}` is the detector with its crop and mark-up, for onnxruntime. A quarter of its "
+            "size:", "",
+            "```bash",
+            f"stylealign export {q(result.run)} --precision int8 --calibrate {q(out / 'data')} "
+            f"--data {q(out / 'data')} --out {q(out / 'detector_int8.onnx')}",
+            "```", "",
+        ]  # fmt: skip
+    else:
+        lines += [
+            "onnx is not installed. With it (`pip install 'stylealign[export]'`):", "",
+            "```bash", f"stylealign export {q(result.run)} --out {q(out / 'detector.onnx')}", "```", "",
+        ]  # fmt: skip
+    lines += ["## Label more", ""]
+    if result.unlabelled is not None:
+        lines += [
+            "Pictures of kinds that the labelled ones lack, with the detector's landmarks to be corrected:", "",
+            "```bash",
+            f"stylealign suggest {q(result.unlabelled)} --detectors {q(result.run)} --labelled {q(out / 'data')} "
+            f"--out {q(out / 'suggested')}{result.places.flags}",
+            "```", "",
+        ]  # fmt: skip
+    else:
+        lines += [
+            "There were no pictures without labels. Put some beside the labelled ones (or name their folder with "
+            "`--unlabelled`): the next fit learns from them too, and `stylealign suggest` says which to label.", "",
+        ]  # fmt: skip
+    lines += ["## Train longer", "", "```bash", result.again, "```", ""]
+    return "\n".join(lines)

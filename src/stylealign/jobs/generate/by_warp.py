@@ -1,0 +1,235 @@
+"""`generate` by the translator `warp`: a donor's photograph bent onto a face's landmarks, donors chosen by fit.
+
+Which donors a face gets depends on landmarks alone, so it is known, with all that is refused, before a picture is read.
+There is nothing to prepare. Donors are cut with more of their picture round them than the face shows, so that a turned
+head brings real background along.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stylealign.batches.batch import Batch, to_float
+from stylealign.batches.crops import crop_sample
+from stylealign.data.dataset import FaceDataset
+from stylealign.detectors.loaded import LoadedDetector, load_detector
+from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
+from stylealign.jobs.generate.donor_points import donor_points
+from stylealign.jobs.generate.maker import GREY, Drawn, Plan, Tiles
+from stylealign.jobs.generate.pairing import Paired, own_positions
+from stylealign.predicting.network import SHIPPED
+from stylealign.progress import say
+from stylealign.translators.base import LoadedTranslator
+from stylealign.translators.judge import judge_swaps
+from stylealign.translators.loaded import open_untrained
+from stylealign.translators.warp.fit import WarpConfig, fitting_donors, refused_pairs
+from stylealign.translators.warp.openings import openings_of
+
+MARGIN = 1.5
+"""Side of a donor's crop over that of the face's."""
+JUDGED = 64  # faces that the judge sees
+_JUDGE = 43  # stream of random numbers
+
+
+@dataclass
+class ByWarp:
+    """`warp` as a `Maker`, for one plan."""
+
+    schema: LandmarkSchema
+    crop: CropConfig
+    config: WarpConfig
+    judge_run: Path | None
+    device: torch.device
+    skip_unfit: bool = False
+    donor_landmarks: np.ndarray = field(default_factory=lambda: np.empty(0))
+    """(M, P, 2) px of the donors' pictures, NaN where unknown: found when pairs are made"""
+    _cards: list[dict[str, Any]] | None = None
+
+    what = "translator"
+    mode: Literal["transfer"] = "transfer"
+    donors_per_style = 1
+
+    @property
+    def translator(self) -> LoadedTranslator:
+        return open_untrained("warp", self.schema, self.crop, "cpu")
+
+    @property
+    def hash(self) -> str:
+        return self.translator.hash
+
+    def num_preparations(self, plan: Plan) -> int:
+        return 0
+
+    def is_prepared(self, plan: Plan, number: int) -> bool:
+        return True
+
+    def prepare(self, plan: Plan, number: int) -> None:
+        pass
+
+    # Which donors.
+
+    def pair(self, contents: FaceDataset, donors: FaceDataset, styles: int, seed: int) -> Paired:
+        """The donors of each face by fit. Says what cannot be used, and how many pairs are refused.
+
+        Raises UserError where faces have fewer fitting donors than styles, unless those are to be left out.
+        """
+        found = donor_points(donors, self.schema, self.judge_run, self.device)
+        self.donor_landmarks = found.landmarks
+        usable = int(np.isfinite(found.landmarks).all(axis=2).any(axis=1).sum())
+        left_out = f" ({'; '.join(found.said)})" if found.said else ""
+        if left_out:
+            say(f"{usable} of {len(donors)} donors can be used{left_out}")
+        own = own_positions(contents, donors)
+        if usable - bool((own >= 0).any()) < styles:
+            raise UserError(
+                f"{donors.folder}: {usable} of {len(donors)} donors can be used{left_out}, and styles_per_face asks "
+                f"for {styles} different ones a face, never the face itself: expected more donors or fewer styles"
+            )
+        fitting = fitting_donors(
+            _landmarks_of(contents), self.donor_landmarks, styles, seed, own, self.schema, self.config
+        )
+        short = fitting.short
+        if len(short) and not self.skip_unfit:
+            first = int(short[0])
+            has = int((fitting.donors[first] >= 0).sum())
+            raise UserError(
+                f"{contents.folder}: {len(short)} of {len(contents)} faces have fewer fitting donors than the {styles} "
+                f"styles asked for; the first, '{contents.head(first)['id']}', has {has} of the "
+                f"{min(self.config.offered, usable)} offered: ask for fewer --styles-per-face, offer more with "
+                "--warp.offered or other --donors, or leave such faces out with --skip-unfit"
+            )
+        faces = np.setdiff1d(np.arange(len(contents)), short)
+        tried, refused = fitting.tried[faces].sum(), fitting.refused[faces].sum()
+        if not len(faces):
+            raise UserError(f"{contents.folder}: none of {len(contents)} faces has {styles} donors that fit it")
+        say(f"{refused} of {tried} pairs looked at ({refused / tried:.0%}) cannot be bent and were passed over")
+        if len(short):
+            say(f"{len(short)} of {len(contents)} faces have fewer than {styles} fitting donors and are left out")
+        return Paired(faces, fitting.donors[faces])
+
+    # Pictures.
+
+    def draw(self, plan: Plan, faces: range, structures: np.ndarray) -> Iterator[Drawn]:
+        assert plan.donors is not None
+        assert plan.pairs is not None
+        translator = self.translator
+        for i in faces:
+            sample = plan.contents[i]
+            content = _cut(sample, self.crop)
+            for j in plan.pairs[i]:
+                donor = plan.donors[int(j)]
+                image = _drawn(translator, content, self._cut_donor(plan.donors, int(j)))
+                # What lies over a landmark is the donor's, not the face's.
+                visible = donor.visible if plan.donors.schema == self.schema else None
+                if visible is None and sample.visible is not None:
+                    visible = np.ones_like(sample.visible)
+                yield Drawn(image, (translator.hash,), None if visible is None else visible[None])
+
+    def tiles(
+        self, plan: Plan, sheet: int, faces: np.ndarray, structures: np.ndarray, rng: np.random.Generator
+    ) -> Tiles:
+        """Each face's own nearest donor gives a column; a pair that would be refused stays grey."""
+        assert plan.donors is not None
+        assert plan.pairs is not None
+        positions = np.unique(plan.pairs[faces, 0])
+        header = np.stack([crop_sample(self._sample(plan.donors, int(j)), self._donor_crop)[0] for j in positions])
+        translator, openings = self.translator, openings_of(self.schema)
+        donors = [self._cut_donor(plan.donors, int(j)) for j in positions]
+        images = []
+        for i in faces:
+            content = _cut(plan.contents[int(i)], self.crop)
+            points = np.repeat(content.landmarks.numpy(), len(positions), axis=0)
+            refused = refused_pairs(points, self.donor_landmarks[positions], openings, self.config)
+            for bad, donor in zip(refused, donors, strict=True):
+                grey = torch.full_like(content.image, GREY / 127.5 - 1)
+                images.append(grey if bad else _drawn(translator, content, donor))
+        return Tiles(header, [plan.donors.head(int(j))["id"] for j in positions], torch.cat(images))
+
+    @property
+    def _donor_crop(self) -> CropConfig:
+        return dataclasses.replace(self.crop, box="landmarks")
+
+    def _sample(self, donors: FaceDataset, j: int) -> FaceSample:
+        """A donor with the landmarks that it is bent by; one of its missing landmarks is not counted for its box."""
+        points = self.donor_landmarks[j]
+        missing = ~np.isfinite(points).all(axis=1)
+        return FaceSample(
+            id=str(donors.head(j)["id"]), image=donors[j].image, landmarks=np.nan_to_num(points),
+            visible=~missing, point_trust=(~missing).astype(np.float32),
+        )  # fmt: skip
+
+    def _cut_donor(self, donors: FaceDataset, j: int, margin: float = MARGIN) -> Batch:
+        return _cut(self._sample(donors, j), self._donor_crop, margin)
+
+    # The judge.
+
+    def judged(self, plan: Plan) -> list[dict[str, Any]]:
+        """A card with what a judge finds on some of the plan's own pairs; without a judge of the mark-up, none."""
+        if self._cards is None:
+            card = {"model": "warp", "model_hash": self.hash}
+            judge = self._open_judge()
+            self._cards = [card if judge is None else {**card, "judge": self._judge(plan, judge)}]
+        return self._cards
+
+    def _open_judge(self) -> LoadedDetector | None:
+        if self.judge_run is None and not (SHIPPED / "card.json").exists():
+            return None
+        judge = load_detector(self.judge_run or SHIPPED, self.device)
+        if judge.schema == self.schema:
+            return judge
+        if self.judge_run is None:
+            return None
+        raise UserError(
+            f"judge {self.judge_run}: a detector of {judge.schema.name}, but these faces are of {self.schema.name}: "
+            "expected the same mark-up"
+        )
+
+    def _judge(self, plan: Plan, judge: LoadedDetector) -> dict[str, Any]:
+        assert plan.donors is not None
+        assert plan.pairs is not None
+        rows = np.random.default_rng((plan.seed, _JUDGE)).permutation(len(plan.contents))
+        rows = np.sort([i for i in rows if not plan.contents[int(i)].missing_points.any()][:JUDGED])
+        if len(rows) < 2:
+            raise UserError(f"{plan.contents.folder}: fewer than 2 faces have every landmark, so none can be judged")
+        crop, donor_crop = judge.crop, dataclasses.replace(judge.crop, box="landmarks")
+        contents = [_cut(plan.contents[int(i)], crop) for i in rows]
+        donors = [_cut(self._sample(plan.donors, int(plan.pairs[i, 0])), donor_crop) for i in rows]
+        batch, others = (Batch(*(torch.cat(parts) for parts in zip(*all_, strict=True))) for all_ in (contents, donors))
+        translator = open_untrained("warp", self.schema, crop, "cpu")
+        judge.model.requires_grad_(False)
+        return judge_swaps(translator, batch, judge.model, judge.crop.size, self.schema, plan.seed, donors=others)
+
+
+def _landmarks_of(faces: FaceDataset) -> np.ndarray:
+    """(N, P, 2) px of the pictures, NaN where missing."""
+    rows = []
+    for sample in faces:
+        assert sample.landmarks is not None
+        rows.append(np.where(sample.missing_points[:, None], np.nan, sample.landmarks))
+    return np.stack(rows).astype(np.float64)
+
+
+def _cut(sample: FaceSample, crop: CropConfig, margin: float = 1.0) -> Batch:
+    """A labelled face as a batch of one."""
+    pixels, landmarks, affine = crop_sample(sample, crop, margin=margin)
+    assert landmarks is not None
+    return Batch(
+        image=to_float(torch.from_numpy(pixels)[None]), landmarks=torch.from_numpy(landmarks.astype(np.float32))[None],
+        visible=torch.ones(1, len(landmarks), dtype=torch.bool), crop_from_source=torch.from_numpy(affine)[None],
+        index=torch.zeros(1, dtype=torch.int64), weight=torch.ones(1),
+    )  # fmt: skip
+
+
+def _drawn(translator: LoadedTranslator, content: Batch, donor: Batch) -> Tensor:
+    """(1, 3, S, S)"""
+    features = translator.encode_structure(content.landmarks, content.image)
+    return translator.decode(features, translator.encode_style(donor.image, donor.landmarks))

@@ -1,0 +1,1 @@
+"""`suggest`: which faces are worth labelling next."""

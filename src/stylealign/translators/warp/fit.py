@@ -1,0 +1,212 @@
+"""Which donors can be bent onto a face, and which fit it best: by landmarks alone. Knows no pictures."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stylealign.batches.pixels import MIN_POINTS
+from stylealign.face.geometry import align, face_size
+from stylealign.face.schema import LandmarkSchema
+from stylealign.translators.warp.field import Bend, bend, determinants, donor_places
+from stylealign.translators.warp.openings import Opening, area, lacking, openings_of, outline_distance
+
+_OPEN = 0.3  # weight of the width of mouth and eyes beside the shape
+_SPACING, _REACH = 0.04, 1.0  # of the places where the map is looked at, in face sizes from the middle
+_SHUT = 0.004  # squared face sizes: area below which an opening nearly touches
+_NEAR = 0.2  # face sizes: what is nearer to a landmark than that is the face
+_STREAM = 41  # of random numbers, that draws the donors offered
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WarpConfig:
+    """Which donors `warp` takes, and when it refuses a pair."""
+
+    offered: int = 200
+    """Donors drawn for each face, by the seed, of which the nearest in shape are taken: those of the same pose, with
+    mouth and eyes as wide open. More fit better; fewer differ more."""
+    stretch: float = 4.0
+    """Times that an area of the donor's face may be enlarged."""
+    stretched: float = 0.02
+    """Share of the face that may be enlarged more than that."""
+    apart: float = 0.02
+    """How far, in face sizes, a landmark may come to lie beside its place. Only lips and lids that touch in the content
+    and not in the donor do at all."""
+
+    def __post_init__(self) -> None:
+        if self.offered < 1:
+            raise ValueError(f"offered is {self.offered}, expected at least 1")
+        if self.stretch <= 1 or not 0 <= self.stretched <= 1 or self.apart <= 0:
+            raise ValueError(
+                f"stretch {self.stretch}, stretched {self.stretched} and apart {self.apart}: expected above 1, from 0 "
+                "to 1, and above 0"
+            )
+
+
+class Faults(NamedTuple):
+    """What is wrong with some maps."""
+
+    unknown: Tensor
+    """(B,) bool: too few landmarks are known in both"""
+    folded: Tensor
+    """(B,) bool: somewhere the map turns over"""
+    stretched: Tensor
+    """(B,) share of the face that is enlarged too much"""
+    apart: Tensor
+    """(B,) how far off the worst landmark lies, in face sizes"""
+
+    def refused(self, config: WarpConfig) -> Tensor:
+        """(B,) bool: whether the pair is refused."""
+        return self.unknown | self.folded | (self.stretched > config.stretched) | (self.apart > config.apart)
+
+    def reason(self, config: WarpConfig) -> str:
+        """Why the first pair is refused."""
+        if bool(self.unknown[0]):
+            return "too few landmarks are known in both"
+        if bool(self.folded[0]):
+            return "the picture would fold over itself, as of heads that are turned to other sides"
+        if float(self.stretched[0]) > config.stretched:
+            return (
+                f"{float(self.stretched[0]):.0%} of the face would be enlarged over {config.stretch:g} times, as of "
+                "heads that are turned differently"
+            )
+        return "a mouth or an eye that is shut in the one is open in the other"
+
+
+def _places(device: torch.device, spacing: float) -> Tensor:
+    axis = torch.arange(-_REACH, _REACH + 1e-6, spacing, dtype=torch.float64, device=device)
+    return torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).view(-1, 2)
+
+
+def faults(
+    found: Bend, content: Tensor, donors: Tensor, openings: tuple[Opening, ...], stretch: float,
+    spacing: float = _SPACING,
+) -> Faults:  # fmt: skip
+    """What is wrong with the maps `found` from (B, P, 2) content landmarks to the donors'.
+
+    They are looked at on a grid of `spacing` face sizes. Openings do not count where the content's own pixels are laid
+    in, nor inside of lips and lids that nearly touch.
+    """
+    at = _places(content.device, spacing)
+    values, square = determinants(found, at)
+    source, target = (torch.nan_to_num(points.double()) for points in (content, donors))
+    looked_at = torch.ones_like(values, dtype=torch.bool)
+    px = at[None] * found.content[:, None, 2:] + found.content[:, None, :2]
+    for opening in openings:
+        outline = source[:, list(opening.outline)]
+        laid = lacking(opening, content, donors, (found.content[:, 2], found.donor[:, 2]))
+        shut = area(outline) < _SHUT * found.content[:, 2].square()
+        rows = torch.nonzero(laid | shut).view(-1)
+        if len(rows):
+            inside = outline_distance(px[rows], outline[rows]) < 0.01 * found.content[rows, 2:]
+            looked_at[rows] &= ~inside
+    face = looked_at & (square < _NEAR**2)
+    stretched = ((values < 1 / stretch) & face).sum(dim=1) / face.sum(dim=1).clamp(min=1)
+    miss = (donor_places(found, source) - target).norm(dim=-1) / found.donor[:, 2:]
+    miss = torch.where(found.known, miss, 0.0).amax(dim=1)
+    return Faults(~found.ok, ((values <= 0) & looked_at).any(dim=1), stretched, miss)
+
+
+def reference_shape(landmarks: np.ndarray) -> np.ndarray:
+    """(P, 2) the mean shape of whole faces (N, P, 2), its face size 1; of one where there is no other, else 0."""
+    whole = np.isfinite(landmarks).all(axis=(1, 2))
+    whole &= (np.ptp(np.where(whole[:, None, None], landmarks, 0.0), axis=1) > 0).all(axis=1)
+    if not whole.any():
+        return np.zeros(landmarks.shape[1:])
+    shape = align(np.asarray(landmarks[whole], np.float64)).mean(axis=0)
+    return shape / face_size(shape)
+
+
+def descriptors(landmarks: np.ndarray, reference: np.ndarray, schema: LandmarkSchema) -> np.ndarray:
+    """(N, D): numbers of faces (N, P, 2) that are near where shapes, and the widths of mouth and eyes, are alike.
+
+    Each shape is turned, scaled and moved onto the reference (P, 2), so that place, size and a turn in the picture
+    count nothing. What is not known of a face is taken from the reference; a face of which too little is known is far
+    from every other (its numbers are infinite).
+    """
+    landmarks = np.asarray(landmarks, np.float64)
+    known = np.isfinite(landmarks).all(axis=2)
+    shape, to = (np.nan_to_num(landmarks) @ [1, 1j]) * known, np.broadcast_to(reference @ [1, 1j], known.shape) * known
+    count = np.maximum(known.sum(axis=1, keepdims=True), 1)
+    middle = to.sum(axis=1, keepdims=True) / count
+    shape, to = ((z - z.sum(axis=1, keepdims=True) / count) * known for z in (shape, to))
+    power = (np.abs(shape) ** 2).sum(axis=1, keepdims=True)
+    turn = (shape.conj() * to).sum(axis=1, keepdims=True) / np.maximum(power, 1e-12)
+    placed = np.where(known, shape * turn + middle, reference @ [1, 1j])
+    openings = openings_of(schema)
+    wide = [_width(np.stack([placed.real, placed.imag], axis=-1)[:, list(o.outline)]) for o in openings]
+    points = np.sqrt(known.shape[1])
+    found = np.concatenate([placed.real / points, placed.imag / points, _OPEN * np.stack([*wide], axis=1)
+                            if wide else np.empty((len(placed), 0))], axis=1)  # fmt: skip
+    found[(known.sum(axis=1) < MIN_POINTS) | (power[:, 0] <= 0)] = np.inf
+    return found
+
+
+def _width(outline: np.ndarray) -> np.ndarray:
+    """(N,) how wide openings of outlines (N, K, 2) are: their area over the square of their length."""
+    length = np.linalg.norm(outline[:, :, None] - outline[:, None], axis=-1).max(axis=(1, 2))
+    return area(torch.from_numpy(outline)).numpy() / np.maximum(length, 1e-9) ** 2
+
+
+class Fitting(NamedTuple):
+    """The donors of some faces."""
+
+    donors: np.ndarray
+    """(N, k) positions of the donors of each face, the nearest first; -1 where no more can be bent onto it"""
+    tried: np.ndarray
+    """(N,) pairs looked at"""
+    refused: np.ndarray
+    """(N,) those of them that cannot be bent"""
+
+    @property
+    def short(self) -> np.ndarray:
+        """Positions of the faces that have fewer than k."""
+        return np.flatnonzero((self.donors < 0).any(axis=1))
+
+
+def fitting_donors(
+    contents: np.ndarray, donors: np.ndarray, k: int, seed: int, same: np.ndarray, schema: LandmarkSchema,
+    config: WarpConfig,
+) -> Fitting:  # fmt: skip
+    """The k donors of each face that are nearest in shape and can be bent onto it.
+
+    Of each face so many donors as `config.offered` are drawn by the seed, and taken in the order of their distance. Row
+    i is a function of (seed, i) and the landmarks.
+
+    Args:
+        contents, donors: (N, P, 2) and (M, P, 2) landmarks, each in px of its own picture; NaN where unknown.
+        k: donors wanted.
+        same: (N,) position of each face among the donors, -1 where it is none of them.
+    """
+    reference = reference_shape(np.concatenate([contents, donors]))
+    ours, theirs = (descriptors(points, reference, schema) for points in (contents, donors))
+    usable = np.flatnonzero(np.isfinite(theirs).all(axis=1))
+    found, openings = np.full((len(contents), k), -1, np.int64), openings_of(schema)
+    tried, refused = np.zeros((2, len(contents)), np.int64)
+    for i, itself in enumerate(same):
+        if not np.isfinite(ours[i]).all():
+            continue
+        drawn = np.random.default_rng((seed, i, _STREAM)).permutation(usable[usable != itself])[: config.offered]
+        queue = drawn[np.argsort(np.linalg.norm(theirs[drawn] - ours[i], axis=1), kind="stable")]
+        taken = 0
+        for start in range(0, len(queue), k):
+            some = queue[start : start + k]
+            bad = refused_pairs(np.repeat(contents[i : i + 1], len(some), axis=0), donors[some], openings, config)
+            good = some[~bad][: k - taken]
+            found[i, taken : taken + len(good)] = good
+            taken += len(good)
+            tried[i] += len(some)
+            refused[i] += bad.sum()
+            if taken == k:
+                break
+    return Fitting(found, tried, refused)
+
+
+def refused_pairs(
+    contents: np.ndarray, donors: np.ndarray, openings: tuple[Opening, ...], config: WarpConfig
+) -> np.ndarray:
+    """(B,) bool: which of the pairs of landmarks (B, P, 2) cannot be bent."""
+    source, target = torch.from_numpy(np.ascontiguousarray(contents)), torch.from_numpy(np.ascontiguousarray(donors))
+    return faults(bend(source, target), source, target, openings, config.stretch).refused(config).numpy()

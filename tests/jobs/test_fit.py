@@ -1,0 +1,277 @@
+"""`fit`: from a folder of labelled faces to a detector and the commands that come next; groups; places; the choice."""
+
+import csv
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders.dots import dots
+from stylealign.cli import main
+from stylealign.config import read_yaml
+from stylealign.data.dataset import FaceDataset
+from stylealign.errors import UserError
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
+from stylealign.jobs.fit import choosing
+from stylealign.jobs.fit import job as fit
+from stylealign.jobs.fit.groups import groups_of, hold_out, in_both
+from stylealign.jobs.fit.stopwatch import Stopwatch
+from stylealign.jobs.fit.unlabelled import pictures_below, some_of
+from stylealign.predicting.finders import FoundFace
+from stylealign.predicting.places import how_found, placed
+from stylealign.training.schedule import Timed
+
+# --------------------------------------------------------------------------------------------------------------------
+# Groups
+
+
+def faces_named(names: Sequence[str], splits: Sequence[str] = ()) -> list[FaceSample]:
+    splits = splits or ["train"] * len(names)
+    return [FaceSample(id=n, image=Path("/r") / f"{n}.png", split=s) for n, s in zip(names, splits, strict=True)]
+
+
+def grouped(names: Sequence[str], how: str = "auto") -> dict[str, str]:
+    return groups_of(faces_named(names), how, Path("/r"), Path("/r"), "ibug").of
+
+
+PEOPLE = [f"{name}_{n:02d}" for name in ("Ann_B", "Cy_D", "Eve_F", "Gus_H", "Ida_J") for n in (0, 1, 10)]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (PEOPLE, {name.rpartition("_")[0] for name in PEOPLE}),
+        ([f"{name.rpartition('_')[0]}_t{name[-2:]}" for name in PEOPLE], {n.rpartition("_")[0] for n in PEOPLE}),
+        ([f"{name[0]}/{i}" for i, name in enumerate(PEOPLE)], {"A", "C", "E", "G", "I"}),
+        ([f"img{i:03d}" for i in range(9)], {f"img{i:03d}" for i in range(9)}),
+        ([f"images/{i:03d}" for i in range(9)], {f"images/{i:03d}" for i in range(9)}),
+    ],
+    ids=["person and number", "person and frame", "folders", "numbers alone", "one folder"],
+)
+def test_who_is_one_person_is_guessed_from_names(names: list[str], expected: set[str]) -> None:
+    assert set(grouped(names).values()) == expected
+
+
+def test_groups_are_held_out_whole_and_near_the_share() -> None:
+    groups = grouped(PEOPLE)
+    held = hold_out(groups, 0.2, seed=0)
+    assert len(held) == 3
+    assert len({groups[face] for face in held}) == 1
+    assert held == hold_out(dict(reversed(groups.items())), 0.2, seed=0)  # whatever order they come in
+    assert len({frozenset(hold_out(groups, 0.2, seed)) for seed in range(20)}) > 2
+    assert len(hold_out({"a": "1", "b": "1", "c": "2", "d": "2"}, 0.1, 0)) == 2
+    splits = {face: "val" if face in list(groups)[:4] else "train" for face in groups}
+    assert in_both(groups, splits) == (1, 4)  # the fourth face is of the second person
+    found = groups_of(faces_named(PEOPLE), "auto", Path("/r"), Path("/r"), "ibug")
+    assert found.holds("elsewhere/Cy_D_77", {"Cy_D"})  # a picture without a label, of one who is held out
+    assert not found.holds("elsewhere/Xu_Z_77", {"Cy_D"})
+
+
+def test_a_pattern_and_a_column_say_who_is_who(tmp_path: Path) -> None:
+    assert set(grouped(PEOPLE, "^([A-Z])").values()) == {"A", "C", "E", "G", "I"}
+    with pytest.raises(
+        UserError, match=r"--group x\(\\d\+\): matches none of 15 names, the first 'Ann_B_00'; expected"
+    ):
+        grouped(PEOPLE, r"x(\d+)")
+    with pytest.raises(UserError, match=r"--group \(: not a regular expression"):
+        grouped(PEOPLE, "(")
+    with pytest.raises(UserError, match="no column 'group'"):
+        grouped(PEOPLE, "column")
+    with pytest.raises(UserError, match="of one group, 'x': nothing can be held out"):
+        hold_out({"a": "x", "b": "x"}, 0.5, 0)
+    (tmp_path / "f.csv").write_text("image,group,x0,y0\na.png,ann,1,2\nb.png,bo,1,2\nc.png,ann,1,2\n")
+    found = groups_of(faces_named(["a", "b", "c"]), "auto", Path("/r"), tmp_path / "f.csv", "csv")
+    assert found.of == {"a": "ann", "b": "bo", "c": "ann"}
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Places, pictures beside, the choice, the time
+
+
+def test_how_faces_can_be_found_is_measured(tmp_path: Path) -> None:
+    faces = list(dots(tmp_path / "data", 6))
+    box = faces[0].landmarks
+    assert box is not None
+
+    def finds_all(image: np.ndarray) -> list[FoundFace]:
+        return [FoundFace(np.array([*box.min(0), *box.max(0)]), 1.0, "test")]
+
+    scale = 1.4
+    assert how_found(faces[:1], finds_all, scale).how == "finder"
+    nothing = how_found(faces, lambda image: [], scale)
+    assert (nothing.found, nothing.asked) == (0.0, 6)
+    assert nothing.how == ("whole" if nothing.whole >= 0.7 else "boxes")
+    bare = [FaceSample(id=f.id, image=f.image) for f in faces]
+    assert list(placed(iter(bare), "finder", lambda image: [], scale)) == []
+    (whole,) = placed(iter(bare[:1]), "whole", finds_all, scale)
+    assert whole.box_xyxy is not None
+    assert whole.box_xyxy[2] - whole.box_xyxy[0] == pytest.approx(64 / scale, rel=0.6)
+
+
+def test_some_pictures_are_taken_whatever_order_they_come_in(tmp_path: Path) -> None:
+    for name in ("a.png", "b.jpg", "deep/c.PNG", "deep/d.png", ".hidden/e.png", "f.txt", "out/g.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    found = sorted(pictures_below(tmp_path, tmp_path / "out"))
+    assert [p.relative_to(tmp_path).as_posix() for p in found] == ["a.png", "b.jpg", "deep/c.PNG", "deep/d.png"]
+    chosen, count = some_of(iter(found), tmp_path, 2, {str(tmp_path / "a.png")})
+    assert count == 3
+    assert len(chosen) == 2
+    assert some_of(reversed(found), tmp_path, 2, {str(tmp_path / "a.png")}) == (chosen, 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "each", "size", "batch"),
+    [(600, 0.2, 96, 32), (600, 1.0, 64, 32), (60, 1.0, 64, 16), (600, 0.2, 64, 32)],
+    ids=["fast", "slow", "slower", "scratch"],
+)
+def test_size_and_batch_follow_the_time(
+    seconds: float, each: float, size: int, batch: int, request: pytest.FixtureRequest
+) -> None:
+    """An update of 96 px takes `each` seconds here, one of 64 px half of that."""
+    start = "scratch" if "scratch" in request.node.callspec.id else "package"
+    schema = LandmarkSchema(name="x", num_points=5)
+    choice = choosing.choose(
+        start, None, schema, 200, seconds, measure=lambda v, s, side, n: each * (1 if side == 96 else 0.5) * n / 32
+    )  # type: ignore[arg-type]
+    assert choice.values["crop"]["size"] == size
+    assert choice.values["loop"]["batch_size"] == batch
+    assert choice.values["style"] == {"preset": "mixture"}
+    assert ("init_from" in choice.values) == (start == "package")
+
+
+def test_the_time_goes_on_where_it_was_written_down(tmp_path: Path) -> None:
+    seconds = [0.0]
+    watch = Stopwatch(1, tmp_path, lambda: seconds[0])
+    seconds[0] = 20.0
+    watch.lap()
+    seconds[0] = 50.0
+    assert watch.left() == 10
+    again = Stopwatch(1, tmp_path, lambda: 1000.0)
+    assert again.used() == 20
+    again.at_least(45)
+    again.at_least(30)
+    assert again.used() == 45
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The whole job
+
+
+def write_csv(folder: Path, faces: FaceDataset, labelled: int) -> None:
+    """Pictures of a data set as a person has them: two of each of many people, a CSV, some without labels."""
+    folder.mkdir()
+    with open(folder / "faces.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", *(f"{axis}{i}" for i in range(faces.schema.num_points) for axis in "xy")])
+        for i, face in enumerate(faces):
+            name = f"person{'abcdefghijklmnop'[i // 2]}_{i % 2}.png"
+            shutil.copy(face.image, folder / name)
+            if i < labelled:
+                assert face.landmarks is not None
+                table.writerow([name, *face.landmarks.ravel().round(3)])
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest network, a clock of the trainings that goes on by a second a look, no measuring of the machine."""
+    seconds = iter(range(1_000_000))
+
+    def values(start: str, pretrained: Path | None) -> dict[str, object]:
+        return {"model": "resnet18", "resnet": {"width": 4}, "lr": 3e-3}
+
+    def timed(minutes: float, length: int, folder: Path) -> Timed:
+        return Timed(0.5, length, folder, clock=lambda: float(next(seconds)))
+
+    monkeypatch.setattr(choosing, "network_values", values)
+    monkeypatch.setattr(choosing, "measure", lambda *_: 0.01)
+    monkeypatch.setattr(fit, "choose", lambda *a: choosing.choose(*a, measure=lambda *_: 0.01))
+    monkeypatch.setattr("stylealign.jobs.train_detector.job.Timed", timed)
+
+
+def test_from_a_folder_to_a_detector_and_what_to_type_next(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Faces that no finder finds, with others beside them that have no labels; then every command of next.md."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fit, "SCALE", 1.4)
+    write_csv(Path("mine"), dots(tmp_path / "dots", 20), labelled=16)
+    before = sorted((p.name, p.read_bytes()) for p in Path("mine").iterdir())
+    command = ["fit", "mine", "--minutes", "30", "--size", "32", "--accelerator", "cpu"]
+    assert main(command) == 0
+    said = capsys.readouterr().err
+    assert "guessed: held out by file name without its last number: 8 groups of 16 faces" in said
+    assert said.splitlines()[-1].endswith("Next: the commands in mine_fit/next.md")
+    out = Path("mine_fit")
+    faces = FaceDataset.open(out / "data")
+    groups = {split: {i[:7] for i in faces.select(split).ids()} for split in ("train", "val")}
+    assert not groups["train"] & groups["val"]
+    plan = read_yaml(out / "plan.yaml")
+    assert sorted((p.name, p.read_bytes()) for p in Path("mine").iterdir()) == before
+    names = {"data", "detector", "evaluation", "fit.yaml", "next.md", "pairs.png", "plan.yaml", "report.html"}
+    assert names <= {p.name for p in out.iterdir()}
+    if plan["places"]["how"] != "boxes":
+        assert plan["unlabelled_faces"] == 4  # of two people of their own
+        assert {"first", "pseudo", "unlabelled"} <= {p.name for p in out.iterdir()}
+    evaluation = json.loads((out / "evaluation" / "evaluation.json").read_text())
+    assert evaluation["dataset"]["faces"] == len(faces.select("val"))
+
+    page = (out / "next.md").read_text()
+    commands = [
+        line for block in re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL) for line in block.splitlines()
+    ]
+    assert [shlex.split(c)[1] for c in commands] in (
+        ["predict", "export", "suggest", "fit"], ["predict", "export", "fit"],
+    )  # fmt: skip
+    for line in commands[:-1]:
+        words = shlex.split(line)
+        if words[1] == "predict":
+            assert "--no-check" in words  # of a detector after a few updates
+        assert main(words[1:]) == 0, (line, capsys.readouterr().err)
+    assert (out / "predictions" / "predictions.jsonl").read_text().count("\n") == min(3, len(faces.select("val")))
+    assert shlex.split(commands[-1])[1:4] == ["fit", "mine", "--minutes"]
+
+    page_before = (out / "next.md").stat().st_mtime_ns
+    assert main(command) == 0  # finished: nothing to do
+    assert (out / "next.md").stat().st_mtime_ns == page_before
+    assert main([*command, "--seed", "3"]) == 2
+    assert "holds a fit of another kind (seed: 0 there, 3 now)" in capsys.readouterr().err
+
+
+def test_a_stopped_fit_goes_on_with_its_plan(tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_csv(tmp_path / "mine", dots(tmp_path / "dots", 12), labelled=12)
+    config = fit.Fit(path=tmp_path / "mine", out=tmp_path / "out", minutes=30, size=32, accelerator="cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "finish", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            fit.main(config)
+    plan = (tmp_path / "out" / "plan.yaml").read_bytes()
+    weights = (tmp_path / "out" / "detector" / "model.safetensors").read_bytes()
+    monkeypatch.setattr(fit, "look", None)  # not looked again
+    fit.main(config)
+    assert (tmp_path / "out" / "plan.yaml").read_bytes() == plan
+    assert (tmp_path / "out" / "detector" / "model.safetensors").read_bytes() == weights
+    assert (tmp_path / "out" / "next.md").exists()
+
+
+def test_too_few_minutes_and_a_folder_without_labels_leave_nothing(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_csv(tmp_path / "mine", dots(tmp_path / "dots", 6), labelled=6)
+    out = tmp_path / "out"
+    with pytest.raises(
+        UserError, match=r"--minutes 0\.01: .* which leaves no time for 30 updates.*; give --minutes \d"
+    ):
+        fit.main(fit.Fit(path=tmp_path / "mine", out=out, minutes=0.01, size=32))
+    assert not out.exists()
+    (tmp_path / "mine" / "faces.csv").unlink()
+    with pytest.raises(UserError, match="found no annotation"):
+        fit.main(fit.Fit(path=tmp_path / "mine", out=out))
+    assert not out.exists()

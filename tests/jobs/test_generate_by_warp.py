@@ -1,0 +1,130 @@
+"""`generate --translator warp`: the same pictures however the work is cut, donors by fit, and what cannot be done."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders.tiny import drawn, tree
+from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.image import read_image
+from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
+from stylealign.jobs.generate import rendering
+from stylealign.jobs.generate.job import Generate, main
+from stylealign.translators.warp.fit import WarpConfig
+
+LOOSE = WarpConfig(stretch=10.0, stretched=0.1, apart=0.1)  # drawn faces are few, and differ more than people do
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("warp") / "data"
+    drawn(folder, 24)
+    return folder
+
+
+def config(data: Path, out: Path, **changes) -> Generate:
+    values = {
+        "data": data, "translator": Path("warp"), "out": out, "styles_per_face": 2, "faces_per_unit": 4, "sheets": 1,
+        "sheet_size": 2, "image_format": "png", "accelerator": "cpu", "crop": CropConfig(size=48, scale=1.6),
+        "skip_unfit": True, "warp": LOOSE,
+    }  # fmt: skip
+    return Generate(**{**values, **changes})
+
+
+def images(folder: Path) -> dict[str, bytes]:
+    """By the face and the style, whatever the unit."""
+    return {name.split("/", 2)[2]: held for name, held in tree(folder).items() if name.startswith("images/")}
+
+
+def test_a_stopped_run_goes_on_and_makes_the_same_faces(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = config(data, tmp_path / "whole")
+    main(whole)
+    said = capsys.readouterr().err
+    assert "cannot be bent and were passed over" in said
+    assert "warning: this translator was never judged" in said  # the detector in the package knows another mark-up
+    write, done = rendering.Work.render, []
+
+    def failing(self: rendering.Work, unit: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+        write(self, unit)
+        done.append(unit)
+
+    stopped = dataclasses.replace(whole, out=tmp_path / "stopped")
+    with monkeypatch.context() as patch:
+        patch.setattr(rendering.Work, "render", failing)
+        with pytest.raises(KeyboardInterrupt):
+            main(stopped)
+    assert (tmp_path / "stopped.partial").exists()
+    main(stopped)
+    assert images(stopped.out) == images(whole.out)
+    other = dataclasses.replace(whole, out=tmp_path / "other", faces_per_unit=3, sheets=0)
+    main(other)
+    assert images(other.out) == images(whole.out)
+    seeded = dataclasses.replace(
+        whole, out=tmp_path / "seeded", seed=1, warp=dataclasses.replace(LOOSE, offered=6), sheets=0
+    )
+    main(seeded)
+    assert images(seeded.out) != images(whole.out)
+
+
+def test_faces_have_their_own_structure_and_others_pictures(data: Path, tmp_path: Path) -> None:
+    main(config(data, tmp_path / "made", sheets=0))
+    contents, made = FaceDataset.open(data).select("train"), FaceDataset.open(tmp_path / "made")
+    by_id = {sample.id: sample for sample in contents}
+    assert len(made) % 2 == 0
+    assert len(made) >= 8, "most have two donors that fit"
+    for sample in made:
+        origin = sample.provenance
+        assert origin is not None
+        assert origin.style_id != origin.content_id
+        assert origin.style_id in by_id
+        affine = np.array(origin.crop_from_source)
+        expected = by_id[origin.content_id].landmarks @ affine[:, :2].T + affine[:, 2]
+        np.testing.assert_allclose(sample.landmarks, expected, atol=1e-3)
+        assert read_image(sample.image).shape == (48, 48, 3)
+
+
+def test_donors_outside_their_picture_or_not_trusted_are_not_used_and_counted(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = list(FaceDataset.open(data).select("train"))
+    changed = [
+        dataclasses.replace(train[0], landmarks=train[0].landmarks + 60),
+        dataclasses.replace(train[1], trust=0.2),
+        *train[2:],
+    ]
+    donors = write_dataset(tmp_path / "donors", changed, schema=FaceDataset.open(data).schema, name="donors")
+    main(config(data, tmp_path / "made", donors=tmp_path / "donors", sheets=0))
+    said = capsys.readouterr().err
+    assert f"{len(train) - 2} of {len(train)} donors can be used" in said
+    assert "the landmarks of 1 are not trusted" in said
+    assert "landmarks of 1 lie outside of their picture" in said
+    used = {sample.provenance.style_id for sample in FaceDataset.open(tmp_path / "made") if sample.provenance}
+    assert not used & {train[0].id, train[1].id}
+    assert len(donors) == len(train)
+
+
+def test_what_cannot_be_done_is_said_with_counts_and_leaves_nothing(data: Path, tmp_path: Path) -> None:
+    out, train = tmp_path / "made", list(FaceDataset.open(data).select("train"))
+    schema = FaceDataset.open(data).schema
+    write_dataset(tmp_path / "two", train[:2], schema=schema, name="two")
+    bare = [dataclasses.replace(sample, landmarks=None, visible=None) for sample in train[:3]]
+    write_dataset(tmp_path / "bare", bare, schema=schema, name="bare")
+    strict = WarpConfig(stretch=1.01, stretched=0.0)
+    few, found = {"donors": tmp_path / "two", "styles_per_face": 4}, {"donors": tmp_path / "bare"}
+    for sentence, changes in (
+        (r"2 of 2 donors can be used, and styles_per_face asks for 4", few),
+        (r"\d+ of \d+ faces have fewer fitting donors than the 2", {"warp": strict, "skip_unfit": False}),
+        (r"none of \d+ faces has 2 donors that fit it", {"warp": strict}),
+        (r"3 donors have no landmarks of wflw98, and the detector in the package finds ibug68", found),
+        ("mode prior: warp has no style codes", {"mode": "prior"}),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=sentence):
+            main(config(data, out, **changes))
+        assert not list(tmp_path.glob("made*"))

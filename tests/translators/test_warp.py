@@ -1,0 +1,227 @@
+"""The translator `warp`: where each landmark comes to lie, what is refused, who is chosen, what is laid in."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from stylealign.errors import UserError
+from stylealign.face.crop import CropConfig
+from stylealign.face.geometry import face_size
+from stylealign.face.schema import FIVE, IBUG68, convert
+from stylealign.toyfaces import landmarks as landmarks_of
+from stylealign.toyfaces import random_structure
+from stylealign.translators import trained_names, untrained_names
+from stylealign.translators.loaded import load_translator, named_translator, open_untrained
+from stylealign.translators.warp.field import TOUCH, bend, determinants, donor_places
+from stylealign.translators.warp.fit import (
+    WarpConfig,
+    descriptors,
+    faults,
+    fitting_donors,
+    reference_shape,
+    refused_pairs,
+)
+from stylealign.translators.warp.network import warped
+from stylealign.translators.warp.openings import area, openings_of, outline_distance
+
+SIZE, LIMITS, OPENINGS = 256, WarpConfig(), openings_of(IBUG68)
+MOUTH = OPENINGS[2].outline
+
+
+def shapes(count: int, seed: int = 0) -> np.ndarray:
+    """(count, 68, 2) landmarks of drawn faces, wholly inside of 256 px."""
+    found = [landmarks_of(random_structure(np.random.default_rng((seed, i))), SIZE) for i in range(count)]
+    return 0.7 * (convert(np.stack(found), "wflw98", "ibug68").astype(np.float64) - SIZE / 2) + SIZE / 2
+
+
+@pytest.fixture(scope="module")
+def pairs() -> tuple[np.ndarray, np.ndarray]:
+    """Landmarks (n, 68, 2) of drawn faces and of the donors that fit them best."""
+    contents, donors = shapes(6), shapes(40, seed=1)
+    found = fitting_donors(contents, donors, 1, 0, np.full(6, -1), IBUG68, LIMITS)
+    rows = np.flatnonzero(found.donors[:, 0] >= 0)
+    assert len(rows) >= 4
+    return contents[rows], donors[found.donors[rows, 0]]
+
+
+def touching(content: np.ndarray) -> np.ndarray:
+    """(68,) bool: landmarks of a face that have another in their place, as closed lips do."""
+    apart = np.linalg.norm(content[:, None] - content[None], axis=-1) + 1e9 * np.eye(len(content))
+    return apart.min(axis=1) < 1.01 * TOUCH * face_size(content)
+
+
+def test_the_donor_s_landmarks_lie_on_the_content_s_to_a_third_of_a_pixel(pairs) -> None:
+    """Two colours of the donor's picture say where in it each pixel was, the third has dots on some of its landmarks:
+    dots are seen where the content's landmarks are, and the colours there name the donor's."""
+    y, x = np.mgrid[:SIZE, :SIZE]
+    for content, donor in zip(*pairs, strict=True):
+        apart = [j for j in range(0, 68, 6) if not touching(content)[j]]
+        dots = sum(np.exp(-((x - donor[j, 0]) ** 2 + (y - donor[j, 1]) ** 2) / 8) for j in apart)
+        picture = torch.from_numpy(np.stack([x / SIZE, y / SIZE, np.minimum(dots, 1)])).float()[None]
+        points, donors = (torch.from_numpy(p)[None] for p in (content, donor))
+        made, ok = warped(None, points, picture, donors, IBUG68, size=SIZE)
+        assert bool(ok.all())
+        unit = (torch.from_numpy(content).float() + 0.5) * 2 / SIZE - 1
+        there = torch.nn.functional.grid_sample(made, unit[None, None], align_corners=False)[0, :, 0].T.numpy()
+        off = np.linalg.norm(there[:, :2] * SIZE - donor, axis=1)
+        assert float(off[~touching(content)].max()) < 0.3
+        assert float(np.median(there[apart, 2])) > 0.9
+        assert float(made[0, 2].mean()) < 0.1, "and nowhere else"
+
+
+def test_the_map_takes_every_landmark_to_the_donor_s_and_only_turns_and_scales_what_is_far_away(pairs) -> None:
+    content, donor = (torch.from_numpy(p) for p in pairs)
+    found = bend(content, donor)
+    off = (donor_places(found, content) - donor).norm(dim=-1).numpy()
+    assert all(float(row[~touching(points)].max()) < 0.02 for row, points in zip(off, pairs[0], strict=True))
+    turned = content * 1.2 + torch.tensor([30.0, -12.0])
+    same = bend(content, turned)
+    anywhere = torch.rand(len(content), 50, 2, dtype=torch.float64) * 400 - 70
+    expected = anywhere * 1.2 + torch.tensor([30.0, -12.0])
+    torch.testing.assert_close(donor_places(same, anywhere), expected, atol=0.02, rtol=0)
+
+
+def test_the_determinant_is_that_of_small_differences(pairs) -> None:
+    content, donor = (torch.from_numpy(p[:2]) for p in pairs)
+    found = bend(content, donor)
+    at = torch.rand(30, 2, dtype=torch.float64) * 1.6 - 0.8
+    size, step = found.content[:, None, 2:], 1e-4
+    middle = at * size + found.content[:, None, :2]
+
+    def moved(x: float, y: float) -> Tensor:
+        ahead, back = (
+            donor_places(found, middle + s * step * size * torch.tensor([x, y], dtype=torch.float64)) for s in (1, -1)
+        )
+        return (ahead - back) / (2 * step) / found.donor[:, None, 2:]
+
+    by_x, by_y = moved(1, 0), moved(0, 1)
+    expected = by_x[..., 0] * by_y[..., 1] - by_x[..., 1] * by_y[..., 0]
+    torch.testing.assert_close(determinants(found, at)[0], expected, atol=1e-3, rtol=1e-3)
+
+
+def test_pairs_that_fold_stretch_or_miss_are_refused_each_for_its_reason(pairs) -> None:
+    content, donor = pairs[0][:1], pairs[1][:1]
+
+    def found(donor: np.ndarray, content: np.ndarray = content):
+        a, b = torch.from_numpy(content), torch.from_numpy(donor)
+        return faults(bend(a, b), a, b, OPENINGS, LIMITS.stretch)
+
+    assert not bool(found(donor).refused(LIMITS))
+    crossed = donor.copy()
+    crossed[:, [36, 45]] = crossed[:, [45, 36]]  # outer corners of the eyes change places
+    assert bool(found(crossed).folded)
+    narrow = donor.copy()  # half of a face squeezed to a third, as of a head turned away
+    middle = donor[:, 27:31].mean(axis=1, keepdims=True)
+    narrow[..., 0] = np.where(
+        donor[..., 0] < middle[..., 0], middle[..., 0] + 0.2 * (donor - middle)[..., 0], donor[..., 0]
+    )
+    assert float(found(narrow).stretched) > LIMITS.stretched
+    shut = content.copy()
+    shut[:, [65, 66, 67]] = shut[:, [63, 62, 61]]  # lips that touch, of a donor whose lips do not
+    gaping = donor.copy()
+    gaping[:, 65:68, 1] += 0.15 * SIZE
+    assert float(found(gaping, shut).apart) > LIMITS.apart
+    unknown = np.full_like(donor, np.nan)
+    assert bool(found(unknown).unknown)
+    assert all(bool(found(*pair).refused(LIMITS)) for pair in ((crossed,), (narrow,), (gaping, shut), (unknown,)))
+    some = donor.copy()
+    some[:, 3] = np.nan  # one landmark less does no harm
+    assert not bool(found(some).refused(LIMITS))
+
+
+def test_donors_are_the_nearest_in_shape_and_a_function_of_the_seed(pairs) -> None:
+    content = pairs[0][:1]
+    turned = content[:, :, ::-1].copy() * [1, -1] * 0.7 + 300  # a quarter turn, smaller, elsewhere: the same shape
+    donors = np.concatenate([shapes(30, seed=2), content, turned])
+    found = fitting_donors(content, donors, 3, 5, np.array([30]), IBUG68, LIMITS)
+    assert found.donors[0, 0] == 31
+    assert 30 not in found.donors, "never the face itself"
+    reference = reference_shape(donors)
+    apart = np.linalg.norm(descriptors(donors, reference, IBUG68) - descriptors(content, reference, IBUG68), axis=1)
+    assert (np.diff(apart[found.donors[0]]) >= 0).all()
+    assert found.tried[0] >= 3 + found.refused[0]
+    few = WarpConfig(offered=5)
+    by_seed = [fitting_donors(content, donors, 1, seed, np.array([30]), IBUG68, few).donors[0, 0] for seed in range(8)]
+    again = [fitting_donors(content, donors, 1, seed, np.array([30]), IBUG68, few).donors[0, 0] for seed in range(8)]
+    assert by_seed == again
+    assert len(set(by_seed)) > 1
+    nobody = fitting_donors(content, np.full((4, 68, 2), np.nan), 2, 0, np.array([-1]), IBUG68, LIMITS)
+    assert nobody.donors.tolist() == [[-1, -1]]
+    assert nobody.short.tolist() == [0]
+
+
+def test_an_open_mouth_takes_its_inside_from_the_content_in_the_donor_s_tone_and_a_closed_one_nothing(pairs) -> None:
+    content, donor = pairs[0][:1].copy(), pairs[1][:1].copy()
+    content[:, 65:68, 1] = content[:, [63, 62, 61], 1] + 30
+    donor[:, 65:68, 1] = donor[:, [63, 62, 61], 1] + 4
+    points, donors = torch.from_numpy(content), torch.from_numpy(donor)
+    y, x = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    grid = torch.stack([x, y], dim=-1).view(1, -1, 2).double()
+    inside = (outline_distance(grid, points[:, list(MOUTH)]) < -4).view(SIZE, SIZE)
+    outside = (outline_distance(grid, points[:, list(MOUTH)]) > 8).view(SIZE, SIZE)
+    assert int(inside.sum()) > 100
+    image = torch.where((outline_distance(grid, points[:, list(MOUTH)]) < 0).view(SIZE, SIZE), 0.9, 0.3)
+    image = image.expand(1, 3, SIZE, SIZE).contiguous()  # bright teeth in a bright face
+    dark = torch.full((1, 3, SIZE, SIZE), -0.6)
+    made, _ = warped(image, points, dark, donors, IBUG68)
+    teeth = float(made[0, 0][inside].mean())
+    assert -0.55 < teeth < 0.5, "lighter than the donor's skin, darker than in the bright face"
+    assert float((made[0, 0][outside] + 0.6).abs().max()) < 1e-5, "all else is the donor's"
+    made, _ = warped(image, points, dark, points, IBUG68)
+    assert float((made + 0.6).abs().max()) < 1e-5, "a donor whose mouth is as open shows its own"
+
+
+def test_of_a_donor_with_one_eye_shut_both_are_the_content_s(pairs) -> None:
+    content, donor = pairs[0][:1].copy(), pairs[0][:1].copy()
+    for eye in ((37, 38, 40, 41), (43, 44, 46, 47)):  # wide open, both
+        content[:, list(eye), 1] += np.array([-4, -4, 4, 4]) * 1.5
+    donor[:, [43, 44, 46, 47]] = donor[:, [42, 45, 45, 42]] + [0, 0.5]
+    donor[:, [37, 38, 40, 41]] = content[:, [37, 38, 40, 41]]
+    points, donors = torch.from_numpy(content), torch.from_numpy(donor)
+    image, dark = torch.full((1, 3, SIZE, SIZE), 0.2), torch.full((1, 3, SIZE, SIZE), -0.6)
+    y, x = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    grid = torch.stack([x, y], dim=-1).view(1, -1, 2).double()
+    inside = [(outline_distance(grid, points[:, list(o.outline)]) < -2).view(SIZE, SIZE) for o in OPENINGS[:2]]
+    for eye in inside:
+        image[:, :, eye] = 0.9
+    made, _ = warped(image, points, dark, donors, IBUG68)
+    assert all(float(made[0, 0][eye].mean()) > -0.5 for eye in inside), "lighter than the donor in both"
+
+
+def test_outlines_have_an_inside_and_an_area() -> None:
+    square = torch.tensor([[[2.0, 2], [6, 2], [6, 6], [2, 6]]])
+    points = torch.tensor([[[4.0, 4], [4, 3], [8, 4], [9, 10], [0, 2]]])
+    torch.testing.assert_close(outline_distance(points, square), torch.tensor([[-2.0, -1, 2, 5, 2]]))
+    assert float(area(square)) == 16
+    assert [o.name for o in OPENINGS] == ["eye", "eye", "mouth"]
+    assert OPENINGS[2].outline == (60, 61, 62, 63, 64, 65, 66, 67)
+    assert openings_of(FIVE) == ()
+
+
+def test_a_name_in_place_of_a_run_and_what_may_be_meant_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert untrained_names() == ["warp"]
+    assert "warp" not in trained_names()
+    monkeypatch.chdir(tmp_path)
+    assert named_translator("warp") == "warp"
+    assert named_translator(Path("runs/warp")) is None
+    assert named_translator(None) is None
+    (tmp_path / "warp").mkdir()
+    (tmp_path / "warp" / "card.json").write_text("{}")
+    with pytest.raises(UserError, match="a run folder here is called so too: give that folder's whole path"):
+        named_translator("warp")
+    with pytest.raises(UserError):
+        load_translator(tmp_path / "warp")
+    one, other = (open_untrained("warp", schema, CropConfig()) for schema in (IBUG68, FIVE))
+    assert one.hash != other.hash
+
+
+def test_refused_pairs_are_those_of_the_limits(pairs) -> None:
+    contents, donors = pairs
+    assert not refused_pairs(contents, donors, OPENINGS, LIMITS).any()
+    strict = WarpConfig(stretch=1.01, stretched=0.0)
+    assert refused_pairs(contents, donors, OPENINGS, strict).all()
+    with pytest.raises(ValueError, match="stretch 1"):
+        WarpConfig(stretch=1.0)
