@@ -417,7 +417,8 @@ def test_other_mark_ups_and_wrong_flags_are_said(
         assert main(["translate", *words.split()]) == 2, words
         assert sentence in capsys.readouterr().err
     monkeypatch.setattr(translate_job, "open_network", lambda *_: DotNetwork(scale=2.2))
-    assert main(["translate", "a.png", "b.png", "--whole-image", "--translator", "histogram", "--size", "32"]) == 0
+    assert main(["translate", "a.png", "b.png", "--whole-image", "--translator", "histogram", "--size", "32",
+                 "--only-after"]) == 0  # fmt: skip
     assert read_image(photos / "translated.png").shape == (32, 32, 3)
 
 
