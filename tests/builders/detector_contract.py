@@ -105,4 +105,4 @@ class DetectorContract:
                 rough = model(images(4)).landmarks
         assert rough.dtype == torch.float32
         if model(images(1)).heatmaps is None:  # of random maps, the highest cell is anybody's guess
-            assert float((rough - exact).abs().max()) < 0.05 * float((exact - model.mean_shape).abs().max()) + 0.05
+            assert float((rough - exact).abs().max()) < 0.06 * float((exact - model.mean_shape).abs().max()) + 0.05

@@ -95,7 +95,7 @@ FLAGS = [("prepare", "--reader"), ("export-dataset", "--format"), ("predict", "-
 @pytest.mark.parametrize(("verb", "flag"), FLAGS)
 def test_help_and_errors_name_it(verb: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main([verb, "--help"])
+        main([verb, "--help-all"])
     assert "tsv" in capsys.readouterr().out
     assert main([verb, flag, "tvs", "--out", "x"]) == 2
     assert "'tsv'" in capsys.readouterr().err

@@ -56,7 +56,7 @@ def test_it_is_trained_shown_and_exported(
 
 def test_an_unknown_network_s_help_would_not_list_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["train-detector", "--help"])
+        main(["train-detector", "--help-all"])
     assert "--outside.cells" in capsys.readouterr().out
     del DETECTORS[name]
     try:

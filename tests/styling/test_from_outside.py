@@ -97,7 +97,7 @@ def test_the_help_lists_it_where_a_plug_in_adds_it() -> None:
         **os.environ, "PYTHONPATH": os.pathsep.join([str(SRC), str(ROOT / "tests")]), "COLUMNS": "200",
         "STYLEALIGN_PLUGINS": "builders.outside_arm",
     }  # fmt: skip
-    command = [sys.executable, "-m", "stylealign", "generate", "--help"]
+    command = [sys.executable, "-m", "stylealign", "generate", "--help-all"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert "darker (less light)." in " ".join(done.stdout.split())

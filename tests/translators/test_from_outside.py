@@ -73,7 +73,7 @@ def test_the_command_line_trains_it_draws_with_it_and_assesses_it(here: Path, tm
 
 def test_the_help_and_the_recipes_know_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["train-translator", "--help"])
+        cli.main(["train-translator", "--help-all"])
     help = capsys.readouterr().out
     assert "tinted: lays another picture's mean colour over the landmarks." in " ".join(help.split())
     assert "--tinted.width" in help
