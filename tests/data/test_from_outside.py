@@ -1,5 +1,6 @@
 """A format that is added from outside, as one entry of FORMATS, goes every way that ours go."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -93,7 +94,11 @@ FLAGS = [("prepare", "--reader"), ("export-dataset", "--format"), ("predict", "-
 
 
 @pytest.mark.parametrize(("verb", "flag"), FLAGS)
-def test_help_and_errors_name_it(verb: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_and_errors_name_it(
+    verb: str, flag: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in a new process: prepare's help is written when it is imported, and another test may have done so.
+    monkeypatch.delitem(sys.modules, "stylealign.jobs.prepare", raising=False)
     with pytest.raises(SystemExit):
         main([verb, "--help-all"])
     assert "tsv" in capsys.readouterr().out
