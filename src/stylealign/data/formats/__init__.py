@@ -33,6 +33,7 @@ from stylealign.data.formats import (
 )
 from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, folder_of, schema_of_count
 from stylealign.data.formats.sniff import KINDS, in_words, kinds_in
+from stylealign.data.formats.tool_files import ToolReader
 from stylealign.data.formats.writing import WriteOptions
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
@@ -102,6 +103,22 @@ class Format(NamedTuple):
     """How `predict --formats` writes it; None: it does not"""
 
 
+def _tool(
+    summary: str,
+    source: str,
+    reader: ToolReader,
+    write: Callable[[FaceDataset, Path, WriteOptions], None],
+    writes: str,
+    predicted: Predicted,
+) -> Format:
+    """A labelling tool's format: its points have names, and it tells what is hidden, attributes and boxes."""
+    return Format(
+        summary, source, reader.read, count_points=reader.count_points, recognise=reader.recognise,
+        point_names=reader.point_names, flags=("images", "point_names"), write=write, writes=writes,
+        keeps=("visible", "attributes", "box_xyxy"), predicted=predicted,
+    )  # fmt: skip
+
+
 FORMATS: dict[str, Format] = {
     "wflw": Format(
         "WFLW: list files with 207 or 197 fields, six subsets",
@@ -148,39 +165,32 @@ FORMATS: dict[str, Format] = {
         write=csv.write, writes="images/ and <split>.csv with image,x0,y0,...",
         predicted=Predicted("csv", csv.write_predicted, frames=True),
     ),
-    "cvat": Format(
+    "cvat": _tool(
         "CVAT for images 1.1: .xml files",
         "a CVAT .xml file, or a folder of an export of a task or project, unpacked",
-        cvat.read, count_points=cvat.count_points, recognise=cvat.recognise, point_names=cvat.point_names,
-        flags=("images", "point_names"),
-        write=cvat_writing.write,
+        cvat.READER, write=cvat_writing.write,
         writes="<split>/annotations.xml, its images/, and the label that a CVAT task needs",
-        keeps=("visible", "attributes", "box_xyxy"), predicted=Predicted("cvat", cvat_writing.write_predicted),
+        predicted=Predicted("cvat", cvat_writing.write_predicted),
     ),
-    "labelme": Format(
+    "labelme": _tool(
         "labelme: a .json file a picture",
         "a folder with labelme's .json files beside the pictures, at any depth, or one file",
-        labelme.read, count_points=labelme.count_points, recognise=labelme.recognise,
-        point_names=labelme.point_names, flags=("images", "point_names"),
-        write=labelme.write, writes="<split>/<picture>.json beside its picture",
-        keeps=("visible", "attributes", "box_xyxy"), predicted=Predicted("labelme", labelme.write_predicted),
+        labelme.READER, write=labelme.write, writes="<split>/<picture>.json beside its picture",
+        predicted=Predicted("labelme", labelme.write_predicted),
     ),
-    "label-studio": Format(
+    "label-studio": _tool(
         "Label Studio: a .json list of tasks",
         "a Label Studio export (JSON), or a folder with one and the pictures",
-        label_studio.read, count_points=label_studio.count_points, recognise=label_studio.recognise,
-        point_names=label_studio.point_names, flags=("images", "point_names"),
+        label_studio.READER,
         write=label_studio.write, writes="tasks/<split>.json, images/, and the configuration of a project",
-        keeps=("visible", "attributes", "box_xyxy"),
         predicted=Predicted("label-studio", label_studio.write_predicted),
     ),
-    "imglab": Format(
+    "imglab": _tool(
         "imglab, dlib's tool: .xml files",
         "an imglab .xml file, or a folder of them",
-        imglab.read, count_points=imglab.count_points, recognise=imglab.recognise, point_names=imglab.point_names,
-        flags=("images", "point_names"),
+        imglab.READER,
         write=imglab.write, writes="images/ and <split>.xml, in whole pixels for dlib and exactly beside them",
-        keeps=("visible", "attributes", "box_xyxy"), predicted=Predicted("imglab", imglab.write_predicted),
+        predicted=Predicted("imglab", imglab.write_predicted),
     ),
     "coco": Format(
         "COCO key-point JSON, also as Roboflow and CVAT write it",

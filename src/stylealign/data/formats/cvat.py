@@ -13,41 +13,30 @@ A skeleton is a face, and so is a shape of several points; single points are one
 Attributes of the skeleton or box that are true or false are the face's. Coordinates are kept as they stand.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, folder_of, split_called, split_of
+from stylealign.data.formats.entry import BadEntry, folder_of, split_called, split_of
 from stylealign.data.formats.face_labels import face_labels
-from stylealign.data.formats.files import with_suffix
-from stylealign.data.formats.named_points import Found, ToolFace, entries, num_points, ordered_names
+from stylealign.data.formats.named_points import Found, ToolFace
 from stylealign.data.formats.notes import Notes
 from stylealign.data.formats.placing import Places
 from stylealign.data.formats.sniff import CVAT, KINDS, kind_of
+from stylealign.data.formats.tool_files import Opened, ToolFiles, ToolReader
 from stylealign.data.xml_elements import Element, read_elements
 from stylealign.errors import UserError
 
 _PASSED = ("attribute",)
+FILES = ToolFiles(CVAT, ".xml", "CVAT file in it or below it, expected an .xml with <annotations>")
 
 
 def _files(source: Path) -> list[Path]:
-    found = [source] if source.is_file() else with_suffix(folder_of(source), ".xml", deep=True)
-    kinds = {path: kind_of(path) for path in found}
-    if video := next((path for path, kind in kinds.items() if kind == "cvat-video"), None):
+    if video := next((path for path in FILES.candidates(source) if kind_of(path) == "cvat-video"), None):
         raise UserError(f"{video}: a CVAT file of a video, expected one of images: {KINDS['cvat-video'].advice}")
-    chosen = found if source.is_file() else [path for path, kind in kinds.items() if kind == CVAT]
-    if not chosen:
-        raise UserError(f"{source}: found no CVAT file in it or below it, expected an .xml with <annotations>")
-    return chosen
-
-
-def recognise(path: Path) -> bool:
-    """Whether it is a CVAT file of images, or a folder with one in it or below it."""
-    if path.is_file():
-        return kind_of(path) == CVAT
-    return any(kind_of(found) == CVAT for found in with_suffix(path, ".xml", deep=True))
+    return FILES.of(source)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -268,29 +257,14 @@ def _file_faces(path: Path, source: Path, labels: _Labels, places: Places, notes
         yield from _image_faces(image, path, chosen, common, notes)
 
 
-def _all(source: Path, notes: Notes, images: Path | None = None) -> tuple[list[Found], Path, list[str]]:
-    """Every face of a source, the folder of its pictures, and the names of points that it declares in their order."""
+def _opened(source: Path, notes: Notes, images: Path | None) -> Opened:
+    """All that a source says; the labels of every file count for all."""
     root, labels = images or folder_of(source), _Labels()
     places = Places(root, notes)
     faces = [face for path in _files(source) for face in _file_faces(path, source, labels, places, notes)]
     names = {name for face in faces if isinstance(face, ToolFace) for name in face.names}
     fitting = {skeleton for skeleton, parts in labels.parts.items() if names and names <= set(parts)}
-    return faces, root, labels.order(names, fitting)
+    return Opened(faces, root, labels.order(names, fitting))
 
 
-def count_points(source: Path) -> int:
-    """Landmarks a face, by the points that the file declares or, where it does not, by their names."""
-    faces, _, declared = _all(source, Notes())
-    return num_points(faces, declared, source)
-
-
-def point_names(source: Path) -> Sequence[str]:
-    """The names of the points in the order in which they are read; empty: they have no names of their own."""
-    faces, _, declared = _all(source, Notes())
-    return ordered_names(faces, declared)
-
-
-def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Yield every face of every .xml file of the source; ids are pictures' paths without suffix (see `Ids`)."""
-    faces, root, declared = _all(source, options.notes, options.images)
-    yield from entries(faces, root, source, options, declared)
+READER = ToolReader(FILES, _opened)

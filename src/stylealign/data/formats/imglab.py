@@ -19,12 +19,12 @@ import numpy as np
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.declared_size import Size
-from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, folder_of, split_called, split_of
-from stylealign.data.formats.files import with_suffix
-from stylealign.data.formats.named_points import Found, ToolFace, entries, num_points, ordered_names
+from stylealign.data.formats.entry import BadEntry, split_called, split_of
+from stylealign.data.formats.named_points import Found, ToolFace
 from stylealign.data.formats.notes import Notes
 from stylealign.data.formats.placing import Places
-from stylealign.data.formats.sniff import IMGLAB, kind_of
+from stylealign.data.formats.sniff import IMGLAB
+from stylealign.data.formats.tool_files import ToolFiles, ToolReader, each_file
 from stylealign.data.formats.writing import (
     Pictures,
     WriteOptions,
@@ -36,28 +36,12 @@ from stylealign.data.formats.writing import (
 )
 from stylealign.data.image import image_size
 from stylealign.data.xml_elements import Element, read_elements, tag_text, text_element
-from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 
 _FLAGS = ("difficult", "occluded", "truncated")
 _SPLIT = "split: "
-
-
-def _files(source: Path) -> list[Path]:
-    if source.is_file():
-        return [source]
-    found = [path for path in with_suffix(folder_of(source), ".xml") if kind_of(path) == IMGLAB]
-    if not found:
-        raise UserError(f"{source}: found no imglab file in it, expected an .xml with <dataset>")
-    return found
-
-
-def recognise(path: Path) -> bool:
-    """Whether it is a file of imglab, or a folder with one in it."""
-    if path.is_file():
-        return kind_of(path) == IMGLAB
-    return any(kind_of(found) == IMGLAB for found in with_suffix(path, ".xml"))
+FILES = ToolFiles(IMGLAB, ".xml", "imglab file in it, expected an .xml with <dataset>", deep=False)
 
 
 def _numbers(element: Element, names: Sequence[str]) -> np.ndarray | str:
@@ -141,27 +125,7 @@ def _faces(path: Path, source: Path, places: Places, notes: Notes) -> Iterator[F
                 yield _face(box, path, places.name_of(image), image, split, size)
 
 
-def _all(source: Path, notes: Notes, images: Path | None = None) -> tuple[list[Found], Path]:
-    """Every face of a source, and the folder of its pictures."""
-    root = images or folder_of(source)
-    places = Places(root, notes)
-    return [face for path in _files(source) for face in _faces(path, source, places, notes)], root
-
-
-def count_points(source: Path) -> int:
-    """Landmarks a face, by the names of all parts."""
-    return num_points(_all(source, Notes())[0], (), source)
-
-
-def point_names(source: Path) -> Sequence[str]:
-    """The names of the parts, in the order in which they are read."""
-    return ordered_names(_all(source, Notes())[0], ())
-
-
-def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Yield every box with parts of every .xml; ids are pictures' paths without suffix (see `Ids`)."""
-    faces, root = _all(source, options.notes, options.images)
-    yield from entries(faces, root, source, options)
+READER = ToolReader(FILES, each_file(FILES, _faces))
 
 
 # --------------------------------------------------------------------------------------------------------------------

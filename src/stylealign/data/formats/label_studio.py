@@ -24,16 +24,15 @@ import numpy as np
 
 from stylealign.config import read_json
 from stylealign.data.dataset import FaceDataset
-from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, folder_of, split_called, split_of
-from stylealign.data.formats.files import with_suffix
-from stylealign.data.formats.named_points import Found, ToolFace, entries, num_points, ordered_names
+from stylealign.data.formats.entry import BadEntry, split_called, split_of
+from stylealign.data.formats.named_points import Found, ToolFace
 from stylealign.data.formats.notes import Notes
 from stylealign.data.formats.placing import Places
-from stylealign.data.formats.sniff import LABEL_STUDIO, kind_of
+from stylealign.data.formats.sniff import LABEL_STUDIO
+from stylealign.data.formats.tool_files import ToolFiles, ToolReader, each_file
 from stylealign.data.formats.writing import Pictures, WriteOptions, box_of, by_picture, by_split, names_of
 from stylealign.data.image import IMAGE_SUFFIXES, image_size
 from stylealign.data.xml_elements import tag_text
-from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 
@@ -41,22 +40,7 @@ HIDDEN = ("hidden", "occluded", "invisible")
 """Choices of a point's region that say so; the first is what we write."""
 CONFIG_FILE = "label_config.xml"
 _LOCAL = "/data/local-files/?d="
-
-
-def _files(source: Path) -> list[Path]:
-    if source.is_file():
-        return [source]
-    found = [path for path in with_suffix(folder_of(source), ".json", deep=True) if kind_of(path) == LABEL_STUDIO]
-    if not found:
-        raise UserError(f"{source}: found no Label Studio export in it or below it, expected a .json list of tasks")
-    return found
-
-
-def recognise(path: Path) -> bool:
-    """Whether it is an export of Label Studio (JSON), or a folder with one in it or below it."""
-    if path.is_file():
-        return kind_of(path) == LABEL_STUDIO
-    return any(kind_of(found) == LABEL_STUDIO for found in with_suffix(path, ".json", deep=True))
+FILES = ToolFiles(LABEL_STUDIO, ".json", "Label Studio export in it or below it, expected a .json list of tasks")
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -244,27 +228,7 @@ def _faces(path: Path, source: Path, places: Places, notes: Notes) -> Iterator[F
         yield from _task_faces(items, where, common, number, notes)
 
 
-def _all(source: Path, notes: Notes, images: Path | None = None) -> tuple[list[Found], Path]:
-    """Every face of a source, and the folder of its pictures."""
-    root = images or folder_of(source)
-    places = Places(root, notes)
-    return [face for path in _files(source) for face in _faces(path, source, places, notes)], root
-
-
-def count_points(source: Path) -> int:
-    """Landmarks a face, by the labels of all key points."""
-    return num_points(_all(source, Notes())[0], (), source)
-
-
-def point_names(source: Path) -> Sequence[str]:
-    """The labels of the key points, in the order in which they are read; empty: they have none of their own."""
-    return ordered_names(_all(source, Notes())[0], ())
-
-
-def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Yield every face of every task; ids are pictures' paths without suffix (see `Ids`)."""
-    faces, root = _all(source, options.notes, options.images)
-    yield from entries(faces, root, source, options)
+READER = ToolReader(FILES, each_file(FILES, _faces))
 
 
 # --------------------------------------------------------------------------------------------------------------------

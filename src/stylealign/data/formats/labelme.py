@@ -20,12 +20,12 @@ import numpy as np
 from stylealign.config import read_json
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.declared_size import Size
-from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, folder_of, split_of
-from stylealign.data.formats.files import with_suffix
-from stylealign.data.formats.named_points import Found, ToolFace, entries, num_points, ordered_names
+from stylealign.data.formats.entry import BadEntry, split_of
+from stylealign.data.formats.named_points import Found, ToolFace
 from stylealign.data.formats.notes import Notes
 from stylealign.data.formats.placing import Places
-from stylealign.data.formats.sniff import LABELME, kind_of
+from stylealign.data.formats.sniff import LABELME
+from stylealign.data.formats.tool_files import ToolFiles, ToolReader, each_file
 from stylealign.data.formats.writing import Pictures, WriteOptions, box_of, by_picture, by_split, file_below, names_of
 from stylealign.data.image import image_size
 from stylealign.errors import UserError
@@ -36,22 +36,7 @@ VERSION = "5.5.0"
 HIDDEN = ("hidden", "occluded", "invisible")
 """Flags of a point that say so; the first is what we write."""
 _BOX = "face"
-
-
-def _files(source: Path) -> list[Path]:
-    if source.is_file():
-        return [source]
-    found = [path for path in with_suffix(folder_of(source), ".json", deep=True) if kind_of(path) == LABELME]
-    if not found:
-        raise UserError(f"{source}: found no labelme file in it or below it, expected .json files with `shapes`")
-    return found
-
-
-def recognise(path: Path) -> bool:
-    """Whether it is a labelme file, or a folder with one in it or below it."""
-    if path.is_file():
-        return kind_of(path) == LABELME
-    return any(kind_of(found) == LABELME for found in with_suffix(path, ".json", deep=True))
+FILES = ToolFiles(LABELME, ".json", "labelme file in it or below it, expected .json files with `shapes`")
 
 
 def _size(content: Mapping[str, Any]) -> Size | None:
@@ -150,27 +135,7 @@ def _faces(path: Path, source: Path, places: Places, notes: Notes) -> Iterator[F
         )  # fmt: skip
 
 
-def _all(source: Path, notes: Notes, images: Path | None = None) -> tuple[list[Found], Path]:
-    """Every face of a source, and the folder of its pictures."""
-    root = images or folder_of(source)
-    places = Places(root, notes)
-    return [face for path in _files(source) for face in _faces(path, source, places, notes)], root
-
-
-def count_points(source: Path) -> int:
-    """Landmarks a face, by the labels of all points."""
-    return num_points(_all(source, Notes())[0], (), source)
-
-
-def point_names(source: Path) -> tuple[str, ...]:
-    """The labels of the points, in the order in which they are read; empty: they have no names of their own."""
-    return ordered_names(_all(source, Notes())[0], ())
-
-
-def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Yield every face of every .json file below the source; ids are pictures' paths without suffix (see `Ids`)."""
-    faces, root = _all(source, options.notes, options.images)
-    yield from entries(faces, root, source, options)
+READER = ToolReader(FILES, each_file(FILES, _faces))
 
 
 def _shape(label: str, kind: str, points: list, group: int | None, flags: Mapping[str, bool]) -> dict[str, Any]:
