@@ -13,6 +13,7 @@ from stylealign.detectors.heads.parts import (
     nll_term,
     square,
     star_term,
+    started,
 )
 from stylealign.detectors.losses import gaussian_nll
 from stylealign.detectors.output import DetectorOutput
@@ -47,9 +48,8 @@ class CoordinatesHead(nn.Module):
         side = -(-size // stride)
         inputs = channels[-1] * (side * side if self.flatten else 1)
         self.points, self.points_spread = nn.Linear(inputs, 2 * num_points), nn.Linear(inputs, 3 * num_points)
-        for layer in (self.points, self.points_spread):
-            nn.init.normal_(layer.weight, std=0.1 * inputs**-0.5)
-            nn.init.zeros_(layer.bias)
+        started(self.points, 0.1)
+        started(self.points_spread, 0.1)
 
     def forward(self, features: Sequence[Tensor], mean_shape: Tensor) -> DetectorOutput:
         x = features[-1].flatten(1) if self.flatten else features[-1].mean(dim=(2, 3))

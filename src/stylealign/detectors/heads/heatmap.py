@@ -15,6 +15,7 @@ from stylealign.detectors.heads.parts import (
     nll_term,
     square,
     star_term,
+    started,
 )
 from stylealign.detectors.heads.pyramid import Pyramid
 from stylealign.detectors.losses import awing, awing_weights, gaussian_over, jensen_shannon, kullback_leibler
@@ -36,10 +37,7 @@ class HeatmapHead(nn.Module):
         super().__init__()
         self.size = size
         self.pyramid = Pyramid(channels, neck)
-        self.points = nn.Conv2d(neck, num_points, 1)
-        nn.init.normal_(self.points.weight, std=neck**-0.5)
-        assert self.points.bias is not None
-        nn.init.zeros_(self.points.bias)
+        self.points = started(nn.Conv2d(neck, num_points, 1))
 
     def forward(self, features: Sequence[Tensor], mean_shape: Tensor) -> DetectorOutput:
         x = self.pyramid(features)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,16 @@ from stylealign.detectors.losses import LossConfig, coordinate_loss, gaussian_nl
 from stylealign.detectors.output import DetectorOutput
 
 HeadKind = Literal["coordinates", "heatmap", "pip", "simcc"]
+L = TypeVar("L", nn.Linear, nn.Conv2d)
 TermKind = Literal["coordinates", "js", "kl", "awing", "star", "nll", "pip"]
+
+
+def started(layer: L, gain: float = 1.0) -> L:
+    """A linear layer or 1x1 convolution that begins with normal weights, whose sums vary by `gain`, and no offsets."""
+    nn.init.normal_(layer.weight, std=gain * layer.weight[0].numel() ** -0.5)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

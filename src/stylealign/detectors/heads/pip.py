@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from stylealign.detectors.heads.parts import HeadConfig, Truth, square
+from stylealign.detectors.heads.parts import HeadConfig, Truth, square, started
 from stylealign.detectors.heads.pyramid import Pyramid
 from stylealign.detectors.output import DetectorOutput
 from stylealign.errors import UserError
@@ -35,10 +35,7 @@ class PIPHead(nn.Module):
         if k < 1:
             raise UserError("head pip tells of a landmark's neighbours: expected a mark-up of at least 2 points")
         self.pyramid = Pyramid(channels, neck)
-        self.points = nn.Conv2d(neck, num_points * (3 + 2 * k), 1)  # scores, x, y, neighbours' x, y
-        nn.init.normal_(self.points.weight, std=0.1 * neck**-0.5)
-        assert self.points.bias is not None
-        nn.init.zeros_(self.points.bias)
+        self.points = started(nn.Conv2d(neck, num_points * (3 + 2 * k), 1), 0.1)  # scores, x, y, neighbours' x, y
         order = (torch.arange(num_points)[:, None] + torch.arange(1, k + 1)) % num_points
         self.register_buffer("neighbours", order)
 

@@ -13,6 +13,7 @@ from stylealign.detectors.heads.parts import (
     nll_term,
     square,
     star_term,
+    started,
 )
 from stylealign.detectors.heads.pyramid import Pyramid
 from stylealign.detectors.losses import gaussian_over, jensen_shannon, kullback_leibler
@@ -36,10 +37,9 @@ class SimCCHead(nn.Module):
         self.points = nn.Conv2d(neck, num_points, 1)
         cells, bins = (-(-size // stride)) ** 2, max(2, round(size * config.bins))
         self.to_x, self.to_y = nn.Linear(cells, bins), nn.Linear(cells, bins)
-        for layer, inputs in ((self.points, neck), (self.to_x, cells), (self.to_y, cells)):
-            nn.init.normal_(layer.weight, std=inputs**-0.5)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
+        started(self.points)
+        started(self.to_x)
+        started(self.to_y)
 
     def forward(self, features: Sequence[Tensor], mean_shape: Tensor) -> DetectorOutput:
         x = self.pyramid(features)
