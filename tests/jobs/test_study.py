@@ -468,7 +468,7 @@ def test_tables_are_made_again_without_any_network(data: Path, done: Path, monke
 
     main(study_of(data, done, seeds=[0, 1]), Here())
     before = (done / "study.json").read_text()
-    monkeypatch.setattr(scores, "predictions_of", never)
+    monkeypatch.setattr(scores, "answers_of", never)
     main(study_of(data, done, seeds=[0, 1]), Here())
     assert (done / "study.json").read_text() == before
 

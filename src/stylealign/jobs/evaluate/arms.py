@@ -117,24 +117,6 @@ class Answered(NamedTuple):
     """(N, P, 2, 2) px^2 of how sure it is; None where it does not say of all faces, and of converted landmarks"""
 
 
-def predictions_of(
-    path: Path,
-    faces: FaceDataset,
-    samples: list[FaceSample],
-    others: Sequence[FaceSample] = (),
-    *,
-    accelerator: str = "auto",
-    flip: bool = False,
-    convert: bool = False,
-    pixels_from_one: bool = False,
-) -> np.ndarray:
-    """(N, P, 2) float64 px of the source images: the landmarks of `answers_of`."""
-    return answers_of(
-        path, faces, samples, others, accelerator=accelerator, flip=flip, convert=convert,
-        pixels_from_one=pixels_from_one,
-    ).landmarks  # fmt: skip
-
-
 def answers_of(
     path: Path,
     faces: FaceDataset,

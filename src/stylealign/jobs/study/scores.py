@@ -26,7 +26,7 @@ from stylealign.evaluation.tables import slug
 from stylealign.face.geometry import apply, invert
 from stylealign.face.sample import Prediction
 from stylealign.face.schema import convert
-from stylealign.jobs.evaluate.arms import predictions_of
+from stylealign.jobs.evaluate.arms import answers_of
 from stylealign.jobs.study.plan import Cell, Row, Study
 from stylealign.progress import track
 from stylealign.training.weights import read_card, read_tensors
@@ -100,9 +100,9 @@ def answers(study: Study, cell: Cell, test: ScoredOn, truth: Truth) -> np.ndarra
     folder = study.out / "predictions" / slug(test.name) / cell.run.parent.relative_to(study.out / "cells")
     path = folder / f"{cell.run.name}-{stamp}.jsonl"
     if not path.exists():
-        landmarks = predictions_of(
+        landmarks = answers_of(
             cell.run, truth.faces, truth.samples, convert=study.convert, accelerator=study.accelerator
-        )
+        ).landmarks
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob(f"{cell.run.name}-*.jsonl"):  # of a model that was trained anew since
             old.unlink()
