@@ -27,9 +27,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-import yaml
 from onnx import numpy_helper, shape_inference
 
+from stylealign.config import read_yaml
 from stylealign.data.atomic import write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image, warp
@@ -114,10 +114,7 @@ def all_of(paths: list[Path]) -> list[Peer]:
     peers: list[Peer] = []
     for path in paths:
         if path.suffix in (".yaml", ".yml"):
-            try:
-                listed = yaml.safe_load(path.read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-                raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+            listed = read_yaml(path)
             if not isinstance(listed, list) or not listed:
                 raise UserError(f"{path}: expected a list of networks")
             peers += [described(entry, path) for entry in listed]
@@ -132,7 +129,6 @@ def all_of(paths: list[Path]) -> list[Peer]:
 def input_of(peer: Peer, image: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(1, 3, S, S) what the network sees of a face, and the affine from picture to crop."""
     affine = crop_affine(landmark_box(landmarks), peer.scale, peer.size)
-    affine = affine.copy()
     affine[:, 2] -= np.array(peer.shift) * peer.size
     crop = warp(image, affine, peer.size)[..., :: -1 if peer.bgr else 1]
     values = (crop.astype(np.float64) / 255 - peer.offset) * peer.factor

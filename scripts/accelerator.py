@@ -85,32 +85,39 @@ class Lease:
             raise SystemExit(f"stylealign {words[0]} ended with status {status}: {' '.join(tail)}")
         return True
 
-    def steps_for(self, words: list[object], flag: str, seconds: float) -> int:
-        """Updates of a training that take `seconds` with all that goes before them, by a trial of a few.
-
-        Raises TooShort where they are fewer than make a table.
-        """
+    def tried(self, words: list[object], limit: float) -> tuple[float, float] | None:
+        """Seconds of an update and seconds before the first one, by a trial of a few; None where it did not end."""
         trial, begun = self.work / "trial", time.monotonic()
         shutil.rmtree(trial, ignore_errors=True)
         few = ("--loop.steps", TRIED, "--loop.log-every", max(1, TRIED // 4), "--loop.preview-every", 0)
-        if not self.run(*words, flag, trial, *few, limit=self.left() - self.reserve):
-            raise TooShort(f"{TRIED} updates did not end in {self.minutes:g} minutes")
+        if not self.run(*words, "--run", trial, *few, limit=limit):
+            return None
         each = seconds_per_update(trial)
         if each is None:
             raise TooShort("the trial says no time of an update")
-        used = time.monotonic() - begun
-        before = max(0.0, used - TRIED * each)
-        steps = int((seconds - used - before) / (1.1 * each))
+        return each, max(0.0, time.monotonic() - begun - TRIED * each)
+
+    def steps_for(self, words: list[object]) -> int:
+        """Updates of a training that fit into what is left, the reserve kept, by a trial of a few.
+
+        Raises TooShort where they are fewer than make a table.
+        """
+        found = self.tried(words, self.left() - self.reserve)
+        if found is None:
+            raise TooShort(f"{TRIED} updates did not end in {self.minutes:g} minutes")
+        each, before = found
+        steps = int((self.left() - self.reserve - before) / (1.1 * each))
         self.say(f"{each:.3f} s an update, {before:.1f} s before the first: {steps} updates")
         if steps < FEWEST:
-            needed = (self.minutes * 60 - seconds + used + before + 1.1 * FEWEST * each) / 60
+            used = time.monotonic() - self.begun
+            needed = (used + self.reserve + before + 1.1 * FEWEST * each) / 60
             raise TooShort(f"{max(0, steps)} updates fit, expected at least {FEWEST}: at least {needed:.1f} minutes")
         return steps
 
-    def train(self, words: list[object], flag: str, run: Path, steps: int, every: int) -> Path | None:
+    def train(self, words: list[object], run: Path, steps: int, every: int) -> Path | None:
         """Train; the finished run, or the best checkpoint of one that the limit stopped, or None."""
         more = ("--loop.steps", steps, "--loop.preview-every", 0, "--loop.checkpoint-every", every)
-        if self.run(*words, flag, run, *more, "--loop.evaluate-every", every, limit=self.left() - self.reserve):
+        if self.run(*words, "--run", run, *more, "--loop.evaluate-every", every, limit=self.left() - self.reserve):
             return run
         best = partial_of(run) / "checkpoints" / "best"
         return best if (best / "card.json").exists() else None
@@ -133,12 +140,12 @@ class Lease:
         os.replace(self.out / f"{name}.partial", self.out / name)
 
 
-def faces(pack: Path) -> str:
+def faces(pack: Path) -> list[dict[str, Any]]:
     """The recipe's `data`: 300-W, with video faces as a seventh of each batch where they were packed."""
-    data = [{"path": str(pack / "300w"), "share": 1.0}]
-    if (pack / "ytfaces").exists():
-        data = [{"path": str(pack / "300w"), "share": 0.85}, {"path": str(pack / "ytfaces"), "share": 0.15}]
-    return yaml.safe_dump({"data": data})
+    own, others = str(pack / "300w"), pack / "ytfaces"
+    if not others.exists():
+        return [{"path": own, "share": 1.0}]
+    return [{"path": own, "share": 0.85}, {"path": str(others), "share": 0.15}]
 
 
 def recipe(lease: Lease, name: str, values: dict[str, Any]) -> Path:
@@ -163,15 +170,15 @@ def detector(lease: Lease) -> str:
         "crop": {"size": size, "scale": 1.4},
         "augment": {"preset": "any_roll", "shift": 0.08},
         "loop": loop_of(128 if LARGE else 16),
-        **yaml.safe_load(faces(pack)),
+        "data": faces(pack),
     }
     if (pack / "portraits").exists():
         values["style"] = {"preset": "mixture", "donors": [str(pack / "portraits")]}
     if (pack / "imagenet.pth").exists():
         values["pretrained"] = str(pack / "imagenet.pth")
     words: list[object] = ["train-detector", recipe(lease, "detector", values)]
-    steps = lease.steps_for(words, "--run", lease.left() - lease.reserve)
-    run = lease.train(words, "--run", lease.work / "detector", steps, max(1, steps // 6))
+    steps = lease.steps_for(words)
+    run = lease.train(words, lease.work / "detector", steps, max(1, steps // 6))
     if run is None:
         raise TooShort("the limit struck before the first evaluation: nothing is kept")
     lease.keep(run, "detector")
@@ -192,14 +199,10 @@ def table(lease: Lease) -> str:
         rows["fpn"] = {**rows["fpn"], "pretrained": str(lease.pack / "imagenet.pth")}
     for name, row in rows.items():
         words[name] = ["train-detector", recipe(lease, name, {**base, **row}), "--real", lease.pack / "300w"]
-        begun = time.monotonic()
-        trial = lease.work / "trial"
-        shutil.rmtree(trial, ignore_errors=True)
-        few = ("--loop.steps", TRIED, "--loop.log-every", max(1, TRIED // 4), "--loop.preview-every", 0)
-        if not lease.run(*words[name], "--run", trial, *few, limit=(lease.left() - lease.reserve) / 2):
+        found = lease.tried(words[name], (lease.left() - lease.reserve) / 2)
+        if found is None:
             break
-        each = seconds_per_update(trial) or 1.0
-        costs[name] = (each, max(0.0, time.monotonic() - begun - TRIED * each))
+        costs[name] = found
     while costs:
         spare = lease.left() - lease.reserve - sum(before for _, before in costs.values())
         steps = int(spare / (1.15 * sum(each for each, _ in costs.values())))
@@ -214,7 +217,7 @@ def table(lease: Lease) -> str:
     lease.say(f"{len(costs)} rows of {steps} updates: {', '.join(costs)}")
     arms = []
     for name in costs:
-        run = lease.train(words[name], "--run", lease.work / name, steps, steps)
+        run = lease.train(words[name], lease.work / name, steps, steps)
         if run is None:
             lease.say(f"{name}: the limit struck; this row and those after it are left out")
             break
@@ -242,8 +245,8 @@ def translator(lease: Lease) -> str:
         "loop": loop,
     }
     words: list[object] = ["train-translator", recipe(lease, "translator", values)]
-    steps = lease.steps_for(words, "--run", lease.left() - lease.reserve)
-    run = lease.train(words, "--run", lease.work / "translator", steps, max(1, steps // 4))
+    steps = lease.steps_for(words)
+    run = lease.train(words, lease.work / "translator", steps, max(1, steps // 4))
     if run is None:
         raise TooShort("the limit struck before the first checkpoint: nothing is kept")
     lease.keep(run, "translator")
