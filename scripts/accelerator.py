@@ -21,14 +21,11 @@ from typing import Any
 
 import torch
 import yaml
+from pack_weights import halved, packed_card  # beside this file
 
 from stylealign.data.atomic import partial_of, write_whole
 from stylealign.jobs.study.scores import seconds_per_update
 from stylealign.training.weights import read_card, read_tensors, save_model
-
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-from pack_weights import halved, packed_card  # noqa: E402
 
 MOST_BYTES = 15 << 20  # of a file of weights
 LARGE = torch.cuda.is_available()

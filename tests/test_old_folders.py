@@ -10,7 +10,7 @@ import pytest
 from builders.places import ROOT
 from stylealign.cli import main
 from stylealign.data.dataset import FaceDataset
-from stylealign.predicting.on_datasets import predict_dataset
+from stylealign.predicting.on_datasets import answer_dataset
 from stylealign.training.weights import read_card
 
 OLD = ROOT / "tests" / "fixtures" / "v0.1.0"
@@ -36,7 +36,7 @@ def test_data_sets_are_whole_and_hold_what_they_held() -> None:
 
 
 def test_a_detector_gives_the_landmarks_it_gave() -> None:
-    found = predict_dataset(OLD / "detector", FaceDataset.open(OLD / "faces"))
+    found = answer_dataset(OLD / "detector", FaceDataset.open(OLD / "faces")).landmarks
     expected = np.array(json.loads((OLD / "predictions.json").read_text()))  # written by that version
     np.testing.assert_allclose(found[:2, :5], expected, atol=1e-3)
 

@@ -17,7 +17,7 @@ from stylealign.face import geometry
 from stylealign.face.schema import convert, get_schema
 from stylealign.jobs.draw_faces import DrawFaces
 from stylealign.predicting.network import SHIPPED
-from stylealign.predicting.on_datasets import predict_dataset
+from stylealign.predicting.on_datasets import answer_dataset
 from stylealign.toyfaces import draw_face, face_of
 from stylealign.translators.loaded import load_translator
 
@@ -107,6 +107,6 @@ def test_the_card_says_what_the_detector_does_on_common(tmp_path: Path, monkeypa
     assert main(["prepare", "--reader", "ibug", "--path", f"{data}/300w", "--out", str(tmp_path / "data")]) == 0
     faces = FaceDataset.open(tmp_path / "data").select("test")  # Common
     truth = np.stack([face.landmarks for face in faces])
-    nme = nme_per_face(predict_dataset(SHIPPED, faces), truth, eye_distances(truth))
+    nme = nme_per_face(answer_dataset(SHIPPED, faces).landmarks, truth, eye_distances(truth))
     assert len(faces) == 554
     assert 100 * nme.mean() == pytest.approx(3.60, abs=0.02)

@@ -19,7 +19,7 @@ from stylealign.detectors import DETECTORS, DetectorOutput
 from stylealign.detectors.loaded import load_detector
 from stylealign.face.crop import CropConfig
 from stylealign.jobs.train_detector.job import main
-from stylealign.predicting.on_datasets import predict_dataset
+from stylealign.predicting.on_datasets import answer_dataset
 from stylealign.training.weights import read_card
 
 
@@ -75,7 +75,7 @@ class DetectorContract:
         assert from_dict(DETECTORS[name].config, card["network"]) == tiny_config(name)
         assert to_dict(CropConfig(size=SIZE)) == card["crop"]
         loaded = load_detector(tmp_path / "whole")
-        found = predict_dataset(tmp_path / "whole", drawn)
+        found = answer_dataset(tmp_path / "whole", drawn).landmarks
         assert found.shape == (len(drawn), loaded.schema.num_points, 2)
         assert np.isfinite(found).all()
 

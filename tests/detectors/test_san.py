@@ -30,7 +30,7 @@ from stylealign.jobs.train_detector.job import TrainDetector, fill_generators
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.jobs.train_styles import AuxiliaryStyles, ClusterConfig, TrainStyles
 from stylealign.jobs.train_styles import main as train_styles
-from stylealign.predicting.on_datasets import predict_dataset
+from stylealign.predicting.on_datasets import answer_dataset
 from stylealign.training.loop import LoopConfig
 from stylealign.training.optim import OptimizerConfig, set_lr
 from stylealign.training.weights import read_card
@@ -442,6 +442,6 @@ def test_the_job_killed_twice_ends_in_the_same_bytes_and_one_file_predicts(
     (seen,) = read_card(tmp_path / "whole" / "styles", "styles")["data"]
     assert (seen["split"], seen["faces"]) == ("train", len(faces.select("train")))
     shutil.rmtree(tmp_path / "whole" / "styles")  # the generators are in the model's own file
-    found = predict_dataset(tmp_path / "whole", faces)
+    found = answer_dataset(tmp_path / "whole", faces).landmarks
     assert found.shape == (16, 5, 2)
     assert np.isfinite(found).all()

@@ -37,7 +37,7 @@ from stylealign.jobs.calibrate.boxes import measure_boxes as measure
 from stylealign.jobs.calibrate.config import Calibrate
 from stylealign.jobs.predict import Predict, run_predict
 from stylealign.jobs.train_detector.job import main as train_detector
-from stylealign.predicting.on_datasets import predict_dataset
+from stylealign.predicting.on_datasets import answer_dataset
 from stylealign.predicting.sources import Source
 from stylealign.predicting.video import Video, VideoWriter
 
@@ -356,7 +356,7 @@ def test_the_command_line_finds_drawn_faces_with_the_real_finder(
 
 def test_predict_answers_as_evaluation_does_where_boxes_are_the_labels(trained: tuple[Path, Any]) -> None:
     run_folder, data = trained
-    expected = predict_dataset(run_folder, data)
+    expected = answer_dataset(run_folder, data).landmarks
     detector = detector_api.load(run_folder)
     samples = [data[i] for i in range(len(data))]
     boxes = [[geometry.landmark_box(s.landmarks)] for s in samples]

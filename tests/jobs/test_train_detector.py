@@ -29,7 +29,7 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.train_detector.job import TrainDetector, main
-from stylealign.predicting.on_datasets import predict_dataset
+from stylealign.predicting.on_datasets import answer_dataset
 from stylealign.training.faces import DataSource, resolve_data
 from stylealign.training.loop import LoopConfig
 from stylealign.training.run import Run
@@ -112,7 +112,9 @@ def test_a_trained_detector_beats_the_mean_face(trained: Path, real: FaceDataset
     truth = val.landmarks_array()
     home = [geometry.invert(crop_sample(sample, loaded.crop)[2]) for sample in val]
     mean_face = np.stack([geometry.apply(affine, loaded.model.mean_shape.numpy()) for affine in home])  # type: ignore[union-attr,operator]
-    ours, theirs = (np.linalg.norm(p - truth, axis=-1).mean() for p in (predict_dataset(trained, val), mean_face))
+    ours, theirs = (
+        np.linalg.norm(p - truth, axis=-1).mean() for p in (answer_dataset(trained, val).landmarks, mean_face)
+    )
     assert ours < 0.8 * theirs
 
 
@@ -134,7 +136,7 @@ def test_predictions_equal_those_made_one_face_at_a_time(trained: Path, real: Fa
     loaded = load_detector(trained)
     assert not loaded.model.training
     faces = real.take([3, 0, 7])
-    found = predict_dataset(trained, faces, batch_size=2)
+    found = answer_dataset(trained, faces, batch_size=2).landmarks
     assert found.shape == (3, 5, 2)
     assert found.dtype == np.float64
     for sample, landmarks in zip(faces, found, strict=True):
@@ -147,7 +149,7 @@ def test_predictions_equal_those_made_one_face_at_a_time(trained: Path, real: Fa
 def test_predictions_agree_with_the_nme_of_the_card(trained: Path, real: FaceDataset) -> None:
     val = real.select("val")
     truth = val.landmarks_array().astype(np.float64)
-    error = np.linalg.norm(predict_dataset(trained, val) - truth, axis=-1).mean(axis=1)
+    error = np.linalg.norm(answer_dataset(trained, val).landmarks - truth, axis=-1).mean(axis=1)
     pupils = np.linalg.norm(truth[:, 0] - truth[:, 1], axis=-1)
     assert float((error / pupils).mean()) == pytest.approx(read_card(trained)["val"]["nme"], rel=1e-6)
 
@@ -163,7 +165,9 @@ def test_the_mirror_average_is_the_mean_of_both_views(trained: Path, real: FaceD
         )
     back = geometry.apply(geometry.flip_affine(32), mirrored)[real.schema.flip_permutation]
     expected = geometry.apply(geometry.invert(affine), (plain + back) / 2)
-    np.testing.assert_allclose(predict_dataset(trained, real.take([0]), flip_average=True)[0], expected, atol=1e-3)
+    np.testing.assert_allclose(
+        answer_dataset(trained, real.take([0]), flip_average=True).landmarks[0], expected, atol=1e-3
+    )
 
 
 def test_what_is_no_detector_is_refused(tmp_path: Path, trained: Path) -> None:
@@ -395,7 +399,7 @@ def test_any_data_set_trains_without_validation_ema_or_motion(
     assert "no split val; training goes without evaluation" in capsys.readouterr().err
     card = read_card(tmp_path / "run", "detector")
     assert "val" not in card
-    assert predict_dataset(tmp_path / "run", real.take([0])).shape == (1, 5, 2)
+    assert answer_dataset(tmp_path / "run", real.take([0])).landmarks.shape == (1, 5, 2)
     main(job(tmp_path / "elsewhere", train_only, val=real.folder, loop={"steps": 2}))
     assert read_card(tmp_path / "elsewhere")["val"]["name"] == "real"
 
@@ -437,7 +441,7 @@ def test_pretrained_files_load_or_are_refused_by_name(tmp_path: Path, real: Face
 def test_mixed_precision_stays_close_to_fp32(tmp_path: Path, real: FaceDataset) -> None:
     for precision in ("32-true", "bf16-mixed"):
         main(job(tmp_path / precision, real, loop={"steps": 3, "precision": precision}))
-    exact, rough = (predict_dataset(tmp_path / p, real.select("val")) for p in ("32-true", "bf16-mixed"))
+    exact, rough = (answer_dataset(tmp_path / p, real.select("val")).landmarks for p in ("32-true", "bf16-mixed"))
     assert float(np.abs(exact - rough).max()) < 1.0
     assert load_detector(tmp_path / "bf16-mixed").model.conv1.weight.dtype == torch.float32  # type: ignore[union-attr]
 

@@ -99,11 +99,6 @@ def answer_crops(
     return Answers(landmarks, np.stack([moved_covariance(c, a) for a, c in zip(homes, covariance, strict=True)]))
 
 
-def predict_crops(model: nn.Module, cache: CropCache, batch_size: int = 64, flip_average: bool = False) -> np.ndarray:
-    """(N, P, 2) float64 source px: the landmarks of `answer_crops`."""
-    return answer_crops(model, cache, batch_size, flip_average).landmarks
-
-
 def answer_dataset(
     run: Path,
     dataset: FaceDataset,
@@ -132,18 +127,6 @@ def answer_dataset(
         )
     trust = trust_of_card(loaded.card, loaded.schema.num_points, f"{run}/card.json")
     return answer_crops(loaded.model, CropCache(dataset, loaded.crop), batch_size, flip_average, trust)
-
-
-def predict_dataset(
-    run: Path,
-    dataset: FaceDataset,
-    *,
-    device: torch.device | str | None = None,
-    batch_size: int = 64,
-    flip_average: bool = False,
-) -> np.ndarray:
-    """(N, P, 2) float64 source px: the landmarks of `answer_dataset`."""
-    return answer_dataset(run, dataset, device=device, batch_size=batch_size, flip_average=flip_average).landmarks
 
 
 def calibrated_on(

@@ -12,7 +12,7 @@ from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks
 from stylealign.face.crop import CropConfig
-from stylealign.predicting.on_datasets import calibrated_on, predict_crops
+from stylealign.predicting.on_datasets import answer_crops, calibrated_on
 from stylealign.progress import say
 
 PREVIEW_FACES = 12
@@ -35,7 +35,7 @@ class Validation:
 
     def nme(self, model: nn.Module) -> float:
         """Mean NME of a model on them, a fraction."""
-        return self.nme_of(predict_crops(model, self.cache))
+        return self.nme_of(answer_crops(model, self.cache).landmarks)
 
     def nme_of(self, found: np.ndarray) -> float:
         """Mean NME of (N, P, 2) landmarks found, source px, a fraction."""

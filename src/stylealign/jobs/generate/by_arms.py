@@ -20,7 +20,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample, Mode
 from stylealign.face.schema import LandmarkSchema
-from stylealign.jobs.generate.maker import GREY, Drawn, Plan, Tiles, seeded
+from stylealign.jobs.generate.maker import GREY, Drawn, NothingToPrepare, Plan, Tiles, seeded
 from stylealign.jobs.generate.pairing import Paired, paired_by_chance
 from stylealign.styling.chain import ChainConfig, Link, draw_arms, open_chain, restyle
 from stylealign.training.weights import read_card
@@ -29,7 +29,7 @@ _PICTURE, _SHEET = 17, 19  # streams of random numbers
 
 
 @dataclass(frozen=True)
-class ByArms:
+class ByArms(NothingToPrepare):
     """A chain of style arms as a `Maker`."""
 
     chain: tuple[Link, ...]
@@ -52,15 +52,6 @@ class ByArms:
 
     def pair(self, contents: FaceDataset, donors: FaceDataset, styles: int, seed: int) -> Paired:
         return paired_by_chance(contents, donors, styles * self.donors_per_style, seed)
-
-    def num_preparations(self, plan: Plan) -> int:
-        return 0
-
-    def is_prepared(self, plan: Plan, number: int) -> bool:
-        return True
-
-    def prepare(self, plan: Plan, number: int) -> None:
-        pass
 
     def draw(self, plan: Plan, faces: range, structures: np.ndarray) -> Iterator[Drawn]:
         for i in faces:

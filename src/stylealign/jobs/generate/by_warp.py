@@ -24,7 +24,7 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.generate.donor_points import donor_points
-from stylealign.jobs.generate.maker import GREY, Drawn, Plan, Tiles
+from stylealign.jobs.generate.maker import GREY, Drawn, NothingToPrepare, Plan, Tiles
 from stylealign.jobs.generate.pairing import Paired, own_positions
 from stylealign.predicting.network import SHIPPED
 from stylealign.progress import say
@@ -41,7 +41,7 @@ _JUDGE = 43  # stream of random numbers
 
 
 @dataclass
-class ByWarp:
+class ByWarp(NothingToPrepare):
     """`warp` as a `Maker`, for one plan."""
 
     schema: LandmarkSchema
@@ -65,15 +65,6 @@ class ByWarp:
     @property
     def hash(self) -> str:
         return self.translator.hash
-
-    def num_preparations(self, plan: Plan) -> int:
-        return 0
-
-    def is_prepared(self, plan: Plan, number: int) -> bool:
-        return True
-
-    def prepare(self, plan: Plan, number: int) -> None:
-        pass
 
     # Which donors.
 

@@ -127,6 +127,19 @@ class Maker(Protocol):
         """The pictures of a style sheet of its number, with styles drawn from `rng`."""
 
 
+class NothingToPrepare:
+    """Of a maker that begins to draw at once."""
+
+    def num_preparations(self, plan: Plan) -> int:
+        return 0
+
+    def is_prepared(self, plan: Plan, number: int) -> bool:
+        return True
+
+    def prepare(self, plan: Plan, number: int) -> None:
+        pass
+
+
 def seeded(*key: int) -> torch.Generator:
     """A generator of random numbers on the CPU that is a function of `key`."""
     return torch.Generator().manual_seed(int(np.random.default_rng(key).integers(2**62)))
