@@ -15,6 +15,7 @@ from builders.dots import dots
 from stylealign.cli import main
 from stylealign.config import read_yaml
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.formats.files import pictures_below
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
@@ -22,7 +23,7 @@ from stylealign.jobs.fit import choosing
 from stylealign.jobs.fit import job as fit
 from stylealign.jobs.fit.groups import groups_of, hold_out, in_both
 from stylealign.jobs.fit.stopwatch import Stopwatch
-from stylealign.jobs.fit.unlabelled import pictures_below, some_of
+from stylealign.jobs.fit.unlabelled import some_of
 from stylealign.predicting.finders import FoundFace
 from stylealign.predicting.places import how_found, placed
 from stylealign.training.schedule import Timed

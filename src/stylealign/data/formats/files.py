@@ -1,5 +1,6 @@
 """Files of a source by their suffix, whatever its case: a face in a.PTS is one as in a.pts. Knows no format."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,22 @@ def find_images(folder: Path, notes: Notes | None = None) -> Iterator[Path]:
                 continue
             kind = f"{path.suffix} files" if path.suffix else "files without a suffix"
             notes.add(f"{kind} passed over, being no picture of a kind that is read", name)
+
+
+def pictures_below(folder: Path, without: Path) -> Iterator[Path]:
+    """Every picture file below a folder, one at a time and in no order, for folders of any size.
+
+    Nothing in folders and files whose name begins with a dot, behind links, or below `without`.
+    """
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.name.startswith(".") or entry.is_symlink() or os.path.abspath(path) == os.path.abspath(without):
+                continue
+            if entry.is_dir():
+                yield from pictures_below(path, without)
+            elif path.suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
+                yield path
 
 
 class Beside:

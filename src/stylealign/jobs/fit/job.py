@@ -29,6 +29,7 @@ from stylealign.config import config_text, from_dict, merged, plain, read_yaml, 
 from stylealign.data.atomic import making, write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats import FORMATS, format_of
+from stylealign.data.formats.files import pictures_below
 from stylealign.data.image import write_image
 from stylealign.errors import UserError
 from stylealign.face.schema import SCHEMAS, get_schema
@@ -39,7 +40,7 @@ from stylealign.jobs.fit.after import Result, next_page
 from stylealign.jobs.fit.choosing import choose
 from stylealign.jobs.fit.groups import Groups, groups_of, hold_out, in_both
 from stylealign.jobs.fit.stopwatch import Stopwatch
-from stylealign.jobs.fit.unlabelled import pictures_below, some_of, write_unlabelled
+from stylealign.jobs.fit.unlabelled import some_of, write_unlabelled
 from stylealign.jobs.init import MarkedUp, marked_up, pairs_sheet, schema_text
 from stylealign.jobs.pseudo_label import job as pseudo_label
 from stylealign.jobs.report import job as report

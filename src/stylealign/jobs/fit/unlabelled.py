@@ -8,25 +8,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from stylealign.data.dataset import DatasetWriter, FaceDataset
-from stylealign.data.image import IMAGE_SUFFIXES
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.finders import Finder
 from stylealign.predicting.places import How, placed
-
-
-def pictures_below(folder: Path, without: Path) -> Iterator[Path]:
-    """Every picture file below a folder, in no order; nothing in folders and files whose name begins with a dot, behind
-    links, or below `without`."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            path = Path(entry.path)
-            if entry.name.startswith(".") or entry.is_symlink() or os.path.abspath(path) == os.path.abspath(without):
-                continue
-            if entry.is_dir():
-                yield from pictures_below(path, without)
-            elif path.suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
-                yield path
 
 
 def some_of(pictures: Iterator[Path], root: Path, most: int, known: Collection[str]) -> tuple[list[Path], int]:

@@ -21,13 +21,13 @@ import tyro
 from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import DatasetWriter, FaceDataset
 from stylealign.data.formats import FORMATS, WriteOptions, check_name, having
+from stylealign.data.formats.files import pictures_below
 from stylealign.data.image import read_image, warp, write_image
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
-from stylealign.jobs.fit.unlabelled import pictures_below
 from stylealign.jobs.suggest.ranking import Candidate, Sample, candidates_of, describe_face, suggested
 from stylealign.predicting.ensemble import LookConfig, ask_in_groups, load_ensemble
 from stylealign.predicting.finders import mtcnn_finder
