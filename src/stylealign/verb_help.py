@@ -9,6 +9,8 @@ import shutil
 import textwrap
 from typing import NamedTuple
 
+from stylealign.wording import counted
+
 SHOWN, ALL_UP_TO, WIDEST = 10, 13, 110
 TYROS_WIDTH = 129
 """Columns that tyro is given: as wide as it still puts all flags below each other."""
@@ -133,7 +135,9 @@ def help_of(tyros: str, verb: str, summary: str, everything: bool) -> str:
     rest = len(named) - len(shown)
     lines += [
         "",
-        f"--help-all shows {rest} more flags" if rest else "--dry-run prints what the flags come to, and stops",
+        f"--help-all shows {counted(rest, 'more flag')}"
+        if rest
+        else "--dry-run prints what the flags come to, and stops",
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 

@@ -35,6 +35,7 @@ from stylealign.predicting.sources import Source
 from stylealign.predicting.threads import Clock
 from stylealign.predicting.tracking import TrackConfig, Tracker
 from stylealign.predicting.video import Video
+from stylealign.wording import counted
 
 __all__ = ["Detector", "Face", "Faces", "load"]
 
@@ -123,7 +124,7 @@ class Detector:
                 f"several pictures are expected to be a list; found an object of type {type(images).__name__}"
             )
         if boxes is not None and len(boxes) != len(images):
-            raise ValueError(f"boxes of {len(boxes)} pictures for {len(images)} pictures")
+            raise ValueError(f"boxes of {counted(len(boxes), 'picture')} for {counted(len(images), 'picture')}")
         if rotate not in ("0", "90", "180", "270", "auto"):
             raise ValueError(f"rotate is {rotate!r}, expected '0', '90', '180', '270' or 'auto'")
         search = Search(

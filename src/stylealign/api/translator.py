@@ -45,6 +45,7 @@ from stylealign.translators.swapping import encode_contents, mixed, pictures
 from stylealign.translators.warp.field import bend
 from stylealign.translators.warp.fit import WarpConfig, faults
 from stylealign.translators.warp.openings import openings_of
+from stylealign.wording import counted
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "translator"
 FREE_CROP = CropConfig(size=128, scale=1.6)
@@ -159,7 +160,7 @@ def _draw(model: LoadedTranslator, face: PlacedFace, donor: PlacedFace, strength
 def _schema_of(points: int) -> LandmarkSchema:
     """The mark-up of so many points; where none is known, one in which nothing has a name."""
     known = (schema for schema in SCHEMAS.values() if schema.num_points == points)
-    return next(known, LandmarkSchema(name=f"{points} points", num_points=points))
+    return next(known, LandmarkSchema(name=counted(points, "point"), num_points=points))
 
 
 class StyleTranslator:

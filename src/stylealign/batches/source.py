@@ -7,6 +7,7 @@ import numpy as np
 from stylealign.batches.batch import Batch, join
 from stylealign.batches.crops import CropCache
 from stylealign.errors import UserError
+from stylealign.wording import counted
 
 
 @lru_cache(maxsize=16)  # a new order of a million faces would otherwise be drawn at every step
@@ -48,7 +49,8 @@ class BatchSource:
             raise UserError(f"batch_size {batch_size} cannot be divided between {world} processes")
         if not caches or len(caches) != len(shares) or min(shares) < 0 or sum(shares) <= 0:
             raise UserError(
-                f"shares {shares}: expected a share of 0 or more for each of {len(caches)} data sets, not all 0"
+                f"shares {shares}: expected a share of 0 or more for each of {counted(len(caches), 'data set')}, not "
+                "all 0"
             )
         self.caches, self.batch_size, self.seed, self.rank, self.world = caches, batch_size, seed, rank, world
         self._orders = orders or [np.arange(len(cache)) for cache in caches]

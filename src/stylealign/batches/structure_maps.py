@@ -17,6 +17,7 @@ from torch import Tensor
 from stylealign.errors import UserError
 from stylealign.face.curves import curve_segments
 from stylealign.face.schema import LandmarkSchema
+from stylealign.wording import counted
 
 StructureKind = Literal["points", "boundaries", "boundaries_points", "landmarks"]
 _PIECES_AT_ONCE = 1024  # what is measured at once fits a cache
@@ -126,7 +127,8 @@ def structure_maps(
     """
     if landmarks.shape[1] != schema.num_points:
         raise UserError(
-            f"structure map: found {landmarks.shape[1]} landmarks, expected {schema.num_points} of {schema.name}"
+            f"structure map: found {counted(landmarks.shape[1], 'landmark')}, expected {schema.num_points} of "
+            f"{schema.name}"
         )
     if integer_centres:
         landmarks = landmarks.trunc()

@@ -8,6 +8,7 @@ from functools import lru_cache
 from stylealign.data.rows import file_digest
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
+from stylealign.wording import counted
 
 CARVED_FROM = "train"
 
@@ -68,7 +69,8 @@ def carved(samples: Iterable[FaceSample], shares: Mapping[str, float], seed: int
                 wanted -= labelled[key]
         if not taken:
             raise UserError(
-                f"carve: {split}={share:g} of {total} labelled faces of split {CARVED_FROM} is less than one picture "
+                f"carve: {split}={share:g} of {counted(total, 'labelled face')} of split {CARVED_FROM} is less than "
+                "one picture "
                 "of them holds, expected a larger share"
             )
         order = [key for key in order if key not in set(taken)]

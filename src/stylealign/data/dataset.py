@@ -33,6 +33,7 @@ from stylealign.data.rows import LANDMARKS_KEY, content_hash, file_digest, from_
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema, schema_from_dict
+from stylealign.wording import counted
 
 FORMAT = 1
 MAX_LINE = 16_000_000
@@ -101,7 +102,9 @@ class FaceDataset:
         )
         offsets = _line_offsets(folder / "index.jsonl")
         if len(offsets) != meta["count"]:
-            raise UserError(f"{folder / 'index.jsonl'}: {len(offsets)} faces, expected {meta['count']} (dataset.yaml)")
+            raise UserError(
+                f"{folder / 'index.jsonl'}: {counted(len(offsets), 'face')}, expected {meta['count']} (dataset.yaml)"
+            )
         if not len(offsets):
             raise UserError(f"{folder / 'index.jsonl'}: no face in it")
         return cls(folder, meta, schema, offsets)
@@ -128,7 +131,7 @@ class FaceDataset:
         end = self._map.find(b"\n", self._offsets[row])
         end = end if end >= 0 else len(self._map)
         if end - self._offsets[row] > MAX_LINE:
-            found = f"a line of {end - self._offsets[row]:,} bytes"
+            found = f"a line of {counted(end - self._offsets[row], 'byte')}"
             raise UserError(f"{self.folder / 'index.jsonl'}:{row + 1}: {found}, expected at most {MAX_LINE:,}")
         return self._map[self._offsets[row] : end]
 
@@ -183,7 +186,9 @@ class FaceDataset:
             raise UserError(f"{self._where(i)}: not a face of format {FORMAT} ({error})") from None
         if sample.landmarks is not None and len(sample.landmarks) != self.schema.num_points:
             found, schema = len(sample.landmarks), self.schema
-            raise UserError(f"{self._where(i)}: {found} landmarks, expected {schema.num_points} of {schema.name}")
+            raise UserError(
+                f"{self._where(i)}: {counted(found, 'landmark')}, expected {schema.num_points} of {schema.name}"
+            )
         return sample
 
     def __iter__(self) -> Iterator[FaceSample]:
@@ -320,7 +325,8 @@ class DatasetWriter:
         self._ids.add(key)
         if sample.landmarks is not None and len(sample.landmarks) != self.schema.num_points:
             raise UserError(
-                f"face '{sample.id}': {len(sample.landmarks)} landmarks, expected {self.schema.num_points} of "
+                f"face '{sample.id}': {counted(len(sample.landmarks), 'landmark')}, expected "
+                f"{self.schema.num_points} of "
                 f"{self.schema.name}"
             )
         if not (sample.split and sample.split.isprintable()):  # splits are keys of dataset.yaml, and words for --split

@@ -19,6 +19,7 @@ from stylealign.errors import UserError
 from stylealign.face.geometry import intersection_over_union, landmark_box
 from stylealign.face.sample import FaceSample, Prediction
 from stylealign.progress import say
+from stylealign.wording import counted
 
 SAME_PLACE = 0.2  # intersection over union of two landmark boxes above which a prediction may be that face's
 # A name is doubted where its prediction overlaps the face so named by less than ELSEWHERE and another by more than
@@ -95,7 +96,9 @@ def _by_picture(rows: Sequence[Prediction], known: Sequence[FaceSample], first: 
         pictures = {known[i].image for i in faces}
         if len(pictures) > 1:
             several = ", ".join(known[i].id for i in faces[:3])
-            raise UserError(f"{row.where}: {row.id!r} fits {len(faces)} faces ({several}); name the face by its id")
+            raise UserError(
+                f"{row.where}: {row.id!r} fits {counted(len(faces), 'face')} ({several}); name the face by its id"
+            )
         found[pictures.pop()].append(_Row(row, named))
     return found
 
@@ -135,17 +138,18 @@ class _Said:
     def tell(self, path: Path | str) -> None:
         if self.moved:
             say(
-                f"{path}: {len(self.moved)} predictions bear the name of another face of their picture and were "
+                f"{path}: {counted(len(self.moved), 'prediction')} with the name of another face of the same picture, "
                 f"matched by place: {_listed(self.moved)}"
             )
         if self.doubted:
             say(
-                f"warning: {path}: {len(self.doubted)} predictions lie on another face of their picture than the one "
-                f"they name, and are scored as named: {_listed(self.doubted)}"
+                f"warning: {path}: {counted(len(self.doubted), 'prediction')} on another face of the picture than "
+                "the one "
+                f"named, scored as named: {_listed(self.doubted)}"
             )
         if self.unmatched:
             say(
-                f"{path}: {len(self.unmatched)} predictions lie on no face that the data set knows and are not scored: "
+                f"{path}: {counted(len(self.unmatched), 'prediction')} on no face that the data set knows, not scored: "
                 f"{_listed(self.unmatched)}"
             )
 
@@ -227,7 +231,8 @@ def match_predictions(
     if missing:
         astray = f" ({len(said.unmatched)} lie on no face: {_listed(said.unmatched)})" if said.unmatched else ""
         raise UserError(
-            f"{path}: no prediction for {len(missing)} of {len(samples)} faces, first {_listed(missing)}{astray}; "
+            f"{path}: no prediction for {len(missing)} of {counted(len(samples), 'face')}, first "
+            f"{_listed(missing)}{astray}; "
             f"every face must be predicted, or the numbers are not comparable"
         )
     said.tell(path)

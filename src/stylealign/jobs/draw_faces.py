@@ -16,6 +16,7 @@ from stylealign.face.schema import SCHEMAS
 from stylealign.progress import say, track
 from stylealign.toyfaces.faces import FaceOptions, attributes, face_of
 from stylealign.toyfaces.paint import draw_face
+from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +88,6 @@ def main(config: DrawFaces) -> None:
     finally:
         cv2.setNumThreads(threads)
     say(
-        f"{config.out}: {config.count} faces of {config.size} x {config.size} pixels"
+        f"{config.out}: {counted(config.count, 'face')} of {config.size} x {config.size} pixels"
         + (f", {config.unlabelled} unlabelled" if config.unlabelled else "")
     )

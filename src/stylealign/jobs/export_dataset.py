@@ -15,6 +15,7 @@ from stylealign.data.formats import FORMATS, WriteOptions, check_name, having, l
 from stylealign.data.image import image_size
 from stylealign.errors import UserError
 from stylealign.progress import say
+from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +73,8 @@ def main(config: ExportDataset) -> None:
     assert entry.write is not None  # ExportDataset refuses the others
     if entry.num_points not in (None, schema.num_points):
         raise UserError(
-            f"{config.data}: {schema.num_points} landmarks of {schema.name}, expected the {entry.num_points} that "
+            f"{config.data}: {counted(schema.num_points, 'landmark')} of {schema.name}, expected the "
+            f"{entry.num_points} that "
             f"format {config.format} holds"
         )
     _refuse_other_files(chosen)
@@ -80,6 +82,6 @@ def main(config: ExportDataset) -> None:
         entry.write(chosen, partial, WriteOptions(images=config.images, frame=config.frame))
     left = len(whole) - len(chosen)
     say(
-        f"wrote {len(chosen):,} faces to {config.out}"
+        f"wrote {counted(len(chosen), 'face')} to {config.out}"
         + (f" ({left:,} others left out: unlabelled or not of that split and subset)" if left else "")
     )

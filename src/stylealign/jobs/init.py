@@ -27,6 +27,7 @@ from stylealign.predicting.finders import mtcnn_finder
 from stylealign.predicting.given_boxes import write_boxes
 from stylealign.predicting.places import Places, how_found
 from stylealign.progress import say
+from stylealign.wording import counted
 
 UNSURE = 0.03
 """Mirror residual, over the shape's width, above which the guess is called one; below ten faces it always is."""
@@ -101,7 +102,7 @@ def marked_up(path: Path, reader: str, name: str, points: int | None, eyes: tupl
     assert count_points is not None  # an entry that recognises its sources counts their points
     num_points = count_points(path)
     if points is not None and points != num_points:
-        raise UserError(f"{path}: {num_points} points a face, not the {points} of --points")
+        raise UserError(f"{path}: {counted(num_points, 'point')} a face, not the {points} of --points")
     faces, bad = faces_of(path, reader, LandmarkSchema(name=name, num_points=num_points))
     twins, residual = mirror_twins(np.stack([face.landmarks for face in faces if face.landmarks is not None]))
     anchors = {}
@@ -121,7 +122,8 @@ def marked_up(path: Path, reader: str, name: str, points: int | None, eyes: tupl
 def schema_text(schema: LandmarkSchema, num_faces: int) -> str:
     """A guessed mark-up as YAML, with comments that say what to look at."""
     head = (
-        f"# {schema.num_points} landmarks, guessed from {num_faces} faces. flip_pairs: look at pairs.png; a colour "
+        f"# {counted(schema.num_points, 'landmark')}, guessed from {counted(num_faces, 'face')}. flip_pairs: look at "
+        "pairs.png; a colour "
         "that changes sides is a wrong pair.\n"
         "# boundaries (curves, which lab and the translators need), anchors (what errors are divided by) and parts: "
         "docs/schemas.md.\n"
@@ -240,7 +242,8 @@ def main(config: Init) -> None:
             (partial / "splits" / f"{split}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
         recipe = yaml.safe_dump(recipe_for(num_train), sort_keys=False, default_flow_style=None)
         (partial / "recipe.yaml").write_text(
-            f"# For {num_train} training faces; `stylealign train-detector --help` says what everything means.\n"
+            f"# For {counted(num_train, 'training face')}; `stylealign train-detector --help` says what everything "
+            "means.\n"
             f"{recipe}",
             encoding="utf-8",
         )
@@ -256,11 +259,11 @@ def main(config: Init) -> None:
     middle = num_points - 2 * len(schema.flip_pairs)
     sure = found.residual < UNSURE and len(faces) >= 10
     say(
-        f"{config.path}: {len(faces)} faces of {num_points} points ({FORMATS[reader].summary})"
+        f"{config.path}: {counted(len(faces), 'face')} of {counted(num_points, 'point')} ({FORMATS[reader].summary})"
         + (f"; {len(bad)} cannot be used, first {bad[0]}" if bad else "")
     )
     say(
-        f"{len(schema.flip_pairs)} mirror pairs and {middle} points on the mirror line"
+        f"{counted(len(schema.flip_pairs), 'mirror pair')} and {counted(middle, 'point')} on the mirror line"
         f"{'' if sure else ', a guess from too little'}: look at {out / 'pairs.png'}"
     )
     if not schema.anchors:

@@ -26,6 +26,7 @@ from stylealign.evaluation.tables import Table, millions, print_table, wide_cons
 from stylealign.face.schema import LandmarkSchema, get_schema
 from stylealign.progress import say, track
 from stylealign.training.devices import pick_device, place
+from stylealign.wording import counted
 
 BATCHES = (1, 16)
 SHOWN = ("small", "paper")
@@ -220,7 +221,7 @@ def model_table(config: Models) -> Table:
             row += tuple(_speed(f[key]) for key in ("infer", "infer_mb", "train", "train_mb") for f in found)
         rows.append(row)
     note = (
-        f"{schema.num_points} points ({schema.name}). MACs: multiply-accumulates of one picture, half the "
+        f"{counted(schema.num_points, 'point')} ({schema.name}). MACs: multiply-accumulates of one picture, half the "
         "operations counted by "
         "torch.utils.flop_counter (convolutions, linear layers, matrix products)."
     )
@@ -229,7 +230,7 @@ def model_table(config: Models) -> Table:
         where = (
             torch.cuda.get_device_name(device)
             if device.type == "cuda"
-            else f"{device.type}, {torch.get_num_threads()} threads"
+            else f"{device.type}, {counted(torch.get_num_threads(), 'thread')}"
         )
         note += (
             f" Measured on {where}, torch {torch.__version__}, float32: medians. A training step is forward, a plain "

@@ -23,6 +23,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.jobs.evaluate.tables import show
 from stylealign.progress import say
+from stylealign.wording import counted
 
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]
 ARMS = {"real": 0.0, "real+synthetic": None}  # share of synthetic faces in a batch; None: the recipe's
@@ -105,7 +106,7 @@ def main(config: Pipeline) -> None:
     translator.main(translators)
     say("3/5  generating synthetic faces")
     generating.main(synthetic)
-    say(f"4/5  training detectors: {len(ARMS)} arms x {len(config.seeds)} seed(s), equal updates")
+    say(f"4/5  training detectors: {counted(len(ARMS), 'arm')} x {counted(len(config.seeds), 'seed')}, equal updates")
     for job in arms.values():
         detector.main(job)
     say("5/5  evaluating")

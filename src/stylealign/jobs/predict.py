@@ -42,8 +42,9 @@ from stylealign.predicting.threads import Clock, ahead
 from stylealign.predicting.tracking import TrackConfig, Tracker
 from stylealign.predicting.video import Frame, Video, VideoWriter
 from stylealign.predicting.writing import refuse_formats, safe_name, write_formats
-from stylealign.progress import counted, say, track
+from stylealign.progress import say, track
 from stylealign.training.processes import num_cores
+from stylealign.wording import counted
 
 LEFT_OUT = 3  # exit status: the rest was done
 
@@ -257,10 +258,13 @@ def _video(
     }
     if video.times_from == "guess":
         say(
-            f"{source.name}: {video.guessed} of {video.read} frames have no time stamp: their `time` is a guess, from "
+            f"{source.name}: {video.guessed} of {counted(video.read, 'frame')} without a time stamp: their `time` is "
+            "a guess, from "
             f"{video.fps:g} frames a second"
         )
-    problem = video.problem() or (None if with_face else f"{source.name}: no face found in {video.read} frames")
+    problem = video.problem() or (
+        None if with_face else f"{source.name}: no face found in {counted(video.read, 'frame')}"
+    )
     if problem:
         out.leave_out(problem)
 

@@ -30,6 +30,7 @@ from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import CONVERSIONS, LandmarkSchema, convert, get_schema
 from stylealign.progress import say, track
+from stylealign.wording import counted
 
 SKIPPED_FILE = "skipped.txt"
 _SKIPPED_IN_META = 100
@@ -182,7 +183,8 @@ def _point_names(source: Source, schema: LandmarkSchema) -> tuple[str, ...]:
     names = tuple(text for _, text in lines_of(source.point_names))
     if len(names) != schema.num_points or len(set(names)) != len(names):
         raise UserError(
-            f"{source.point_names}: {len(set(names))} different names, expected {schema.num_points} of {schema.name}, "
+            f"{source.point_names}: {counted(len(set(names)), 'different name')}, expected {schema.num_points} of "
+            f"{schema.name}, "
             "one a line"
         )
     return names
@@ -352,7 +354,7 @@ def main(config: Prepare) -> None:
     for note in notes:
         say(note)
     for name, count in left_out.items():
-        say(f"{name}: {count:,} faces are in no split list and were left out")
+        say(f"{name}: {counted(count, 'face is', 'faces are')} in no split list and were left out")
     if skipped:
-        say(f"{len(skipped):,} bad entries were left out; they are listed in {config.out / SKIPPED_FILE}")
+        say(f"{counted(len(skipped), 'bad entry', 'bad entries')} left out, listed in {config.out / SKIPPED_FILE}")
     say(f"wrote {config.out}")

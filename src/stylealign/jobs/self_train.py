@@ -25,6 +25,7 @@ from stylealign.jobs.pseudo_label import job as pseudo_label
 from stylealign.jobs.train_detector import job as detector
 from stylealign.progress import say
 from stylealign.training.weights import read_card
+from stylealign.wording import counted
 
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]
 
@@ -121,7 +122,7 @@ def main(config: SelfTrain) -> None:
     table = []
     for number, (labelling, jobs) in enumerate(rounds):
         if labelling is not None and not labelling.out.exists():
-            say(f"round {number}: labelling {len(unlabelled)} faces")
+            say(f"round {number}: labelling {counted(len(unlabelled), 'face')}")
             pseudo_label.main(labelling)
         for job in jobs:
             detector.main(job)
@@ -133,5 +134,8 @@ def main(config: SelfTrain) -> None:
         table.append(row)
         if errors:
             spread = f" ± {np.std(errors, ddof=1):.2%}" if len(errors) > 1 else ""
-            say(f"round {number}: NME {np.mean(errors):.2%}{spread} on the validation split ({len(errors)} seeds)")
+            say(
+                f"round {number}: NME {np.mean(errors):.2%}{spread} on the validation split "
+                f"({counted(len(errors), 'seed')})"
+            )
     write_whole(config.out / "rounds.json", json.dumps(table, indent=1) + "\n")

@@ -27,6 +27,7 @@ from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say, track
 from stylealign.toyfaces import hardships
+from stylealign.wording import counted
 
 StressCause = Literal["tilt", "illumination", "make_up", "occlusion", "blur"]
 CAUSES: tuple[StressCause, ...] = ("tilt", "illumination", "make_up", "occlusion", "blur")
@@ -201,4 +202,5 @@ def main(config: Stress) -> None:
     finally:
         cv2.setNumThreads(threads)
     num_causes, num_strengths = len(config.causes), len(config.strengths)
-    say(f"{config.out}: {len(faces)} faces x {num_causes} causes x {num_strengths} strengths, a split each")
+    each = f"{counted(num_causes, 'cause')} x {counted(num_strengths, 'strength')}, a split each"
+    say(f"{config.out}: {counted(len(faces), 'face')} x {each}")

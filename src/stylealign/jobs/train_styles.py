@@ -43,6 +43,7 @@ from stylealign.training.optim import set_lr
 from stylealign.training.run import Run
 from stylealign.training.session import run_training
 from stylealign.training.weights import load_model, load_weights, read_state
+from stylealign.wording import counted
 
 MARGIN = 1.25  # context round the crop for rotations and shifts
 SHOWN = 4  # faces of each cluster on the sheets
@@ -125,7 +126,7 @@ def find_clusters(cache: CropCache, config: ClusterConfig, seed: int, device: to
     if smaller < config.min_faces:
         hint = " or --styles.pair two_largest" if config.pair == "smallest_largest" and len(found) > 2 else ""
         raise UserError(
-            f"{cache.dataset.folder}: {len(cache)} faces make clusters of "
+            f"{cache.dataset.folder}: {counted(len(cache), 'face')} make clusters of "
             f"{', '.join(str(len(c)) for c in found)}; expected at least "
             f"{config.min_faces} in each of the two to learn between: give more faces, fewer clusters "
             f"(--styles.clusters){hint}"
@@ -146,7 +147,7 @@ def cluster_sheet(cache: CropCache, clusters: list[np.ndarray], pair: tuple[np.n
         chosen = cluster[np.linspace(0, len(cluster) - 1, columns).astype(int)]
         role = {id(pair[0]): " A", id(pair[1]): " B"}.get(id(cluster), "")
         tiles += [cache.images[i] for i in chosen]
-        labels += [f"{len(cluster)} faces{role}", *[""] * (columns - 1)]
+        labels += [f"{counted(len(cluster), 'face')}{role}", *[""] * (columns - 1)]
     return contact_sheet(tiles, columns, labels)
 
 

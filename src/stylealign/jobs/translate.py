@@ -25,6 +25,7 @@ from stylealign.predicting.network import open_network
 from stylealign.predicting.predicted_face import largest
 from stylealign.predicting.sources import read_photo
 from stylealign.progress import say, track
+from stylealign.wording import counted
 
 if TYPE_CHECKING:
     from stylealign.api.translator import StyleTranslator, Translation
@@ -78,7 +79,7 @@ class Translate:
     def __post_init__(self) -> None:
         if len(self.inputs) < 2:
             raise ValueError(
-                f"{len(self.inputs)} pictures; expected a face and at least one style: translate a.jpg b.jpg"
+                f"{counted(len(self.inputs), 'picture')}; expected a face and at least one style: translate a.jpg b.jpg"
             )
         if self.out.suffix.lower() not in Image.registered_extensions():
             raise ValueError(f"out is {self.out}, expected a picture's name such as translated.png")
@@ -123,7 +124,7 @@ def _landmarks(config: Translate, detector: Detector, left_out: list[str]) -> di
             left_out.append(str(error))
             continue
         if len(faces) > 1:
-            say(f"{name}: {len(faces)} faces; the largest is taken")
+            say(f"{name}: {counted(len(faces), 'face')}; the largest is taken")
         found[name] = largest(faces).landmarks
     if len(found) < 2:
         raise UserError("; ".join(left_out) or f"{config.inputs[0]}: expected another picture that gives the style")

@@ -16,6 +16,7 @@ from stylealign.jobs.pseudo_label.labelling import Labelling, describe, warn_of_
 from stylealign.predicting.ensemble import ask, load_ensemble
 from stylealign.progress import say
 from stylealign.training.devices import pick_device
+from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +39,7 @@ def main(config: Trust) -> None:
     opened = FaceDataset.open(config.data)
     faces = opened.select(config.split, config.subset, labelled=True)
     if len(faces) < len(opened) and config.split is None and config.subset is None:
-        say(f"{len(opened) - len(faces)} faces without landmarks are left out: there is nothing to compare")
+        say(f"{counted(len(opened) - len(faces), 'face')} without landmarks left out: nothing to compare")
     detectors = load_ensemble(config.detectors, faces.schema, pick_device(config.accelerator))
     warn_of_seen_faces(faces, detectors, True)
     answers = ask(detectors, faces, config.look, use_labels=True)

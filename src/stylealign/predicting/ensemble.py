@@ -25,6 +25,7 @@ from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.landmarks import usable_box
 from stylealign.progress import track
+from stylealign.wording import counted
 
 FACES_AT_ONCE = 32  # decoded pictures held in memory
 CROPS_AT_ONCE = 64  # that a network sees
@@ -92,8 +93,9 @@ def load_ensemble(
         expected = schema or (loaded[0].schema if loaded else detector.schema)
         if detector.schema != expected:
             raise UserError(
-                f"{run}: this detector answers in {detector.schema.name} ({detector.schema.num_points} points), "
-                f"expected {expected.name} ({expected.num_points} points) as "
+                f"{run}: this detector answers in {detector.schema.name} "
+                f"({counted(detector.schema.num_points, 'point')}), "
+                f"expected {expected.name} ({counted(expected.num_points, 'point')}) as "
                 f"{'the data set has' if schema else f'{runs[0]} does'}: one mark-up for all"
             )
         loaded.append(detector)
@@ -238,5 +240,7 @@ def ask(detectors: list[LoadedDetector], faces: FaceDataset, config: LookConfig,
         found.append(group.landmarks)
         moved.append(group.settled)
     if not positions:
-        raise UserError(f"{faces.folder}: none of its {len(faces)} pictures can be read; the first: {unreadable[0]}")
+        raise UserError(
+            f"{faces.folder}: none of its {counted(len(faces), 'picture')} can be read; the first: {unreadable[0]}"
+        )
     return Answers(np.array(positions), np.concatenate(found), np.concatenate(moved), unreadable)

@@ -25,6 +25,7 @@ from stylealign.evaluation.point_trust import base_of, refuse_not_positive, trus
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import schema_from_dict
 from stylealign.predicting.answer import Answer
+from stylealign.wording import counted
 
 KIND, FORMAT = "stylealign-detector", "1"
 INSTALL = "pip install 'stylealign[export]', or pip install onnx onnxruntime"
@@ -116,7 +117,7 @@ def upright_of(card: Mapping[str, Any], num_points: int, where: str) -> np.ndarr
     except (TypeError, ValueError):
         shape = np.empty(0)
     if shape.shape != (num_points, 2) or not np.isfinite(shape).all() or np.ptp(shape, axis=0).min() <= 0:
-        raise UserError(f"{where} 'upright': expected {num_points} pairs [x, y] of a face")
+        raise UserError(f"{where} 'upright': expected {counted(num_points, 'pair')} [x, y] of a face")
     return shape
 
 

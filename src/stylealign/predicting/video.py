@@ -13,6 +13,7 @@ import numpy as np
 from stylealign.errors import UserError
 from stylealign.predicting.sources import Source
 from stylealign.predicting.threads import Clock, ahead
+from stylealign.wording import counted
 
 AHEAD = 4
 USUAL_FPS = 25.0
@@ -103,7 +104,7 @@ class Video:
             return f"{self.name}: no frame of this video can be read"
         # Containers often count a frame or two too many.
         if not self._stopped and self.expected and self.read < 0.98 * self.expected - 2:
-            return f"{self.name}: video cut short: {self.read} of {self.expected} frames can be read"
+            return f"{self.name}: video cut short: {self.read} of {counted(self.expected, 'frame')} can be read"
         return None
 
 

@@ -12,6 +12,7 @@ from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.predicted_face import Face
+from stylealign.wording import counted
 
 
 def refuse_formats(formats: tuple[str, ...], schema: LandmarkSchema, moving: bool) -> None:
@@ -20,7 +21,8 @@ def refuse_formats(formats: tuple[str, ...], schema: LandmarkSchema, moving: boo
         entry = predicted()[name]
         if entry.num_points not in (None, schema.num_points):
             raise UserError(
-                f"--formats {name}: the detector answers in {schema.num_points} points, {name} holds {entry.num_points}"
+                f"--formats {name}: the detector answers in {counted(schema.num_points, 'point')}, {name} holds "
+                f"{entry.num_points}"
             )
         if moving and not entry.frames:
             able = " or ".join(other for other, known in predicted().items() if known.frames)

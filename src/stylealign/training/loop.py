@@ -31,6 +31,7 @@ from stylealign.training.following import Follow, memory_mb, open_followers, ref
 from stylealign.training.optim import clipped, lr_of
 from stylealign.training.run import EVALUATED, Run
 from stylealign.training.schedule import Schedule
+from stylealign.wording import counted
 
 Engine = Fabric  # what jobs call it, so that only this file names the library
 
@@ -127,11 +128,11 @@ def start_engine(loop: LoopConfig) -> Fabric:
             accelerator=loop.accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=loop.precision
         )
     except (RuntimeError, ValueError, TypeError) as error:
-        raise UserError(f"cannot use {devices} {loop.accelerator} device(s): {error}") from None
+        raise UserError(f"cannot use {counted(devices, f'{loop.accelerator} device')}: {error}") from None
     except Exception as error:  # Fabric's own MisconfigurationException is not exported
         if "Misconfiguration" not in type(error).__name__:
             raise
-        raise UserError(f"cannot use {devices} {loop.accelerator} device(s): {error}") from None
+        raise UserError(f"cannot use {counted(devices, f'{loop.accelerator} device')}: {error}") from None
     engine.launch()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         atexit.unregister(_leave_processes)  # once, also where a process trains several times

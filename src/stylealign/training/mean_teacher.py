@@ -20,6 +20,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.schema import LandmarkSchema
+from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +84,8 @@ def unlabelled_in_batch(batch_size: int, share: float, world: int) -> int:
     found = round(batch_size * share / world) * world
     if not 0 < found < batch_size:
         raise UserError(
-            f"a batch of {batch_size} faces with teacher.share {share} has {found} unlabelled ones: expected "
+            f"a batch of {counted(batch_size, 'face')} with teacher.share {share} has {found} unlabelled ones: "
+            "expected "
             "at least 1 of each kind"
         )
     return found

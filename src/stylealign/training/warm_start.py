@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
 from stylealign.training.weights import load_model, read_card
+from stylealign.wording import counted
 
 KINDS = ("detector", "encoder")
 LAST = ("head.points.", "head.points_spread.")  # of fpn's heads: what has a part for each landmark
@@ -60,7 +61,8 @@ def start_from(model: nn.Module, run: Path, schema: LandmarkSchema) -> dict[str,
     if 2 * len(convolutions) < len(mine):
         width = f", width {card['network'].get('width')}" if isinstance(card.get("network"), dict) else ""
         raise UserError(
-            f"--init-from {run}: {len(convolutions)} of this detector's {len(mine)} convolutions fit (there: "
+            f"--init-from {run}: {len(convolutions)} of this detector's {counted(len(mine), 'convolution')} fitting "
+            "(there: "
             f"{card.get('model')}{width}): "
             "expected the same network at the same width"
         )
@@ -81,4 +83,4 @@ def describe_start(start: dict[str, Any]) -> str:
     fresh = start["fresh"]
     names = ", ".join(fresh[:4]) + (f" and {len(fresh) - 4} more" if len(fresh) > 4 else "")
     left = f"left fresh: {names}" if fresh else "none left fresh"
-    return f"starting from {start['run']}: {start['taken']} weights taken, {left}"
+    return f"starting from {start['run']}: {counted(start['taken'], 'weight')} taken, {left}"

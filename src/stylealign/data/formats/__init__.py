@@ -38,6 +38,7 @@ from stylealign.data.formats.writing import WriteOptions
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema, get_schema
+from stylealign.wording import counted
 
 __all__ = [
     "FORMATS",
@@ -270,7 +271,8 @@ def format_of(path: Path) -> str:
         return found[0]
     if found:
         raise UserError(
-            f"{path}: looks like {len(found)} formats at once, {' and '.join(found)}{_lying_in(path)}; expected one: "
+            f"{path}: looks like {counted(len(found), 'format')} at once, {' and '.join(found)}{_lying_in(path)}; "
+            "expected one: "
             "give a folder, or the file, of one of them"
         )
     raise UserError(

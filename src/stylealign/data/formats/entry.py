@@ -21,6 +21,7 @@ from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema
+from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +106,8 @@ def schema_of_count(count: int, where: str) -> LandmarkSchema:
             return schema
     known = ", ".join(f"{s.name} ({s.num_points})" for s in SCHEMAS.values())
     raise UserError(
-        f"{where}: {count} points a face is no built-in mark-up ({known}); name yours with --schema FILE.yaml"
+        f"{where}: {counted(count, 'point')} a face is no built-in mark-up ({known}); name yours with --schema "
+        "FILE.yaml"
     )
 
 
@@ -286,7 +288,7 @@ def checked_face(
         return BadEntry(where, size_wh, id)
     if landmarks is not None:
         if landmarks.shape != (options.schema.num_points, 2):
-            return BadEntry(where, f"{len(landmarks)} landmarks, expected {_points_of(options.schema)}", id)
+            return BadEntry(where, f"{counted(len(landmarks), 'landmark')}, expected {_points_of(options.schema)}", id)
         numbers = landmarks if numbers is None else numbers
         absent = missing_in(numbers) if missing is None else missing | missing_in(numbers)
         if problem := problem_of(absent, numbers, options.missing):

@@ -18,6 +18,7 @@ from stylealign.data.formats.files import Beside, with_suffix
 from stylealign.data.image import IMAGE_SUFFIXES
 from stylealign.data.matlab import read_mat
 from stylealign.errors import UserError
+from stylealign.wording import counted
 
 _VARIABLES = ("pt2d", "pt3d_68")
 
@@ -35,7 +36,7 @@ def _points(path: Path, count: int) -> np.ndarray | str:
         if values.shape in ((2, count), (3, count)) and values.dtype.kind in "iuf":
             return values[:2].T.astype(np.float64)
         found.append(f"{name} of {' x '.join(map(str, values.shape))}")
-    return f"found {' and '.join(found)}, expected 2 x {count} or 3 x {count} numbers"
+    return f"found {' and '.join(found)}, expected 2 x {count} or 3 x {counted(count, 'number')}"
 
 
 def read(source: Path, options: ReadOptions) -> Iterator[Entry]:

@@ -40,6 +40,7 @@ from stylealign.data.formats.writing import (
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
+from stylealign.wording import counted
 
 ATTRIBUTES = ("pose", "expression", "illumination", "make_up", "occlusion", "blur")
 SUBSET_FILES = {
@@ -59,7 +60,8 @@ def _parse(text: str) -> tuple[np.ndarray, str] | str:
     """The numbers (196 or 206) and image of a line, or what is wrong with it."""
     *tokens, image = text.split()
     if len(tokens) not in (_COORDINATES, _WITH_BOX):
-        return f"{len(tokens) + 1} fields, expected {_WITH_BOX + 1} (with box and attributes) or {_COORDINATES + 1}"
+        found = counted(len(tokens) + 1, "field")
+        return f"{found}, expected {_WITH_BOX + 1} (with box and attributes) or {_COORDINATES + 1}"
     values = numbers_of(tokens, "field")
     return values if isinstance(values, str) else (values, image)
 

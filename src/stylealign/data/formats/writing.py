@@ -20,6 +20,7 @@ from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import track
+from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +79,8 @@ def whole_landmarks_of(sample: FaceSample, layout: str) -> np.ndarray:
     missing = np.flatnonzero(sample.missing_points)
     if missing.size:
         raise UserError(
-            f"face '{sample.id}': {missing.size} landmarks are missing, the first is {missing[0]}, which {layout} "
+            f"face '{sample.id}': {counted(missing.size, 'landmark is missing', 'landmarks are missing')}, the first "
+            f"is {missing[0]}, which {layout} "
             "cannot say; expected another --format (coco, csv, ibug), or a --subset of faces with all"
         )
     return landmarks_of(sample)

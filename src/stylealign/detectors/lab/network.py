@@ -17,6 +17,7 @@ from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import BasicBlock
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
+from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +66,8 @@ class LABConfig:
     def __post_init__(self) -> None:
         if min(self.stacks, self.channels, self.depth, self.width, self.hidden) < 1:
             raise ValueError(
-                f"lab of {self.stacks} stacks, {self.channels} channels, depth {self.depth}, width {self.width}, "
+                f"lab of {counted(self.stacks, 'stack')}, {self.channels} channels, depth {self.depth}, width "
+                f"{self.width}, "
                 f"hidden {self.hidden}: "
                 "expected at least 1 of each"
             )

@@ -44,6 +44,7 @@ from stylealign.progress import say
 from stylealign.styling.arms import ARMS, names_without_run
 from stylealign.training.devices import pick_device
 from stylealign.translators.loaded import named_translator
+from stylealign.wording import counted
 
 FORMAT = 1
 
@@ -138,7 +139,8 @@ def assess(
         )
     if len(faces) < 8:
         raise UserError(
-            f"{faces.folder}: {len(faces)} labelled faces in split {config.split}, expected at least 8 to halve and "
+            f"{faces.folder}: {counted(len(faces), 'labelled face')} in split {config.split}, expected at least 8 to "
+            "halve and "
             "to swap"
         )
     batch = CropCache(faces, subject.crop).batch(np.arange(len(faces)))
@@ -147,7 +149,8 @@ def assess(
         rows, donors = fitted_donors(batch, others, config.styles, config.seed, faces.schema, config.sheet_size)
         if len(rows) < 8:
             raise UserError(
-                f"{faces.folder}: {len(rows)} of {len(faces)} faces have a donor that can be bent onto them, expected "
+                f"{faces.folder}: {len(rows)} of {counted(len(faces), 'face')} with a donor that can be bent onto "
+                "them, expected "
                 "at least 8: give more with --donors"
             )
         about = {**about, "without_donor": len(faces) - len(rows)}
@@ -245,5 +248,5 @@ def main(config: Assess) -> None:
         say(f"{figure}: {value} (aim: {aim}, {met})")
     latent = found["latent"]
     if "kl_nats" in latent:
-        say(f"KL {latent['kl_nats']:.0f} nats; {latent['active']} of {latent['units']} units in use")
+        say(f"KL {latent['kl_nats']:.0f} nats; {latent['active']} of {counted(latent['units'], 'unit')} in use")
     say(f"finished: {out}; every table in {out / 'assessment.md'}, pictures in {out / 'sheets'}")

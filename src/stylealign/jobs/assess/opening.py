@@ -19,6 +19,7 @@ from stylealign.progress import say
 from stylealign.styling.arms import open_arm
 from stylealign.translators.loaded import load_translator, open_untrained
 from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
+from stylealign.wording import counted
 
 FEATURE_LAYERS = ("layer1", "layer2", "layer3")
 
@@ -81,8 +82,8 @@ def open_judge(
     judge = load_detector(run, device)
     if judge.schema != schema:
         raise UserError(
-            f"judge {run}: a detector of {judge.schema.name} ({judge.schema.num_points} points), expected "
-            f"{schema.name} ({schema.num_points} points)"
+            f"judge {run}: a detector of {judge.schema.name} ({counted(judge.schema.num_points, 'point')}), expected "
+            f"{schema.name} ({counted(schema.num_points, 'point')})"
         )
     if (judge.crop.scale, judge.crop.box) != (crop.scale, crop.box):
         raise UserError(

@@ -20,6 +20,7 @@ from stylealign.jobs.calibrate.config import Calibrate
 from stylealign.jobs.calibrate.rolls import measure_rolls, table_of_rolls
 from stylealign.predicting.network import model_path, open_network
 from stylealign.progress import say
+from stylealign.wording import counted
 
 
 def faces_of(config: Calibrate, schema: LandmarkSchema) -> FaceDataset:
@@ -28,8 +29,9 @@ def faces_of(config: Calibrate, schema: LandmarkSchema) -> FaceDataset:
     faces = whole_faces(faces, "the calibration")
     if faces.schema != schema:
         raise UserError(
-            f"{config.data}: faces of {faces.schema.name} ({faces.schema.num_points} points), the detector answers in "
-            f"{schema.name} ({schema.num_points} points): expected one mark-up"
+            f"{config.data}: faces of {faces.schema.name} ({counted(faces.schema.num_points, 'point')}), the "
+            "detector answers in "
+            f"{schema.name} ({counted(schema.num_points, 'point')}): expected one mark-up"
         )
     if 0 < config.faces < len(faces):
         faces = faces.take(np.linspace(0, len(faces) - 1, config.faces).round().astype(int).tolist())

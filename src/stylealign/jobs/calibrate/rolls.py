@@ -21,6 +21,7 @@ from stylealign.predicting.faces import find_faces
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.sources import Photo
 from stylealign.progress import track
+from stylealign.wording import counted
 
 ROUND = 3.0  # side of the turned picture over the longer side of the face's box
 LARGEST = 768  # px of that side
@@ -100,7 +101,7 @@ def table_of_rolls(found: dict[str, Any]) -> Table:
     header = ("roll", "NME %", "times the first", "median %", "wrong turns %")
     learnt = "has" if found["learnt_every_roll"] else "has not"
     note = (
-        f"Degrees clockwise; {found['faces']} faces of {found['split']}, boxes turned with them, "
+        f"Degrees clockwise; {counted(found['faces'], 'face')} of {found['split']}, boxes turned with them, "
         f"{found['denominator']}; refine {found['refine']}, rotate {found['rotate']}; this detector {learnt} learnt "
         f"every roll. A wrong turn is more than {WRONG:g} degrees off."
     )

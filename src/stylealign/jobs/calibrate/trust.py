@@ -22,6 +22,7 @@ from stylealign.predicting.on_datasets import answer_crops, calibrated_on
 from stylealign.progress import say
 from stylealign.training.devices import pick_device
 from stylealign.training.weights import load_model, save_model
+from stylealign.wording import counted
 
 
 def calibrate_trust(config: Calibrate, path: Path, faces_of: Callable[[LandmarkSchema], FaceDataset]) -> None:
@@ -65,7 +66,7 @@ def calibrate_trust(config: Calibrate, path: Path, faces_of: Callable[[LandmarkS
     say(
         f"from {BASES[trust.basis]}: {'a temperature' if len(temperature) == 1 else 'temperatures'} of "
         + (f"{temperature[0]:.3g}" if len(temperature) == 1 else f"{temperature.min():.3g} to {temperature.max():.3g}")
-        + f", power {trust.power:.2f}, on {len(faces)} faces ({denominator}): an error surprises by "
+        + f", power {trust.power:.2f}, on {counted(len(faces), 'face')} ({denominator}): an error surprises by "
         f"{fit['surprise']:.3f} nats, before by {fit['surprise_before']:.3f}"
     )
     say(f"wrote {config.out}: the same detector with this trust in its card")

@@ -20,6 +20,7 @@ from stylealign.evaluation.tables import slug
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema
 from stylealign.face.schema import convert as convert_landmarks
+from stylealign.wording import counted
 
 
 class ArmPaths(NamedTuple):
@@ -94,7 +95,7 @@ def _fitted(
         return landmarks
     if source == schema.name and points == schema.num_points:
         return landmarks
-    said = f"{points} landmarks" + (f" of schema {source!r}" if source else "")
+    said = counted(points, "landmark") + (f" of schema {source!r}" if source else "")
     wanted = f"{schema.num_points} of schema {schema.name!r}"
     if not may_convert:
         raise UserError(f"{where}: predictions have {said}, the dataset has {wanted}; --convert tries to convert them")
@@ -164,7 +165,7 @@ def answers_of(
         first = rows[0]
         odd = next(row for row in rows if (len(row.landmarks), row.schema) != (len(first.landmarks), first.schema))
         raise UserError(
-            f"{odd.where}: {len(odd.landmarks)} landmarks (schema {odd.schema}), but {first.where} has "
+            f"{odd.where}: {counted(len(odd.landmarks), 'landmark')} (schema {odd.schema}), but {first.where} has "
             f"{len(first.landmarks)} (schema {first.schema})"
         )
     found = np.stack([row.landmarks for row in rows])

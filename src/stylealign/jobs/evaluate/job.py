@@ -29,6 +29,7 @@ from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.evaluate.arms import Answered, answers_of, crop_text, is_run, parse_arms
 from stylealign.jobs.evaluate.tables import show, to_markdown
 from stylealign.progress import say, track
+from stylealign.wording import counted
 
 FORMAT = 1
 TILE = 192
@@ -156,7 +157,7 @@ def _write(
         mean_errors,
         folder / "ced.png",
         limit,
-        f"{evaluation['dataset']['name']}, {evaluation['dataset']['split']}, {len(samples)} faces",
+        f"{evaluation['dataset']['name']}, {evaluation['dataset']['split']}, {counted(len(samples), 'face')}",
     )
     per_point = {
         arm["name"]: np.array([np.nan if v is None else 100 * v for v in arm["per_point"]])

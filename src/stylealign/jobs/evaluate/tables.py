@@ -22,6 +22,7 @@ from stylealign.evaluation.tables import (
     subset_differences,
     wide_console,
 )
+from stylealign.wording import counted
 
 SHOWN = {
     "Errors": 8,
@@ -45,7 +46,8 @@ def protocol_line(evaluation: Mapping[str, Any]) -> str:
     which = f"split {data['split']}" + (f", subset {data['subset']}" if data["subset"] else "")
     points = "visible landmarks only" if evaluation["visible_only"] else "all landmarks"
     return (
-        f"{data['name']}, {which}, {data['faces']} faces, {data['points']} points ({data['schema']}), {points}. "
+        f"{data['name']}, {which}, {counted(data['faces'], 'face')}, {data['points']} points ({data['schema']}), "
+        f"{points}. "
         f"Denominator: {evaluation['denominator']} ({DENOMINATORS[evaluation['denominator']]}). "
         f"Crop: {_per_arm(arms, 'crop')}. "
         f"Seeds: {_per_arm(arms, 'seeds')}."

@@ -33,6 +33,7 @@ from stylealign.jobs.export.graph import Answering, answering, halved, import_on
 from stylealign.predicting.onnx_network import start_session, to_metadata
 from stylealign.predicting.validation import Validation
 from stylealign.progress import say, track
+from stylealign.wording import counted
 
 PARITY = 0.01  # px by which float32 may differ from PyTorch
 SCALE_PARITY = 0.01  # share of itself by which the scale of a point may
@@ -260,7 +261,7 @@ def table_of(
     header: tuple[str, ...] = ("model", "MB", "px from PyTorch, mean", "largest")
     header += ("NME %",) if nme else ()
     cases = [(batch, threads) for batch in BATCHES for threads in THREADS] if latency else []
-    header += tuple(f"ms, batch {batch}, {threads} thread{'s' * (threads > 1)}" for batch, threads in cases)
+    header += tuple(f"ms, batch {batch}, {counted(threads, 'thread')}" for batch, threads in cases)
     rows = []
     for model in models:
         apart = np.linalg.norm(batches(model.answer, crops, BATCHES[-1]) - reference, axis=2)
@@ -308,7 +309,7 @@ def main(config: Export) -> None:
         else:
             graph, more = quantized(graph, calibration)
             if more:
-                say(f"{more} layers before the last stay in float32: in 8 bits they would move the landmarks")
+                say(f"{counted(more, 'layer')} before the last left in float32: in 8 bits the landmarks would move")
         models.append(onnx_model(f"ONNX {config.precision}", graph))
     nme = {} if seen is None else {model.name: nme_of(model, seen) for model in models}
     latency = latencies(models, crops) if config.latency else {}
@@ -318,7 +319,7 @@ def main(config: Export) -> None:
     print_table(console, table)
     if seen is not None:
         console.print(
-            f"NME: {len(seen.faces)} faces of {config.data}, split {config.split}; denominator "
+            f"NME: {counted(len(seen.faces), 'face')} of {config.data}, split {config.split}; denominator "
             f"{seen.denominator}; {crop.describe()}."
         )
     say(f"finished: {config.out}")

@@ -25,6 +25,7 @@ from stylealign.jobs.init import recipe_for
 from stylealign.jobs.train_detector.pretrained import PACKAGE
 from stylealign.predicting.network import SHIPPED
 from stylealign.training.devices import place
+from stylealign.wording import counted
 
 Start = Literal["imagenet", "package", "scratch"]
 SIZES = (96, 64)
@@ -124,7 +125,8 @@ def choose(
         "scratch": "a ResNet-18 of width 16 from fresh weights",
     }[start]
     why = (
-        f"{what}, crops of {side} px, {batch} faces an update: about {seconds / each:,.0f} updates of {each:.2f} s for "
-        f"{num_train} faces{', restyled by the mixture' if style else ''}"
+        f"{what}, crops of {side} px, {counted(batch, 'face')} an update: about {seconds / each:,.0f} updates of "
+        f"{each:.2f} s for "
+        f"{counted(num_train, 'face')}{', restyled by the mixture' if style else ''}"
     )
     return Choice(start, found, each, why)

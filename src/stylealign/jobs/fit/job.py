@@ -52,6 +52,7 @@ from stylealign.predicting.given_boxes import write_boxes
 from stylealign.predicting.places import Places, how_found
 from stylealign.progress import say
 from stylealign.training.weights import read_card
+from stylealign.wording import counted
 
 IMPORTED = time.monotonic() - BEGAN
 """Seconds that the imports above took; they count."""
@@ -131,7 +132,7 @@ def _marked_up(config: Fit, reader: str) -> MarkedUp:
             return found._replace(schema=schema)
         if config.schema is not None:
             raise UserError(
-                f"--schema {config.schema}: {schema.num_points} points, but {config.path} has "
+                f"--schema {config.schema}: {counted(schema.num_points, 'point')}, but {config.path} has "
                 f"{found.schema.num_points} a face"
             )
     pairs = {frozenset(pair) for pair in found.schema.flip_pairs}
@@ -200,7 +201,10 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
             if not folder.exists():
                 write_unlabelled(pictures, beside, folder, found.schema, places.how, finder, SCALE)
             count = len(FaceDataset.open(folder)) if folder.exists() else 0
-            say(f"{there:,} pictures without labels in {beside}: {len(pictures):,} looked at, {count:,} with a face")
+            say(
+                f"{counted(there, 'picture')} without labels in {beside}: {len(pictures):,} looked at, {count:,} "
+                "with a face"
+            )
     elif config.unlabelled is not None:
         say(f"{config.unlabelled}: not used, since where a face is in a picture cannot be told without boxes")
     return {

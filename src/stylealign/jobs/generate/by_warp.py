@@ -33,6 +33,7 @@ from stylealign.translators.judge import judge_swaps
 from stylealign.translators.loaded import open_untrained
 from stylealign.translators.warp.fit import WarpConfig, fitting_donors, refused_pairs
 from stylealign.translators.warp.openings import openings_of
+from stylealign.wording import counted
 
 MARGIN = 1.5
 """Side of a donor's crop over that of the face's."""
@@ -78,11 +79,12 @@ class ByWarp(NothingToPrepare):
         usable = int(np.isfinite(found.landmarks).all(axis=2).any(axis=1).sum())
         left_out = f" ({'; '.join(found.said)})" if found.said else ""
         if left_out:
-            say(f"{usable} of {len(donors)} donors can be used{left_out}")
+            say(f"{usable} of {counted(len(donors), 'donor')} can be used{left_out}")
         own = own_positions(contents, donors)
         if usable - bool((own >= 0).any()) < styles:
             raise UserError(
-                f"{donors.folder}: {usable} of {len(donors)} donors can be used{left_out}, and styles_per_face asks "
+                f"{donors.folder}: {usable} of {counted(len(donors), 'donor')} can be used{left_out}, and "
+                "styles_per_face asks "
                 f"for {styles} different ones a face, never the face itself: expected more donors or fewer styles"
             )
         fitting = fitting_donors(
@@ -93,7 +95,8 @@ class ByWarp(NothingToPrepare):
             first = int(short[0])
             has = int((fitting.donors[first] >= 0).sum())
             raise UserError(
-                f"{contents.folder}: {len(short)} of {len(contents)} faces have fewer fitting donors than the {styles} "
+                f"{contents.folder}: {len(short)} of {counted(len(contents), 'face')} with fewer fitting donors than "
+                f"the {styles} "
                 f"styles asked for; the first, '{contents.head(first)['id']}', has {has} of the "
                 f"{min(self.config.offered, usable)} offered: ask for fewer --styles-per-face, offer more with "
                 "--warp.offered or other --donors, or leave such faces out with --skip-unfit"
@@ -101,10 +104,15 @@ class ByWarp(NothingToPrepare):
         faces = np.setdiff1d(np.arange(len(contents)), short)
         tried, refused = fitting.tried[faces].sum(), fitting.refused[faces].sum()
         if not len(faces):
-            raise UserError(f"{contents.folder}: none of {len(contents)} faces has {styles} donors that fit it")
-        say(f"{refused} of {tried} pairs looked at ({refused / tried:.0%}) cannot be bent and were passed over")
+            raise UserError(
+                f"{contents.folder}: none of {counted(len(contents), 'face')} has {counted(styles, 'donor')} to fit it"
+            )
+        say(f"{refused} of {counted(tried, 'pair')} looked at ({refused / tried:.0%}) cannot be bent: passed over")
         if len(short):
-            say(f"{len(short)} of {len(contents)} faces have fewer than {styles} fitting donors and are left out")
+            say(
+                f"{len(short)} of {counted(len(contents), 'face')} with fewer than "
+                f"{counted(styles, 'fitting donor')}: left out"
+            )
         return Paired(faces, fitting.donors[faces])
 
     # Pictures.

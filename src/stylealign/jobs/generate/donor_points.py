@@ -20,6 +20,7 @@ from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.ensemble import LookConfig, ask, load_ensemble, looks_of
 from stylealign.predicting.network import model_path
 from stylealign.progress import say
+from stylealign.wording import counted
 
 HALF = 0.02
 """Disagreement, a fraction of the usual denominator, at which a detector's landmarks are trusted by one half."""
@@ -88,10 +89,11 @@ def _detected(
     if loaded.schema != schema:
         whose = "the detector in the package" if detector is None else str(run)
         raise UserError(
-            f"{faces.folder}: {len(faces)} donors have no landmarks of {schema.name}, and {whose} finds "
+            f"{faces.folder}: {counted(len(faces), 'donor has', 'donors have')} no landmarks of {schema.name}, and "
+            f"{whose} finds "
             f"{loaded.schema.name}: name a detector of the same mark-up with --judge, or label them with `pseudo-label`"
         )
-    say(f"{len(faces)} donors have no labels: a detector looks for their landmarks")
+    say(f"{counted(len(faces), 'donor has', 'donors have')} no labels: a detector looks for their landmarks")
     look = LookConfig(jitters=0 if schema.flip_pairs else 2)
     looks = dataclasses.replace(look, flip=bool(schema.flip_pairs))
     assert len(looks_of(looks, schema)) > 1, "one look cannot disagree with itself"

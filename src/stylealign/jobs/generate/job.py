@@ -43,6 +43,7 @@ from stylealign.translators.judge import gate
 from stylealign.translators.loaded import load_translator, named_translator
 from stylealign.translators.swapping import Translator
 from stylealign.translators.warp.fit import WarpConfig
+from stylealign.wording import counted
 
 GPU_WORKERS = 4  # one decodes while the others write pictures
 _OF_WARP = ("warp", "skip_unfit", "judge")
@@ -141,8 +142,9 @@ def _select(config: Generate, donors_needed: bool) -> tuple[FaceDataset, FaceDat
     labelled = [i for i in range(len(contents)) if contents.head(i)["labelled"]]
     if len(labelled) < len(contents) and not (config.skip_unlabelled and labelled):
         raise UserError(
-            f"{config.data}: {len(contents) - len(labelled)} of {len(contents)} faces of split '{config.split}' have "
-            "no landmarks, which a structure needs: choose a --subset of labelled faces, or leave them out with "
+            f"{config.data}: {len(contents) - len(labelled)} of {counted(len(contents), 'face')} of split "
+            f"'{config.split}' without "
+            "landmarks, which a structure needs: choose a --subset of labelled faces, or leave them out with "
             "--skip-unlabelled (they may be donors all the same)"
         )
     contents = contents.take(labelled)
@@ -228,7 +230,7 @@ def _render(config: Generate, work: Work, how: dict[str, Any], processes: Proces
     workers = GPU_WORKERS if device != "cpu" else max(1, threads)
     done = sum(work.is_done(u) for u in range(work.num_units)) if rank == 0 else 0
     if done:
-        say(f"continuing {config.out}: {done} of {work.num_units} units are done")
+        say(f"continuing {config.out}: {done} of {counted(work.num_units, 'unit')} done")
     # So that a picture's last bits do not depend on the machine's cores; the workers share those.
     torch.set_num_threads(1)
     try:
@@ -238,7 +240,7 @@ def _render(config: Generate, work: Work, how: dict[str, Any], processes: Proces
         sheets = [s for s in range(config.sheets) if not work.sheet_file(s).exists()]
         run_all(work.write_sheet, [s for s in sheets if s % world == rank], workers, "style sheets")
         units = [u for u in range(rank, work.num_units, world) if not work.is_done(u)]
-        run_all(work.render, units, workers, f"generating (units of {plan.faces_per_unit} faces)")
+        run_all(work.render, units, workers, f"generating (units of {counted(plan.faces_per_unit, 'face')})")
     finally:
         torch.set_num_threads(threads)
     barrier()
@@ -309,8 +311,8 @@ def make_dataset(config: Generate, maker: Maker, processes: Processes = ONE_PROC
         os.rename(partial, config.out)
         k = config.styles_per_face
         say(
-            f"finished: {config.out}: {len(contents)} faces x {k} styles = {len(contents) * k} faces"
-            + (f"; look at {config.out / 'sheets'}" if config.sheets else "")
+            f"finished: {config.out}: {counted(len(contents), 'face')} x {counted(k, 'style')} = "
+            f"{counted(len(contents) * k, 'face')}" + (f"; look at {config.out / 'sheets'}" if config.sheets else "")
         )
     barrier()
 

@@ -18,6 +18,7 @@ from stylealign.jobs.pseudo_label.labelling import Labelling, describe, warn_of_
 from stylealign.predicting.ensemble import ask, load_ensemble
 from stylealign.progress import say
 from stylealign.training.devices import pick_device
+from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +62,7 @@ def _choose(
     count = round(config.keep * len(overall))
     among, missing = match_poses(found[allowed], overall[allowed], labelled.landmarks_array(), count, config.match_bins)
     if missing:
-        say(f"{missing} of {count} places are of head poses that too few faces have; they stay empty")
+        say(f"{missing} of {counted(count, 'place')} left empty: too few faces have such head poses")
     return allowed[among], {"match": {"wanted": count, "without_a_face": missing}}
 
 

@@ -28,6 +28,7 @@ from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.predicting.ensemble import LookConfig
 from stylealign.progress import say
+from stylealign.wording import counted
 
 TILE = 160
 ATTRIBUTE = "pseudo"
@@ -208,9 +209,10 @@ def write_labelled(
                 picture = _sheet(faces, positions[rows], found[rows], labels, texts)
                 write_image(writer.partial / "sheets" / f"{name}.png", picture)
     if unreadable:
-        say(f"{len(unreadable)} pictures could not be read and were left out, the first: {unreadable[0]}")
+        say(f"{counted(len(unreadable), 'picture')} left out that could not be read, the first: {unreadable[0]}")
     say(
-        f"wrote {config.out}: {len(kept)} of {len(positions)} faces, disagreement {overall[kept].mean():.2%} (all: "
+        f"wrote {config.out}: {len(kept)} of {counted(len(positions), 'face')}, disagreement "
+        f"{overall[kept].mean():.2%} (all: "
         f"{overall.mean():.2%}), "
         f"trust {face_trust[kept].mean():.2f}; look at {config.out / 'sheets'}"
     )

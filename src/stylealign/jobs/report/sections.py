@@ -17,6 +17,7 @@ from stylealign.jobs.assess.plots import keep_curve_plot
 from stylealign.jobs.evaluate import tables as evaluation_tables
 from stylealign.jobs.report.page import data_uri, embed, escaped, facts_of, figure_of, table_of
 from stylealign.jobs.study import tables as study_tables
+from stylealign.wording import counted
 
 _NOT_CURVES = {"step", "images_seen", "seconds", "lr", "kl_weight_per_nat", "images_per_s", "memory_mb"}
 _MOST_OVERLAYS = 24
@@ -242,7 +243,7 @@ def predictions_section(folder: Path) -> str:
     drawn = sorted((folder / "drawn").glob("*.jpg"))
     shown = [figure_of(embed(path), path.stem) for path in drawn[:_MOST_OVERLAYS]]
     if len(drawn) > len(shown):
-        parts.append(f'<p class="note">the first {len(shown)} of {len(drawn)} overlays</p>')
+        parts.append(f'<p class="note">the first {len(shown)} of {counted(len(drawn), "overlay")}</p>')
     return "".join(parts) + (f'<div class="row">{"".join(shown)}</div>' if shown else "")
 
 

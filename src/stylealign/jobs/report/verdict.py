@@ -8,6 +8,7 @@ from stylealign.config import read_json
 from stylealign.evaluation.metrics import DENOMINATORS
 from stylealign.jobs.assess.tables import AIMS
 from stylealign.jobs.study import tables as study_tables
+from stylealign.wording import counted
 
 FEW = 20
 """Faces below which an error is called a rough one."""
@@ -49,7 +50,7 @@ def evaluation_verdict(evaluation: Mapping[str, Any]) -> str:
     best = min(arms, key=lambda arm: arm["nme"]["mean"])
     nme = best["nme"]
     unit = _unit(evaluation["denominator"])
-    faces = f"{data['faces']} face{'s' * (data['faces'] != 1)} of split {data['split']}"
+    faces = f"{counted(data['faces'], 'face')} of split {data['split']}"
     error = (
         f"a mean error of {100 * nme['mean']:.2f} % of {unit} on {faces} (95 % interval {100 * nme['low']:.2f} to "
         f"{100 * nme['high']:.2f})"

@@ -26,6 +26,7 @@ from stylealign.progress import say
 from stylealign.training.faces import resolve_data, resolve_others, validation_faces
 from stylealign.training.processes import Job, run_jobs
 from stylealign.training.weights import read_card
+from stylealign.wording import counted
 
 # --------------------------------------------------------------------------------------------------------------------
 # Before the first training
@@ -170,14 +171,14 @@ def _train_and_score(study: Study, cells: list[Cell], train: Callable[[Sequence[
     write_whole(study.out / "study.yaml", config_text(study))
     failed: dict[str, str] = {}
     if unfinished:
-        say(f"{len(cells) - len(unfinished)} of {len(cells)} cells are finished; training {len(unfinished)}")
+        say(f"{len(cells) - len(unfinished)} of {counted(len(cells), 'cell')} finished; training {len(unfinished)}")
         failed = train(unfinished, study.jobs)
     finished = [cell for cell in cells if cell.finished]
     if finished:
         result = score_study(study, rows_of(study), finished, tests)
         write_study(study.out, result)
         show_study(result)
-        say(f"finished: {len(finished)} of {len(cells)} cells; every table in {study.out / 'study.md'}")
+        say(f"finished: {len(finished)} of {counted(len(cells), 'cell')}; every table in {study.out / 'study.md'}")
     else:
         say(f"no cell of {len(cells)} is finished")
     for name, why in failed.items():

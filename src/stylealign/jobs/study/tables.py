@@ -25,6 +25,7 @@ from stylealign.evaluation.tables import (
     subset_differences,
     wide_console,
 )
+from stylealign.wording import counted
 
 MIN_SEEDS = 3
 """Seeds below which nothing is said of whether an arm pays: of two, an interval over seeds means little."""
@@ -44,7 +45,7 @@ def protocol(result: Mapping[str, Any], one: Mapping[str, Any], block: Mapping[s
     mine = [rows[arm["name"]] for arm in block["arms"]]
     labels = _same([arm["labels"] for arm in block["arms"]])
     return (
-        f"{data['name']}, split {data['split']}, {data['faces']} faces, {data['points']} points "
+        f"{data['name']}, split {data['split']}, {counted(data['faces'], 'face')}, {data['points']} points "
         f"({data['schema']}). Denominator: "
         f"{one['denominator']} ({DENOMINATORS[one['denominator']]}). Crop: "
         f"{_same([row['crop'] for row in mine])}. Labels: "
@@ -153,7 +154,7 @@ def verdicts(result: Mapping[str, Any], one: Mapping[str, Any], block: Mapping[s
     said = []
     for plain, pair in best.items():
         seeds = len(pair["common_seeds"])
-        over = f"{seeds} seed{'s' * (seeds > 1)}"
+        over = f"{counted(seeds, 'seed')}"
         d, low, high = (100 * pair[key] for key in ("difference", "low", "high"))
         flattered = ", these very faces" if choice is one else ""
         who = f"{pair['arm']}, the best arm on {choice['name']}{flattered}"

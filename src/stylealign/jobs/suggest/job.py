@@ -34,6 +34,7 @@ from stylealign.predicting.finders import mtcnn_finder
 from stylealign.predicting.places import placed
 from stylealign.progress import say, track
 from stylealign.training.devices import pick_device
+from stylealign.wording import counted
 
 POOL = 3000
 """Faces that are put into clusters, at most: a sample of those looked at."""
@@ -151,7 +152,7 @@ def main(config: Suggest) -> None:
     for name in config.formats:
         if FORMATS[name].num_points not in (None, schema.num_points):
             raise UserError(
-                f"--formats {name}: {schema.num_points} landmarks of {schema.name}, expected the "
+                f"--formats {name}: {counted(schema.num_points, 'landmark')} of {schema.name}, expected the "
                 f"{FORMATS[name].num_points} that it holds"
             )
     known, paths = _known(config, schema)
@@ -169,9 +170,9 @@ def main(config: Suggest) -> None:
     chosen = [pool[i] for i in suggested(pool, known, schema, config.count)]
     with whole_folder(config.out) as partial:
         _write(config, partial, chosen, schema, root)
-    bad = f", {len(unreadable)} pictures could not be read" if unreadable else ""
+    bad = f", {counted(len(unreadable), 'picture')} could not be read" if unreadable else ""
     say(
-        f"{kept.seen:,} faces looked at{bad}; wrote "
+        f"{counted(kept.seen, 'face')} looked at{bad}; wrote "
         f"{len(chosen)} to {config.out}: suggested.csv, sheet.png, data, {', '.join(config.formats)}"
     )
     tools = " or ".join(str(config.out / name) for name in config.formats) or str(config.out / "data")

@@ -59,6 +59,7 @@ from stylealign.training.run import Run
 from stylealign.training.schedule import Schedule, Timed
 from stylealign.training.session import run_training
 from stylealign.training.warm_start import describe_start, start_from
+from stylealign.wording import counted
 
 MARGIN = 1.25  # context round the crop for rotations and shifts
 
@@ -104,7 +105,9 @@ class DetectorJob(FacesConfig):
         if not 0 <= self.minutes < math.inf:
             raise ValueError(f"minutes is {self.minutes}, expected 0 or more")
         if self.minutes and self.loop.devices * self.loop.num_nodes > 1:
-            raise ValueError(f"minutes with {self.loop.devices} devices: expected one process, whose clock counts")
+            raise ValueError(
+                f"minutes with {counted(self.loop.devices, 'device')}: expected one process, whose clock counts"
+            )
         if not (self.lr > 0 and self.weight_decay >= 0):
             raise ValueError(f"lr {self.lr} and weight_decay {self.weight_decay}: expected above 0, and at least 0")
 
@@ -362,7 +365,7 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
             trust = validation.trust(state.result())
             if trust is not None:
                 card["trust"] = {**trust, "data": describe_data(held_out, split=config.val_split)}
-            where = f"{len(held_out)} faces of {held_out.name} {config.val_split}"
+            where = f"{counted(len(held_out), 'face')} of {held_out.name} {config.val_split}"
             say(f"NME on {where}: {nme:.2%} ({unit}, {config.crop.describe()})")
         run.finish(state.result().state_dict(), card)
     engine.barrier()

@@ -52,6 +52,7 @@ from stylealign.translators.learning import Learning
 from stylealign.translators.reconstruction import Reconstruction, ReconstructionConfig
 from stylealign.translators.schedule import LEARNING_RATE_PRESETS, LearningRateConfig
 from stylealign.translators.swapping import decode_grid, encode_contents
+from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,8 +154,9 @@ def extra_faces(config: TranslatorJob, schema: LandmarkSchema) -> list[FaceDatas
         faces = FaceDataset.open(path)
         if faces.schema != schema:
             raise UserError(
-                f"{path}: holds {faces.schema.name} ({faces.schema.num_points} points), but {config.data} holds "
-                f"{schema.name} ({schema.num_points} points): expected the same mark-up"
+                f"{path}: holds {faces.schema.name} ({counted(faces.schema.num_points, 'point')}), but {config.data} "
+                "holds "
+                f"{schema.name} ({counted(schema.num_points, 'point')}): expected the same mark-up"
             )
         found.append(faces.select(config.extra_split, labelled=True))
     return found

@@ -17,6 +17,7 @@ from stylealign.progress import say
 from stylealign.training.loop import LoopConfig
 from stylealign.translators.learning import FrozenLandmarks
 from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
+from stylealign.wording import counted
 
 FEATURE_LAYERS = ("layer1", "layer2", "layer3")
 
@@ -69,7 +70,7 @@ class Features(NamedTuple):
 def train_small_detector(small: SmallDetectors, run: Path, seed_offset: int, what: str) -> Path:
     """Train (or find finished) a small detector on real faces, at the translator's own crop; returns its run."""
     a, loop = small.auxiliary, small.loop
-    say(f"training the {what}: ResNet-18 of width {a.width}, {a.steps} updates, real faces only")
+    say(f"training the {what}: ResNet-18 of width {a.width}, {counted(a.steps, 'update')}, real faces only")
     detector_job.main(
         detector_job.TrainDetector(
             real=small.data,
@@ -112,7 +113,7 @@ def open_features(small: SmallDetectors, folder: Path, device: torch.device, fea
         vgg = load_vgg19(small.vgg19)
         return Features(vgg.to(device), vgg.num_levels, f"VGG-19 ({small.vgg19.name})", watch)
     if features and detector:
-        name = f"layers of a landmark detector trained on the same split ({len(FEATURE_LAYERS)} levels)"
+        name = f"layers of a landmark detector trained on the same split ({counted(len(FEATURE_LAYERS), 'level')})"
         return Features(FrozenFeatures(detector.model, FEATURE_LAYERS).to(device), len(FEATURE_LAYERS), name, watch)
     return Features(None, 0, "none", watch)
 
@@ -127,8 +128,9 @@ def check_given_detectors(small: SmallDetectors, schema: LandmarkSchema) -> None
     for run, detector in given.items():
         if (found := detector.schema) != schema:
             raise UserError(
-                f"{run}: a detector of {found.name} ({found.num_points} points), but {small.data} holds {schema.name} "
-                f"({schema.num_points} points)"
+                f"{run}: a detector of {found.name} ({counted(found.num_points, 'point')}), but {small.data} holds "
+                f"{schema.name} "
+                f"({counted(schema.num_points, 'point')})"
             )
     if small.judge is not None:
         crop = given[small.judge].crop
