@@ -13,12 +13,12 @@ PACKAGE = SRC / "stylealign"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # From the bottom up: each may import those before it and itself. The one list of what the house is made of.
 LAYERS = (
-    "__init__", "errors", "wording", "progress", "config", "verb_help", "flags",
+    "__init__", "errors", "progress", "config", "verb_help", "flags",
     "face", "data", "evaluation", "toyfaces", "batches", "training", "detectors", "translators", "styling",
     "predicting", "api",
     "jobs", "cli", "__main__",
 )  # fmt: skip
-WITHOUT_TORCH = ("errors", "wording", "progress", "config", "verb_help", "flags", "face", "data", "evaluation", "toyfaces", "cli")
+WITHOUT_TORCH = ("errors", "progress", "config", "verb_help", "flags", "face", "data", "evaluation", "toyfaces", "cli")
 # Modules above those layers that start without torch all the same: people wait for them, or
 # use ONNX files and have no torch.
 ALSO_WITHOUT_TORCH = (

@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from stylealign.errors import UserError
-from stylealign.wording import counted
+from stylealign.errors import UserError, counted
 
 C = TypeVar("C")
 
@@ -205,7 +204,7 @@ class _PlainLoader(yaml.SafeLoader):
         sizes = [self._sizes[id(part)] for part in inner]
         values, levels = 1 + sum(n for n, _ in sizes), 1 + max((n for _, n in sizes), default=0)
         if values > MAX_YAML_VALUES or levels > MAX_DEPTH:
-            found = f"{counted(values, 'value')} in {levels} levels with aliases written out"
+            found = f"{counted(values, 'value')} in {counted(levels, 'level')} with aliases written out"
             raise _problem(f"{found}, expected at most {MAX_YAML_VALUES:,} in {MAX_DEPTH}", event)
         self._sizes[id(node)] = values, levels
         return node

@@ -9,7 +9,7 @@ import shutil
 import textwrap
 from typing import NamedTuple
 
-from stylealign.wording import counted
+from stylealign.errors import counted
 
 SHOWN, ALL_UP_TO, WIDEST = 10, 13, 110
 TYROS_WIDTH = 129

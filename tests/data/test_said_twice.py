@@ -117,7 +117,7 @@ def test_a_turn_that_keeps_the_size_is_taken_as_stored_and_said(tmp_path: Path) 
     dot_picture(tmp_path / "images" / "a.jpg", PLACES, 3)
     entries, notes = read("coco", coco(tmp_path, [{"keypoints": triples(PLACES)}], images=("a.jpg",)))
     assert np.allclose(faces(entries)[0].landmarks, PLACES)
-    assert notes == ["1 pictures have the same size turned by EXIF; landmarks are taken as of the stored pixels: a.jpg"]
+    assert notes == ["pictures have the same size turned by EXIF; landmarks are taken as of the stored pixels: a.jpg"]
 
 
 def test_a_turned_picture_among_stored_and_turned_ones_is_refused(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_landmarks_of_another_format_in_turned_pictures_are_said_to_be_taken_as_
     (tmp_path / "train.csv").write_text(csv_text([("a.jpg", PLACES[:, ::-1])], 5))
     entries, notes = read("csv", tmp_path)
     assert np.allclose(faces(entries)[0].landmarks, PLACES[:, ::-1])
-    assert notes == ["1 faces lie in pictures that EXIF turns; their landmarks are taken as of the pixels as stored: a"]
+    assert notes == ["faces lie in pictures that EXIF turns; their landmarks are taken as of the pixels as stored: a"]
 
 
 @pytest.mark.parametrize("factor", [0.5, 2])
@@ -144,7 +144,7 @@ def test_landmarks_made_at_another_size_are_scaled(factor: float, tmp_path: Path
     assert np.allclose(face.landmarks, (PLACES + 0.5) * factor - 0.5)
     assert face.box_xyxy is not None
     assert np.allclose(geometry_of(face.box_xyxy), np.array([44, 29]) * factor)
-    assert notes == ["1 faces' landmarks and boxes scaled to the file's size, by the declared size: a"]
+    assert notes == ["faces' landmarks and boxes scaled to the file's size, by the declared size: a"]
 
 
 @pytest.mark.parametrize("size", [(WIDTH, HEIGHT + 9), (HEIGHT, WIDTH), (500, 20)])
@@ -357,7 +357,7 @@ def test_a_missing_landmark_is_refused_or_kept_as_missing(
     assert face.landmarks is not None
     assert np.allclose(face.landmarks[2], np.delete(PLACES, 2, axis=0).mean(axis=0), atol=1e-4)
     assert np.allclose(np.delete(face.landmarks, 2, axis=0), np.delete(PLACES, 2, axis=0), atol=1e-4)
-    assert notes == ["1 faces lack landmarks, which have point_trust 0 there: a"]
+    assert notes == ["faces lack landmarks, which have point_trust 0 there: a"]
 
 
 def test_the_frame_of_a_list_does_not_hide_a_missing_landmark(tmp_path: Path) -> None:
@@ -428,10 +428,10 @@ def test_pictures_without_a_face_and_files_that_are_no_picture_are_named(tmp_pat
     picture(tmp_path / "b.png")
     (tmp_path / "c.heic").write_bytes(b"?")
     (tmp_path / ".hidden").write_bytes(b"?")
-    assert read("ibug", tmp_path)[1] == ["1 pictures without a .pts beside them passed over: b.png"]
+    assert read("ibug", tmp_path)[1] == ["pictures without a .pts beside them passed over: b.png"]
     entries, notes = read("folder", tmp_path)
     assert len(faces(entries)) == 2
-    assert [note.split(" passed")[0] for note in notes] == ["1 .pts files", "1 .heic files"]
+    assert [note.split(" passed")[0] for note in notes] == [".pts files", ".heic files"]
 
 
 def test_a_picture_that_changed_since_the_data_set_was_made_is_refused(tmp_path: Path) -> None:

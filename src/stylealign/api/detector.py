@@ -22,7 +22,7 @@ import numpy as np
 
 from stylealign.api.pictures import Channels, Image, name_of, picture_of
 from stylealign.api.predicted import Faces
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Candidate, Rotate, Search, candidates_in
@@ -35,7 +35,6 @@ from stylealign.predicting.sources import Source
 from stylealign.predicting.threads import Clock
 from stylealign.predicting.tracking import TrackConfig, Tracker
 from stylealign.predicting.video import Video
-from stylealign.wording import counted
 
 __all__ = ["Detector", "Face", "Faces", "load"]
 

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image as Pillow
 
 from stylealign.data.image import LUMA, orientation_of, pixels_of, read_image
+from stylealign.errors import counted
 from stylealign.face.orientation import upright_affine
 from stylealign.predicting.sources import VIDEO_SUFFIXES, Photo, read_photo
-from stylealign.wording import counted
 
 Channels = Literal["rgb", "bgr"]
 Image = np.ndarray | Path | str | bytes | IO[bytes] | Pillow.Image | Any

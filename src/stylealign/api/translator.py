@@ -26,7 +26,7 @@ from stylealign.api.detector import Detector
 from stylealign.api.pictures import Image, name_of, picture_of
 from stylealign.api.placed_face import PlacedFace, in_its_look, pasted, placed_by_landmarks
 from stylealign.api.tensors import face_batch, image_tensor, points_tensor
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.orientation import size_of_view
@@ -45,7 +45,6 @@ from stylealign.translators.swapping import encode_contents, mixed, pictures
 from stylealign.translators.warp.field import bend
 from stylealign.translators.warp.fit import WarpConfig, faults
 from stylealign.translators.warp.openings import openings_of
-from stylealign.wording import counted
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "translator"
 FREE_CROP = CropConfig(size=128, scale=1.6)

@@ -15,12 +15,11 @@ import torch
 from stylealign.batches.batch import Batch, to_float
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import image_size, read_image, warp
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.progress import track
-from stylealign.wording import counted
 
 
 def box_of(sample: FaceSample, box: str) -> np.ndarray:
@@ -219,7 +218,7 @@ def mean_shape(caches: list[CropCache], shares: list[float]) -> np.ndarray:
     if missing.size:
         raise UserError(
             f"{caches[0].dataset.folder}: landmark {missing[0]} is labelled in no training face "
-            f"({counted(missing.size, 'such landmark')}): "
-            "of pseudo-labels, that their detectors agree nowhere; train those longer"
+            f"({counted(missing.size, 'such landmark')}): of pseudo-labels, that their detectors agree nowhere; train "
+            "those longer"
         )
     return total / weight

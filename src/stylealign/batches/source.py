@@ -6,8 +6,7 @@ import numpy as np
 
 from stylealign.batches.batch import Batch, join
 from stylealign.batches.crops import CropCache
-from stylealign.errors import UserError
-from stylealign.wording import counted
+from stylealign.errors import UserError, counted
 
 
 @lru_cache(maxsize=16)  # a new order of a million faces would otherwise be drawn at every step

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.curves import curve_segments
 from stylealign.face.schema import LandmarkSchema
-from stylealign.wording import counted
 
 StructureKind = Literal["points", "boundaries", "boundaries_points", "landmarks"]
 _PIECES_AT_ONCE = 1024  # what is measured at once fits a cache

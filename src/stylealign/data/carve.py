@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from stylealign.data.rows import file_digest
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
-from stylealign.wording import counted
 
 CARVED_FROM = "train"
 
@@ -70,8 +69,7 @@ def carved(samples: Iterable[FaceSample], shares: Mapping[str, float], seed: int
         if not taken:
             raise UserError(
                 f"carve: {split}={share:g} of {counted(total, 'labelled face')} of split {CARVED_FROM} is less than "
-                "one picture "
-                "of them holds, expected a larger share"
+                "one picture of them holds, expected a larger share"
             )
         order = [key for key in order if key not in set(taken)]
         for i in (i for key in taken for i in pictures[key]):

@@ -30,10 +30,9 @@ from stylealign.data.atomic import partial_of, whole_folder
 from stylealign.data.image import write_image
 from stylealign.data.paths import inside
 from stylealign.data.rows import LANDMARKS_KEY, content_hash, file_digest, from_row, row_problem, to_row
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema, schema_from_dict
-from stylealign.wording import counted
 
 FORMAT = 1
 MAX_LINE = 16_000_000
@@ -325,9 +324,8 @@ class DatasetWriter:
         self._ids.add(key)
         if sample.landmarks is not None and len(sample.landmarks) != self.schema.num_points:
             raise UserError(
-                f"face '{sample.id}': {counted(len(sample.landmarks), 'landmark')}, expected "
-                f"{self.schema.num_points} of "
-                f"{self.schema.name}"
+                f"face '{sample.id}': {counted(len(sample.landmarks), 'landmark')}, expected {self.schema.num_points} "
+                f"of {self.schema.name}"
             )
         if not (sample.split and sample.split.isprintable()):  # splits are keys of dataset.yaml, and words for --split
             raise UserError(f"face '{sample.id}': its split is {sample.split!r}, expected a word")

@@ -7,9 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.progress import say
-from stylealign.wording import counted
 
 
 def whole_faces(faces: FaceDataset, what: str) -> FaceDataset:

@@ -17,10 +17,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.progress import say
-from stylealign.wording import counted
 
 KINDS = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF",

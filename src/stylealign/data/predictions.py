@@ -26,10 +26,9 @@ from stylealign.data.atomic import partial_of
 from stylealign.data.formats.entry import BadEntry
 from stylealign.data.formats.files import with_suffix
 from stylealign.data.formats.ibug import parse_pts
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.covariance import not_positive
 from stylealign.face.sample import Prediction
-from stylealign.wording import counted
 
 PREDICTIONS_FILE = "predictions.jsonl"
 
@@ -66,8 +65,7 @@ def _csv_order(header: Sequence[str], where: str) -> np.ndarray:
     if first not in (0, 1) or numbers != list(range(first, first + len(numbers))) or len(columns) != 2 * len(numbers):
         raise UserError(
             f"{where}: the header names {counted(len(columns), 'coordinate')} that are not x0,y0 ... without gaps; "
-            "expected "
-            f"image,x0,y0,x1,y1,..."
+            "expected image,x0,y0,x1,y1,..."
         )
     return np.array([columns[number, axis] for number in numbers for axis in "xy"])
 

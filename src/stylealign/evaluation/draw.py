@@ -15,12 +15,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from stylealign.data.image import warp
-from stylealign.errors import shortened
+from stylealign.errors import counted, shortened
 from stylealign.evaluation.metrics import auc
 from stylealign.face import geometry
 from stylealign.face.curves import sample_curves
 from stylealign.face.schema import LandmarkSchema
-from stylealign.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

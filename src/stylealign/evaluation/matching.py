@@ -15,11 +15,10 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from stylealign.data.image import IMAGE_SUFFIXES
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.geometry import intersection_over_union, landmark_box
 from stylealign.face.sample import FaceSample, Prediction
 from stylealign.progress import say
-from stylealign.wording import counted
 
 SAME_PLACE = 0.2  # intersection over union of two landmark boxes above which a prediction may be that face's
 # A name is doubted where its prediction overlaps the face so named by less than ELSEWHERE and another by more than
@@ -143,9 +142,8 @@ class _Said:
             )
         if self.doubted:
             say(
-                f"warning: {path}: {counted(len(self.doubted), 'prediction')} on another face of the picture than "
-                "the one "
-                f"named, scored as named: {_listed(self.doubted)}"
+                f"warning: {path}: {counted(len(self.doubted), 'prediction')} on another face of the picture than the "
+                f"one named, scored as named: {_listed(self.doubted)}"
             )
         if self.unmatched:
             say(
@@ -232,8 +230,7 @@ def match_predictions(
         astray = f" ({len(said.unmatched)} lie on no face: {_listed(said.unmatched)})" if said.unmatched else ""
         raise UserError(
             f"{path}: no prediction for {len(missing)} of {counted(len(samples), 'face')}, first "
-            f"{_listed(missing)}{astray}; "
-            f"every face must be predicted, or the numbers are not comparable"
+            f"{_listed(missing)}{astray}; every face must be predicted, or the numbers are not comparable"
         )
     said.tell(path)
     return [chosen[i] for i in range(len(samples))]

@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.schema import LandmarkSchema
-from stylealign.wording import counted
 
 DENOMINATORS: dict[str, str] = {
     "inter_ocular": "distance of the outer eye corners",
@@ -124,8 +123,7 @@ def denominators(
             found = f"that length is {lengths[bad[0]]:g}"
         raise UserError(
             f"face {face!r} has no usable {kind} denominator ({DENOMINATORS[kind]}): {found}; "
-            f"{counted(bad.size, 'such face')}; "
-            f"correct the annotation or choose another denominator"
+            f"{counted(bad.size, 'such face')}; correct the annotation or choose another denominator"
         )
     return lengths
 

@@ -17,9 +17,8 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.covariance import isotropic, not_positive, scales
-from stylealign.wording import counted
 
 Basis = Literal["covariance", "peaks", "mirror"]
 BASES: dict[Basis, str] = {
@@ -125,8 +124,7 @@ def trust_of_card(card: Mapping[str, Any], num_points: int, where: str) -> Point
         return None
     expected = (
         f"expected a basis ({', '.join(BASES)}), a list of 1 or {counted(num_points, 'temperature')}, typical and "
-        "power, numbers "
-        "above 0 (power: at least 0)"
+        "power, numbers above 0 (power: at least 0)"
     )
     try:
         trust = PointTrust(

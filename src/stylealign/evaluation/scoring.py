@@ -11,13 +11,12 @@ import numpy as np
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.wflw import ATTRIBUTES as WFLW_SUBSETS
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation import metrics
 from stylealign.evaluation.hardness import measured_thirds
 from stylealign.evaluation.tables import LEVELS, THRESHOLDS
 from stylealign.face.sample import FaceSample
 from stylealign.progress import say, track
-from stylealign.wording import counted
 
 
 class Truth(NamedTuple):

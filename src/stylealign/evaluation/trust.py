@@ -13,11 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation import metrics
 from stylealign.face.pose import coefficients
 from stylealign.face.schema import LandmarkSchema
-from stylealign.wording import counted
 
 CURVE_LEVELS = np.arange(0.05, 1.001, 0.05)
 
@@ -94,8 +93,7 @@ def choose(disagreement: np.ndarray, keep: float, max_disagreement: float | None
         at = ", ".join(f"{q}% at {np.percentile(disagreement, q):.4f}" for q in (10, 25, 50, 75, 90))
         raise UserError(
             f"{what}: {asked} drops all {counted(len(disagreement), 'face')}; the least disagreement is "
-            f"{disagreement.min():.4f}; "
-            f"would be kept: {at}"
+            f"{disagreement.min():.4f}; would be kept: {at}"
         )
     return np.sort(order)
 

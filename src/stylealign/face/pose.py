@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.geometry import align
-from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,20 +64,19 @@ def repeats(landmarks: np.ndarray, config: BalanceConfig) -> np.ndarray:
     if incomplete.any():
         raise UserError(
             f"balancing by pose: {incomplete.sum()} of {counted(num, 'training face')} without some landmarks (the "
-            "first is number "
-            f"{np.argmax(incomplete)}), expected every landmark of every face: leave those faces out, or set "
-            "balance.bins to 0"
+            f"first is number {np.argmax(incomplete)}), expected every landmark of every face: leave those faces out, "
+            "or set balance.bins to 0"
         )
     if num < 2 * config.bins:
         raise UserError(
-            f"balancing by pose: {counted(num, 'training face')} for {config.bins} bins, expected at least two faces "
-            "a bin: set "
-            f"balance.bins to {num // 2} or less, or to 0 for none"
+            f"balancing by pose: {counted(num, 'training face')} for {counted(config.bins, 'bin')}, expected at least "
+            f"two faces a bin: set balance.bins to {num // 2} or less, or to 0 for none"
         )
     most = min(num - 1, 2 * points - 4)  # aligning takes four degrees of freedom, the mean a face
     if config.component >= most:
         raise UserError(
-            f"balancing by pose: component {config.component} of {counted(num, 'face')} of {points} points, which have "
+            f"balancing by pose: component {config.component} of {counted(num, 'face')} of "
+            f"{counted(points, 'point')}, which have "
             f"{counted(max(most, 0), 'component')} (the first is 0): set a lower balance.component, or balance.bins "
             "to 0"
         )

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stylealign.errors import UserError
-from stylealign.wording import counted
+from stylealign.errors import UserError, counted
 
 MAX_POINTS = 100_000
 """Landmarks of a mark-up at most; the densest meshes of faces have half of that."""
@@ -80,8 +79,7 @@ class LandmarkSchema:
         ):
             raise UserError(
                 f"schema {self.name}: point_names holds {counted(len(set(self.point_names)), 'different name')}, "
-                "expected "
-                f"{counted(self.num_points, 'text')}, one a point"
+                f"expected {counted(self.num_points, 'text')}, one a point"
             )
         if self.flip_pairs:
             flip = self.flip_permutation

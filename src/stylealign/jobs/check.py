@@ -20,12 +20,11 @@ from stylealign.data.atomic import partial_of
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.describe import describe
 from stylealign.data.image import write_image
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet, draw_numbered, flipped
 from stylealign.face.schema import SCHEMAS, LandmarkSchema, schema_from_dict
 from stylealign.jobs import VERBS
 from stylealign.progress import say, track
-from stylealign.wording import counted
 
 _FACES_A_SHEET, _COLUMNS, _SHOWN = 16, 8, 5
 

@@ -9,14 +9,13 @@ import cv2
 
 from stylealign.data.atomic import making
 from stylealign.data.dataset import DatasetWriter
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.geometry import landmark_box
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS
 from stylealign.progress import say, track
 from stylealign.toyfaces.faces import FaceOptions, attributes, face_of
 from stylealign.toyfaces.paint import draw_face
-from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

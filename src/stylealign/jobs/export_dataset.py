@@ -13,9 +13,8 @@ from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats import FORMATS, WriteOptions, check_name, having, listed, taking
 from stylealign.data.image import image_size
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.progress import say
-from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,8 +73,7 @@ def main(config: ExportDataset) -> None:
     if entry.num_points not in (None, schema.num_points):
         raise UserError(
             f"{config.data}: {counted(schema.num_points, 'landmark')} of {schema.name}, expected the "
-            f"{entry.num_points} that "
-            f"format {config.format} holds"
+            f"{entry.num_points} that format {config.format} holds"
         )
     _refuse_other_files(chosen)
     with whole_folder(config.out) as partial:

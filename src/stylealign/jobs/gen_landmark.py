@@ -23,12 +23,11 @@ from stylealign.data.dataset import DatasetWriter
 from stylealign.data.formats import schema_of
 from stylealign.data.formats.entry import lines_of, numbers_of, stem_of
 from stylealign.data.image import read_image
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import LandmarkSchema, get_schema, schema_from_dict
 from stylealign.progress import say, track
-from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -220,8 +219,7 @@ def _original(
         if found is None:
             raise UserError(
                 f"{path}: its structures are not those of any batch of {counted(n, 'line')} of {config.label_file}: "
-                "another list, "
-                f"another --frame ({config.frame}), --sigma ({config.sigma:g}) or --batch_size"
+                f"another list, another --frame ({config.frame}), --sigma ({config.sigma:g}) or --batch_size"
             )
         rows, batch = found
         if config.first_label_row is not None and (step, path) == mosaics[0] and batch != expected:

@@ -17,7 +17,7 @@ import yaml
 from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, format_of
 from stylealign.data.image import read_image, warp, write_image
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet, draw_numbered, flipped
 from stylealign.face import geometry
 from stylealign.face.mirror import flip_pairs, mirror_twins
@@ -27,7 +27,6 @@ from stylealign.predicting.finders import mtcnn_finder
 from stylealign.predicting.given_boxes import write_boxes
 from stylealign.predicting.places import Places, how_found
 from stylealign.progress import say
-from stylealign.wording import counted
 
 UNSURE = 0.03
 """Mirror residual, over the shape's width, above which the guess is called one; below ten faces it always is."""
@@ -123,10 +122,8 @@ def schema_text(schema: LandmarkSchema, num_faces: int) -> str:
     """A guessed mark-up as YAML, with comments that say what to look at."""
     head = (
         f"# {counted(schema.num_points, 'landmark')}, guessed from {counted(num_faces, 'face')}. flip_pairs: look at "
-        "pairs.png; a colour "
-        "that changes sides is a wrong pair.\n"
-        "# boundaries (curves, which lab and the translators need), anchors (what errors are divided by) and parts: "
-        "docs/schemas.md.\n"
+        "pairs.png; a colour that changes sides is a wrong pair.\n# boundaries (curves, which lab and the translators "
+        "need), anchors (what errors are divided by) and parts: docs/schemas.md.\n"
     )
     known = next((s for s in SCHEMAS.values() if s.num_points == schema.num_points), None)
     if known is not None:
@@ -243,8 +240,7 @@ def main(config: Init) -> None:
         recipe = yaml.safe_dump(recipe_for(num_train), sort_keys=False, default_flow_style=None)
         (partial / "recipe.yaml").write_text(
             f"# For {counted(num_train, 'training face')}; `stylealign train-detector --help` says what everything "
-            "means.\n"
-            f"{recipe}",
+            f"means.\n{recipe}",
             encoding="utf-8",
         )
         write_image(partial / "pairs.png", pairs_sheet(faces, schema))

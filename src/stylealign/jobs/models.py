@@ -21,12 +21,11 @@ from torch import Tensor, nn
 from stylealign.config import from_dict
 from stylealign.detectors import DETECTORS, Preset, build_detector, presets
 from stylealign.detectors.size import describe
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.tables import Table, millions, print_table, wide_console
 from stylealign.face.schema import LandmarkSchema, get_schema
 from stylealign.progress import say, track
 from stylealign.training.devices import pick_device, place
-from stylealign.wording import counted
 
 BATCHES = (1, 16)
 SHOWN = ("small", "paper")
@@ -222,8 +221,7 @@ def model_table(config: Models) -> Table:
         rows.append(row)
     note = (
         f"{counted(schema.num_points, 'point')} ({schema.name}). MACs: multiply-accumulates of one picture, half the "
-        "operations counted by "
-        "torch.utils.flop_counter (convolutions, linear layers, matrix products)."
+        "operations counted by torch.utils.flop_counter (convolutions, linear layers, matrix products)."
     )
     if config.measure:
         device = pick_device(config.accelerator)

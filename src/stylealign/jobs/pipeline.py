@@ -20,10 +20,9 @@ import tyro
 from stylealign.config import config_text, from_dict, merged, plain, read_yaml, refuse_another
 from stylealign.data.atomic import making, write_whole
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.jobs.evaluate.tables import show
 from stylealign.progress import say
-from stylealign.wording import counted
 
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]
 ARMS = {"real": 0.0, "real+synthetic": None}  # share of synthetic faces in a batch; None: the recipe's

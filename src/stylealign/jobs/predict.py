@@ -26,7 +26,7 @@ from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.formats import check_name, predicted
 from stylealign.data.image import write_image
 from stylealign.data.predictions import PREDICTIONS_FILE
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Rotate, Search
 from stylealign.predicting.faces import is_sure, refuse_untrusted, tells_way_up
@@ -44,7 +44,6 @@ from stylealign.predicting.video import Frame, Video, VideoWriter
 from stylealign.predicting.writing import refuse_formats, safe_name, write_formats
 from stylealign.progress import say, track
 from stylealign.training.processes import num_cores
-from stylealign.wording import counted
 
 LEFT_OUT = 3  # exit status: the rest was done
 
@@ -258,9 +257,8 @@ def _video(
     }
     if video.times_from == "guess":
         say(
-            f"{source.name}: {video.guessed} of {counted(video.read, 'frame')} without a time stamp: their `time` is "
-            "a guess, from "
-            f"{video.fps:g} frames a second"
+            f"{source.name}: {video.guessed} of {counted(video.read, 'frame')} without a time stamp: their `time` is a "
+            f"guess, from {video.fps:g} frames a second"
         )
     problem = video.problem() or (
         None if with_face else f"{source.name}: no face found in {counted(video.read, 'frame')}"

@@ -26,11 +26,10 @@ from stylealign.data.formats.missing import Missing, without
 from stylealign.data.image import image_size
 from stylealign.data.lists import FaceLists, named_lists
 from stylealign.data.paths import inside
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import CONVERSIONS, LandmarkSchema, convert, get_schema
 from stylealign.progress import say, track
-from stylealign.wording import counted
 
 SKIPPED_FILE = "skipped.txt"
 _SKIPPED_IN_META = 100
@@ -184,8 +183,7 @@ def _point_names(source: Source, schema: LandmarkSchema) -> tuple[str, ...]:
     if len(names) != schema.num_points or len(set(names)) != len(names):
         raise UserError(
             f"{source.point_names}: {counted(len(set(names)), 'different name')}, expected {schema.num_points} of "
-            f"{schema.name}, "
-            "one a line"
+            f"{schema.name}, one a line"
         )
     return names
 
@@ -354,7 +352,7 @@ def main(config: Prepare) -> None:
     for note in notes:
         say(note)
     for name, count in left_out.items():
-        say(f"{name}: {counted(count, 'face is', 'faces are')} in no split list and were left out")
+        say(f"{name}: {counted(count, 'face')} in no split list, left out")
     if skipped:
-        say(f"{counted(len(skipped), 'bad entry', 'bad entries')} left out, listed in {config.out / SKIPPED_FILE}")
+        say(f"{counted(len(skipped), 'bad entry')} left out, listed in {config.out / SKIPPED_FILE}")
     say(f"wrote {config.out}")

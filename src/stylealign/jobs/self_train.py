@@ -20,12 +20,11 @@ import tyro
 from stylealign.config import config_text, from_dict, plain, read_yaml, refuse_another
 from stylealign.data.atomic import making, write_whole
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.jobs.pseudo_label import job as pseudo_label
 from stylealign.jobs.train_detector import job as detector
 from stylealign.progress import say
 from stylealign.training.weights import read_card
-from stylealign.wording import counted
 
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]
 

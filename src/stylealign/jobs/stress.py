@@ -21,13 +21,12 @@ from stylealign.data.atomic import making
 from stylealign.data.dataset import DatasetWriter, FaceDataset
 from stylealign.data.describe import whole_faces
 from stylealign.data.image import read_image, warp
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.geometry import apply, crop_affine, landmark_box, scale_of
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say, track
 from stylealign.toyfaces import hardships
-from stylealign.wording import counted
 
 StressCause = Literal["tilt", "illumination", "make_up", "occlusion", "blur"]
 CAUSES: tuple[StressCause, ...] = ("tilt", "illumination", "make_up", "occlusion", "blur")

@@ -32,7 +32,7 @@ from stylealign.detectors.san.cyclegan import (
     generator_terms,
 )
 from stylealign.detectors.san.photo_styles import pooled_features, standardised, style_clusters, style_statistics
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet
 from stylealign.face.crop import CropConfig
 from stylealign.progress import say
@@ -43,7 +43,6 @@ from stylealign.training.optim import set_lr
 from stylealign.training.run import Run
 from stylealign.training.session import run_training
 from stylealign.training.weights import load_model, load_weights, read_state
-from stylealign.wording import counted
 
 MARGIN = 1.25  # context round the crop for rotations and shifts
 SHOWN = 4  # faces of each cluster on the sheets
@@ -127,9 +126,8 @@ def find_clusters(cache: CropCache, config: ClusterConfig, seed: int, device: to
         hint = " or --styles.pair two_largest" if config.pair == "smallest_largest" and len(found) > 2 else ""
         raise UserError(
             f"{cache.dataset.folder}: {counted(len(cache), 'face')} make clusters of "
-            f"{', '.join(str(len(c)) for c in found)}; expected at least "
-            f"{config.min_faces} in each of the two to learn between: give more faces, fewer clusters "
-            f"(--styles.clusters){hint}"
+            f"{', '.join(str(len(c)) for c in found)}; expected at least {config.min_faces} in each of the two to "
+            f"learn between: give more faces, fewer clusters (--styles.clusters){hint}"
         )
     return found
 

@@ -18,14 +18,13 @@ from PIL import Image
 from stylealign.api.detector import Detector
 from stylealign.data.atomic import making, refuse_existing, write_whole
 from stylealign.data.image import encode_image
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.orientation import view_of
 from stylealign.predicting.finders import yunet_finder
 from stylealign.predicting.network import open_network
 from stylealign.predicting.predicted_face import largest
 from stylealign.predicting.sources import read_photo
 from stylealign.progress import say, track
-from stylealign.wording import counted
 
 if TYPE_CHECKING:
     from stylealign.api.translator import StyleTranslator, Translation

@@ -19,13 +19,12 @@ from stylealign.batches.crops import box_of
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image, warp
 from stylealign.detectors.loaded import LoadedDetector, load_detector
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.landmarks import usable_box
 from stylealign.progress import track
-from stylealign.wording import counted
 
 FACES_AT_ONCE = 32  # decoded pictures held in memory
 CROPS_AT_ONCE = 64  # that a network sees
@@ -94,9 +93,9 @@ def load_ensemble(
         if detector.schema != expected:
             raise UserError(
                 f"{run}: this detector answers in {detector.schema.name} "
-                f"({counted(detector.schema.num_points, 'point')}), "
-                f"expected {expected.name} ({counted(expected.num_points, 'point')}) as "
-                f"{'the data set has' if schema else f'{runs[0]} does'}: one mark-up for all"
+                f"({counted(detector.schema.num_points, 'point')}), expected {expected.name} "
+                f"({counted(expected.num_points, 'point')}) as {'the data set has' if schema else f'{runs[0]} does'}: "
+                "one mark-up for all"
             )
         loaded.append(detector)
     return loaded
@@ -241,6 +240,6 @@ def ask(detectors: list[LoadedDetector], faces: FaceDataset, config: LookConfig,
         moved.append(group.settled)
     if not positions:
         raise UserError(
-            f"{faces.folder}: none of its {counted(len(faces), 'picture')} can be read; the first: {unreadable[0]}"
+            f"{faces.folder}: none of {counted(len(faces), 'picture')} can be read; the first: {unreadable[0]}"
         )
     return Answers(np.array(positions), np.concatenate(found), np.concatenate(moved), unreadable)

@@ -19,10 +19,9 @@ from typing import Protocol
 import numpy as np
 
 from stylealign.config import parse_json, read_json
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.geometry import landmark_box
 from stylealign.face.sample import FaceSample
-from stylealign.wording import counted
 
 _COLUMNS = ("x0", "y0", "x1", "y1")
 

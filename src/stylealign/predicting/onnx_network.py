@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 
 from stylealign.config import from_dict, parse_json
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.point_trust import base_of, refuse_not_positive, trust_of_card
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import schema_from_dict
 from stylealign.predicting.answer import Answer
-from stylealign.wording import counted
 
 KIND, FORMAT = "stylealign-detector", "1"
 INSTALL = "pip install 'stylealign[export]', or pip install onnx onnxruntime"

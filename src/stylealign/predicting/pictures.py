@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stylealign.data.image import image_size
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.predicting.candidates import Candidate, Search, candidates_in
 from stylealign.predicting.faces import Found, find_faces
 from stylealign.predicting.given_boxes import GivenBoxes
@@ -20,7 +20,6 @@ from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Photo, Source, read_photo
 from stylealign.predicting.threads import Clock, ahead
-from stylealign.wording import counted
 
 THREADS = 2  # pictures decoded side by side
 NAMED = 5  # confidences in a sentence

@@ -10,10 +10,9 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.predicting.sources import Source
 from stylealign.predicting.threads import Clock, ahead
-from stylealign.wording import counted
 
 AHEAD = 4
 USUAL_FPS = 25.0

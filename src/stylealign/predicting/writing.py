@@ -8,11 +8,10 @@ from pathlib import Path, PurePosixPath
 
 from stylealign.data.formats import predicted
 from stylealign.data.predictions import PREDICTIONS_FILE
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.predicted_face import Face
-from stylealign.wording import counted
 
 
 def refuse_formats(formats: tuple[str, ...], schema: LandmarkSchema, moving: bool) -> None:

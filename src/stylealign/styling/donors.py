@@ -16,11 +16,10 @@ from torch import Tensor
 from stylealign.batches.batch import Batch
 from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
 from stylealign.translators.warp.fit import descriptors, reference_shape
-from stylealign.wording import counted
 
 
 def _splits_of(faces: FaceDataset) -> set[str]:

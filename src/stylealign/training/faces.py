@@ -12,11 +12,10 @@ import numpy as np
 import tyro
 
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.pose import BalanceConfig, repeats
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
-from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,11 +215,9 @@ def resolve_data(config: FacesConfig) -> Mix:
         first = found[0].faces
         if faces.schema != first.schema:
             raise UserError(
-                f"{faces.folder} is annotated with {faces.schema.name} ({faces.schema.num_points} "
-                f"points), {first.folder} with "
-                f"{first.schema.name} ({counted(first.schema.num_points, 'point')}): expected one mark-up; "
-                "`stylealign prepare` converts, "
-                "and --model dvln --other learns several"
+                f"{faces.folder} is annotated with {faces.schema.name} ({counted(faces.schema.num_points, 'point')}), "
+                f"{first.folder} with {first.schema.name} ({counted(first.schema.num_points, 'point')}): expected one "
+                "mark-up; `stylealign prepare` converts, and --model dvln --other learns several"
             )
     total = sum(part.share for part in found)
     if total <= 0:
@@ -248,8 +245,7 @@ def epoch_of(mix: Mix, config: BalanceConfig) -> list[np.ndarray]:
             once = np.repeat(once, times)
             say(
                 f"{faces.folder}: balancing by pose shows {counted(len(faces), 'face')} {counted(len(once), 'time')} "
-                "an epoch, one of "
-                f"them {counted(times.max(), 'time')}"
+                f"an epoch, one of them {counted(times.max(), 'time')}"
             )
         found.append(once)
     return found
@@ -267,9 +263,8 @@ def head_batch_sizes(batch_size: int, num_others: int, other_share: float) -> tu
     if min(sizes) < 1:
         raise UserError(
             f"a batch of {counted(batch_size, 'face')} with other_share {other_share} for "
-            f"{counted(num_others, 'data set')} gives the "
-            f"heads {', '.join(map(str, sizes))} of them: "
-            "expected at least 1 each"
+            f"{counted(num_others, 'data set')} gives the heads {', '.join(map(str, sizes))} of them: expected at "
+            "least 1 each"
         )
     return sizes
 

@@ -24,14 +24,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stylealign.data.image import write_image
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.progress import Pace, open_bars, say
 from stylealign.training.ema import EMA
 from stylealign.training.following import Follow, memory_mb, open_followers, refuse_missing, write_table
 from stylealign.training.optim import clipped, lr_of
 from stylealign.training.run import EVALUATED, Run
 from stylealign.training.schedule import Schedule
-from stylealign.wording import counted
 
 Engine = Fabric  # what jobs call it, so that only this file names the library
 

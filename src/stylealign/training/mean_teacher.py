@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from stylealign.batches.augment import centre_crop
 from stylealign.batches.batch import Batch
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.schema import LandmarkSchema
-from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,8 +84,7 @@ def unlabelled_in_batch(batch_size: int, share: float, world: int) -> int:
     if not 0 < found < batch_size:
         raise UserError(
             f"a batch of {counted(batch_size, 'face')} with teacher.share {share} has {found} unlabelled ones: "
-            "expected "
-            "at least 1 of each kind"
+            "expected at least 1 of each kind"
         )
     return found
 

@@ -16,9 +16,8 @@ from typing import NamedTuple
 
 from stylealign.config import read_json
 from stylealign.data.atomic import write_whole
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.progress import say
-from stylealign.wording import counted
 
 SCHEDULE_FILE = "schedule.json"
 FIRST_UPDATES = 8

@@ -9,10 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.schema import LandmarkSchema
 from stylealign.training.weights import load_model, read_card
-from stylealign.wording import counted
 
 KINDS = ("detector", "encoder")
 LAST = ("head.points.", "head.points_spread.")  # of fpn's heads: what has a part for each landmark
@@ -62,9 +61,7 @@ def start_from(model: nn.Module, run: Path, schema: LandmarkSchema) -> dict[str,
         width = f", width {card['network'].get('width')}" if isinstance(card.get("network"), dict) else ""
         raise UserError(
             f"--init-from {run}: {len(convolutions)} of this detector's {counted(len(mine), 'convolution')} fitting "
-            "(there: "
-            f"{card.get('model')}{width}): "
-            "expected the same network at the same width"
+            f"(there: {card.get('model')}{width}): expected the same network at the same width"
         )
     model.load_state_dict(taken, strict=False)
     trained = [key for key, _ in model.named_parameters()]

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from stylealign.config import read_json, to_dict
 from stylealign.data.atomic import partial_of
-from stylealign.errors import UserError
-from stylealign.wording import counted
+from stylealign.errors import UserError, counted
 
 MAX_CARD = 16_000_000
 """Bytes of a card.json at most."""

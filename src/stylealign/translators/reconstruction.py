@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylealign.errors import UserError
-from stylealign.wording import counted
+from stylealign.errors import UserError, counted
 
 Features = Callable[[Tensor], list[Tensor]]
 """Images (B, 3, S, S) in [-1, 1] -> feature maps (B, C, h, w), of any resolutions; differentiable in the image."""

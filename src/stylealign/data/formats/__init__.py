@@ -35,10 +35,9 @@ from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, folder_o
 from stylealign.data.formats.sniff import KINDS, in_words, kinds_in
 from stylealign.data.formats.tool_files import ToolReader
 from stylealign.data.formats.writing import WriteOptions
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema, get_schema
-from stylealign.wording import counted
 
 __all__ = [
     "FORMATS",
@@ -272,8 +271,7 @@ def format_of(path: Path) -> str:
     if found:
         raise UserError(
             f"{path}: looks like {counted(len(found), 'format')} at once, {' and '.join(found)}{_lying_in(path)}; "
-            "expected one: "
-            "give a folder, or the file, of one of them"
+            "expected one: give a folder, or the file, of one of them"
         )
     raise UserError(
         f"{path}: found no annotation{_lying_in(path)}; expected "

@@ -24,8 +24,7 @@ from stylealign.data.formats.entry import (
     stem_of,
 )
 from stylealign.data.matlab import read_mat
-from stylealign.errors import UserError
-from stylealign.wording import counted
+from stylealign.errors import UserError, counted
 
 _MAT, _NUM_TRAIN = "AFLWinfo_release.mat", 20_000
 _NAMES = ("nameList", "data", "bbox", "mask_new", "ra")

@@ -40,12 +40,11 @@ from stylealign.data.formats.point_names import PointNames
 from stylealign.data.formats.sniff import COCO, kind_of
 from stylealign.data.formats.writing import Pictures, WriteOptions, box_of, by_split, landmarks_of, names_of
 from stylealign.data.image import image_size
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.orientation import map_box
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
-from stylealign.wording import counted
 
 
 def recognise(path: Path) -> bool:

@@ -17,8 +17,7 @@ import numpy as np
 from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, checked_face
 from stylealign.data.image import write_image
 from stylealign.data.matlab import hdf5_array, is_hdf5, read_mat
-from stylealign.errors import UserError
-from stylealign.wording import counted
+from stylealign.errors import UserError, counted
 
 _FILES = {"train": ("COFW_train_color.mat", "COFW_train.mat"), "test": ("COFW_test_color.mat", "COFW_test.mat")}
 _SUFFIX = {"train": "Tr", "test": "T"}

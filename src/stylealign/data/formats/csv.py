@@ -29,10 +29,9 @@ from stylealign.data.formats.entry import (
 )
 from stylealign.data.formats.files import with_suffix
 from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, decimals, landmarks_of
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
-from stylealign.wording import counted
 
 UNLABELLED = "unlabelled.txt"
 GROUP = "group"

@@ -17,11 +17,10 @@ from stylealign.data.formats.missing import Missing, missing_in, problem_of, wit
 from stylealign.data.formats.notes import Notes
 from stylealign.data.image import IMAGE_SUFFIXES, MAX_PIXELS, image_size, read_image
 from stylealign.data.paths import outside
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema
-from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

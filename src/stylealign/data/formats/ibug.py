@@ -26,10 +26,9 @@ from stylealign.data.formats.ibug_boxes import Boxes
 from stylealign.data.formats.missing import missing_in
 from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, landmarks_of, write_lines
 from stylealign.data.image import IMAGE_SUFFIXES
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
-from stylealign.wording import counted
 
 _SUFFIX = ".pts"
 _NEAR = 0.25

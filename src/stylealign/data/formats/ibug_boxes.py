@@ -13,8 +13,7 @@ import numpy as np
 
 from stylealign.data.formats.notes import Notes
 from stylealign.data.matlab import read_mat
-from stylealign.errors import UserError
-from stylealign.wording import counted
+from stylealign.errors import UserError, counted
 
 _PREFIX, _VARIABLE = "bounding_boxes_", "bounding_boxes"
 _EXPECTED = "a structure of imgName, a text, and bb_detector, x0 y0 x1 y1"

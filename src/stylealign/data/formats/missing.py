@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stylealign.wording import counted
+from stylealign.errors import counted
 
 Missing = Literal["refuse", "keep"]
 _MARKS = (0.0, -1.0)

@@ -16,11 +16,10 @@ from stylealign.data.formats.declared_fit import DeclaredSizes
 from stylealign.data.formats.declared_size import Size
 from stylealign.data.formats.entry import BadEntry, Entry, Ids, ReadOptions, checked_face
 from stylealign.data.formats.writing import names_of, padded_names_of
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.orientation import map_box
 from stylealign.face.schema import SCHEMAS
-from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,8 +132,7 @@ def _order(names: Names, declared: Sequence[str], source: Path, options: ReadOpt
         if set(names) and not set(names) & set(given):
             raise UserError(
                 f"{source}: no point is called {given[0]!r} or another of the {counted(len(given), 'name')} given; "
-                "they are "
-                f"called {', '.join(list(names)[:5])}"
+                f"they are called {', '.join(list(names)[:5])}"
             )
         return {name: i for i, name in enumerate(given)}
     if names.unnamed or not names.most:
@@ -162,8 +160,7 @@ def _order(names: Names, declared: Sequence[str], source: Path, options: ReadOpt
     if len(names) != count:
         raise UserError(
             f"{source}: {counted(len(names), 'different name')} of points, expected {count} of {schema.name}: "
-            f"{names.rarest()}; "
-            "--point-names FILE says which name is which landmark"
+            f"{names.rarest()}; --point-names FILE says which name is which landmark"
         )
     if schema in SCHEMAS.values() and count > 1:
         raise UserError(
@@ -191,8 +188,7 @@ class _Placer:
                 return np.arange(count)
             return (
                 f"{counted(len(names), 'point')} called {names[0][:40]!r}, expected {count} of "
-                f"{self._options.schema.name}: "
-                "without names of their own none may be missing"
+                f"{self._options.schema.name}: without names of their own none may be missing"
             )
         rows = np.array([self._order.get(name, -1) for name in names])
         known = rows[rows >= 0]
@@ -224,8 +220,7 @@ class _Placer:
             other = f"; it has {others[0][:40]!r}, which is none of their names" if others else ""
             return (
                 f"{int(missing.sum())} of {counted(count, 'landmark')} not labelled, the first is "
-                f"{first}{called}{other} "
-                "(--missing keep reads faces without them)"
+                f"{first}{called}{other} (--missing keep reads faces without them)"
             )
         visible = None
         if face.hidden is not None:

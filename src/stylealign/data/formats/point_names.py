@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from stylealign.data.formats.notes import Notes
-from stylealign.errors import UserError
-from stylealign.wording import counted
+from stylealign.errors import UserError, counted
 
 
 class PointNames:

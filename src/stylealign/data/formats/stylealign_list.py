@@ -29,9 +29,8 @@ from stylealign.data.formats.entry import (
 from stylealign.data.formats.files import with_suffix
 from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, decimals, whole_landmarks_of, write_lines
 from stylealign.data.image import image_size
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
-from stylealign.wording import counted
 
 
 def _files(source: Path) -> list[Path]:

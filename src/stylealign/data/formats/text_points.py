@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from stylealign.data.formats.entry import BadEntry, lines_of, numbers_of
-from stylealign.errors import UserError
-from stylealign.wording import counted
+from stylealign.errors import UserError, counted
 
 
 def read_points(path: Path, has_count: bool) -> tuple[np.ndarray, str] | BadEntry:

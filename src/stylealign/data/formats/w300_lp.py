@@ -17,8 +17,7 @@ from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, checked_
 from stylealign.data.formats.files import Beside, with_suffix
 from stylealign.data.image import IMAGE_SUFFIXES
 from stylealign.data.matlab import read_mat
-from stylealign.errors import UserError
-from stylealign.wording import counted
+from stylealign.errors import UserError, counted
 
 _VARIABLES = ("pt2d", "pt3d_68")
 
@@ -67,4 +66,4 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
             split=split_of(relative.parent.as_posix()),
         )  # fmt: skip
     if not any_face:
-        raise UserError(f"{source}: {len(files):,} .mat files and no picture beside one, expected both")
+        raise UserError(f"{source}: {counted(len(files), '.mat file')} and no picture beside one, expected both")

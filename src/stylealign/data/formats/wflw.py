@@ -37,10 +37,9 @@ from stylealign.data.formats.writing import (
     whole_landmarks_of,
     write_lines,
 )
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
-from stylealign.wording import counted
 
 ATTRIBUTES = ("pose", "expression", "illumination", "make_up", "occlusion", "blur")
 SUBSET_FILES = {

@@ -22,7 +22,7 @@ from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.data.describe import whole_faces
 from stylealign.detectors.loaded import LoadedDetector
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.jobs.assess.drawn import is_drawn, true_swaps
 from stylealign.jobs.assess.images import FeatureNetwork
 from stylealign.jobs.assess.looks import fitted_donors, random_donors
@@ -44,7 +44,6 @@ from stylealign.progress import say
 from stylealign.styling.arms import ARMS, names_without_run
 from stylealign.training.devices import pick_device
 from stylealign.translators.loaded import named_translator
-from stylealign.wording import counted
 
 FORMAT = 1
 
@@ -140,8 +139,7 @@ def assess(
     if len(faces) < 8:
         raise UserError(
             f"{faces.folder}: {counted(len(faces), 'labelled face')} in split {config.split}, expected at least 8 to "
-            "halve and "
-            "to swap"
+            "halve and to swap"
         )
     batch = CropCache(faces, subject.crop).batch(np.arange(len(faces)))
     others = None if config.donors is None else _donors(config, subject)
@@ -150,8 +148,7 @@ def assess(
         if len(rows) < 8:
             raise UserError(
                 f"{faces.folder}: {len(rows)} of {counted(len(faces), 'face')} with a donor that can be bent onto "
-                "them, expected "
-                "at least 8: give more with --donors"
+                "them, expected at least 8: give more with --donors"
             )
         about = {**about, "without_donor": len(faces) - len(rows)}
         faces, batch = faces.take(rows), take_faces(batch, torch.from_numpy(rows))

@@ -8,7 +8,7 @@ import torch
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.detectors.loaded import LoadedDetector, load_detector
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.assess.images import FeatureNetwork
@@ -19,7 +19,6 @@ from stylealign.progress import say
 from stylealign.styling.arms import open_arm
 from stylealign.translators.loaded import load_translator, open_untrained
 from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
-from stylealign.wording import counted
 
 FEATURE_LAYERS = ("layer1", "layer2", "layer3")
 

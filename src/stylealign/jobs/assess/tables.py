@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from stylealign.errors import counted
 from stylealign.evaluation.tables import Table
-from stylealign.wording import counted
 
 AIMS = {"gap": 0.003, "top1": 0.60, "r2": 0.10, "kid": 0.020}
 DIGITS = {"psnr": ".2f", "ssim": ".3f", "feature_distance": ".4f"}
@@ -29,8 +29,7 @@ def protocol(found: Mapping[str, Any]) -> str:
     return (
         f"{data['name']}, split {data['split']}{', subset ' + data['subset'] if data['subset'] else ''}, "
         f"{counted(data['faces'], 'face')}: {seen[held]}. Judge: {found['judge']['name']}. Features: "
-        f"{found['features']}. Seed "
-        f"{found['seed']}."
+        f"{found['features']}. Seed {found['seed']}."
     )
 
 
@@ -85,9 +84,8 @@ def _structure(s: Mapping[str, Any]) -> Table:
     rows += [(p, f"{100 * v['real']:.2f}", f"{100 * v['swap']:.2f}", _points(v["gap"])) for p, v in s["parts"].items()]
     rows.append(("faces above 10 %", f"{s['real_share_above_10']:.1%}", f"{s['share_above_10']:.1%}", ""))
     note = (
-        f"NME ({s['denominator']}) of the judge on {counted(s['faces'], 'face')} and on the same faces in a "
-        "stranger's style, "
-        "against the label. Against the landmarks of the face that gave the style the swapped ones have "
+        f"NME ({s['denominator']}) of the judge on {counted(s['faces'], 'face')} and on the same faces in a stranger's "
+        "style, against the label. Against the landmarks of the face that gave the style the swapped ones have "
         f"{s['style_nme']:.2%}: below the figure against the label, the style code would carry the layout. The "
         "intervals are bootstraps over faces of the paired difference."
     )
@@ -99,9 +97,8 @@ def _reconstruction(r: Mapping[str, Any]) -> Table:
         return (name, *(f"{v[figure]['mean']:{form}}" for figure, form in DIGITS.items()))
 
     note = (
-        f"{counted(r['faces'], 'face')} drawn from their own structure in their own style; a stranger's photograph "
-        "as the floor. "
-        "A leaking translator does best here."
+        f"{counted(r['faces'], 'face')} drawn from their own structure in their own style; a stranger's photograph as "
+        "the floor. A leaking translator does best here."
     )
     return Table(
         "Reconstruction", ("", "PSNR dB", "SSIM", "feature distance"),
@@ -165,15 +162,13 @@ def _leakage(found: Mapping[str, Any], latent: Mapping[str, Any]) -> Table:
     ]
     note = (
         f"R² of a ridge regression fitted on half of {counted(found['faces'], 'face')} and scored on the other, over "
-        "five "
-        "halvings; a lower bound, which more faces would raise. What two things share in the faces themselves (a "
+        "five halvings; a lower bound, which more faces would raise. What two things share in the faces themselves (a "
         "beard has a shape and a colour) stands beside it."
     )
     if latent:
         note += (
             f" Style code: {latent['active']} of {counted(latent['units'], 'unit')} vary over the faces (variance "
-            "above "
-            f"{latent['threshold']}), in about {latent['directions']:.0f} directions."
+            f"above {latent['threshold']}), in about {latent['directions']:.0f} directions."
         )
         if "kl_nats" in latent:
             note += f" KL {latent['kl_nats']:.1f} nats a face."
@@ -204,7 +199,8 @@ def _variety(found: Mapping[str, Any]) -> Table:
             )
         )
     note = (
-        f"Diversity over {d['translator']['sets']} faces. KID: polynomial kernel, unbiased, on {k['faces']} swapped "
+        f"Diversity over {counted(d['translator']['sets'], 'face')}. KID: polynomial kernel, unbiased, on "
+        f"{k['faces']} swapped "
         "and as many real faces of other people, mean and deviation over random blocks of half of them, at most 50; "
         "antialiased resizing; features of the coarsest level of the network named above, so it compares with no KID "
         "of another network."
@@ -258,9 +254,8 @@ def _drawn(d: Mapping[str, Any]) -> Table:
     ]
     header = ("", "whole: PSNR dB", "SSIM", "feature distance", "face: PSNR dB", "SSIM", "feature distance")
     note = (
-        f"{counted(d['faces'], 'swap')} against the true answer, drawn: the content's structure in the donor's "
-        "style. Face: the "
-        "convex hull of the landmarks."
+        f"{counted(d['faces'], 'swap')} against the true answer, drawn: the content's structure in the donor's style. "
+        "Face: the convex hull of the landmarks."
     )
     return Table("Distance to the true answer of each swap", header, rows, note)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image, warp
+from stylealign.errors import counted
 from stylealign.evaluation.metrics import denominators, nme_per_face, usual_denominator
 from stylealign.evaluation.tables import Table
 from stylealign.face import geometry
@@ -21,7 +22,6 @@ from stylealign.predicting.faces import find_faces
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.sources import Photo
 from stylealign.progress import track
-from stylealign.wording import counted
 
 ROUND = 3.0  # side of the turned picture over the longer side of the face's box
 LARGEST = 768  # px of that side

@@ -11,7 +11,7 @@ from stylealign.batches.crops import CropCache
 from stylealign.data.atomic import whole_folder
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.detectors.loaded import load_detector
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.metrics import denominators, usual_denominator
 from stylealign.evaluation.point_trust import BASES
 from stylealign.evaluation.reliability import reliability, tables_of
@@ -22,7 +22,6 @@ from stylealign.predicting.on_datasets import answer_crops, calibrated_on
 from stylealign.progress import say
 from stylealign.training.devices import pick_device
 from stylealign.training.weights import load_model, save_model
-from stylealign.wording import counted
 
 
 def calibrate_trust(config: Calibrate, path: Path, faces_of: Callable[[LandmarkSchema], FaceDataset]) -> None:

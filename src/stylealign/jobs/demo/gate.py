@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from stylealign.wording import counted
+from stylealign.errors import counted
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]

@@ -14,13 +14,12 @@ from stylealign.config import from_dict
 from stylealign.data.atomic import partial_of
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.predictions import read_predictions
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.matching import match_predictions
 from stylealign.evaluation.tables import slug
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema
 from stylealign.face.schema import convert as convert_landmarks
-from stylealign.wording import counted
 
 
 class ArmPaths(NamedTuple):
@@ -150,7 +149,7 @@ def answers_of(
         trained_on = read_card(path, "detector").get("schema")
         trained_on = trained_on.get("name") if isinstance(trained_on, Mapping) else trained_on
         if trained_on is not None and trained_on != schema.name and not convert:
-            points = f"{SCHEMAS[trained_on].num_points} landmarks of " if trained_on in SCHEMAS else ""
+            points = f"{counted(SCHEMAS[trained_on].num_points, 'landmark')} of " if trained_on in SCHEMAS else ""
             raise UserError(
                 f"{path}: the run predicts {points}schema {trained_on!r}, the dataset has {schema.num_points} of "
                 f"schema {schema.name!r}; --convert tries to convert them"

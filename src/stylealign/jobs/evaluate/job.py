@@ -18,7 +18,7 @@ from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image, warp, write_image
 from stylealign.data.predictions import write_predictions
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import ced_plot, contact_sheet, draw_landmarks, mean_face_plot
 from stylealign.evaluation.reliability import reliability
 from stylealign.evaluation.scoring import Truth, compare, read_truth, score_arm
@@ -29,7 +29,6 @@ from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.evaluate.arms import Answered, answers_of, crop_text, is_run, parse_arms
 from stylealign.jobs.evaluate.tables import show, to_markdown
 from stylealign.progress import say, track
-from stylealign.wording import counted
 
 FORMAT = 1
 TILE = 192

@@ -8,6 +8,7 @@ denominator, crop protocol, seeds.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stylealign.errors import counted
 from stylealign.evaluation.metrics import DENOMINATORS
 from stylealign.evaluation.reliability import TITLES, tables_of
 from stylealign.evaluation.tables import (
@@ -22,7 +23,6 @@ from stylealign.evaluation.tables import (
     subset_differences,
     wide_console,
 )
-from stylealign.wording import counted
 
 SHOWN = {
     "Errors": 8,
@@ -46,11 +46,10 @@ def protocol_line(evaluation: Mapping[str, Any]) -> str:
     which = f"split {data['split']}" + (f", subset {data['subset']}" if data["subset"] else "")
     points = "visible landmarks only" if evaluation["visible_only"] else "all landmarks"
     return (
-        f"{data['name']}, {which}, {counted(data['faces'], 'face')}, {data['points']} points ({data['schema']}), "
-        f"{points}. "
-        f"Denominator: {evaluation['denominator']} ({DENOMINATORS[evaluation['denominator']]}). "
-        f"Crop: {_per_arm(arms, 'crop')}. "
-        f"Seeds: {_per_arm(arms, 'seeds')}."
+        f"{data['name']}, {which}, {counted(data['faces'], 'face')}, {counted(data['points'], 'point')} "
+        f"({data['schema']}), {points}. Denominator: {evaluation['denominator']} "
+        f"({DENOMINATORS[evaluation['denominator']]}). Crop: {_per_arm(arms, 'crop')}. Seeds: "
+        f"{_per_arm(arms, 'seeds')}."
     )
 
 

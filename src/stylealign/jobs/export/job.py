@@ -22,7 +22,7 @@ from stylealign.data.atomic import making, refuse_existing, write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import warp
 from stylealign.detectors.loaded import LoadedDetector, load_detector
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.point_trust import PointTrust, refuse_not_positive, trust_of_card
 from stylealign.evaluation.tables import Table, print_table, wide_console
 from stylealign.face import geometry
@@ -33,7 +33,6 @@ from stylealign.jobs.export.graph import Answering, answering, halved, import_on
 from stylealign.predicting.onnx_network import start_session, to_metadata
 from stylealign.predicting.validation import Validation
 from stylealign.progress import say, track
-from stylealign.wording import counted
 
 PARITY = 0.01  # px by which float32 may differ from PyTorch
 SCALE_PARITY = 0.01  # share of itself by which the scale of a point may

@@ -20,12 +20,12 @@ import torch
 
 from stylealign.config import from_dict, merged, read_json
 from stylealign.detectors import DETECTORS, build_detector
+from stylealign.errors import counted
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.init import recipe_for
 from stylealign.jobs.train_detector.pretrained import PACKAGE
 from stylealign.predicting.network import SHIPPED
 from stylealign.training.devices import place
-from stylealign.wording import counted
 
 Start = Literal["imagenet", "package", "scratch"]
 SIZES = (96, 64)
@@ -126,7 +126,6 @@ def choose(
     }[start]
     why = (
         f"{what}, crops of {side} px, {counted(batch, 'face')} an update: about {seconds / each:,.0f} updates of "
-        f"{each:.2f} s for "
-        f"{counted(num_train, 'face')}{', restyled by the mixture' if style else ''}"
+        f"{each:.2f} s for {counted(num_train, 'face')}{', restyled by the mixture' if style else ''}"
     )
     return Choice(start, found, each, why)

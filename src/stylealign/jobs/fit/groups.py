@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stylealign.data.formats import csv
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
-from stylealign.wording import counted
 
 _LAST_NUMBER = re.compile(r"^(.*?)[-_. ]*[A-Za-z]{0,5}\d+$")
 LEAST_GROUPS, LARGEST_SHARE, LEAST_MEAN = 4, 0.5, 1.5
@@ -91,9 +90,8 @@ def _by_pattern(names: Mapping[str, str], pattern: str) -> Groups:
     if not any(compiled.search(name) for name in names.values()):
         raise UserError(
             f"--group {pattern}: matches none of {counted(len(names), 'name')}, the first "
-            f"'{next(iter(names.values()))}'; "
-            "expected a regular expression whose first bracket is the person, such as '(.+)_\\d+', or folder, column, "
-            "none"
+            f"'{next(iter(names.values()))}'; expected a regular expression whose first bracket is the person, such as "
+            "'(.+)_\\d+', or folder, column, none"
         )
 
     def key(name: str) -> str:
@@ -141,9 +139,8 @@ def hold_out(groups: Mapping[str, str], share: float, seed: int) -> set[str]:
     sizes = Counter(groups.values())
     if len(sizes) < 2:
         raise UserError(
-            f"all {counted(len(groups), 'face')} are of one group, {next(iter(sizes), '')!r}: nothing can be held "
-            "out; expected "
-            "several groups (--group none takes every picture for one)"
+            f"all {counted(len(groups), 'face')} are of one group, {next(iter(sizes), '')!r}: nothing can be held out; "
+            "expected several groups (--group none takes every picture for one)"
         )
     order = sorted(sizes, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
     wanted, taken = max(1, round(share * len(groups))), set[str]()

@@ -31,7 +31,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats import FORMATS, format_of
 from stylealign.data.formats.files import pictures_below
 from stylealign.data.image import write_image
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.schema import SCHEMAS, get_schema
 from stylealign.jobs import prepare
 from stylealign.jobs.evaluate import job as evaluation
@@ -52,7 +52,6 @@ from stylealign.predicting.given_boxes import write_boxes
 from stylealign.predicting.places import Places, how_found
 from stylealign.progress import say
 from stylealign.training.weights import read_card
-from stylealign.wording import counted
 
 IMPORTED = time.monotonic() - BEGAN
 """Seconds that the imports above took; they count."""

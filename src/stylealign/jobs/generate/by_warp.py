@@ -19,7 +19,7 @@ from stylealign.batches.batch import Batch, to_float
 from stylealign.batches.crops import crop_sample
 from stylealign.data.dataset import FaceDataset
 from stylealign.detectors.loaded import LoadedDetector, load_detector
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
@@ -33,7 +33,6 @@ from stylealign.translators.judge import judge_swaps
 from stylealign.translators.loaded import open_untrained
 from stylealign.translators.warp.fit import WarpConfig, fitting_donors, refused_pairs
 from stylealign.translators.warp.openings import openings_of
-from stylealign.wording import counted
 
 MARGIN = 1.5
 """Side of a donor's crop over that of the face's."""
@@ -84,8 +83,8 @@ class ByWarp(NothingToPrepare):
         if usable - bool((own >= 0).any()) < styles:
             raise UserError(
                 f"{donors.folder}: {usable} of {counted(len(donors), 'donor')} can be used{left_out}, and "
-                "styles_per_face asks "
-                f"for {styles} different ones a face, never the face itself: expected more donors or fewer styles"
+                f"styles_per_face asks for {styles} different ones a face, never the face itself: expected more donors "
+                "or fewer styles"
             )
         fitting = fitting_donors(
             _landmarks_of(contents), self.donor_landmarks, styles, seed, own, self.schema, self.config
@@ -96,8 +95,8 @@ class ByWarp(NothingToPrepare):
             has = int((fitting.donors[first] >= 0).sum())
             raise UserError(
                 f"{contents.folder}: {len(short)} of {counted(len(contents), 'face')} with fewer fitting donors than "
-                f"the {styles} "
-                f"styles asked for; the first, '{contents.head(first)['id']}', has {has} of the "
+                f"the {counted(styles, 'style')} asked for; the first, '{contents.head(first)['id']}', has {has} of "
+                "the "
                 f"{min(self.config.offered, usable)} offered: ask for fewer --styles-per-face, offer more with "
                 "--warp.offered or other --donors, or leave such faces out with --skip-unfit"
             )
@@ -110,8 +109,8 @@ class ByWarp(NothingToPrepare):
         say(f"{refused} of {counted(tried, 'pair')} looked at ({refused / tried:.0%}) cannot be bent: passed over")
         if len(short):
             say(
-                f"{len(short)} of {counted(len(contents), 'face')} with fewer than "
-                f"{counted(styles, 'fitting donor')}: left out"
+                f"{len(short)} of {counted(len(contents), 'face')} with fewer than {counted(styles, 'fitting donor')}: "
+                "left out"
             )
         return Paired(faces, fitting.donors[faces])
 

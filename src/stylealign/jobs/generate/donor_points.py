@@ -13,14 +13,13 @@ import torch
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import image_size
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.trust import face_lengths, spread, trust
 from stylealign.face.geometry import face_size
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.ensemble import LookConfig, ask, load_ensemble, looks_of
 from stylealign.predicting.network import model_path
 from stylealign.progress import say
-from stylealign.wording import counted
 
 HALF = 0.02
 """Disagreement, a fraction of the usual denominator, at which a detector's landmarks are trusted by one half."""
@@ -90,8 +89,8 @@ def _detected(
         whose = "the detector in the package" if detector is None else str(run)
         raise UserError(
             f"{faces.folder}: {counted(len(faces), 'donor has', 'donors have')} no landmarks of {schema.name}, and "
-            f"{whose} finds "
-            f"{loaded.schema.name}: name a detector of the same mark-up with --judge, or label them with `pseudo-label`"
+            f"{whose} finds {loaded.schema.name}: name a detector of the same mark-up with --judge, or label them with "
+            "`pseudo-label`"
         )
     say(f"{counted(len(faces), 'donor has', 'donors have')} no labels: a detector looks for their landmarks")
     look = LookConfig(jitters=0 if schema.flip_pairs else 2)

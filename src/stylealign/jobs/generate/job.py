@@ -27,7 +27,7 @@ from stylealign.config import config_text, plain, read_yaml, refuse_another, to_
 from stylealign.data.atomic import partial_of, whole_file, write_whole
 from stylealign.data.dataset import FaceDataset, describe_data, write_meta
 from stylealign.data.rows import content_hash
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.generate.by_arms import open_arms
@@ -43,7 +43,6 @@ from stylealign.translators.judge import gate
 from stylealign.translators.loaded import load_translator, named_translator
 from stylealign.translators.swapping import Translator
 from stylealign.translators.warp.fit import WarpConfig
-from stylealign.wording import counted
 
 GPU_WORKERS = 4  # one decodes while the others write pictures
 _OF_WARP = ("warp", "skip_unfit", "judge")
@@ -143,9 +142,8 @@ def _select(config: Generate, donors_needed: bool) -> tuple[FaceDataset, FaceDat
     if len(labelled) < len(contents) and not (config.skip_unlabelled and labelled):
         raise UserError(
             f"{config.data}: {len(contents) - len(labelled)} of {counted(len(contents), 'face')} of split "
-            f"'{config.split}' without "
-            "landmarks, which a structure needs: choose a --subset of labelled faces, or leave them out with "
-            "--skip-unlabelled (they may be donors all the same)"
+            f"'{config.split}' without landmarks, which a structure needs: choose a --subset of labelled faces, or "
+            "leave them out with --skip-unlabelled (they may be donors all the same)"
         )
     contents = contents.take(labelled)
     if not donors_needed:

@@ -5,9 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
-from stylealign.wording import counted
 
 # Named subsets that belong to a picture's style and are therefore not inherited with its structure.
 STYLE_ATTRIBUTES = frozenset({"illumination", "make_up", "makeup", "occlusion", "blur"})

@@ -11,14 +11,13 @@ import numpy as np
 from stylealign.data.atomic import making, refuse_existing
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.describe import whole_faces
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation import metrics
 from stylealign.evaluation.trust import choose, face_lengths, match_poses, spread
 from stylealign.jobs.pseudo_label.labelling import Labelling, describe, warn_of_seen_faces, write_labelled
 from stylealign.predicting.ensemble import ask, load_ensemble
 from stylealign.progress import say
 from stylealign.training.devices import pick_device
-from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,13 +22,13 @@ from stylealign.config import to_dict
 from stylealign.data.dataset import DatasetWriter, FaceDataset, describe_data
 from stylealign.data.image import read_image, warp, write_image
 from stylealign.detectors.loaded import LoadedDetector
+from stylealign.errors import counted
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks, lines_plot
 from stylealign.evaluation.trust import face_and_point_trust, keep_curve
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.predicting.ensemble import LookConfig
 from stylealign.progress import say
-from stylealign.wording import counted
 
 TILE = 160
 ATTRIBUTE = "pseudo"
@@ -212,7 +212,6 @@ def write_labelled(
         say(f"{counted(len(unreadable), 'picture')} left out that could not be read, the first: {unreadable[0]}")
     say(
         f"wrote {config.out}: {len(kept)} of {counted(len(positions), 'face')}, disagreement "
-        f"{overall[kept].mean():.2%} (all: "
-        f"{overall.mean():.2%}), "
-        f"trust {face_trust[kept].mean():.2f}; look at {config.out / 'sheets'}"
+        f"{overall[kept].mean():.2%} (all: {overall.mean():.2%}), trust {face_trust[kept].mean():.2f}; look at "
+        f"{config.out / 'sheets'}"
     )

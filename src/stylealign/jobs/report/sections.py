@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stylealign.config import parse_json, read_json, read_yaml
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import lines_plot
 from stylealign.evaluation.tables import Table
 from stylealign.jobs.assess import tables as assessment_tables
@@ -17,7 +17,6 @@ from stylealign.jobs.assess.plots import keep_curve_plot
 from stylealign.jobs.evaluate import tables as evaluation_tables
 from stylealign.jobs.report.page import data_uri, embed, escaped, facts_of, figure_of, table_of
 from stylealign.jobs.study import tables as study_tables
-from stylealign.wording import counted
 
 _NOT_CURVES = {"step", "images_seen", "seconds", "lr", "kl_weight_per_nat", "images_per_s", "memory_mb"}
 _MOST_OVERLAYS = 24

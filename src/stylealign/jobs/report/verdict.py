@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from stylealign.config import read_json
+from stylealign.errors import counted
 from stylealign.evaluation.metrics import DENOMINATORS
 from stylealign.jobs.assess.tables import AIMS
 from stylealign.jobs.study import tables as study_tables
-from stylealign.wording import counted
 
 FEW = 20
 """Faces below which an error is called a rough one."""

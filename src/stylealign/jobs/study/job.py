@@ -14,7 +14,7 @@ from stylealign.config import (
 )
 from stylealign.data.atomic import alone, partial_of, write_whole
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.scoring import read_truth
 from stylealign.evaluation.tables import Table, print_table, wide_console
 from stylealign.jobs.study.plan import ALL, Cell, Study, plan, rows_of
@@ -26,7 +26,6 @@ from stylealign.progress import say
 from stylealign.training.faces import resolve_data, resolve_others, validation_faces
 from stylealign.training.processes import Job, run_jobs
 from stylealign.training.weights import read_card
-from stylealign.wording import counted
 
 # --------------------------------------------------------------------------------------------------------------------
 # Before the first training

@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 import tyro
 
 from stylealign.config import from_dict, merged
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.tables import slug
 from stylealign.jobs.train_detector.job import DetectorJob, config_class
-from stylealign.wording import counted
 
 ALL = "all"
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]
@@ -205,8 +204,7 @@ def plan(study: Study) -> list[Cell]:
             if theirs != ours:
                 raise UserError(
                     f"row {cell.row!r} has {counted(theirs[0], 'update')} of {counted(theirs[1], 'face')}, row "
-                    f"{first.row!r} "
-                    f"{ours[0]} of {ours[1]}: "
-                    "a comparison needs equal updates (equal_updates: false allows it)"
+                    f"{first.row!r} {ours[0]} of {ours[1]}: a comparison needs equal updates (equal_updates: false "
+                    "allows it)"
                 )
     return cells

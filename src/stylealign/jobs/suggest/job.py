@@ -23,7 +23,7 @@ from stylealign.data.dataset import DatasetWriter, FaceDataset
 from stylealign.data.formats import FORMATS, WriteOptions, check_name, having
 from stylealign.data.formats.files import pictures_below
 from stylealign.data.image import read_image, warp, write_image
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
@@ -34,7 +34,6 @@ from stylealign.predicting.finders import mtcnn_finder
 from stylealign.predicting.places import placed
 from stylealign.progress import say, track
 from stylealign.training.devices import pick_device
-from stylealign.wording import counted
 
 POOL = 3000
 """Faces that are put into clusters, at most: a sample of those looked at."""
@@ -172,8 +171,8 @@ def main(config: Suggest) -> None:
         _write(config, partial, chosen, schema, root)
     bad = f", {counted(len(unreadable), 'picture')} could not be read" if unreadable else ""
     say(
-        f"{counted(kept.seen, 'face')} looked at{bad}; wrote "
-        f"{len(chosen)} to {config.out}: suggested.csv, sheet.png, data, {', '.join(config.formats)}"
+        f"{counted(kept.seen, 'face')} looked at{bad}; wrote {len(chosen)} to {config.out}: suggested.csv, sheet.png, "
+        f"data, {', '.join(config.formats)}"
     )
     tools = " or ".join(str(config.out / name) for name in config.formats) or str(config.out / "data")
     say(f"Next: correct the landmarks of {tools} in a labelling tool, and add its export to your labelled faces")

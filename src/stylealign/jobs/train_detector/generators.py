@@ -8,12 +8,11 @@ from torch import nn
 
 from stylealign.batches.augment import AugmentConfig
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.jobs import train_styles
 from stylealign.progress import say
 from stylealign.training.loop import LoopConfig
-from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.detectors import DETECTORS, build_detector, having
 from stylealign.detectors.learning import Learning
 from stylealign.detectors.losses import LossConfig
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.face.pose import BalanceConfig
 from stylealign.face.schema import LandmarkSchema
@@ -59,7 +59,6 @@ from stylealign.training.run import Run
 from stylealign.training.schedule import Schedule, Timed
 from stylealign.training.session import run_training
 from stylealign.training.warm_start import describe_start, start_from
-from stylealign.wording import counted
 
 MARGIN = 1.25  # context round the crop for rotations and shifts
 

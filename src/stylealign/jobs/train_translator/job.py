@@ -28,7 +28,7 @@ from stylealign.config import to_dict, with_sections
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.data.describe import whole_faces
 from stylealign.detectors.loaded import load_detector
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import style_sheet
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
@@ -52,7 +52,6 @@ from stylealign.translators.learning import Learning
 from stylealign.translators.reconstruction import Reconstruction, ReconstructionConfig
 from stylealign.translators.schedule import LEARNING_RATE_PRESETS, LearningRateConfig
 from stylealign.translators.swapping import decode_grid, encode_contents
-from stylealign.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,8 +154,7 @@ def extra_faces(config: TranslatorJob, schema: LandmarkSchema) -> list[FaceDatas
         if faces.schema != schema:
             raise UserError(
                 f"{path}: holds {faces.schema.name} ({counted(faces.schema.num_points, 'point')}), but {config.data} "
-                "holds "
-                f"{schema.name} ({counted(schema.num_points, 'point')}): expected the same mark-up"
+                f"holds {schema.name} ({counted(schema.num_points, 'point')}): expected the same mark-up"
             )
         found.append(faces.select(config.extra_split, labelled=True))
     return found

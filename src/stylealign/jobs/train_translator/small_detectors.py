@@ -9,7 +9,7 @@ import torch
 
 from stylealign.detectors.loaded import load_detector
 from stylealign.detectors.resnet import ResNetConfig
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.train_detector import job as detector_job
@@ -17,7 +17,6 @@ from stylealign.progress import say
 from stylealign.training.loop import LoopConfig
 from stylealign.translators.learning import FrozenLandmarks
 from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
-from stylealign.wording import counted
 
 FEATURE_LAYERS = ("layer1", "layer2", "layer3")
 
@@ -129,8 +128,7 @@ def check_given_detectors(small: SmallDetectors, schema: LandmarkSchema) -> None
         if (found := detector.schema) != schema:
             raise UserError(
                 f"{run}: a detector of {found.name} ({counted(found.num_points, 'point')}), but {small.data} holds "
-                f"{schema.name} "
-                f"({counted(schema.num_points, 'point')})"
+                f"{schema.name} ({counted(schema.num_points, 'point')})"
             )
     if small.judge is not None:
         crop = given[small.judge].crop
