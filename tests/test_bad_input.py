@@ -223,7 +223,7 @@ WRONG = {
     "another count": (TRAIN + " --real other_count", "other_count/index.jsonl: 6 faces, expected 7"),
     "dataset.yaml without splits": (TRAIN + " --real no_splits", "no_splits/dataset.yaml: splits: found None"),
     "unlabelled contents": (GENERATE + " --data unlabelled --translator translator", "6 of 6 faces of split "
-        "'train' have no landmarks"),
+        "'train' without landmarks"),
     "unlabelled training faces": (TRAIN + " --real unlabelled", "unlabelled: no face with split "
         "'train' that is labelled"),
     "numbers that are no faces": ("prepare --reader list --path nine.txt --out out", "nine.txt:1: 9 "
@@ -344,8 +344,8 @@ WRONG = {
     "NaN for a rate": (TRAIN + " --real faces --lr nan", "lr nan and weight_decay 0.05: expected above 0"),
     "negative seed": (TRAIN + " --real faces --loop.seed -1", "loop: seed is -1, expected 0 or more"),
     "a crop as large as a house": (TRAIN + " --real faces --crop.size 100000", "crop: crop of size 100000"),
-    "no devices": (TRAIN + " --real faces --loop.accelerator cpu --loop.devices -2", "cannot use -2 cpu device(s)"),
-    "seven GPUs": (TRAIN + " --real faces --loop.accelerator cuda --loop.devices 7", "cannot use 7 cuda device(s)"),
+    "no devices": (TRAIN + " --real faces --loop.accelerator cpu --loop.devices -2", "cannot use -2 cpu devices"),
+    "seven GPUs": (TRAIN + " --real faces --loop.accelerator cuda --loop.devices 7", "cannot use 7 cuda devices"),
     "no accelerator": (EVALUATE + " --arms a=detector --accelerator abacus", "invalid choice 'abacus' for "
         "argument '--accelerator'"),
 }  # fmt: skip

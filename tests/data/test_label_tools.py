@@ -213,7 +213,7 @@ def test_hidden_and_missing_points_of_labelme_and_cvat(tmp_path: Path) -> None:
     shapes = labelled()[:2]
     shapes[0]["flags"] = {"occluded": True}
     source = labelme(tmp_path / "l", shapes)
-    assert "1 of 3 landmarks are not labelled, the first is 2 'nose' (--missing keep" in wrong(read("labelme", source))
+    assert "1 of 3 landmarks not labelled, the first is 2 'nose' (--missing keep" in wrong(read("labelme", source))
     face = one(read("labelme", source, missing="keep"))
     assert face.visible is not None
     assert face.visible.tolist() == [False, True, False]

@@ -347,7 +347,7 @@ def test_a_missing_landmark_is_refused_or_kept_as_missing(
 ) -> None:
     source = write(tmp_path, cells)
     found = bad(read(reader, source)[0])
-    assert "1 of 5 landmarks are not labelled" in found.message
+    assert "1 of 5 landmarks not labelled" in found.message
     assert "--missing keep" in found.message
     entries, notes = read(reader, source, missing="keep")
     (face,) = faces(entries)
