@@ -71,9 +71,8 @@ class FaceDataset:
                 f"{folder}: only a half-written {partial_of(folder).name} is there; run the command that makes it again"
             )
         if not (folder / "dataset.yaml").exists():
-            raise UserError(
-                f"{folder}: not a dataset folder (no dataset.yaml in it); make one with `stylealign prepare`"
-            )
+            why = "no dataset.yaml in it" if folder.exists() else "there is no such folder"
+            raise UserError(f"{folder}: not a dataset folder ({why}); make one with `stylealign prepare`")
         meta = read_yaml(folder / "dataset.yaml")
         if not isinstance(meta, dict) or meta.get("format") != FORMAT:
             found = meta.get("format") if isinstance(meta, dict) else None
@@ -230,7 +229,8 @@ class FaceDataset:
         if not kept:
             wanted = " and ".join(f"{k} {v!r}" for k, v in (("split", split), ("subset", subset)) if v is not None)
             kind = "" if labelled is None else f" that is {'' if labelled else 'un'}labelled"
-            has = f"splits {self.meta['splits']}, subsets {self.subset_names() or 'none'}"
+            splits = ", ".join(f"{name} ({count:,})" for name, count in self.meta["splits"].items())
+            has = f"splits {splits or 'none'}; subsets {', '.join(self.subset_names()) or 'none'}"
             raise UserError(f"{self.folder}: no face{' with ' if wanted else ''}{wanted}{kind}; it has {has}")
         return self.take(kept)
 

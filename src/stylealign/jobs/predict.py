@@ -52,14 +52,14 @@ LEFT_OUT = 3  # exit status: the rest was done
 class Predict:
     """Find the landmarks of faces in pictures, folders, videos or a camera's frames."""
 
-    inputs: tyro.conf.Positional[tuple[str, ...]]
+    inputs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PHOTO ...")]
     """Pictures, folders, globs, videos; a number is a camera."""
     out: Path = Path("predictions")
     """Folder to make."""
     model: Annotated[Path | None, tyro.conf.arg(aliases=["--onnx"])] = None
     """Run folder of a finished detector, or an .onnx file that `export` wrote (torch is not imported then).
     Not given: the one that came with the package."""
-    box: tuple[tuple[float, float, float, float], ...] = ()
+    box: Annotated[tuple[tuple[float, float, float, float], ...], tyro.conf.arg(metavar="X0 Y0 X1 Y1 ...")] = ()
     """x0 y0 x1 y1 of a face (round brows, chin and cheeks), px; several faces: four numbers each.
     For one picture, or the same in all."""
     boxes: Path | None = None

@@ -51,10 +51,10 @@ class Reading:
     """Its folder (or file)."""
     split: str | None = None
     """Put all of its faces into this split."""
-    splits: tuple[str, ...] = ()
+    splits: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=FILE ...")] = ()
     """`name=list.txt` each: faces whose image the list names form that split; faces in no list are left out. Lists
     hold an image path (or a face's id) a line and are looked for in the source's folder first."""
-    subsets: tuple[str, ...] = ()
+    subsets: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=FILE ...")] = ()
     """`name=list.txt` each: faces whose image the list names get this attribute, as in few=splits/train_0157.txt."""
     schema: str | None = None
     """Mark-up of its landmarks: a built-in name or your own YAML file; for formats that do not tell."""
@@ -118,7 +118,7 @@ class Prepare(Reading):
     missing: Missing = "refuse"
     """What to do with a face that lacks some landmarks (-1 -1, 0 0, NaN, an empty cell, COCO's v 0): refuse makes it a
     bad face; keep reads it, and trainings and scores leave the missing landmarks out."""
-    carve: tuple[str, ...] = ()
+    carve: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=SHARE ...")] = ()
     """`name=share` each: split `name` gets this share of the labelled faces of split train, as in val=0.05. Faces of
     one picture stay together."""
     carve_seed: int = 0

@@ -42,7 +42,7 @@ class Translate:
     bends that picture itself; `spade` and `vunet` draw a new face).
     """
 
-    inputs: tyro.conf.Positional[tuple[str, ...]]
+    inputs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PHOTO ...")]
     """Pictures: the first gives the face, each further one a style."""
     out: Path = Path("translated.png")
     """Picture file to write."""

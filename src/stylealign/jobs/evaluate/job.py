@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import tyro
 
 from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset
@@ -41,7 +42,7 @@ class Evaluate:
 
     data: Path
     """Dataset folder with the true landmarks."""
-    arms: tuple[str, ...]
+    arms: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=PATH ...")]
     """What to score, `name=path` or `path`: a detector run folder, or predictions as a .csv or .jsonl file, a folder
     with predictions.jsonl, or a folder of .pts files. `*` is expanded. Several paths under one name are seeds of that
     arm."""
