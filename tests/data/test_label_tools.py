@@ -488,7 +488,7 @@ def test_what_lies_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     five = ["--reader", "folder", "--schema", "five", "--box-frac", "0.5"]
     assert main(["prepare", "--out", str(tmp_path / "pictures"), "--path", str(tmp_path / "l"), *five]) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "1 labelme files (.json with `shapes`) passed over: --reader labelme reads them: a.json" in said
+    assert "labelme files (.json with `shapes`) passed over: --reader labelme reads them: a.json" in said
     cvat(tmp_path / "l", cvat_points())
     assert main(["init", str(tmp_path / "l"), "--out", str(tmp_path / "i")]) == 2
     assert "looks like 2 formats at once, cvat and labelme" in capsys.readouterr().err
