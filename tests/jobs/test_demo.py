@@ -233,7 +233,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     }  # fmt: skip
     with open(folder / "server.log", "wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "stylealign", "demo", "--port", str(port), "--translator", "adain", "--max-megabytes", "1", "--max-megapixels", "0.3", "--accelerator", "cpu"],
+            [sys.executable, "-m", "stylealign", "demo", "--port", str(port), "--translator", "adain",
+             "--max-megabytes", "1", "--max-megapixels", "0.3", "--accelerator", "cpu"],
             stdout=log, stderr=log, env=environment, cwd=folder,
         )  # fmt: skip
     try:
@@ -355,7 +356,7 @@ def test_the_server_keeps_to_itself_and_leaves_nothing_behind(served: Served) ->
     assert "Traceback" not in (served.folder / "server.log").read_text()
     # A file that nobody uploaded, named in the page's own way: gradio refuses it before it is ours.
     forged = {"path": str(served.faces[0]), "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}
-    asked_for = {"data": [forged, None, 1, None], "fn_index": 0, "session_hash": "forged"}
+    asked_for = {"data": [forged, None, "photo", 1, None], "fn_index": 0, "session_hash": "forged"}
     join = urllib.request.Request(
         f"{served.address}gradio_api/queue/join", json.dumps(asked_for).encode(), {"content-type": "application/json"}
     )
