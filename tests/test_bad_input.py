@@ -224,6 +224,8 @@ WRONG = {
     "dataset.yaml without splits": (TRAIN + " --real no_splits", "no_splits/dataset.yaml: splits: found None"),
     "unlabelled contents": (GENERATE + " --data unlabelled --translator translator", "6 of 6 faces of split "
         "'train' without landmarks"),
+    "no faces to learn without labels from": ("pretrain --data faces --run out --split nosuch",
+        "faces: no face with split 'nosuch'; it has splits"),
     "unlabelled training faces": (TRAIN + " --real unlabelled", "unlabelled: no face with split "
         "'train' that is labelled"),
     "numbers that are no faces": ("prepare --reader list --path nine.txt --out out", "nine.txt:1: 9 "

@@ -137,7 +137,10 @@ class Prepare(Reading):
         if bool(self.sources) == (self.reader is not None or self.path is not None):
             raise ValueError("expected either one source (reader and path) or a recipe with sources")
         if not self.sources and (self.reader is None or self.path is None):
-            raise ValueError("expected both reader and path")
+            missing = " and ".join(f"--{name}" for name in ("reader", "path") if getattr(self, name) is None)
+            raise ValueError(
+                f"missing {missing}: expected what is read and its format (`stylealign init PATH` tells it)"
+            )
         if self.sources:
             own = [f.name for f in dataclasses.fields(Reading) if f.name not in ("reader", "path")]
             given = [name for name in own if getattr(self, name)]
