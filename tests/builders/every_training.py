@@ -55,7 +55,7 @@ def job_of(name: str, data: Path, run: Path) -> Any:
     """The tiny configuration of a name."""
     if name in trained_names():
         job = translator_contract.job(data / "translators", name, run)
-        rate = dataclasses.replace(job.lr, start=1e-4, end=1e-5)
+        rate = dataclasses.replace(job.lr, start=1e-5, end=1e-6)
         return dataclasses.replace(job, lr=rate, loop=dataclasses.replace(job.loop, **LOOP))
     faces = FaceDataset.open(data / "faces")
     job = networks.job("resnet18" if name == EVERYTHING else name, run, faces, **LOOP)
