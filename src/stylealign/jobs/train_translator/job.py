@@ -32,6 +32,7 @@ from stylealign.errors import UserError
 from stylealign.evaluation.draw import style_sheet
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
+from stylealign.jobs.train_translator.donors import held_out_faces
 from stylealign.jobs.train_translator.small_detectors import (
     AuxiliaryConfig,
     SmallDetectors,
@@ -201,6 +202,8 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
     if engine.is_global_zero and (warning := weights_warning(config)):
         say(f"warning: {warning}")
     size, structure, kind = config.crop.size, config.structure, TRANSLATORS[config.model]
+    val = centre_crop(CropCache(val_faces, config.crop).batch(np.arange(len(val_faces))), size).to(engine.device)
+    held = held_out_faces(val, kind.loaded.bends_donor, schema, config.loop.seed, str(config.data))
     torch.manual_seed(config.loop.seed)
     model: Any = place(build_translator(config.model, config.network, size, structure, schema), "cpu")
     small = SmallDetectors(
@@ -232,8 +235,6 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
         key = (config.loop.seed, step, rank, 5, *[view] * (view > 0))
         seed = int(np.random.default_rng(key).integers(2**62))
         return augment(batch, size, motions or config.augment, torch.Generator().manual_seed(seed), schema)
-
-    val = centre_crop(CropCache(val_faces, config.crop).batch(np.arange(len(val_faces))), size).to(engine.device)
 
     # Model.
     first = BatchSource(caches, shares, min(config.init_batches * config.loop.batch_size, 64), config.loop.seed).batch(
@@ -274,8 +275,8 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
     def preview() -> np.ndarray:
         """Rows: structures; columns: styles."""
         translator = loaded(copy.deepcopy(state.result()))  # a copy: what is loaded learns no more
-        n = min(6, len(val_faces))
-        image, landmarks = val.image[:n], val.landmarks[:n]
+        image, landmarks = held.shown.image, held.shown.landmarks
+        n = len(image)
         content = encode_contents(translator, landmarks, image)
         images = decode_grid(translator, content, translator.encode_style(image, landmarks)).flatten(0, 1)
         real = to_uint8(image).cpu().numpy()
@@ -291,8 +292,9 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
     if engine.is_global_zero:
         result = state.result().eval()
         figures = judge_swaps(
-            loaded(copy.deepcopy(result)), val, judge.model, judge.crop.size, schema, config.loop.seed
-        )
+            loaded(copy.deepcopy(result)), held.judged, judge.model, judge.crop.size, schema, config.loop.seed,
+            donors=held.donors,
+        )  # fmt: skip
         figures["held_out"] = held_out
         figures["judge"] = "given" if config.judge else "trained on the same split with another seed"
         nats = next((line["kl"] for line in reversed(read_metrics(run.folder)) if "kl" in line), None)
