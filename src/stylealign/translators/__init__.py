@@ -119,7 +119,7 @@ TRANSLATORS = {
         "bends the donor's photograph onto the face's landmarks and paints anew what it cannot show.",
         build_repaint, RepaintConfig,
         presets=(
-            Preset("tiny", 16, RepaintConfig(width=4, max_width=8)),
+            Preset("tiny", 16, RepaintConfig(fine=4, width=4, max_width=8)),
             Preset("small", 128, RepaintConfig()),
         ),
         learn=learn_repaint, loaded=LoadedRepaint, learning=RepaintLearningConfig, learning_section="repaint_learning",

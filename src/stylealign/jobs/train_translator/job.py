@@ -88,9 +88,12 @@ class TranslatorJob:
     lr: LearningRateConfig = LEARNING_RATE_PRESETS["small"]
     vgg19: Path | None = None
     """torchvision's or Keras' VGG-19 weights, for the perceptual loss of the release."""
+    perceptual: Path | None = None
+    """ImageNet weights of MobileNetV2 (torchvision's file) or EfficientNet-Lite0, whose features serve as the
+    perceptual loss in VGG-19's place; or `package`: those of an installed package."""
     feature_detector: Path | None = None
-    """A detector run whose features serve as the perceptual loss; trained here where neither this nor `vgg19` is given.
-    Translators whose losses have a weight `landmark` also ask it whether landmarks stay where they are."""
+    """A detector run whose features serve as the perceptual loss; trained here where neither this, `vgg19` nor
+    `perceptual` is given. Translators whose losses have a weight `landmark` also ask it whether landmarks stay where they are."""
     judge: Path | None = None
     """A detector run to judge swapped faces; trained here (another seed) where not given. It must not have seen
     synthetic faces."""
@@ -102,8 +105,9 @@ class TranslatorJob:
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=2000, batch_size=16, ema_decay=0.995))
 
     def __post_init__(self) -> None:
-        if self.vgg19 and self.feature_detector and not self.watches:
-            raise ValueError("vgg19 and feature_detector are both given: expected one")
+        given = [key for key in ("vgg19", "perceptual", "feature_detector") if getattr(self, key)]
+        if len(given) > 1 and not (self.watches and len(given) == 2 and given[1] == "feature_detector"):
+            raise ValueError(f"{' and '.join(given)} are both given: expected one")
         if not 0 < self.extra_share < 1:
             raise ValueError(f"extra_share is {self.extra_share}, expected above 0 and below 1")
         if self.init_batches * self.loop.batch_size < 2:
@@ -168,7 +172,7 @@ def weights_warning(config: TranslatorJob) -> str | None:
         return None
     return (
         f"reconstruction.feature {reconstruction.feature:g} and gram {reconstruction.gram:g} are uncalibrated weights, "
-        "meant for VGG-19's features as released, and --vgg19 FILE is missing: a small detector's features stand in, "
+        "meant for VGG-19's features as released, and --vgg19 FILE is missing: another network's features stand in, "
         "whose size is another, so pictures are weighed against the KL in a way that nobody chose "
         "(--reconstruction.calibrated weighs them anew)"
     )
@@ -208,12 +212,12 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
     model: Any = place(build_translator(config.model, config.network, size, structure, schema), "cpu")
     small = SmallDetectors(
         data=config.data, split=config.split, subset=config.subset, crop=config.crop, auxiliary=config.auxiliary,
-        loop=config.loop, vgg19=config.vgg19, feature_detector=config.feature_detector, judge=config.judge,
+        loop=config.loop, vgg19=config.vgg19, perceptual=config.perceptual,
+        feature_detector=config.feature_detector, judge=config.judge,
     )  # fmt: skip
-    check_given_detectors(small, schema)
-    features = open_features(
-        small, run.folder, engine.device, features=config.reconstruction.needs_features, watches=config.watches
-    )
+    needed = config.reconstruction.needs_features
+    check_given_detectors(small, schema, needed)
+    features = open_features(small, run.folder, engine.device, features=needed, watches=config.watches)
     judge = load_detector(judge_run(small, run.folder), device=engine.device)
 
     # Data: crops with room for the small motions.

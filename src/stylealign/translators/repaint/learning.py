@@ -24,13 +24,12 @@ from stylealign.translators.patches import PatchDiscriminator
 from stylealign.translators.reconstruction import num_elements
 from stylealign.translators.repaint.network import bent_with_mask
 from stylealign.translators.warp.field import bend
-from stylealign.translators.warp.fit import WarpConfig, faults
+from stylealign.translators.warp.fit import ARM_SPACING, WarpConfig, faults
 from stylealign.translators.warp.network import warped
 from stylealign.translators.warp.openings import openings_of
 
 # More is bent for learning than for use, where donors are chosen by fit: what is painted should be seen often.
 LIMITS = WarpConfig(stretched=0.15, apart=0.05)
-_SPACING = 0.08  # face sizes, of the places where maps are looked at
 _LEAST_SHARE = 0.02  # of a batch's pixels, by which losses are divided at least
 
 
@@ -76,7 +75,7 @@ def bend_and_back(face: Batch, schema: LandmarkSchema) -> Damaged:
     other = torch.arange(len(face.image), device=face.image.device).roll(1)
     away = bend(face.landmarks, face.landmarks[other])
     limits, openings = LIMITS, openings_of(schema)
-    bad = faults(away, face.landmarks, face.landmarks[other], openings, limits.stretch, _SPACING).refused(limits)
+    bad = faults(away, face.landmarks, face.landmarks[other], openings, limits.stretch, ARM_SPACING).refused(limits)
     rows = torch.nonzero(~bad).view(-1)
     own, near = take_faces(face, rows.cpu()), take_faces(face, other[rows].cpu())
     size = face.image.shape[-1]

@@ -29,13 +29,17 @@ LEAST_SIDE = 8  # of the coarsest features
 class RepaintConfig:
     """Shape of the network. The defaults are for 128 px and a CPU core."""
 
-    width: int = 16
-    """Channels at full resolution; doubles at every halving up to `max_width`."""
+    fine: int = 8
+    """Channels at full resolution, where most of the time goes."""
+    width: int = 24
+    """Channels after the first halving; doubled by each further one, up to `max_width`."""
     max_width: int = 96
 
     def __post_init__(self) -> None:
-        if min(self.width, self.max_width) < 1:
-            raise ValueError(f"width {self.width} and max_width {self.max_width}: expected at least 1 each")
+        if min(self.fine, self.width, self.max_width) < 1:
+            raise ValueError(
+                f"fine {self.fine}, width {self.width} and max_width {self.max_width}: expected at least 1 each"
+            )
 
 
 class Bent(NamedTuple):
@@ -80,7 +84,7 @@ class Repaint(nn.Module):
             raise UserError(f"size {size} must be at least {2 * LEAST_SIDE}.")
         self.config = config
         halvings = (size // LEAST_SIDE).bit_length() - 1
-        widths = [min(config.width * 2**level, config.max_width) for level in range(halvings + 1)]
+        widths = [config.fine, *(min(config.width * 2**level, config.max_width) for level in range(halvings))]
         self.first = nn.Conv2d(3 + 1 + structure_channels, widths[0], 3, padding=1)
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         for fine, coarse in zip(widths[:-1], widths[1:], strict=True):
