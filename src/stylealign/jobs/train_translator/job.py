@@ -93,7 +93,8 @@ class TranslatorJob:
     perceptual loss in VGG-19's place; or `package`: those of an installed package."""
     feature_detector: Path | None = None
     """A detector run whose features serve as the perceptual loss; trained here where neither this, `vgg19` nor
-    `perceptual` is given. Translators whose losses have a weight `landmark` also ask it whether landmarks stay where they are."""
+    `perceptual` is given. Translators whose losses have a weight `landmark` also ask it whether landmarks stay where
+    they are."""
     judge: Path | None = None
     """A detector run to judge swapped faces; trained here (another seed) where not given. It must not have seen
     synthetic faces."""
