@@ -23,7 +23,9 @@ def warp(schema: LandmarkSchema) -> Arm:
 
     def arm(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
         found = bend(content.landmarks, donors.landmarks)
-        refused = faults(found, content.landmarks, donors.landmarks, openings, limits.stretch, ARM_SPACING).refused(limits)
+        refused = faults(found, content.landmarks, donors.landmarks, openings, limits.stretch, ARM_SPACING).refused(
+            limits
+        )
         strength = strength.to(content.image.device)
         rows = torch.nonzero(~refused & (strength > 0)).view(-1)
         if not len(rows):

@@ -148,6 +148,4 @@ def learn_repaint(learning: Learning) -> Learner:
     modules: dict[str, nn.Module] = {
         "model": wrapped, "discriminator": wrapped_judge, "reconstruction": reconstruction,
     }  # fmt: skip
-    return Learner(
-        modules=modules, optimizers={"model": optimizer, "discriminator": optimizer_judge}, update=update
-    )
+    return Learner(modules=modules, optimizers={"model": optimizer, "discriminator": optimizer_judge}, update=update)
