@@ -73,7 +73,7 @@ def test_assess_chooses_donors_that_fit_and_says_what_an_eye_sees(here: Path, tm
 def test_the_donor_s_photograph_is_shown_at_any_size_and_what_cannot_be_bent_is_refused(here: Path) -> None:
     translator = StyleTranslator.load(here / "run")
     assert translator.keeps == "structure"
-    points, theirs = PLACES + [50, 45], PLACES * 1.1 + [48, 47]
+    points, theirs = PLACES + np.array([50, 45]), PLACES * 1.1 + np.array([48, 47])
     image, other = (
         paint(p, 100, 90, np.array(ground)) for p, ground in ((points, [30, 60, 90]), (theirs, [90, 20, 30]))
     )

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from builders.dots import paint
-from builders.networks import face
 from builders.translator_contract import fresh, saved, some_faces, tiny
 from stylealign.batches.batch import Batch
 from stylealign.batches.pixels import take
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
-from stylealign.face.schema import FIVE, IBUG68, WFLW98, convert
+from stylealign.face.schema import FIVE, IBUG68, convert
 from stylealign.styling.chain import ArmConfig, ChainConfig, chooses_by_fit, open_chain
 from stylealign.toyfaces import landmarks as landmarks_of
 from stylealign.toyfaces import random_structure
@@ -28,7 +27,6 @@ from stylealign.translators.repaint.network import LoadedRepaint, Repaint, Repai
 from stylealign.translators.repaint.trust import least_stretch, untrusted
 from stylealign.translators.schedule import LearningRateConfig
 from stylealign.translators.warp.field import bend, pixel_places
-from stylealign.translators.warp.fit import WarpConfig, fitting_donors
 from stylealign.translators.warp.network import warped
 from stylealign.translators.warp.openings import openings_of, outline_distance
 

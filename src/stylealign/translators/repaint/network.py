@@ -7,6 +7,7 @@ own pixels. Nothing of the content's photograph is looked at. Knows no files and
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -87,7 +88,7 @@ class Repaint(nn.Module):
         widths = [config.fine, *(min(config.width * 2**level, config.max_width) for level in range(halvings))]
         self.first = nn.Conv2d(3 + 1 + structure_channels, widths[0], 3, padding=1)
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
-        for fine, coarse in zip(widths[:-1], widths[1:], strict=True):
+        for fine, coarse in pairwise(widths):
             self.downs.append(nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(fine, coarse, 4, 2, 1), Block(coarse)))
             self.ups.append(nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(fine + coarse, fine, 3, padding=1)))
         self.middle = Block(widths[-1])
