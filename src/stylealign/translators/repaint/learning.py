@@ -89,7 +89,7 @@ def bend_and_back(face: Batch, schema: LandmarkSchema) -> Damaged:
 
 def weighed(values: Tensor, mask: Tensor) -> Tensor:
     """The mean of a patch discriminator's values (B, 1, h, w), each patch by how much of it was painted."""
-    weight = F.adaptive_avg_pool2d(mask, values.shape[-2:])
+    weight = F.adaptive_avg_pool2d(mask, (values.shape[-2], values.shape[-1]))
     return (weight * values.float()).sum() / weight.sum().clamp_min(1e-3)
 
 

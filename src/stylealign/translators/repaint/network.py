@@ -130,7 +130,8 @@ class LoadedRepaint(LoadedWarp):
 
     @torch.no_grad()
     def decode(self, features: list[Tensor], style: list[Tensor]) -> Tensor:
-        bent = bent_with_mask(features[0], *style, self.schema, self.crop.size)
+        donor, theirs = style
+        bent = bent_with_mask(features[0], donor, theirs, self.schema, self.crop.size)
         return self.model(bent.image, bent.mask, self.structure_maps(features[0])).contiguous()
 
     @torch.no_grad()
@@ -139,8 +140,9 @@ class LoadedRepaint(LoadedWarp):
         size, own = image.shape[-1], self.crop.size
         if size == own:
             return self.decode(features, style)
-        bent = bent_with_mask(features[0], *style, self.schema, own)
+        donor, theirs = style
+        bent = bent_with_mask(features[0], donor, theirs, self.schema, own)
         added = self.model.added(bent.image, bent.mask, self.structure_maps(features[0]))
-        larger = bent_with_mask((features[0] + 0.5) * (size / own) - 0.5, *style, self.schema, size)
+        larger = bent_with_mask((features[0] + 0.5) * (size / own) - 0.5, donor, theirs, self.schema, size)
         wide = F.interpolate(added, size=(size, size), mode="bicubic", align_corners=False)
         return (larger.image + larger.mask * wide).contiguous()

@@ -119,7 +119,8 @@ class LoadedWarp(LoadedTranslator):
         size, own = image.shape[-1], self.crop.size
         landmarks = (features[0] + 0.5) * (size / own) - 0.5
         content = image.to(self.device) if self.needs_content else None
-        return warped(content, landmarks, *style, self.schema, size=size)[0].contiguous()
+        donor, donor_landmarks = style
+        return warped(content, landmarks, donor, donor_landmarks, self.schema, size=size)[0].contiguous()
 
 
 def hash_of(schema: LandmarkSchema) -> str:
