@@ -138,8 +138,8 @@ def learn_repaint(learning: Learning) -> Learner:
         if weights.adversarial:
             discriminator.requires_grad_(True)
             answers = wrapped_judge(torch.cat([pair.truth, made.detach()])).float()
-            real, fake = answers[: len(pair.truth)], answers[len(pair.truth) :]
-            terms["discriminator"] = weighed(F.relu(1 - real), pair.mask) + weighed(F.relu(1 + fake), mask)
+            of_truth, of_made = answers[: len(pair.truth)], answers[len(pair.truth) :]
+            terms["discriminator"] = weighed(F.relu(1 - of_truth), pair.mask) + weighed(F.relu(1 + of_made), mask)
             optimizer_judge.zero_grad(set_to_none=True)
             engine.backward(terms["discriminator"])
             optimizer_judge.step()
