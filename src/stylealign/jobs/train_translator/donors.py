@@ -37,8 +37,9 @@ def held_out_faces(faces: Batch, bends_donor: bool, schema: LandmarkSchema, seed
     rows = np.flatnonzero(found[:, 0] >= 0)
     if len(rows) < 2:
         say(
-            f"warning: {where}: {len(rows)} of the {len(points)} faces that the judge sees have a donor among them that "
-            "can be bent onto them, so donors are taken by chance and the judge will find too much: expected more faces"
+            f"warning: {where}: {len(rows)} of the {len(points)} faces that the judge sees have a donor among them "
+            "that can be bent onto them, so donors are taken by chance and the judge will find too much: expected "
+            "more faces"
         )
         return by_chance
     most = rows[np.argmax((found[rows] >= 0).sum(axis=1))]  # the first that goes with the most others
