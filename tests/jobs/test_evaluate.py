@@ -275,7 +275,7 @@ def test_a_run_predicts_and_its_crop_stands_in_the_table(
     assert less["offset_px"] == [pytest.approx(1.0), pytest.approx(1.0)]
     assert "without_offset" not in shifted["arms"][1], "a file of predictions says nothing of other faces"
     (row,) = next(table for table in tables(shifted) if table.title == "Without the constant offset").rows
-    assert row[0] == "ours" and row[2:] == ("0.000", "(+1.00, +1.00)")
+    assert (row[0], *row[2:]) == ("ours", "0.000", "(+1.00, +1.00)")
     with pytest.raises(UserError, match="split"):
         evaluate(Evaluate(out=tmp_path / "p", offset_from="tarin", **common))
     (run / "card.json").write_text(json.dumps({**card, "schema": WFLW98.name}))
