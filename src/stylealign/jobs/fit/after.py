@@ -35,13 +35,14 @@ def next_page(result: Result) -> str:
     q, out = (lambda path: shlex.quote(str(path))), result.out
     pictures = " ".join(q(path) for path in dict.fromkeys(face.image.absolute() for face in result.held_out[:3]))
     flags = result.places.flags or (f" --boxes {q(out / 'boxes.csv')}" if result.places.how == "boxes" else "")
+    found = result.places.sentence()
     lines = [
         "# What to type next", "",
         result.verdict, "",
         f"Look at {out / 'report.html'} first, and at {out / 'pairs.png'}: a colour that changes its side of the face "
         "is a wrong mirror pair.", "",
         "## Use the detector", "",
-        f"On labelled faces {result.places.sentence()}.",
+        f"{found[:1].upper()}{found[1:]}.",
     ]  # fmt: skip
     if result.places.how == "boxes":
         lines += ["", "`boxes.csv` holds the boxes of the held-out faces; yours need some of their own, in this form."]
