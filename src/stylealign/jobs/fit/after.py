@@ -60,8 +60,8 @@ def next_page(result: Result) -> str:
     ]  # fmt: skip
     if result.onnx:
         lines += [
-            f"`{out / 'detector.onnx'}` is the detector with its crop and mark-up, for onnxruntime. A quarter of its "
-            "size:", "",
+            f"`{out / 'detector.onnx'}` is the detector with its crop and mark-up, for onnxruntime. In 8 bits it is "
+            "smaller and faster:", "",
             "```bash",
             f"stylealign export {q(result.run)} --precision int8 --calibrate {q(out / 'data')} "
             f"--data {q(out / 'data')} --out {q(out / 'detector_int8.onnx')}",
