@@ -308,7 +308,8 @@ def main(config: Export) -> None:
         else:
             graph, more = quantized(graph, calibration)
             if more:
-                say(f"{counted(more, 'layer')} before the last left in float32: in 8 bits the landmarks would move")
+                layers = counted(more, "more layer stays", "more layers stay")
+                say(f"{layers} in float32: in 8 bits the landmarks would move")
         models.append(onnx_model(f"ONNX {config.precision}", graph))
     nme = {} if seen is None else {model.name: nme_of(model, seen) for model in models}
     latency = latencies(models, crops) if config.latency else {}
