@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+import torch
 
 from stylealign.batches.batch import Batch, join
 from stylealign.batches.crops import CropCache
@@ -33,8 +34,9 @@ class BatchSource:
 
     Counts are whole faces that follow the shares over time (a share of 1/3 in a batch of 32 gives 11, 10, 11, ...).
     `rank` and `world` cut each global batch between processes: rank r takes every world-th face. `orders` names for
-    each source the positions that make up one epoch, where that is not each face once (face/pose.py). Shards have an
-    order of their own.
+    each source the positions that make up one epoch, where that is not each face once (face/pose.py), `leans` for each
+    the px by which its labels lean to the right (`training.faces.DataSource.lean_px`). Shards have an order of their
+    own.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class BatchSource:
         rank: int = 0,
         world: int = 1,
         orders: Sequence[np.ndarray | None] | None = None,
+        leans: list[float] | None = None,
     ):
         if batch_size % world:
             raise UserError(f"batch_size {batch_size} cannot be divided between {world} processes")
@@ -54,6 +57,7 @@ class BatchSource:
                 f"shares {shares}: expected a share of 0 or more for each of {len(caches)} data sets, not all 0"
             )
         self.caches, self.batch_size, self.seed, self.rank, self.world = caches, batch_size, seed, rank, world
+        self._leans = leans or [0.0] * len(caches)
         self._orders = orders or [None] * len(caches)
         # Each source's whole faces are in every batch; the few places left go, one at a
         # time, to the source furthest behind.
@@ -104,5 +108,8 @@ class BatchSource:
         for i, cache in enumerate(self.caches):
             positions = np.array([p for source, p in faces if source == i], dtype=np.int64)
             if len(positions):
-                parts.append(cache.batch(positions, int(offsets[i])))
+                part = cache.batch(positions, int(offsets[i]))
+                if lean := self._leans[i]:
+                    part = part._replace(lean=torch.full_like(part.weight, lean))
+                parts.append(part)
         return join(parts)
