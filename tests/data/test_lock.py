@@ -99,9 +99,12 @@ def test_who_waits_for_a_sign_of_life_begins_when_the_other_ends_in_order(tmp_pa
 def test_who_was_taken_for_dead_and_wakes_up_ends_and_leaves_the_others_lock(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(KeyboardInterrupt), alone(tmp_path / "out"):
+    def sleep() -> None:
         left_by_another_machine(tmp_path / "out")
         time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt), alone(tmp_path / "out"):
+        sleep()
     assert json.loads(lock_of(tmp_path / "out").read_text())["token"] == "theirs"
     assert "node7, since 2026-11-28 10:00:00) has taken it over" in capsys.readouterr().err
 

@@ -127,14 +127,16 @@ def alone(target: Path, with_children: bool = False) -> Iterator[None]:
                 folder.rmdir()
 
 
-def making(which: str | Callable[[Any], Path]) -> Callable[[Callable[[C], R]], Callable[[C], R]]:
+def making(
+    which: str | Callable[[Any], Path], with_children: bool = False
+) -> Callable[[Callable[[C], R]], Callable[[C], R]]:
     """For the `main(config)` of a job: it is alone with the folder or file that this field, or function, of `config`
-    names, from its first look to its end."""
+    names, from its first look to its end; `with_children` as of `alone`."""
 
     def wrap(main: Callable[[C], R]) -> Callable[[C], R]:
         @functools.wraps(main)
         def guarded(config: C) -> R:
-            with alone(which(config) if callable(which) else getattr(config, which)):
+            with alone(which(config) if callable(which) else getattr(config, which), with_children):
                 return main(config)
 
         return guarded

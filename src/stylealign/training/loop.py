@@ -24,13 +24,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stylealign.data.image import write_image
-from stylealign.errors import UserError
+from stylealign.errors import Stopped, UserError
 from stylealign.progress import Pace, open_bars, say
 from stylealign.training.ema import EMA
 from stylealign.training.following import Follow, memory_mb, open_followers, refuse_missing, write_table
 from stylealign.training.optim import clipped, lr_of
 from stylealign.training.run import EVALUATED, Run
 from stylealign.training.schedule import Schedule
+from stylealign.training.stopping import told_to_end
 
 Engine = Fabric  # what jobs call it, so that only this file names the library
 
@@ -201,6 +202,11 @@ def mean_over_processes(engine: Fabric, value: Tensor) -> Tensor:
     return reduced
 
 
+def _most_of_processes(engine: Fabric, number: int) -> int:
+    """The largest of a number that each process has."""
+    return int(torch.as_tensor(engine.all_gather(torch.tensor(number, device=engine.device))).max())
+
+
 def unwrap(module: Any) -> nn.Module:
     """The user's own module inside Fabric's wrapper."""
     from lightning_fabric.wrappers import _FabricModule
@@ -261,6 +267,8 @@ def fit(
     it continues. The last step always evaluates and checkpoints. `epochs(step)` says how often the data were seen.
     With `best_by`, one of the numbers that `evaluate` gives, the weights with the smallest are kept beside the last.
     How often things are done is counted in places of the schedule, which are updates unless it is `Timed`.
+    Raises Stopped, after a checkpoint, where a signal says that the machine will be taken away: after the update that
+    it came in, or of several processes, which must agree, at the next line of the log.
     """
     main = engine.is_global_zero
     schedule = schedule or Schedule(config.steps)
@@ -295,7 +303,7 @@ def fit(
 
     if main:
         look(state.step)
-    with clipped(state.optimizers.values(), config.clip_norm):
+    with clipped(state.optimizers.values(), config.clip_norm), told_to_end() as told:
         sums: dict[str, Tensor] = {}
         summed, pace, first = 0, Pace(), state.step
         for batch in _one_ahead(batches, state.step, schedule, engine.device):
@@ -314,6 +322,10 @@ def fit(
             schedule.review(step)
             last = step == schedule.end
             save, log = (schedule.is_due(step, every) for every in (config.checkpoint_every, config.log_every))
+            end = told()
+            if engine.world_size > 1:
+                end = _most_of_processes(engine, end) if save or log else 0
+            save = save or end > 0
 
             # Log. A checkpoint closes the running mean too, so that resuming there changes no line.
             if log or save:
@@ -351,6 +363,8 @@ def fit(
                         run.write_checkpoint(step, state.result().state_dict(), state.card, state.state_dict())
                         schedule.saved(step)
                     engine.barrier()
+                if end:
+                    raise Stopped(end)
                 if main:
                     look(step)
                     if save or last:
