@@ -137,7 +137,7 @@ def main(study: Study, train: Callable[[Sequence[Cell], Place], dict[str, str]] 
         _train_and_score(study, cells, train)
 
 
-def _train_and_score(study: Study, cells: list[Cell], train: Callable[[Sequence[Cell], int], dict[str, str]]) -> None:
+def _train_and_score(study: Study, cells: list[Cell], train: Callable[[Sequence[Cell], Place], dict[str, str]]) -> None:
     tests = scored_on(study)
     for cell in cells:
         check_unchanged(cell)
