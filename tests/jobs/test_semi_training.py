@@ -287,6 +287,7 @@ def test_self_training_labels_with_what_it_learnt_and_continues_where_it_stopped
         assert (what, place.slots, [each.name for each in jobs]) == ("round 1", 2, ["round 1, seed 1"])
         return {each.name: "" for each in jobs if main(list(each.command[3:])) != 0}
 
+    monkeypatch.setattr(self_train.detector, "main", train_detector)
     monkeypatch.setattr(beside, "run_jobs", in_this_process)
     shutil.rmtree(trained[3])
     self_train.main(dataclasses.replace(job, jobs=2))

@@ -11,6 +11,7 @@ import gc
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -124,9 +125,16 @@ def start_engine(loop: LoopConfig) -> Fabric:
     # Each process keeps its own statistics of batch normalisation; `share_statistics` makes one of them in time.
     strategy = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"
     try:
-        engine = _Processes(
-            accelerator=loop.accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=loop.precision
-        )
+        with warnings.catch_warnings():
+            # Where a cluster takes jobs, Fabric advises to give every command by srun: `--on slurm` is ours.
+            warnings.filterwarnings("ignore", "The `srun` command is available")
+            engine = _Processes(
+                accelerator=loop.accelerator,
+                devices=devices,
+                num_nodes=nodes,
+                strategy=strategy,
+                precision=loop.precision,
+            )
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"cannot use {devices} {loop.accelerator} device(s): {error}") from None
     except Exception as error:  # Fabric's own MisconfigurationException is not exported
