@@ -65,7 +65,7 @@ SlurmdLogFile=$folder/slurmd.log
 ReturnToService=2
 JobAcctGatherType=jobacct_gather/none
 MailProg=/bin/true
-NodeName=$host CPUs=$(nproc) State=UNKNOWN
+NodeName=$host CPUs=$(getconf _NPROCESSORS_ONLN) State=UNKNOWN
 PartitionName=main Nodes=$host Default=YES MaxTime=INFINITE State=UP
 CONF
   if ! munge -n >/dev/null 2>&1; then
