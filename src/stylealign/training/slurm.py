@@ -242,8 +242,10 @@ class Queue:
             note = _read(note_of(sent.job.log))
             mine = note.get("job") == sent.number
             status = note.get("status") if mine else None
-            if mine and name not in self._began:
-                self._began[name] = (time.monotonic(), sent.job.step())
+            if mine and note.get("ended") is None:
+                self._began.setdefault(name, (time.monotonic(), sent.job.step()))
+            elif status != 0:
+                self._began.pop(name, None)  # it waits, again perhaps
             if status == 0:
                 over.append((sent.job, ""))
             elif status is not None and status > 0 and not was_told_to_end(status):

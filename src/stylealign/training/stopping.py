@@ -1,4 +1,4 @@
-"""The signals by which a cluster says that a machine will be taken away, heard as a wish that a training looks at.
+"""The signals by which a cluster says that a machine will be taken away, kept as a wish that a training looks at.
 
 A cluster sends them some time before it kills: SIGTERM when a job is cancelled or pre-empted, SIGUSR1 or SIGUSR2 before
 a time limit, as the job asked for. Knows no training.
@@ -21,13 +21,13 @@ def told_to_end() -> Iterator[Callable[[], int]]:
     """
     came = [0]
 
-    def hear(number: int, _: Any) -> None:
+    def keep(number: int, _: Any) -> None:
         came[0] = number
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: 0
         return
-    before = {number: signal.signal(number, hear) for number in SIGNALS}
+    before = {number: signal.signal(number, keep) for number in SIGNALS}
     try:
         yield lambda: came[0]
     finally:

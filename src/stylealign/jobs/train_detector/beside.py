@@ -51,7 +51,11 @@ def command_of(config: job.DetectorJob, name: str, kind: str) -> Job:
     recipe = run.with_name(f"{run.name}.yaml")
     write_whole(recipe, config_text(config))
     command = (sys.executable, "-m", "stylealign", "train-detector", str(recipe))
-    return Job(name, kind, command, log_of(run), loop.steps, lambda: step_of(run), loop.devices, loop.num_nodes)
+
+    def step() -> int:
+        return loop.steps if (run / "card.json").exists() else step_of(run)
+
+    return Job(name, kind, command, log_of(run), loop.steps, step, loop.devices, loop.num_nodes)
 
 
 def train_all(
