@@ -18,6 +18,7 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.arm import NUM_DRAWS, Arm
 from stylealign.styling.arms import ARMS, names_without_run, open_arm
+from stylealign.styling.learned import run_bends_donors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,11 +149,17 @@ class Link(NamedTuple):
     strengths: tuple[tuple[float, float], ...]
     prob: float
     """share of the faces it restyles"""
+    by_fit: bool = False
+    """whether any of the arms wants donors of like shape"""
 
 
 def chooses_by_fit(chain: Sequence[Link]) -> bool:
     """Whether any arm of a chain wants donors of like shape."""
-    return any(ARMS[kind].donors_by_fit for link in chain for kind in link.kinds)
+    return any(link.by_fit for link in chain)
+
+
+def _donors_by_fit(arm: ArmConfig) -> bool:
+    return ARMS[arm.kind].donors_by_fit or (arm.run is not None and run_bends_donors(arm.run))
 
 
 def open_chain(
@@ -174,6 +181,7 @@ def open_chain(
             weights=tuple(arm.prob for arm in group),
             strengths=tuple(arm.strength for arm in group),
             prob=prob * min(1.0, group[0].prob) if config.choose == "all" else prob,
+            by_fit=any(_donors_by_fit(arm) for arm in group),
         )
         for group in config.groups()
     )
