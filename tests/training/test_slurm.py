@@ -125,7 +125,7 @@ def test_the_table_of_a_study_on_a_cluster_that_loses_jobs_is_that_of_one_proces
         first = next(iter(wait_for(lambda: at_work(out), study)))
         log(f"scancel {first}, which is learning")
         subprocess.run(["scancel", first], check=True)
-        wait_for(lambda: first not in in_queue("all"), study)
+        wait_for(lambda: first not in in_queue("pending,running,completing"), study)
 
         second = next(iter(wait_for(lambda: {n: p for n, p in at_work(out).items() if n != first}, study)))
         log(f"pre-empt {second}: SIGUSR1")
