@@ -14,6 +14,7 @@ import torch
 import tyro
 
 from stylealign.batches.batch import Batch, take_faces
+from stylealign.batches.together import in_all, own
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.arm import NUM_DRAWS, Arm
@@ -211,7 +212,8 @@ def restyle(batch: Batch, donors: Batch | None, chain: tuple[Link, ...], generat
     chosen = draw_arms(chain, generator)
     donors = batch if donors is None else donors
     for link, which in zip(chain, chosen, strict=True):
-        draws = torch.rand(len(batch.image), 2 + NUM_DRAWS, generator=generator, dtype=torch.float64)
+        num = in_all(len(batch.image))
+        draws = own(torch.rand(num, 2 + NUM_DRAWS, generator=generator, dtype=torch.float64))
         rows = torch.nonzero(draws[:, 0] < link.prob).view(-1)
         if not len(rows):
             continue

@@ -234,10 +234,8 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
         maps = structure_maps(landmarks, size, structure.kind, schema, structure.sigma, structure.integer_centres)
         return maps.contiguous(memory_format=torch.channels_last)
 
-    def vary(
-        batch: Batch, step: int, view: int = 0, motions: AugmentConfig | None = None, rank: int = engine.global_rank
-    ) -> Batch:
-        key = (config.loop.seed, step, rank, 5, *[view] * (view > 0))
+    def vary(batch: Batch, step: int, view: int = 0, motions: AugmentConfig | None = None) -> Batch:
+        key = (config.loop.seed, step, 0, 5, *[view] * (view > 0))
         seed = int(np.random.default_rng(key).integers(2**62))
         return augment(batch, size, motions or config.augment, torch.Generator().manual_seed(seed), schema)
 
@@ -245,7 +243,7 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
     first = BatchSource(caches, shares, min(config.init_batches * config.loop.batch_size, 64), config.loop.seed).batch(
         0
     )
-    first = vary(first, 2**31 - 1, rank=0)
+    first = vary(first, 2**31 - 1)
     reconstruction = Reconstruction(config.reconstruction, features.network, features.num_levels).to(engine.device)
     assert kind.learn is not None  # those that have nothing to learn are not offered
     learner = kind.learn(
