@@ -14,9 +14,10 @@ import pytest
 
 from stylealign.errors import Stopped, UserError
 from stylealign.training import slurm
+from stylealign.training.cluster import Cluster, check_cluster, minutes_of
 from stylealign.training.fan_out import Job, run_jobs
 from stylealign.training.on_node import run_command, was_told_to_end
-from stylealign.training.slurm import Cluster, Queue, check_cluster, note_of, place_for, states_of
+from stylealign.training.slurm import Queue, note_of, place_for, states_of
 
 submitit = pytest.importorskip("submitit")
 
@@ -208,4 +209,4 @@ def test_what_sbatch_refuses_is_one_sentence_and_leaves_no_files(scripts: Script
     [("30", 30), ("10:30", 10.5), ("1:00:00", 60), ("2-00:00:00", 2880), ("1-12", 2160), ("infinite", float("inf"))],
 )
 def test_slurms_time_limits(text: str, minutes: float) -> None:
-    assert slurm._minutes(text) == minutes
+    assert minutes_of(text) == minutes

@@ -23,7 +23,8 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.jobs.evaluate.tables import show
 from stylealign.progress import say
-from stylealign.training.slurm import Cluster, On, place_for
+from stylealign.training.cluster import Cluster, On
+from stylealign.training.slurm import place_for
 
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]
 ARMS = {"real": 0.0, "real+synthetic": None}  # share of synthetic faces in a batch; None: the recipe's

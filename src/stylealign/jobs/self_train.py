@@ -25,7 +25,8 @@ from stylealign.jobs.pseudo_label import job as pseudo_label
 from stylealign.jobs.train_detector import job as detector
 from stylealign.jobs.train_detector.beside import train_all
 from stylealign.progress import say
-from stylealign.training.slurm import Cluster, On, place_for
+from stylealign.training.cluster import Cluster, On
+from stylealign.training.slurm import place_for
 from stylealign.training.weights import read_card
 
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from stylealign.jobs.pseudo_label.labelling import Labelling
-from stylealign.training.slurm import Cluster, On
+from stylealign.training.cluster import Cluster, On
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

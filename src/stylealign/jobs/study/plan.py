@@ -12,7 +12,7 @@ from stylealign.config import from_dict, merged
 from stylealign.errors import UserError
 from stylealign.evaluation.tables import slug
 from stylealign.jobs.train_detector.job import DetectorJob, config_class
-from stylealign.training.slurm import Cluster, On
+from stylealign.training.cluster import Cluster, On
 
 ALL = "all"
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]

@@ -13,8 +13,9 @@ from stylealign.data.lock import host_of
 from stylealign.errors import UserError
 from stylealign.jobs.train_detector import job
 from stylealign.progress import say
+from stylealign.training.cluster import Cluster, On
 from stylealign.training.fan_out import Job, run_jobs
-from stylealign.training.slurm import Cluster, On, note_of, place_for
+from stylealign.training.slurm import note_of, place_for
 
 
 def step_of(run: Path) -> int:
