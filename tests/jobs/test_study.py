@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -590,6 +591,28 @@ def test_columns_are_full_and_the_subsets_in_the_published_order(data: Path, don
     published = ["full", "pose", "expression", "illumination", "make-up", "occlusion", "blur"]
     assert names == [name for name in published if name in names]
     assert len(names) > 3
+
+
+def test_the_list_says_on_which_machine_a_cell_is_or_was(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = study_of(data, tmp_path / "o", list=True)
+    first, second = plan(study)
+    first.run.parent.mkdir(parents=True)
+    first.run.with_name("s0.node.json").write_text(json.dumps({"node": "node7", "status": 143}))
+    with alone(second.run):
+        main(study)
+    lines = capsys.readouterr().out.splitlines()
+    assert [word in line for word, line in zip(("node7", platform.node()), lines[-4:-2], strict=True)] == [True, True]
+
+
+def test_a_cluster_that_is_not_there_is_said_before_anything_is_made(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"^--on slurm"):
+        main(study_of(data, tmp_path / "o", on="slurm"), Here())
+    assert not (tmp_path / "o").exists()
 
 
 def test_what_rows_need_may_lie_beside_the_study(tmp_path: Path) -> None:
