@@ -140,13 +140,17 @@ class Tracker:
         asked = [candidate_round(self.network, photo, face) for face in faces.values()]
         followed: dict[int, Face] = {}
         boxes: list[np.ndarray] = []
-        for track, before, face in zip(faces, old, self._answer(asked, refine=0), strict=True):
+        where: list[Candidate] = []
+        for (track, candidate), before, face in zip(
+            zip(faces, asked, strict=True), old, self._answer(asked, refine=0), strict=True
+        ):
             box = geometry.landmark_box(face.landmarks)
             if not is_lost(before, box, width, height) and not _overlaps(box, boxes, SAME_FACE):
                 followed[track] = face
                 boxes.append(box)
+                where.append(candidate)
         if followed and self._frame % self.config.check_every == 0:
-            wrong = self._no_face([Candidate(photo, box) for box in boxes], list(followed.values()))
+            wrong = self._no_face(where, list(followed.values()), answered=not self.flip)
             followed = {track: face for (track, face), no in zip(followed.items(), wrong, strict=True) if not no}
         return followed
 
@@ -206,8 +210,8 @@ class Tracker:
     def _answer(self, candidates: list[Candidate], refine: int) -> list[Face]:
         return find_landmarks(self.network, candidates, refine, self.flip, self.batch_size)
 
-    def _no_face(self, candidates: list[Candidate], faces: list[Face]) -> np.ndarray:
-        return no_face(self.network, candidates, [face.landmarks for face in faces], self.batch_size)
+    def _no_face(self, candidates: list[Candidate], faces: list[Face], answered: bool = False) -> np.ndarray:
+        return no_face(self.network, candidates, [face.landmarks for face in faces], self.batch_size, answered)
 
     def _placed(self, track: int, face: Face, time: float) -> Face:
         """A face with its track, frame and time, smoothed where that is asked for."""
