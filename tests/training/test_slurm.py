@@ -129,8 +129,10 @@ def test_the_table_of_a_study_on_a_cluster_that_loses_jobs_is_that_of_one_proces
 
         second = next(iter(wait_for(lambda: {n: p for n, p in at_work(out).items() if n != first}, study)))
         log(f"pre-empt {second}: SIGUSR1")
-        subprocess.run(["scancel", "--signal=USR1", second], check=False)  # it is gone before scancel has an answer
+        asking = subprocess.Popen(["scancel", "--signal=USR1", second])  # tries for minutes where the job has just gone
         wait_for(lambda: second in in_queue("pending"), study)
+        asking.kill()
+        asking.wait()
         log(f"{second} has saved and is in the queue again; study --list:\n{list_of()}")
 
         log(f"drain {node}")

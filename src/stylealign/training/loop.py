@@ -10,6 +10,7 @@ import atexit
 import gc
 import math
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -196,9 +197,10 @@ def mean_over_processes(engine: Fabric, value: Tensor) -> Tensor:
     return reduced
 
 
-def _most_of_processes(engine: Fabric, number: int) -> int:
-    """The largest of a number that each process has."""
-    return int(torch.as_tensor(engine.all_gather(torch.tensor(number, device=engine.device))).max())
+def _agreed(engine: Fabric, number: int) -> int:
+    """The signal by which this process was told to end, or SIGTERM where only another was; 0 where none was."""
+    told = float(mean_over_processes(engine, torch.tensor(float(number > 0), device=engine.device))) > 0
+    return (number or signal.SIGTERM) if told else 0
 
 
 def unwrap(module: Any) -> nn.Module:
@@ -318,7 +320,7 @@ def fit(
             save, log = (schedule.is_due(step, every) for every in (config.checkpoint_every, config.log_every))
             end = told()
             if engine.world_size > 1:
-                end = _most_of_processes(engine, end) if save or log else 0
+                end = _agreed(engine, end) if save or log else 0
             save = save or end > 0
 
             # Log. A checkpoint closes the running mean too, so that resuming there changes no line.
