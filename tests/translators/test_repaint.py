@@ -119,6 +119,15 @@ def test_an_open_mouth_of_a_shut_one_is_painted_and_the_other_way_only_between_t
     assert 0 < float(between.mean()) < float(mask.mean())
 
 
+def test_an_opening_of_which_a_landmark_is_missing_leaves_the_mask_finite() -> None:
+    closed = shut(drawn_landmarks(1)[0])
+    wide = opened(closed, 9)
+    for points in (closed, wide):
+        points[62] = torch.nan
+        assert bool(mask_of(wide, closed).isfinite().all())
+        assert bool(mask_of(closed, wide).isfinite().all())
+
+
 def test_a_cheek_that_a_turned_head_hides_is_painted_and_the_other_is_not() -> None:
     content = drawn_landmarks(1)[0]
     middle, donor = content[27:31, 0].mean(), content.clone()

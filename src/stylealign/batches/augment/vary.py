@@ -136,9 +136,16 @@ def _composed(batch: Batch, drawn: list[_Drawn], schema: LandmarkSchema) -> Moti
 
 
 def _renumbered(batch: Batch, mirrored: Tensor, schema: LandmarkSchema) -> Batch:
-    """Landmarks of mirrored faces (B,) in the order of their mirror twins."""
+    """Landmarks of mirrored faces (B,) in the order of their mirror twins, and where people would have put them.
+
+    Labels that lean to the right in their pictures lean to the left in the mirrored ones, where people would have put
+    them to the right again: by twice the lean, along the picture's x axis as it now lies in the crop.
+    """
     order = torch.as_tensor(schema.flip_permutation.copy(), device=batch.image.device)
     mirrored = mirrored.to(batch.image.device)
+    if batch.lean.numel():
+        back = (-2 * batch.lean * mirrored)[:, None] * batch.crop_from_source[:, :, 0]
+        batch = batch._replace(landmarks=batch.landmarks + back[:, None].to(batch.landmarks))
     points = batch.point_weight
     if points.numel():
         points = torch.where(mirrored[:, None], points[:, order], points)

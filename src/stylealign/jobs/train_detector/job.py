@@ -217,8 +217,8 @@ def open_faces(config: DetectorJob, engine: Engine) -> Faces:
     num_unlabelled = unlabelled_in_batch(loop.batch_size, config.teacher.share, engine.world_size) if unlabelled else 0
     sizes = head_batch_sizes(loop.batch_size - num_unlabelled, len(mixes) - 1, config.other_share)
     sources = [
-        BatchSource(cache, share, num, loop.seed + 7919 * head, *place_in_world, order)
-        for head, (cache, share, num, order) in enumerate(zip(caches, shares, sizes, orders, strict=True))
+        BatchSource(cache, share, num, loop.seed + 7919 * head, *place_in_world, order, [part.lean_px for part in mix])
+        for head, (cache, share, num, order, mix) in enumerate(zip(caches, shares, sizes, orders, mixes, strict=True))
     ]
     unlabelled_source = None
     if unlabelled_cache is not None:

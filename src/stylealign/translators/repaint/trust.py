@@ -64,7 +64,8 @@ def untrusted(
         index = list(opening.outline)
         torn = _torn(found, content, donors)[:, index].amax(dim=1).float()
         lacks = lacking(opening, content, donors, sizes)
-        rows = torch.nonzero((lacks | (torn > _PARTED * sizes[1])) & found.ok).view(-1)
+        whole = found.known[:, index].all(dim=1)  # else nobody knows where it is
+        rows = torch.nonzero((lacks | (torn > _PARTED * sizes[1])) & whole).view(-1)
         if not len(rows):
             continue
         distance = outline_distance(grid.expand(len(rows), -1, -1), content[rows][:, index].float())
