@@ -60,13 +60,14 @@ class CentreFinder(nn.Module):
         self.size, self.config = size, config
         self.trunk, channels = build_trunk(config.trunk, size, config.width, 32, STRIDE)
         self.pyramid = Pyramid(channels, config.neck)
+        last = nn.Conv2d(config.neck, 4, 1)
         self.head = nn.Sequential(
             Conv2d(config.neck, config.neck, 3, 1, 1, bias=False), nn.BatchNorm2d(config.neck), nn.ReLU(inplace=True),
-            nn.Conv2d(config.neck, 4, 1),
+            last,
         )  # fmt: skip
-        last = self.head[-1]
         nn.init.normal_(last.weight, std=1e-3)
         with torch.no_grad():
+            assert last.bias is not None
             last.bias.copy_(torch.tensor([np.log(FEW / (1 - FEW)), np.log(0.3), 0.0, 0.0]))
 
     def forward(self, image: Tensor) -> FinderOutput:

@@ -271,7 +271,9 @@ def _video(
             f"{video.fps:g} frames a second"
         )
     out.none += tracker.num_refused
-    problem = video.problem() or (None if with_face else _faceless(source.name, video.read, tracker.num_refused, unsure))
+    problem = video.problem() or (
+        None if with_face else _faceless(source.name, video.read, tracker.num_refused, unsure)
+    )
     if problem:
         out.leave_out(problem)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from stylealign.batches.canvases import CanvasBatch, CanvasConfig, Labelled, Pictures, canvas_batch, labelled_pictures
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset, describe_data
-from stylealign.detectors.finder import CentreFinder, FinderConfig, centres_of, finder_terms
+from stylealign.detectors.finder import CentreFinder, Centres, FinderConfig, centres_of, finder_terms
 from stylealign.detectors.trunks import TRUNKS, load_imagenet_trunk
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import contact_sheet
@@ -215,7 +215,7 @@ def train(config: TrainFinder, engine: Engine, run: Run) -> None:
         if config.others == "anywhere":
             unknown = [np.concatenate([a, _near(b, size)]) for a, b in zip(unknown, batch.faces, strict=True)]
         truth = centres_of(batch.faces, unknown, size)
-        truth = truth._make(value.to(engine.device) for value in truth)
+        truth = Centres(*(value.to(engine.device) for value in truth))
         set_lr(optimizer, config.lr * lr_factor(schedule.place(step), loop.steps, config.optimizer))
         terms = finder_terms(model(batch.image), truth)
         total = torch.stack(list(terms.values())).sum()
