@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from stylealign.data.atomic import write_whole
 from stylealign.errors import Stopped, UserError, counted
-from stylealign.progress import counted, say
+from stylealign.progress import say
 from stylealign.training.cluster import Cluster, On, asked, check_cluster
 from stylealign.training.fan_out import Job, Place, last_line, why_failed
 from stylealign.training.on_node import run_command, was_told_to_end
