@@ -80,6 +80,7 @@ class Tracker:
         num_lost: how often a face was lost.
         num_found_again: how often a lost face was remembered and found again.
         num_searches: how often the finder was asked.
+        num_refused: how many of its finds are no faces, by the detector's answers.
         jitter, smooth_jitter: how much the network's and the smoothed landmarks tremble.
     """
 
@@ -103,7 +104,7 @@ class Tracker:
         self.network, self.finder, self.config, self.most = network, finder, config, most
         self.refine, self.flip, self.batch_size, self.clock = refine, flip, batch_size, clock or Clock()
         self.first_look = first_look
-        self.num_tracks = self.num_lost = self.num_found_again = self.num_searches = 0
+        self.num_tracks = self.num_lost = self.num_found_again = self.num_searches = self.num_refused = 0
         self.jitter, self.smooth_jitter = Jitter(), Jitter()
         self._frame = -1
         self._faces: dict[int, Face] = {}  # of the last frame, by track
@@ -174,6 +175,7 @@ class Tracker:
         new: list[Face] = []
         for face, no in zip(answers, self._no_face(candidates, answers), strict=True):
             box = geometry.landmark_box(face.landmarks)
+            self.num_refused += bool(no)
             if no or _overlaps(box, boxes, SAME_FACE) or (self.most and len(boxes) >= self.most):
                 continue
             new.append(face)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stylealign.face.sample import FaceSample
-from stylealign.predicting.places import Places
+from stylealign.predicting.places import ENOUGH, Places
 
 
 class Result(NamedTuple):
@@ -46,6 +46,16 @@ def next_page(result: Result) -> str:
     ]  # fmt: skip
     if result.places.how == "boxes":
         lines += ["", "`boxes.csv` holds the boxes of the held-out faces; yours need some of their own, in this form."]
+    if result.places.found < 0.5 and result.places.whole < ENOUGH:
+        finder = out / "finder"
+        lines += [
+            "", "A finder of such faces can be learnt from the same labels and finds them from then on:",
+            "", "```bash",
+            f"stylealign train-finder --data {q(out / 'data')} --run {q(finder)} --minutes 20",
+            f"stylealign predict {pictures} --model {q(result.run)} --finder {q(finder)} --draw "
+            f"--out {q(out / 'found')}",
+            "```", "",
+        ]  # fmt: skip
     if result.rough:
         flags += " --no-check"
         lines += [
