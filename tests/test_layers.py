@@ -25,7 +25,7 @@ ALSO_WITHOUT_TORCH = (
     "api.detector", "jobs", "jobs.assess.plots", "jobs.assess.tables", "jobs.calibrate.job", "jobs.check",
     "jobs.demo.job", "jobs.draw_faces", "jobs.evaluate.job", "jobs.export_dataset", "jobs.init", "jobs.predict",
     "jobs.prepare", "jobs.report.job", "jobs.stress", "jobs.translate", "predicting.onnx_network",
-    "training.processes",
+    "training.cluster", "training.fan_out", "training.on_node", "training.processes", "training.slurm",
 )  # fmt: skip
 # Below detectors/ and translators/ networks, losses and ways of learning; these two read runs.
 READ_RUNS = ("detectors.loaded", "translators.loaded")

@@ -23,6 +23,8 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.jobs.evaluate.tables import show
 from stylealign.progress import say
+from stylealign.training.cluster import Cluster, On
+from stylealign.training.slurm import place_for
 
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]
 ARMS = {"real": 0.0, "real+synthetic": None}  # share of synthetic faces in a batch; None: the recipe's
@@ -41,6 +43,11 @@ class Pipeline:
     """A detector is trained in each arm for each seed."""
     synthetic_share: float = 0.5
     """Share of synthetic faces in a batch of the second arm."""
+    jobs: int = 1
+    """Trainings side by side, each a process of its own with an even share of the cores."""
+    on: On = "local"
+    """Where detectors are trained: here, or on a cluster's nodes (`--cluster...`)."""
+    cluster: Cluster = field(default_factory=Cluster)
     faces: Section = field(default_factory=dict)
     """Values of `draw-faces` (recipe only)."""
     translator: Section = field(default_factory=dict)
@@ -52,14 +59,19 @@ class Pipeline:
     evaluate: Section = field(default_factory=dict)
     """Values of `evaluate` (recipe only)."""
 
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise ValueError(f"jobs is {self.jobs}, expected at least 1")
 
-@making("out")
+
+@making("out", with_children=True)
 def main(config: Pipeline) -> None:
     from stylealign.jobs import draw_faces
     from stylealign.jobs.evaluate import job as evaluate
     from stylealign.jobs.generate import job as generating
     from stylealign.jobs.report import job as report
     from stylealign.jobs.train_detector import job as detector
+    from stylealign.jobs.train_detector.beside import train_all
     from stylealign.jobs.train_translator import job as translator
 
     out = config.out
@@ -88,6 +100,7 @@ def main(config: Pipeline) -> None:
 
     if config.data is not None:
         FaceDataset.open(config.data)  # refused before anything is made
+    place_for(config.on, config.jobs, config.cluster, out)  # a cluster that cannot be asked is said before hours
     saved = out / "pipeline.yaml"
     if saved.exists():
         holds = f"{out}: holds a pipeline of another recipe"
@@ -106,8 +119,7 @@ def main(config: Pipeline) -> None:
     say("3/5  generating synthetic faces")
     generating.main(synthetic)
     say(f"4/5  training detectors: {len(ARMS)} arms x {len(config.seeds)} seed(s), equal updates")
-    for job in arms.values():
-        detector.main(job)
+    train_all({job.run.name: job for job in arms.values()}, config.on, config.jobs, config.cluster, out, "detectors")
     say("5/5  evaluating")
     if not table.out.exists():
         evaluate.main(table)

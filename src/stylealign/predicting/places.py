@@ -39,7 +39,7 @@ class Places(NamedTuple):
 
     def sentence(self) -> str:
         """What was found out, for a person."""
-        said = f"a finder of human faces finds {self.found:.0%} of {self.asked} of the labelled faces"
+        said = f"a finder of human faces finds {self.found:.0%} of {self.asked} labelled faces"
         if self.how == "finder":
             return f"{said}: `predict` can look for them"
         if self.how == "whole":
