@@ -224,7 +224,9 @@ def test_from_a_folder_to_a_detector_and_what_to_type_next(
     evaluation = json.loads((out / "evaluation" / "evaluation.json").read_text())
     assert evaluation["dataset"]["faces"] == len(faces.select("val"))
 
-    page = (out / "next.md").read_text()
+    page, told = (out / "next.md").read_text(), "Those faces are of 1 group (file name without its last number)"
+    assert told in page.splitlines()[2]
+    assert told in (out / "report.html").read_text().partition("<h2")[0]
     commands = [
         line for block in re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL) for line in block.splitlines()
     ]
