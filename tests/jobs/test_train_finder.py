@@ -26,7 +26,9 @@ from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS
+from stylealign.jobs.fit.after import Result, next_page
 from stylealign.jobs.train_finder import _near
+from stylealign.predicting.places import Places
 from stylealign.toyfaces import draw_face, random_structure, random_style
 
 FACES = np.array([[10.0, 12, 29, 31], [40.3, 5.1, 58.9, 23.7]])
@@ -167,6 +169,12 @@ def test_predict_and_the_api_find_by_it(finder: Path, scenes: Path, tmp_path: Pa
     assert {line["found_by"] for line in lines} == {"trained"}
     detector = stylealign.load(finder=finder)
     assert len(detector.predict(read_image(picture))) <= len(lines)  # the API drops what is none to the detector
+
+
+def test_fit_names_the_command_where_the_usual_finder_finds_too_few() -> None:
+    for places, named in ((Places("boxes", 20, 0.4, 0.1), True), (Places("finder", 20, 0.8, 0.1), False)):
+        result = Result(Path("out"), Path("run"), "Fine.", False, places, [], False, None, "stylealign fit a")
+        assert ("stylealign train-finder --data out/data --run out/finder" in next_page(result)) == named
 
 
 def test_what_is_no_finder_is_said(
