@@ -232,7 +232,7 @@ def test_heads_that_do_not_fit_start_fresh_and_are_named(teaching: Path) -> None
 def test_a_start_of_which_next_to_nothing_fits_is_refused(teaching: Path, tmp_path: Path) -> None:
     with pytest.raises(
         UserError,
-        match=r"of this detector's 20 convolutions fit \(there: resnet18, width 4\): expected the same network",
+        match=r"of this detector's 20 convolutions fitting \(there: resnet18, width 4\): expected the same network",
     ):
         start_from(build_detector("resnet18", (FIVE,), SIZE, ResNetConfig(width=6)), teaching, FIVE)
     (tmp_path / "card.json").write_text(json.dumps({"kind": "translator"}))
