@@ -140,7 +140,7 @@ def test_arms_of_a_recipe_are_trained_before_the_translator_unless_they_need_its
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"arms": {"none": {}, "more": {"loop": {"steps": 7}}}}, "arm 'more' has 7 updates of 32 faces, arm 'none' 3000"),
+        ({"arms": {"a": {}, "b": {"loop": {"steps": 7}}}}, "arm 'b' has 7 updates of 32 faces, arm 'a' 3000 of 32"),
         ({"arms": {"none": {"learning_rate": 1}}}, "detector: unknown key 'learning_rate'"),
         ({"pseudo_label": {"keep": 0.5}}, "pseudo_label: missing key detectors"),
         ({"report": {"heading": "x"}}, "report: unknown key 'heading'"),

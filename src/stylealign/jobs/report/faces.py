@@ -1,4 +1,4 @@
-"""Pictures of a data set for the report: a few faces of each split, cut round the face. Knows no page and no tensors."""
+"""Pictures of a data set for the report: some faces of each split, cut round the face. Knows no page and no tensors."""
 
 from collections.abc import Iterator
 from pathlib import Path

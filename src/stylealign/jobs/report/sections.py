@@ -277,7 +277,7 @@ def dataset_section(folder: Path) -> str:
         }
     caption = "Rows: structure of the first picture; columns: style of the uppermost ({})"
     shown = []
-    for sheet in sorted((folder / "sheets").glob("*.png")):  # of `generate`; `pseudo-label` names its own by what they show
+    for sheet in sorted((folder / "sheets").glob("*.png")):  # `pseudo-label` names its own by what they show
         text = caption.format(sheet.name) if sheet.name.startswith("sheet_") else sheet.stem.replace("_", " ")
         shown.append(figure_of(embed(sheet), text))
     if not shown:
