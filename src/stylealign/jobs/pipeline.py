@@ -150,7 +150,7 @@ def stages_of(config: Pipeline) -> list[Stage]:
         from stylealign.jobs.study.job import train_in_processes
 
         unfinished = [cell for cell in those if not cell.finished]
-        failed = train_in_processes(unfinished, config.jobs) if unfinished else {}
+        failed = train_in_processes(unfinished, config.jobs, "detectors") if unfinished else {}
         if failed:
             raise UserError("; ".join(f"{name}: {why}" for name, why in failed.items()))
 

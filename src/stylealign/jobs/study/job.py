@@ -116,9 +116,9 @@ def step_of(run: Path) -> int:
     return 0
 
 
-def train_in_processes(cells: Sequence[Cell], processes: int) -> dict[str, str]:
+def train_in_processes(cells: Sequence[Cell], processes: int, what: str = "study") -> dict[str, str]:
     """Train cells side by side, each by the command a person would type; those that
-    failed, with their logs' last lines."""
+    failed, with their logs' last lines. `what` is being done, in the lines that say how far it is."""
     jobs = []
     for cell in cells:
         cell.run.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def train_in_processes(cells: Sequence[Cell], processes: int) -> dict[str, str]:
         command = (sys.executable, "-m", "stylealign", "train-detector", str(recipe))
         log = cell.run.with_name(cell.run.name + ".log")
         jobs.append(Job(cell.name, cell.row, command, log, cell.config.loop.steps, lambda run=cell.run: step_of(run)))  # type: ignore[misc]
-    return run_jobs(jobs, processes, "study")
+    return run_jobs(jobs, processes, what)
 
 
 def list_cells(cells: Sequence[Cell]) -> None:
