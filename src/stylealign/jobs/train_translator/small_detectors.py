@@ -113,7 +113,8 @@ def open_features(small: SmallDetectors, folder: Path, device: torch.device, fea
         return Features(vgg.to(device), vgg.num_levels, f"VGG-19 ({small.vgg19.name})", watch)
     if features and detector:
         name = f"layers of a landmark detector trained on the same split ({len(FEATURE_LAYERS)} levels)"
-        return Features(FrozenFeatures(detector.model, FEATURE_LAYERS).to(device), len(FEATURE_LAYERS), name, watch)
+        network = FrozenFeatures(detector.model, FEATURE_LAYERS, detector.crop.size).to(device)
+        return Features(network, len(FEATURE_LAYERS), name, watch)
     return Features(None, 0, "none", watch)
 
 
