@@ -78,6 +78,29 @@ def test_a_dot_at_each_landmark_is_found_at_the_augmented_landmark(
     assert (4 < mirrored < 20) if config.flip else mirrored == 0
 
 
+def test_labels_that_lean_right_lean_right_in_mirrored_faces_too() -> None:
+    """A person's labels 3 px right of the truth: whoever labels the mirrored picture puts them to its right again."""
+    num, size, lean = 24, 64, 3.0
+    truth = torch.as_tensor(32 + np.random.default_rng(1).uniform(-9, 9, (num, 5, 2)), dtype=torch.float32)
+    batch = make_batch(
+        truth + torch.tensor([2 * lean, 0.0]), size, dot_images(truth[:, 2], size)
+    )  # crops: 2 x the source
+    config = AugmentConfig(**OFF, rotation=60.0, scale=0.2)
+    plain = augment(batch, size, config, generator(3), FIVE)
+    out = augment(batch._replace(lean=torch.full((num,), lean)), size, config, generator(3), FIVE)
+    flipped = out.crop_from_source[:, :, :2].det() < 0
+    assert 4 < int(flipped.sum()) < 20
+
+    along_x = out.crop_from_source[:, :, 0].float()  # of the source picture; a mirrored face's own x axis points back
+    expected = lean * torch.where(flipped[:, None], -along_x, along_x)
+    middle = 2  # the nose tip, its own mirror twin
+    assert int(FIVE.flip_permutation[middle]) == middle
+    torch.testing.assert_close(out.landmarks[:, middle] - dot_places(out.image).float(), expected, atol=0.15, rtol=0)
+    assert bool((expected[:, 0] > 0).all()), "to the right, as nothing is turned by 90 degrees"
+    torch.testing.assert_close(plain.landmarks[~flipped], out.landmarks[~flipped])
+    assert bool((plain.landmarks[flipped] - out.landmarks[flipped]).abs().amax(dim=(1, 2)).gt(3).all())
+
+
 def test_predictions_go_home_through_the_composed_affine() -> None:
     source = torch.as_tensor(np.random.default_rng(0).uniform(5, 25, (6, 68, 2)))
     batch = make_batch(torch.zeros(6, 68, 2), 50)

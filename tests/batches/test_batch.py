@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from builders.dots import dots
 from stylealign.batches import crops as crops_module
-from stylealign.batches.batch import to_float, to_uint8
+from stylealign.batches.batch import take_faces, to_float, to_uint8
 from stylealign.batches.crops import CropCache, cache_folder, crop_sample, sample_affine
 from stylealign.batches.source import BatchSource, epoch_order
 from stylealign.data.dataset import FaceDataset, write_dataset
@@ -274,3 +274,11 @@ def test_processes_share_a_batch_without_overlap(tmp_path: Path) -> None:
 def test_a_mix_that_cannot_be_drawn_is_refused(shares: list[float], world: int) -> None:
     with pytest.raises(UserError, match=r"shares|divided"):
         BatchSource([Faces(3), Faces(3)], shares, 4, 0, 0, world)  # type: ignore[list-item]
+
+
+def test_each_source_brings_the_lean_of_its_labels(tmp_path: Path) -> None:
+    caches = [CropCache(dots(tmp_path / name, 4), CROP) for name in ("a", "b")]
+    batch = BatchSource(caches, [0.5, 0.5], 8, seed=0, leans=[0.0, 0.9]).batch(0)
+    assert batch.lean.tolist() == [0.0] * 4 + [pytest.approx(0.9)] * 4
+    assert not BatchSource(caches[:1], [1.0], 4, seed=0).batch(0).leans().any()
+    assert take_faces(batch, torch.tensor([1, 6])).lean.tolist() == [0.0, pytest.approx(0.9)]

@@ -274,6 +274,16 @@ def test_a_run_predicts_and_its_crop_stands_in_the_table(
     assert twice["arms"][0]["nme"]["mean"] > 0
     assert twice["arms"][1]["nme"] == found["arms"][1]["nme"]
     assert "32 px, averaged with the mirrored face; theirs: not stated" in tables(twice)[0].note
+    assert all("without_offset" not in arm for arm in twice["arms"])
+    shifted = evaluate(Evaluate(out=tmp_path / "shifted", flip=True, offset_from="train", **common))  # off by 1 px
+    less = shifted["arms"][0]["without_offset"]
+    assert (less["split"], less["faces"], less["nme"]["mean"]) == ("train", 4, pytest.approx(0, abs=1e-9))
+    assert less["offset_px"] == [pytest.approx(1.0), pytest.approx(1.0)]
+    assert "without_offset" not in shifted["arms"][1], "a file of predictions says nothing of other faces"
+    (row,) = next(table for table in tables(shifted) if table.title == "Without the constant offset").rows
+    assert (row[0], *row[2:]) == ("ours", "0.000", "(+1.00, +1.00)")
+    with pytest.raises(UserError, match="split"):
+        evaluate(Evaluate(out=tmp_path / "p", offset_from="tarin", **common))
     (run / "card.json").write_text(json.dumps({**card, "schema": WFLW98.name}))
     with pytest.raises(UserError, match="98 landmarks of schema 'wflw98', the dataset has 5 of schema 'five'"):
         evaluate(Evaluate(out=tmp_path / "p", **common))

@@ -123,7 +123,7 @@ def test_what_cannot_be_done_is_said_with_counts_and_leaves_nothing(data: Path, 
         (r"\d+ of \d+ faces have fewer fitting donors than the 2", {"warp": strict, "skip_unfit": False}),
         (r"none of \d+ faces has 2 donors that fit it", {"warp": strict}),
         (r"3 donors have no landmarks of wflw98, and the detector in the package finds ibug68", found),
-        ("mode prior: warp has no style codes", {"mode": "prior"}),
+        ("mode prior: translator .warp. has no prior", {"mode": "prior"}),
     ):  # fmt: skip
         with pytest.raises(UserError, match=sentence):
             main(config(data, out, **changes))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from builders.places import ROOT
 from builders.tiny import OF_THE_MACHINE
+from stylealign.batches import together
 from stylealign.batches.batch import Batch
 from stylealign.batches.source import BatchSource
 from stylealign.config import first_difference
@@ -238,9 +239,9 @@ def test_a_clone_says_its_commit_and_another_projects_folder_does_not(
 
 @pytest.mark.parametrize(
     ("processes", "device", "kind"),
-    [(2, "cuda", nn.SyncBatchNorm), (1, "cuda", nn.BatchNorm2d), (2, "cpu", nn.BatchNorm2d)],
+    [(2, "cuda", nn.SyncBatchNorm), (1, "cuda", nn.BatchNorm2d), (2, "cpu", together.BatchNorm)],
 )
-def test_gpus_normalise_over_the_faces_of_all_processes(processes: int, device: str, kind: type) -> None:
+def test_batches_are_normalised_over_the_faces_of_all_processes(processes: int, device: str, kind: type) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     weight, names = model[1].weight, list(model.state_dict())
     found: Any = normalised_together(model, processes, device)

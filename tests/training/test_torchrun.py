@@ -1,18 +1,19 @@
-"""Two processes under torchrun: the documented command of every verb that trains, and statistics that are shared."""
+"""Several processes under torchrun: the documented command of every verb that trains, and the losses of one process."""
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from builders import every_training
 from builders.places import ROOT, SRC
 from builders.tiny import drawn, metrics_of
 from stylealign.training.weights import read_card, read_tensors
 
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 LOOP = ("--loop.steps", "2", "--loop.batch-size", "4", "--loop.log-every", "1", "--loop.accelerator", "cpu")
 TINY = ("--crop.size", "32")
 VERBS = {
@@ -32,14 +33,16 @@ VERBS = {
 }  # fmt: skip
 
 
-def torchrun(*words: str, cwd: Path) -> str:
-    """Standard error of a command that two processes have run."""
+def torchrun(*words: str, cwd: Path, processes: int = 2, **environment: str) -> str:
+    """Standard error of a command that several processes have run."""
     environment = {
-        **os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1", "STYLEALIGN_CACHE": str(cwd / "cache"),
+        **os.environ, "PYTHONPATH": f"{SRC}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1",
+        "STYLEALIGN_CACHE": str(cwd / "cache"), **environment,
     }  # fmt: skip
     done = subprocess.run(
-        [*TORCHRUN, *words], env=environment, cwd=cwd, capture_output=True, text=True, check=False, timeout=540
-    )
+        [*TORCHRUN, str(processes), *words], env=environment, cwd=cwd, capture_output=True, text=True, check=False,
+        timeout=540,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr
 
@@ -65,17 +68,45 @@ def test_every_verb_that_trains_runs_under_torchrun_with_its_flags(
     assert [(line["step"], line["images_seen"]) for line in lines] == [(1, 4), (2, 8)]  # once, not once a process
 
 
-def test_processes_share_their_statistics_before_they_are_saved(tmp_path: Path) -> None:
-    torchrun(str(ROOT / "tests" / "builders" / "two_processes.py"), str(tmp_path), cwd=tmp_path)
-    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
-    # Rank 0 sees a mean of 0.5, rank 1 of 15; momentum 0.1, from 0. Saved after two steps and after three.
-    assert first["own"][:2] == pytest.approx([0.05, 0.095])
-    assert second["own"][:2] == pytest.approx([1.5, 2.85])
-    shared = (0.095 + 2.85) / 2
-    assert first["before"][2] == second["before"][2] == pytest.approx(shared)
-    assert first["own"][2] == pytest.approx(0.9 * shared + 0.05)
-    assert first["mean"] == second["mean"] == pytest.approx(0.9 * shared + 0.1 * (0.5 + 15) / 2)
-    for key in ("var", "ema_mean", "weight"):
-        assert first[key] == second[key]
-    saved = read_tensors(tmp_path / "run.partial" / "checkpoints" / "step_00000003" / "model.safetensors")
-    assert float(saved["0.running_mean"]) == pytest.approx(first["ema_mean"])
+def losses(run: Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl that updates wrote: each term of the loss and its total."""
+    lines = [{k: v for k, v in line.items() if k != "error_px"} for line in metrics_of(run) if "lr" in line]
+    assert [line["step"] for line in lines] == list(range(1, every_training.STEPS + 1))
+    return lines
+
+
+def assert_same_training(found: Path, wanted: Path) -> None:
+    """Equal losses at every update to 1e-5, and equal weights and statistics at the end."""
+    for mine, theirs in zip(losses(found), losses(wanted), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-5, abs=1e-5), found.name
+    mine, theirs = (read_tensors(run / "model.safetensors") for run in (found, wanted))
+    for name, value in theirs.items():
+        torch.testing.assert_close(mine[name], value, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{found} {n}: {m}")
+
+
+def test_two_processes_learn_as_one_does_whatever_is_drawn_at_random(data: Path, tmp_path: Path) -> None:
+    script, name = ROOT / "tests" / "builders" / "every_training.py", every_training.EVERYTHING
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "faces").symlink_to(data)
+    every_training.train(tmp_path / "data", tmp_path / "one", name)
+    torchrun(str(script), str(tmp_path / "data"), str(tmp_path / "two"), name, cwd=tmp_path)
+    assert_same_training(tmp_path / "two" / name, tmp_path / "one" / name)
+
+
+@pytest.mark.slow  # 3 minutes of CPU
+def test_every_detector_and_translator_learns_alike_in_one_two_and_four_processes(tmp_path: Path) -> None:
+    script, data = str(ROOT / "tests" / "builders" / "every_training.py"), tmp_path / "data"
+    every_training.prepare(data)
+    every_training.train(data, tmp_path / "one")
+    # The last two are stopped, and go on in another number of processes: the numbers, and the update they stop at.
+    ways = {
+        "two": [(2, "")],
+        "four": [(4, "")],
+        "two_then_four": [(2, "2"), (4, "")],
+        "four_then_one": [(4, "3"), (1, "")],
+    }
+    for way, parts in ways.items():
+        for processes, stop in parts:
+            torchrun(script, str(data), str(tmp_path / way), cwd=tmp_path, processes=processes, STOP=stop)
+        for name in every_training.NAMES:
+            assert_same_training(tmp_path / way / name, tmp_path / "one" / name)

@@ -117,23 +117,22 @@ def _restyle(name: str, face: PlacedFace, donor: PlacedFace, strength: float, si
 _LOOKED_AT = WarpConfig(stretched=0.15, apart=0.05)
 
 
-def _bend(
-    name: str, schema: LandmarkSchema, face: PlacedFace, donor: PlacedFace, strength: float, size: int
-) -> np.ndarray:
-    """(size, size, 3) the donor's photograph on the face's landmarks, by a translator that needs no training."""
-    points = face.points(FREE_CROP.scale, size)
+def _bend(model: LoadedTranslator, face: PlacedFace, donor: PlacedFace, strength: float, size: int) -> np.ndarray:
+    """(size, size, 3) the donor's photograph on the face's landmarks, by a translator that bends donors."""
+    scale, own, name = model.crop.scale, model.crop.size, model.card.get("model")
+    points = face.points(scale, own)
     if donor.landmarks is None or len(donor.landmarks) != len(points):
         raise UserError(f"translator '{name}' bends the style's photograph by its landmarks: no such face found in it")
-    model = open_untrained(name, schema, dataclasses.replace(FREE_CROP, size=size))
     room = round(_ROOM * size)
-    landmarks, theirs = points_tensor(points), points_tensor(donor.points(FREE_CROP.scale * room / size, room))
-    found = faults(bend(landmarks, theirs), landmarks, theirs, openings_of(schema), _LOOKED_AT.stretch)
+    landmarks, theirs = points_tensor(points), points_tensor(donor.points(scale * room / size, room))
+    found = faults(bend(landmarks, theirs), landmarks, theirs, openings_of(model.schema), _LOOKED_AT.stretch)
     if bool(found.refused(_LOOKED_AT)):
         raise UserError(f"the two faces cannot be bent into each other: {found.reason(_LOOKED_AT)}")
-    image = image_tensor(face.cut(FREE_CROP.scale, size))
-    style = model.encode_style(image_tensor(donor.cut(FREE_CROP.scale * room / size, room)), theirs)
-    made = model.decode(encode_contents(model, landmarks, image), style)
-    return pictures(torch.lerp(image, made, strength))[0]
+    image = image_tensor(face.cut(scale, size))
+    style = model.encode_style(image_tensor(donor.cut(scale * room / size, room)), theirs)
+    made = model.decode_on(encode_contents(model, landmarks, image), style, image)
+    assert made is not None  # whoever bends a photograph does so at any size
+    return pictures(torch.lerp(image, made.to(image), strength))[0]
 
 
 def _draw(model: LoadedTranslator, face: PlacedFace, donor: PlacedFace, strength: float, size: int) -> np.ndarray:
@@ -230,7 +229,8 @@ class StyleTranslator:
 
         `spade` and `vunet` draw the face anew from its landmarks, at the resolution they were trained at; more pixels
         only enlarge that. `bilateral` and the free styles change the photograph itself and keep its detail at any
-        size; `warp` bends the style's photograph onto the content's landmarks, also at any size.
+        size; `warp` and `repaint` bend the style's photograph onto the content's landmarks, also at any size (what
+        `repaint` paints anew is as soft as its own size).
 
         Args:
             content: a picture in any form that `Detector.predict` takes.
@@ -311,7 +311,10 @@ class StyleTranslator:
         if isinstance(self.model, str) and self.model in untrained_names():
             assert face.landmarks is not None
             schema = self.detector.schema if self.detector else _schema_of(len(face.landmarks))
-            return _bend(self.model, schema, face, donor, strength, size)
+            model = open_untrained(self.model, schema, dataclasses.replace(FREE_CROP, size=size))
+            return _bend(model, face, donor, strength, size)
         if isinstance(self.model, str):
             return _restyle(self.model, face, donor, strength, size)
+        if self.model.bends_donor:
+            return _bend(self.model, face, donor, strength, size)
         return _draw(self.model, face, donor, strength, size)

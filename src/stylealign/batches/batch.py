@@ -28,6 +28,9 @@ class Batch(NamedTuple):
     """(B,) float32 weight of the face in the loss"""
     point_weight: Tensor = torch.ones(0)
     """(B, P) float32 weight of each landmark within its face; empty: all 1"""
+    lean: Tensor = torch.zeros(0)
+    """(B,) float32 px of the source picture by which a person's landmarks lie to the right of where the mirrored
+    picture's would (`DataSource.lean_px`); empty: all 0"""
 
     def to(self, device: torch.device | str) -> "Batch":
         return Batch(*(t.to(device, non_blocking=True) for t in self))
@@ -36,6 +39,10 @@ class Batch(NamedTuple):
         """(B, P) weight of each landmark within its face, written out."""
         return self.point_weight if self.point_weight.numel() else torch.ones_like(self.landmarks[..., 0])
 
+    def leans(self) -> Tensor:
+        """(B,) lean of the labels, written out."""
+        return self.lean if self.lean.numel() else torch.zeros_like(self.weight)
+
     def weights(self) -> Tensor:
         """(B, P) weight of each landmark in the loss: the face's times its own."""
         return self.weight[:, None] * self.point_weights()
@@ -43,7 +50,7 @@ class Batch(NamedTuple):
 
 def join(batches: list[Batch]) -> Batch:
     """Batches one after another as one."""
-    full = [batch._replace(point_weight=batch.point_weights()) for batch in batches]
+    full = [batch._replace(point_weight=batch.point_weights(), lean=batch.leans()) for batch in batches]
     return Batch(*(torch.cat(tensors) for tensors in zip(*full, strict=True)))
 
 

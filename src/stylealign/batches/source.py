@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import numpy as np
+import torch
 
 from stylealign.batches.batch import Batch, join
 from stylealign.batches.crops import CropCache
@@ -31,7 +32,8 @@ class BatchSource:
 
     Counts are whole faces that follow the shares over time (a share of 1/3 in a batch of 32 gives 11, 10, 11, ...).
     `rank` and `world` cut each global batch between processes: rank r takes every world-th face. `orders` names for
-    each source the positions that make up one epoch, where that is not each face once (face/pose.py).
+    each source the positions that make up one epoch, where that is not each face once (face/pose.py), `leans` for each
+    the px by which its labels lean to the right (`training.faces.DataSource.lean_px`).
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class BatchSource:
         rank: int = 0,
         world: int = 1,
         orders: list[np.ndarray] | None = None,
+        leans: list[float] | None = None,
     ):
         if batch_size % world:
             raise UserError(f"batch_size {batch_size} cannot be divided between {world} processes")
@@ -51,6 +54,7 @@ class BatchSource:
                 f"shares {shares}: expected a share of 0 or more for each of {len(caches)} data sets, not all 0"
             )
         self.caches, self.batch_size, self.seed, self.rank, self.world = caches, batch_size, seed, rank, world
+        self._leans = leans or [0.0] * len(caches)
         self._orders = orders or [np.arange(len(cache)) for cache in caches]
         # Each source's whole faces are in every batch; the few places left go, one at a
         # time, to the source furthest behind.
@@ -91,5 +95,8 @@ class BatchSource:
         for i, cache in enumerate(self.caches):
             positions = np.array([p for source, p in faces if source == i], dtype=np.int64)
             if len(positions):
-                parts.append(cache.batch(positions, int(offsets[i])))
+                part = cache.batch(positions, int(offsets[i]))
+                if lean := self._leans[i]:
+                    part = part._replace(lean=torch.full_like(part.weight, lean))
+                parts.append(part)
         return join(parts)

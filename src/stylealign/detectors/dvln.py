@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylealign.batches.batch import Batch
+from stylealign.batches.together import Dropout, shared
 from stylealign.detectors.learning import Learner, Learning
 from stylealign.detectors.losses import LossConfig, coordinate_loss, landmark_loss, mean_error
 from stylealign.detectors.mixstyle import MixStyleConfig
@@ -156,7 +157,7 @@ class DVLN(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(features, config.embedding, bias=False), nn.BatchNorm1d(config.embedding), nn.ReLU()
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.heads = nn.ModuleList(Head(s.num_points, size, 2 * config.width, config) for s in schemas)
         for name, schema in zip(self.mean_shape_names(), schemas, strict=True):
             self.register_buffer(name, torch.zeros(schema.num_points, 2))
@@ -236,7 +237,7 @@ def dvln_losses(candidates: Tensor, logits: Tensor, batch: Batch, loss: LossConf
     share = torch.full_like(losses, relax / max(1, num - 1))
     share.scatter_(1, best[:, None], 1.0 - relax if num > 1 else 1.0)
     weight = batch.weight.to(losses.dtype) * amount
-    whole = weight.sum().clamp_min(1e-8)
+    whole = shared(weight.sum()).clamp_min(1e-8)
     fused = settle(candidates, logits, choose=False)
     return {
         "fused": landmark_loss(fused, batch.landmarks, batch.visible, batch.weights(), loss),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stylealign.batches.batch import Batch
+from stylealign.batches.together import shared
 from stylealign.detectors.heads import HEADS, HeadConfig, TermsConfig, Truth, refuse_misfits
 from stylealign.detectors.heads.coordinates import CoordinatesHead
 from stylealign.detectors.heads.pip import PIPHead
@@ -84,7 +85,8 @@ def fpn_terms(model: FPN, out: DetectorOutput, batch: Batch, loss: LossConfig) -
     }
     if isinstance(model.head, CoordinatesHead):
         each |= model.head.own_terms(out, truth)
-    return {name: (weights * value).sum() / weights.sum().clamp_min(1e-8) for name, value in each.items()}
+    whole = shared(weights.sum()).clamp_min(1e-8)
+    return {name: (weights * value).sum() / whole for name, value in each.items()}
 
 
 def learn_fpn(learning: Learning) -> Learner:

@@ -9,6 +9,8 @@ formulas: SAN (Dong et al., CVPR 2018, section 3.2) and the code published with 
 import torch
 from torch import Tensor
 
+from stylealign.batches.together import shared
+
 SMALLEST = 0.01  # what is lower in a target is set to 0
 
 
@@ -66,7 +68,7 @@ def map_loss(maps: Tensor, target: Tensor, weights: Tensor, faces: Tensor) -> Te
         faces: (B,) weight of each face; their sum is the number of faces.
     """
     squares = (maps.float() - target).square().sum(dim=(2, 3))
-    return (weights * squares).sum() / (2 * faces.sum().clamp_min(1e-8))
+    return (weights * squares).sum() / (2 * shared(faces.sum()).clamp_min(1e-8))
 
 
 def decode(maps: Tensor, stride: int, radius: int = 3, floor: float = 0.0) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from stylealign.batches.together import shared
+
 LossKind = Literal["wing", "softwing", "smooth_l1", "l1", "l2"]
 
 
@@ -103,14 +105,14 @@ def landmark_loss(predicted: Tensor, target: Tensor, visible: Tensor, weight: Te
     weights = point_weights(target, visible, weight, config.hidden_weight, predicted.dtype)  # (B, P)
     error = predicted - torch.where(labelled[..., None], target, predicted.detach())
     total = (weights * coordinate_loss(error, config).mean(dim=-1)).sum()
-    return total / weights.sum().clamp_min(1e-8)
+    return total / shared(weights.sum()).clamp_min(1e-8)
 
 
 def mean_error(predicted: Tensor, target: Tensor) -> Tensor:
     """Mean distance of labelled landmarks in px of the input, for the log; a scalar."""
     labelled = torch.isfinite(target).all(dim=-1)
     distance = (predicted.detach() - torch.where(labelled[..., None], target, predicted.detach())).norm(dim=-1)
-    return distance.sum() / labelled.sum().clamp_min(1)
+    return distance.sum() / shared(labelled.sum()).clamp_min(1)
 
 
 # --------------------------------------------------------------------------------------------------------------------

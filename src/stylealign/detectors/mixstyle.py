@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stylealign.batches.together import gathered, in_all, own
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixStyleConfig:
@@ -31,7 +33,7 @@ def mix_styles(x: Tensor, partner: Tensor, share: Tensor, eps: float = 1e-6) -> 
 
     Args:
         x: (B, C, H, W) activations.
-        partner: (B,) the face whose statistics face i gets.
+        partner: (B,) the face of the whole batch (batches/together.py) whose statistics face i gets.
         share: (B,) how much of its own it keeps.
 
     No gradient flows through the statistics.
@@ -40,8 +42,8 @@ def mix_styles(x: Tensor, partner: Tensor, share: Tensor, eps: float = 1e-6) -> 
         mean = x.mean(dim=(2, 3), keepdim=True)
         std = (x.var(dim=(2, 3), keepdim=True) + eps).sqrt()
         share = share.view(-1, 1, 1, 1).to(x)
-        gain = (share * std + (1 - share) * std[partner]) / std
-        offset = share * mean + (1 - share) * mean[partner] - gain * mean
+        gain = (share * std + (1 - share) * gathered(std)[partner]) / std
+        offset = share * mean + (1 - share) * gathered(mean)[partner] - gain * mean
     return x * gain + offset
 
 
@@ -53,10 +55,12 @@ class MixStyle(nn.Module):
         self.config = config
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.config.prob == 0 or len(x) < 2:
+        num = in_all(len(x))
+        if not self.training or self.config.prob == 0 or num < 2:
             return x
         if float(torch.rand(())) >= self.config.prob:
             return x
-        alpha = torch.full((len(x),), self.config.alpha)
-        share = torch.distributions.Beta(alpha, alpha).sample()  # on the CPU: a seed means the same on every device
-        return mix_styles(x, torch.randperm(len(x)).to(x.device), share)
+        alpha = torch.full((num,), self.config.alpha)
+        # On the CPU: a seed means the same on every device.
+        share = own(torch.distributions.Beta(alpha, alpha).sample())
+        return mix_styles(x, own(torch.randperm(num)).to(x.device), share)

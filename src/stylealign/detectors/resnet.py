@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from stylealign.batches.together import Dropout
 from stylealign.detectors.mixstyle import MixStyle, MixStyleConfig
 from stylealign.detectors.output import DetectorOutput
 from stylealign.errors import UserError
@@ -129,7 +130,7 @@ class ResNet(nn.Module):
         self.flatten = size < 128 if config.head is None else config.head == "flatten"
         halvings = 5 if pool else 4
         side = -(-size // 2**halvings)  # each halving rounds up
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.fc = nn.Linear(channels_in * (side * side if self.flatten else 1), 2 * num_points)
         self.register_buffer("mean_shape", torch.zeros(num_points, 2))
         self.init_weights()

@@ -198,6 +198,18 @@ def interval_over_seeds(nme: np.ndarray, base: np.ndarray, seed: int = 0, resamp
     return float(low), float(high)
 
 
+def median_offset(predicted: np.ndarray, truth: Truth) -> np.ndarray:
+    """(2,) px: the middle of what the faces' predictions (N, P, 2) are off by on average, along x and along y.
+
+    A detector that has learnt from mirrored faces answers alike on a picture and on its mirror image. Where people's
+    labels do not (those of 300-W lie 0.9 px to the right), this is how far; the middle, as a few faces are far off.
+    """
+    away = predicted - truth.landmarks
+    if truth.mask is not None:
+        away = np.where(truth.mask[..., None], away, np.nan)
+    return np.asarray(np.median(np.nanmean(away, axis=1), axis=0))
+
+
 def score_arm(
     predicted: np.ndarray, truth: Truth, seed: int = 0, resamples: int = 2000
 ) -> tuple[dict[str, Any], np.ndarray]:

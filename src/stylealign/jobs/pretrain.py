@@ -18,6 +18,7 @@ from stylealign.batches.augment import AugmentConfig, augment, centre_crop, inve
 from stylealign.batches.batch import Batch, to_uint8
 from stylealign.batches.crops import CropCache
 from stylealign.batches.source import BatchSource
+from stylealign.batches.together import in_all, own
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.data.describe import whole_faces
@@ -105,9 +106,9 @@ class View(NamedTuple):
 def views(batch: Batch, size: int, config: Pretrain, generator: torch.Generator) -> tuple[View, View]:
     """Two views of margin crops, each turned, scaled, moved and bent on its own; both or neither mirrored."""
     num = len(batch.image)
-    draws = torch.rand(2, num, 5, generator=generator)
+    draws = own(torch.rand(2, in_all(num), 5, generator=generator), dim=1)
     draws[1, :, 4] = draws[0, :, 4]  # a mirrored face is another face: left and right would be mixed up
-    bends = config.bend * torch.randn(2, num, 2, GRID, GRID, generator=generator)
+    bends = config.bend * own(torch.randn(2, in_all(num), 2, GRID, GRID, generator=generator), dim=1)
     motion = AugmentConfig(rotation=config.rotation, scale=config.scale, shift=config.shift)
     made = []
     for draw, bend in zip(draws, bends, strict=True):
@@ -209,7 +210,7 @@ def train(config: Pretrain, engine: Engine, run: Run) -> None:
         say(f"continuing {config.run} at step {state.step}")
 
     def update(batch: Batch, step: int) -> dict[str, Tensor]:
-        seed = int(np.random.default_rng((loop.seed, step, engine.global_rank, 11)).integers(2**62))
+        seed = int(np.random.default_rng((loop.seed, step, 0, 11)).integers(2**62))
         generator = torch.Generator().manual_seed(seed)
         set_lr(optimizer, config.lr * lr_factor(step, loop.steps, config.optimizer))
         target, style = views(batch, size, config, generator)

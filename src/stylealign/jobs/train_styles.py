@@ -206,7 +206,7 @@ def train(config: TrainStyles, engine: Engine, run: Run) -> None:
         say(f"continuing {config.run} at step {state.step}")
 
     def vary(batch: Batch, step: int, side: int) -> torch.Tensor:
-        seed = int(np.random.default_rng((loop.seed, step, engine.global_rank, 11, side)).integers(2**62))
+        seed = int(np.random.default_rng((loop.seed, step, 0, 11, side)).integers(2**62))
         return augment(batch, size, varied, torch.Generator().manual_seed(seed), faces.schema).image
 
     def update(groups: Step, step: int) -> dict[str, torch.Tensor]:

@@ -14,10 +14,12 @@ import torch
 import tyro
 
 from stylealign.batches.batch import Batch, take_faces
+from stylealign.batches.together import in_all, own
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.arm import NUM_DRAWS, Arm
 from stylealign.styling.arms import ARMS, names_without_run, open_arm
+from stylealign.styling.learned import run_bends_donors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,11 +150,17 @@ class Link(NamedTuple):
     strengths: tuple[tuple[float, float], ...]
     prob: float
     """share of the faces it restyles"""
+    by_fit: bool = False
+    """whether any of the arms wants donors of like shape"""
 
 
 def chooses_by_fit(chain: Sequence[Link]) -> bool:
     """Whether any arm of a chain wants donors of like shape."""
-    return any(ARMS[kind].donors_by_fit for link in chain for kind in link.kinds)
+    return any(link.by_fit for link in chain)
+
+
+def _donors_by_fit(arm: ArmConfig) -> bool:
+    return ARMS[arm.kind].donors_by_fit or (arm.run is not None and run_bends_donors(arm.run))
 
 
 def open_chain(
@@ -174,6 +182,7 @@ def open_chain(
             weights=tuple(arm.prob for arm in group),
             strengths=tuple(arm.strength for arm in group),
             prob=prob * min(1.0, group[0].prob) if config.choose == "all" else prob,
+            by_fit=any(_donors_by_fit(arm) for arm in group),
         )
         for group in config.groups()
     )
@@ -203,7 +212,8 @@ def restyle(batch: Batch, donors: Batch | None, chain: tuple[Link, ...], generat
     chosen = draw_arms(chain, generator)
     donors = batch if donors is None else donors
     for link, which in zip(chain, chosen, strict=True):
-        draws = torch.rand(len(batch.image), 2 + NUM_DRAWS, generator=generator, dtype=torch.float64)
+        num = in_all(len(batch.image))
+        draws = own(torch.rand(num, 2 + NUM_DRAWS, generator=generator, dtype=torch.float64))
         rows = torch.nonzero(draws[:, 0] < link.prob).view(-1)
         if not len(rows):
             continue

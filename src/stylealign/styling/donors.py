@@ -147,13 +147,22 @@ class DonorPool:
             crop_from_source=torch.from_numpy(affines), index=torch.from_numpy(positions), weight=torch.ones(num),
         )  # fmt: skip
 
-    def draw(self, key: tuple[int, ...], num: int, own: Tensor | None = None, like: Tensor | None = None) -> Batch:
-        """`num` random donors, a function of `key`.
+    def draw(
+        self,
+        key: tuple[int, ...],
+        num: int,
+        own: Tensor | None = None,
+        like: Tensor | None = None,
+        part: tuple[int, int] = (0, 1),
+    ) -> Batch:
+        """`num` random donors, a function of `key`; with `part` (process, processes), those of that part of a batch.
 
         `own` (num,) is for faces that are in the pool themselves: their positions in it. No face gets itself. With
         `like` (num, P, 2), landmarks of the faces, each gets the nearest in shape of OFFERED random donors.
         """
-        drawn = np.random.default_rng(key).random(num if like is None else (OFFERED, num))
+        rank, world = part
+        whole = num * world
+        drawn = np.random.default_rng(key).random(whole if like is None else (OFFERED, whole))[..., rank::world]
         if own is None:
             position = (drawn * len(self)).astype(np.int64)
         else:

@@ -17,9 +17,15 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
 from stylealign.styling.arm import Arm
+from stylealign.training.weights import read_card
+from stylealign.translators import TRANSLATORS
+from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.judge import too_far, verdict
 from stylealign.translators.loaded import load_translator
 from stylealign.translators.swapping import Translator, encode_contents
+from stylealign.translators.warp.field import bend
+from stylealign.translators.warp.fit import ARM_SPACING, WarpConfig, faults
+from stylealign.translators.warp.openings import openings_of
 
 SEAM = 1 / 16  # of the translator's square: how wide the photograph and the drawing fade into each other
 
@@ -63,12 +69,19 @@ def _window(size: int, like: Tensor) -> Tensor:
 
 
 def translator_arm(translator: Translator, crop: CropConfig) -> Arm:
-    """An open translator as an arm, for crops cut by `crop` with whatever margin. It leaves unlabelled faces alone."""
-    size = translator.crop.size
+    """An open translator as an arm, for crops cut by `crop` with whatever margin. It leaves unlabelled faces alone, and
+    one that bends donors those whose donor cannot be bent onto them."""
+    size, openings, limits = translator.crop.size, openings_of(translator.schema), WarpConfig()
+    bends = isinstance(translator, LoadedTranslator) and translator.bends_donor
 
     def arm(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
         image = content.image
         labelled = torch.isfinite(content.landmarks).all(dim=2).all(dim=1)
+        if bends:
+            found = bend(content.landmarks, donors.landmarks)
+            labelled &= ~faults(
+                found, content.landmarks, donors.landmarks, openings, limits.stretch, ARM_SPACING
+            ).refused(limits)
         if not bool(labelled.any()):
             return content
         frames, donor_frames = (translator_from_crop(b, crop, translator.crop) for b in (content, donors))
@@ -84,6 +97,12 @@ def translator_arm(translator: Translator, crop: CropConfig) -> Arm:
         return content._replace(image=torch.where(share > 0, image + share * (back[:, :3] - image), image))
 
     return arm
+
+
+def run_bends_donors(run: Path) -> bool:
+    """Whether a finished run holds a translator for which donors have to be chosen by their shape."""
+    entry = TRANSLATORS.get(read_card(run, "translator")["model"])
+    return entry is not None and entry.loaded.bends_donor
 
 
 def open_translator_arm(run: Path, crop: CropConfig, schema: LandmarkSchema, device: torch.device) -> Arm:

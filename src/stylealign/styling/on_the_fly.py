@@ -1,4 +1,4 @@
-"""Style arms inside a training: donors for every batch, and the batch restyled, as functions of (seed, step, process).
+"""Style arms inside a training: donors for every batch, and the batch restyled, as functions of (seed, step).
 
 Restyling comes before `augment`, on upright crops with their margin, so that donors, landmarks and arms share one
 frame. Knows no network.
@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from stylealign.batches.batch import Batch, Step, take_faces
+from stylealign.batches.batch import Batch, Step
 from stylealign.batches.crops import CropCache
+from stylealign.batches.together import rolled
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
@@ -37,14 +38,15 @@ class Styling:
     donor_data: list[dict[str, Any]] = field(default_factory=list)
     """Description of each named donor data set, for the card"""
 
-    def with_donors(self, step: Step, *key: int) -> Step:
-        """The same faces, with donors for each head where an arm looks at one."""
+    def with_donors(self, step: Step, *key: int, part: tuple[int, int] = (0, 1)) -> Step:
+        """The same faces, with donors for each head where an arm looks at one; `part` says which part of the batch
+        they are: (process, processes)."""
         if not self.pools:
             return step
         donors = tuple(
             pool.draw(
                 (*key, _DONORS, head), len(batch.image), batch.index if self.own else None,
-                batch.landmarks if chooses_by_fit(chain) else None,
+                batch.landmarks if chooses_by_fit(chain) else None, part,
             )
             for head, (pool, batch, chain) in enumerate(zip(self.pools, step.heads, self.chains, strict=True))
         )  # fmt: skip
@@ -62,8 +64,8 @@ class Styling:
     def restyled_among(self, batch: Batch, *key: int) -> Batch:
         """Faces that have no donors of their own, each in the style of the next one, by the first head's chain."""
         seed = int(np.random.default_rng((*key, _ARMS, len(self.chains))).integers(2**62))
-        next_one = torch.arange(len(batch.image)).roll(-1)
-        return restyle(batch, take_faces(batch, next_one), self.chains[0], torch.Generator().manual_seed(seed))
+        donors = Batch(*(rolled(t, -1) if len(t) else t for t in batch))
+        return restyle(batch, donors, self.chains[0], torch.Generator().manual_seed(seed))
 
 
 def open_styling(

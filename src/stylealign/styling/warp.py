@@ -8,11 +8,9 @@ from stylealign.batches.pixels import per_face, restyled
 from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.arm import Arm
 from stylealign.translators.warp.field import bend
-from stylealign.translators.warp.fit import WarpConfig, faults
+from stylealign.translators.warp.fit import ARM_SPACING, WarpConfig, faults
 from stylealign.translators.warp.network import warped
 from stylealign.translators.warp.openings import openings_of
-
-_SPACING = 0.08  # face sizes, of the places where maps are looked at: as an arm it has to be fast
 
 
 def warp(schema: LandmarkSchema) -> Arm:
@@ -25,7 +23,9 @@ def warp(schema: LandmarkSchema) -> Arm:
 
     def arm(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
         found = bend(content.landmarks, donors.landmarks)
-        refused = faults(found, content.landmarks, donors.landmarks, openings, limits.stretch, _SPACING).refused(limits)
+        refused = faults(found, content.landmarks, donors.landmarks, openings, limits.stretch, ARM_SPACING).refused(
+            limits
+        )
         strength = strength.to(content.image.device)
         rows = torch.nonzero(~refused & (strength > 0)).view(-1)
         if not len(rows):

@@ -2,8 +2,8 @@
 
 A job supplies `update(batch, step) -> named loss terms`, which owns forward, backward and optimizer; `fit`
 owns the rhythm: log, evaluate, preview, checkpoint, resume, finish. Everything a step draws at random is a
-function of (seed, step, process), so a killed run continued with the same command ends as if it had never
-stopped. Knows no model and no loss.
+function of (seed, step) and of a face's place in the batch (batches/together.py), so that a killed run continued with
+the same command ends as if it had never stopped, in however many processes. Knows no model and no loss.
 """
 
 import atexit
@@ -11,7 +11,7 @@ import gc
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,8 +21,8 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from stylealign.batches.together import spread, with_normalisation_together
 from stylealign.data.image import write_image
 from stylealign.errors import UserError
 from stylealign.progress import Pace, open_bars, say
@@ -81,36 +81,22 @@ class LoopConfig:
 
 
 class _Processes(Fabric):
-    """Fabric, whose networks normalise over the faces of all processes where the device can."""
+    """Fabric, whose networks normalise over the faces of all processes."""
 
     def setup(self, module: nn.Module, *optimizers: Any, **more: Any) -> Any:
         return super().setup(normalised_together(module, self.world_size, self.device.type), *optimizers, **more)
 
 
 def normalised_together(module: nn.Module, processes: int, device: str) -> nn.Module:
-    """The module with batch normalisation over the faces of all processes, which only GPUs can do.
+    """The module with batch normalisation over the faces of all processes: torch's own on GPUs, ours elsewhere.
 
-    Elsewhere each process normalises its own part of a batch. Weights and their names stay what they were.
+    Weights and their names stay what they were.
     """
-    if processes == 1 or device != "cuda":
+    if processes == 1:
         return module
-    return nn.SyncBatchNorm.convert_sync_batchnorm(module)
-
-
-def share_statistics(engine: Fabric, modules: Iterable[nn.Module]) -> None:
-    """Give every process the mean over processes of the running statistics of batch normalisation.
-
-    Each has seen other faces. All processes must call it at the same step, before what is evaluated or saved.
-    """
-    if engine.world_size == 1:
-        return
-    found = (part for module in modules for part in module.modules() if isinstance(part, _BatchNorm))
-    kept = [t for part in found for t in (part.running_mean, part.running_var) if t is not None]
-    if kept:
-        shared = engine.all_reduce(torch.cat([t.flatten() for t in kept]), reduce_op="mean")
-        assert isinstance(shared, Tensor)
-        for mine, ours in zip(kept, shared.split([t.numel() for t in kept]), strict=True):
-            mine.copy_(ours.view_as(mine))
+    if device == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    return with_normalisation_together(module)
 
 
 def start_engine(loop: LoopConfig) -> Fabric:
@@ -120,7 +106,7 @@ def start_engine(loop: LoopConfig) -> Fabric:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
-    # Each process keeps its own statistics of batch normalisation; `share_statistics` makes one of them in time.
+    # Buffers, such as the statistics of batch normalisation, are the same in all processes without being sent.
     strategy = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"
     try:
         engine = _Processes(
@@ -151,7 +137,7 @@ def _leave_processes() -> None:
 
 
 def seed_everything(*numbers: int) -> None:
-    """Seed torch's and NumPy's global generators from a tuple such as (seed, step, rank)."""
+    """Seed torch's global generator from a tuple such as (seed, step)."""
     torch.manual_seed(int(np.random.default_rng([n % 2**32 for n in numbers]).integers(2**62)))
 
 
@@ -272,7 +258,6 @@ def fit(
     if main and sys.stderr.isatty():
         bars = open_bars("time", "terms")
         task = bars.add_task(what, total=schedule.end, completed=state.step, terms="")
-    modules = [*state.modules.values(), *([state.ema.module] if state.ema else [])]
 
     def record(step: int, values: Mapping[str, float]) -> None:
         run.log(step, values)
@@ -302,8 +287,9 @@ def fit(
             step = state.step
 
             # One update.
-            seed_everything(config.seed, step, engine.global_rank, 1)
-            terms = update(batch.to(engine.device), step)
+            seed_everything(config.seed, step, 0, 1)
+            with spread(engine.global_rank, engine.world_size):
+                terms = update(batch.to(engine.device), step)
             if state.ema:
                 state.ema.update(unwrap(state.modules["model"]), step)
             for name, value in terms.items():
@@ -343,8 +329,6 @@ def fit(
                     say(f"{what}: step {step} of {schedule.end}, {left:.0f} s left  {shown}")
 
             # Save, then look: whatever happens while looking, nothing learnt is lost.
-            if save or any(schedule.is_due(step, every) for every in (config.evaluate_every, config.preview_every)):
-                share_statistics(engine, modules)
             with schedule.looking():
                 if save:
                     if main:

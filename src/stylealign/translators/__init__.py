@@ -19,6 +19,8 @@ from stylealign.translators.bilateral.network import BilateralConfig, LoadedBila
 from stylealign.translators.codes import CodeConfig
 from stylealign.translators.kl import KLConfig
 from stylealign.translators.learning import Learner, Learning
+from stylealign.translators.repaint.learning import RepaintLearningConfig, learn_repaint
+from stylealign.translators.repaint.network import LoadedRepaint, RepaintConfig, build_repaint
 from stylealign.translators.spade.learning import SpadeLearningConfig, learn_spade
 from stylealign.translators.spade.network import LoadedSpade, SpadeConfig, build_spade
 from stylealign.translators.vunet.config import PRESETS as VUNET_PRESETS
@@ -112,6 +114,16 @@ TRANSLATORS = {
         ),
         learn=learn_bilateral, loaded=LoadedBilateral, learning=BilateralLearningConfig,
         learning_section="bilateral_learning", watches=_by_its_weight,
+    ),
+    "repaint": TranslatorEntry(
+        "bends the donor's photograph onto the face's landmarks and paints anew what it cannot show.",
+        build_repaint, RepaintConfig,
+        presets=(
+            Preset("tiny", 16, RepaintConfig(fine=4, width=4, max_width=8)),
+            Preset("small", 128, RepaintConfig()),
+        ),
+        learn=learn_repaint, loaded=LoadedRepaint, learning=RepaintLearningConfig, learning_section="repaint_learning",
+        watches=_by_its_weight,
     ),
     "warp": TranslatorEntry(
         "bends the donor's photograph onto the face's landmarks; nothing is trained.",

@@ -33,6 +33,9 @@ class LoadedTranslator(ABC):
     """Whether `encode_structure` needs the content's photograph beside its landmarks."""
     keeps_photograph = False
     """Whether the content's own photograph is what is shown, in another look; else a face on its landmarks."""
+    bends_donor = False
+    """Whether the donor's photograph is shown, bent onto the content's landmarks: donors need landmarks, and have to
+    fit (warp/fit.py)."""
     has_prior = False
     """Whether styles can be drawn from a distribution p(z|y), as `sample_prior` does."""
 

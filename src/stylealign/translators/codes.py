@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylealign.batches.together import in_all, own, rolled, shared
 from stylealign.translators.regions import REGIONS, pool
 
 
@@ -83,7 +84,8 @@ def code_distance(style: list[Tensor], wanted: list[Tensor]) -> Tensor:
     for s, w in zip(style, wanted, strict=True):
         if s.numel():
             w = w.detach()
-            terms.append(F.l1_loss(s, w) / F.l1_loss(w, w.roll(1, dims=0)).clamp_min(0.01))
+            apart = shared(F.l1_loss(w, rolled(w, 1)))
+            terms.append(F.l1_loss(s, w) / apart.clamp_min(0.01))
     return torch.stack(terms).mean()
 
 
@@ -92,10 +94,10 @@ def forget_regions(style: list[Tensor], probability: float) -> list[Tensor]:
 
     The faces are drawn from torch's global generator.
     """
-    kept = torch.rand(len(style[0]), 1, 1).to(style[0].device) >= probability
+    kept = own(torch.rand(in_all(len(style[0])), 1, 1)).to(style[0].device) >= probability
     return [style[0], style[1] * kept]
 
 
 def roll(tensors: list[Tensor]) -> list[Tensor]:
     """The same tensors, each row moved to the next face."""
-    return [t.roll(1, dims=0) for t in tensors]
+    return [rolled(t, 1) for t in tensors]

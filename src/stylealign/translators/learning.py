@@ -26,7 +26,7 @@ class Vary(Protocol):
     """Cuts a batch of crops with a margin to the network's size, varied at random."""
 
     def __call__(self, batch: Batch, step: int, view: int = 0, motions: AugmentConfig | None = None) -> Batch:
-        """A function of (seed, step, process, view); `motions` None: the job's `augment`."""
+        """A function of (seed, step, view); `motions` None: the job's `augment`."""
 
 
 @dataclass(frozen=True, kw_only=True)

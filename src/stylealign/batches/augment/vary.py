@@ -20,6 +20,7 @@ from stylealign.batches.augment.motion import Motion, as_homography, evened, mov
 from stylealign.batches.augment.operation import NUM_DRAWS
 from stylealign.batches.augment.table import AUGMENTATIONS
 from stylealign.batches.batch import Batch, take_faces
+from stylealign.batches.together import in_all, own, rolled
 from stylealign.data.image import LUMA
 from stylealign.face.schema import LandmarkSchema
 
@@ -56,9 +57,9 @@ def _grey(image: Tensor) -> Tensor:
     return (image * weights).sum(dim=1, keepdim=True).expand_as(image)
 
 
-def _blur(image: Tensor, sigma: Tensor) -> Tensor:
-    """Separable Gaussian blur of (n, 3, S, S), a sigma (n,) in px each."""
-    radius = max(1, int(np.ceil(3 * float(sigma.max()))))
+def _blur(image: Tensor, sigma: Tensor, largest: float) -> Tensor:
+    """Separable Gaussian blur of (n, 3, S, S), a sigma (n,) in px each; `largest` is that of the whole batch."""
+    radius = max(1, int(np.ceil(3 * largest)))
     offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
     kernel = torch.exp(-(offsets**2) / (2 * sigma[:, None].to(offsets) ** 2))
     kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(3, dim=0)[:, None]  # (3 n, 1, K)
@@ -90,7 +91,7 @@ class _Drawn:
     """An operation on its share of a batch: which faces, how strongly, and their random numbers."""
 
     def __init__(self, operation: OperationConfig, count: int, generator: torch.Generator):
-        draws = torch.rand(count, 2 + NUM_DRAWS, generator=generator, dtype=torch.float64)
+        draws = own(torch.rand(in_all(count), 2 + NUM_DRAWS, generator=generator, dtype=torch.float64))
         low, high = operation.strength
         self.entry, self.name = AUGMENTATIONS[operation.name], operation.name
         self.rows = torch.nonzero(draws[:, 0] < operation.prob).view(-1)
@@ -135,9 +136,16 @@ def _composed(batch: Batch, drawn: list[_Drawn], schema: LandmarkSchema) -> Moti
 
 
 def _renumbered(batch: Batch, mirrored: Tensor, schema: LandmarkSchema) -> Batch:
-    """Landmarks of mirrored faces (B,) in the order of their mirror twins."""
+    """Landmarks of mirrored faces (B,) in the order of their mirror twins, and where people would have put them.
+
+    Labels that lean to the right in their pictures lean to the left in the mirrored ones, where people would have put
+    them to the right again: by twice the lean, along the picture's x axis as it now lies in the crop.
+    """
     order = torch.as_tensor(schema.flip_permutation.copy(), device=batch.image.device)
     mirrored = mirrored.to(batch.image.device)
+    if batch.lean.numel():
+        back = (-2 * batch.lean * mirrored)[:, None] * batch.crop_from_source[:, :, 0]
+        batch = batch._replace(landmarks=batch.landmarks + back[:, None].to(batch.landmarks))
     points = batch.point_weight
     if points.numel():
         points = torch.where(mirrored[:, None], points[:, order], points)
@@ -198,10 +206,13 @@ def augment(
         faces that an operation of the table bent or tilted: nearly, see `motion.move`).
     """
     device, num = batch.image.device, len(batch.image)
-    draws = torch.rand(num, _DRAWS, generator=generator)
+    draws_of_all = torch.rand(in_all(num), _DRAWS, generator=generator)
     if not schema.flip_pairs:
-        draws[:, 4] = 1.0
-    noise = torch.randn(num, batch.image.shape[1], size, size, generator=generator) if config.noise else None
+        draws_of_all[:, 4] = 1.0
+    draws = own(draws_of_all)
+    noise = None
+    if config.noise:
+        noise = own(torch.randn(in_all(num), batch.image.shape[1], size, size, generator=generator))
     drawn = _draw_operations(config, num, generator)
 
     # Where things are.
@@ -221,9 +232,12 @@ def augment(
     if len(some := _chosen(draws[:, 7], config.grey_prob, device)):
         image[some] = _grey(image[some])
     if len(some := _chosen(draws[:, 8], config.blur_prob, device)):
-        image[some] = _blur(image[some], (0.5 + 2 * draws[some.cpu(), 9]) * size / 128)
-    if len(some := _chosen(draws[:, 10], config.occlusion_prob, device)):
-        image[some] = _occlude(image[some], image[(some + 1) % num], draws[some.cpu(), 11:19])
+        sigma = (0.5 + 2 * draws_of_all[:, 9]) * size / 128
+        largest = float(sigma[draws_of_all[:, 8] < config.blur_prob].max())
+        image[some] = _blur(image[some], own(sigma)[some.cpu()], largest)
+    some = _chosen(draws[:, 10], config.occlusion_prob, device)
+    if len(some) or (config.occlusion_prob and in_all(1) > 1):  # processes have to come to `rolled` together
+        image[some] = _occlude(image[some], rolled(image, -1)[some], draws[some.cpu(), 11:19])
     if noise is not None:
         strength = (config.noise * draws[:, 19]).view(-1, 1, 1, 1).to(device)
         image = (image + strength * noise.to(device)).clamp_(-1, 1)

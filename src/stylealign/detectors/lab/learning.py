@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from stylealign.batches.batch import Batch
 from stylealign.batches.structure_maps import boundary_maps
+from stylealign.batches.together import shared
 from stylealign.detectors.lab.network import LAB
 from stylealign.detectors.learning import Learner, Learning
 from stylealign.detectors.losses import landmark_loss, mean_error
@@ -62,7 +63,7 @@ def boundary_loss(stages: tuple[Tensor, ...], target: Tensor, labelled: Tensor, 
     """
     weights = (weight if weight.ndim == 2 else weight[:, None]).to(target.dtype) * labelled
     each = torch.stack([(maps.float() - target).square().sum(dim=(2, 3)) for maps in stages]).sum(dim=0)  # (B, K)
-    return (each * weights).sum() / weights.sum().clamp_min(1e-8)
+    return (each * weights).sum() / shared(weights.sum()).clamp_min(1e-8)
 
 
 def share_near(predicted: Tensor, landmarks: Tensor, near: float, schema: LandmarkSchema) -> Tensor:
@@ -116,12 +117,12 @@ def discriminator_loss(real: Tensor, drawn: Tensor, effective: Tensor, weight: T
         weight: (B,) of each face.
     """
     each = F.softplus(-real) + F.softplus(drawn) - effective * drawn
-    return (weight * each).sum() / weight.sum().clamp_min(1e-8)
+    return (weight * each).sum() / shared(weight.sum()).clamp_min(1e-8)
 
 
 def adversarial_loss(drawn: Tensor, weight: Tensor) -> Tensor:
     """L_A = E[log(1 - D(M^))] from logits (B,): falls as the discriminator believes the drawn maps."""
-    return -(weight * F.softplus(drawn)).sum() / weight.sum().clamp_min(1e-8)
+    return -(weight * F.softplus(drawn)).sum() / shared(weight.sum()).clamp_min(1e-8)
 
 
 def learn_lab(learning: Learning) -> Learner:

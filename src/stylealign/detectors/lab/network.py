@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylealign.batches.together import Dropout
 from stylealign.data.image import LUMA
 from stylealign.detectors.lab.hourglass import BoundaryEstimator, Hourglass, Residual
 from stylealign.detectors.lab.messages import boundary_tree
@@ -191,7 +192,7 @@ class BoundaryRegressor(nn.Module):
         self.whole = nn.Sequential(
             nn.Conv2d(before, config.hidden, side), nn.Flatten(), nn.LayerNorm(config.hidden), nn.ReLU(inplace=True)
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.fc = nn.Linear(config.hidden, 2 * num_points)
 
     def forward(self, image: Tensor, maps: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylealign.batches.together import gathered, own
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GeneratorConfig:
@@ -206,7 +208,7 @@ class ImagePool(nn.Module):
     al. 2017; Zhu et al., section 4).
 
     The images are buffers and the draws come from torch's global generator, so that a training continued from a
-    checkpoint ends in the same bytes. (Of several processes, each has its own pool and the first one's is saved.)
+    checkpoint ends in the same bytes. Of several processes, each has the fakes of all in its pool.
     """
 
     images: Tensor
@@ -225,6 +227,7 @@ class ImagePool(nn.Module):
         fakes = fakes.detach()
         if not self.num:
             return fakes
+        fakes = gathered(fakes)
         held, out = int(self.count), fakes.clone()
         swap, place = torch.rand(len(fakes)).tolist(), torch.randint(self.num, (len(fakes),)).tolist()
         for i, fake in enumerate(fakes):
@@ -235,7 +238,7 @@ class ImagePool(nn.Module):
                 out[i] = self.images[place[i]]
                 self.images[place[i]] = fake
         self.count.fill_(held)
-        return out
+        return own(out)
 
 
 def generator_terms(

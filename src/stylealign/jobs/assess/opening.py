@@ -12,7 +12,7 @@ from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.assess.images import FeatureNetwork
-from stylealign.jobs.assess.subject import Subject, subject_of, subject_of_arm, subject_of_untrained
+from stylealign.jobs.assess.subject import Subject, subject_of, subject_of_arm
 from stylealign.jobs.train_detector.pretrained import open_trunk
 from stylealign.predicting.network import SHIPPED
 from stylealign.progress import say
@@ -66,7 +66,7 @@ def open_named(name: str, judge: Path | None, device: torch.device) -> Opened:
         raise UserError(f"translator {name} has no run that holds a judge: expected --judge")
     detector = load_detector(run)
     translator = open_untrained(name, detector.schema, detector.crop, device)
-    return Opened(subject_of_untrained(translator, name), translator.card, run)
+    return Opened(subject_of(translator, name), translator.card, run)
 
 
 def open_judge(

@@ -41,7 +41,13 @@ class Subject(NamedTuple):
 
 
 def subject_of(translator: LoadedTranslator, name: str) -> Subject:
-    """A loaded translator. Its KL is known where it has a prior."""
+    """A loaded translator. Its KL is known where it has a prior.
+
+    Of one that bends donors, these are chosen by shape, and there are no codes to look into: it takes the whole
+    photograph along.
+    """
+    if translator.bends_donor:
+        return Subject(name, translator.hash, translator.schema, translator.crop, translator.translate, by_fit=True)
     return Subject(
         name,
         translator.hash,
@@ -52,11 +58,6 @@ def subject_of(translator: LoadedTranslator, name: str) -> Subject:
         structure=lambda images, landmarks: encode_contents(translator, landmarks, images),
         nats=translator.kl_nats if translator.has_prior else None,
     )
-
-
-def subject_of_untrained(translator: LoadedTranslator, name: str) -> Subject:
-    """A translator that has nothing to learn: its donors are chosen by shape, and there are no codes to look into."""
-    return Subject(name, translator.hash, translator.schema, translator.crop, translator.translate, by_fit=True)
 
 
 def subject_of_arm(

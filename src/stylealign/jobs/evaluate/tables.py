@@ -25,6 +25,7 @@ from stylealign.evaluation.tables import (
 
 SHOWN = {
     "Errors": 8,
+    "Without the constant offset": 4,
     "Paired comparison": 8,
     "NME % per subset": 12,
     **dict.fromkeys(TITLES, 5),
@@ -70,6 +71,20 @@ def tables(evaluation: Mapping[str, Any]) -> list[Table]:
     )
     note += "both directions means that predictions and truth count pixels from different numbers."
     result = [Table("Errors", header, rows, f"{line} {note}")]
+
+    shifted = [(arm["name"], arm["nme"], arm["without_offset"]) for arm in arms if arm.get("without_offset")]
+    if shifted:
+        rows = [
+            (name, percent(nme, 3), percent(less["nme"], 3), "({:+.2f}, {:+.2f})".format(*less["offset_px"]))
+            for name, nme, less in shifted
+        ]
+        note = (
+            f"Offset: the middle of what each of {shifted[0][2]['faces']} faces of split {shifted[0][2]['split']} is "
+        )
+        note += "off by on average; taken off every prediction. Labels may lean to one side, which a detector that "
+        note += "learns from mirrored faces cannot follow (train-detector --lean-px)."
+        header = ("arm", "NME %", "without offset", "offset px")
+        result.append(Table("Without the constant offset", header, rows, f"{line} {note}"))
 
     if evaluation["paired"]:
         rows = []

@@ -1,4 +1,4 @@
-"""`generate` by the translator `warp`: a donor's photograph bent onto a face's landmarks, donors chosen by fit.
+"""`generate` by translators that bend a donor's photograph onto a face's landmarks: donors chosen by fit.
 
 Which donors a face gets depends on landmarks alone, so it is known, with all that is refused, before a picture is read.
 There is nothing to prepare. Donors are cut with more of their picture round them than the face shows, so that a turned
@@ -31,6 +31,7 @@ from stylealign.progress import say
 from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.judge import judge_swaps
 from stylealign.translators.loaded import open_untrained
+from stylealign.translators.swapping import encode_contents
 from stylealign.translators.warp.fit import WarpConfig, fitting_donors, refused_pairs
 from stylealign.translators.warp.openings import openings_of
 
@@ -42,7 +43,7 @@ _JUDGE = 43  # stream of random numbers
 
 @dataclass
 class ByWarp(NothingToPrepare):
-    """`warp` as a `Maker`, for one plan."""
+    """`warp`, or a trained translator that bends donors, as a `Maker`, for one plan."""
 
     schema: LandmarkSchema
     crop: CropConfig
@@ -50,6 +51,8 @@ class ByWarp(NothingToPrepare):
     judge_run: Path | None
     device: torch.device
     skip_unfit: bool = False
+    trained: LoadedTranslator | None = None
+    """The trained one; None: `warp`"""
     donor_landmarks: np.ndarray = field(default_factory=lambda: np.empty(0))
     """(M, P, 2) px of the donors' pictures, NaN where unknown: found when pairs are made"""
     _cards: list[dict[str, Any]] | None = None
@@ -60,7 +63,7 @@ class ByWarp(NothingToPrepare):
 
     @property
     def translator(self) -> LoadedTranslator:
-        return open_untrained("warp", self.schema, self.crop, "cpu")
+        return self.trained or open_untrained("warp", self.schema, self.crop, "cpu")
 
     @property
     def hash(self) -> str:
@@ -164,7 +167,12 @@ class ByWarp(NothingToPrepare):
     # The judge.
 
     def judged(self, plan: Plan) -> list[dict[str, Any]]:
-        """A card with what a judge finds on some of the plan's own pairs; without a judge of the mark-up, none."""
+        """A card with what a judge finds on some of the plan's own pairs; without a judge of the mark-up, none.
+
+        A trained translator's was judged when it was trained.
+        """
+        if self.trained is not None:
+            return [self.trained.card]
         if self._cards is None:
             card = {"model": "warp", "model_hash": self.hash}
             judge = self._open_judge()
@@ -222,5 +230,5 @@ def _cut(sample: FaceSample, crop: CropConfig, margin: float = 1.0) -> Batch:
 
 def _drawn(translator: LoadedTranslator, content: Batch, donor: Batch) -> Tensor:
     """(1, 3, S, S)"""
-    features = translator.encode_structure(content.landmarks, content.image)
-    return translator.decode(features, translator.encode_style(donor.image, donor.landmarks))
+    features = encode_contents(translator, content.landmarks, content.image)
+    return translator.decode(features, translator.encode_style(donor.image, donor.landmarks)).cpu()

@@ -10,7 +10,8 @@ While it works:  <out>.partial/{generate.yaml, styles/ (codes of the donors), un
 When done:       <out>/{dataset.yaml, index.jsonl, images/, sheets/}
 
 rendering.py        the units: files, index lines, sheets
-maker.py            what draws them: a translator (by_translator.py), `warp` (by_warp.py) or style arms (by_arms.py)
+maker.py            what draws them: a translator (by_translator.py), one that bends donors (by_warp.py), style arms
+                    (by_arms.py)
 pairing.py          which face gets whose style;  donor_points.py  where the landmarks of donors are
 """
 
@@ -39,13 +40,14 @@ from stylealign.progress import say
 from stylealign.styling.chain import ChainConfig
 from stylealign.training.loop import LoopConfig, start_engine
 from stylealign.training.session import alone_among, going_on_later
+from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.judge import gate
 from stylealign.translators.loaded import load_translator, named_translator
 from stylealign.translators.swapping import Translator
 from stylealign.translators.warp.fit import WarpConfig
 
 GPU_WORKERS = 4  # one decodes while the others write pictures
-_OF_WARP = ("warp", "skip_unfit", "judge")
+_OF_WARP = ("warp", "skip_unfit", "judge")  # of all translators that bend donors
 # Keys that say where things are, or what was allowed, and so change no picture.
 _PLACES = ("data", "donors", "translator", "out", "accelerator", "devices", "num_nodes", "accept_gap")
 
@@ -89,10 +91,10 @@ class Generate:
     skip_unlabelled: bool = False
     """Leave faces without landmarks out of the structures instead of refusing them; they can be donors all the same."""
     skip_unfit: bool = False
-    """warp: leave out faces that fewer donors fit than styles are asked for, instead of refusing them."""
+    """warp, repaint: leave out faces that fewer donors fit than styles are asked for, instead of refusing them."""
     judge: Path | None = None
-    """warp: the detector run that judges its faces, and finds the landmarks of donors without labels. Not given: the
-    one that came with the package, where it is of the same mark-up."""
+    """warp, repaint: the detector run that finds the landmarks of donors without labels, and judges the faces of warp.
+    Not given: the one that came with the package, where it is of the same mark-up."""
     accept_gap: bool = False
     """Go on with a translator that its judge refuses: its faces lie too far from their labels (by over 1.0 point)."""
     image_format: Literal["jpg", "png"] = "jpg"
@@ -156,8 +158,11 @@ def _select(config: Generate, donors_needed: bool) -> tuple[FaceDataset, FaceDat
 def describe(config: Generate, maker: Maker, contents: FaceDataset, donors: FaceDataset | None) -> dict[str, Any]:
     """What fixes the result, as plain YAML values: the same description, the same bytes."""
     # What others than this maker look at; data sets made before `warp` never had its keys.
-    by_warp = named_translator(config.translator) is not None
-    idle = ("style",) if by_warp else _OF_WARP if config.translator is None else ("style", "crop", *_OF_WARP)
+    idle: tuple[str, ...] = ("style", "crop") if config.translator else ()
+    if not isinstance(maker, ByWarp):
+        idle = (*idle, *_OF_WARP)
+    elif maker.trained is None:
+        idle = ("style",)
     values = {
         "verb": "generate",
         "inputs": {
@@ -248,7 +253,26 @@ def _render(config: Generate, work: Work, how: dict[str, Any], processes: Proces
 
 def generate(config: Generate, translator: Translator, **processes: Any) -> None:
     """Make (or continue) the data set by an open translator, in the configuration's mode; see `make_dataset`."""
-    make_dataset(config, ByTranslator(translator, config.mode, config.mix), Processes(**processes))
+    make_dataset(config, _maker_of(config, translator), Processes(**processes))
+
+
+def _maker_of(config: Generate, translator: Translator) -> Maker:
+    """An open, trained translator as a maker."""
+    if not isinstance(translator, LoadedTranslator) or not translator.bends_donor:
+        return ByTranslator(translator, config.mode, config.mix)
+    _refuse_to_mix(config, str(translator.card.get("model")))
+    return ByWarp(
+        translator.schema, translator.crop, config.warp, config.judge, translator.device, config.skip_unfit, translator
+    )
+
+
+def _refuse_to_mix(config: Generate, name: str) -> None:
+    """Raise UserError where a translator without style codes is asked for more than a transfer."""
+    if config.mode != "transfer":
+        raise UserError(
+            f"mode {config.mode}: translator '{name}' has no prior to draw styles from and no style codes to mix: it "
+            "only transfers"
+        )
 
 
 def make_dataset(config: Generate, maker: Maker, processes: Processes = ONE_PROCESS) -> None:
@@ -328,11 +352,10 @@ def open_maker(config: Generate, device: torch.device) -> Maker:
             "--translator and --style are both given: expected one of the two (a chain may hold a translator as an arm)"
         )
     if named_translator(config.translator) is not None:
-        if config.mode != "transfer":
-            raise UserError(f"mode {config.mode}: warp has no style codes to mix or to draw: it only transfers")
+        _refuse_to_mix(config, "warp")
         schema = FaceDataset.open(config.data).schema
         return ByWarp(schema, config.crop, config.warp, config.judge, device, config.skip_unfit)
-    return ByTranslator(load_translator(config.translator, device), config.mode, config.mix)
+    return _maker_of(config, load_translator(config.translator, device))
 
 
 def main(config: Generate) -> None:

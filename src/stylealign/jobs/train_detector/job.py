@@ -217,8 +217,8 @@ def open_faces(config: DetectorJob, engine: Engine) -> Faces:
     num_unlabelled = unlabelled_in_batch(loop.batch_size, config.teacher.share, engine.world_size) if unlabelled else 0
     sizes = head_batch_sizes(loop.batch_size - num_unlabelled, len(mixes) - 1, config.other_share)
     sources = [
-        BatchSource(cache, share, num, loop.seed + 7919 * head, *place_in_world, order)
-        for head, (cache, share, num, order) in enumerate(zip(caches, shares, sizes, orders, strict=True))
+        BatchSource(cache, share, num, loop.seed + 7919 * head, *place_in_world, order, [part.lean_px for part in mix])
+        for head, (cache, share, num, order, mix) in enumerate(zip(caches, shares, sizes, orders, mixes, strict=True))
     ]
     unlabelled_source = None
     if unlabelled_cache is not None:
@@ -302,7 +302,7 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
         say(f"continuing {config.run} at step {state.step}")
 
     def vary(batch: Batch, step: int, head: int) -> Batch:
-        key = (loop.seed, step, engine.global_rank, 7, *[head] * (head > 0))
+        key = (loop.seed, step, 0, 7, *[head] * (head > 0))
         seed = int(np.random.default_rng(key).integers(2**62))
         return augment(batch, size, config.augment, torch.Generator().manual_seed(seed), schemas[head % len(schemas)])
 
@@ -311,10 +311,11 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
             heads=tuple(source.batch(number) for source in faces.sources),
             unlabelled=None if faces.unlabelled_source is None else faces.unlabelled_source.batch(number),
         )
-        return step if styling is None else styling.with_donors(step, loop.seed, number, engine.global_rank)
+        part = (engine.global_rank, engine.world_size)
+        return step if styling is None else styling.with_donors(step, loop.seed, number, 0, part=part)
 
     def update(step: Step, number: int) -> dict[str, Tensor]:
-        key = (loop.seed, number, engine.global_rank)
+        key = (loop.seed, number, 0)
         heads = step.heads if styling is None else styling.restyled(step, *key)
         varied = tuple(vary(batch, number, head) for head, batch in enumerate(heads))
         if step.unlabelled is None:

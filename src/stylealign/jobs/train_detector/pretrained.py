@@ -1,6 +1,7 @@
 """ImageNet weights for a detector: a user's file, or the one that a small installed package carries."""
 
 import hashlib
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -59,6 +60,25 @@ def open_trunk(name: str, path: Path, size: int) -> nn.Module:
     trunk, _ = build_trunk(name, size, 1.0, 32)
     load_imagenet_trunk(trunk, name, size, read_state(file), str(file))
     return trunk
+
+
+def open_known_trunk(names: Sequence[str], path: Path, size: int) -> tuple[str, nn.Module]:
+    """The one of these trunks whose ImageNet weights a file holds, with its name; `path` is a file, or `package`.
+
+    Of packages the first that is installed is taken. Raises UserError where the file is of none of them.
+    """
+    known = {name: entry for name in names if (entry := TRUNKS[name].imagenet) is not None}
+    if path == PACKAGE:
+        packages = {name: entry.package for name, entry in known.items() if entry.package is not None}
+        there = [name for name, package in packages.items() if find_spec(package.name) is not None]
+        name = there[0] if there else list(packages)[-1]  # whose absence is then said
+        return name, open_trunk(name, path, size)
+    state = read_state(path)
+    for name, entry in known.items():
+        if f"{entry.stem}.weight" in state:
+            return name, open_trunk(name, path, size)
+    titles = " or ".join(entry.title for entry in known.values())
+    raise UserError(f"{path}: expected the ImageNet weights of {titles}; found none of their names")
 
 
 def load_pretrained(model: nn.Module, name: str, path: Path) -> None:

@@ -32,6 +32,7 @@ from stylealign.errors import UserError
 from stylealign.evaluation.draw import style_sheet
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
+from stylealign.jobs.train_translator.donors import held_out_faces
 from stylealign.jobs.train_translator.small_detectors import (
     AuxiliaryConfig,
     SmallDetectors,
@@ -87,9 +88,13 @@ class TranslatorJob:
     lr: LearningRateConfig = LEARNING_RATE_PRESETS["small"]
     vgg19: Path | None = None
     """torchvision's or Keras' VGG-19 weights, for the perceptual loss of the release."""
+    perceptual: Path | None = None
+    """ImageNet weights of MobileNetV2 (torchvision's file) or EfficientNet-Lite0, whose features serve as the
+    perceptual loss in VGG-19's place; or `package`: those of an installed package."""
     feature_detector: Path | None = None
-    """A detector run whose features serve as the perceptual loss; trained here where neither this nor `vgg19` is given.
-    Translators whose losses have a weight `landmark` also ask it whether landmarks stay where they are."""
+    """A detector run whose features serve as the perceptual loss; trained here where neither this, `vgg19` nor
+    `perceptual` is given. Translators whose losses have a weight `landmark` also ask it whether landmarks stay where
+    they are."""
     judge: Path | None = None
     """A detector run to judge swapped faces; trained here (another seed) where not given. It must not have seen
     synthetic faces."""
@@ -101,8 +106,9 @@ class TranslatorJob:
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=2000, batch_size=16, ema_decay=0.995))
 
     def __post_init__(self) -> None:
-        if self.vgg19 and self.feature_detector and not self.watches:
-            raise ValueError("vgg19 and feature_detector are both given: expected one")
+        given = [key for key in ("vgg19", "perceptual", "feature_detector") if getattr(self, key)]
+        if len(given) > 1 and not (self.watches and len(given) == 2 and given[1] == "feature_detector"):
+            raise ValueError(f"{' and '.join(given)} are both given: expected one")
         if not 0 < self.extra_share < 1:
             raise ValueError(f"extra_share is {self.extra_share}, expected above 0 and below 1")
         if self.init_batches * self.loop.batch_size < 2:
@@ -167,7 +173,7 @@ def weights_warning(config: TranslatorJob) -> str | None:
         return None
     return (
         f"reconstruction.feature {reconstruction.feature:g} and gram {reconstruction.gram:g} are uncalibrated weights, "
-        "meant for VGG-19's features as released, and --vgg19 FILE is missing: a small detector's features stand in, "
+        "meant for VGG-19's features as released, and --vgg19 FILE is missing: another network's features stand in, "
         "whose size is another, so pictures are weighed against the KL in a way that nobody chose "
         "(--reconstruction.calibrated weighs them anew)"
     )
@@ -201,16 +207,18 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
     if engine.is_global_zero and (warning := weights_warning(config)):
         say(f"warning: {warning}")
     size, structure, kind = config.crop.size, config.structure, TRANSLATORS[config.model]
+    val = centre_crop(CropCache(val_faces, config.crop).batch(np.arange(len(val_faces))), size).to(engine.device)
+    held = held_out_faces(val, kind.loaded.bends_donor, schema, config.loop.seed, str(config.data))
     torch.manual_seed(config.loop.seed)
     model: Any = place(build_translator(config.model, config.network, size, structure, schema), "cpu")
     small = SmallDetectors(
         data=config.data, split=config.split, subset=config.subset, crop=config.crop, auxiliary=config.auxiliary,
-        loop=config.loop, vgg19=config.vgg19, feature_detector=config.feature_detector, judge=config.judge,
+        loop=config.loop, vgg19=config.vgg19, perceptual=config.perceptual,
+        feature_detector=config.feature_detector, judge=config.judge,
     )  # fmt: skip
-    check_given_detectors(small, schema)
-    features = open_features(
-        small, run.folder, engine.device, features=config.reconstruction.needs_features, watches=config.watches
-    )
+    needed = config.reconstruction.needs_features
+    check_given_detectors(small, schema, needed)
+    features = open_features(small, run.folder, engine.device, features=needed, watches=config.watches)
     judge = load_detector(judge_run(small, run.folder), device=engine.device)
 
     # Data: crops with room for the small motions.
@@ -226,20 +234,16 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
         maps = structure_maps(landmarks, size, structure.kind, schema, structure.sigma, structure.integer_centres)
         return maps.contiguous(memory_format=torch.channels_last)
 
-    def vary(
-        batch: Batch, step: int, view: int = 0, motions: AugmentConfig | None = None, rank: int = engine.global_rank
-    ) -> Batch:
-        key = (config.loop.seed, step, rank, 5, *[view] * (view > 0))
+    def vary(batch: Batch, step: int, view: int = 0, motions: AugmentConfig | None = None) -> Batch:
+        key = (config.loop.seed, step, 0, 5, *[view] * (view > 0))
         seed = int(np.random.default_rng(key).integers(2**62))
         return augment(batch, size, motions or config.augment, torch.Generator().manual_seed(seed), schema)
-
-    val = centre_crop(CropCache(val_faces, config.crop).batch(np.arange(len(val_faces))), size).to(engine.device)
 
     # Model.
     first = BatchSource(caches, shares, min(config.init_batches * config.loop.batch_size, 64), config.loop.seed).batch(
         0
     )
-    first = vary(first, 2**31 - 1, rank=0)
+    first = vary(first, 2**31 - 1)
     reconstruction = Reconstruction(config.reconstruction, features.network, features.num_levels).to(engine.device)
     assert kind.learn is not None  # those that have nothing to learn are not offered
     learner = kind.learn(
@@ -274,8 +278,8 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
     def preview() -> np.ndarray:
         """Rows: structures; columns: styles."""
         translator = loaded(copy.deepcopy(state.result()))  # a copy: what is loaded learns no more
-        n = min(6, len(val_faces))
-        image, landmarks = val.image[:n], val.landmarks[:n]
+        image, landmarks = held.shown.image, held.shown.landmarks
+        n = len(image)
         content = encode_contents(translator, landmarks, image)
         images = decode_grid(translator, content, translator.encode_style(image, landmarks)).flatten(0, 1)
         real = to_uint8(image).cpu().numpy()
@@ -291,8 +295,9 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
     if engine.is_global_zero:
         result = state.result().eval()
         figures = judge_swaps(
-            loaded(copy.deepcopy(result)), val, judge.model, judge.crop.size, schema, config.loop.seed
-        )
+            loaded(copy.deepcopy(result)), held.judged, judge.model, judge.crop.size, schema, config.loop.seed,
+            donors=held.donors,
+        )  # fmt: skip
         figures["held_out"] = held_out
         figures["judge"] = "given" if config.judge else "trained on the same split with another seed"
         nats = next((line["kl"] for line in reversed(read_metrics(run.folder)) if "kl" in line), None)

@@ -13,12 +13,19 @@ from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.train_detector import job as detector_job
+from stylealign.jobs.train_detector.pretrained import open_known_trunk
 from stylealign.progress import say
 from stylealign.training.loop import LoopConfig
 from stylealign.translators.learning import FrozenLandmarks
 from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
 
 FEATURE_LAYERS = ("layer1", "layer2", "layer3")
+IMAGENET_LAYERS = {
+    "mobilenet_v2": ("features.1", "features.3", "features.6", "features.13", "features.17"),
+    "efficientnet_lite0": ("_blocks.0", "_blocks.2", "_blocks.4", "_blocks.10", "_blocks.15"),
+}
+"""The last layer at each stride, 2 to 32, of the trunks whose ImageNet features may serve in VGG-19's place."""
+_TITLES = {"mobilenet_v2": "MobileNetV2", "efficientnet_lite0": "EfficientNet-Lite0"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +55,8 @@ class SmallDetectors:
     """Of the translator: seed and devices are taken from it"""
     vgg19: Path | None
     """VGG-19 weights of the user's, for the perceptual loss"""
+    perceptual: Path | None
+    """A smaller network's ImageNet weights, for the same"""
     feature_detector: Path | None
     """A finished detector run in the place of the feature detector"""
     judge: Path | None
@@ -104,13 +113,17 @@ def open_features(small: SmallDetectors, folder: Path, device: torch.device, fea
         watches: whether the losses ask a detector for landmarks.
     """
     detector = None
-    if watches or (features and not small.vgg19):
+    if watches or (features and not (small.vgg19 or small.perceptual)):
         run = small.feature_detector or train_small_detector(small, folder / "features", 1001, "feature detector")
         detector = load_detector(run, device)
     watch = FrozenLandmarks(copy.deepcopy(detector.model), detector.crop.size) if watches and detector else None
     if features and small.vgg19:
         vgg = load_vgg19(small.vgg19)
         return Features(vgg.to(device), vgg.num_levels, f"VGG-19 ({small.vgg19.name})", watch)
+    if features and small.perceptual:
+        name, trunk = open_known_trunk(list(IMAGENET_LAYERS), small.perceptual, small.crop.size)
+        network = FrozenFeatures(trunk, IMAGENET_LAYERS[name]).to(device)
+        return Features(network, network.num_levels, f"{_TITLES[name]} ({small.perceptual.name})", watch)
     if features and detector:
         name = f"layers of a landmark detector trained on the same split ({len(FEATURE_LAYERS)} levels)"
         network = FrozenFeatures(detector.model, FEATURE_LAYERS, detector.crop.size).to(device)
@@ -118,8 +131,10 @@ def open_features(small: SmallDetectors, folder: Path, device: torch.device, fea
     return Features(None, 0, "none", watch)
 
 
-def check_given_detectors(small: SmallDetectors, schema: LandmarkSchema) -> None:
-    """Refuse detectors of the user's that cannot serve, before anything is trained.
+def check_given_detectors(small: SmallDetectors, schema: LandmarkSchema, features: bool) -> None:
+    """Refuse detectors, and weights, of the user's that cannot serve, before anything is trained.
+
+    `features`: whether the reconstruction compares features.
 
     The judge looks at the translator's own crops, resized: one that was trained on tighter or wider crops, or on
     crops round another box, would misjudge real and swapped faces alike.
@@ -130,6 +145,16 @@ def check_given_detectors(small: SmallDetectors, schema: LandmarkSchema) -> None
             raise UserError(
                 f"{run}: a detector of {found.name} ({found.num_points} points), but {small.data} holds {schema.name} "
                 f"({schema.num_points} points)"
+            )
+    if features and small.perceptual is not None:
+        open_known_trunk(list(IMAGENET_LAYERS), small.perceptual, small.crop.size)
+    if features and small.feature_detector and not (small.vgg19 or small.perceptual):
+        there = dict(given[small.feature_detector].model.named_modules())
+        if missing := [name for name in FEATURE_LAYERS if name not in there]:
+            raise UserError(
+                f"{small.feature_detector}: a '{given[small.feature_detector].card.get('model')}' has no {missing[0]} "
+                "whose features could serve as the perceptual loss: name a resnet with --feature-detector, or "
+                "ImageNet weights with --perceptual or --vgg19"
             )
     if small.judge is not None:
         crop = given[small.judge].crop

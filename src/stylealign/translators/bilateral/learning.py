@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from stylealign.batches.augment import NO_AUGMENTATION, AugmentConfig
 from stylealign.batches.batch import Batch
+from stylealign.batches.together import in_all, own, rolled, shared
 from stylealign.training.optim import set_lr
 from stylealign.translators.bilateral.network import LEAST_BLUR, Bilateral, gaussian_blur
 from stylealign.translators.codes import code_size
@@ -69,12 +70,13 @@ def relit(image: Tensor, light: float, cast: float) -> Tensor:
 
     Drawn from torch's global generator.
     """
-    num, device = len(image), image.device
-    amount = torch.rand(num, 1, 1, 1).to(device)
-    field_ = light * torch.randn(num, 1, 3, 3).to(device) + 0.4 * light * torch.randn(num, 3, 3, 3).to(device)
+    num, device = in_all(len(image)), image.device
+    amount = own(torch.rand(num, 1, 1, 1)).to(device)
+    grey, colour = (own(torch.randn(num, channels, 3, 3)).to(device) for channels in (1, 3))
+    field_ = light * grey + 0.4 * light * colour
     field_ = F.interpolate(field_, size=image.shape[-1], mode="bicubic", align_corners=True)
-    gamma = (0.3 * amount * torch.randn(num, 1, 1, 1).to(device)).exp()
-    offset = cast * amount * torch.randn(num, 3, 1, 1).to(device)
+    gamma = (0.3 * amount * own(torch.randn(num, 1, 1, 1)).to(device)).exp()
+    offset = cast * amount * own(torch.randn(num, 3, 1, 1)).to(device)
     bright = ((image + 1) / 2).clamp(1e-4, 1) ** gamma * (amount * field_).exp()
     return (2 * bright - 1 + offset).clamp(-1, 1)
 
@@ -94,9 +96,9 @@ def smoothed_points(image: Tensor, landmarks: Tensor) -> Tensor:
 
 def point_loss(found: Tensor, wanted: Tensor, labelled: Tensor) -> Tensor:
     """Mean absolute difference of colours (B, P, 3) at the landmarks that are labelled (B, P), in both faces."""
-    if bool(labelled.all()):
+    if in_all(1) == 1 and bool(labelled.all()):
         return F.l1_loss(found, wanted)
-    return ((found - wanted).abs() * labelled[..., None]).sum() / (3 * labelled.sum()).clamp_min(1)
+    return ((found - wanted).abs() * labelled[..., None]).sum() / (3 * shared(labelled.sum())).clamp_min(1)
 
 
 def region_statistics(image: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,32 +140,31 @@ def learn_bilateral(learning: Learning) -> Learner:
 
         # Pairs: content relit; donor and truth degraded together, the truth by the very noise the network is given.
         # Blurred and noisy apart from each other, or the one would be read from the other.
-        soft, noisy = (torch.rand(num).to(device) < weights.quality_prob for _ in range(2))
+        whole = in_all(num)
+        soft, noisy = (own(torch.rand(whole)).to(device) < weights.quality_prob for _ in range(2))
         least, most = math.log(0.3), math.log(max(0.3, network.max_blur * size))
-        sigma = torch.where(soft, (least + (most - least) * torch.rand(num).to(device)).exp(), 1e-2)
-        strength = noisy * network.max_noise * torch.rand(num).to(device).square()
-        fields = torch.randn(3 * num, 1, size, size).to(device)
+        sigma = torch.where(soft, (least + (most - least) * own(torch.rand(whole)).to(device)).exp(), 1e-2)
+        strength = noisy * network.max_noise * own(torch.rand(whole)).to(device).square()
+        fields = own(torch.randn(3 * whole, 1, size, size)).to(device)
         truth = degraded(face.image, sigma, strength, fields[:num])
         donor_view = degraded(view.image, sigma, strength, fields[2 * num :])
 
         # Swaps: faces as they are, in the style of their neighbour's view. Both in one pass.
-        own = torch.arange(num, device=device)
-        other = own.roll(1)
         image = torch.cat([relit(face.image, weights.light, weights.cast), face.image])
         coarse = at_size(masks, network.grid)
-        forget = torch.rand(num).to(device) < weights.forget
-        twice, order = torch.cat([coarse, coarse]), torch.cat([own, other])
-        made, style, look = wrapped(image, twice, fields[: 2 * num], donor_view, view_masks, forget, order)
+        forget = own(torch.rand(whole)).to(device) < weights.forget
+        twice = torch.cat([coarse, coarse])
+        made, style, look = wrapped(image, twice, fields[: 2 * num], donor_view, view_masks, forget)
         paired, swapped = made[:num], made[num:]
 
         terms = reconstruction(paired, truth)
         total = reconstruction.total(terms, size) / num_elements(reconstruction.config, size)
         points = smoothed_points(swapped, face.landmarks)
         labelled = torch.isfinite(face.landmarks).all(dim=2)
-        wanted_points = smoothed_points(face.image, face.landmarks)[other]
-        terms["point"] = point_loss(points, wanted_points, labelled & labelled[other])
+        wanted_points = rolled(smoothed_points(face.image, face.landmarks), 1)
+        terms["point"] = point_loss(points, wanted_points, labelled & rolled(labelled, 1))
         found, wanted = region_statistics(swapped, masks), region_statistics(face.image, masks)
-        terms["region"] = torch.stack([F.l1_loss(f, w[other]) for f, w in zip(found, wanted, strict=True)]).sum()
+        terms["region"] = torch.stack([F.l1_loss(f, rolled(w, 1)) for f, w in zip(found, wanted, strict=True)]).sum()
         terms["smooth"] = grid_roughness(look.grid)
         terms["code"] = code_size(style[:2])
         wrong_blur = F.l1_loss(look.blur[:num], sigma.clamp_min(LEAST_BLUR)) / (network.max_blur * size + LEAST_BLUR)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from stylealign.batches.batch import to_uint8
 from stylealign.batches.structure_maps import StructureConfig
+from stylealign.batches.together import rolled
 from stylealign.data.image import LUMA
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
@@ -197,14 +198,14 @@ class Bilateral(nn.Module):
         view: Tensor,
         view_masks: Tensor,
         forget: Tensor,
-        order: Tensor,
     ) -> tuple[Tensor, list[Tensor], Look]:
-        """The training pass: photograph i in the style of view order[i], and the codes and look it was made by.
+        """The training pass: each face's two photographs, the first in the style of its own view, the second in that of
+        the face before it; and the codes and looks they were made by.
 
         Views with `forget` (B,) lose their regional codes.
         """
         style = self.encode_style(view, view_masks * (~forget)[:, None, None, None])
-        donor = [s.index_select(0, order) for s in style]
+        donor = [torch.cat([s, rolled(s, 1)]) for s in style]
         look = self.look(self.encode_content(image), masks, donor)
         return self.render(image, look, field), donor, look
 

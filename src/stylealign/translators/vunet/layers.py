@@ -15,13 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylealign.batches import together
+
 _SMALLEST_STD = 1e-4  # below it a channel is constant on the first batch (an empty structure map): nothing to normalise
 
 
 def normal_like(tensor: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Unit Gaussian noise of `tensor`'s shape, drawn where `generator` lives: a seed means the same everywhere."""
     if generator is None:
-        return torch.randn_like(tensor)
+        return together.normal_like(tensor)
     noise = torch.randn(tensor.shape, generator=generator, device=generator.device, dtype=torch.float32)
     return noise.to(device=tensor.device, dtype=tensor.dtype)
 
@@ -100,7 +102,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         assert (skip is None) == (self.skip_nin is None), "a block takes a skip exactly when it was built for one"
         inner = x if self.skip_nin is None or skip is None else torch.cat([x, self.skip_nin(F.elu(skip))], dim=1)
-        return x + self.conv(F.dropout(F.elu(inner), self.dropout, self.training))
+        return x + self.conv(together.dropout(F.elu(inner), self.dropout, self.training))
 
 
 class Upsample(nn.Module):

@@ -15,6 +15,8 @@ from stylealign.translators.warp.openings import Opening, area, lacking, opening
 
 _OPEN = 0.3  # weight of the width of mouth and eyes beside the shape
 _SPACING, _REACH = 0.04, 1.0  # of the places where the map is looked at, in face sizes from the middle
+ARM_SPACING = 0.08
+"""The same inside of a training, where it has to be fast."""
 _SHUT = 0.004  # squared face sizes: area below which an opening nearly touches
 _NEAR = 0.2  # face sizes: what is nearer to a landmark than that is the face
 _STREAM = 41  # of random numbers, that draws the donors offered

@@ -78,6 +78,8 @@ def warped(
 class LoadedWarp(LoadedTranslator):
     """`warp`, opened for a mark-up. The donors' crops may be of another side than the contents'."""
 
+    bends_donor = True
+
     @property
     def needs_content(self) -> bool:  # type: ignore[override]  # which others know without a mark-up
         """Whether the mark-up says where mouth and eyes are, in which the content's own pixels may have to be laid."""
@@ -90,8 +92,8 @@ class LoadedWarp(LoadedTranslator):
     def encode_style(self, image: Tensor, landmarks: Tensor | None = None) -> list[Tensor]:
         if landmarks is None:
             raise UserError(
-                "translator 'warp' bends the donor's photograph by its landmarks: encode_style needs them beside the "
-                "image"
+                f"translator '{self.card.get('model')}' bends the donor's photograph by its landmarks: encode_style "
+                "needs them beside the image"
             )
         return [image.to(self.device), landmarks.to(self.device)]
 
@@ -111,6 +113,14 @@ class LoadedWarp(LoadedTranslator):
         donor, donor_landmarks = style
         made, _ = warped(image, features[0], donor, donor_landmarks, self.schema, size=self.crop.size)
         return made.contiguous()
+
+    @torch.no_grad()
+    def decode_on(self, features: list[Tensor], style: list[Tensor], image: Tensor) -> Tensor | None:
+        size, own = image.shape[-1], self.crop.size
+        landmarks = (features[0] + 0.5) * (size / own) - 0.5
+        content = image.to(self.device) if self.needs_content else None
+        donor, donor_landmarks = style
+        return warped(content, landmarks, donor, donor_landmarks, self.schema, size=size)[0].contiguous()
 
 
 def hash_of(schema: LandmarkSchema) -> str:

@@ -1,0 +1,151 @@
+"""How `repaint` learns to paint what a bent donor lacks, without ever seeing the same face in two structures.
+
+A face is bent to its neighbour's structure, where the neighbour's open mouth and eyes are laid in, and back: the
+damage is that of a real pair, and the face as it was is the truth. What the mask trusts is the truth's own. The
+neighbour itself, bent onto the face by the same map and with the same mask, is the real pair; there is no truth for
+that, but a patch discriminator asks that it look real, and a frozen detector that its landmarks be where they are on
+the face's photograph. A loss is counted where the mask is, since all else stays a photograph. Neighbours that cannot
+be bent are passed over. Knows no files.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stylealign.batches.batch import Batch, take_faces
+from stylealign.face.schema import LandmarkSchema
+from stylealign.training.loop import unwrap
+from stylealign.training.optim import set_lr
+from stylealign.translators.learning import Learner, Learning, landmark_drift
+from stylealign.translators.patches import PatchDiscriminator
+from stylealign.translators.reconstruction import num_elements
+from stylealign.translators.repaint.network import bent_with_mask
+from stylealign.translators.warp.field import bend
+from stylealign.translators.warp.fit import ARM_SPACING, WarpConfig, faults
+from stylealign.translators.warp.network import warped
+from stylealign.translators.warp.openings import openings_of
+
+# More is bent for learning than for use, where donors are chosen by fit: what is painted should be seen often.
+LIMITS = WarpConfig(stretched=0.15, apart=0.05)
+_LEAST_SHARE = 0.02  # of a batch's pixels, by which losses are divided at least
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RepaintLearningConfig:
+    """Weights of the losses beside `reconstruction`, and the discriminator."""
+
+    adversarial: float = 0.1
+    """Looking real where it was painted, of faces bent there and back and of bent neighbours; 0: no discriminator."""
+    landmark: float = 0.05
+    """A mean drift of the bent neighbour's landmarks by 1 % of the crop's side; 0: no detector."""
+    discriminator_width: int = 24
+    """Channels after its first halving."""
+    discriminator_halvings: int = 3
+    """Patches of 38 px; 2: of 18 px."""
+    discriminator_lr: float = 1.0
+    """Its learning rate over the network's."""
+
+    def __post_init__(self) -> None:
+        if min(self.adversarial, self.landmark, self.discriminator_lr) < 0:
+            raise ValueError("adversarial, landmark and discriminator_lr of repaint_learning: expected 0 or more")
+        if self.discriminator_width < 1 or self.discriminator_halvings < 1:
+            raise ValueError("discriminator_width and discriminator_halvings of repaint_learning: expected at least 1")
+
+
+class Damaged(NamedTuple):
+    """What is learnt from: faces bent there and back, and their neighbours bent onto them."""
+
+    rows: Tensor
+    """(n,) positions of the faces whose neighbour can be bent onto them"""
+    truth: Tensor
+    """(n, 3, S, S) the faces as they are"""
+    back: Tensor
+    """(n, 3, S, S) the faces bent to the neighbour's structure and back where the mask is, as they are elsewhere"""
+    donor: Tensor
+    """(n, 3, S, S) the neighbours, bent onto the faces"""
+    mask: Tensor
+    """(n, 1, S, S) what is not to be trusted of both"""
+
+
+def bend_and_back(face: Batch, schema: LandmarkSchema) -> Damaged:
+    """Real damage with known truth: face i by the structure of face i - 1, and face i - 1 bent onto it."""
+    other = torch.arange(len(face.image), device=face.image.device).roll(1)
+    away = bend(face.landmarks, face.landmarks[other])
+    limits, openings = LIMITS, openings_of(schema)
+    bad = faults(away, face.landmarks, face.landmarks[other], openings, limits.stretch, ARM_SPACING).refused(limits)
+    rows = torch.nonzero(~bad).view(-1)
+    own, near = take_faces(face, rows.cpu()), take_faces(face, other[rows].cpu())
+    size = face.image.shape[-1]
+    if not len(rows):
+        return Damaged(rows, own.image, own.image, own.image, own.image[:, :1])
+    there, _ = warped(near.image, near.landmarks, own.image, own.landmarks, schema)
+    back = bent_with_mask(own.landmarks, there, near.landmarks, schema, size)
+    donor = bent_with_mask(own.landmarks, near.image, near.landmarks, schema, size)
+    return Damaged(rows, own.image, own.image + back.mask * (back.image - own.image), donor.image, donor.mask)
+
+
+def weighed(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of a patch discriminator's values (B, 1, h, w), each patch by how much of it was painted."""
+    weight = F.adaptive_avg_pool2d(mask, (values.shape[-2], values.shape[-1]))
+    return (weight * values.float()).sum() / weight.sum().clamp_min(1e-3)
+
+
+def learn_repaint(learning: Learning) -> Learner:
+    """Faces bent there and back against themselves, neighbours against a discriminator and a detector (see above)."""
+    weights, engine = learning.own, learning.engine
+    assert isinstance(weights, RepaintLearningConfig)
+    reconstruction, size, schema, watch = learning.reconstruction, learning.size, learning.schema, learning.watch
+    reconstruction.calibrate(learning.first.image.to(engine.device))
+    discriminator = PatchDiscriminator(weights.discriminator_width, weights.discriminator_halvings).to(engine.device)
+    wrapped, optimizer = engine.setup(learning.model, learning.adam_of(learning.model))
+    wrapped_judge, optimizer_judge = engine.setup(discriminator, learning.adam_of(discriminator))
+
+    def update(batch: Batch, step: int) -> dict[str, Tensor]:
+        lr = learning.lr_at(step)
+        set_lr(optimizer, lr)
+        set_lr(optimizer_judge, lr * weights.discriminator_lr)
+        face = learning.vary(batch, step)
+        with torch.no_grad():
+            pair = bend_and_back(face, schema)
+        num = len(pair.rows)
+        if not num:  # every process takes part in every step
+            pair = Damaged(pair.rows, *(t.new_zeros(1, *t.shape[1:]) for t in pair[1:]))
+        maps = learning.maps(face.landmarks[pair.rows] if num else face.landmarks[:1])
+        mask = torch.cat([pair.mask, pair.mask])
+        made = wrapped(torch.cat([pair.back, pair.donor]), mask, torch.cat([maps, maps]))
+        restored, swapped = made.chunk(2)
+
+        terms = reconstruction(restored, pair.truth)
+        share = pair.mask.mean().clamp_min(_LEAST_SHARE)
+        total = reconstruction.total(terms, size) / num_elements(reconstruction.config, size) / share
+        terms["painted"] = pair.mask.mean()
+        if weights.landmark and watch is not None:
+            terms["landmark"] = landmark_drift(watch, swapped, face.image[pair.rows] if num else pair.truth)
+            total = total + weights.landmark * terms["landmark"]
+        if weights.adversarial:
+            discriminator.requires_grad_(False)
+            with engine.autocast():
+                judged = unwrap(wrapped_judge)(made)
+            terms["adversarial"] = -weighed(judged, mask)
+            total = total + weights.adversarial * terms["adversarial"]
+        optimizer.zero_grad(set_to_none=True)
+        engine.backward(total)
+        optimizer.step()
+
+        if weights.adversarial:
+            discriminator.requires_grad_(True)
+            answers = wrapped_judge(torch.cat([pair.truth, made.detach()])).float()
+            of_truth, of_made = answers[: len(pair.truth)], answers[len(pair.truth) :]
+            terms["discriminator"] = weighed(F.relu(1 - of_truth), pair.mask) + weighed(F.relu(1 + of_made), mask)
+            optimizer_judge.zero_grad(set_to_none=True)
+            engine.backward(terms["discriminator"])
+            optimizer_judge.step()
+        return {"total": total, **terms}
+
+    modules: dict[str, nn.Module] = {
+        "model": wrapped, "discriminator": wrapped_judge, "reconstruction": reconstruction,
+    }  # fmt: skip
+    return Learner(modules=modules, optimizers={"model": optimizer, "discriminator": optimizer_judge}, update=update)
