@@ -1,6 +1,7 @@
 """How well finders find faces: recall, other finds, and milliseconds a picture.
 
     python benchmarks/finders.py DATA [DATA ...] [--portraits FOLDER] [--split SPLIT] [--pictures 100] [--yunet FILE]
+                                 [--finder RUN ...]
 
 DATA are data set folders, as `stylealign prepare` makes them; a picture's labelled faces are those of the split
 (without it: all). `--portraits` is a folder of pictures with one face each and no labels: there the first find counts.
@@ -118,6 +119,7 @@ def main() -> None:
     parser.add_argument("--split")
     parser.add_argument("--pictures", type=int, default=0, help="so many of each folder; 0: all")
     parser.add_argument("--yunet", type=Path, help="YuNet's ONNX file")
+    parser.add_argument("--finder", type=Path, nargs="*", default=(), help="runs of `train-finder`")
     given = parser.parse_args()
     if not given.data and not given.portraits:
         parser.error("expected a data set's folder, or --portraits")
@@ -129,6 +131,10 @@ def main() -> None:
     }
     if given.yunet:
         finders["YuNet"] = yunet_finder(given.yunet)
+    for run in given.finder:
+        from stylealign.predicting.trained_finder import trained_finder  # torch
+
+        finders[f"trained ({run.name})"] = trained_finder(run)
     for name, pictures in sets(given):
         print(f"\n{name}: {len(pictures)} pictures\n\n| finder | found | others | pictures with none | ms |")
         print("| --- | --- | --- | --- | --- |")

@@ -1,28 +1,25 @@
 """Speed of `predict`: end to end, and of each of its stages alone.
 
-    python benchmarks/predict.py PHOTOS [--model RUN_OR_ONNX] [--memory]
+    python benchmarks/predict.py PHOTOS [--model RUN_OR_ONNX]
 
 PHOTOS is a folder of pictures with a face each. Three jobs, all with overlays: 500 crops (`--whole-image`), up to 100
 photos whose faces are found, and 200 frames of 1080p video in which the face of the first photo wanders. "Of the
 slowest stage" is the time that the slowest stage takes alone over the time of the whole job: 1 means that the other
 stages cost nothing. Where a stage alone uses every core, that cannot be reached: "cores busy" says what there was to
-gain. `--memory` also follows a small video for 500 and for 10,000 frames, each in a fresh process, and compares the
-peaks.
+gain. Memory of long jobs: long_jobs.py.
 """
 
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
-import numpy as np
 
+from long_jobs import make_video
 from stylealign.data.image import write_image
 from stylealign.jobs.predict import Predict, run_predict
 from stylealign.predicting.candidates import Search, candidates_in
@@ -57,22 +54,6 @@ def make_crops(photos: list[Path], folder: Path) -> None:
         write_image(folder / f"{i:04d}.jpg", cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA))
 
 
-def make_video(photo: Path, path: Path, width: int, height: int, frames: int) -> None:
-    """The photo, two thirds as high as the frame, going round in a circle."""
-    image = read_photo(photo).image
-    side = 2 * height // 3
-    face = cv2.cvtColor(cv2.resize(image, (side, side)), cv2.COLOR_RGB2BGR)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (width, height))
-    for i in range(frames):
-        frame = np.full((height, width, 3), 127, np.uint8)
-        angle = i / 12
-        x = int((width - side) * (0.5 + 0.2 * np.cos(angle)))
-        y = int((height - side) * (0.5 + 0.4 * np.sin(angle)))
-        frame[y : y + side, x : x + side] = face
-        writer.write(frame)
-    writer.release()
-
-
 def stages_alone(inputs: list[str], network: LandmarkNetwork, whole: bool, folder: Path) -> dict[str, float]:
     """Seconds that each stage takes for these pictures, with nothing beside it."""
     sources, _ = expand(inputs)
@@ -103,24 +84,10 @@ def line(name: str, count: int, unit: str, out: Path, wall: float, busy: float, 
     return f"| {name} | {count / wall:.1f} {unit}/s | {shares} | {100 * busy:.0f} % | {ratio} |"
 
 
-def peak_mb(video: Path, model: Path | None, frames: int, out: Path) -> float:
-    """Peak memory of a process that follows so many frames."""
-    flags = [] if model is None else ["--model", str(model)]
-    words = ["predict", str(video), "--out", str(out), "--max-frames", str(frames), *flags]
-    command = [sys.executable, "-m", "stylealign", *words]
-    code = (
-        f"import resource, subprocess; subprocess.run({command!r}); "
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return int(done.stdout.split()[-1]) / 1024
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--memory", action="store_true")
     given = parser.parse_args()
     network = open_network(given.model, threads=max(1, num_cores() // 2))  # as the verb does
     with tempfile.TemporaryDirectory() as name:
@@ -145,11 +112,6 @@ def main() -> None:
             lambda: run_predict(Predict(inputs=(str(scratch / "clip.mp4"),), out=out, draw=True), network)
         )
         print(line(f"{FRAMES} frames of 1080p, one face, drawn", FRAMES, "frames", out, wall, busy, None), flush=True)
-        if given.memory:
-            make_video(photos[0], scratch / "long.mp4", 320, 240, 10_000)
-            for frames in (500, 10_000):
-                peak = peak_mb(scratch / "long.mp4", given.model, frames, scratch / f"long{frames}")
-                print(f"peak memory, {frames:,} frames of 320 x 240: {peak:.0f} MB", flush=True)
     print(f"this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB at most")
 
 

@@ -85,7 +85,7 @@ def main() -> None:
             entry, folder = FORMATS[name], Path(place) / name
             folder.mkdir()
             if entry.write is not None:
-                entry.write(data, folder, WriteOptions(images="link"))
+                entry.write(data, folder, WriteOptions())
             else:
                 write_published(name, folder, data.image_root, chosen.count)
             begun = time.process_time()

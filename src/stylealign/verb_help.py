@@ -20,6 +20,9 @@ FIRST: dict[str, tuple[str, ...]] = {
         "real", "synthetic", "synthetic-share", "run", "model", "pretrained", "minutes", "loop.steps", "style.preset",
         "augment.preset",
     ),
+    "train-finder": (
+        "data", "run", "others", "size", "minutes", "loop.steps", "pretrained", "network.trunk", "split", "val-split",
+    ),
     "train-translator": (
         "data", "run", "model", "loop.steps", "loop.batch-size", "crop.size", "extra", "vgg19", "subset",
         "loop.accelerator",

@@ -1,7 +1,10 @@
 """The smallest drawn faces and configurations that go every way the real ones go, for tests of whole jobs."""
 
 import dataclasses
+import functools
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +25,21 @@ LOOP = LoopConfig(
 )
 
 
+@functools.cache
+def _drawn_before() -> tempfile.TemporaryDirectory:
+    """What this process has drawn, until it ends."""
+    return tempfile.TemporaryDirectory(prefix="stylealign_drawn_")
+
+
 def drawn(folder: Path, count: int = 24) -> FaceDataset:
-    """About half of the faces in split train, a quarter each in val and test; PNG, so
-    that no JPEG decoder has a say."""
-    draw_faces(DrawFaces(out=folder, count=count, size=64, val_frac=0.25, test_frac=0.25, png=True))
+    """About half of the faces in split train, a quarter each in val and test; PNG, so that no JPEG decoder has a say.
+
+    Drawn once a process, for all tests that want so many under that name, and copied.
+    """
+    before = Path(_drawn_before().name) / str(count) / folder.name
+    if not before.exists():
+        draw_faces(DrawFaces(out=before, count=count, size=64, val_frac=0.25, test_frac=0.25, png=True))
+    shutil.copytree(before, folder)
     return FaceDataset.open(folder)
 
 

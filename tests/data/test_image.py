@@ -4,6 +4,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -123,6 +124,24 @@ def test_warping_by_nothing_changes_nothing_and_mirroring_reverses_columns() -> 
 def test_edges_are_replicated_outside_the_picture() -> None:
     image = np.full((8, 8, 3), 9, np.uint8)
     assert (warp(image, np.array([[1.0, 0, 20], [0, 1, 20]]), 32) == 9).all()
+
+
+def test_a_part_of_a_large_picture_is_cut_as_if_all_of_it_had_been_averaged() -> None:
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 256, (307, 411, 3), dtype=np.uint8)
+    for factor in (2, 3, 7):
+        whole = cv2.resize(
+            image[: 307 // factor * factor, : 411 // factor * factor], (411 // factor, 307 // factor),
+            interpolation=cv2.INTER_AREA,
+        )  # fmt: skip
+        for centre in ((200.0, 150.0), (5.0, 300.0), (-30.0, 40.0), (900.0, 900.0)):  # inside, at an edge, beyond it
+            affine = geometry.rotate_scale_affine(centre, 30, 0.6 / factor)
+            affine[:, 2] += 10 - np.array(centre)
+            wanted = cv2.warpAffine(
+                whole, geometry.compose(affine, geometry.resize_affine(factor)), (20, 20), flags=cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            )  # fmt: skip
+            assert np.array_equal(warp(image, affine, 20), wanted)
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4.5, 8])

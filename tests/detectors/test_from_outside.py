@@ -1,8 +1,6 @@
 """A detector that is one object in one table goes everywhere: training, study, models, export, the contract."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,19 +66,22 @@ def test_an_unknown_network_s_help_would_not_list_it(name: str, capsys: pytest.C
         DETECTORS[name] = outside_detector.ENTRY
 
 
-def test_a_study_trains_it_in_processes_that_are_told_of_it(faces: FaceDataset, tmp_path: Path) -> None:
+def test_a_study_trains_it_in_processes_that_are_told_of_it(
+    name: str,
+    faces: FaceDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     recipe = tmp_path / "study.yaml"
     recipe.write_text(
         "detectors: {Mine: {model: outside}}\narms: {none: {}}\nseeds: [0]\naccelerator: cpu\n"
         "base: {crop: {size: 32}, loop: {steps: 2, batch_size: 4, preview_every: 0}}\n"
     )
-    environment = {
-        **os.environ, "PYTHONPATH": os.pathsep.join([str(SRC), str(ROOT / "tests")]), "OMP_NUM_THREADS": "1",
-        "STYLEALIGN_PLUGINS": "builders.outside_detector",
-    }  # fmt: skip
-    command = [sys.executable, "-m", "stylealign", "study", str(recipe), "--data", str(faces.folder), "--out", "study"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SRC), str(ROOT / "tests")]))
+    monkeypatch.setenv("STYLEALIGN_PLUGINS", "builders.outside_detector")
+    assert main(["study", str(recipe), "--data", str(faces.folder), "--out", "study"]) == 0, capfd.readouterr().err
     assert "Mine" in (tmp_path / "study" / "study.md").read_text()
 
 

@@ -82,12 +82,14 @@ def test_any_trunk_fits_under_any_head_and_learns(trunk: str, head: str) -> None
 
 @pytest.mark.parametrize(("head", "term"), [(head, term) for head, entry in HEADS.items() for term in entry.terms])
 def test_every_loss_that_fits_brings_a_head_nearer_to_its_labels(head: str, term: str) -> None:
-    model = make(config(head, (term,), trunk="resnet18", neck=16))
+    model = make(config(head, (term,), trunk="resnet18", neck=16, cut=16))
     given, steps = batch(SCHEMA, size=SIZE), 40
     given.landmarks.add_(6 * torch.tensor([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]])[:, None])
     learner = learn_fpn(learning_of(model, (SCHEMA,), size=SIZE, steps=steps, lr=1e-2))
-    errors = [float(learner.update((given,), step)["error_px"].detach()) for step in range(steps)]
-    assert min(errors[-5:]) < 0.8 * errors[0]
+    errors: list[float] = []
+    while len(errors) < steps and not (errors and max(errors[-3:]) < 0.8 * errors[0]):
+        errors.append(float(learner.update((given,), len(errors))["error_px"].detach()))
+    assert max(errors[-3:]) < 0.8 * errors[0], errors
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -210,6 +210,39 @@ def test_a_layer_that_8_bits_would_ruin_stays_in_float() -> None:
     assert set(kept_in_float(graph)) < set(kept_in_float(graph, 1))
 
 
+@needs_onnx
+def test_layers_at_the_image_stay_in_float_where_they_are_the_ones_that_8_bits_would_ruin() -> None:
+    """One channel of the first map is ten thousand times the others and means nothing to the next layer."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    shapes = {"w1": (4, 3, 3, 3), "w2": (6, 4, 3, 3), "w3": (6, 6, 3, 3), "w4": (24, 10)}
+    weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    weights["w1"][0] *= 1e4
+    weights["w2"][:, 0] = 0
+    nodes, last = [], "image"
+    for name in ("w1", "w2", "w3"):
+        nodes.append(helper.make_node("Conv", [last, name], [f"{name}_map"], name=f"Conv_{name}", kernel_shape=[3, 3]))
+        nodes.append(helper.make_node("Relu", [f"{name}_map"], [last := f"{name}_kept"], name=f"Relu_{name}"))
+    nodes.append(helper.make_node("Flatten", [last], ["flat"], name="Flatten"))
+    nodes.append(helper.make_node("Gemm", ["flat", "w4"], ["landmarks"], name="Gemm_w4"))
+    sides = {"image": ["batch", 3, 8, 8], "landmarks": ["batch", 10]}
+    info = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in sides.items()}
+    made = helper.make_graph(nodes, "hand", [info["image"]], [info["landmarks"]],
+        [numpy_helper.from_array(values, name) for name, values in weights.items()])  # fmt: skip
+    graph = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    # Half a pixel at most, of which 8 bits of a fit layer move less than the limit.
+    scale = (
+        0.5 / np.abs(start_session(graph.SerializeToString(), 1).run(None, {"image": images(8, 8).numpy()})[0]).max()
+    )
+    graph.graph.initializer[3].CopyFrom(numpy_helper.from_array(weights["w4"] * scale, "w4"))
+    small, more = quantized(graph, images(8, 8).numpy())
+    assert more == 2, "the layer that makes the channel and the one that reads it"
+    assert {"w1", "w2", "w3_quantized"} <= {tensor.name for tensor in small.graph.initializer}
+    assert set(kept_in_float(graph, 0, 2)) - set(kept_in_float(graph)) == {"Conv_w1", "Relu_w1", "Conv_w2", "Relu_w2"}
+
+
 def numpy_weights(graph: Any, name: str) -> np.ndarray:
     from onnx import numpy_helper
 

@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders.painted import FIVE, SIZE, PaintedTranslator, job, make_faces, untrained_translator
+from builders.places import SRC
 from builders.tiny import tree
 from stylealign.batches.crops import crop_sample
+from stylealign.cli import main as command_line
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
-from stylealign.evaluation import metrics
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS
@@ -333,19 +334,26 @@ def untrained_run(tmp_path_factory) -> Path:
 def test_torchrun_with_two_processes_and_one_process_on_many_threads_make_the_same_bytes(
     tmp_path, faces, untrained_run
 ):
-    def run(out: Path, launcher: list[str], threads: str) -> None:
-        command = [
-            sys.executable, "-m", *launcher, "stylealign", "generate", "--data", str(faces.folder),
-            "--translator", str(untrained_run), "--out", str(out), "--styles-per-face", "4", "--faces-per-unit", "2",
-            "--sheets", "2", "--sheet-size", "3", "--accelerator", "cpu",
+    def words(out: Path) -> list[str]:
+        return [
+            "generate", "--data", str(faces.folder), "--translator", str(untrained_run), "--out", str(out),
+            "--styles-per-face", "4", "--faces-per-unit", "2", "--sheets", "2", "--sheet-size", "3",
+            "--accelerator", "cpu",
         ]  # fmt: skip
-        source = str(Path(metrics.__file__).parents[1])
-        environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": threads}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stderr
 
-    run(tmp_path / "one" / "made", [], "3")
-    run(tmp_path / "two" / "made", ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"], "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert command_line(words(tmp_path / "one" / "made")) == 0
+    finally:
+        torch.set_num_threads(threads)
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "stylealign"]
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, *words(tmp_path / "two" / "made")],
+        env={**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
     assert FaceDataset.open(tmp_path / "two" / "made").verify() == []
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from builders.painted import untrained_translator
 from builders.places import SRC
 from builders.tiny import detector_job, drawn, metrics_of, translator_job, tree
 from stylealign.cli import main
 from stylealign.config import save_config
 from stylealign.data.dataset import FaceDataset
-from stylealign.jobs.train_translator.job import main as train_translator
 
 SOURCE = SRC
-LOOP = {"steps": 24, "checkpoint_every": 4, "log_every": 2, "preview_every": 0}
+LOOP = {"steps": 16, "checkpoint_every": 4, "log_every": 2, "preview_every": 0}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -101,7 +101,7 @@ def test_a_killed_command_given_again_ends_in_the_same_bytes(
 ) -> None:
     translator = tmp_path / "translator"
     if verb == "generate":
-        train_translator(translator_job(translator, faces.folder, loop={"steps": 1}))
+        untrained_translator(translator, faces.schema)
     assert main(command(verb, tmp_path / "whole", faces, translator)) == 0
     killed = command(verb, tmp_path / "killed", faces, translator)
     process = start(killed, tmp_path / "log")

@@ -1,9 +1,6 @@
 import dataclasses
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ import torch
 import yaml
 
 from builders.dots import dots
-from builders.places import DATA, SRC
+from builders.places import DATA
 from builders.tiny import detector_job, drawn, metrics_of, tree
 from stylealign.batches.augment import NO_AUGMENTATION, AugmentConfig
 from stylealign.batches.batch import to_float
@@ -220,50 +217,6 @@ def test_a_killed_training_continued_is_bitwise_the_same(
     assert (tmp_path / "killed" / "model.safetensors").read_bytes() == (
         tmp_path / "whole" / "model.safetensors"
     ).read_bytes()
-
-
-def test_two_processes_end_with_equal_parameters(tmp_path: Path, real: FaceDataset) -> None:
-    script = tmp_path / "job.py"
-    script.write_text(
-        f"""
-import pathlib, torch
-from stylealign.config import load_config
-from stylealign.jobs.train_detector import job as train
-kept = []
-fit = train.fit
-train.fit = lambda *a, **k: (fit(*a, **k), kept.append(k["state"].modules["model"]))
-train.main(load_config(train.TrainDetector, pathlib.Path({str(tmp_path / "job.yaml")!r})))
-mine = torch.cat([p.detach().flatten() for p in kept[0].parameters()])
-all_of = [torch.empty_like(mine) for _ in range(torch.distributed.get_world_size())]
-torch.distributed.all_gather(all_of, mine)
-assert len(all_of) == 2 and torch.equal(*all_of)
-print("equal", len(mine), flush=True)
-kept.clear()  # it holds the process group, which is left when Python ends
-"""
-    )
-    from stylealign.config import save_config
-
-    save_config(job(tmp_path / "run", real, loop={"steps": 3}), tmp_path / "job.yaml")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node=2",
-        "--master_port=0",
-        "--standalone",
-        str(script),
-    ]
-    source = str(SRC)
-    done = subprocess.run(
-        command,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": source},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("equal") == 2
-    assert read_card(tmp_path / "run", "detector")["val"]["faces"] == 4
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -437,6 +437,11 @@ def test_an_answer_on_a_face_stays_and_one_on_nothing_follows_the_crop() -> None
         stays, follows = movement_with_crop(DotNetwork(scale=2.2), candidates, [landmarks, landmarks])
         assert abs(stays) < 0.1
         assert follows == pytest.approx(1, abs=0.01)
+        there = [c._replace(box=geometry.landmark_box(geometry.apply(turn, landmarks))) for c in candidates]
+        known = [each.landmarks for each in find_landmarks(DotNetwork(scale=2.2), there, refine=0)]
+        stays, follows = movement_with_crop(DotNetwork(scale=2.2), there, known, answered=True)
+        assert abs(stays) < 0.1
+        assert follows == pytest.approx(1, abs=0.01)
 
 
 def test_candidates_that_are_no_face_are_dropped_unless_the_user_gave_them() -> None:

@@ -76,9 +76,13 @@ def losses(run: Path) -> list[dict[str, float]]:
 
 
 def assert_same_training(found: Path, wanted: Path) -> None:
-    """Equal losses at every update to 1e-5, and equal weights and statistics at the end."""
+    """Equal losses at every update to 1e-5, and equal weights and statistics at the end.
+
+    Of the terms beside the total, an adversary's is a mean of logits of both signs: small, and rounded as they are.
+    """
     for mine, theirs in zip(losses(found), losses(wanted), strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-5, abs=1e-5), found.name
+        assert mine["total"] == pytest.approx(theirs["total"], rel=1e-5), found.name
+        assert mine == pytest.approx(theirs, rel=1e-5, abs=5e-5), found.name
     mine, theirs = (read_tensors(run / "model.safetensors") for run in (found, wanted))
     for name, value in theirs.items():
         torch.testing.assert_close(mine[name], value, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{found} {n}: {m}")

@@ -412,6 +412,7 @@ def swap_errors(kl: KLConfig, steps: int) -> tuple[float, float, float, float]:
 WEAK_KL = KLConfig(target_nats=None, start=1e-4, weight=1e-4)
 
 
+@pytest.mark.slow  # tests/jobs/test_assess.py trains one as weak, and shows the leak by a judge
 def test_with_a_weak_kl_reconstructions_look_perfect_while_the_structure_map_is_ignored() -> None:
     reconstructed, to_label, to_style, nats = swap_errors(WEAK_KL, steps=100)
     assert reconstructed < 0.15

@@ -174,9 +174,16 @@ class Detector:
             raise UserError(problem)
 
 
-def load(model: Path | str | None = None, accelerator: str = "cpu") -> Detector:
+def load(model: Path | str | None = None, accelerator: str = "cpu", *, finder: Path | str | None = None) -> Detector:
     """Load a finished detector run (or a checkpoint folder); not given: the detector that came with the package.
+
+    `finder`: a finished `train-finder` run, which finds faces instead of MTCNN.
 
     Raises UserError for a folder that holds none, another kind of model, or weights that changed.
     """
-    return Detector(open_network(None if model is None else Path(model), accelerator))
+    network = open_network(None if model is None else Path(model), accelerator)
+    if finder is None:
+        return Detector(network)
+    from stylealign.predicting.trained_finder import trained_finder  # torch
+
+    return Detector(network, trained_finder(Path(finder), accelerator))

@@ -6,8 +6,10 @@ import math
 import os
 import stat
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -184,6 +186,13 @@ class CropCache:
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def label_sums(self) -> tuple[np.ndarray, np.ndarray]:
+        """((P, 2) sum of each landmark's labels in px of the crop without its margin, (P, 1) faces that have it)."""
+        labelled = np.isfinite(self.landmarks).all(axis=2, keepdims=True)  # (N, P, 1)
+        count = labelled.sum(axis=0)
+        placed = np.where(labelled, self.landmarks - (self.size - self.crop.size) / 2, 0).sum(axis=0, dtype=np.float64)
+        return placed, count
+
     def batch(self, indices: np.ndarray, index_offset: int = 0, weight: float = 1.0) -> Batch:
         """The crops at these positions, with their margin, as a batch."""
         return Batch(
@@ -197,7 +206,15 @@ class CropCache:
         )
 
 
-def mean_shape(caches: list[CropCache], shares: list[float]) -> np.ndarray:
+class Labelled(Protocol):
+    """Faces whose labels can be added up: a `CropCache`, or shards."""
+
+    dataset: Any
+
+    def label_sums(self) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+def mean_shape(caches: Sequence[Labelled], shares: list[float]) -> np.ndarray:
     """(P, 2) mean of the training labels in px of the crop (without its margin), sources weighted by their shares.
 
     A landmark that a source labels in no face (one that its pseudo-labels never trust, say) is the others' mean alone.
@@ -207,11 +224,7 @@ def mean_shape(caches: list[CropCache], shares: list[float]) -> np.ndarray:
     """
     total, weight = np.zeros(2), np.zeros(1)
     for cache, share in zip(caches, shares, strict=True):
-        labelled = np.isfinite(cache.landmarks).all(axis=2, keepdims=True)  # (N, P, 1)
-        count = labelled.sum(axis=0)
-        placed = np.where(labelled, cache.landmarks - (cache.size - cache.crop.size) / 2, 0).sum(
-            axis=0, dtype=np.float64
-        )
+        placed, count = cache.label_sums()
         total = total + share * placed / np.maximum(count, 1)
         weight = weight + share * (count > 0)
     missing = np.flatnonzero(weight == 0)

@@ -1,5 +1,6 @@
 """Which faces are in which batch: data sets in fixed shares, an order that depends on the seed alone."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 
 from stylealign.batches.batch import Batch, join
 from stylealign.batches.crops import CropCache
+from stylealign.batches.shards import ShardCache
 from stylealign.errors import UserError
 
 
@@ -28,23 +30,24 @@ def epoch_order(num: int, seed: int, source: int, start: int, count: int) -> np.
 
 
 class BatchSource:
-    """A mix of crop caches in which source i has the fixed share shares[i] of every batch.
+    """A mix of crop caches and shards in which source i has the fixed share shares[i] of every batch.
 
     Counts are whole faces that follow the shares over time (a share of 1/3 in a batch of 32 gives 11, 10, 11, ...).
     `rank` and `world` cut each global batch between processes: rank r takes every world-th face. `orders` names for
     each source the positions that make up one epoch, where that is not each face once (face/pose.py), `leans` for each
-    the px by which its labels lean to the right (`training.faces.DataSource.lean_px`).
+    the px by which its labels lean to the right (`training.faces.DataSource.lean_px`). Shards have an order of their
+    own.
     """
 
     def __init__(
         self,
-        caches: list[CropCache],
+        caches: Sequence[CropCache | ShardCache],
         shares: list[float],
         batch_size: int,
         seed: int,
         rank: int = 0,
         world: int = 1,
-        orders: list[np.ndarray] | None = None,
+        orders: Sequence[np.ndarray | None] | None = None,
         leans: list[float] | None = None,
     ):
         if batch_size % world:
@@ -55,7 +58,7 @@ class BatchSource:
             )
         self.caches, self.batch_size, self.seed, self.rank, self.world = caches, batch_size, seed, rank, world
         self._leans = leans or [0.0] * len(caches)
-        self._orders = orders or [np.arange(len(cache)) for cache in caches]
+        self._orders = orders or [None] * len(caches)
         # Each source's whole faces are in every batch; the few places left go, one at a
         # time, to the source furthest behind.
         wanted = np.array(shares, dtype=np.float64) / sum(shares) * batch_size
@@ -76,14 +79,24 @@ class BatchSource:
 
     def epochs(self, steps: int) -> float:
         """How many times the first `steps` batches have shown the first source."""
-        return int(self.counts(steps)[0]) / len(self._orders[0])
+        first = self._orders[0]
+        return int(self.counts(steps)[0]) / (len(self.caches[0]) if first is None else len(first))
+
+    def _walk(self, i: int, start: int, count: int) -> np.ndarray:
+        """Positions start .. start + count of source i's endless walk."""
+        cache, order = self.caches[i], self._orders[i]
+        if isinstance(cache, ShardCache):
+            return cache.walk(self.seed, i, start, count)
+        if order is None:
+            return epoch_order(len(cache), self.seed, i, start, count)
+        return order[epoch_order(len(order), self.seed, i, start, count)]
 
     def indices(self, step: int) -> list[tuple[int, np.ndarray]]:
         """(source, positions) of the global batch number `step`."""
         before, after = self.counts(step), self.counts(step + 1)
         return [
-            (i, order[epoch_order(len(order), self.seed, i, int(before[i]), int(after[i] - before[i]))])
-            for i, order in enumerate(self._orders)
+            (i, self._walk(i, int(before[i]), int(after[i] - before[i])))
+            for i in range(len(self.caches))
             if after[i] > before[i]
         ]
 

@@ -30,6 +30,7 @@ from stylealign.data.atomic import partial_of, whole_folder
 from stylealign.data.image import write_image
 from stylealign.data.paths import inside
 from stylealign.data.rows import LANDMARKS_KEY, content_hash, file_digest, from_row, row_problem, to_row
+from stylealign.data.shards import INDEX, ShardedFaces
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema, schema_from_dict
@@ -69,6 +70,11 @@ class FaceDataset:
         if not folder.exists() and partial_of(folder).exists():
             raise UserError(
                 f"{folder}: only a half-written {partial_of(folder).name} is there; run the command that makes it again"
+            )
+        if not (folder / "dataset.yaml").exists() and (folder / INDEX).exists():
+            raise UserError(
+                f"{folder}: holds shards (format 2), which `train-detector` reads as --real, --synthetic or --other; "
+                "expected a data set folder of loose files (format 1)"
             )
         if not (folder / "dataset.yaml").exists():
             raise UserError(
@@ -386,6 +392,6 @@ def write_dataset(folder: Path | str, samples: Iterable[FaceSample], **options: 
     return FaceDataset.open(folder)
 
 
-def describe_data(dataset: FaceDataset, **more: Any) -> dict[str, Any]:
+def describe_data(dataset: "FaceDataset | ShardedFaces", **more: Any) -> dict[str, Any]:
     """Name, content hash and number of faces, and `more`: what a card or a result says of a data set."""
     return {"name": dataset.name, "content_hash": dataset.content_hash, "faces": len(dataset), **more}

@@ -209,19 +209,32 @@ def write_image(path: Path, rgb: np.ndarray, quality: int = 95) -> None:
     Path(path).write_bytes(encode_image(rgb, Path(path).suffix, quality))
 
 
+def _seen(image: np.ndarray, to_from: np.ndarray, shape: tuple[int, int], factor: int) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 of the part of an image that a warp to `shape` samples, with some room, in whole cells of `factor`
+    px; its edges are the image's where the warp reaches beyond them."""
+    height, width = image.shape[0] // factor * factor, image.shape[1] // factor * factor
+    corners = np.array([[x, y] for x in (0, shape[0] - 1) for y in (0, shape[1] - 1)], np.float64)
+    found = geometry.apply(geometry.invert(to_from), corners)
+    first = np.clip(np.floor(found.min(axis=0) / factor) - 2, 0, None) * factor
+    last = np.clip((np.ceil(found.max(axis=0) / factor) + 3) * factor, None, (width, height))
+    first = np.minimum(first, np.maximum(np.array([width, height]) - factor, 0))  # a warp that sees nothing of it
+    last = np.maximum(last, np.minimum(factor, (width, height)))
+    return int(first[0]), int(first[1]), int(last[0]), int(last[1])
+
+
 def warp(image: np.ndarray, to_from: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     """Resample `image` through the affine `to_from` into (size, size) or (width, height); edges are replicated.
 
     When the affine shrinks by more than 1.5 the image is first area-averaged by a whole factor, else bilinear
     sampling would skip pixels and a small face would come out in dots.
     """
+    shape = (size, size) if isinstance(size, int) else size
     factor = math.floor(1 / max(geometry.scale_of(to_from), 1e-6) / 1.5)
     if factor >= 2:
-        height, width = image.shape[0] // factor * factor, image.shape[1] // factor * factor
-        if height and width:
-            image = cv2.resize(
-                image[:height, :width], (width // factor, height // factor), interpolation=cv2.INTER_AREA
-            )
-            to_from = geometry.compose(to_from, geometry.resize_affine(factor))
-    shape = (size, size) if isinstance(size, int) else size
+        x0, y0, x1, y1 = _seen(image, to_from, shape, factor)
+        if x1 > x0 and y1 > y0:
+            small = (x1 - x0) // factor, (y1 - y0) // factor
+            image = cv2.resize(image[y0:y1, x0:x1], small, interpolation=cv2.INTER_AREA)
+            moved = geometry.compose(to_from, np.array([[1.0, 0, x0], [0, 1, y0]]))
+            to_from = geometry.compose(moved, geometry.resize_affine(factor))
     return cv2.warpAffine(image, to_from, shape, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -1,4 +1,4 @@
-"""A trained detector read back from its run folder, as its card describes it."""
+"""A trained detector, or a trained finder of faces, read back from its run folder, as its card describes it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from torch import nn
 from stylealign.batches.augment import AugmentConfig
 from stylealign.config import from_dict
 from stylealign.detectors import DETECTORS, build_detector
+from stylealign.detectors.finder import CentreFinder, FinderConfig
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema, schema_from_dict
@@ -67,3 +68,27 @@ def load_detector(run: Path, device: torch.device | str = "cpu") -> LoadedDetect
     load_weights(model, state, str(run))
     model = place(model, device).eval()
     return LoadedDetector(model=model, schema=schema, crop=crop, card=card)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedFinder:
+    """A trained finder of faces and what its card says of it."""
+
+    model: CentreFinder
+    """In evaluation mode"""
+    least_score: float
+    """Of what it takes for a face"""
+    card: dict[str, Any]
+
+
+def load_finder(run: Path, device: torch.device | str = "cpu") -> LoadedFinder:
+    """Load the finder of a finished `train-finder` run or a checkpoint folder. Raises UserError for anything else."""
+    state, card = load_model(Path(run), "finder", ("size", "network", "least_score"))
+    size, least_score = card["size"], card["least_score"]
+    if not (isinstance(size, int) and 32 <= size <= 4096 and size % 32 == 0):
+        raise UserError(f"{run}/card.json: size: found {size!r}, expected a multiple of 32 from 32 to 4096")
+    if not (isinstance(least_score, int | float) and 0 <= least_score <= 1):
+        raise UserError(f"{run}/card.json: least_score: found {least_score!r}, expected 0 to 1")
+    model = CentreFinder(size, from_dict(FinderConfig, card["network"], f"{run}/card.json: network"))
+    load_weights(model, state, str(run))
+    return LoadedFinder(model=place(model, device).eval(), least_score=float(least_score), card=card)

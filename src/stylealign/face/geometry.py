@@ -35,6 +35,13 @@ def landmark_box(landmarks: np.ndarray) -> np.ndarray:
     return np.concatenate([np.min(landmarks, axis=0), np.max(landmarks, axis=0)])
 
 
+def square_of(landmarks: np.ndarray) -> np.ndarray:
+    """(4,) the square round landmarks (P, 2), of their box's longer side, round its middle."""
+    box = landmark_box(landmarks)
+    centre, half = (box[:2] + box[2:]) / 2, max(box[2:] - box[:2]) / 2
+    return np.concatenate([centre - half, centre + half])
+
+
 def box_round(to_from: np.ndarray, box: np.ndarray) -> np.ndarray:
     """(4,) the upright box round the image of a box (4,) under any affine."""
     x0, y0, x1, y1 = np.asarray(box, dtype=np.float64)

@@ -86,6 +86,11 @@ VERBS = {
         "Train a landmark detector on real and synthetic faces",
         then="stylealign predict PHOTOS --model {run} --draw, or stylealign export {run} --out {run}.onnx",
     ),
+    "train-finder": Verb(
+        "train_finder", "TrainFinder",
+        "Train a finder of faces on your own pictures, for faces that no public finder knows",
+        then="stylealign predict PICTURES --finder {run} --draw",
+    ),
     "train-styles": Verb(
         "train_styles", "TrainStyles",
         "Train the generators that the style-aggregated detector (san) looks through",

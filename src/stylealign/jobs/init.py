@@ -102,6 +102,8 @@ def marked_up(path: Path, reader: str, name: str, points: int | None, eyes: tupl
     num_points = count_points(path)
     if points is not None and points != num_points:
         raise UserError(f"{path}: {num_points} points a face, not the {points} of --points")
+    find_names = FORMATS[reader].point_names
+    names = tuple(find_names(path)) if find_names is not None else ()
     faces, bad = faces_of(path, reader, LandmarkSchema(name=name, num_points=num_points))
     twins, residual = mirror_twins(np.stack([face.landmarks for face in faces if face.landmarks is not None]))
     anchors = {}
@@ -109,8 +111,6 @@ def marked_up(path: Path, reader: str, name: str, points: int | None, eyes: tupl
         if not all(0 <= i < num_points for i in eyes) or eyes[0] == eyes[1]:
             raise UserError(f"--eyes {eyes[0]} {eyes[1]}: expected two different landmarks from 0 to {num_points - 1}")
         anchors = {"inter_ocular": ((eyes[0],), (eyes[1],))}
-    find_names = FORMATS[reader].point_names
-    names = tuple(find_names(path)) if find_names is not None else ()
     schema = LandmarkSchema(
         name=name, num_points=num_points, flip_pairs=flip_pairs(twins), anchors=anchors,
         point_names=names if len(names) == num_points else (),

@@ -66,6 +66,8 @@ class Predict:
     """File of boxes: CSV image,x0,y0,x1,y1, or JSON (docs/formats.md)."""
     whole_image: bool = False
     """Every picture is a crop of one face: look for none."""
+    finder: Path | None = None
+    """A finished `train-finder` run, to find faces with instead of MTCNN (torch is imported then)."""
     yunet: Path | None = None
     """YuNet's ONNX file, to find faces with instead of MTCNN."""
     faces: int = 0
@@ -112,6 +114,8 @@ class Predict:
             raise ValueError("no input; expected pictures, folders, videos or a camera's number")
         if sum([bool(self.box), self.boxes is not None, self.whole_image]) > 1:
             raise ValueError("--box, --boxes and --whole-image: expected at most one of them")
+        if self.finder is not None and self.yunet is not None:
+            raise ValueError("--finder and --yunet are both given: expected one finder")
         if min(self.faces, self.refine, self.max_frames) < 0 or self.batch_size < 1:
             raise ValueError(
                 f"faces {self.faces}, refine {self.refine}, max_frames {self.max_frames}, "
@@ -121,6 +125,10 @@ class Predict:
 
 def open_finder(config: Predict) -> Finder:
     """The finder that the configuration names. Raises UserError where its networks are not there."""
+    if config.finder:
+        from stylealign.predicting.trained_finder import trained_finder  # torch
+
+        return trained_finder(config.finder, config.accelerator)
     if config.yunet:
         return yunet_finder(config.yunet)
     network_files()
@@ -208,7 +216,8 @@ def _video(
     video = Video(source)
     tracker = Tracker(
         network, finder, config.track, refine=config.refine, flip=config.flip, batch_size=config.batch_size,
-        most=config.faces, clock=clock, first_look=None if config.yunet else mtcnn_finder(quick=True),
+        most=config.faces, clock=clock,
+        first_look=None if config.yunet or config.finder else mtcnn_finder(quick=True),
     )  # fmt: skip
 
     unsure = 0
@@ -252,6 +261,7 @@ def _video(
         "found_again": tracker.num_found_again,
         "left_out_as_unsure": unsure,
         "times_looked_for_faces": tracker.num_searches,
+        "no_face_to_the_detector": tracker.num_refused,
         "jitter": tracker.jitter.value,
         "jitter_smoothed": tracker.smooth_jitter.value if config.track.smooth else None,
     }
@@ -260,9 +270,22 @@ def _video(
             f"{source.name}: {video.guessed} of {video.read} frames have no time stamp: their `time` is a guess, from "
             f"{video.fps:g} frames a second"
         )
-    problem = video.problem() or (None if with_face else f"{source.name}: no face found in {video.read} frames")
+    out.none += tracker.num_refused
+    problem = video.problem() or (
+        None if with_face else _faceless(source.name, video.read, tracker.num_refused, unsure)
+    )
     if problem:
         out.leave_out(problem)
+
+
+def _faceless(name: str, frames: int, refused: int, unsure: int) -> str:
+    """Why there is no face in a video: what the finder, the detector, or its confidence had against it."""
+    why = "the finder saw none"
+    if unsure:
+        why = f"{counted(unsure, 'face')} of a confidence below --least-confidence"
+    elif refused:
+        why = f"the finder saw {refused}, and {'it is no face' if refused == 1 else 'none is a face'} to the detector"
+    return f"{name}: no face found in {frames} frames: {why}"
 
 
 def _refuse(config: Predict, sources: list[Source], network: LandmarkNetwork) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 
 from stylealign.config import to_dict
-from stylealign.data.atomic import making, partial_of, refuse_existing
+from stylealign.data.atomic import making, partial_of, refuse_existing, whole_folder
 from stylealign.data.carve import carved, named_shares
 from stylealign.data.dataset import DatasetWriter, FaceDataset
 from stylealign.data.describe import describe
@@ -26,6 +26,7 @@ from stylealign.data.formats.missing import Missing, without
 from stylealign.data.image import image_size
 from stylealign.data.lists import FaceLists, named_lists
 from stylealign.data.paths import inside
+from stylealign.data.shards import ShardConfig, refuse_few, shown
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import CONVERSIONS, LandmarkSchema, convert, get_schema
@@ -129,9 +130,14 @@ class Prepare(Reading):
     """Name of the data set; the folder's name if not given."""
     licence: str = ""
     """Licence of the data, kept in dataset.yaml."""
+    shards: int = 0
+    """Cut the faces and write them into tar files of so many faces, which trainings on a million faces stream
+    (docs/scale.md); 0: a data set folder of loose files. A thousand is a good number."""
+    shard: ShardConfig = field(default_factory=ShardConfig)
 
     def __post_init__(self) -> None:
         named_shares(self.carve)
+        refuse_few(self.shards)
         if self.carve_seed < 0:
             raise ValueError(f"carve_seed is {self.carve_seed}, expected 0 or more")
         if bool(self.sources) == (self.reader is not None or self.path is not None):
@@ -277,12 +283,29 @@ class _Copies:
 
 @making("out")
 def main(config: Prepare) -> None:
-    """Read the sources and write the data set."""
+    """Read the sources and write the data set, or shards of it."""
     refuse_existing(config.out)
     _refuse_odd_names(config)
+    if not config.shards:
+        _write(config, config.out)
+        return
+    from stylealign.batches.shards import pack
+
+    with whole_folder(config.out) as partial:
+        loose = partial / "loose"
+        _write(config, loose)
+        pack(FaceDataset.open(loose), partial, config.shards, config.shard)
+        if (loose / SKIPPED_FILE).exists():
+            os.replace(loose / SKIPPED_FILE, partial / SKIPPED_FILE)
+        shutil.rmtree(loose)
+    say(f"wrote shards of {config.shards:,} faces: {config.out}")
+
+
+def _write(config: Prepare, out: Path) -> None:
+    """Read the sources and write a data set folder."""
     sources = list(config.sources) or [_only(config)]
     schemas, target = _schemas(sources, config.convert)
-    extracted = partial_of(config.out) / "images"
+    extracted = partial_of(out) / "images"
     own = config.copy or any(FORMATS[s.reader].holds_pictures for s in sources)
     skipped: list[str] = []
     left_out: dict[str, int] = {}
@@ -323,14 +346,14 @@ def main(config: Prepare) -> None:
         notes.extend(f"{_name(source)}: {note}" for note in options.notes)
 
     with DatasetWriter(
-        config.out,
+        out,
         schema=target,
         name=config.name or config.out.absolute().name,
         images="own" if own else "reference",
         image_root=None if own else Path(os.path.commonpath([os.path.abspath(_image_root(s)) for s in sources])),
         source=", ".join(f"{_name(s)} ({s.reader})" for s in sources),
         licence=config.licence,
-        how={"command": "prepare", "config": to_dict(config)},
+        how={"command": "prepare", "config": shown(to_dict(config))},
     ) as writer:
         found = (sample for source, schema in zip(sources, schemas, strict=True) for sample in faces(source, schema))
         for sample in carved(found, named_shares(config.carve), config.carve_seed) if config.carve else found:
@@ -348,11 +371,12 @@ def main(config: Prepare) -> None:
         if notes:
             writer.how = {**writer.how, "notes": [_text(note) for note in notes]}
 
-    describe(FaceDataset.open(config.out))
+    describe(FaceDataset.open(out))
     for note in notes:
         say(note)
     for name, count in left_out.items():
         say(f"{name}: {count:,} faces are in no split list and were left out")
     if skipped:
         say(f"{len(skipped):,} bad entries were left out; they are listed in {config.out / SKIPPED_FILE}")
-    say(f"wrote {config.out}")
+    if out == config.out:
+        say(f"wrote {out}")

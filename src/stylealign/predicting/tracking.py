@@ -80,6 +80,7 @@ class Tracker:
         num_lost: how often a face was lost.
         num_found_again: how often a lost face was remembered and found again.
         num_searches: how often the finder was asked.
+        num_refused: how many of its finds are no faces, by the detector's answers.
         jitter, smooth_jitter: how much the network's and the smoothed landmarks tremble.
     """
 
@@ -103,7 +104,7 @@ class Tracker:
         self.network, self.finder, self.config, self.most = network, finder, config, most
         self.refine, self.flip, self.batch_size, self.clock = refine, flip, batch_size, clock or Clock()
         self.first_look = first_look
-        self.num_tracks = self.num_lost = self.num_found_again = self.num_searches = 0
+        self.num_tracks = self.num_lost = self.num_found_again = self.num_searches = self.num_refused = 0
         self.jitter, self.smooth_jitter = Jitter(), Jitter()
         self._frame = -1
         self._faces: dict[int, Face] = {}  # of the last frame, by track
@@ -140,13 +141,17 @@ class Tracker:
         asked = [candidate_round(self.network, photo, face) for face in faces.values()]
         followed: dict[int, Face] = {}
         boxes: list[np.ndarray] = []
-        for track, before, face in zip(faces, old, self._answer(asked, refine=0), strict=True):
+        where: list[Candidate] = []
+        for (track, candidate), before, face in zip(
+            zip(faces, asked, strict=True), old, self._answer(asked, refine=0), strict=True
+        ):
             box = geometry.landmark_box(face.landmarks)
             if not is_lost(before, box, width, height) and not _overlaps(box, boxes, SAME_FACE):
                 followed[track] = face
                 boxes.append(box)
+                where.append(candidate)
         if followed and self._frame % self.config.check_every == 0:
-            wrong = self._no_face([Candidate(photo, box) for box in boxes], list(followed.values()))
+            wrong = self._no_face(where, list(followed.values()), answered=not self.flip)
             followed = {track: face for (track, face), no in zip(followed.items(), wrong, strict=True) if not no}
         return followed
 
@@ -170,6 +175,7 @@ class Tracker:
         new: list[Face] = []
         for face, no in zip(answers, self._no_face(candidates, answers), strict=True):
             box = geometry.landmark_box(face.landmarks)
+            self.num_refused += bool(no)
             if no or _overlaps(box, boxes, SAME_FACE) or (self.most and len(boxes) >= self.most):
                 continue
             new.append(face)
@@ -206,8 +212,8 @@ class Tracker:
     def _answer(self, candidates: list[Candidate], refine: int) -> list[Face]:
         return find_landmarks(self.network, candidates, refine, self.flip, self.batch_size)
 
-    def _no_face(self, candidates: list[Candidate], faces: list[Face]) -> np.ndarray:
-        return no_face(self.network, candidates, [face.landmarks for face in faces], self.batch_size)
+    def _no_face(self, candidates: list[Candidate], faces: list[Face], answered: bool = False) -> np.ndarray:
+        return no_face(self.network, candidates, [face.landmarks for face in faces], self.batch_size, answered)
 
     def _placed(self, track: int, face: Face, time: float) -> Face:
         """A face with its track, frame and time, smoothed where that is asked for."""

@@ -13,6 +13,7 @@ import torch
 
 from stylealign.batches.batch import Batch, Step
 from stylealign.batches.crops import CropCache
+from stylealign.batches.shards import ShardCache
 from stylealign.batches.together import rolled
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.errors import UserError
@@ -72,7 +73,7 @@ def open_styling(
     style: StyleConfig,
     crop: CropConfig,
     margin: float,
-    caches: list[list[CropCache]],
+    caches: Sequence[Sequence[CropCache | ShardCache]],
     schemas: Sequence[LandmarkSchema],
     validation: FaceDataset | None,
     device: torch.device,
@@ -94,12 +95,19 @@ def open_styling(
         if style.donors:
             say("style.donors: no arm of this chain looks at a donor; they are left alone")
         return Styling(chains=chains, pools=(), own=False)
+    loose = [[cache for cache in cut if isinstance(cache, CropCache)] for cut in caches]
+    for cut in caches:
+        if shards := [cache.dataset for cache in cut if isinstance(cache, ShardCache)]:
+            raise UserError(
+                f"style with {shards[0].folder}: arms that look at donors need data set folders, found shards; "
+                "expected an arm without donors, or faces that `generate` styled beforehand"
+            )
     if not style.donors:
-        for cut in caches:
+        for cut in loose:
             _refuse_too_few(sum(map(len, cut)))
-        pools = tuple(DonorPool(cut, schema) for cut, schema in zip(caches, schemas, strict=True))
+        pools = tuple(DonorPool(cut, schema) for cut, schema in zip(loose, schemas, strict=True))
         return Styling(chains=chains, pools=pools, own=True)
-    trained_on = [cache.dataset for cut in caches for cache in cut]
+    trained_on = [cache.dataset for cut in loose for cache in cut]
     faces = donor_faces(style.donors, style.donor_split, trained_on, validation)
     donor_caches = [CropCache(donors, crop, margin) for donors in faces]
     pools = tuple(DonorPool(donor_caches, schema) for schema in schemas)

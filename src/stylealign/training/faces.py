@@ -12,6 +12,7 @@ import numpy as np
 import tyro
 
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.shards import ShardedFaces, holds_shards
 from stylealign.errors import UserError
 from stylealign.face.pose import BalanceConfig, repeats
 from stylealign.face.schema import LandmarkSchema
@@ -45,9 +46,10 @@ class FacesConfig:
     """Which faces a detector learns from, in which shares, and which it is measured on."""
 
     real: Path | None = None
-    """Data set of real faces."""
+    """Data set of real faces: a folder, or shards (of `prepare --shards`) in a folder or at an address such as
+    s3://bucket/faces."""
     synthetic: Path | None = None
-    """Data set of synthetic faces (from `generate`)."""
+    """Data set of synthetic faces (from `generate`), or shards of them."""
     synthetic_share: float = 0.5
     """Share of synthetic faces in every batch; 0.25 to 0.5 is a good start."""
     mix: Literal["share", "concatenate"] = "share"
@@ -96,7 +98,7 @@ class FacesConfig:
 class Part(NamedTuple):
     """One data set of a mix."""
 
-    faces: FaceDataset
+    faces: FaceDataset | ShardedFaces
     share: float
     """of every batch"""
     described: dict[str, Any]
@@ -107,20 +109,55 @@ class Part(NamedTuple):
 Mix = list[Part]
 
 
+def open_faces(path: Path) -> FaceDataset | ShardedFaces:
+    """A data set folder, or shards in a folder or at an address."""
+    return ShardedFaces.open(path) if holds_shards(path) else FaceDataset.open(path)
+
+
+def _as_described(
+    synthetic: FaceDataset | ShardedFaces, opened: FaceDataset | ShardedFaces, split: str | None, subset: str | None
+) -> FaceDataset | ShardedFaces:
+    """`synthetic_of` where either are shards, whose faces are not looked at one by one: what is said of how the faces
+    were made has to suffice."""
+    how = synthetic.meta.get("how") or {}
+    made = (how.get("inputs", {}).get("data") or {}).get("content_hash")
+    used = how.get("config", {})
+    if made == opened.content_hash:
+        if split is not None and used.get("split") != split:
+            raise UserError(
+                f"{synthetic.folder}: made from split {used.get('split')} of {opened.folder}, expected split {split}: "
+                "its labels would be trained on"
+            )
+        if subset is not None and used.get("subset") != subset:
+            raise UserError(
+                f"{synthetic.folder}: made from subset {used.get('subset') or 'all'} of {opened.folder}, expected "
+                f"{subset}: shards are taken as a whole"
+            )
+    elif subset is not None:
+        raise UserError(f"{synthetic.folder}: not made from {opened.folder}, of which only subset {subset} may be seen")
+    return synthetic
+
+
 def _ids_by_split(dataset: FaceDataset) -> dict[str, str]:
     heads = (dataset.head(i) for i in range(len(dataset)))
     return {head["id"]: head["split"] for head in heads}
 
 
 def synthetic_of(
-    synthetic: FaceDataset, opened: FaceDataset, real: FaceDataset, split: str | None, subset: str | None
-) -> FaceDataset:
+    synthetic: FaceDataset | ShardedFaces,
+    opened: FaceDataset | ShardedFaces,
+    real: FaceDataset | ShardedFaces,
+    split: str | None,
+    subset: str | None,
+) -> FaceDataset | ShardedFaces:
     """The synthetic faces that may be trained on beside `real`, a view of `opened`: labels of
     no other face of it may come in.
 
     Raises UserError where faces were made from another split. Under a label budget (`subset`), only
     faces made from its faces are kept.
     """
+    if not (isinstance(synthetic, FaceDataset) and isinstance(opened, FaceDataset) and isinstance(real, FaceDataset)):
+        return _as_described(synthetic, opened, split, subset)
     split_of, allowed = _ids_by_split(opened), set(real.ids())
     kept = []
     for i in range(len(synthetic)):
@@ -144,7 +181,9 @@ def synthetic_of(
     return synthetic.take(kept)
 
 
-def labels_seen(pseudo: FaceDataset, opened: FaceDataset, split: str | None, subset: str | None) -> bool:
+def labels_seen(
+    pseudo: FaceDataset | ShardedFaces, opened: FaceDataset | ShardedFaces, split: str | None, subset: str | None
+) -> bool:
     """Whether a data set is pseudo-labelled: its faces inherit no label, but its detectors have learnt some.
 
     Raises UserError where one of them learnt from faces of `opened` outside of the split or the label
@@ -172,7 +211,7 @@ def labels_seen(pseudo: FaceDataset, opened: FaceDataset, split: str | None, sub
 def _sources(config: FacesConfig) -> Mix:
     """The data sets of a `data:` recipe; one that was made from another of them keeps only
     what that one's choice allows."""
-    opened = [FaceDataset.open(source.path) for source in config.data]
+    opened = [open_faces(source.path) for source in config.data]
     chosen = [
         faces.select(source.split, source.subset, labelled=True)
         for faces, source in zip(opened, config.data, strict=True)
@@ -216,11 +255,11 @@ def resolve_data(config: FacesConfig) -> Mix:
         chosen = {"split": config.real_split, "subset": config.subset}
         opened = real = None
         if config.real is not None:
-            opened = FaceDataset.open(config.real)
+            opened = open_faces(config.real)
             real = opened.select(config.real_split, config.subset, labelled=True)
             found.append(Part(real, real_share, {"role": "real", **chosen}, config.lean_px))
         if config.synthetic is not None:
-            synthetic = FaceDataset.open(config.synthetic).select(labelled=True)
+            synthetic = open_faces(config.synthetic).select(labelled=True)
             allowed = opened is not None and labels_seen(synthetic, opened, config.real_split, config.subset)
             if opened is not None and real is not None and not allowed:
                 synthetic = synthetic_of(synthetic, opened, real, config.real_split, config.subset)
@@ -247,20 +286,22 @@ def resolve_others(config: FacesConfig) -> list[Mix]:
     """The mix of each further head: one data set each, of any mark-up (`other`, for networks that learn several)."""
     mixes: list[Mix] = []
     for path in config.other:
-        faces = FaceDataset.open(path).select(config.other_split, labelled=True)
+        faces = open_faces(path).select(config.other_split, labelled=True)
         mixes.append([Part(faces, 1.0, {"role": "other", "split": config.other_split})])
     return mixes
 
 
-def epoch_of(mix: Mix, config: BalanceConfig) -> list[np.ndarray]:
-    """The positions that make up an epoch of each data set of a mix: each face once, or those of
-    rare head poses several times."""
-    found = []
+def epoch_of(mix: Mix, config: BalanceConfig) -> list[np.ndarray | None]:
+    """The positions that make up an epoch of each data set of a mix: those of rare head poses several times, or None
+    for each face once."""
+    found: list[np.ndarray | None] = []
     for faces in (part.faces for part in mix):
-        once = np.arange(len(faces))
+        once = None
         if config.bins:
+            if isinstance(faces, ShardedFaces):
+                raise UserError(f"balance.bins with {faces.folder}: shards are not looked at face by face; expected 0")
             times = repeats(faces.landmarks_array(), config)
-            once = np.repeat(once, times)
+            once = np.repeat(np.arange(len(faces)), times)
             say(
                 f"{faces.folder}: balancing by pose shows {len(faces)} faces {len(once)} times an epoch, one of "
                 f"them {times.max()} times"
@@ -291,6 +332,9 @@ def validation_faces(config: FacesConfig, schema: LandmarkSchema) -> FaceDataset
     """The labelled faces to evaluate on; None where no data set was named for it and the first has no such split."""
     first = config.data[0].path if config.data else config.real or config.synthetic
     assert first is not None
+    if config.val is None and holds_shards(first):
+        say(f"{first}: shards; training goes without evaluation (--val names a data set folder)")
+        return None
     opened = FaceDataset.open(config.val or first)
     if config.val is None and config.val_split not in opened.meta["splits"]:
         say(f"{first}: no split {config.val_split}; training goes without evaluation (--val names another data set)")

@@ -150,11 +150,13 @@ def read_card(folder: Path, kind: str | None = None) -> dict[str, Any]:
     return card
 
 
-def load_model(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_model(
+    folder: Path, kind: str, needed: tuple[str, ...] = ("schema", "crop")
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(weights, card) of a finished run or checkpoint folder. Raises UserError for another
-    kind, or weights that changed."""
+    kind, a card without what is `needed`, or weights that changed."""
     card = read_card(folder, kind)
-    missing = [key for key in ("schema", "crop", "model_hash") if key not in card]
+    missing = [key for key in (*needed, "model_hash") if key not in card]
     if missing:
         raise UserError(f"{Path(folder) / 'card.json'}: missing key {', '.join(missing)}")
     path = Path(folder) / "model.safetensors"

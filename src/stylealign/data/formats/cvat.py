@@ -117,8 +117,10 @@ def _attributes(*elements: Element | None) -> dict[str, bool]:
     found = {}
     for element in elements:
         for child in element.children if element is not None else ():
+            if child.tag != "attribute":
+                continue
             name, value = child.get("name"), child.words().lower()
-            if child.tag == "attribute" and name and value in ("true", "false"):
+            if name and value in ("true", "false"):
                 found[name] = value == "true"
     return found
 

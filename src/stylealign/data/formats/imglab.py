@@ -55,13 +55,31 @@ def _numbers(element: Element, names: Sequence[str]) -> np.ndarray | str:
     return values
 
 
-def _exact(element: Element, whole: np.ndarray) -> np.ndarray:
-    """The numbers of `exact` where they are finite and within one pixel of the whole ones; else those."""
+def _exact(element: Element, whole: Sequence[float]) -> Sequence[float]:
+    """The numbers of `exact` where they are within one pixel of the whole ones; else those."""
+    words = element.attributes.get("exact", "").split()
+    if len(words) != len(whole):
+        return whole
     try:
-        values = np.array([float(word) for word in (element.get("exact") or "").split()])
+        values = list(map(float, words))
     except ValueError:
         return whole
-    return values if values.shape == whole.shape and (np.abs(values - whole) <= 1).all() else whole
+    for value, rounded in zip(values, whole, strict=True):
+        if not abs(value - rounded) <= 1:  # NaN is not either
+            return whole
+    return values
+
+
+def _points(parts: list[Element], path: Path) -> np.ndarray | BadEntry:
+    """(n, 2) px of parts, or what is wrong with the first that has no place."""
+    points: list[Sequence[float]] = []
+    for part in parts:
+        try:
+            xy = float(part.attributes["x"]), float(part.attributes["y"])
+        except (KeyError, ValueError):
+            return BadEntry(f"{path}:{part.line}", str(_numbers(part, ("x", "y"))))
+        points.append(_exact(part, xy))
+    return np.array(points).reshape(-1, 2)
 
 
 def _face(box: Element, path: Path, name: str, image: Path, split: str, declared: Size | None) -> Found:
@@ -70,19 +88,16 @@ def _face(box: Element, path: Path, name: str, image: Path, split: str, declared
     if isinstance(place, str):
         return BadEntry(where, place)
     parts = [child for child in box.children if child.tag == "part"]
-    points = []
-    for part in parts:
-        xy = _numbers(part, ("x", "y"))
-        if isinstance(xy, str):
-            return BadEntry(f"{path}:{part.line}", xy)
-        points.append(_exact(part, xy))
+    points = _points(parts, path)
+    if isinstance(points, BadEntry):
+        return points
     flags = dict.fromkeys((word for word in (box.get("flags") or "").split(";") if word), True)
     flags |= {flag: True for flag in _FLAGS if box.get(flag) in ("1", "true")}
-    corners = np.array([place[0], place[1], place[0] + place[2] - 1, place[1] + place[3] - 1])
+    corners = (place[0], place[1], place[0] + place[2] - 1, place[1] + place[3] - 1)
     return ToolFace(
-        where=where, number=box.line, image=image, name=name, names=tuple(part.get("name") or "" for part in parts),
-        points=np.array(points).reshape(-1, 2), box=_exact(box, corners), attributes=flags, split=split,
-        hidden=np.array([part.get("hidden") == "1" for part in parts]), declared=declared,
+        where=where, number=box.line, image=image, name=name, split=split, declared=declared, points=points,
+        names=tuple([part.attributes.get("name", "") for part in parts]), box=np.array(_exact(box, corners)),
+        hidden=np.array([part.attributes.get("hidden") == "1" for part in parts]), attributes=flags,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
@@ -38,6 +38,7 @@ from stylealign.face.schema import LandmarkSchema
 
 HIDDEN = ("hidden", "occluded", "invisible")
 """Choices of a point's region that say so; the first is what we write."""
+_NUMBERS = (int, float)  # what JSON's numbers become; no bool
 CONFIG_FILE = "label_config.xml"
 _LOCAL = "/data/local-files/?d="
 FILES = ToolFiles(LABEL_STUDIO, ".json", "Label Studio export in it or below it, expected a .json list of tasks")
@@ -90,12 +91,16 @@ def _annotation(task: Mapping[str, Any], where: str, notes: Notes) -> list[Any] 
 class _Region:
     """One region of a result, its numbers in px."""
 
+    __slots__ = ("id", "parent", "rotated", "size", "value")  # there is one a point
+
     def __init__(self, item: Mapping[str, Any]):
         value = item.get("value")
-        self.value: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
+        self.value: Mapping[str, Any] = value if isinstance(value, dict) else {}
         self.id, self.parent = str(item.get("id")), item.get("parentID")
-        width, height = item.get("original_width"), item.get("original_height")
-        self.size = (int(width), int(height)) if _is_side(width) and _is_side(height) else None
+        sides: tuple[Any, Any] = item.get("original_width"), item.get("original_height")
+        width, height = sides
+        are_sides = type(width) in _NUMBERS and type(height) in _NUMBERS and 1 <= width < 1e9 and 1 <= height < 1e9
+        self.size = (int(width), int(height)) if are_sides else None
         self.rotated = item.get("image_rotation") or 0
 
     def px(self, *keys: str) -> np.ndarray | str:
@@ -112,13 +117,13 @@ class _Region:
     def words(self, key: str) -> list[str]:
         """The texts of a list in its value, such as labels or choices."""
         found = self.value.get(key)
-        return [str(text) for text in found] if isinstance(found, list) else []
+        return list(map(str, found)) if isinstance(found, list) else []
 
 
 def _all_px(regions: list[_Region]) -> np.ndarray | str:
     """(n, 2) px of points, or what is wrong with the first that is no such."""
     values: list[tuple[Any, Any]] = [(region.value.get("x"), region.value.get("y")) for region in regions]
-    plain = all(type(x) in (int, float) and type(y) in (int, float) and abs(x) < 1e9 > abs(y) for x, y in values)
+    plain = all([type(x) in _NUMBERS and type(y) in _NUMBERS and abs(x) < 1e9 > abs(y) for x, y in values])
     sizes = {region.size for region in regions}
     if plain and len(sizes) == 1 and None not in sizes and not any(region.rotated for region in regions):
         return np.array(values, dtype=np.float64) / 100 * np.array(next(iter(sizes)))  # all at once: ten times as fast
@@ -129,10 +134,6 @@ def _all_px(regions: list[_Region]) -> np.ndarray | str:
             return xy
         found.append(xy)
     return np.array(found).reshape(-1, 2)
-
-
-def _is_side(side: Any) -> TypeGuard[float]:
-    return isinstance(side, int | float) and not isinstance(side, bool) and 1 <= side < 1e9
 
 
 def _corners(region: _Region) -> np.ndarray | str:
@@ -159,7 +160,7 @@ def _task_faces(items: list[Any], where: str, common: dict[str, Any], number: in
     labels: dict[str, list[str]] = {}
     dots: list[_Region] = []
     for item in items:
-        if not isinstance(item, Mapping):
+        if not isinstance(item, dict):
             yield BadEntry(where, f"a region is {str(item)[:60]}, expected a mapping")
             return
         kind = str(item.get("type"))
@@ -180,6 +181,7 @@ def _task_faces(items: list[Any], where: str, common: dict[str, Any], number: in
     if list(points) == [None] and len(boxes) == 1:
         points = {next(iter(boxes)): points[None]}
     regions = {region.id for region in dots} | boxes.keys()
+    hiding = frozenset(HIDDEN)
     common_flags = {word: True for id, words in choices.items() if id not in regions for word in words}
     if not points:
         notes.add("tasks without key points passed over", where)
@@ -194,7 +196,7 @@ def _task_faces(items: list[Any], where: str, common: dict[str, Any], number: in
         flags = {word: True for word in choices.get(str(parent), ())}
         yield ToolFace(
             where=where, number=1000 * number + n, names=tuple(name for _, name in own), points=np.asarray(found),
-            hidden=np.array([bool(set(HIDDEN) & set(choices.get(region.id, ()))) for region, _ in own]),
+            hidden=np.array([not hiding.isdisjoint(choices.get(region.id, ())) for region, _ in own]),
             box=None if box is None else np.asarray(box), attributes=common_flags | flags, declared=next(iter(sizes)),
             **common,
         )  # fmt: skip

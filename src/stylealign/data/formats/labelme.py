@@ -36,6 +36,7 @@ VERSION = "5.5.0"
 HIDDEN = ("hidden", "occluded", "invisible")
 """Flags of a point that say so; the first is what we write."""
 _BOX = "face"
+_NUMBERS = (int, float)  # what JSON's numbers become; no bool
 FILES = ToolFiles(LABELME, ".json", "labelme file in it or below it, expected .json files with `shapes`")
 
 
@@ -46,7 +47,20 @@ def _size(content: Mapping[str, Any]) -> Size | None:
 
 
 def _flags(flags: Any) -> dict[str, bool]:
-    return {str(k): v for k, v in flags.items() if isinstance(v, bool)} if isinstance(flags, Mapping) else {}
+    return {str(k): v for k, v in flags.items() if isinstance(v, bool)} if isinstance(flags, dict) else {}
+
+
+def _hidden(flags: Any) -> bool | None:
+    """Whether a point's flags say that it is; None: they do not say."""
+    said = [flags[name] for name in HIDDEN if isinstance(flags.get(name), bool)] if isinstance(flags, dict) else []
+    return any(said) if said else None
+
+
+def _pair(points: Any) -> list[float] | None:
+    """The one pair of numbers in a shape's `points`; None: something else is."""
+    pair = points[0] if type(points) is list and len(points) == 1 else None
+    is_pair = type(pair) is list and len(pair) == 2 and type(pair[0]) in _NUMBERS and type(pair[1]) in _NUMBERS
+    return pair if is_pair else None
 
 
 def _numbers(shape: Mapping[str, Any], count: int) -> np.ndarray | None:
@@ -69,33 +83,36 @@ class _Group:
         self.box: np.ndarray | None = None
         self.flags: dict[str, bool] = {}
 
-    def add(self, shape: Mapping[str, Any], where: str, notes: Notes) -> str | None:
-        """Take a shape; what is wrong with it."""
+    def add(self, shape: Mapping[str, Any], path: Path, number: int, notes: Notes) -> str | None:
+        """Take a shape, the file's so-manieth; what is wrong with it."""
         kind = shape.get("shape_type") or "polygon"
         points = shape.get("points")
         if kind == "point" or (kind == "polygon" and isinstance(points, list) and len(points) == 1):
-            pair = points[0] if isinstance(points, list) and len(points) == 1 else None
-            if not isinstance(pair, list) or len(pair) != 2 or not all(type(v) in (int, float) for v in pair):
+            pair = _pair(points)
+            if pair is None:
                 return f"points are {str(points)[:60]}, expected one pair of numbers"
             flags = shape.get("flags")
-            flags = _flags(flags) if flags else {}
-            said = [flags[name] for name in HIDDEN if name in flags] if flags else []
+            hidden = _hidden(flags) if flags else None
             self.names.append(str(shape.get("label")))
             self.points.append(pair)
-            self.hidden.append(any(said))
-            self.says_hidden |= bool(said)
+            self.hidden.append(hidden is True)
+            self.says_hidden |= hidden is not None
         elif kind == "rectangle":
             numbers = _numbers(shape, 2)
             if numbers is None:
                 return f"points are {str(points)[:60]}, expected two corners"
             if self.box is not None:
-                notes.add("rectangles beside the first of a face passed over", where)
+                notes.add("rectangles beside the first of a face passed over", _shape_at(path, number))
             else:
                 self.box = np.concatenate([numbers.min(axis=0), numbers.max(axis=0)])
                 self.flags = _flags(shape.get("flags"))
         else:
-            notes.add(f"shapes of kind {str(kind)[:40]!r} passed over, expected points", where)
+            notes.add(f"shapes of kind {str(kind)[:40]!r} passed over, expected points", _shape_at(path, number))
         return None
+
+
+def _shape_at(path: Path, number: int) -> str:
+    return f"{path}: shapes[{number}]"
 
 
 def _faces(path: Path, source: Path, places: Places, notes: Notes) -> Iterator[Found]:
@@ -113,12 +130,14 @@ def _faces(path: Path, source: Path, places: Places, notes: Notes) -> Iterator[F
         return
     groups: dict[str, _Group] = {}
     for number, shape in enumerate(content["shapes"]):
-        where = f"{path}: shapes[{number}]"
-        wrong = "expected a shape with label and points"
-        if isinstance(shape, Mapping):
-            wrong = groups.setdefault(str(shape.get("group_id")), _Group()).add(shape, where, notes) or ""
+        wrong: str | None = "expected a shape with label and points"
+        if isinstance(shape, dict):
+            group_id = str(shape.get("group_id"))
+            if group_id not in groups:
+                groups[group_id] = _Group()
+            wrong = groups[group_id].add(shape, path, number, notes)
         if wrong:
-            yield BadEntry(where, wrong)
+            yield BadEntry(_shape_at(path, number), wrong)
             return
     image = places.of(name, path.parent)
     below = path.relative_to(source).parent.as_posix() if path != source else ""

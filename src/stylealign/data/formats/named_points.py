@@ -65,18 +65,18 @@ class Names:
         """All points of each face are called alike: only their order tells them apart"""
         self.most = 0
         """Points of the face that has most"""
-        seen: set[tuple[str, ...]] = set()
-        alike = True
+        seen: dict[tuple[str, ...], list[str]] = {}  # where faces stand whose points are called so
         for face in faces:
-            if isinstance(face, BadEntry) or not face.names:
-                continue
-            self.most = max(self.most, len(face.names))
-            for name in set(face.names):
-                self._counts[name] = self._counts.get(name, 0) + 1
-                self._first.setdefault(name, face.where)
-            if face.names not in seen:
-                seen.add(face.names)
-                alike = alike and len(set(face.names)) == 1
+            if isinstance(face, ToolFace) and face.names:
+                seen.setdefault(face.names, []).append(face.where)
+        alike = True
+        for points, places in seen.items():
+            self.most = max(self.most, len(points))
+            different = dict.fromkeys(points)
+            for name in different:
+                self._counts[name] = self._counts.get(name, 0) + len(places)
+                self._first.setdefault(name, places[0])
+            alike = alike and len(different) == 1
         self.unnamed = alike and self.most > 1
 
     def __iter__(self) -> Iterator[str]:
@@ -209,7 +209,7 @@ class _Placer:
         count = self._options.schema.num_points
         landmarks = np.full((count, 2), np.nan)
         landmarks[rows[known]] = face.points[known]
-        others = [name for name, is_known in zip(face.names, known, strict=True) if not is_known]
+        others = [] if known.all() else [n for n, there in zip(face.names, known, strict=True) if not there]
         for name in dict.fromkeys(others):
             self._options.notes.add(f"points called {name[:40]!r} passed over, which is none of the names", face.where)
         missing = np.isnan(landmarks).any(axis=1)

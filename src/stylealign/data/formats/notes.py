@@ -19,6 +19,13 @@ class Notes:
         if len(names) < _NAMES:
             names.append(name)
 
+    def take(self, others: "Notes") -> None:
+        """Count all that others have as if it were added now, after what is here."""
+        for what, count in others._counts.items():
+            self._counts[what] = self._counts.get(what, 0) + count
+            names = self._names.setdefault(what, [])
+            names += others._names[what][: _NAMES - len(names)]
+
     def __iter__(self) -> Iterator[str]:
         """`2 faces moved: a, b`, a line each, in the order in which they first came up."""
         for what, count in self._counts.items():

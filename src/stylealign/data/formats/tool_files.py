@@ -1,8 +1,9 @@
 """What the readers of labelling tools' files have in common: which files of a source are the tool's, and what is asked
 of all faces in them. Knows no format."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,13 +69,28 @@ def each_file(
     return opened
 
 
+class _Kept(NamedTuple):
+    """A source that was opened, until somebody reads it."""
+
+    key: object
+    """The source, its folder of pictures, and its files as they were"""
+    opened: Opened
+    notes: Notes
+
+
 @dataclass(frozen=True, slots=True)
 class ToolReader:
-    """A tool's reader, as FORMATS wants it."""
+    """A tool's reader, as FORMATS wants it.
+
+    Who does not know the mark-up asks for the number of points or for their names, and reads then: all files are
+    parsed once for that, and what they say is kept until it is read.
+    """
 
     files: ToolFiles
     opened: Callable[[Path, Notes, Path | None], Opened]
     """(source, notes, folder of pictures where one was named) -> all that it says"""
+    _kept: list[_Kept] = field(default_factory=list, repr=False, compare=False)
+    """The last source whose points were counted or named; at most one"""
 
     def recognise(self, path: Path) -> bool:
         """Whether it is a file of the tool, or a folder with one."""
@@ -82,15 +98,36 @@ class ToolReader:
 
     def count_points(self, source: Path) -> int:
         """Landmarks a face, by the names that are declared or, where none are, by those of all points."""
-        found = self.opened(source, Notes(), None)
+        found = self._keep(source)
         return num_points(found.faces, found.declared, source)
 
     def point_names(self, source: Path) -> tuple[str, ...]:
         """The points' names in the order in which they are read; empty: they have no names of their own."""
-        found = self.opened(source, Notes(), None)
+        found = self._keep(source)
         return ordered_names(found.faces, found.declared)
 
     def read(self, source: Path, options: ReadOptions) -> Iterator[Entry]:
         """Yield every face of the source; ids are pictures' paths without suffix (see `Ids`)."""
-        found = self.opened(source, options.notes, options.images)
+        kept = self._kept.pop() if self._kept else None
+        if kept is not None and kept.key == self._key(source, options.images):
+            options.notes.take(kept.notes)
+            found = kept.opened
+        else:
+            kept = None
+            found = self.opened(source, options.notes, options.images)
         yield from entries(found.faces, found.root, source, options, found.declared)
+
+    def _keep(self, source: Path) -> Opened:
+        """What a source says, its pictures where the layout has them; parsed unless that has just been done."""
+        key = self._key(source, None)
+        if not self._kept or self._kept[0].key != key:
+            self._kept.clear()
+            notes = Notes()
+            self._kept.append(_Kept(key, self.opened(source, notes, None), notes))
+        return self._kept[0].opened
+
+    def _key(self, source: Path, images: Path | None) -> object:
+        """Equal as long as the same files say the same."""
+        paths = self.files.candidates(source)
+        stamps = [(path, stat.st_mtime_ns, stat.st_size) for path, stat in zip(paths, map(os.stat, paths), strict=True)]
+        return os.getcwd(), source, images, stamps

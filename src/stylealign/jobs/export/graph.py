@@ -126,9 +126,9 @@ def trace(network: Answering, size: int) -> Any:
 # What stays in float32
 
 
-def kept_in_float(graph: Any, more: int = 0) -> list[str]:
+def kept_in_float(graph: Any, more: int = 0, first: int = 0) -> list[str]:
     """Names of the nodes that decide about fractions of a pixel and stay in float32: the last layers, and what is done
-    with them. `more` layers before them stay too, counted from the answer backwards.
+    with them. `more` layers before them stay too, counted from the answer backwards, and the `first` from the image on.
 
     A layer with weights is a last one where an output of the graph is reached without another one in between. What
     follows it, up to a next such layer, is in pixels: 8 bits would be a quarter, 16 a thirtieth of a pixel at 64. So is
@@ -160,7 +160,7 @@ def kept_in_float(graph: Any, more: int = 0) -> list[str]:
         if any(set(node.output) & outputs for node in (layer, *after.values())):
             kept |= dict.fromkeys([layer.name, *after])
     before = [layer for layer in weighted if layer.name not in kept]
-    for layer in reversed(before[max(0, len(before) - more) :]):
+    for layer in [*before[:first], *before[max(0, len(before) - more) :]]:
         kept |= dict.fromkeys([layer.name, *behind(layer.output, False)])
     return list(kept)
 
@@ -196,28 +196,35 @@ class _Reader:
 def quantized(graph: Any, crops: np.ndarray) -> tuple[Any, int]:
     """The graph in static int8 (QDQ): weights int8 a channel, activations uint8 with the range that crops give them.
 
-    Where that moves landmarks by more than MOST_MOVED of the crop's side in the mean, more layers stay in
-    float32, from the answer backwards, until it does not. Some networks need none; a ResNet whose last map is
-    flattened into the answer needs its last stage. Where no number of layers is enough, none is kept: what moves
-    the landmarks then lies between the layers.
+    Where that moves landmarks by more than MOST_MOVED of the crop's side in the mean, more layers stay in float32, at
+    whichever end moves them less: from the image on, where a MobileNet has few channels of very different ranges, or
+    from the answer backwards, which a ResNet needs whose last map is flattened into the answer. Some networks need
+    none. Where no number of layers is enough, none is kept: what moves the landmarks then lies between the layers.
 
     Args:
         graph: of `trace`.
         crops: (N, 3, S, S) float32 in [-1, 1], such as the network will see.
 
     Returns:
-        the graph, and how many layers beyond the last ones stay in float32.
+        the graph, and how many layers beside the last ones stay in float32.
     """
     seen = crops[:JUDGED]
     truth = start_session(graph.SerializeToString()).run(["landmarks"], {"image": seen})[0]
     layers = sum(node.op_type in WEIGHTED for node in graph.graph.node)
-    plain = None
-    for more in [*range(min(6, layers)), *range(6, layers, 3), layers]:
-        made = quantize(graph, crops, kept_in_float(graph, more))
-        plain = plain or made
+
+    def tried(more: int, first: int) -> tuple[float, Any]:
+        made = quantize(graph, crops, kept_in_float(graph, more, first))
         found = start_session(made.SerializeToString()).run(["landmarks"], {"image": seen})[0]
-        if np.linalg.norm(found - truth, axis=2).mean() <= MOST_MOVED * crops.shape[-1]:
-            return made, more
+        return float(np.linalg.norm((found - truth).reshape(-1, 2), axis=1).mean()), made
+
+    allowed = MOST_MOVED * crops.shape[-1]
+    moved, plain = tried(0, 0)
+    if moved <= allowed:
+        return plain, 0
+    for count in [*range(1, min(6, layers)), *range(6, layers, 3), layers]:
+        moved, made = min((tried(*ends) for ends in ((0, count), (count, 0))), key=lambda found: found[0])
+        if moved <= allowed:
+            return made, count
     return plain, 0
 
 

@@ -308,7 +308,8 @@ def main(config: Export) -> None:
         else:
             graph, more = quantized(graph, calibration)
             if more:
-                say(f"{more} layers before the last stay in float32: in 8 bits they would move the landmarks")
+                layers = "1 more layer stays" if more == 1 else f"{more} more layers stay"
+                say(f"{layers} in float32: in 8 bits the landmarks would move")
         models.append(onnx_model(f"ONNX {config.precision}", graph))
     nme = {} if seen is None else {model.name: nme_of(model, seen) for model in models}
     latency = latencies(models, crops) if config.latency else {}

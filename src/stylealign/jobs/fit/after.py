@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stylealign.face.sample import FaceSample
-from stylealign.predicting.places import Places
+from stylealign.predicting.places import ENOUGH, Places
 
 
 class Result(NamedTuple):
@@ -35,16 +35,27 @@ def next_page(result: Result) -> str:
     q, out = (lambda path: shlex.quote(str(path))), result.out
     pictures = " ".join(q(path) for path in dict.fromkeys(face.image.absolute() for face in result.held_out[:3]))
     flags = result.places.flags or (f" --boxes {q(out / 'boxes.csv')}" if result.places.how == "boxes" else "")
+    found = result.places.sentence()
     lines = [
         "# What to type next", "",
         result.verdict, "",
         f"Look at {out / 'report.html'} first, and at {out / 'pairs.png'}: a colour that changes its side of the face "
         "is a wrong mirror pair.", "",
         "## Use the detector", "",
-        f"On labelled faces {result.places.sentence()}.",
+        f"{found[:1].upper()}{found[1:]}.",
     ]  # fmt: skip
     if result.places.how == "boxes":
         lines += ["", "`boxes.csv` holds the boxes of the held-out faces; yours need some of their own, in this form."]
+    if result.places.found < 0.5 and result.places.whole < ENOUGH:
+        finder = out / "finder"
+        lines += [
+            "", "A finder of such faces can be learnt from the same labels and finds them from then on:",
+            "", "```bash",
+            f"stylealign train-finder --data {q(out / 'data')} --run {q(finder)} --minutes 20",
+            f"stylealign predict {pictures} --model {q(result.run)} --finder {q(finder)} --draw "
+            f"--out {q(out / 'found')}",
+            "```", "",
+        ]  # fmt: skip
     if result.rough:
         flags += " --no-check"
         lines += [
@@ -59,8 +70,8 @@ def next_page(result: Result) -> str:
     ]  # fmt: skip
     if result.onnx:
         lines += [
-            f"`{out / 'detector.onnx'}` is the detector with its crop and mark-up, for onnxruntime. A quarter of its "
-            "size:", "",
+            f"`{out / 'detector.onnx'}` is the detector with its crop and mark-up, for onnxruntime. In 8 bits it is "
+            "smaller and faster:", "",
             "```bash",
             f"stylealign export {q(result.run)} --precision int8 --calibrate {q(out / 'data')} "
             f"--data {q(out / 'data')} --out {q(out / 'detector_int8.onnx')}",

@@ -24,10 +24,12 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from stylealign.batches.shards import pack
 from stylealign.config import config_text, plain, read_yaml, refuse_another, to_dict
 from stylealign.data.atomic import partial_of, whole_file, write_whole
 from stylealign.data.dataset import FaceDataset, describe_data, write_meta
 from stylealign.data.rows import content_hash
+from stylealign.data.shards import INDEX, ShardConfig, ShardedFaces, refuse_few, shown
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
@@ -106,12 +108,17 @@ class Generate:
     """Structures and styles on a sheet."""
     faces_per_unit: int = 8
     """Faces done, and kept if the run is stopped, at a time."""
+    shards: int = 0
+    """Write the faces into tar files of so many faces, which trainings on a million faces stream (docs/scale.md); 0:
+    loose files."""
+    shard: ShardConfig = field(default_factory=ShardConfig)
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
     """Devices (or CPU processes) a node; under torchrun its own number counts."""
     num_nodes: int = 1
 
     def __post_init__(self) -> None:
+        refuse_few(self.shards)
         for name in ("styles_per_face", "faces_per_unit", "sheet_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
@@ -170,7 +177,7 @@ def describe(config: Generate, maker: Maker, contents: FaceDataset, donors: Face
             "donors": None if donors is None else describe_data(donors),
             "translator": {"hash": maker.hash, "crop": to_dict(maker.crop)},
         },
-        "config": {k: v for k, v in to_dict(config).items() if k not in (*_PLACES, *idle)},
+        "config": {k: v for k, v in shown(to_dict(config)).items() if k not in (*_PLACES, *idle)},
     }
     return plain(values)
 
@@ -206,6 +213,15 @@ def _join(work: Work, name: str, how: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
+def _pack(config: Generate, folder: Path) -> None:
+    """The faces of a folder as shards, and its loose files gone; a second call goes on from a stopped one."""
+    if not (folder / INDEX).exists():
+        pack(FaceDataset.open(folder), folder, config.shards, config.shard)
+    for name in ("index.jsonl", "dataset.yaml"):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "images", ignore_errors=True)
+
+
 def _judged(config: Generate, work: Work) -> list[str]:
     """What the judges of its translators found, in lines. Raises UserError where one was refused, unless accepted."""
     where = str(config.translator or work.maker.what)
@@ -227,7 +243,7 @@ def _begin(config: Generate, work: Work, how: dict[str, Any]) -> None:
 def _render(config: Generate, work: Work, how: dict[str, Any], processes: Processes) -> None:
     """Do this process's share of what is not done yet; the first process joins the units at the end."""
     plan, maker, (device, rank, world, barrier) = work.plan, work.maker, processes
-    if _is_whole(plan.folder, plan.contents.schema):
+    if _is_whole(plan.folder, plan.contents.schema) or (plan.folder / INDEX).exists():
         return
     threads = torch.get_num_threads()
     workers = GPU_WORKERS if device != "cpu" else max(1, threads)
@@ -292,6 +308,8 @@ def make_dataset(config: Generate, maker: Maker, processes: Processes = ONE_PROC
     partial = partial_of(config.out)
     if config.out.exists():
         meta = read_yaml(config.out / "dataset.yaml") if (config.out / "dataset.yaml").exists() else {}
+        if (config.out / INDEX).exists():
+            meta = ShardedFaces.open(config.out).meta
         if not isinstance(meta, dict) or not isinstance(meta.get("how"), dict) or meta["how"].get("verb") != "generate":
             raise UserError(f"{config.out}: exists and was not made by generate; choose another --out")
         _refuse_other(meta["how"], how, config.out)
@@ -318,6 +336,8 @@ def make_dataset(config: Generate, maker: Maker, processes: Processes = ONE_PROC
             _begin(config, work, how)
         barrier()
         _render(config, work, how, processes)
+        if main_process and config.shards:
+            _pack(config, partial)
     except BaseException as error:
         # What is done is kept, but a folder with nothing done is not left; codes of styles alone are done where the
         # same command may go on (an interruption, a full disk), not where it is refused (an unreadable picture).

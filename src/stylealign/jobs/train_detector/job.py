@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from stylealign.batches.augment import AugmentConfig, augment
 from stylealign.batches.batch import Batch, Step, join
 from stylealign.batches.crops import CropCache, mean_shape
+from stylealign.batches.shards import open_cache
 from stylealign.batches.source import BatchSource
 from stylealign.config import to_dict, with_sections
 from stylealign.data.dataset import FaceDataset, describe_data
+from stylealign.data.shards import ShardedFaces
 from stylealign.detectors import DETECTORS, build_detector, having
 from stylealign.detectors.learning import Learning
 from stylealign.detectors.losses import LossConfig
@@ -132,7 +134,7 @@ def network_of(config: DetectorJob) -> Any:
     return getattr(config, DETECTORS[config.model].section)
 
 
-def fill_generators(config: DetectorJob, model: nn.Module, faces: FaceDataset, folder: Path) -> None:
+def fill_generators(config: DetectorJob, model: nn.Module, faces: FaceDataset | ShardedFaces, folder: Path) -> None:
     """Give a network that looks through style generators those of the run it is given, or
     of one trained inside this run."""
     entry = DETECTORS[config.model]
@@ -140,7 +142,12 @@ def fill_generators(config: DetectorJob, model: nn.Module, faces: FaceDataset, f
     if generators is None:
         return
     run, shape = config.styles, network_of(config).generator
+    if run is None and not isinstance(faces, FaceDataset):
+        raise UserError(
+            f"{config.model} with {faces.folder}: its generators cannot be trained on shards; give --styles"
+        )
     if run is None:
+        assert isinstance(faces, FaceDataset)
         run = folder / "styles"
         split, subset = config.chosen_of(faces.folder)
         train_generators(
@@ -206,7 +213,7 @@ def open_faces(config: DetectorJob, engine: Engine) -> Faces:
     margin = MARGIN if config.augment.is_geometric else 1.0
     if not engine.is_global_zero:
         engine.barrier()
-    caches = [[CropCache(part.faces, config.crop, margin) for part in mix] for mix in mixes]
+    caches = [[open_cache(part.faces, config.crop, margin) for part in mix] for mix in mixes]
     unlabelled_cache = None if unlabelled is None else CropCache(unlabelled, config.crop, margin)
     styling = open_styling(config.style, config.crop, margin, caches, schemas, val_faces, engine.device)
     if engine.is_global_zero:

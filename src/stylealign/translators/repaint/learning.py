@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylealign.batches.batch import Batch, take_faces
+from stylealign.batches.together import rolled, shared
 from stylealign.face.schema import LandmarkSchema
 from stylealign.training.loop import unwrap
 from stylealign.training.optim import set_lr
@@ -72,12 +73,12 @@ class Damaged(NamedTuple):
 
 def bend_and_back(face: Batch, schema: LandmarkSchema) -> Damaged:
     """Real damage with known truth: face i by the structure of face i - 1, and face i - 1 bent onto it."""
-    other = torch.arange(len(face.image), device=face.image.device).roll(1)
-    away = bend(face.landmarks, face.landmarks[other])
+    before = Batch(*(rolled(t, 1) if len(t) else t for t in face))
+    away = bend(face.landmarks, before.landmarks)
     limits, openings = LIMITS, openings_of(schema)
-    bad = faults(away, face.landmarks, face.landmarks[other], openings, limits.stretch, ARM_SPACING).refused(limits)
+    bad = faults(away, face.landmarks, before.landmarks, openings, limits.stretch, ARM_SPACING).refused(limits)
     rows = torch.nonzero(~bad).view(-1)
-    own, near = take_faces(face, rows.cpu()), take_faces(face, other[rows].cpu())
+    own, near = take_faces(face, rows.cpu()), take_faces(before, rows.cpu())
     size = face.image.shape[-1]
     if not len(rows):
         return Damaged(rows, own.image, own.image, own.image, own.image[:, :1])
@@ -90,7 +91,7 @@ def bend_and_back(face: Batch, schema: LandmarkSchema) -> Damaged:
 def weighed(values: Tensor, mask: Tensor) -> Tensor:
     """The mean of a patch discriminator's values (B, 1, h, w), each patch by how much of it was painted."""
     weight = F.adaptive_avg_pool2d(mask, (values.shape[-2], values.shape[-1]))
-    return (weight * values.float()).sum() / weight.sum().clamp_min(1e-3)
+    return (weight * values.float()).sum() / shared(weight.sum()).clamp_min(1e-3)
 
 
 def learn_repaint(learning: Learning) -> Learner:
@@ -113,17 +114,21 @@ def learn_repaint(learning: Learning) -> Learner:
         num = len(pair.rows)
         if not num:  # every process takes part in every step
             pair = Damaged(pair.rows, *(t.new_zeros(1, *t.shape[1:]) for t in pair[1:]))
+        # Of a mean over the pairs of all processes, this one's part: 1 where there is one process.
+        part = num / float(shared(torch.tensor(float(num), device=face.image.device)).clamp_min(1e-8))
         maps = learning.maps(face.landmarks[pair.rows] if num else face.landmarks[:1])
         mask = torch.cat([pair.mask, pair.mask])
         made = wrapped(torch.cat([pair.back, pair.donor]), mask, torch.cat([maps, maps]))
         restored, swapped = made.chunk(2)
 
-        terms = reconstruction(restored, pair.truth)
-        share = pair.mask.mean().clamp_min(_LEAST_SHARE)
+        terms = {name: part * term for name, term in reconstruction(restored, pair.truth).items()}
+        painted = part * pair.mask.mean()
+        share = shared(painted).clamp_min(_LEAST_SHARE)
         total = reconstruction.total(terms, size) / num_elements(reconstruction.config, size) / share
-        terms["painted"] = pair.mask.mean()
+        terms["painted"] = painted
         if weights.landmark and watch is not None:
-            terms["landmark"] = landmark_drift(watch, swapped, face.image[pair.rows] if num else pair.truth)
+            drift = landmark_drift(watch, swapped, face.image[pair.rows] if num else pair.truth)
+            terms["landmark"] = part * drift
             total = total + weights.landmark * terms["landmark"]
         if weights.adversarial:
             discriminator.requires_grad_(False)
