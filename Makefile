@@ -40,7 +40,7 @@ docs: $(READY)
 	@echo "open build/site/index.html; to search in it: $(BIN)/python -m http.server -d build/site"
 
 test: lint
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 install: $(READY)
 	$(BIN)/python -m pytest -m slow tests/test_install.py

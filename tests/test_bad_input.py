@@ -369,9 +369,10 @@ def test_the_sentence_names_what_is_wrong_and_nothing_is_left(
     assert contents(here) == before
 
 
-def contents(folder: Path) -> dict[Path, bytes]:
-    """Every file of a folder but the cache's."""
-    return {p: p.read_bytes() if p.is_file() else b"" for p in folder.rglob("*") if "cache" not in p.parts}
+def contents(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Every file of a folder but the cache's with its size and when it was last changed, and every folder."""
+    found = {p: p.stat() for p in folder.rglob("*") if "cache" not in p.parts}
+    return {p: (0, 0) if p.is_dir() else (stat.st_size, stat.st_mtime_ns) for p, stat in found.items()}
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="nothing is forbidden to root")

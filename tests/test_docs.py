@@ -1,6 +1,7 @@
 """The documentation says what is there: names, tests, links, commands and Python blocks."""
 
 import ast
+import functools
 import importlib
 import re
 import shlex
@@ -35,14 +36,14 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 def commands() -> list[tuple[str, str]]:
-    """(place, command) of every command in the shell blocks; lines ending in a backslash are joined."""
-    found = []
+    """(first place, command) of every command in the shell blocks; lines ending in a backslash are joined."""
+    found: dict[str, str] = {}
     for place, text in blocks("(?:bash|sh|console)"):
         for line in text.replace("\\\n", " ").splitlines():
             words = shlex.split(line.removeprefix("$ "), comments=True)
             if words:
-                found.append((place, shlex.join(words)))
-    return found
+                found.setdefault(shlex.join(words), place)
+    return [(place, command) for command, place in found.items()]
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -84,11 +85,17 @@ def test_a_function_that_does_not_exist_would_be_noticed() -> None:
         resolve("nowhere.nothing")
 
 
+@functools.cache
+def functions_of(module: str) -> set[str]:
+    """The names of a test file's functions."""
+    tree = ast.parse(next((ROOT / "tests").rglob(f"{module}.py")).read_text(encoding="utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
 @pytest.mark.parametrize("name", named(tests=True))
 def test_every_test_of_the_map_exists(name: str) -> None:
     module, function = name.split(".")
-    tree = ast.parse(next((ROOT / "tests").rglob(f"{module}.py")).read_text(encoding="utf-8"))
-    assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert function in functions_of(module)
 
 
 def test_every_row_of_the_map_names_a_function_and_a_test() -> None:
@@ -207,14 +214,19 @@ PROSE = sorted(
 )
 
 
+@functools.cache
+def prose() -> dict[Path, str]:
+    return {path: path.read_text(encoding="utf-8") for path in PROSE}
+
+
 @pytest.mark.parametrize("pattern", RETIRED)
 def test_retired_words_are_not_used(pattern: str) -> None:
     word = re.compile(rf"(?<![\w-]){pattern}(?![\w-])", re.IGNORECASE)
     found = []
-    for path in PROSE:
-        if path.as_posix().endswith(MAY_STAY.get(pattern, ("nowhere",))):
+    for path, text in prose().items():
+        if path.as_posix().endswith(MAY_STAY.get(pattern, ("nowhere",))) or not word.search(text):
             continue
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(text.splitlines(), start=1):
             found += [f"{path.relative_to(ROOT)}:{number}"] * bool(word.search(line))
     assert not found, f"say {RETIRED[pattern]}"
 

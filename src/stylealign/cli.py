@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stylealign.errors import UserError, shortened
+from stylealign.errors import Stopped, UserError, shortened
 from stylealign.jobs import VERBS
 
 SPINS = "2000"
@@ -141,7 +141,7 @@ def _recipe(verb: str, cls: type, path: Path, flags: list[str]) -> Any:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit status (0 fine, 2 the user's input, 3 done but for what
-    was left out, 130 interrupted)."""
+    was left out, 130 interrupted, 128 + N told to end by signal N)."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, which no verb has done yet
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -202,6 +202,9 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"stylealign {verb}: {error.filename or 'the machine'}: {error.strerror or error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(f"stylealign {verb}: told to end (signal {stopped.number}); the same command goes on", file=sys.stderr)
+        return stopped.status
     except KeyboardInterrupt:
         print(f"\nstylealign {verb}: interrupted; the same command continues", file=sys.stderr)
         return 130

@@ -1,4 +1,4 @@
-"""The one exception a user is meant to read. It knows nothing of faces."""
+"""The one exception a user is meant to read, and the one that says a signal told us to end. Knows nothing of faces."""
 
 LONGEST = 1_900
 """Characters of a message at most: what a person reads, whatever a stranger's file puts into it."""
@@ -22,3 +22,17 @@ class UserError(Exception):
 
     def __init__(self, message: object = ""):
         super().__init__(shortened(str(message)))
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal told a training to end, as a cluster does before it takes a machine away; what was learnt is saved."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+        """of the signal"""
+
+    @property
+    def status(self) -> int:
+        """The exit status that a shell gives to a command that a signal ended."""
+        return 128 + self.number

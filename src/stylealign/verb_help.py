@@ -31,9 +31,13 @@ FIRST: dict[str, tuple[str, ...]] = {
     "generate": (
         "data", "translator", "out", "styles-per-face", "donors", "mode", "mix", "split", "subset", "accelerator",
     ),
-    "study": ("data", "out", "seeds", "budgets", "tests", "jobs", "list", "baseline", "synthetic", "accelerator"),
+    "study": ("data", "out", "seeds", "budgets", "tests", "jobs", "on", "list", "baseline", "synthetic"),
+    "self-train": (
+        "labelled", "unlabelled", "out", "split", "subset", "rounds", "seeds", "share", "jobs", "on",
+    ),
+    "pipeline": ("out", "data", "seeds", "synthetic-share", "jobs", "on"),
     "evaluate": ("data", "arms", "out", "split", "subset", "denominator", "baseline", "flip", "draw", "convert"),
-    "pseudo-label": ("data", "detectors", "out", "split", "keep", "max-disagreement", "weigh", "match"),
+    "pseudo-label": ("data", "detectors", "out", "split", "keep", "max-disagreement", "weigh", "match", "jobs", "on"),
     "draw-faces": ("out", "count", "size", "unlabelled", "seed", "cause", "strength", "val-frac", "test-frac"),
     "assess": ("data", "translator", "arm", "out", "split", "judge", "faces", "sheet-size"),
     "calibrate": ("data", "out", "model", "what", "split", "faces"),

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from stylealign.data import atomic
+from stylealign.data import atomic, lock
 from stylealign.data.atomic import alone, making, partial_of, whole_folder, write_whole
 from stylealign.errors import UserError
 
@@ -128,18 +128,18 @@ def test_two_threads_are_not_alone(tmp_path: Path) -> None:
 
 def test_a_lock_that_its_holder_removed_between_two_looks_is_locked_anew(tmp_path: Path, monkeypatch) -> None:
     """Else the second would hold a file without a name, and a third could lock the next one of that name."""
-    lock, real, times = tmp_path / "out.lock", atomic.fcntl.flock, []
+    path, real, times = tmp_path / "out.lock", lock.fcntl.flock, []
 
     def flock(file: int, how: int) -> None:
         if not times:
-            lock.unlink()
+            path.unlink()
         times.append(file)
         real(file, how)
 
-    monkeypatch.setattr(atomic.fcntl, "flock", flock)
+    monkeypatch.setattr(lock.fcntl, "flock", flock)
     with alone(tmp_path / "out"):
         assert len(times) == 2
-        assert os.path.samestat(lock.stat(), os.fstat(times[1]))
+        assert os.path.samestat(path.stat(), os.fstat(times[1]))
 
 
 def test_a_lock_never_writes_through_a_link_of_another(tmp_path: Path) -> None:
@@ -156,16 +156,3 @@ def test_a_lock_with_anything_in_it_is_named_all_the_same(tmp_path: Path, conten
         (tmp_path / "out.lock").write_text(content)
         with pytest.raises(UserError, match="is at work on it"), alone(tmp_path / "out"):
             pass
-
-
-def test_where_files_cannot_be_locked_it_is_said_and_the_work_is_done(tmp_path: Path, monkeypatch, capsys) -> None:
-    def no_flock(file: int, how: int) -> None:
-        raise OSError(95, "Operation not supported")
-
-    for name, value in (("fcntl", None), ("fcntl", SimpleNamespace(flock=no_flock, LOCK_EX=2, LOCK_NB=4))):
-        atomic._warn_once.cache_clear()
-        monkeypatch.setattr(atomic, name, value)
-        with whole_folder(tmp_path / str(value is None)):
-            pass
-        assert "cannot lock files" in capsys.readouterr().err
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["False", "True"]

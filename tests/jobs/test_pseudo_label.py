@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from builders.dots import PLACES
+from builders.tiny import tree
 from stylealign.batches.augment import NO_AUGMENTATION, augment
 from stylealign.batches.batch import Batch, join
 from stylealign.batches.crops import CropCache
 from stylealign.batches.source import BatchSource
+from stylealign.config import from_dict, read_yaml
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.data.image import write_image
 from stylealign.data.rows import to_row
@@ -32,10 +34,13 @@ from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import AFLW19, FIVE
 from stylealign.jobs import trust as trust_job
 from stylealign.jobs.pseudo_label import job as pseudo_label
-from stylealign.jobs.pseudo_label.job import PseudoLabel
+from stylealign.jobs.pseudo_label import parts
+from stylealign.jobs.pseudo_label.config import PseudoLabel
 from stylealign.jobs.trust import Trust
 from stylealign.predicting import ensemble
 from stylealign.predicting.ensemble import LookConfig, ask, load_ensemble, looks_of
+from stylealign.training.fan_out import Job
+from stylealign.training.processes import Pool
 
 TRUTH = PLACES * 1.3 + [60.0, 55.0]
 SIDE = 120
@@ -331,6 +336,40 @@ def test_pseudo_labels_of_a_perfect_detector_are_the_truth_and_fully_trusted(
     assert "1 pictures could not be read and were left out" in capsys.readouterr().err
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"dataset.yaml", "index.jsonl", "trust.json",
         "keep_rate.png", "disagreement.png", "sheets"}  # fmt: skip
+
+
+def test_parts_of_the_faces_asked_beside_each_other_give_the_same_data_set(
+    surveyed: FaceDataset, tmp_path: Path, perfect: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group a face: one part has the picture that cannot be read and nothing else."""
+    for module in (ensemble, parts):
+        monkeypatch.setattr(module, "FACES_AT_ONCE", 1)
+    asked: list[str] = []
+
+    def in_this_process(jobs: list[Job], place: Pool, what: str) -> dict[str, str]:
+        for each in jobs:
+            pseudo_label.main(from_dict(PseudoLabel, read_yaml(Path(each.command[-1]))))
+            asked.append(each.name)
+        return {}
+
+    monkeypatch.setattr(parts, "run_jobs", in_this_process)
+    config = PseudoLabel(
+        data=surveyed.folder, detectors=(Path("run"),), out=tmp_path / "one" / "out", accelerator="cpu"
+    )
+    pseudo_label.main(config)
+    beside = dataclasses.replace(config, out=tmp_path / "four" / "out", jobs=4)
+    pseudo_label.main(beside)
+    assert asked == ["part 1 of 4", "part 2 of 4", "part 3 of 4", "part 4 of 4"]
+    found = tree(tmp_path / "four")
+    assert found.keys() == tree(tmp_path / "one").keys(), "no part is left"
+    assert found == {name: data.replace(b"/one/", b"/four/") for name, data in tree(tmp_path / "one").items()}
+
+
+def test_parts_are_whole_groups_and_together_all_faces() -> None:
+    for faces, of in ((1, 1), (32, 1), (33, 2), (1000, 7), (64, 5)):
+        ranges = [parts.range_of((k, of), faces) for k in range(of)]
+        assert [i for each in ranges for i in each] == list(range(faces))
+        assert all(each.start % 32 == 0 or not each for each in ranges)
 
 
 def test_a_filter_that_drops_all_leaves_nothing_behind(surveyed: FaceDataset, tmp_path: Path, perfect: None) -> None:

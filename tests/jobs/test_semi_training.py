@@ -4,6 +4,7 @@ from other weights, pre-training."""
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from builders.tiny import LOOP, detector_job, metrics_of
 from stylealign.batches.augment import AugmentConfig, augment, invert, transform
 from stylealign.batches.batch import Batch
 from stylealign.batches.crops import mean_shape
+from stylealign.cli import main
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.detectors import build_detector
 from stylealign.detectors import learning as learning_module
@@ -30,11 +32,14 @@ from stylealign.face.schema import FIVE, IBUG68
 from stylealign.jobs import pretrain, self_train
 from stylealign.jobs.pretrain import Pretrain
 from stylealign.jobs.self_train import SelfTrain
+from stylealign.jobs.train_detector import beside
 from stylealign.jobs.train_detector.job import TrainDetector
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.styling.chain import StyleConfig
 from stylealign.training.faces import DataSource, resolve_data
+from stylealign.training.fan_out import Job
 from stylealign.training.mean_teacher import TeacherConfig, labelled_by_teacher, ramp, unlabelled_in_batch
+from stylealign.training.processes import Pool
 from stylealign.training.warm_start import start_from
 from stylealign.training.weights import read_card, read_tensors
 
@@ -276,6 +281,17 @@ def test_self_training_labels_with_what_it_learnt_and_continues_where_it_stopped
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("card.json")}
     with pytest.raises(UserError, match=r"another recipe \(share: 0.5 there, 0.25 now\)"):
         self_train.main(dataclasses.replace(job, share=0.25))
+
+    # What is missing may be trained in another way: by commands beside each other, which give the same.
+    def in_this_process(jobs: list[Job], place: Pool, what: str) -> dict[str, str]:
+        assert (what, place.slots, [each.name for each in jobs]) == ("round 1", 2, ["round 1, seed 1"])
+        return {each.name: "" for each in jobs if main(list(each.command[3:])) != 0}
+
+    monkeypatch.setattr(self_train.detector, "main", train_detector)
+    monkeypatch.setattr(beside, "run_jobs", in_this_process)
+    shutil.rmtree(trained[3])
+    self_train.main(dataclasses.replace(job, jobs=2))
+    assert json.loads((tmp_path / "out" / "rounds.json").read_text()) == table
 
 
 def test_self_training_keeps_its_own_values_to_itself(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -31,7 +32,8 @@ from stylealign.jobs.study.plan import Study, plan, row_name, rows_of
 from stylealign.jobs.study.scores import seconds_per_update
 from stylealign.jobs.study.tables import verdicts
 from stylealign.jobs.train_detector.job import main as train_detector
-from stylealign.training.processes import Job, last_line, run_jobs
+from stylealign.training.fan_out import Job, last_line, run_jobs
+from stylealign.training.processes import Pool
 
 LOOP = {"steps": 2, "batch_size": 4, "log_every": 1, "checkpoint_every": 0, "preview_every": 0, "accelerator": "cpu"}
 LISTS = Path("WFLW_annotations") / "list_98pt_rect_attr_train_test"
@@ -59,7 +61,7 @@ class Here:
         self.trained: list[str] = []
         self.stop_after = stop_after
 
-    def __call__(self, cells, processes) -> dict[str, str]:
+    def __call__(self, cells, place) -> dict[str, str]:
         for cell in cells:
             if self.stop_after == len(self.trained):
                 raise KeyboardInterrupt
@@ -591,6 +593,28 @@ def test_columns_are_full_and_the_subsets_in_the_published_order(data: Path, don
     assert len(names) > 3
 
 
+def test_the_list_says_on_which_machine_a_cell_is_or_was(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = study_of(data, tmp_path / "o", list=True)
+    first, second = plan(study)
+    first.run.parent.mkdir(parents=True)
+    first.run.with_name("s0.node.json").write_text(json.dumps({"node": "node7", "status": 143}))
+    with alone(second.run):
+        main(study)
+    lines = capsys.readouterr().out.splitlines()
+    assert [word in line for word, line in zip(("node7", platform.node()), lines[-4:-2], strict=True)] == [True, True]
+
+
+def test_a_cluster_that_is_not_there_is_said_before_anything_is_made(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"^--on slurm"):
+        main(study_of(data, tmp_path / "o", on="slurm"), Here())
+    assert not (tmp_path / "o").exists()
+
+
 def test_what_rows_need_may_lie_beside_the_study(tmp_path: Path) -> None:
     detectors = {"A": {"pretrained": "{beside}/w.pth", "style": {"donors": ["{beside}/{budget}"]}}}
     (cell,) = plan(study_of(tmp_path / "d", tmp_path / "o" / "study", detectors=detectors))
@@ -639,7 +663,7 @@ def test_jobs_run_side_by_side_with_a_log_each_and_a_share_of_the_cores(tmp_path
     jobs = [job(tmp_path, "A", meet.format(here=a, there=b)), job(tmp_path, "B", meet.format(here=b, there=a))]
     jobs.append(job(tmp_path, "C", "import sys; print('said much'); print('why it failed'); sys.exit(2)"))
     jobs.append(job(tmp_path, "D", "import os; os.kill(os.getpid(), 9)"))
-    failed = run_jobs(jobs, 2, "test")
+    failed = run_jobs(jobs, Pool(2), "test")
     assert set(failed) == {"C", "D"}
     assert failed["C"] == "why it failed"
     assert "signal 9" in failed["D"]
@@ -655,9 +679,10 @@ def test_an_interrupted_study_leaves_no_process_behind(tmp_path: Path, how: str)
     code = (
         # A shell starts what it runs in the background deaf to SIGINT, and Python keeps it so.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "import sys, pathlib; from stylealign.training.processes import Job, run_jobs\n"
+        "import sys, pathlib; from stylealign.training.fan_out import Job, run_jobs\n"
+        "from stylealign.training.processes import Pool\n"
         f"run_jobs([Job('x', 'k', (sys.executable, '-c', {child!r}), pathlib.Path({str(tmp_path / 'log')!r}), 1, "
-        "lambda: 0)], 1, 'test')"
+        "lambda: 0)], Pool(1), 'test')"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
     until = time.monotonic() + 30
@@ -666,7 +691,7 @@ def test_an_interrupted_study_leaves_no_process_behind(tmp_path: Path, how: str)
         time.sleep(0.02)
     parent.send_signal(getattr(signal, how))
     _, said = parent.communicate(timeout=30)
-    assert b"KeyboardInterrupt" in said
+    assert (b"KeyboardInterrupt" if how == "SIGINT" else b"Stopped: 15") in said
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
@@ -683,11 +708,12 @@ def test_what_a_killed_study_has_started_ends_and_the_next_study_waits_for_it(
         f"finally: time.sleep(1); open({str(tmp_path / 'ended')!r}, 'w').close()"
     )
     code = (
-        "import sys, pathlib; from stylealign.training.processes import Job, run_jobs\n"
+        "import sys, pathlib; from stylealign.training.fan_out import Job, run_jobs\n"
+        "from stylealign.training.processes import Pool\n"
         "from stylealign.data.atomic import alone\n"
         f"with alone(pathlib.Path({str(out)!r}), with_children=True):\n"
         f"    run_jobs([Job('x', 'k', (sys.executable, '-c', {child!r}), pathlib.Path({str(tmp_path / 'log')!r}), 1, "
-        "lambda: 0)], 1, 'test')"
+        "lambda: 0)], Pool(1), 'test')"
     )
     parent = subprocess.Popen([sys.executable, "-c", code])
     until = time.monotonic() + 30

@@ -1,5 +1,7 @@
 import json
 import math
+import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,7 @@ from stylealign.batches import together
 from stylealign.batches.batch import Batch
 from stylealign.batches.source import BatchSource
 from stylealign.config import first_difference
-from stylealign.errors import UserError
+from stylealign.errors import Stopped, UserError
 from stylealign.training import run as run_module
 from stylealign.training.ema import EMA
 from stylealign.training.loop import (
@@ -408,3 +410,25 @@ def test_metrics_of_steps_to_be_done_again_are_forgotten_and_cut_lines_dropped(t
         file.write('{"step": 4, "to')
     run.forget_after(2)
     assert [json.loads(line)["step"] for line in (run.folder / "metrics.jsonl").read_text().splitlines()] == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGUSR2"])
+def test_a_training_that_is_told_to_end_saves_first_and_goes_on_to_the_same_weights(tmp_path: Path, name: str) -> None:
+    number = getattr(signal, name)
+    loop = LoopConfig(steps=12, batch_size=4, log_every=4, checkpoint_every=100, preview_every=0, **CPU)
+    whole = Job(tmp_path / "whole", loop).fit()
+
+    def tell(batch: Batch, step: int) -> None:
+        if step == 6:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped) as stopped:
+        Job(tmp_path / "told", loop, tell).fit()
+    assert stopped.value.status == 128 + number
+    assert signal.getsignal(number) == before, "after the training the signal does what it did"
+    again = Job(tmp_path / "told", loop).fit()
+    assert again.resumed
+    assert again.seen == list(range(7, 12)), "nothing that was learnt is learnt again"
+    for mine, theirs in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)

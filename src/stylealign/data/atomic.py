@@ -1,35 +1,24 @@
 """Folders and files written as `<name>.partial` and renamed at the end: one that exists is complete.
 
-And by one command at a time: `<name>.lock` beside it is locked by the system from the maker's first look to its last
-rename. The system lets go of it when the process ends, however it ends.
+And by one command at a time: `<name>.lock` beside it is held (lock.py) from the maker's first look to its last rename.
 """
 
 import errno
 import functools
-import json
 import os
-import platform
 import shutil
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from stylealign.data.lock import let_go, take
 from stylealign.errors import UserError
-from stylealign.progress import say
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 C = TypeVar("C")
 R = TypeVar("R")
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # of a disk, a file, a user's share
-SECONDS_FOR_CHILDREN = 30.0  # what a killed command has started ends within seconds
 _held: dict[Path, tuple[int, int]] = {}  # lock file: thread that holds it, and how many blocks of that thread
 
 
@@ -91,11 +80,18 @@ def write_whole(path: Path, data: bytes | str) -> None:
 # One command at a time
 
 
+def lock_of(target: Path) -> Path:
+    """The file beside a folder or file that says who makes it now."""
+    whole = Path(os.path.abspath(target))
+    return Path(os.path.realpath(whole.parent)) / f"{whole.name}.lock"
+
+
 @contextmanager
 def alone(target: Path, with_children: bool = False) -> Iterator[None]:
     """Hold the right to make `target`, a folder or a file, while the block runs; a block inside may ask for it again.
 
     Where nothing may be written beside `target`, nothing is held: the job itself will say so, or writes nothing.
+    A command on another machine that shares the disk is kept off too, and one that died there holds nobody up for long.
 
     Args:
         target: what is made; `<target>.lock` is beside it meanwhile.
@@ -104,8 +100,7 @@ def alone(target: Path, with_children: bool = False) -> Iterator[None]:
     Raises:
         UserError: another process holds it; says which command, and since when.
     """
-    whole = Path(os.path.abspath(target))
-    lock = Path(os.path.realpath(whole.parent)) / f"{whole.name}.lock"
+    lock = lock_of(target)
     owner, depth = _held.get(lock, (threading.get_ident(), 0))
     if owner == threading.get_ident() and depth:
         _held[lock] = (owner, depth + 1)
@@ -116,32 +111,32 @@ def alone(target: Path, with_children: bool = False) -> Iterator[None]:
         return
     made = _make_folders(lock.parent)
     try:
-        held = _take(lock, target)
+        held = take(lock, target)
         try:
             if held is not None:
-                os.set_inheritable(held, with_children)
+                os.set_inheritable(held.file, with_children)
             _held[lock] = (threading.get_ident(), 1)
             yield
         finally:
             _held.pop(lock, None)
             if held is not None:
-                with suppress(OSError):
-                    lock.unlink()  # before it is let go: who waits for it looks whether it is still there
-                os.close(held)
+                let_go(held)
     finally:
         for folder in reversed(made):  # of a job that was refused
             with suppress(OSError):
                 folder.rmdir()
 
 
-def making(which: str | Callable[[Any], Path]) -> Callable[[Callable[[C], R]], Callable[[C], R]]:
+def making(
+    which: str | Callable[[Any], Path], with_children: bool = False
+) -> Callable[[Callable[[C], R]], Callable[[C], R]]:
     """For the `main(config)` of a job: it is alone with the folder or file that this field, or function, of `config`
-    names, from its first look to its end."""
+    names, from its first look to its end; `with_children` as of `alone`."""
 
     def wrap(main: Callable[[C], R]) -> Callable[[C], R]:
         @functools.wraps(main)
         def guarded(config: C) -> R:
-            with alone(which(config) if callable(which) else getattr(config, which)):
+            with alone(which(config) if callable(which) else getattr(config, which), with_children):
                 return main(config)
 
         return guarded
@@ -155,90 +150,3 @@ def _make_folders(folder: Path) -> list[Path]:
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     return [path for path in reversed(missing) if path.is_dir()]
-
-
-def _take(lock: Path, target: Path) -> int | None:
-    """Lock the file: its descriptor, or None where there can be none. Raises UserError where another process has it."""
-    if fcntl is None:
-        _warn_once()
-        return None
-    told, until = False, time.monotonic() + SECONDS_FOR_CHILDREN
-    while True:
-        try:
-            held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        except OSError:
-            if lock.exists():  # another user's
-                raise
-            return None
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_same(held, lock):
-                with suppress(OSError):  # a full disk: held all the same
-                    os.ftruncate(held, 0)
-                    os.write(held, _about_this_process())
-                return held
-            os.close(held)  # its last holder has removed it between our two looks: lock the new one
-        except BlockingIOError:
-            os.close(held)
-            who, ended = _holder(lock)
-            if not ended or time.monotonic() > until:
-                still = "what it has started is still at work on it" if ended else "is at work on it"
-                raise UserError(f"{target}: {who} {still}; wait until that has ended, or end it") from None
-            if not told:
-                say(f"{target}: {who} has ended; waiting until what it has started ends too")
-            told = True
-            time.sleep(0.2)
-        except OSError:  # no flock on this disk
-            os.close(held)
-            with suppress(OSError):
-                lock.unlink()
-            _warn_once()
-            return None
-
-
-@functools.lru_cache
-def _warn_once() -> None:
-    say("warning: this system, or this disk, cannot lock files: do not give the same command twice at once")
-
-
-def _is_same(file: int, path: Path) -> bool:
-    """Whether an open file is the one that has this name now."""
-    try:
-        return os.path.samestat(os.fstat(file), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _about_this_process() -> bytes:
-    """What a lock file says of its holder, as JSON."""
-    program = Path(sys.argv[0]).name.replace("__main__.py", "stylealign") or "python"
-    about = {
-        "command": " ".join([program, *sys.argv[1:]])[:500],
-        "process": os.getpid(),
-        "host": platform.node(),
-        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-    }
-    return (json.dumps(about) + "\n").encode()
-
-
-def _holder(lock: Path) -> tuple[str, bool]:
-    """Who holds a lock, in words, and whether that process is known to have ended (a child of it holds the lock)."""
-    try:
-        about: dict[str, Any] = json.loads(lock.read_text(encoding="utf-8"))
-        command, process, host, since = (about[key] for key in ("command", "process", "host", "since"))
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another command", False
-    shown = "".join(c if c.isprintable() else " " for c in str(command))
-    shown = shown if len(shown) <= 150 else f"{shown[:150]} ..."
-    return f"`{shown}` (process {process} on {host}, since {since})", host == platform.node() and not _lives(process)
-
-
-def _lives(process: int) -> bool:
-    """Whether there is a process of this number on this machine."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, TypeError, OverflowError):
-        return True
-    return True

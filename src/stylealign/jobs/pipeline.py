@@ -27,6 +27,8 @@ from stylealign.errors import UserError
 from stylealign.evaluation.tables import slug
 from stylealign.jobs.evaluate.tables import show
 from stylealign.progress import say
+from stylealign.training.cluster import Cluster, On
+from stylealign.training.slurm import place_for
 
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]
 Sections = Annotated[dict[str, dict[str, Any]], tyro.conf.Suppress]
@@ -50,7 +52,10 @@ class Pipeline:
     synthetic_share: float = 0.5
     """Share of synthetic faces in a batch of an arm that names them and no share of its own."""
     jobs: int = 1
-    """Detectors trained side by side, each a process of its own with an even share of the cores."""
+    """Trainings side by side, each a process of its own with an even share of the cores."""
+    on: On = "local"
+    """Where detectors are trained: here, or on a cluster's nodes (`--cluster...`)."""
+    cluster: Cluster = field(default_factory=Cluster)
     faces: Section = field(default_factory=dict)
     """Values of `draw-faces` (recipe only)."""
     pseudo_label: Section = field(default_factory=dict)
@@ -76,8 +81,10 @@ class Pipeline:
                 f"arms: found {', '.join(self.arms) or 'none'}, expected at least one, and names that differ in more "
                 "than signs"
             )
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or self.jobs < 1:
-            raise ValueError(f"seeds {self.seeds} and jobs {self.jobs}: expected at least one seed, each once, and 1")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: found {self.seeds}, expected at least one, each once")
+        if self.jobs < 1:
+            raise ValueError(f"jobs is {self.jobs}, expected at least 1")
 
 
 class Stage(NamedTuple):
@@ -108,6 +115,7 @@ def stages_of(config: Pipeline) -> list[Stage]:
     from stylealign.jobs.report import job as report
     from stylealign.jobs.study.plan import Cell
     from stylealign.jobs.train_detector import job as detector
+    from stylealign.jobs.train_detector.beside import train_all
     from stylealign.jobs.train_translator import job as translator
 
     out = config.out
@@ -143,16 +151,8 @@ def stages_of(config: Pipeline) -> list[Stage]:
     page = from_dict(report.Report, merged(titled, _filled(config.report, out), fixed), "report")
 
     def train(those: list[Cell]) -> None:
-        if config.jobs == 1:
-            for cell in those:
-                detector.main(cell.config)
-            return
-        from stylealign.jobs.study.job import train_in_processes
-
-        unfinished = [cell for cell in those if not cell.finished]
-        failed = train_in_processes(unfinished, config.jobs, "detectors") if unfinished else {}
-        if failed:
-            raise UserError("; ".join(f"{name}: {why}" for name, why in failed.items()))
+        named = {cell.run.name: cell.config for cell in those}
+        train_all(named, config.on, config.jobs, config.cluster, out, "detectors")
 
     def score() -> None:
         if table.out.exists():
@@ -200,12 +200,13 @@ def _of_training(cells: Sequence[Any], config: Pipeline, which: str) -> str:
     return f"training detectors {which}: {', '.join(arms)}, {seeds}, equal updates"
 
 
-@making("out")
+@making("out", with_children=True)
 def main(config: Pipeline) -> None:
     out = config.out
     stages = stages_of(config)
     if config.data is not None:
         FaceDataset.open(config.data)  # refused before anything is made
+    place_for(config.on, config.jobs, config.cluster, out)  # a cluster that cannot be asked is said before hours
     saved = out / "pipeline.yaml"
     if saved.exists():
         holds = f"{out}: holds a pipeline of another recipe"

@@ -23,7 +23,10 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.jobs.pseudo_label import job as pseudo_label
 from stylealign.jobs.train_detector import job as detector
+from stylealign.jobs.train_detector.beside import train_all
 from stylealign.progress import say
+from stylealign.training.cluster import Cluster, On
+from stylealign.training.slurm import place_for
 from stylealign.training.weights import read_card
 
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]
@@ -49,6 +52,11 @@ class SelfTrain:
     """Detectors of a round: together they label the next."""
     share: float = 0.25
     """Share of pseudo-labelled faces in every batch."""
+    jobs: int = 1
+    """Trainings side by side, each a process of its own with an even share of the cores."""
+    on: On = "local"
+    """Where detectors are trained: here, or on a cluster's nodes (`--cluster...`)."""
+    cluster: Cluster = field(default_factory=Cluster)
     detector: Section = field(default_factory=dict)
     """Values of `train-detector`, the same in every round (recipe only)."""
     pseudo_label: Section = field(default_factory=lambda: {"keep": 0.5})
@@ -59,6 +67,8 @@ class SelfTrain:
             raise ValueError(
                 f"rounds {self.rounds} and seeds {self.seeds}: expected at least 1, and at least one seed, each once"
             )
+        if self.jobs < 1:
+            raise ValueError(f"jobs is {self.jobs}, expected at least 1")
         if not 0 < self.share < 1:
             raise ValueError(f"share is {self.share}, expected above 0 and below 1")
         taken = {"run", "real", "synthetic", "subset", "data"} & self.detector.keys() | {
@@ -81,6 +91,7 @@ def plan(config: SelfTrain) -> list[tuple[pseudo_label.PseudoLabel | None, list[
         if number:
             before = [str(job.run) for job in rounds[-1][1]]
             values = {
+                "jobs": config.jobs, "on": config.on, "cluster": plain(config.cluster),
                 **config.pseudo_label, "data": str(config.unlabelled), "detectors": before,
                 "out": str(folder / "pseudo"), "as_split": "train"
             }  # fmt: skip
@@ -107,7 +118,7 @@ def _same(saved: Path, config: SelfTrain) -> None:
         write_whole(saved, config_text(config))
 
 
-@making("out")
+@making("out", with_children=True)
 def main(config: SelfTrain) -> None:
     """All rounds; the table of their NMEs at the end."""
     rounds = plan(config)
@@ -117,14 +128,15 @@ def main(config: SelfTrain) -> None:
             f"{config.unlabelled}: its mark-up is {unlabelled.schema.name}, expected {labelled.schema.name} as "
             f"{config.labelled} has"
         )
+    place_for(config.on, config.jobs, config.cluster, config.out)  # a cluster that cannot be asked is said before hours
     _same(config.out / "self_train.yaml", config)
     table = []
     for number, (labelling, jobs) in enumerate(rounds):
         if labelling is not None and not labelling.out.exists():
             say(f"round {number}: labelling {len(unlabelled)} faces")
             pseudo_label.main(labelling)
-        for job in jobs:
-            detector.main(job)
+        named = {f"round {number}, seed {job.loop.seed}": job for job in jobs}
+        train_all(named, config.on, config.jobs, config.cluster, config.out, f"round {number}")
         errors = [read_card(job.run)["val"]["nme"] for job in jobs if "val" in read_card(job.run)]
         row: dict[str, Any] = {"round": number, "val_nme": errors}
         if labelling is not None:

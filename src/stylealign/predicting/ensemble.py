@@ -230,13 +230,30 @@ def ask(detectors: list[LoadedDetector], faces: FaceDataset, config: LookConfig,
         use_labels: cut the crops round the faces' labels, as on a test set; otherwise labels are not looked at, not
             even for the box.
     """
+    answers = answers_of_groups(detectors, faces, config, use_labels)
+    refuse_unread(answers, faces)
+    return answers
+
+
+def answers_of_groups(
+    detectors: list[LoadedDetector], faces: FaceDataset, config: LookConfig, use_labels: bool = False
+) -> Answers:
+    """As `ask`, also where no picture can be read."""
+    num_points = detectors[0].schema.num_points
     positions: list[int] = []
-    found, moved = [], []
+    found, moved = list[np.ndarray](), [np.zeros((0, num_points))]
     unreadable: list[str] = []
     for group in ask_in_groups(detectors, faces, config, unreadable, use_labels, len(faces)):
         positions += group.positions
         found.append(group.landmarks)
         moved.append(group.settled)
-    if not positions:
-        raise UserError(f"{faces.folder}: none of its {len(faces)} pictures can be read; the first: {unreadable[0]}")
-    return Answers(np.array(positions), np.concatenate(found), np.concatenate(moved), unreadable)
+    landmarks = np.concatenate(found) if found else np.zeros((0, 0, num_points, 2))
+    return Answers(np.array(positions, dtype=np.int64), landmarks, np.concatenate(moved), unreadable)
+
+
+def refuse_unread(answers: Answers, faces: FaceDataset) -> None:
+    """Raise UserError where no picture could be read."""
+    if not len(answers.positions):
+        raise UserError(
+            f"{faces.folder}: none of its {len(faces)} pictures can be read; the first: {answers.unreadable[0]}"
+        )

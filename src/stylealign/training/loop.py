@@ -10,7 +10,9 @@ import atexit
 import gc
 import math
 import os
+import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,13 +26,14 @@ from torch import Tensor, nn
 
 from stylealign.batches.together import spread, with_normalisation_together
 from stylealign.data.image import write_image
-from stylealign.errors import UserError
+from stylealign.errors import Stopped, UserError
 from stylealign.progress import Pace, open_bars, say
 from stylealign.training.ema import EMA
 from stylealign.training.following import Follow, memory_mb, open_followers, refuse_missing, write_table
 from stylealign.training.optim import clipped, lr_of
 from stylealign.training.run import EVALUATED, Run
 from stylealign.training.schedule import Schedule
+from stylealign.training.stopping import told_to_end
 
 Engine = Fabric  # what jobs call it, so that only this file names the library
 
@@ -109,9 +112,16 @@ def start_engine(loop: LoopConfig) -> Fabric:
     # Buffers, such as the statistics of batch normalisation, are the same in all processes without being sent.
     strategy = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"
     try:
-        engine = _Processes(
-            accelerator=loop.accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=loop.precision
-        )
+        with warnings.catch_warnings():
+            # Where a cluster takes jobs, Fabric advises to give every command by srun: `--on slurm` is ours.
+            warnings.filterwarnings("ignore", "The `srun` command is available")
+            engine = _Processes(
+                accelerator=loop.accelerator,
+                devices=devices,
+                num_nodes=nodes,
+                strategy=strategy,
+                precision=loop.precision,
+            )
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"cannot use {devices} {loop.accelerator} device(s): {error}") from None
     except Exception as error:  # Fabric's own MisconfigurationException is not exported
@@ -187,6 +197,12 @@ def mean_over_processes(engine: Fabric, value: Tensor) -> Tensor:
     return reduced
 
 
+def _agreed(engine: Fabric, number: int) -> int:
+    """The signal by which this process was told to end, or SIGTERM where only another was; 0 where none was."""
+    told = float(mean_over_processes(engine, torch.tensor(float(number > 0), device=engine.device))) > 0
+    return (number or signal.SIGTERM) if told else 0
+
+
 def unwrap(module: Any) -> nn.Module:
     """The user's own module inside Fabric's wrapper."""
     from lightning_fabric.wrappers import _FabricModule
@@ -247,6 +263,8 @@ def fit(
     it continues. The last step always evaluates and checkpoints. `epochs(step)` says how often the data were seen.
     With `best_by`, one of the numbers that `evaluate` gives, the weights with the smallest are kept beside the last.
     How often things are done is counted in places of the schedule, which are updates unless it is `Timed`.
+    Raises Stopped, after a checkpoint, where a signal says that the machine will be taken away: after the update that
+    it came in, or of several processes, which must agree, at the next line of the log.
     """
     main = engine.is_global_zero
     schedule = schedule or Schedule(config.steps)
@@ -280,7 +298,7 @@ def fit(
 
     if main:
         look(state.step)
-    with clipped(state.optimizers.values(), config.clip_norm):
+    with clipped(state.optimizers.values(), config.clip_norm), told_to_end() as told:
         sums: dict[str, Tensor] = {}
         summed, pace, first = 0, Pace(), state.step
         for batch in _one_ahead(batches, state.step, schedule, engine.device):
@@ -300,6 +318,10 @@ def fit(
             schedule.review(step)
             last = step == schedule.end
             save, log = (schedule.is_due(step, every) for every in (config.checkpoint_every, config.log_every))
+            end = told()
+            if engine.world_size > 1:
+                end = _agreed(engine, end) if save or log else 0
+            save = save or end > 0
 
             # Log. A checkpoint closes the running mean too, so that resuming there changes no line.
             if log or save:
@@ -335,6 +357,8 @@ def fit(
                         run.write_checkpoint(step, state.result().state_dict(), state.card, state.state_dict())
                         schedule.saved(step)
                     engine.barrier()
+                if end:
+                    raise Stopped(end)
                 if main:
                     look(step)
                     if save or last:

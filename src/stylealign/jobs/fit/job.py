@@ -169,6 +169,7 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
     groups = groups_of(found.faces, config.group, root, config.path, reader)
     say(groups.sentence())
     splits = _splits(config, found, groups, config.group != "auto")
+    now = {**{f.id: f.split for f in found.faces}, **{f: s for s, ids in splits.items() for f in ids}}
     (out / "splits").mkdir(parents=True, exist_ok=True)
     for split, ids in splits.items():
         (out / "splits" / f"{split}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
@@ -187,8 +188,7 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
     if beside is not None and places.how != "boxes":
         known = {os.path.abspath(face.image) for face in found.faces}
         most = int(min(MOST_UNLABELLED, 0.05 * watch.total / max(each, 1e-3)))
-        final = {**{f.id: f.split for f in found.faces}, **{f: s for s, ids in splits.items() for f in ids}}
-        held = {groups.of[face] for face, split in final.items() if split != "train"}
+        held = {groups.of[face] for face, split in now.items() if split != "train"}
         allowed = (  # nobody who is held out is looked at
             path
             for path in pictures_below(beside, out)
@@ -205,6 +205,7 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
         say(f"{config.unlabelled}: not used, since where a face is in a picture cannot be told without boxes")
     return {
         "reader": reader, "bad": len(found.bad), "groups": groups.sentence(), "splits": sorted(splits),
+        "note": groups.note([face for face, split in now.items() if split == "val"]),
         "places": places._asdict(), "unlabelled": str(beside) if count else None, "unlabelled_faces": count,
         "missing": "keep",
     }  # fmt: skip
@@ -310,14 +311,16 @@ def finish(config: Fit, plan: dict[str, Any], out: Path, runs: dict[str, Path], 
     places = Places(**plan["places"])
     if places.how == "boxes":
         write_boxes(out / "boxes.csv", held_out)
-    inputs = (out / "evaluation", *runs.values(), out / "data")
+    inputs, note = (out / "evaluation", *runs.values(), out / "data"), plan.get("note", "")
     report.report(
-        report.Report(inputs=inputs, out=out / "report.html", title=f"A detector of {config.path.absolute().name}")
+        report.Report(
+            inputs=inputs, out=out / "report.html", title=f"A detector of {config.path.absolute().name}", note=note
+        )
     )
     stored = json.loads((out / "evaluation" / "evaluation.json").read_text(encoding="utf-8"))
     unlabelled = None if plan["unlabelled"] is None else Path(plan["unlabelled"])
     rough = read_card(best)["val"]["nme"] > ROUGH
-    verdict, again = evaluation_verdict(stored), _again(config, out)
+    verdict, again = f"{evaluation_verdict(stored)} {note}".strip(), _again(config, out)
     result = Result(out, best, verdict, rough, places, held_out, onnx, unlabelled, again)
     write_whole(out / "next.md", next_page(result))
     return best

@@ -2,8 +2,6 @@
 landmarks, and how far it agrees their trust. What is written is labelling.py's.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,34 +12,12 @@ from stylealign.data.describe import whole_faces
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.evaluation.trust import choose, face_lengths, match_poses, spread
-from stylealign.jobs.pseudo_label.labelling import Labelling, describe, warn_of_seen_faces, write_labelled
+from stylealign.jobs.pseudo_label.config import PseudoLabel
+from stylealign.jobs.pseudo_label.labelling import describe, warn_of_seen_faces, write_labelled
+from stylealign.jobs.pseudo_label.parts import ask_beside, remove_parts, write_part
 from stylealign.predicting.ensemble import ask, load_ensemble
 from stylealign.progress import say
 from stylealign.training.devices import pick_device
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PseudoLabel(Labelling):
-    """Label faces by an ensemble of finished detectors, each with a trust from how far they agree.
-
-    Labels that the faces have are not looked at, but the new ones are measured against them.
-    """
-
-    match: Path | None = None
-    """Labelled data set whose head poses the kept faces shall have, instead of mostly frontal ones."""
-    match_split: str = "train"
-    """Its split."""
-    match_subset: str | None = None
-    """Only its faces with this attribute."""
-    match_bins: int = 9
-    """Poses told apart."""
-    as_split: str = "train"
-    """Split that the labelled faces get."""
-
-    def __post_init__(self) -> None:
-        Labelling.__post_init__(self)
-        if self.match_bins < 1:
-            raise ValueError(f"match_bins is {self.match_bins}, expected at least 1")
 
 
 def _choose(
@@ -77,7 +53,11 @@ def pseudo_label(config: PseudoLabel) -> None:
             "--look.jitters, or --look.flip"
         )
     warn_of_seen_faces(faces, detectors, False)
-    answers = ask(detectors, faces, config.look)
+    if config.part is not None:
+        write_part(config, faces, detectors)
+        return
+    beside = config.jobs > 1 or config.on != "local"
+    answers = ask_beside(config, faces, detectors) if beside else ask(detectors, faces, config.look)
     found = answers.landmarks.mean(axis=1)
     ids = [faces.head(int(i))["id"] for i in answers.positions]
     lengths, unit = face_lengths(found, faces.schema, ids)
@@ -100,9 +80,11 @@ def pseudo_label(config: PseudoLabel) -> None:
         answers.unreadable,
         {**summary, **more}, known,
     )  # fmt: skip
+    if beside:
+        remove_parts(config.out)
 
 
-@making("out")
+@making("out", with_children=True)
 def main(config: PseudoLabel) -> None:
     """Label, and write the data set."""
     pseudo_label(config)

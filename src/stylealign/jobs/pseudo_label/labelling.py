@@ -95,7 +95,9 @@ def describe(config: Labelling, verb: str, faces: FaceDataset, detectors: list[L
     made_from = (faces.meta.get("how") or {}).get("inputs", {}).get("data")
     if made_from:
         inputs["data"] = made_from
-    return {"verb": verb, "inputs": inputs, "config": to_dict(config)}
+    # How the work was shared out is nothing that the labels depend on.
+    told = {key: value for key, value in to_dict(config).items() if key not in ("jobs", "on", "cluster", "part")}
+    return {"verb": verb, "inputs": inputs, "config": told}
 
 
 def warn_of_seen_faces(faces: FaceDataset, detectors: list[LoadedDetector], labels_are_judged: bool) -> None:

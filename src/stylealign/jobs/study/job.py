@@ -1,10 +1,6 @@
 """The job itself: what is not finished is trained, side by side; then everything finished is scored and shown."""
 
-import contextlib
-import json
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from stylealign.config import (
     config_text,
@@ -20,11 +16,13 @@ from stylealign.evaluation.tables import Table, print_table, wide_console
 from stylealign.jobs.study.plan import ALL, Cell, Study, plan, rows_of
 from stylealign.jobs.study.scores import ScoredOn, score_study
 from stylealign.jobs.study.tables import show_study, write_study
+from stylealign.jobs.train_detector.beside import command_of, node_of, step_of
 from stylealign.jobs.train_detector.job import config_class
 from stylealign.jobs.train_detector.pretrained import PACKAGE
 from stylealign.progress import say
 from stylealign.training.faces import resolve_data, resolve_others, validation_faces
-from stylealign.training.processes import Job, run_jobs
+from stylealign.training.fan_out import Place, run_jobs
+from stylealign.training.slurm import place_for, states_of
 from stylealign.training.weights import read_card
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -101,67 +99,51 @@ def check_data(cells: Sequence[Cell]) -> None:
 # Training
 
 
-def step_of(run: Path) -> int:
-    """How far a run is, from the tail of its metrics.jsonl."""
-    path = partial_of(run) / "metrics.jsonl"
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, path.stat().st_size - 4096))
-            lines = file.read().splitlines()
-    except OSError:  # not begun, or just renamed
-        return 0
-    for line in reversed(lines):
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            return int(json.loads(line)["step"])
-    return 0
+def train_in_processes(cells: Sequence[Cell], place: Place) -> dict[str, str]:
+    """Train cells beside each other, each by the command a person would type; those that
+    failed, with their logs' last lines."""
+    return run_jobs([command_of(cell.config, cell.name, cell.row) for cell in cells], place, "study")
 
 
-def train_in_processes(cells: Sequence[Cell], processes: int, what: str = "study") -> dict[str, str]:
-    """Train cells side by side, each by the command a person would type; those that
-    failed, with their logs' last lines. `what` is being done, in the lines that say how far it is."""
-    jobs = []
-    for cell in cells:
-        cell.run.parent.mkdir(parents=True, exist_ok=True)
-        recipe = cell.run.with_name(cell.run.name + ".yaml")
-        write_whole(recipe, config_text(cell.config))
-        command = (sys.executable, "-m", "stylealign", "train-detector", str(recipe))
-        log = cell.run.with_name(cell.run.name + ".log")
-        jobs.append(Job(cell.name, cell.row, command, log, cell.config.loop.steps, lambda run=cell.run: step_of(run)))  # type: ignore[misc]
-    return run_jobs(jobs, processes, what)
-
-
-def list_cells(cells: Sequence[Cell]) -> None:
-    """Print every cell and how far it is."""
+def list_cells(study: Study, cells: Sequence[Cell]) -> None:
+    """Print every cell: how far it is, whether it is at work or in a cluster's queue, and on which machine."""
     rows: list[tuple[str, ...]] = []
+    in_queue = states_of(study.out)
     for cell in cells:
         step, loop = step_of(cell.run), cell.config.loop
         state = "finished" if cell.finished else f"step {step} of {loop.steps}" if step else "to do"
-        rows.append((cell.row, cell.budget, str(loop.seed), f"{loop.steps} x {loop.batch_size}", state, str(cell.run)))
+        if not cell.finished and cell.name in in_queue:
+            state += f", {in_queue[cell.name]}"
+        rows.append((
+            cell.row, cell.budget, str(loop.seed), f"{loop.steps} x {loop.batch_size}", state, node_of(cell.run),
+            str(cell.run),
+        ))  # fmt: skip
     console = wide_console()
-    print_table(console, Table("Cells", ("row", "budget", "seed", "updates", "state", "run"), rows, ""))
+    print_table(console, Table("Cells", ("row", "budget", "seed", "updates", "state", "node", "run"), rows, ""))
     console.print(f"{sum(cell.finished for cell in cells)} of {len(cells)} finished")
 
 
-def main(study: Study, train: Callable[[Sequence[Cell], int], dict[str, str]] = train_in_processes) -> None:
+def main(study: Study, train: Callable[[Sequence[Cell], Place], dict[str, str]] = train_in_processes) -> None:
     """Plan, train what is not finished, score, print. Exits with status 1 where a training
     failed; the others are kept and scored.
 
-    `train` gets the unfinished cells and how many to train side by side, and returns those that failed with the reason.
+    `train` gets the unfinished cells and where to train them, and returns those that failed with the reason.
     """
     cells = plan(study)
     if study.list:
-        list_cells(cells)
+        list_cells(study, cells)
         return
     with alone(study.out, with_children=True):  # so that a second study waits for the trainings of a killed one to end
         _train_and_score(study, cells, train)
 
 
-def _train_and_score(study: Study, cells: list[Cell], train: Callable[[Sequence[Cell], int], dict[str, str]]) -> None:
+def _train_and_score(study: Study, cells: list[Cell], train: Callable[[Sequence[Cell], Place], dict[str, str]]) -> None:
     tests = scored_on(study)
     for cell in cells:
         check_unchanged(cell)
     unfinished = [cell for cell in cells if not cell.finished] if study.train else []
     check_data(unfinished)
+    place = place_for(study.on, study.jobs, study.cluster, study.out) if unfinished else None
     if study.out.exists() and not (study.out / "study.yaml").exists() and any(study.out.iterdir()):
         raise UserError(f"{study.out}: not empty and not a study's folder; choose another --out")
     for test in tests:  # faces without a usable denominator are refused now, not after the last training
@@ -169,9 +151,9 @@ def _train_and_score(study: Study, cells: list[Cell], train: Callable[[Sequence[
     study.out.mkdir(parents=True, exist_ok=True)
     write_whole(study.out / "study.yaml", config_text(study))
     failed: dict[str, str] = {}
-    if unfinished:
+    if place is not None:
         say(f"{len(cells) - len(unfinished)} of {len(cells)} cells are finished; training {len(unfinished)}")
-        failed = train(unfinished, study.jobs)
+        failed = train(unfinished, place)
     finished = [cell for cell in cells if cell.finished]
     if finished:
         result = score_study(study, rows_of(study), finished, tests)

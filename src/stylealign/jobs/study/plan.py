@@ -12,6 +12,7 @@ from stylealign.config import from_dict, merged
 from stylealign.errors import UserError
 from stylealign.evaluation.tables import slug
 from stylealign.jobs.train_detector.job import DetectorJob, config_class
+from stylealign.training.cluster import Cluster, On
 
 ALL = "all"
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]
@@ -45,6 +46,9 @@ class Study:
     updates measures the updates."""
     jobs: int = 1
     """Trainings side by side, each a process of its own with an even share of the cores."""
+    on: On = "local"
+    """Where cells are trained: here, or on a cluster's nodes (`--cluster...`)."""
+    cluster: Cluster = field(default_factory=Cluster)
     denominator: Literal["auto", "inter_ocular", "inter_pupil", "box", "diagonal", "landmark_box"] = "auto"
     """What errors are divided by; `auto` is what papers use on the mark-up."""
     convert: bool = False
