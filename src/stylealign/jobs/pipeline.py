@@ -23,7 +23,7 @@ import tyro
 from stylealign.config import config_text, from_dict, merged, plain, refuse_another, saved_config
 from stylealign.data.atomic import making, write_whole
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.tables import slug
 from stylealign.jobs.evaluate.tables import show
 from stylealign.progress import say
@@ -196,8 +196,7 @@ def _refuse_unequal(cells: Sequence[Any]) -> None:
 def _of_training(cells: Sequence[Any], config: Pipeline, which: str) -> str:
     """What is said of the training of some arms."""
     arms = list(dict.fromkeys(cell.row for cell in cells))
-    seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
-    return f"training detectors {which}: {', '.join(arms)}, {seeds}, equal updates"
+    return f"training detectors {which}: {', '.join(arms)}, {counted(len(config.seeds), 'seed')}, equal updates"
 
 
 @making("out", with_children=True)

@@ -31,7 +31,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats import FORMATS, format_of
 from stylealign.data.formats.files import pictures_below
 from stylealign.data.image import write_image
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.schema import SCHEMAS, get_schema
 from stylealign.jobs import prepare
 from stylealign.jobs.evaluate import job as evaluation
@@ -77,7 +77,7 @@ class Fit:
     """For all of it, on this machine as busy as it is."""
     out: Path | None = None
     """Folder to make; not given: NAME_fit here. The same command goes on with a stopped one."""
-    group: str = "auto"
+    group: Annotated[str, tyro.conf.arg(metavar="HOW")] = "auto"
     """What is held out together: folder, column (`group` of a CSV), none, or a regular expression of a picture's path
     whose first bracket is the person, such as '(.+)_[0-9]+'. auto: guessed, and said."""
     unlabelled: Path | None = None
@@ -131,7 +131,7 @@ def _marked_up(config: Fit, reader: str) -> MarkedUp:
             return found._replace(schema=schema)
         if config.schema is not None:
             raise UserError(
-                f"--schema {config.schema}: {schema.num_points} points, but {config.path} has "
+                f"--schema {config.schema}: {counted(schema.num_points, 'point')}, but {config.path} has "
                 f"{found.schema.num_points} a face"
             )
     pairs = {frozenset(pair) for pair in found.schema.flip_pairs}
@@ -200,7 +200,10 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
             if not folder.exists():
                 write_unlabelled(pictures, beside, folder, found.schema, places.how, finder, SCALE)
             count = len(FaceDataset.open(folder)) if folder.exists() else 0
-            say(f"{there:,} pictures without labels in {beside}: {len(pictures):,} looked at, {count:,} with a face")
+            say(
+                f"{counted(there, 'picture')} without labels in {beside}: {len(pictures):,} looked at, {count:,} "
+                "with a face"
+            )
     elif config.unlabelled is not None:
         say(f"{config.unlabelled}: not used, since where a face is in a picture cannot be told without boxes")
     return {

@@ -7,11 +7,10 @@ import numpy as np
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import encode_image, read_image, warp
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet
 from stylealign.face.geometry import crop_affine, landmark_box
 from stylealign.face.sample import FaceSample
-from stylealign.progress import counted
 
 SHOWN = 8  # faces of a split
 TILE, SCALE = 112, 1.6
