@@ -27,7 +27,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.entry import BadEntry, split_called, split_of
 from stylealign.data.formats.named_points import Found, ToolFace
 from stylealign.data.formats.notes import Notes
-from stylealign.data.formats.placing import Places
+from stylealign.data.formats.placing import PictureFinder
 from stylealign.data.formats.sniff import LABEL_STUDIO
 from stylealign.data.formats.tool_files import ToolFiles, ToolReader, each_file
 from stylealign.data.formats.writing import Pictures, WriteOptions, box_of, by_picture, by_split, names_of
@@ -202,7 +202,7 @@ def _task_faces(items: list[Any], where: str, common: dict[str, Any], number: in
         )  # fmt: skip
 
 
-def _faces(path: Path, source: Path, places: Places, notes: Notes) -> Iterator[Found]:
+def _faces(path: Path, source: Path, pictures: PictureFinder, notes: Notes) -> Iterator[Found]:
     content = read_json(path)
     tasks = content if isinstance(content, list) else [content]
     below = path.relative_to(source).with_suffix("").as_posix() if path != source else path.stem
@@ -220,11 +220,11 @@ def _faces(path: Path, source: Path, places: Places, notes: Notes) -> Iterator[F
             yield BadEntry(where, items if isinstance(items, str) else "no address of a picture in its data")
             continue
         paths = _paths(address)
-        places_of = [places.of(name, path.parent, path.parent / "images") for name in paths]
+        places_of = [pictures.of(name, path.parent, path.parent / "images") for name in paths]
         image = next((place for place in places_of if place.exists()), places_of[0])
         split = data.get("split") if isinstance(data, Mapping) else None
         common = {
-            "image": image, "name": places.name_of(image),
+            "image": image, "name": pictures.name_of(image),
             "split": split_called(split) if isinstance(split, str) else split_of(below),
         }  # fmt: skip
         yield from _task_faces(items, where, common, number, notes)
