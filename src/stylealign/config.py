@@ -330,7 +330,7 @@ def merged(values: Mapping[str, Any], *more: Mapping[str, Any]) -> dict[str, Any
 # The same configuration or another
 
 
-FREE_KEYS = {"run", "accelerator", "devices", "num_nodes", "follow", "jobs", "on", "cluster"}
+FREE_KEYS = {"run", "accelerator", "devices", "num_nodes", "follow", "pinned", "jobs", "on", "cluster"}
 """What may differ between the start of a job and its continuation without changing its result."""
 
 

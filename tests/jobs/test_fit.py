@@ -223,15 +223,20 @@ def test_from_a_folder_to_a_detector_and_what_to_type_next(
     evaluation = json.loads((out / "evaluation" / "evaluation.json").read_text())
     assert evaluation["dataset"]["faces"] == len(faces.select("val"))
 
-    page = (out / "next.md").read_text()
+    page, told = (out / "next.md").read_text(), "Those faces are of 1 group (file name without its last number)"
+    assert told in page.splitlines()[2]
+    assert told in (out / "report.html").read_text().partition("<h2")[0]
     commands = [
         line for block in re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL) for line in block.splitlines()
     ]
     assert [shlex.split(c)[1] for c in commands] in (
-        ["predict", "export", "suggest", "fit"], ["predict", "export", "fit"],
+        ["train-finder", "predict", "predict", "export", "fit"], ["predict", "export", "suggest", "fit"],
     )  # fmt: skip
     for line in commands[:-1]:
         words = shlex.split(line)
+        if words[1] == "train-finder" or "--finder" in words:  # twenty minutes, and what they make
+            assert main([*words[1:], "--dry-run"]) == 0, (line, capsys.readouterr().err)
+            continue
         if words[1] == "predict":
             assert "--no-check" in words  # of a detector after a few updates
         assert main(words[1:]) == 0, (line, capsys.readouterr().err)

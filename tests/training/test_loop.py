@@ -5,7 +5,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from stylealign.batches.batch import Batch
 from stylealign.batches.source import BatchSource
 from stylealign.config import first_difference
 from stylealign.errors import Stopped, UserError
+from stylealign.training import loop as loop_module
 from stylealign.training import run as run_module
 from stylealign.training.ema import EMA
 from stylealign.training.loop import (
@@ -32,6 +33,7 @@ from stylealign.training.loop import (
 )
 from stylealign.training.optim import cosine, lr_of, set_lr
 from stylealign.training.run import Run, commit
+from stylealign.training.schedule import Schedule
 from stylealign.training.weights import (
     flatten,
     load_model,
@@ -250,6 +252,58 @@ def test_batches_are_normalised_over_the_faces_of_all_processes(processes: int, 
     assert type(found[1]) is kind
     assert found[1].weight is weight  # what an optimizer holds
     assert list(found.state_dict()) == names
+
+
+def test_the_flags_of_the_loop_reach_network_optimizer_and_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ready(kind: type[torch.optim.Optimizer], **flags: Any) -> tuple[Any, Any]:
+        net = nn.Sequential(nn.Conv2d(2, 3, 3)).to(memory_format=torch.channels_last)
+        return start_engine(LoopConfig(**CPU, **flags)).setup(net, kind(net.parameters(), lr=0.1))
+
+    image = torch.randn(2, 2, 6, 6).contiguous(memory_format=torch.channels_last)
+    (model, _), (in_planes, _) = ready(torch.optim.SGD), ready(torch.optim.SGD, channels_last=False)
+    seen: list[Tensor] = []
+    for module in (model, in_planes):
+        module.module[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        module(image)
+    assert [x.is_contiguous() for x in seen] == [False, True]
+    assert in_planes.module[0].weight.is_contiguous()
+    in_planes.load_state_dict(model.state_dict())
+    torch.testing.assert_close(in_planes(image), model(image))
+
+    for kind, usual in ((torch.optim.SGD, None), (torch.optim.AdamW, None)):
+        found = [ready(kind, fused=fused)[1].param_groups[0]["fused"] for fused in (None, True, False)]
+        assert found == [usual, True, None]
+    model, optimizer = ready(torch.optim.Adam, fused=True)
+    model(image).square().mean().backward()
+    optimizer.step()
+
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    wrapped, _ = ready(torch.optim.SGD, compile=True)
+    assert compiled == [wrapped.module]
+
+    class Waiting(NamedTuple):
+        step: int
+        pinned: bool = False
+
+        def pin_memory(self) -> "Waiting":
+            return self._replace(pinned=True)
+
+    gpu = torch.device("cuda")  # named alone: nothing is done on it
+    for pinned in (True, False):
+        given = list(loop_module._one_ahead(Waiting, 1, Schedule(4), gpu, pinned))
+        assert given == [Waiting(step, pinned) for step in (1, 2, 3)]
+
+
+@pytest.mark.slow  # a minute of compiling
+def test_a_compiled_training_learns_what_a_plain_one_does(tmp_path: Path) -> None:
+    plain, compiled = (
+        Job(tmp_path / name, LoopConfig(steps=3, log_every=1, **CPU, compile=name == "compiled")).fit()
+        for name in ("plain", "compiled")
+    )
+    for mine, theirs in zip(compiled.lines(), plain.lines(), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-4)
+    assert compiled.state.result().state_dict().keys() == plain.state.result().state_dict().keys()
 
 
 def test_clipping_that_cannot_be_is_refused() -> None:

@@ -35,6 +35,10 @@ class Batch(NamedTuple):
     def to(self, device: torch.device | str) -> "Batch":
         return Batch(*(t.to(device, non_blocking=True) for t in self))
 
+    def pin_memory(self) -> "Batch":
+        """The same in memory from which a GPU can be copied to while it computes."""
+        return Batch(*(t.pin_memory() for t in self))
+
     def point_weights(self) -> Tensor:
         """(B, P) weight of each landmark within its face, written out."""
         return self.point_weight if self.point_weight.numel() else torch.ones_like(self.landmarks[..., 0])
@@ -74,6 +78,13 @@ class Step(NamedTuple):
             tuple(batch.to(device) for batch in self.heads),
             tuple(batch.to(device) for batch in self.donors),
             None if self.unlabelled is None else self.unlabelled.to(device),
+        )
+
+    def pin_memory(self) -> "Step":
+        return Step(
+            tuple(batch.pin_memory() for batch in self.heads),
+            tuple(batch.pin_memory() for batch in self.donors),
+            None if self.unlabelled is None else self.unlabelled.pin_memory(),
         )
 
 

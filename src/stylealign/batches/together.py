@@ -120,6 +120,48 @@ class Dropout(nn.Dropout):
         return dropout(input, self.p, self.training)
 
 
+class _Normalised(torch.autograd.Function):
+    """(x, weight, bias, eps) -> normalised over the faces of all processes, and the mean and the variance of all.
+
+    Torch's own kernels do what goes over pictures; what is sent is two numbers a channel, forward and backward.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        num = x.numel() // x.shape[1]
+        mean, var = torch.zeros_like(weight), torch.zeros_like(weight)
+        if num > 1:
+            F.batch_norm(x, mean, var, None, None, True, 1.0, eps)  # momentum 1: what is kept is this batch's
+        else:
+            mean.copy_(x.flatten())
+        mean, var = mean.double(), var.double() * ((num - 1) / num)
+        moments = torch.stack([mean, var + mean.square()])  # a variance is a difference of two of them: in double
+        torch.distributed.all_reduce(moments)
+        mean, square = (moments / _world).unbind()
+        var = (square - mean.square()).clamp_min(0).to(x.dtype)
+        mean = mean.to(x.dtype)
+        ctx.save_for_backward(x, weight, mean, var)
+        ctx.eps, ctx.num = eps, in_all(num)
+        ctx.mark_non_differentiable(mean, var)
+        return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps), mean, var
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> Any:
+        x, weight, mean, var = ctx.saved_tensors
+        # As if mean and variance were given; what goes through them is added below.
+        to_x, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, x, weight, mean, var, None, None, False, ctx.eps, [True, True, True]
+        )
+        sums = torch.stack([to_bias, to_weight])
+        torch.distributed.all_reduce(sums)
+        of_gradient, of_product = sums / ctx.num
+        deviation = (var + ctx.eps).rsqrt()
+        slope = weight * deviation.square() * of_product
+        offset = weight * deviation * of_gradient - slope * mean
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        return to_x.sub_(offset.view(shape)).addcmul_(x, slope.view(shape), value=-1), to_weight, to_bias, None
+
+
 class BatchNorm(_BatchNorm):
     """Batch normalisation over the faces of all processes, on any device (torch's own does so on GPUs alone).
 
@@ -133,23 +175,16 @@ class BatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or _world == 1:
             return super().forward(input)
-        x = input.float()
-        dims = [0, *range(2, x.ndim)]
-        var, mean = torch.var_mean(x, dim=dims, correction=0)
-        # Moments in double: a variance is the difference of two of them.
-        moments = torch.stack([mean.double(), var.double() + mean.double().square()])
-        mean, square = (_sum(moments) / _world).unbind()
-        var = (square - mean.square()).clamp_min(0)
+        weight = torch.ones(self.num_features, device=input.device) if self.weight is None else self.weight
+        bias = torch.zeros_like(weight) if self.bias is None else self.bias
+        out, mean, var = _Normalised.apply(input.float(), weight, bias, self.eps)  # type: ignore[no-untyped-call]
         if self.running_mean is not None and self.running_var is not None:
-            num = in_all(x.numel() // x.shape[1])
+            num = in_all(input.numel() // input.shape[1])
             self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
             share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum  # type: ignore[arg-type]
-            self.running_mean.lerp_(mean.detach().to(self.running_mean.dtype), share)
-            self.running_var.lerp_((var.detach() * (num / max(1, num - 1))).to(self.running_var.dtype), share)
-        gain = (var + self.eps).rsqrt() * (1.0 if self.weight is None else self.weight)
-        offset = -mean * gain if self.bias is None else self.bias - mean * gain
-        shape = (1, -1, *[1] * (x.ndim - 2))
-        return torch.addcmul(offset.to(x.dtype).view(shape), x, gain.to(x.dtype).view(shape)).to(input.dtype)
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+            self.running_var.lerp_((var * (num / max(1, num - 1))).to(self.running_var.dtype), share)
+        return out.to(input.dtype)
 
 
 def with_normalisation_together(module: nn.Module) -> nn.Module:

@@ -39,7 +39,7 @@ class Translate:
 
     The largest face of each picture is taken. Two things can be kept of the first picture: its photograph, in another
     light and other colours (`bilateral`, the free styles), or its structure, on which another picture is laid (`warp`
-    bends that picture itself; `spade` and `vunet` draw a new face).
+    and `repaint` bend that picture itself; `spade` and `vunet` draw a new face).
     """
 
     inputs: tyro.conf.Positional[tuple[str, ...]]

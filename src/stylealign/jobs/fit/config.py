@@ -17,7 +17,7 @@ class Fit:
     """For all of it, on this machine as busy as it is."""
     out: Path | None = None
     """Folder to make; not given: NAME_fit here. The same command goes on with a stopped one."""
-    group: str = "auto"
+    group: Annotated[str, tyro.conf.arg(metavar="HOW")] = "auto"
     """What is held out together: folder, column (`group` of a CSV), none, or a regular expression of a picture's path
     whose first bracket is the person, such as '(.+)_[0-9]+'. auto: guessed, and said."""
     unlabelled: Path | None = None

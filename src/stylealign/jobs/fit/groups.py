@@ -39,6 +39,16 @@ class Groups(NamedTuple):
         another folder than theirs."""
         return self.key(name).rpartition("/")[2] in {group.rpartition("/")[2] for group in held}
 
+    def note(self, held: Collection[str]) -> str:
+        """What an error on these faces cannot tell, for a person; empty where each stands for itself."""
+        number = len({self.of[face] for face in held})
+        if number == len(held):
+            return ""
+        return (
+            f"Those faces are of {number} group{'s' * (number > 1)} ({self.by}), alike within one: expect more error "
+            "on others, and a wider interval."
+        )
+
     def sentence(self) -> str:
         """How faces are grouped, for a person."""
         if self.number == len(self.of):

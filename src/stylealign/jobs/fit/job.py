@@ -136,14 +136,16 @@ def finish(config: Fit, plan: dict[str, Any], out: Path, runs: dict[str, Path], 
     places = Places(**plan["places"])
     if places.how == "boxes":
         write_boxes(out / "boxes.csv", held_out)
-    inputs = (out / "evaluation", *runs.values(), out / "data")
+    inputs, note = (out / "evaluation", *runs.values(), out / "data"), plan.get("note", "")
     report.report(
-        report.Report(inputs=inputs, out=out / "report.html", title=f"A detector of {config.path.absolute().name}")
+        report.Report(
+            inputs=inputs, out=out / "report.html", title=f"A detector of {config.path.absolute().name}", note=note
+        )
     )
     stored = json.loads((out / "evaluation" / "evaluation.json").read_text(encoding="utf-8"))
     unlabelled = None if plan["unlabelled"] is None else Path(plan["unlabelled"])
     rough = read_card(best)["val"]["nme"] > ROUGH
-    verdict, again = evaluation_verdict(stored), _again(config, out)
+    verdict, again = f"{evaluation_verdict(stored)} {note}".strip(), _again(config, out)
     result = Result(out, best, verdict, rough, places, held_out, onnx, unlabelled, again)
     write_whole(out / "next.md", next_page(result))
     return best

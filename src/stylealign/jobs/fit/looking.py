@@ -9,7 +9,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats import FORMATS, format_of
 from stylealign.data.formats.files import pictures_below
 from stylealign.data.image import write_image
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.schema import SCHEMAS, get_schema
 from stylealign.jobs import prepare
 from stylealign.jobs.fit.config import Fit
@@ -39,7 +39,7 @@ def _marked_up(config: Fit, reader: str) -> MarkedUp:
             return found._replace(schema=schema)
         if config.schema is not None:
             raise UserError(
-                f"--schema {config.schema}: {schema.num_points} points, but {config.path} has "
+                f"--schema {config.schema}: {counted(schema.num_points, 'point')}, but {config.path} has "
                 f"{found.schema.num_points} a face"
             )
     pairs = {frozenset(pair) for pair in found.schema.flip_pairs}
@@ -77,6 +77,7 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
     groups = groups_of(found.faces, config.group, root, config.path, reader)
     say(groups.sentence())
     splits = _splits(config, found, groups, config.group != "auto")
+    now = {**{f.id: f.split for f in found.faces}, **{f: s for s, ids in splits.items() for f in ids}}
     (out / "splits").mkdir(parents=True, exist_ok=True)
     for split, ids in splits.items():
         (out / "splits" / f"{split}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
@@ -95,8 +96,7 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
     if beside is not None and places.how != "boxes":
         known = {os.path.abspath(face.image) for face in found.faces}
         most = int(min(MOST_UNLABELLED, 0.05 * watch.total / max(each, 1e-3)))
-        final = {**{f.id: f.split for f in found.faces}, **{f: s for s, ids in splits.items() for f in ids}}
-        held = {groups.of[face] for face, split in final.items() if split != "train"}
+        held = {groups.of[face] for face, split in now.items() if split != "train"}
         allowed = (  # nobody who is held out is looked at
             path
             for path in pictures_below(beside, out)
@@ -108,11 +108,15 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
             if not folder.exists():
                 write_unlabelled(pictures, beside, folder, found.schema, places.how, finder, SCALE)
             count = len(FaceDataset.open(folder)) if folder.exists() else 0
-            say(f"{there:,} pictures without labels in {beside}: {len(pictures):,} looked at, {count:,} with a face")
+            say(
+                f"{counted(there, 'picture')} without labels in {beside}: {len(pictures):,} looked at, {count:,} "
+                "with a face"
+            )
     elif config.unlabelled is not None:
         say(f"{config.unlabelled}: not used, since where a face is in a picture cannot be told without boxes")
     return {
         "reader": reader, "bad": len(found.bad), "groups": groups.sentence(), "splits": sorted(splits),
+        "note": groups.note([face for face, split in now.items() if split == "val"]),
         "places": places._asdict(), "unlabelled": str(beside) if count else None, "unlabelled_faces": count,
         "missing": "keep",
     }  # fmt: skip

@@ -26,6 +26,8 @@ class Report:
     """The page to write, such as report.html. An earlier report there is replaced; any other file is not."""
     title: str = "stylealign report"
     """Heading of the page."""
+    note: str = ""
+    """A sentence to stand behind the first one, which says what was found."""
 
     def __post_init__(self) -> None:
         if not self.inputs:
@@ -54,7 +56,7 @@ def report(config: Report) -> Path:
             raise UserError(f"{folder}: {found}; expected a folder that a verb of stylealign made")
         what, section = SECTIONS[kind]
         sections.append((heading_of(what, folder.absolute().name), section(folder)))
-    write_whole(out, page(config.title, sections, verdict_of(config.inputs)))
+    write_whole(out, page(config.title, sections, f"{verdict_of(config.inputs)} {config.note}".strip()))
     return out
 
 
