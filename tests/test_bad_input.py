@@ -223,7 +223,9 @@ WRONG = {
     "another count": (TRAIN + " --real other_count", "other_count/index.jsonl: 6 faces, expected 7"),
     "dataset.yaml without splits": (TRAIN + " --real no_splits", "no_splits/dataset.yaml: splits: found None"),
     "unlabelled contents": (GENERATE + " --data unlabelled --translator translator", "6 of 6 faces of split "
-        "'train' have no landmarks"),
+        "'train' without landmarks"),
+    "no faces to learn without labels from": ("pretrain --data faces --run out --split nosuch",
+        "faces: no face with split 'nosuch'; it has splits"),
     "unlabelled training faces": (TRAIN + " --real unlabelled", "unlabelled: no face with split "
         "'train' that is labelled"),
     "numbers that are no faces": ("prepare --reader list --path nine.txt --out out", "nine.txt:1: 9 "
@@ -335,19 +337,19 @@ WRONG = {
     "recipe of the original, misspelt": ("train-translator original.yaml", "original.yaml: unknown key 'spacial_size' "
         "in a recipe of the original; did you mean"),
     "missing flag": ("generate --data faces --out out", "missing --translator"),
-    "unknown flag": (TRAIN + " --real faces --loop.step 3", "unknown --loop.step, 3; did you mean --loop.steps"),
-    "no number": (TRAIN + " --real faces --lr fast", "--lr: could not convert string to float: 'fast'"),
-    "no precision": (TRAIN + " --real faces --loop.precision half", "invalid choice 'half' for "
-        "argument '--loop.precision'"),
+    "unknown flag": (TRAIN + " --real faces --loop.step 3", "unknown --loop.step; did you mean --loop.steps?"),
+    "no number": (TRAIN + " --real faces --lr fast", "--lr: found 'fast', expected a number"),
+    "no precision": (TRAIN + " --real faces --loop.precision half", "--loop.precision: found 'half', "
+        "expected 32-true, bf16-mixed or 16-mixed"),
     "no steps": ("train-detector --run out --real faces --loop.steps 0", "loop: steps 0 and batch_size "
         "32: expected at least 1"),
     "NaN for a rate": (TRAIN + " --real faces --lr nan", "lr nan and weight_decay 0.05: expected above 0"),
     "negative seed": (TRAIN + " --real faces --loop.seed -1", "loop: seed is -1, expected 0 or more"),
     "a crop as large as a house": (TRAIN + " --real faces --crop.size 100000", "crop: crop of size 100000"),
-    "no devices": (TRAIN + " --real faces --loop.accelerator cpu --loop.devices -2", "cannot use -2 cpu device(s)"),
-    "seven GPUs": (TRAIN + " --real faces --loop.accelerator cuda --loop.devices 7", "cannot use 7 cuda device(s)"),
-    "no accelerator": (EVALUATE + " --arms a=detector --accelerator abacus", "invalid choice 'abacus' for "
-        "argument '--accelerator'"),
+    "no devices": (TRAIN + " --real faces --loop.accelerator cpu --loop.devices -2", "cannot use -2 cpu devices"),
+    "seven GPUs": (TRAIN + " --real faces --loop.accelerator cuda --loop.devices 7", "cannot use 7 cuda devices"),
+    "no accelerator": (EVALUATE + " --arms a=detector --accelerator abacus", "--accelerator: found 'abacus', "
+        "expected auto, cpu, cuda or mps"),
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from builders.places import ROOT
 from stylealign.cli import SPINS, find_recipe, main, parse, recipes
+from stylealign.flags import closest
 from stylealign.jobs import VERBS
 
 
@@ -51,10 +52,40 @@ def test_help_shows_what_people_use_first_and_help_all_the_rest(capsys: pytest.C
     assert first[0].split()[:2] == ["--out", "PATH"]
     assert "--track.smooth" in said["--help-all"]
     assert f"--help-all shows {len(every) - 10} more flags" in said["--help"]
-    assert said["--help"].startswith("usage: stylealign predict TEXT ... [--flags]")
+    assert said["--help"].startswith("usage: stylealign predict PHOTO ... [--flags]")
     for text in said.values():
         assert "None" not in text
         assert "[STR" not in text
+
+
+def test_help_is_written_for_people() -> None:
+    for path in sorted((ROOT / "docs" / "jobs").glob("*.txt")):  # compared with what the verbs print elsewhere
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith("  -"):
+                assert "None" not in line.partition("   ")[0], f"{path.name}: {line}"
+                assert line.count("{") == line.count("}"), f"{path.name}: {line}"
+                assert len(line) <= 112, f"{path.name}: {line}"
+    readers = (ROOT / "docs" / "jobs" / "prepare.txt").read_text(encoding="utf-8")
+    assert re.search(r"^  --reader NAME +Its format\.\n +wflw: WFLW: .*\n +cofw: COFW: ", readers, re.MULTILINE)
+
+
+def test_a_wrong_flag_or_value_is_said_with_what_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, sentence in (
+        ("predict a.jpg --modle x", "unknown --modle; did you mean --model?"),
+        ("predict --drow", "unknown --drow; did you mean --draw?"),
+        ("predict a.jpg --zebra 3", "unknown --zebra ("),
+        ("predict a.jpg --rotate 45", "--rotate: found '45', expected 0, 90, 180, 270 or auto ("),
+        ("predict a.jpg --formats csf", "found 'csf', expected wflw, csv, "),
+        ("predict a.jpg --formats csf", "; did you mean csv? ("),
+        ("predict a.jpg --faces many", "--faces: found 'many', expected a whole number ("),
+        ("predict a.jpg --least-confidence large", "found 'large', expected a number ("),
+    ):
+        assert main(words.split()) == 2
+        assert sentence in (said := capsys.readouterr().err), said
+    known = ["--loop.steps", "--styles", "--pretrain.steps", "--model"]
+    assert closest("--steps=5", known) == ["--loop.steps", "--pretrain.steps"]
+    assert closest("--modl", known) == ["--model"]
+    assert closest("--nothing-like-it", known) == []
 
 
 def test_the_flags_that_help_names_first_exist() -> None:

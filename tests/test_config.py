@@ -85,7 +85,7 @@ def test_a_config_goes_through_plain_values_unchanged(job: Job) -> None:
         ({"optim": {"lr": "fast"}}, "recipe.yaml.optim.lr: found 'fast', expected a number"),
         ({"optim": {"lr": True}}, "expected a number"),
         ({"optim": {"name": "adan"}}, "recipe.yaml.optim.name: found 'adan', expected one of 'adam', 'sgd'"),
-        ({"optim": {"betas": [0.9]}}, "recipe.yaml.optim.betas: found 1 values, expected 2"),
+        ({"optim": {"betas": [0.9]}}, "recipe.yaml.optim.betas: found 1 value, expected 2"),
         ({"optim": 3}, "recipe.yaml.optim: found 3, expected a mapping"),
         ({"data": "a"}, "recipe.yaml.data: found 'a', expected a list"),
         ({"data": ["a", 3]}, r"recipe.yaml.data[1]: found 3, expected"),

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 
 C = TypeVar("C")
 
@@ -78,7 +78,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         if origin is list or (len(args) == 2 and args[1] is Ellipsis):
             return origin(_convert(v, args[0], f"{where}[{i}]") for i, v in enumerate(value))
         if len(value) != len(args):
-            raise UserError(f"{where}: found {len(value)} values, expected {len(args)}")
+            raise UserError(f"{where}: found {counted(len(value), 'value')}, expected {len(args)}")
         return tuple(_convert(v, a, f"{where}[{i}]") for i, (v, a) in enumerate(zip(value, args, strict=True)))
     if origin is dict:
         if not isinstance(value, Mapping):
@@ -204,7 +204,7 @@ class _PlainLoader(yaml.SafeLoader):
         sizes = [self._sizes[id(part)] for part in inner]
         values, levels = 1 + sum(n for n, _ in sizes), 1 + max((n for _, n in sizes), default=0)
         if values > MAX_YAML_VALUES or levels > MAX_DEPTH:
-            found = f"{values:,} values in {levels} levels with aliases written out"
+            found = f"{counted(values, 'value')} in {counted(levels, 'level')} with aliases written out"
             raise _problem(f"{found}, expected at most {MAX_YAML_VALUES:,} in {MAX_DEPTH}", event)
         self._sizes[id(node)] = values, levels
         return node
@@ -214,7 +214,7 @@ class _PlainLoader(yaml.SafeLoader):
         if kind not in _TAGS:
             raise _problem(f"the tag {kind}, expected plain values", node)
         if kind in ("!!int", "!!float") and len(node.value) > MAX_NUMBER:
-            raise _problem(f"a number of {len(node.value):,} characters, expected at most {MAX_NUMBER}", node)
+            raise _problem(f"a number of {counted(len(node.value), 'character')}, expected at most {MAX_NUMBER}", node)
         try:
             return super().construct_object(node, deep)
         except (ValueError, KeyError, AttributeError, TypeError, OverflowError):  # !!int x, 2001-99-99
@@ -251,7 +251,7 @@ def read_yaml(path: Path) -> Any:
 
 def _whole(digits: str) -> int:
     if len(digits) > MAX_NUMBER:
-        raise UserError(f"a number of {len(digits):,} digits, expected at most {MAX_NUMBER}")
+        raise UserError(f"a number of {counted(len(digits), 'digit')}, expected at most {MAX_NUMBER}")
     return int(digits)
 
 

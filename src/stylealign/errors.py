@@ -1,4 +1,9 @@
-"""The one exception a user is meant to read, and the one that says a signal told us to end. Knows nothing of faces."""
+"""The exception that a user is meant to read, the one that says a signal told us to end, and how numbers are written.
+
+Knows nothing of faces.
+"""
+
+import re
 
 LONGEST = 1_900
 """Characters of a message at most: what a person reads, whatever a stranger's file puts into it."""
@@ -11,6 +16,21 @@ def shortened(text: str, longest: int = LONGEST) -> str:
     gap = f" ... ({len(text) - longest:,} characters left out) ... "
     tail = longest // 4
     return text[: longest - tail - len(gap)] + gap + text[-tail:]
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number and what there is so many of, in the right number: `1 face`, `2,400 faces`.
+
+    `many`: the words for several; not given: `one` with an s, as English writes it.
+
+    >>> counted(1, "box"), counted(2, "box"), counted(0, "bad entry"), counted(3, "face has", "faces have")
+    ('1 box', '2 boxes', '0 bad entries', '3 faces have')
+    """
+    if number == 1:
+        return f"{number} {one}"
+    if not many:
+        many = re.sub(r"(?<=[^aeiou])y$", "ie", one) + ("es" if re.search(r"(s|x|ch|sh)$", one) else "s")
+    return f"{number:,} {many}"
 
 
 class UserError(Exception):

@@ -35,6 +35,29 @@ def _columns(number: int) -> Iterator[None]:
             os.environ["COLUMNS"] = before
 
 
+def _in_plain_words(message: str) -> str:
+    """What tyro and Python say of a flag's value: which one it is, what was found and what was expected."""
+    for pattern, expected in (
+        (r"invalid literal for int\(\) with base 10: (.*)", "a whole number"),
+        (r"could not convert string to float: (.*)", "a number"),
+    ):
+        message = re.sub(pattern, rf"found \1, expected {expected}", message)
+    choice = re.search(r"invalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.*)\)\.?", message)
+    if not choice:
+        return message
+    value, flag, *choices = choice[1], choice[2], *re.findall(r"'([^']*)'", choice[3])
+    close = difflib.get_close_matches(value, choices, n=1)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    return f"{flag}: found '{value}', expected {' or '.join([', '.join(choices[:-1]), *choices[-1:]])}{meant}"
+
+
+def closest(unknown: str, known: Sequence[str]) -> list[str]:
+    """The flags that someone may have meant: those of another section with this very name, else the most alike."""
+    name = unknown.split("=")[0]
+    same = [flag for flag in known if flag.rpartition(".")[2] == name.lstrip("-") and "." in flag]
+    return same[:3] or difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+
+
 def sentence_of(box: str, known: Sequence[str] = ()) -> str:
     """What one of tyro's error boxes says. `known`: flags that there are; those close to an unknown one are named.
 
@@ -58,15 +81,17 @@ def sentence_of(box: str, known: Sequence[str] = ()) -> str:
         if head.startswith("Missing from"):
             said.append(f"missing {', '.join(names)}")
         elif head.startswith("Unrecognized"):
-            unknown = names or head.partition(": ")[2].replace(",", " ").split()
-            said.append(f"unknown {', '.join(names) or head.partition(': ')[2]}")
-            if recipe := re.search(r"[^\s,]+\.ya?ml\b", said[-1]):
+            words = names or head.partition(": ")[2].replace(",", " ").split()
+            unknown = [word for word in words if word.startswith("-")]  # what follows one is its value
+            said.append(f"unknown {', '.join(unknown or words)}")
+            if recipe := re.search(r"[^\s,]+\.ya?ml\b", " ".join(words)):
                 said.append(f"a recipe comes first, before the flags: {recipe[0]}")
         elif head.startswith(("Perhaps", "Arguments similar")):
             like += names
         elif not head.startswith(("For full", "Argument helptext")):
-            said.append(re.sub(r"^Error parsing ([A-Z]\w*: )?", "", " ".join(line.strip() for line in [head, *rest])))
-    close = [match for name in unknown for match in difflib.get_close_matches(name, known, n=1, cutoff=0.7)]
+            text = " ".join(line.strip() for line in [head, *rest])
+            said.append(_in_plain_words(re.sub(r"^Error parsing ([A-Z]\w*: )?", "", text)))
+    close = [match for name in unknown for match in closest(name, known)]
     if like := close or like:
         said.append(f"did you mean {' or '.join(dict.fromkeys(like))}?")
     return "; ".join(said) or box.strip()

@@ -72,11 +72,6 @@ def track(iterable: Iterable[T], what: str, total: int | None = None) -> Iterato
         yield item
 
 
-def counted(number: int, one: str, many: str = "") -> str:
-    """`1 face`, `2,400 faces`: a number and what there is so many of; `many`: the word for several, else with an s."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def say(message: str) -> None:
     """Tell the person at the terminal one line (standard error, so that standard output stays machine-readable)."""
     print(message, file=sys.stderr, flush=True)

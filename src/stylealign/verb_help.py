@@ -9,6 +9,8 @@ import shutil
 import textwrap
 from typing import NamedTuple
 
+from stylealign.errors import counted
+
 SHOWN, ALL_UP_TO, WIDEST = 10, 13, 110
 TYROS_WIDTH = 129
 """Columns that tyro is given: as wide as it still puts all flags below each other."""
@@ -43,7 +45,9 @@ FIRST: dict[str, tuple[str, ...]] = {
     "calibrate": ("data", "out", "model", "what", "split", "faces"),
 }  # fmt: skip
 """The flags that `--help` of a verb with many of them shows, in order; of others their first."""
-WORDS = {"INT": "N", "FLOAT": "X", "STR": "TEXT"}
+WORDS = {"INT": "N", "FLOAT": "X", "STR": "NAME"}
+LONGEST_CHOICE = 60
+"""Columns of a list of choices beside its flag; a longer one whose choices the text lists is NAME."""
 
 
 class Flag(NamedTuple):
@@ -54,15 +58,22 @@ class Flag(NamedTuple):
     values: str
     """what follows it, as a person reads it"""
     text: str
+    """a line for each of its choices, where it describes them"""
     section: str
+
+    def choices(self) -> list[str]:
+        """The words that may follow it, where they are listed."""
+        listed = re.match(r"\{([^{}]*)\}", self.values)
+        return listed[1].split(",") if listed else []
 
 
 def plain_values(tyros: str) -> str:
-    """Tyro's notation of values in plain words: `{None}|PATH` is PATH, `[STR [STR ...]]` is TEXT ..."""
-    text = re.sub(r"\{None\}\|", "", tyros)
+    """Tyro's notation of values in plain words: `{None}|PATH` is PATH, `[STR [STR ...]]` is NAME ..., {None,a} {a}."""
+    text = re.sub(r"\{None\}\|", "", tyros).replace("{None,", "{")
     for _ in range(2):
         text = re.sub(r"\[(\{[^}]*\}|[^\[\]]+?) \[(?:\1 )?\.\.\.\]\]", r"\1 ...", text)
     text = re.sub(r"^\[([^\[\]]*)\]$", r"\1", text.strip())
+    text = re.sub(r"^\{([^{},]*)\}$", r"\1", text)
     return re.sub(r"\b(INT|FLOAT|STR)\b", lambda found: WORDS[found[0]], text)
 
 
@@ -90,20 +101,29 @@ def read_flags_of(tyros: str) -> list[Flag]:
         elif re.match(r"  (-|\[|\{|[A-Z]+\b.*\s{2})", line) and (line.startswith("  -") or "positional" in section):
             found.append(_of_line(line, section))
             said = True
+        elif found and found[-1].values.count("{") > found[-1].values.count("}") and re.match(r"  \S", line):
+            found[-1] = found[-1]._replace(values=plain_values(found[-1].values + line.strip()))
         elif re.match(r"  \S", line) and not said and ": " not in section and section != "positional arguments":
             section = f"{section}: {line.strip()}"
         elif line.startswith("   ") and found and said:
             before = found[-1].text
             gap = "" if re.search(r"\w-$", before) else " "  # broken behind a hyphen
+            if line.strip().partition(": ")[0] in found[-1].choices():
+                gap = "\n"
             found[-1] = found[-1]._replace(text=f"{before}{gap}{line.strip()}".strip())
     return found
 
 
 def _written(flag: Flag, column: int, width: int) -> list[str]:
     """A flag's lines, its text from that column on."""
-    head = ", ".join(flag.names) + (f" {flag.values}" if flag.values and flag.names else flag.values)
-    text = re.sub(r" ?\(default: (None)?\)", "", flag.text)
-    lines = textwrap.wrap(text, width - column, break_on_hyphens=False) or [""]
+    described = flag.choices() and all(f"\n{choice}: " in flag.text for choice in flag.choices())
+    values = "NAME" if described and len(flag.values) > LONGEST_CHOICE else flag.values
+    head = ", ".join(flag.names) + (f" {values}" if values and flag.names else values)
+    text = re.sub(r" ?\(default: (None|'')?\)", "", flag.text)
+    lines: list[str] = []
+    for part in text.splitlines():
+        lines += textwrap.wrap(part, width - column, break_on_hyphens=False, subsequent_indent="  " * bool(lines))
+    lines = lines or [""]
     first = [f"  {head}"] if len(head) + 4 > column else []
     if not first:
         lines[0] = f"  {head}".ljust(column) + lines[0]
@@ -135,12 +155,15 @@ def help_of(tyros: str, verb: str, summary: str, everything: bool) -> str:
     for flag in [*words, *shown]:
         if everything and flag.names and flag.section != section:
             section = flag.section
-            lines += [""] * (lines[-1] != "") + [section if ": " in section else f"{section}:"]
+            title = textwrap.wrap(section, width) if ": " in section else [f"{section}:"]
+            lines += [""] * (lines[-1] != "") + title
         lines += _written(flag, column, width)
     rest = len(named) - len(shown)
     lines += [
         "",
-        f"--help-all shows {rest} more flags" if rest else "--dry-run prints what the flags come to, and stops",
+        f"--help-all shows {counted(rest, 'more flag')}"
+        if rest
+        else "--dry-run prints what the flags come to, and stops",
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 

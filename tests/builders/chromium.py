@@ -110,7 +110,7 @@ class Page:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def wait(self, script: str, seconds: float = 60) -> Any:
+    def wait(self, script: str, seconds: float = 600) -> Any:
         """Ask until the answer is true; the answer."""
         end = time.monotonic() + seconds
         while not (answer := self.ask(script)):

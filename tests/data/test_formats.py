@@ -349,7 +349,7 @@ def test_coco_keypoints_boxes_visibility_and_unlabelled_faces(tmp_path: Path) ->
     [
         ({"image_id": 8, "keypoints": _keypoints(points(5))}, "names no image"),
         ({"image_id": 7, "keypoints": _keypoints(points(4))}, "keypoints has 12 numbers, expected 15"),
-        ({"image_id": 7, "keypoints": [*_keypoints(points(5))[:-1], 0]}, "1 of 5 landmarks are not labelled"),
+        ({"image_id": 7, "keypoints": [*_keypoints(points(5))[:-1], 0]}, "1 of 5 landmarks not labelled"),
         ({"image_id": 7, "keypoints": [*_keypoints(points(5))[:-1], 3]}, "not 0, 1 or 2"),
         ({"image_id": 7, "keypoints": ["a"] * 15}, "expected numbers"),
         ({"image_id": 7, "keypoints": _keypoints(points(5)), "bbox": [1, 2, 3]}, "bbox has 3 numbers, expected 4"),

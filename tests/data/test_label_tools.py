@@ -213,7 +213,7 @@ def test_hidden_and_missing_points_of_labelme_and_cvat(tmp_path: Path) -> None:
     shapes = labelled()[:2]
     shapes[0]["flags"] = {"occluded": True}
     source = labelme(tmp_path / "l", shapes)
-    assert "1 of 3 landmarks are not labelled, the first is 2 'nose' (--missing keep" in wrong(read("labelme", source))
+    assert "1 of 3 landmarks not labelled, the first is 2 'nose' (--missing keep" in wrong(read("labelme", source))
     face = one(read("labelme", source, missing="keep"))
     assert face.visible is not None
     assert face.visible.tolist() == [False, True, False]
@@ -270,7 +270,7 @@ def test_the_order_that_cvat_declares_holds_and_is_said(tmp_path: Path) -> None:
     source, notes = cvat(tmp_path, f'<skeleton label="face">{parts}</skeleton>', meta), Notes()
     face = one(read("cvat", source, point_names=(), notes=notes))
     assert np.allclose(face.landmarks, PLACES[[2, 0, 1]], atol=0.01)
-    assert list(notes) == ["3 names of points, in the order that the file declares: c, a, b"]
+    assert list(notes) == ["names of points, in the order that the file declares: c, a, b"]
     assert FORMATS["cvat"].point_names is not None
     assert list(FORMATS["cvat"].point_names(source)) == ["c", "a", "b"]
 
@@ -392,8 +392,8 @@ def test_imglab_s_parts_are_whole_pixels_unless_they_were_ours(tmp_path: Path) -
     assert face.attributes == {"occluded": True}
     assert face.split == "test"
     assert [note.split(":")[0] for note in notes] == [
-        "1 boxes to be ignored passed over",
-        "1 boxes without parts passed over",
+        "boxes to be ignored passed over",
+        "boxes without parts passed over",
     ]
     moved = text.replace("x='20'", "x='20' exact='24.5 30'").replace("x='30'", "x='30' exact='30.25 20.5'")
     (tmp_path / "test.xml").write_text(moved, encoding="utf-8")
@@ -412,7 +412,7 @@ def test_a_picture_is_found_where_the_tool_says_or_by_the_end_of_its_name(tmp_pa
     for number, name in enumerate(("../a.png", "..\\a.png", "C:\\Users\\me\\a.png", "/home/me/faces/a.png")):
         labelme(tmp_path / f"{number}", labelled(), "json/a.json", imagePath=name)
         assert one(read("labelme", tmp_path / f"{number}", notes=notes)).image == tmp_path / f"{number}" / "a.png"
-    assert [note.split(":")[0] for note in notes] == ["2 pictures found by the end of the name that the file has"]
+    assert [note.split(":")[0] for note in notes] == ["pictures found by the end of the name that the file has"]
     labelme(tmp_path / "far", labelled(), "json/a.json", imagePath="../../0/b.png")
     picture(tmp_path / "0" / "b.png")
     assert "does not lie below" in wrong(read("labelme", tmp_path / "far"))
@@ -488,7 +488,7 @@ def test_what_lies_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     five = ["--reader", "folder", "--schema", "five", "--box-frac", "0.5"]
     assert main(["prepare", "--out", str(tmp_path / "pictures"), "--path", str(tmp_path / "l"), *five]) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "1 labelme files (.json with `shapes`) passed over: --reader labelme reads them: a.json" in said
+    assert "labelme files (.json with `shapes`) passed over: --reader labelme reads them: a.json" in said
     cvat(tmp_path / "l", cvat_points())
     assert main(["init", str(tmp_path / "l"), "--out", str(tmp_path / "i")]) == 2
     assert "looks like 2 formats at once, cvat and labelme" in capsys.readouterr().err

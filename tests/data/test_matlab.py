@@ -238,7 +238,7 @@ def test_nothing_of_another_file_is_read(tmp_path: Path) -> None:
         ({"options": {"shape": (2, 2), "dtype": "u1", "chunks": (9999, 9999), "maxshape": (None, None)}}, "at most"),
         ({"pixels": np.zeros((60, 40))}, "expected uint8"),
         ({"phisTr": np.full((87, 1), b"x")}, "expected numbers"),
-        ({"phisTr": np.zeros((87, 2))}, "1 pictures, phis"),
+        ({"phisTr": np.zeros((87, 2))}, "1 picture, phis"),
         ({"bboxesTr": np.zeros((3, 1))}, "expected N"),
     ],
 )

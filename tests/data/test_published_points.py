@@ -128,7 +128,7 @@ def _labels_alone(folder: Path) -> None:
         ("face-synthetics", lambda folder: None, "found no file *_ldmks.txt"),
         ("face-synthetics", lambda folder: text(folder / "1_ldmks.txt", points(70)), "no such image for it"),
         ("300w-lp", _mat, "found pt2d of 2 x 20, expected 2 x 68 or 3 x 68 numbers"),
-        ("300w-lp", lambda folder: (folder / "a.mat").write_text("x"), "1 .mat files and no picture beside one"),
+        ("300w-lp", lambda folder: (folder / "a.mat").write_text("x"), "1 .mat file and no picture beside one"),
         ("merl-rav", _labels_alone, "these are the labels alone"),
         ("merl-rav", lambda folder: None, "found no .pts file"),
     ],

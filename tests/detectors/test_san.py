@@ -358,7 +358,7 @@ def test_training_moves_the_detector_and_never_the_generators(
     assert torch.equal(given.generators.b.layers[1].weight, model.generators.b.layers[1].weight)  # type: ignore[union-attr]
     assert not (tmp_path / "elsewhere").exists()
     wider = SANConfig(generator=GeneratorConfig(width=3, blocks=1), width=2, features=4, hidden=4, top=4, kernel=3)
-    with pytest.raises(UserError, match=r"width 2 and 1 blocks, this detector's 3 and 1; give --san.generator.width 2"):
+    with pytest.raises(UserError, match=r"blocks 1 and width 2, this detector's 1 and 3; give --san.generator.width 2"):
         learner(faces, tmp_path / "wider", wider, styles=tmp_path / "styles")
 
 

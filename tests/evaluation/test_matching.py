@@ -60,7 +60,7 @@ def test_a_prediction_of_no_known_face_is_counted_and_named(capsys) -> None:
     truth = faces(LEFT, MIDDLE)
     four = rows(("group.png", MIDDLE), ("group.png#2", LEFT), ("group.png#3", RIGHT), ("group.png#4", NOWHERE))
     assert max(errors(match_predictions(four, truth), truth)) <= 0.5
-    assert "2 predictions lie on no face" in (said := capsys.readouterr().err)
+    assert "2 predictions on no face" in (said := capsys.readouterr().err)
     assert "'group.png#3', 'group.png#4'" in said
     one = truth[:1]  # a picture with one labelled face, in which predict found two
     assert max(errors(match_predictions(four[:2], one), one)) <= 0.5
@@ -91,7 +91,7 @@ def test_a_bad_answer_keeps_its_name(capsys) -> None:
     assert not capsys.readouterr().err
     both = rows(("in/group", MIDDLE), ("in/group#2", [42.0, 20]), ("in/group#3", RIGHT))  # the first on the second
     assert [row.id for row in match_predictions(both, truth)] == [s.id for s in truth]
-    assert "lie on another face" in (said := capsys.readouterr().err)
+    assert "on another face of the picture" in (said := capsys.readouterr().err)
     assert "'in/group'" in said
 
 

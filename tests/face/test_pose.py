@@ -131,7 +131,7 @@ def test_unlabelled_faces_are_refused() -> None:
     shapes[7] = np.nan
     shapes[9, 3, 1] = np.nan
     with pytest.raises(
-        UserError, match=r"2 of 40 training faces lack landmarks \(the first is number 7\).*balance.bins to 0"
+        UserError, match=r"2 of 40 training faces without some landmarks \(the first is number 7\).*balance.bins to 0"
     ):
         repeats(shapes, NINE)
 

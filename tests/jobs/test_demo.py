@@ -1,5 +1,6 @@
 """The page `demo`: what it computes and refuses, and, in a real browser, that it shows it and asks nobody outside."""
 
+import base64
 import dataclasses
 import io
 import json
@@ -29,10 +30,21 @@ from stylealign.cli import main
 from stylealign.data.image import read_image, write_image
 from stylealign.errors import UserError
 from stylealign.face.schema import FIVE
+from stylealign.jobs.demo.examples import PAIRS, example_pair
 from stylealign.jobs.demo.page import import_gradio
-from stylealign.jobs.demo.pair import FACE_PX, SHOWN_PX, PhotoWithFace, marked, open_photo, open_photos, swapped
+from stylealign.jobs.demo.pair import (
+    FACE_PX,
+    SHOWN_PX,
+    PhotoWithFaces,
+    described,
+    files_of,
+    marked,
+    open_photo,
+    open_photos,
+    swapped,
+    with_the_other_way,
+)
 from stylealign.predicting.predicted_face import Face
-from stylealign.toyfaces import draw_face, random_structure, random_style
 
 BLUE, BROWN = np.array([10, 15, 90]), np.array([110, 90, 40])
 
@@ -57,8 +69,11 @@ def test_two_photos_give_marks_and_two_swapped_faces_and_a_photo_is_looked_at_on
     paths = photo(tmp_path / "a.png", BLUE), photo(tmp_path / "b.png", BROWN, 60)
     seen, said = open_photos(detector, paths, {}, 10**6)
     assert said == []
-    assert np.abs(seen[1].face.landmarks - PLACES - np.array([60, 45])).max() < 0.3
-    first, second = swapped(StyleTranslator.load("histogram"), seen, 1.0)
+    assert np.abs(seen[1].landmarks - PLACES - np.array([60, 45])).max() < 0.3
+    (first, second), problems = swapped(StyleTranslator.load("histogram"), seen, 1.0)
+    assert problems == []
+    assert first is not None
+    assert second is not None
     assert first.shape == second.shape == (FACE_PX, FACE_PX, 3)
     assert np.abs(np.median(first, axis=(0, 1)) - BROWN).max() < 3
     assert np.abs(np.median(second, axis=(0, 1)) - BLUE).max() < 3
@@ -96,7 +111,55 @@ def test_a_large_photo_is_kept_small_and_upright(tmp_path: Path, detector: Detec
     Image.fromarray(np.ascontiguousarray(np.rot90(image))).save(tmp_path / "large.png", exif=exif)
     seen = open_photo(detector, str(tmp_path / "large.png"), 10**7)
     assert seen.image.shape == (round(1000 * SHOWN_PX / 1600), SHOWN_PX, 3)
-    assert np.abs(seen.face.landmarks - points * SHOWN_PX / 1600).max() < 4
+    assert np.abs(seen.landmarks - points * SHOWN_PX / 1600).max() < 4
+    stored = seen.faces[0].landmarks  # px of the file: x from its left, y from its top
+    assert np.abs(stored - np.stack([points[:, 1], 1599 - points[:, 0]], axis=1)).max() < 4
+
+
+def test_the_page_says_how_sure_it_is_and_hands_out_what_predict_writes(tmp_path: Path, detector: Detector) -> None:
+    (tmp_path / "x").mkdir()
+    paths = photo(tmp_path / "a.png", BLUE), photo(tmp_path / "x" / "a.png", BROWN, 60)
+    seen, _ = open_photos(detector, paths, {}, 10**6)
+    assert described(seen) == [f"The {n} photo: 1 face; a detector without confidence." for n in ("first", "second")]
+    sure = dataclasses.replace(seen[0].faces[0], covariance=np.tile(np.eye(2), (5, 1, 1)))
+    two = dataclasses.replace(seen[0], faces=(sure, sure))
+    assert described({1: two}) == [
+        f"The second photo: 2 faces; the largest is taken; confidence {sure.face_confidence:.2f}."
+    ]
+
+    files = files_of(seen, FIVE)
+    assert sorted(files) == ["predictions.csv", "predictions.jsonl"]
+    header, *rows = files["predictions.csv"].decode().splitlines()
+    assert header.startswith("image,x0,y0,")
+    assert [row.split(",")[0] for row in rows] == ["first/a.png", "second/a.png"]
+    read = [Face.from_line(line) for line in files["predictions.jsonl"].decode().splitlines()]
+    for found, expected in zip(read, (seen[0], seen[1]), strict=True):
+        assert np.abs(found.landmarks - expected.faces[0].landmarks).max() <= 1e-4
+    assert b"first" not in files_of({0: seen[0]}, FIVE)["predictions.csv"]
+    assert files_of({}, FIVE) == {}
+
+
+def test_both_ways_are_offered_and_a_pair_that_cannot_be_bent_is_said(tmp_path: Path, detector: Detector) -> None:
+    ways = with_the_other_way(StyleTranslator.load("adain"), detector, "cpu")
+    assert {kept: way.model for kept, way in ways.items()} == {"photo": "adain", "structure": "warp"}
+    of_other_faces = with_the_other_way(StyleTranslator.load("warp"), detector, "cpu")  # the package's draws 68 points
+    assert list(of_other_faces) == ["structure"]
+
+    seen, _ = open_photos(detector, (photo(tmp_path / "a.png", BLUE), photo(tmp_path / "b.png", BROWN)), {}, 10**6)
+    squeezed = dataclasses.replace(seen[1], landmarks=seen[1].landmarks * (1, 0.05) + (0, 60))
+    made, problems = swapped(ways["structure"], {0: seen[0], 1: squeezed}, 1.0)
+    assert made == (None, None)
+    assert problems
+    assert all(sentence.startswith("The two faces cannot be bent into each other: ") for sentence in problems)
+
+
+def test_the_examples_are_faces_to_the_detector_in_the_package() -> None:
+    detector = stylealign.load()
+    found = [detector.predict(image) for image in example_pair(0)]
+    assert [len(faces) for faces in found] == [1, 1]
+    again, after = example_pair(len(PAIRS)), example_pair(1)
+    assert (again[0] == example_pair(0)[0]).all()
+    assert (after[0] != again[0]).any()
 
 
 def test_without_gradio_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +204,6 @@ class Served(NamedTuple):
     """tmp/ its temporary files, witness.txt whom it asked"""
     faces: tuple[Path, Path]
     """Photos with a face that its detector finds"""
-    model: Path
 
 
 def free_port() -> int:
@@ -152,41 +214,14 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """`stylealign demo` as a process of its own, with a detector of drawn faces trained for half a minute."""
+    """`stylealign demo` as a process of its own, with the detector in the package."""
     pytest.importorskip("gradio", minversion="6", reason="the demo needs gradio")
     if find_chromium() is None:
         pytest.skip("no chromium on this machine")
-    from builders.tiny import detector_job, drawn
-    from stylealign.detectors.resnet import ResNetConfig
-    from stylealign.face.crop import CropConfig
-    from stylealign.jobs.train_detector.job import main as train_detector
-
     folder = tmp_path_factory.mktemp("demo")
-    drawn(folder / "faces", 200)
-    loop = {
-        "steps": 400,
-        "batch_size": 16,
-        "log_every": 100,
-        "checkpoint_every": 400,
-        "preview_every": 400,
-        "ema_decay": 0.98,
-    }
-    train_detector(
-        detector_job(
-            folder / "run", folder / "faces", loop, crop=CropConfig(size=32), resnet=ResNetConfig(width=8), lr=6e-3
-        )
-    )
-    detector, found = stylealign.load(folder / "run"), []
-    for seed in range(40):
-        image, _, _ = draw_face(
-            random_structure(np.random.default_rng(seed)), random_style(np.random.default_rng(seed + 50)), 256
-        )
-        if len(detector.predict(image)) == 1:
-            found.append(folder / f"face{seed}.png")
-            write_image(found[-1], image)
-        if len(found) == 2:
-            break
-    assert len(found) == 2, "the detector of this test finds fewer than two of 40 drawn faces"
+    faces = folder / "face0.png", folder / "face1.png"
+    for path, image in zip(faces, example_pair(1), strict=True):
+        write_image(path, image)
     (folder / "tmp").mkdir()
     (folder / "site").mkdir()
     (folder / "site" / "sitecustomize.py").write_text(WITNESS)
@@ -198,8 +233,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     }  # fmt: skip
     with open(folder / "server.log", "wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "stylealign", "demo", "--port", str(port), "--model", str(folder / "run"),
-             "--translator", "adain", "--max-megabytes", "1", "--max-megapixels", "0.3", "--accelerator", "cpu"],
+            [sys.executable, "-m", "stylealign", "demo", "--port", str(port), "--translator", "adain",
+             "--max-megabytes", "1", "--max-megapixels", "0.3", "--accelerator", "cpu"],
             stdout=log, stderr=log, env=environment, cwd=folder,
         )  # fmt: skip
     try:
@@ -208,7 +243,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
                 break
             time.sleep(0.1)
         assert process.poll() is None, (folder / "server.log").read_text()
-        yield Served(f"http://127.0.0.1:{port}/", port, process, folder, (found[0], found[1]), folder / "run")
+        yield Served(f"http://127.0.0.1:{port}/", port, process, folder, faces)
     finally:
         if process.poll() is None:
             process.kill()
@@ -222,7 +257,8 @@ def shown(page: Page, name: str) -> np.ndarray:
 
 @pytest.mark.slow
 def test_a_person_gives_two_photos_and_moves_the_slider(served: Served, tmp_path: Path) -> None:
-    detector, translator = stylealign.load(served.model), StyleTranslator.load("adain")
+    detector = stylealign.load()
+    ways = with_the_other_way(StyleTranslator.load("adain"), detector, "cpu")
     expected, said = open_photos(detector, (str(served.faces[0]), str(served.faces[1])), {}, 10**6)
     assert said == []
     results = ("made_first", "made_second", "marked_first", "marked_second")
@@ -259,12 +295,20 @@ def test_a_person_gives_two_photos_and_moves_the_slider(served: Served, tmp_path
             page.choose_file(f"#{side} input[type=file]", path)
             page.wait(f"!!document.querySelector('#marked_{side} img')")
         page.wait(" && ".join(f"!!document.querySelector('#{name} img')" for name in results))
-        full = swapped(translator, expected, 1.0)
+        full, _ = swapped(ways["photo"], expected, 1.0)
         for name, picture in zip(
             results, (*full, *(marked(expected[i], detector.schema) for i in (0, 1))), strict=True
         ):
             assert np.abs(shown(page, name).astype(int) - picture).max() <= 1, name
         page.screenshot(tmp_path / "swapped.png")
+
+        # How sure it is, and what it hands out: what `predict` writes of these two files.
+        for sentence in described(expected):
+            assert "; confidence 0." in sentence
+            page.wait(f"document.querySelector('#said').innerText.includes({sentence!r})")
+        for name, content in files_of(expected, detector.schema).items():
+            address = page.ask(f"document.querySelector('#files a[download=\\'{name}\\']').href")
+            assert base64.b64decode(address.partition(",")[2]) == content
 
         # The slider.
         source = page.ask("document.querySelector('#made_first img').src")
@@ -273,17 +317,33 @@ def test_a_person_gives_two_photos_and_moves_the_slider(served: Served, tmp_path
         strength = float(page.ask("document.querySelector('#strength input[type=range]').value"))
         assert 0.15 <= strength <= 0.35
         page.wait("!document.querySelector('.generating')")
-        less = swapped(translator, expected, strength)
+        less, _ = swapped(ways["photo"], expected, strength)
         assert np.abs(less[0].astype(int) - full[0]).max() > 10
         for name, picture in zip(results, less, strict=False):
             assert np.abs(shown(page, name).astype(int) - picture).max() <= 1, name
         page.screenshot(tmp_path / "slider.png")
 
+        # The other thing to keep, and two drawn faces.
+        source = page.ask("document.querySelector('#made_first img').src")
+        page.click("#keep input[value=structure]")
+        page.wait(f"document.querySelector('#made_first img').src != {source!r}")
+        bent, problems = swapped(ways["structure"], expected, strength)
+        assert problems == []
+        page.wait("!document.querySelector('.generating')")
+        for name, picture in zip(results, bent, strict=False):
+            assert np.abs(shown(page, name).astype(int) - picture).max() <= 1, name
+        page.screenshot(tmp_path / "structure.png")
+        source = page.ask("document.querySelector('#marked_second img').src")
+        page.click("#example")
+        page.wait(f"document.querySelector('#marked_second img').src != {source!r}")
+        page.wait("document.querySelector('#said').innerText.includes('The second photo: 1 face; confidence')")
+        page.screenshot(tmp_path / "example.png")
+
         assert page.errors == []
         assert {address.split("/")[2] for address in page.requests} == {f"127.0.0.1:{served.port}"}
-    for name in ("swapped.png", "slider.png"):
+    for name in ("swapped.png", "slider.png", "structure.png", "example.png"):
         assert read_image(tmp_path / name).std() > 20
-    print(f"screenshots: {tmp_path / 'swapped.png'}, {tmp_path / 'slider.png'}")
+    print(f"screenshots: {tmp_path}")
 
 
 @pytest.mark.slow
@@ -296,7 +356,7 @@ def test_the_server_keeps_to_itself_and_leaves_nothing_behind(served: Served) ->
     assert "Traceback" not in (served.folder / "server.log").read_text()
     # A file that nobody uploaded, named in the page's own way: gradio refuses it before it is ours.
     forged = {"path": str(served.faces[0]), "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}
-    asked_for = {"data": [forged, None, 1, None], "fn_index": 0, "session_hash": "forged"}
+    asked_for = {"data": [forged, None, "photo", 1, None], "fn_index": 0, "session_hash": "forged"}
     join = urllib.request.Request(
         f"{served.address}gradio_api/queue/join", json.dumps(asked_for).encode(), {"content-type": "application/json"}
     )
@@ -307,7 +367,7 @@ def test_the_server_keeps_to_itself_and_leaves_nothing_behind(served: Served) ->
     assert "not uploaded by a user" in (served.folder / "server.log").read_text()
     with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.2", served.port), timeout=5):
         pass
-    words = ["demo", "--port", str(served.port), "--model", str(served.model), "--translator", "adain"]
+    words = ["demo", "--port", str(served.port), "--translator", "adain"]
     environment = {**os.environ, "PYTHONPATH": str(Path(stylealign.__file__).parents[1])}
     taken = subprocess.run(
         [sys.executable, "-m", "stylealign", *words], capture_output=True, text=True, env=environment, check=False
@@ -324,7 +384,7 @@ def test_the_server_keeps_to_itself_and_leaves_nothing_behind(served: Served) ->
 
 def test_a_seen_photo_is_not_changed_by_drawing_on_it() -> None:
     face = Face(landmarks=PLACES + 20, box=np.zeros(4), confidence=None, found_by="given")
-    seen = PhotoWithFace("x", np.full((40, 40, 3), 9, np.uint8), face)
+    seen = PhotoWithFaces("x", np.full((40, 40, 3), 9, np.uint8), face.landmarks, (face,))
     marked(seen, FIVE)
     assert (seen.image == 9).all()
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -237,7 +237,7 @@ def test_refusals_say_what_was_found(tmp_path, faces):
     mixed = write_dataset(
         tmp_path / "mixed", [*faces, FaceSample(id="bare", image=faces[0].image)], schema=FIVE, name="mixed"
     )
-    with pytest.raises(UserError, match=r"1 of 12 faces of split 'train' have no landmarks"):
+    with pytest.raises(UserError, match=r"1 of 12 faces of split 'train' without landmarks"):
         generate(job(mixed, tmp_path / "made"), PaintedTranslator())
     generate(job(mixed, tmp_path / "made", skip_unlabelled=True), PaintedTranslator())
     assert len(FaceDataset.open(tmp_path / "made")) == 33

@@ -111,7 +111,7 @@ def test_split_and_subset_lists_name_images_or_ids(tmp_path: Path, capsys: pytes
     )
     assert {s.id: s.split for s in dataset} == {"a": "train", "b": "test", "c": "train"}
     assert dataset.select(subset="train_0001").ids() == ["c"]
-    assert "1 faces are in no split list" in capsys.readouterr().err
+    assert "1 face in no split list, left out" in capsys.readouterr().err
     assert dataset.meta["how"]["in_no_split_list"] == {"source": 1}
 
 
@@ -436,8 +436,8 @@ def test_missing_landmarks_are_kept_where_the_user_says_so(tmp_path: Path, capsy
     dataset = made(Prepare(**source, missing="keep", out=tmp_path / "out"))
     assert dataset[0].missing_points.tolist() == [False, False, False, True, False]
     assert dataset.verify() == []
-    assert "in: 1 faces lack landmarks" in capsys.readouterr().err
-    assert dataset.meta["how"]["notes"] == ["in: 1 faces lack landmarks, which have point_trust 0 there: a"]
+    assert "in: faces lack landmarks" in capsys.readouterr().err
+    assert dataset.meta["how"]["notes"] == ["in: faces lack landmarks, which have point_trust 0 there: a"]
 
 
 def test_a_face_that_stands_twice_is_said_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -446,7 +446,7 @@ def test_a_face_that_stands_twice_is_said_and_kept(tmp_path: Path, capsys: pytes
     (tmp_path / "in" / "test.csv").write_text("\n".join(text.splitlines()[:2]) + "\n")
     dataset = made(Prepare(reader="csv", path=tmp_path / "in", out=tmp_path / "out"))
     assert len(dataset) == 3
-    assert "in: 1 faces stand twice (same picture and landmarks): a#2 as a" in capsys.readouterr().err
+    assert "in: faces stand twice (same picture and landmarks): a#2 as a" in capsys.readouterr().err
 
 
 def test_good_faces_leave_no_notes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -294,7 +294,7 @@ def test_a_picture_that_cannot_be_read_is_counted_and_the_rest_is_done(surveyed:
     answers = ask([loaded()], surveyed, LookConfig(refine=0))
     assert len(answers.unreadable) == 1
     assert "2.png" in answers.unreadable[0]
-    with pytest.raises(UserError, match="none of its 1 pictures can be read"):
+    with pytest.raises(UserError, match="none of 1 picture can be read"):
         ask([loaded()], surveyed.take([2]), LookConfig())
 
 
@@ -333,7 +333,7 @@ def test_pseudo_labels_of_a_perfect_detector_are_the_truth_and_fully_trusted(
     assert made.meta["how"]["inputs"]["detectors"][0]["hash"] == "f" * 64
     told = json.loads((tmp_path / "out" / "trust.json").read_text())
     assert (told["faces"], told["kept"], told["unreadable"]) == (4, 3, 1)
-    assert "1 pictures could not be read and were left out" in capsys.readouterr().err
+    assert "1 picture left out that could not be read" in capsys.readouterr().err
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"dataset.yaml", "index.jsonl", "trust.json",
         "keep_rate.png", "disagreement.png", "sheets"}  # fmt: skip
 

@@ -18,7 +18,7 @@ from builders.dots import dots
 from builders.tiny import LOOP, detector_job, metrics_of
 from stylealign.batches.augment import AugmentConfig, augment, invert, transform
 from stylealign.batches.batch import Batch
-from stylealign.batches.crops import mean_shape
+from stylealign.batches.crops import CropCache, mean_shape
 from stylealign.cli import main
 from stylealign.data.dataset import FaceDataset, write_dataset
 from stylealign.detectors import build_detector
@@ -232,7 +232,7 @@ def test_heads_that_do_not_fit_start_fresh_and_are_named(teaching: Path) -> None
 def test_a_start_of_which_next_to_nothing_fits_is_refused(teaching: Path, tmp_path: Path) -> None:
     with pytest.raises(
         UserError,
-        match=r"of this detector's 20 convolutions fit \(there: resnet18, width 4\): expected the same network",
+        match=r"of this detector's 20 convolutions fitting \(there: resnet18, width 4\): expected the same network",
     ):
         start_from(build_detector("resnet18", (FIVE,), SIZE, ResNetConfig(width=6)), teaching, FIVE)
     (tmp_path / "card.json").write_text(json.dumps({"kind": "translator"}))
@@ -433,15 +433,17 @@ def test_pseudo_labels_go_beside_a_budget_unless_their_detectors_saw_more(
                 with pytest.raises(UserError, match=sentence):
                     resolve_data(config)
             else:
-                assert [len(found) for found, _, _ in resolve_data(config)] == [3, 12]
+                assert [len(part.faces) for part in resolve_data(config)] == [3, 12]
 
 
 def test_a_landmark_that_one_source_never_trusts_is_the_others_mean(tmp_path: Path) -> None:
     def cache(*faces: list[list[float]]) -> Any:
         crop = SimpleNamespace(size=10)
-        return SimpleNamespace(
+        found = SimpleNamespace(
             landmarks=np.array(faces, np.float32), size=14, crop=crop, dataset=SimpleNamespace(folder=tmp_path)
         )
+        found.label_sums = lambda: CropCache.label_sums(found)
+        return found
 
     nan = float("nan")
     real = cache([[4, 4], [6, 8]], [[6, 4], [8, 8]])  # crop px with a margin of 2: means (3, 2) and (5, 6)

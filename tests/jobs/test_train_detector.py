@@ -245,7 +245,7 @@ def test_shares_presets_and_budgets(
         ("real", 4, 0.5),
         ("synthetic", 8, 0.5),
     ]  # labels outside the budget stay out
-    assert "8 of 16 faces were made from faces of few" in capsys.readouterr().err
+    assert "8 of 16 faces made from faces of few" in capsys.readouterr().err
 
 
 def test_a_recipe_of_several_data_sets_guards_the_labels_of_the_one_another_was_made_from(

@@ -198,11 +198,11 @@ def test_pictures_of_held_out_faces_are_no_donors_under_another_name_either(
     (found,) = donor_faces([tmp_path / "copy"], None, [train], faces.select("val"))
     assert found.ids() == [f"copy/{name}" for name in train.ids()]
     assert (
-        f"{len(faces) - len(train)} of {len(faces)} donors are pictures that the training holds out"
+        f"{len(faces) - len(train)} of {len(faces)} donors left out: pictures that the training holds out"
         in capsys.readouterr().err
     )
     copied(tmp_path / "test", faces.select("test"))
-    with pytest.raises(UserError, match=r"all .* donors are pictures that the training holds out"):
+    with pytest.raises(UserError, match=r"all .* donors left out, pictures that the training holds out"):
         donor_faces([tmp_path / "test"], None, [train], None)
 
 
@@ -220,7 +220,7 @@ def test_other_data_sets_give_their_training_split_or_all_and_a_test_split_is_wa
     assert chosen("a", ("photographs", "films")) == [f"a{i}" for i in range(6)]
     assert capsys.readouterr().err == ""
     assert chosen("b", ("train", "val", "test")) == ["b0", "b3"]
-    assert "2 faces of split train are donors; the other 4 are left alone" in capsys.readouterr().err
+    assert "2 faces of split train taken as donors, the other 4 left alone" in capsys.readouterr().err
     assert chosen("b", (), donor_split="test") == ["b2", "b5"]
     assert "must not be tested there" in capsys.readouterr().err
     with pytest.raises(UserError, match="no face with split 'films'; it has splits"):

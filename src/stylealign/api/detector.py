@@ -22,7 +22,7 @@ import numpy as np
 
 from stylealign.api.pictures import Channels, Image, name_of, picture_of
 from stylealign.api.predicted import Faces
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Candidate, Rotate, Search, candidates_in
@@ -123,7 +123,7 @@ class Detector:
                 f"several pictures are expected to be a list; found an object of type {type(images).__name__}"
             )
         if boxes is not None and len(boxes) != len(images):
-            raise ValueError(f"boxes of {len(boxes)} pictures for {len(images)} pictures")
+            raise ValueError(f"boxes of {counted(len(boxes), 'picture')} for {counted(len(images), 'picture')}")
         if rotate not in ("0", "90", "180", "270", "auto"):
             raise ValueError(f"rotate is {rotate!r}, expected '0', '90', '180', '270' or 'auto'")
         search = Search(

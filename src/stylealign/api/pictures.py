@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from stylealign.data.image import LUMA, orientation_of, pixels_of, read_image
+from stylealign.errors import counted
 from stylealign.face.orientation import upright_affine
 from stylealign.predicting.sources import VIDEO_SUFFIXES, Photo, read_photo
 
@@ -114,7 +115,7 @@ def picture_of(image: Image, channels: Channels = "rgb") -> Photo:
         content = image.read() if hasattr(image, "read") else bytes(image)
         if not isinstance(content, bytes):
             raise ValueError(f"{name_of(image) or 'an open file'}: opened as text; expected it opened with mode 'rb'")
-        where = Path(name_of(image) or f"picture of {len(content):,} bytes")
+        where = Path(name_of(image) or f"picture of {counted(len(content), 'byte')}")
         pixels, orientation = read_image(where, content=content), orientation_of(where, content=content)
     else:
         return Photo(rgb_of(image, channels), np.eye(2, 3))

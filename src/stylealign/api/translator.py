@@ -26,7 +26,7 @@ from stylealign.api.detector import Detector
 from stylealign.api.pictures import Image, name_of, picture_of
 from stylealign.api.placed_face import PlacedFace, in_its_look, pasted, placed_by_landmarks
 from stylealign.api.tensors import face_batch, image_tensor, points_tensor
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.orientation import size_of_view
@@ -158,7 +158,7 @@ def _draw(model: LoadedTranslator, face: PlacedFace, donor: PlacedFace, strength
 def _schema_of(points: int) -> LandmarkSchema:
     """The mark-up of so many points; where none is known, one in which nothing has a name."""
     known = (schema for schema in SCHEMAS.values() if schema.num_points == points)
-    return next(known, LandmarkSchema(name=f"{points} points", num_points=points))
+    return next(known, LandmarkSchema(name=counted(points, "point"), num_points=points))
 
 
 class StyleTranslator:

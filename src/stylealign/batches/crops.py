@@ -17,7 +17,7 @@ import torch
 from stylealign.batches.batch import Batch, to_float
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import image_size, read_image, warp
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
@@ -231,7 +231,7 @@ def mean_shape(caches: Sequence[Labelled], shares: list[float]) -> np.ndarray:
     if missing.size:
         raise UserError(
             f"{caches[0].dataset.folder}: landmark {missing[0]} is labelled in no training face "
-            f"({missing.size} such landmarks): "
-            "of pseudo-labels, that their detectors agree nowhere; train those longer"
+            f"({counted(missing.size, 'such landmark')}): of pseudo-labels, that their detectors agree nowhere; train "
+            "those longer"
         )
     return total / weight

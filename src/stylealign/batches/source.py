@@ -9,7 +9,7 @@ import torch
 from stylealign.batches.batch import Batch, join
 from stylealign.batches.crops import CropCache
 from stylealign.batches.shards import ShardCache
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 
 
 @lru_cache(maxsize=16)  # a new order of a million faces would otherwise be drawn at every step
@@ -54,7 +54,8 @@ class BatchSource:
             raise UserError(f"batch_size {batch_size} cannot be divided between {world} processes")
         if not caches or len(caches) != len(shares) or min(shares) < 0 or sum(shares) <= 0:
             raise UserError(
-                f"shares {shares}: expected a share of 0 or more for each of {len(caches)} data sets, not all 0"
+                f"shares {shares}: expected a share of 0 or more for each of {counted(len(caches), 'data set')}, not "
+                "all 0"
             )
         self.caches, self.batch_size, self.seed, self.rank, self.world = caches, batch_size, seed, rank, world
         self._leans = leans or [0.0] * len(caches)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.curves import curve_segments
 from stylealign.face.schema import LandmarkSchema
 
@@ -126,7 +126,8 @@ def structure_maps(
     """
     if landmarks.shape[1] != schema.num_points:
         raise UserError(
-            f"structure map: found {landmarks.shape[1]} landmarks, expected {schema.num_points} of {schema.name}"
+            f"structure map: found {counted(landmarks.shape[1], 'landmark')}, expected {schema.num_points} of "
+            f"{schema.name}"
         )
     if integer_centres:
         landmarks = landmarks.trunc()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from stylealign.data.rows import file_digest
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 
 CARVED_FROM = "train"
@@ -68,8 +68,8 @@ def carved(samples: Iterable[FaceSample], shares: Mapping[str, float], seed: int
                 wanted -= labelled[key]
         if not taken:
             raise UserError(
-                f"carve: {split}={share:g} of {total} labelled faces of split {CARVED_FROM} is less than one picture "
-                "of them holds, expected a larger share"
+                f"carve: {split}={share:g} of {counted(total, 'labelled face')} of split {CARVED_FROM} is less than "
+                "one picture of them holds, expected a larger share"
             )
         order = [key for key in order if key not in set(taken)]
         for i in (i for key in taken for i in pictures[key]):

@@ -31,7 +31,7 @@ from stylealign.data.image import write_image
 from stylealign.data.paths import inside
 from stylealign.data.rows import LANDMARKS_KEY, content_hash, file_digest, from_row, row_problem, to_row
 from stylealign.data.shards import INDEX, ShardedFaces
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema, schema_from_dict
 
@@ -77,9 +77,8 @@ class FaceDataset:
                 "expected a data set folder of loose files (format 1)"
             )
         if not (folder / "dataset.yaml").exists():
-            raise UserError(
-                f"{folder}: not a dataset folder (no dataset.yaml in it); make one with `stylealign prepare`"
-            )
+            why = "no dataset.yaml in it" if folder.exists() else "there is no such folder"
+            raise UserError(f"{folder}: not a dataset folder ({why}); make one with `stylealign prepare`")
         meta = read_yaml(folder / "dataset.yaml")
         if not isinstance(meta, dict) or meta.get("format") != FORMAT:
             found = meta.get("format") if isinstance(meta, dict) else None
@@ -107,7 +106,9 @@ class FaceDataset:
         )
         offsets = _line_offsets(folder / "index.jsonl")
         if len(offsets) != meta["count"]:
-            raise UserError(f"{folder / 'index.jsonl'}: {len(offsets)} faces, expected {meta['count']} (dataset.yaml)")
+            raise UserError(
+                f"{folder / 'index.jsonl'}: {counted(len(offsets), 'face')}, expected {meta['count']} (dataset.yaml)"
+            )
         if not len(offsets):
             raise UserError(f"{folder / 'index.jsonl'}: no face in it")
         return cls(folder, meta, schema, offsets)
@@ -134,7 +135,7 @@ class FaceDataset:
         end = self._map.find(b"\n", self._offsets[row])
         end = end if end >= 0 else len(self._map)
         if end - self._offsets[row] > MAX_LINE:
-            found = f"a line of {end - self._offsets[row]:,} bytes"
+            found = f"a line of {counted(end - self._offsets[row], 'byte')}"
             raise UserError(f"{self.folder / 'index.jsonl'}:{row + 1}: {found}, expected at most {MAX_LINE:,}")
         return self._map[self._offsets[row] : end]
 
@@ -189,7 +190,9 @@ class FaceDataset:
             raise UserError(f"{self._where(i)}: not a face of format {FORMAT} ({error})") from None
         if sample.landmarks is not None and len(sample.landmarks) != self.schema.num_points:
             found, schema = len(sample.landmarks), self.schema
-            raise UserError(f"{self._where(i)}: {found} landmarks, expected {schema.num_points} of {schema.name}")
+            raise UserError(
+                f"{self._where(i)}: {counted(found, 'landmark')}, expected {schema.num_points} of {schema.name}"
+            )
         return sample
 
     def __iter__(self) -> Iterator[FaceSample]:
@@ -232,7 +235,8 @@ class FaceDataset:
         if not kept:
             wanted = " and ".join(f"{k} {v!r}" for k, v in (("split", split), ("subset", subset)) if v is not None)
             kind = "" if labelled is None else f" that is {'' if labelled else 'un'}labelled"
-            has = f"splits {self.meta['splits']}, subsets {self.subset_names() or 'none'}"
+            splits = ", ".join(f"{name} ({count:,})" for name, count in self.meta["splits"].items())
+            has = f"splits {splits or 'none'}; subsets {', '.join(self.subset_names()) or 'none'}"
             raise UserError(f"{self.folder}: no face{' with ' if wanted else ''}{wanted}{kind}; it has {has}")
         return self.take(kept)
 
@@ -326,8 +330,8 @@ class DatasetWriter:
         self._ids.add(key)
         if sample.landmarks is not None and len(sample.landmarks) != self.schema.num_points:
             raise UserError(
-                f"face '{sample.id}': {len(sample.landmarks)} landmarks, expected {self.schema.num_points} of "
-                f"{self.schema.name}"
+                f"face '{sample.id}': {counted(len(sample.landmarks), 'landmark')}, expected {self.schema.num_points} "
+                f"of {self.schema.name}"
             )
         if not (sample.split and sample.split.isprintable()):  # splits are keys of dataset.yaml, and words for --split
             raise UserError(f"face '{sample.id}': its split is {sample.split!r}, expected a word")

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.progress import say
 
 
@@ -21,7 +21,7 @@ def whole_faces(faces: FaceDataset, what: str) -> FaceDataset:
         return faces
     if not kept:
         raise UserError(f"{faces.folder}: every face lacks some of its landmarks, expected whole ones for {what}")
-    say(f"{len(faces) - len(kept)} of {len(faces)} faces lack some of their landmarks and are left out of {what}")
+    say(f"{what}: {len(faces) - len(kept)} of {counted(len(faces), 'face')} left out for want of some landmarks")
     return faces.take(kept)
 
 
@@ -45,7 +45,8 @@ def describe(dataset: FaceDataset) -> None:
     flags = [name for name in dataset[0].attributes if said[name] == len(dataset)]
     ordered = {name: subsets[name] for name in (*flags, *sorted(subsets.keys() - flags))}
     table = Table(
-        title=f"{dataset.name}: {dataset.schema.name}, {dataset.schema.num_points} landmarks", title_justify="left"
+        title=f"{dataset.name}: {dataset.schema.name}, {counted(dataset.schema.num_points, 'landmark')}",
+        title_justify="left",
     )
     table.add_column("")
     for split in faces:
@@ -61,7 +62,7 @@ def describe(dataset: FaceDataset) -> None:
         low, middle, high = np.percentile(sides, (5, 50, 95))
         lines = (
             f"landmark boxes: longer side {middle:.0f} px (5 % below {low:.0f}, 5 % above {high:.0f}); "
-            f"{boxes:,} of {len(dataset):,} faces have a box of their own",
+            f"own boxes: {boxes:,} of {counted(len(dataset), 'face')}",
             f"crops are 1.4 x the landmark box unless you say otherwise (--crop.scale, --crop.box): {1.4 * middle:.0f} "
             "px here, so a --crop.size above that only enlarges; results with different crops cannot be compared",
         )

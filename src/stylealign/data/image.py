@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.progress import say
 
@@ -60,7 +60,7 @@ def _open(path: Path, max_pixels: int, content: bytes | None = None) -> Image.Im
             raise UserError(f"{path}: not an image that can be read (it is no file)")
         size = len(content) if content is not None else found.st_size if found is not None else 0
         if size > MAX_BYTES:
-            raise UserError(f"{path}: {size:,} bytes, expected at most {MAX_BYTES:,}")
+            raise UserError(f"{path}: {counted(size, 'byte')}, expected at most {MAX_BYTES:,}")
         image = Image.open(path if content is None else io.BytesIO(content), formats=_contents())
     except FileNotFoundError:
         raise UserError(f"{path}: no such image") from None

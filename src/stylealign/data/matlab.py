@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 
 if TYPE_CHECKING:
     import h5py
@@ -52,13 +52,13 @@ def _part(data: memoryview, at: int, order: str) -> tuple[int, memoryview, int]:
     if first >> 16:  # a small one: its length and its content stand in the same eight bytes
         kind, size, begin, following = first & 0xFFFF, first >> 16, at + 4, at + 8
         if size > 4:
-            raise BadMatlab(f"a small part of {size} bytes, expected at most 4")
+            raise BadMatlab(f"a small part of {counted(size, 'byte')}, expected at most 4")
     else:
         size = int.from_bytes(data[at + 4 : at + 8], "little" if order == "<" else "big")
         kind, begin = first, at + 8
         following = begin + (size if kind == _PACKED else (size + 7) // 8 * 8)
     if begin + size > len(data):
-        raise BadMatlab(f"a part of {size:,} bytes where {len(data) - begin:,} are left")
+        raise BadMatlab(f"a part of {counted(size, 'byte')} where {len(data) - begin:,} are left")
     return kind, data[begin : begin + size], following
 
 
@@ -90,7 +90,7 @@ def _matrix(data: memoryview, order: str, structures: bool, depth: int = 0) -> n
         if depth >= _MAX_DEPTH:
             raise BadMatlab(f"cells in cells on more than {_MAX_DEPTH} levels")
         if count * max(1, len(fields)) > min(_MAX_CELLS, len(data) // 8):
-            raise BadMatlab(f"{count:,} cells in {len(data):,} bytes")
+            raise BadMatlab(f"{counted(count, 'cell')} in {counted(len(data), 'byte')}")
         cells = np.empty(count, object)
         for i in range(count):
             parts = []
@@ -108,7 +108,7 @@ def _matrix(data: memoryview, order: str, structures: bool, depth: int = 0) -> n
         raise BadMatlab("a matrix of another kind, expected real numbers, text or cells of them")
     stored = np.dtype(f"{order}{_NUMBERS[kind]}")
     if len(content) != count * stored.itemsize:
-        raise BadMatlab(f"{len(content):,} bytes of numbers, expected {count} x {stored.itemsize}")
+        raise BadMatlab(f"{counted(len(content), 'byte')} of numbers, expected {count} x {stored.itemsize}")
     return np.frombuffer(content, stored).astype(stored.newbyteorder("=")).reshape(header.shape, order="F")
 
 
@@ -133,7 +133,7 @@ def _text(kind: int, content: memoryview, shape: Sequence[int], order: str) -> n
     if rows == 1:
         return np.array([text])
     if len(text) != rows * columns:
-        raise BadMatlab(f"{len(text):,} characters, expected {rows} x {columns}")
+        raise BadMatlab(f"{counted(len(text), 'character')}, expected {rows} x {columns}")
     return np.array([text[row::rows] for row in range(rows)], dtype=np.str_)
 
 
@@ -217,5 +217,5 @@ def hdf5_array(file: "h5py.File", place: Any, most: int = MAX_BYTES) -> np.ndarr
         raise BadMatlab(f"values of type {found.dtype}, expected numbers")
     size = max(found.size, math.prod(found.chunks or ())) * found.dtype.itemsize
     if size > most:
-        raise BadMatlab(f"an array of {found.shape}, {size:,} bytes, expected at most {most:,}")
+        raise BadMatlab(f"an array of {found.shape}, {counted(size, 'byte')}, expected at most {most:,}")
     return np.asarray(found)

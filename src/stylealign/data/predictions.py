@@ -26,7 +26,7 @@ from stylealign.data.atomic import partial_of
 from stylealign.data.formats.entry import BadEntry
 from stylealign.data.formats.files import with_suffix
 from stylealign.data.formats.ibug import parse_pts
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.covariance import not_positive
 from stylealign.face.sample import Prediction
 
@@ -64,8 +64,8 @@ def _csv_order(header: Sequence[str], where: str) -> np.ndarray:
     first = numbers[0] if numbers else -1
     if first not in (0, 1) or numbers != list(range(first, first + len(numbers))) or len(columns) != 2 * len(numbers):
         raise UserError(
-            f"{where}: the header names {len(columns)} coordinates that are not x0,y0 ... without gaps; expected "
-            f"image,x0,y0,x1,y1,..."
+            f"{where}: the header names {counted(len(columns), 'coordinate')} that are not x0,y0 ... without gaps; "
+            "expected image,x0,y0,x1,y1,..."
         )
     return np.array([columns[number, axis] for number in numbers for axis in "xy"])
 
@@ -85,7 +85,7 @@ def read_csv(path: Path, pixels_from_one: bool = False) -> list[Prediction]:
                 order, width = _csv_order(cells, where), len(cells)
                 continue
             if len(cells) != width:
-                raise UserError(f"{where}: the line has {len(cells)} fields; its header has {width}")
+                raise UserError(f"{where}: the line has {counted(len(cells), 'field')}; its header has {width}")
             values = _numbers(cells[1:], where)[order - 1].reshape(-1, 2)
             rows.append(Prediction(id=cells[0].strip(), landmarks=values - float(pixels_from_one), where=where))
     if not rows:
@@ -120,7 +120,9 @@ def _covariance(found: Any, num_points: int, where: str) -> np.ndarray | None:
         return None
     triples = isinstance(found, list) and all(isinstance(row, list) and len(row) == 3 for row in found)
     if not triples or len(found) != num_points:
-        raise UserError(f"{where}: 'covariance' must be a list of {num_points} triples [xx, xy, yy], one a landmark")
+        raise UserError(
+            f"{where}: 'covariance' must be a list of {counted(num_points, 'triple')} [xx, xy, yy], one a landmark"
+        )
     matrices = _numbers([value for row in found for value in row], where).reshape(-1, 3)[:, [0, 1, 1, 2]]
     matrices = matrices.reshape(-1, 2, 2)
     wrong = np.flatnonzero(not_positive(matrices))

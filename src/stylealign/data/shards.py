@@ -24,7 +24,7 @@ from stylealign.config import from_dict, parse_json, to_dict
 from stylealign.data.atomic import write_whole
 from stylealign.data.paths import inside
 from stylealign.data.rows import digest_of, from_row, row_problem, to_row
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema, schema_from_dict
@@ -181,11 +181,13 @@ class ShardedFaces:
             raise UserError(f"{self.address}: its files cannot be listed ({error})") from None
         for shard in self.shards:
             if shard.name not in there:
-                raise UserError(f"{self.address}/{shard.name}: shard missing, expected {shard.faces:,} faces in it")
+                raise UserError(
+                    f"{self.address}/{shard.name}: shard missing, expected {counted(shard.faces, 'face')} in it"
+                )
             size = there[shard.name]
             if size is not None and size != shard.size:
                 raise UserError(
-                    f"{self.address}/{shard.name}: shard of {size:,} bytes, expected {shard.size:,}: "
+                    f"{self.address}/{shard.name}: shard of {counted(size, 'byte')}, expected {shard.size:,}: "
                     f"{'cut short' if size < shard.size else 'changed'} since it was made"
                 )
 
@@ -216,8 +218,8 @@ class ShardedFaces:
             known = sum(self.meta["labelled"].get(name, 0) for name in {shard.split for shard in kept})
             if known != len(view):
                 raise UserError(
-                    f"{self.address}: {len(view) - known:,} of {len(view):,} faces have no landmarks, expected "
-                    "labelled faces alone: prepare shards of those"
+                    f"{self.address}: {len(view) - known:,} of {counted(len(view), 'face')} without landmarks, "
+                    "expected labelled faces alone: prepare shards of those"
                 )
         return view
 
@@ -235,9 +237,11 @@ class ShardedFaces:
     def read(self, shard: Shard) -> list[Packed]:
         """All faces of a shard, in its order. Raises UserError that names it where it is not as it was made."""
         where = f"{self.address}/{shard.name}"
-        content = _read(self._fs, f"{self._root}/{shard.name}", where, f", expected {shard.faces:,} faces in it")
+        content = _read(
+            self._fs, f"{self._root}/{shard.name}", where, f", expected {counted(shard.faces, 'face')} in it"
+        )
         if len(content) != shard.size:
-            raise UserError(f"{where}: shard of {len(content):,} bytes, expected {shard.size:,}: cut short or changed")
+            raise UserError(f"{where}: {counted(len(content), 'byte')}, expected {shard.size:,}: cut short or changed")
         if digest_of(content) != shard.digest:
             raise UserError(f"{where}: shard has changed since it was made (its digest is another)")
         tar = _library().tariterators
@@ -250,7 +254,7 @@ class ShardedFaces:
         except Exception as error:
             raise UserError(f"{where}: not a shard that can be read ({str(error)[:200]})") from None
         if len(found) != shard.faces:
-            raise UserError(f"{where}: {len(found):,} faces in the shard, expected {shard.faces:,}")
+            raise UserError(f"{where}: {counted(len(found), 'face')} in the shard, expected {shard.faces:,}")
         return found
 
     def face(self, packed: Packed) -> tuple[FaceSample, np.ndarray]:
@@ -265,7 +269,7 @@ class ShardedFaces:
         except (TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{packed.where}: not a face of format {FORMAT} ({error})") from None
         if problem or (sample.landmarks is not None and len(sample.landmarks) != self.schema.num_points):
-            problem = problem or f"{len(sample.landmarks)} landmarks of {self.schema.num_points}"  # type: ignore[arg-type]
+            problem = problem or f"{counted(len(sample.landmarks), 'landmark')} of {self.schema.num_points}"  # type: ignore[arg-type]
             raise UserError(f"{packed.where}: not a face of format {FORMAT} ({problem})")
         return sample, affine
 
@@ -279,7 +283,7 @@ def _shard(row: Any, number: int, where: str) -> Shard:
         raise UserError(f"{where}: shards[{number}]: expected name, split, faces, size and digest")
     if not re.fullmatch(r"[^/\\\0]+\.tar", row["name"]) or row["faces"] < 1:
         raise UserError(
-            f"{where}: shards[{number}]: found {row['name']!r} of {row['faces']} faces, expected a tar file"
+            f"{where}: shards[{number}]: found {row['name']!r} with {row['faces']!r} for its faces, expected a tar file"
         )
     return Shard(*(row[key] for key in kinds))
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from stylealign.data.image import warp
-from stylealign.errors import shortened
+from stylealign.errors import counted, shortened
 from stylealign.evaluation.metrics import auc
 from stylealign.face import geometry
 from stylealign.face.curves import sample_curves
@@ -154,7 +154,10 @@ def contact_sheet(
         gap: white pixels between images.
     """
     if not images or columns < 1 or (labels is not None and len(labels) != len(images)):
-        raise ValueError(f"a sheet of {len(images)} images in {columns} columns with {labels and len(labels)} labels")
+        raise ValueError(
+            f"a sheet of {counted(len(images), 'image')} in {counted(columns, 'column')} with "
+            f"{counted(len(labels or ()), 'label')}"
+        )
     height, width = max(image.shape[0] for image in images), max(image.shape[1] for image in images)
     tiles = [_padded(image, height, width) for image in images]
     if labels is not None:
@@ -184,7 +187,8 @@ def style_sheet(
     """
     if len(grid) != len(contents) or any(len(row) != len(styles) for row in grid):
         raise ValueError(
-            f"a grid of rows {[len(row) for row in grid]} for {len(contents)} contents, {len(styles)} styles"
+            f"a grid of rows {[len(row) for row in grid]} for {counted(len(contents), 'content')}, "
+            f"{counted(len(styles), 'style')}"
         )
     size = contents[0].shape[0]
     corner = np.full_like(contents[0], 255)

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from stylealign.data.image import IMAGE_SUFFIXES
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.geometry import intersection_over_union, landmark_box
 from stylealign.face.sample import FaceSample, Prediction
 from stylealign.progress import say
@@ -95,7 +95,9 @@ def _by_picture(rows: Sequence[Prediction], known: Sequence[FaceSample], first: 
         pictures = {known[i].image for i in faces}
         if len(pictures) > 1:
             several = ", ".join(known[i].id for i in faces[:3])
-            raise UserError(f"{row.where}: {row.id!r} fits {len(faces)} faces ({several}); name the face by its id")
+            raise UserError(
+                f"{row.where}: {row.id!r} fits {counted(len(faces), 'face')} ({several}); name the face by its id"
+            )
         found[pictures.pop()].append(_Row(row, named))
     return found
 
@@ -135,17 +137,17 @@ class _Said:
     def tell(self, path: Path | str) -> None:
         if self.moved:
             say(
-                f"{path}: {len(self.moved)} predictions bear the name of another face of their picture and were "
+                f"{path}: {counted(len(self.moved), 'prediction')} with the name of another face of the same picture, "
                 f"matched by place: {_listed(self.moved)}"
             )
         if self.doubted:
             say(
-                f"warning: {path}: {len(self.doubted)} predictions lie on another face of their picture than the one "
-                f"they name, and are scored as named: {_listed(self.doubted)}"
+                f"warning: {path}: {counted(len(self.doubted), 'prediction')} on another face of the picture than the "
+                f"one named, scored as named: {_listed(self.doubted)}"
             )
         if self.unmatched:
             say(
-                f"{path}: {len(self.unmatched)} predictions lie on no face that the data set knows and are not scored: "
+                f"{path}: {counted(len(self.unmatched), 'prediction')} on no face that the data set knows, not scored: "
                 f"{_listed(self.unmatched)}"
             )
 
@@ -227,8 +229,8 @@ def match_predictions(
     if missing:
         astray = f" ({len(said.unmatched)} lie on no face: {_listed(said.unmatched)})" if said.unmatched else ""
         raise UserError(
-            f"{path}: no prediction for {len(missing)} of {len(samples)} faces, first {_listed(missing)}{astray}; "
-            f"every face must be predicted, or the numbers are not comparable"
+            f"{path}: no prediction for {len(missing)} of {counted(len(samples), 'face')}, first "
+            f"{_listed(missing)}{astray}; every face must be predicted, or the numbers are not comparable"
         )
     said.tell(path)
     return [chosen[i] for i in range(len(samples))]

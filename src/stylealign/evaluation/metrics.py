@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.schema import LandmarkSchema
 
 DENOMINATORS: dict[str, str] = {
@@ -54,7 +54,8 @@ def point_errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
         bad = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))
         if bad.size:
             raise UserError(
-                f"{bad.size} faces have {name} landmarks that are not finite numbers, first in row {bad[0]}"
+                f"{counted(bad.size, 'face has', 'faces have')} {name} landmarks that are not finite numbers, first "
+                f"in row {bad[0]}"
             )
     return np.linalg.norm(predicted.astype(np.float64) - truth.astype(np.float64), axis=-1)
 
@@ -121,8 +122,8 @@ def denominators(
         else:
             found = f"that length is {lengths[bad[0]]:g}"
         raise UserError(
-            f"face {face!r} has no usable {kind} denominator ({DENOMINATORS[kind]}): {found}; {bad.size} such faces; "
-            f"correct the annotation or choose another denominator"
+            f"face {face!r} has no usable {kind} denominator ({DENOMINATORS[kind]}): {found}; "
+            f"{counted(bad.size, 'such face')}; correct the annotation or choose another denominator"
         )
     return lengths
 
@@ -155,11 +156,15 @@ def nme_per_face(
     """
     errors = point_errors(predicted, truth)
     if denominators.shape != errors.shape[:1]:
-        raise UserError(f"{errors.shape[0]} faces need as many denominators, got shape {denominators.shape}")
+        raise UserError(
+            f"{counted(errors.shape[0], 'denominator')} expected, one a face, got shape {denominators.shape}"
+        )
     means = masked_mean(errors, mask, axis=1)
     empty = np.flatnonzero(np.isnan(means))
     if empty.size:
-        raise UserError(f"{empty.size} faces have no visible landmark to score, first in row {empty[0]}")
+        raise UserError(
+            f"{counted(empty.size, 'face has', 'faces have')} no visible landmark to score, first in row {empty[0]}"
+        )
     return means / denominators
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.covariance import isotropic, not_positive, scales
 
 Basis = Literal["covariance", "peaks", "mirror"]
@@ -65,7 +65,7 @@ def refuse_not_positive(covariance: np.ndarray, where: str) -> None:
         found = ", ".join(f"{value:g}" for value in covariance[face, point].reshape(-1))
         raise UserError(
             f"{where}: covariance of landmark {point} of face {face}: found [{found}], expected a positive definite "
-            f"matrix ({int(wrong.sum())} such landmarks)"
+            f"matrix ({counted(int(wrong.sum()), 'such landmark')})"
         )
 
 
@@ -123,8 +123,8 @@ def trust_of_card(card: Mapping[str, Any], num_points: int, where: str) -> Point
     if found is None:
         return None
     expected = (
-        f"expected a basis ({', '.join(BASES)}), a list of 1 or {num_points} temperatures, typical and power, numbers "
-        "above 0 (power: at least 0)"
+        f"expected a basis ({', '.join(BASES)}), a list of 1 or {counted(num_points, 'temperature')}, typical and "
+        "power, numbers above 0 (power: at least 0)"
     )
     try:
         trust = PointTrust(

@@ -11,7 +11,7 @@ import numpy as np
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.wflw import ATTRIBUTES as WFLW_SUBSETS
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation import metrics
 from stylealign.evaluation.hardness import measured_thirds
 from stylealign.evaluation.tables import LEVELS, THRESHOLDS
@@ -60,7 +60,7 @@ def read_truth(
     wanted = dataset.select(split=None if split == "all" else split, subset=subset)
     faces = wanted.select(labelled=True)
     if len(faces) < len(wanted):
-        say(f"{len(wanted) - len(faces)} of {len(wanted)} faces have no landmarks and are not scored")
+        say(f"{len(wanted) - len(faces)} of {counted(len(wanted), 'face')} without landmarks, not scored")
     samples = list(track(faces, "reading faces", len(faces)))
     schema = dataset.schema
     truth = np.stack([np.asarray(sample.landmarks, np.float64) for sample in samples])
@@ -69,7 +69,8 @@ def read_truth(
     boxes = np.stack([np.full(4, np.nan) if sample.box_xyxy is None else sample.box_xyxy for sample in samples])
     there = _there(samples, truth.shape[1])
     if there is not None:
-        say(f"{int((~there).sum())} landmarks of {int((~there).any(axis=1).sum())} faces are missing and not scored")
+        of_faces = counted(int((~there).any(axis=1).sum()), "face")
+        say(f"{counted(int((~there).sum()), 'landmark')} of {of_faces} missing and not scored")
     measured = truth if there is None else np.where(there[..., None], truth, np.nan)  # no distance to a missing point
     lengths = metrics.denominators(measured, boxes, schema, kind, [sample.id for sample in samples])
     mask = _visible(samples, truth.shape[1], there) if visible_only else there
@@ -95,7 +96,9 @@ def _there(samples: list[FaceSample], num_points: int) -> np.ndarray | None:
     mask = np.stack([np.ones(num_points, bool) if trust is None else trust > 0 for trust in some])
     empty = np.flatnonzero(~mask.any(axis=1))
     if empty.size:
-        raise UserError(f"face {samples[empty[0]].id!r} has no landmark of trust above 0 ({empty.size} such faces)")
+        raise UserError(
+            f"face {samples[empty[0]].id!r} has no landmark of trust above 0 ({counted(empty.size, 'such face')})"
+        )
     return mask
 
 
@@ -104,7 +107,8 @@ def _visible(samples: list[FaceSample], num_points: int, there: np.ndarray | Non
     silent = [sample.id for sample in samples if sample.visible is None]
     if silent:
         raise UserError(
-            f"--visible-only: {len(silent)} faces do not say which landmarks are visible, first {silent[0]!r}"
+            f"--visible-only: {counted(len(silent), 'face does', 'faces do')} not say which landmarks are visible, "
+            f"first {silent[0]!r}"
         )
     mask = np.stack([np.asarray(sample.visible, bool) for sample in samples])
     assert mask.shape == (len(samples), num_points)
@@ -113,7 +117,8 @@ def _visible(samples: list[FaceSample], num_points: int, there: np.ndarray | Non
     hidden = np.flatnonzero(~mask.any(axis=1))
     if hidden.size:
         raise UserError(
-            f"--visible-only: face {samples[hidden[0]].id!r} has no visible landmark ({hidden.size} such faces)"
+            f"--visible-only: face {samples[hidden[0]].id!r} has no visible landmark "
+            f"({counted(hidden.size, 'such face')})"
         )
     return mask
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation import metrics
 from stylealign.face.pose import coefficients
 from stylealign.face.schema import LandmarkSchema
@@ -92,8 +92,8 @@ def choose(disagreement: np.ndarray, keep: float, max_disagreement: float | None
         asked = f"max_disagreement {max_disagreement}" if max_disagreement is not None else f"keep {keep}"
         at = ", ".join(f"{q}% at {np.percentile(disagreement, q):.4f}" for q in (10, 25, 50, 75, 90))
         raise UserError(
-            f"{what}: {asked} drops all {len(disagreement)} faces; the least disagreement is {disagreement.min():.4f}; "
-            f"would be kept: {at}"
+            f"{what}: {asked} drops all {counted(len(disagreement), 'face')}; the least disagreement is "
+            f"{disagreement.min():.4f}; would be kept: {at}"
         )
     return np.sort(order)
 

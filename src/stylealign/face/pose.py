@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.geometry import align
 
 
@@ -22,7 +22,9 @@ class BalanceConfig:
 
     def __post_init__(self) -> None:
         if self.bins < 0 or self.component < 0:
-            raise ValueError(f"balance of {self.bins} bins by component {self.component}: expected 0 or more of each")
+            raise ValueError(
+                f"balance of {counted(self.bins, 'bin')} by component {self.component}: expected 0 or more of each"
+            )
 
 
 def coefficients(landmarks: np.ndarray, component: int = 0) -> np.ndarray:
@@ -61,20 +63,22 @@ def repeats(landmarks: np.ndarray, config: BalanceConfig) -> np.ndarray:
     incomplete = ~np.isfinite(landmarks).all(axis=(1, 2))
     if incomplete.any():
         raise UserError(
-            f"balancing by pose: {incomplete.sum()} of {num} training faces lack landmarks (the first is number "
-            f"{np.argmax(incomplete)}), expected every landmark of every face: leave those faces out, or set "
-            "balance.bins to 0"
+            f"balancing by pose: {incomplete.sum()} of {counted(num, 'training face')} without some landmarks (the "
+            f"first is number {np.argmax(incomplete)}), expected every landmark of every face: leave those faces out, "
+            "or set balance.bins to 0"
         )
     if num < 2 * config.bins:
         raise UserError(
-            f"balancing by pose: {num} training faces for {config.bins} bins, expected at least two faces a bin: set "
-            f"balance.bins to {num // 2} or less, or to 0 for none"
+            f"balancing by pose: {counted(num, 'training face')} for {counted(config.bins, 'bin')}, expected at least "
+            f"two faces a bin: set balance.bins to {num // 2} or less, or to 0 for none"
         )
     most = min(num - 1, 2 * points - 4)  # aligning takes four degrees of freedom, the mean a face
     if config.component >= most:
         raise UserError(
-            f"balancing by pose: component {config.component} of {num} faces of {points} points, which have "
-            f"{max(most, 0)} components (the first is 0): set a lower balance.component, or balance.bins to 0"
+            f"balancing by pose: component {config.component} of {counted(num, 'face')} of "
+            f"{counted(points, 'point')}, which have "
+            f"{counted(max(most, 0), 'component')} (the first is 0): set a lower balance.component, or balance.bins "
+            "to 0"
         )
     flat = (np.ptp(landmarks, axis=1) == 0).all(axis=1)
     if flat.any():

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 
 MAX_POINTS = 100_000
 """Landmarks of a mark-up at most; the densest meshes of faces have half of that."""
@@ -78,8 +78,8 @@ class LandmarkSchema:
             and all(isinstance(name, str) and name.strip() for name in self.point_names)
         ):
             raise UserError(
-                f"schema {self.name}: point_names holds {len(set(self.point_names))} different names, expected "
-                f"{self.num_points} texts, one a point"
+                f"schema {self.name}: point_names holds {counted(len(set(self.point_names)), 'different name')}, "
+                f"expected {counted(self.num_points, 'text')}, one a point"
             )
         if self.flip_pairs:
             flip = self.flip_permutation
@@ -297,7 +297,7 @@ def convert(landmarks: np.ndarray, source: str, target: str) -> np.ndarray:
     landmarks = np.asarray(landmarks)
     want = SCHEMAS[source].num_points
     if landmarks.shape[-2] != want:
-        raise UserError(f"convert: found {landmarks.shape[-2]} landmarks, expected {want} of {source}")
+        raise UserError(f"convert: found {counted(landmarks.shape[-2], 'landmark')}, expected {want} of {source}")
     return np.stack([landmarks[..., list(group), :].mean(axis=-2) for group in groups], axis=-2)
 
 

@@ -20,7 +20,7 @@ from stylealign.data.atomic import partial_of
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.describe import describe
 from stylealign.data.image import write_image
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet, draw_numbered, flipped
 from stylealign.face.schema import SCHEMAS, LandmarkSchema, schema_from_dict
 from stylealign.jobs import VERBS
@@ -104,7 +104,7 @@ def check_dataset(config: Check) -> list[str]:
             modes[provenance.get("mode", "transfer")] += 1
     if synthetic:
         counts = ", ".join(f"{n:,} {m}" for m, n in modes.items())
-        console.print(f"synthetic: {synthetic:,} faces ({counts}) in {len(styles):,} styles")
+        console.print(f"synthetic: {counted(synthetic, 'face')} ({counts}) in {counted(len(styles), 'style')}")
     console.print(
         f"images: {dataset.image_root}" + ("" if dataset.meta["image_root"] == "images" else " (not in the folder)")
     )
@@ -214,9 +214,9 @@ def describe_schema(schema: LandmarkSchema) -> None:
     """Print what a mark-up knows."""
     alone = schema.num_points - 2 * len(schema.flip_pairs)
     lines = [
-        f"schema {schema.name}: {schema.num_points} landmarks"
+        f"schema {schema.name}: {counted(schema.num_points, 'landmark')}"
         + (", built in" if SCHEMAS.get(schema.name) == schema else ""),
-        f"mirror table: {len(schema.flip_pairs)} pairs, {alone} points on themselves"
+        f"mirror table: {counted(len(schema.flip_pairs), 'pair')}, {counted(alone, 'point')} alone"
         if schema.flip_pairs
         else "mirror table: none, faces are never mirrored",
         *(f"boundary {name}: {' '.join(map(str, points))}" for name, points in schema.boundaries.items()),
@@ -251,9 +251,5 @@ def main(config: Check) -> None:
         )
     if problems:
         more = f"\n  and {len(problems) - _SHOWN:,} more" if len(problems) > _SHOWN else ""
-        raise UserError(
-            f"{path}: {len(problems):,} problem{'s' if len(problems) > 1 else ''}\n  "
-            + "\n  ".join(problems[:_SHOWN])
-            + more
-        )
+        raise UserError(f"{path}: {counted(len(problems), 'problem')}\n  " + "\n  ".join(problems[:_SHOWN]) + more)
     say(f"{path}: nothing wrong found")

@@ -9,7 +9,7 @@ import cv2
 
 from stylealign.data.atomic import making
 from stylealign.data.dataset import DatasetWriter
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.geometry import landmark_box
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS
@@ -87,6 +87,6 @@ def main(config: DrawFaces) -> None:
     finally:
         cv2.setNumThreads(threads)
     say(
-        f"{config.out}: {config.count} faces of {config.size} x {config.size} pixels"
+        f"{config.out}: {counted(config.count, 'face')} of {config.size} x {config.size} pixels"
         + (f", {config.unlabelled} unlabelled" if config.unlabelled else "")
     )

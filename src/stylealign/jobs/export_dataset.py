@@ -13,7 +13,7 @@ from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats import FORMATS, WriteOptions, check_name, having, listed, taking
 from stylealign.data.image import image_size
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.progress import say
 
 
@@ -72,14 +72,14 @@ def main(config: ExportDataset) -> None:
     assert entry.write is not None  # ExportDataset refuses the others
     if entry.num_points not in (None, schema.num_points):
         raise UserError(
-            f"{config.data}: {schema.num_points} landmarks of {schema.name}, expected the {entry.num_points} that "
-            f"format {config.format} holds"
+            f"{config.data}: {counted(schema.num_points, 'landmark')} of {schema.name}, expected the "
+            f"{entry.num_points} that format {config.format} holds"
         )
     _refuse_other_files(chosen)
     with whole_folder(config.out) as partial:
         entry.write(chosen, partial, WriteOptions(images=config.images, frame=config.frame))
     left = len(whole) - len(chosen)
     say(
-        f"wrote {len(chosen):,} faces to {config.out}"
+        f"wrote {counted(len(chosen), 'face')} to {config.out}"
         + (f" ({left:,} others left out: unlabelled or not of that split and subset)" if left else "")
     )

@@ -23,7 +23,7 @@ from stylealign.data.dataset import DatasetWriter
 from stylealign.data.formats import schema_of
 from stylealign.data.formats.entry import lines_of, numbers_of, stem_of
 from stylealign.data.image import read_image
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import LandmarkSchema, get_schema, schema_from_dict
@@ -77,8 +77,8 @@ def read_labels(path: Path, schema: LandmarkSchema) -> tuple[np.ndarray, list[st
         values = numbers_of(fields[:count])
         if len(fields) != count + 1 or isinstance(values, str):
             raise UserError(
-                f"{path}:{number}: expected {count} numbers ({schema.name}) and a file name, found "
-                f"{len(text.split())} fields"
+                f"{path}:{number}: expected {counted(count, 'number')} ({schema.name}) and a file name, found "
+                f"{counted(len(text.split()), 'field')}"
             )
         landmarks.append(values.reshape(-1, 2))
         names.append(fields[count])
@@ -181,7 +181,7 @@ def _mosaics(config: GenLandmark) -> list[tuple[int, Path]]:
                 )
     if not steps:
         raise UserError(
-            f"{config.gen_dir}: found {len(found)} mosaics, none of a step after --checkpoint_iter "
+            f"{config.gen_dir}: found {counted(len(found), 'mosaic')}, none of a step after --checkpoint_iter "
             f"{config.checkpoint_iter}"
             + (
                 f" (theirs are {min(found)} to {max(found)})"
@@ -218,8 +218,8 @@ def _original(
         found = find_rows(tiles, expected, labels, config, schema)
         if found is None:
             raise UserError(
-                f"{path}: its structures are not those of any batch of {n} lines of {config.label_file}: another list, "
-                f"another --frame ({config.frame}), --sigma ({config.sigma:g}) or --batch_size"
+                f"{path}: its structures are not those of any batch of {counted(n, 'line')} of {config.label_file}: "
+                f"another list, another --frame ({config.frame}), --sigma ({config.sigma:g}) or --batch_size"
             )
         rows, batch = found
         if config.first_label_row is not None and (step, path) == mosaics[0] and batch != expected:
@@ -343,4 +343,4 @@ def main(config: GenLandmark) -> None:
                 FaceSample(id=sample.id, image=written, landmarks=sample.landmarks, provenance=sample.provenance),
             )
             count += 1
-    say(f"finished: {config.out_dir}: {count} faces")
+    say(f"finished: {config.out_dir}: {counted(count, 'face')}")

@@ -17,7 +17,7 @@ import yaml
 from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, format_of
 from stylealign.data.image import read_image, warp, write_image
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet, draw_numbered, flipped
 from stylealign.face import geometry
 from stylealign.face.mirror import flip_pairs, mirror_twins
@@ -101,7 +101,7 @@ def marked_up(path: Path, reader: str, name: str, points: int | None, eyes: tupl
     assert count_points is not None  # an entry that recognises its sources counts their points
     num_points = count_points(path)
     if points is not None and points != num_points:
-        raise UserError(f"{path}: {num_points} points a face, not the {points} of --points")
+        raise UserError(f"{path}: {counted(num_points, 'point')} a face, not the {points} of --points")
     find_names = FORMATS[reader].point_names
     names = tuple(find_names(path)) if find_names is not None else ()
     faces, bad = faces_of(path, reader, LandmarkSchema(name=name, num_points=num_points))
@@ -121,10 +121,9 @@ def marked_up(path: Path, reader: str, name: str, points: int | None, eyes: tupl
 def schema_text(schema: LandmarkSchema, num_faces: int) -> str:
     """A guessed mark-up as YAML, with comments that say what to look at."""
     head = (
-        f"# {schema.num_points} landmarks, guessed from {num_faces} faces. flip_pairs: look at pairs.png; a colour "
-        "that changes sides is a wrong pair.\n"
-        "# boundaries (curves, which lab and the translators need), anchors (what errors are divided by) and parts: "
-        "docs/schemas.md.\n"
+        f"# {counted(schema.num_points, 'landmark')}, guessed from {counted(num_faces, 'face')}. flip_pairs: look at "
+        "pairs.png; a colour that changes sides is a wrong pair.\n# boundaries (curves, which lab and the translators "
+        "need), anchors (what errors are divided by) and parts: docs/schemas.md.\n"
     )
     known = next((s for s in SCHEMAS.values() if s.num_points == schema.num_points), None)
     if known is not None:
@@ -240,8 +239,8 @@ def main(config: Init) -> None:
             (partial / "splits" / f"{split}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
         recipe = yaml.safe_dump(recipe_for(num_train), sort_keys=False, default_flow_style=None)
         (partial / "recipe.yaml").write_text(
-            f"# For {num_train} training faces; `stylealign train-detector --help` says what everything means.\n"
-            f"{recipe}",
+            f"# For {counted(num_train, 'training face')}; `stylealign train-detector --help` says what everything "
+            f"means.\n{recipe}",
             encoding="utf-8",
         )
         write_image(partial / "pairs.png", pairs_sheet(faces, schema))
@@ -256,11 +255,11 @@ def main(config: Init) -> None:
     middle = num_points - 2 * len(schema.flip_pairs)
     sure = found.residual < UNSURE and len(faces) >= 10
     say(
-        f"{config.path}: {len(faces)} faces of {num_points} points ({FORMATS[reader].summary})"
+        f"{config.path}: {counted(len(faces), 'face')} of {counted(num_points, 'point')} ({FORMATS[reader].summary})"
         + (f"; {len(bad)} cannot be used, first {bad[0]}" if bad else "")
     )
     say(
-        f"{len(schema.flip_pairs)} mirror pairs and {middle} points on the mirror line"
+        f"{counted(len(schema.flip_pairs), 'mirror pair')} and {counted(middle, 'point')} on the mirror line"
         f"{'' if sure else ', a guess from too little'}: look at {out / 'pairs.png'}"
     )
     if not schema.anchors:

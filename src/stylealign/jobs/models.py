@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from stylealign.config import from_dict
 from stylealign.detectors import DETECTORS, Preset, build_detector, presets
 from stylealign.detectors.size import describe
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.tables import Table, millions, print_table, wide_console
 from stylealign.face.schema import LandmarkSchema, get_schema
 from stylealign.progress import say, track
@@ -220,16 +220,15 @@ def model_table(config: Models) -> Table:
             row += tuple(_speed(f[key]) for key in ("infer", "infer_mb", "train", "train_mb") for f in found)
         rows.append(row)
     note = (
-        f"{schema.num_points} points ({schema.name}). MACs: multiply-accumulates of one picture, half the "
-        "operations counted by "
-        "torch.utils.flop_counter (convolutions, linear layers, matrix products)."
+        f"{counted(schema.num_points, 'point')} ({schema.name}). MACs: multiply-accumulates of one picture, half the "
+        "operations counted by torch.utils.flop_counter (convolutions, linear layers, matrix products)."
     )
     if config.measure:
         device = pick_device(config.accelerator)
         where = (
             torch.cuda.get_device_name(device)
             if device.type == "cuda"
-            else f"{device.type}, {torch.get_num_threads()} threads"
+            else f"{device.type}, {counted(torch.get_num_threads(), 'thread')}"
         )
         note += (
             f" Measured on {where}, torch {torch.__version__}, float32: medians. A training step is forward, a plain "

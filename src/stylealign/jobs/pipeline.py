@@ -20,7 +20,7 @@ import tyro
 from stylealign.config import config_text, from_dict, merged, plain, read_yaml, refuse_another
 from stylealign.data.atomic import making, write_whole
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.jobs.evaluate.tables import show
 from stylealign.progress import say
 from stylealign.training.cluster import Cluster, On
@@ -118,7 +118,7 @@ def main(config: Pipeline) -> None:
     translator.main(translators)
     say("3/5  generating synthetic faces")
     generating.main(synthetic)
-    say(f"4/5  training detectors: {len(ARMS)} arms x {len(config.seeds)} seed(s), equal updates")
+    say(f"4/5  training detectors: {counted(len(ARMS), 'arm')} x {counted(len(config.seeds), 'seed')}, equal updates")
     train_all({job.run.name: job for job in arms.values()}, config.on, config.jobs, config.cluster, out, "detectors")
     say("5/5  evaluating")
     if not table.out.exists():

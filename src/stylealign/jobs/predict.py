@@ -26,7 +26,7 @@ from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.formats import check_name, predicted
 from stylealign.data.image import write_image
 from stylealign.data.predictions import PREDICTIONS_FILE
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Rotate, Search
 from stylealign.predicting.faces import is_sure, refuse_untrusted, tells_way_up
@@ -42,7 +42,7 @@ from stylealign.predicting.threads import Clock, ahead
 from stylealign.predicting.tracking import TrackConfig, Tracker
 from stylealign.predicting.video import Frame, Video, VideoWriter
 from stylealign.predicting.writing import refuse_formats, safe_name, write_formats
-from stylealign.progress import counted, say, track
+from stylealign.progress import say, track
 from stylealign.training.processes import num_cores
 
 LEFT_OUT = 3  # exit status: the rest was done
@@ -52,14 +52,14 @@ LEFT_OUT = 3  # exit status: the rest was done
 class Predict:
     """Find the landmarks of faces in pictures, folders, videos or a camera's frames."""
 
-    inputs: tyro.conf.Positional[tuple[str, ...]]
+    inputs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PHOTO ...")]
     """Pictures, folders, globs, videos; a number is a camera."""
     out: Path = Path("predictions")
     """Folder to make."""
     model: Annotated[Path | None, tyro.conf.arg(aliases=["--onnx"])] = None
     """Run folder of a finished detector, or an .onnx file that `export` wrote (torch is not imported then).
     Not given: the one that came with the package."""
-    box: tuple[tuple[float, float, float, float], ...] = ()
+    box: Annotated[tuple[tuple[float, float, float, float], ...], tyro.conf.arg(metavar="X0 Y0 X1 Y1 ...")] = ()
     """x0 y0 x1 y1 of a face (round brows, chin and cheeks), px; several faces: four numbers each.
     For one picture, or the same in all."""
     boxes: Path | None = None
@@ -267,8 +267,8 @@ def _video(
     }
     if video.times_from == "guess":
         say(
-            f"{source.name}: {video.guessed} of {video.read} frames have no time stamp: their `time` is a guess, from "
-            f"{video.fps:g} frames a second"
+            f"{source.name}: {video.guessed} of {counted(video.read, 'frame')} without a time stamp: their `time` is a "
+            f"guess, from {video.fps:g} frames a second"
         )
     out.none += tracker.num_refused
     problem = video.problem() or (
@@ -285,7 +285,7 @@ def _faceless(name: str, frames: int, refused: int, unsure: int) -> str:
         why = f"{counted(unsure, 'face')} of a confidence below --least-confidence"
     elif refused:
         why = f"the finder saw {refused}, and {'it is no face' if refused == 1 else 'none is a face'} to the detector"
-    return f"{name}: no face found in {frames} frames: {why}"
+    return f"{name}: no face found in {counted(frames, 'frame')}: {why}"
 
 
 def _refuse(config: Predict, sources: list[Source], network: LandmarkNetwork) -> None:

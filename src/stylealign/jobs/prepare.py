@@ -27,7 +27,7 @@ from stylealign.data.image import image_size
 from stylealign.data.lists import FaceLists, named_lists
 from stylealign.data.paths import inside
 from stylealign.data.shards import ShardConfig, refuse_few, shown
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import CONVERSIONS, LandmarkSchema, convert, get_schema
 from stylealign.progress import say, track
@@ -52,10 +52,10 @@ class Reading:
     """Its folder (or file)."""
     split: str | None = None
     """Put all of its faces into this split."""
-    splits: tuple[str, ...] = ()
+    splits: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=FILE ...")] = ()
     """`name=list.txt` each: faces whose image the list names form that split; faces in no list are left out. Lists
     hold an image path (or a face's id) a line and are looked for in the source's folder first."""
-    subsets: tuple[str, ...] = ()
+    subsets: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=FILE ...")] = ()
     """`name=list.txt` each: faces whose image the list names get this attribute, as in few=splits/train_0157.txt."""
     schema: str | None = None
     """Mark-up of its landmarks: a built-in name or your own YAML file; for formats that do not tell."""
@@ -119,7 +119,7 @@ class Prepare(Reading):
     missing: Missing = "refuse"
     """What to do with a face that lacks some landmarks (-1 -1, 0 0, NaN, an empty cell, COCO's v 0): refuse makes it a
     bad face; keep reads it, and trainings and scores leave the missing landmarks out."""
-    carve: tuple[str, ...] = ()
+    carve: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=SHARE ...")] = ()
     """`name=share` each: split `name` gets this share of the labelled faces of split train, as in val=0.05. Faces of
     one picture stay together."""
     carve_seed: int = 0
@@ -143,7 +143,10 @@ class Prepare(Reading):
         if bool(self.sources) == (self.reader is not None or self.path is not None):
             raise ValueError("expected either one source (reader and path) or a recipe with sources")
         if not self.sources and (self.reader is None or self.path is None):
-            raise ValueError("expected both reader and path")
+            missing = " and ".join(f"--{name}" for name in ("reader", "path") if getattr(self, name) is None)
+            raise ValueError(
+                f"missing {missing}: expected what is read and its format (`stylealign init PATH` tells it)"
+            )
         if self.sources:
             own = [f.name for f in dataclasses.fields(Reading) if f.name not in ("reader", "path")]
             given = [name for name in own if getattr(self, name)]
@@ -188,8 +191,8 @@ def _point_names(source: Source, schema: LandmarkSchema) -> tuple[str, ...]:
     names = tuple(text for _, text in lines_of(source.point_names))
     if len(names) != schema.num_points or len(set(names)) != len(names):
         raise UserError(
-            f"{source.point_names}: {len(set(names))} different names, expected {schema.num_points} of {schema.name}, "
-            "one a line"
+            f"{source.point_names}: {counted(len(set(names)), 'different name')}, expected {schema.num_points} of "
+            f"{schema.name}, one a line"
         )
     return names
 
@@ -298,7 +301,7 @@ def main(config: Prepare) -> None:
         if (loose / SKIPPED_FILE).exists():
             os.replace(loose / SKIPPED_FILE, partial / SKIPPED_FILE)
         shutil.rmtree(loose)
-    say(f"wrote shards of {config.shards:,} faces: {config.out}")
+    say(f"wrote shards of {counted(config.shards, 'face')}: {config.out}")
 
 
 def _write(config: Prepare, out: Path) -> None:
@@ -375,8 +378,8 @@ def _write(config: Prepare, out: Path) -> None:
     for note in notes:
         say(note)
     for name, count in left_out.items():
-        say(f"{name}: {count:,} faces are in no split list and were left out")
+        say(f"{name}: {counted(count, 'face')} in no split list, left out")
     if skipped:
-        say(f"{len(skipped):,} bad entries were left out; they are listed in {config.out / SKIPPED_FILE}")
+        say(f"{counted(len(skipped), 'bad entry')} left out, listed in {config.out / SKIPPED_FILE}")
     if out == config.out:
         say(f"wrote {out}")

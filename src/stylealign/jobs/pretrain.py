@@ -182,6 +182,8 @@ def train(config: Pretrain, engine: Engine, run: Run) -> None:
             raise UserError(
                 f"{path}: its mark-up is {faces.schema.name}, expected {schema.name} as {config.data[0]} has"
             )
+    if config.split is not None and not any(config.split in faces.meta["splits"] for faces in sets):
+        sets[0].select(config.split)  # says which splits there are
     sets = [faces.select(config.split) if config.split in faces.meta["splits"] else faces for faces in sets]
     if not engine.is_global_zero:
         engine.barrier()

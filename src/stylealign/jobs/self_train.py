@@ -20,7 +20,7 @@ import tyro
 from stylealign.config import config_text, from_dict, plain, read_yaml, refuse_another
 from stylealign.data.atomic import making, write_whole
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.jobs.pseudo_label import job as pseudo_label
 from stylealign.jobs.train_detector import job as detector
 from stylealign.jobs.train_detector.beside import train_all
@@ -133,7 +133,7 @@ def main(config: SelfTrain) -> None:
     table = []
     for number, (labelling, jobs) in enumerate(rounds):
         if labelling is not None and not labelling.out.exists():
-            say(f"round {number}: labelling {len(unlabelled)} faces")
+            say(f"round {number}: labelling {counted(len(unlabelled), 'face')}")
             pseudo_label.main(labelling)
         named = {f"round {number}, seed {job.loop.seed}": job for job in jobs}
         train_all(named, config.on, config.jobs, config.cluster, config.out, f"round {number}")
@@ -145,5 +145,8 @@ def main(config: SelfTrain) -> None:
         table.append(row)
         if errors:
             spread = f" ± {np.std(errors, ddof=1):.2%}" if len(errors) > 1 else ""
-            say(f"round {number}: NME {np.mean(errors):.2%}{spread} on the validation split ({len(errors)} seeds)")
+            say(
+                f"round {number}: NME {np.mean(errors):.2%}{spread} on the validation split "
+                f"({counted(len(errors), 'seed')})"
+            )
     write_whole(config.out / "rounds.json", json.dumps(table, indent=1) + "\n")

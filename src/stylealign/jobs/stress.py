@@ -21,7 +21,7 @@ from stylealign.data.atomic import making
 from stylealign.data.dataset import DatasetWriter, FaceDataset
 from stylealign.data.describe import whole_faces
 from stylealign.data.image import read_image, warp
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.geometry import apply, crop_affine, landmark_box, scale_of
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
@@ -201,4 +201,5 @@ def main(config: Stress) -> None:
     finally:
         cv2.setNumThreads(threads)
     num_causes, num_strengths = len(config.causes), len(config.strengths)
-    say(f"{config.out}: {len(faces)} faces x {num_causes} causes x {num_strengths} strengths, a split each")
+    each = f"{counted(num_causes, 'cause')} x {counted(num_strengths, 'strength')}, a split each"
+    say(f"{config.out}: {counted(len(faces), 'face')} x {each}")

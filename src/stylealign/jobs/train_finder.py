@@ -20,7 +20,7 @@ from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.detectors.finder import CentreFinder, Centres, FinderConfig, centres_of, finder_terms
 from stylealign.detectors.trunks import TRUNKS, load_imagenet_trunk
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet
 from stylealign.face import geometry
 from stylealign.jobs.train_detector.pretrained import PACKAGE, packaged_file
@@ -251,8 +251,8 @@ def train(config: TrainFinder, engine: Engine, run: Run) -> None:
         measured = {**score._asdict(), "pictures": len(held_out.shown)}
         card |= {"least_score": least, "val": {**measured, **describe_data(dataset, split=config.val_split)}}
         say(
-            f"{score.found} of {score.labelled} faces in {len(held_out.shown)} pictures of {dataset.name} "
-            f"{config.val_split} found, {score.others} finds beside them (scores from {least})"
+            f"{score.found} of {counted(score.labelled, 'face')} in {counted(len(held_out.shown), 'picture')} of "
+            f"{dataset.name} {config.val_split} found, {score.others} finds beside them (scores from {least})"
         )
     run.finish(state.result().state_dict(), card)
 

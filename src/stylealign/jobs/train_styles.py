@@ -32,7 +32,7 @@ from stylealign.detectors.san.cyclegan import (
     generator_terms,
 )
 from stylealign.detectors.san.photo_styles import pooled_features, standardised, style_clusters, style_statistics
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet
 from stylealign.face.crop import CropConfig
 from stylealign.progress import say
@@ -125,10 +125,9 @@ def find_clusters(cache: CropCache, config: ClusterConfig, seed: int, device: to
     if smaller < config.min_faces:
         hint = " or --styles.pair two_largest" if config.pair == "smallest_largest" and len(found) > 2 else ""
         raise UserError(
-            f"{cache.dataset.folder}: {len(cache)} faces make clusters of "
-            f"{', '.join(str(len(c)) for c in found)}; expected at least "
-            f"{config.min_faces} in each of the two to learn between: give more faces, fewer clusters "
-            f"(--styles.clusters){hint}"
+            f"{cache.dataset.folder}: {counted(len(cache), 'face')} make clusters of "
+            f"{', '.join(str(len(c)) for c in found)}; expected at least {config.min_faces} in each of the two to "
+            f"learn between: give more faces, fewer clusters (--styles.clusters){hint}"
         )
     return found
 
@@ -146,7 +145,7 @@ def cluster_sheet(cache: CropCache, clusters: list[np.ndarray], pair: tuple[np.n
         chosen = cluster[np.linspace(0, len(cluster) - 1, columns).astype(int)]
         role = {id(pair[0]): " A", id(pair[1]): " B"}.get(id(cluster), "")
         tiles += [cache.images[i] for i in chosen]
-        labels += [f"{len(cluster)} faces{role}", *[""] * (columns - 1)]
+        labels += [f"{counted(len(cluster), 'face')}{role}", *[""] * (columns - 1)]
     return contact_sheet(tiles, columns, labels)
 
 

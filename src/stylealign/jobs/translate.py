@@ -18,7 +18,7 @@ from PIL import Image
 from stylealign.api.detector import Detector
 from stylealign.data.atomic import making, refuse_existing, write_whole
 from stylealign.data.image import encode_image
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.orientation import view_of
 from stylealign.predicting.finders import yunet_finder
 from stylealign.predicting.network import open_network
@@ -42,7 +42,7 @@ class Translate:
     and `repaint` bend that picture itself; `spade` and `vunet` draw a new face).
     """
 
-    inputs: tyro.conf.Positional[tuple[str, ...]]
+    inputs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PHOTO ...")]
     """Pictures: the first gives the face, each further one a style."""
     out: Path = Path("translated.png")
     """Picture file to write."""
@@ -78,7 +78,7 @@ class Translate:
     def __post_init__(self) -> None:
         if len(self.inputs) < 2:
             raise ValueError(
-                f"{len(self.inputs)} pictures; expected a face and at least one style: translate a.jpg b.jpg"
+                f"{counted(len(self.inputs), 'picture')}; expected a face and at least one style: translate a.jpg b.jpg"
             )
         if self.out.suffix.lower() not in Image.registered_extensions():
             raise ValueError(f"out is {self.out}, expected a picture's name such as translated.png")
@@ -123,7 +123,7 @@ def _landmarks(config: Translate, detector: Detector, left_out: list[str]) -> di
             left_out.append(str(error))
             continue
         if len(faces) > 1:
-            say(f"{name}: {len(faces)} faces; the largest is taken")
+            say(f"{name}: {counted(len(faces), 'face')}; the largest is taken")
         found[name] = largest(faces).landmarks
     if len(found) < 2:
         raise UserError("; ".join(left_out) or f"{config.inputs[0]}: expected another picture that gives the style")

@@ -10,6 +10,7 @@ import numpy as np
 
 from stylealign.data.atomic import making, refuse_existing
 from stylealign.data.dataset import FaceDataset
+from stylealign.errors import counted
 from stylealign.evaluation import metrics
 from stylealign.evaluation.trust import choose, face_lengths
 from stylealign.jobs.pseudo_label.labelling import Labelling, describe, warn_of_seen_faces, write_labelled
@@ -38,7 +39,7 @@ def main(config: Trust) -> None:
     opened = FaceDataset.open(config.data)
     faces = opened.select(config.split, config.subset, labelled=True)
     if len(faces) < len(opened) and config.split is None and config.subset is None:
-        say(f"{len(opened) - len(faces)} faces without landmarks are left out: there is nothing to compare")
+        say(f"{counted(len(opened) - len(faces), 'face')} without landmarks left out: nothing to compare")
     detectors = load_ensemble(config.detectors, faces.schema, pick_device(config.accelerator))
     warn_of_seen_faces(faces, detectors, True)
     answers = ask(detectors, faces, config.look, use_labels=True)

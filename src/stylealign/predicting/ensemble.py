@@ -19,7 +19,7 @@ from stylealign.batches.crops import box_of
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image, warp
 from stylealign.detectors.loaded import LoadedDetector, load_detector
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
@@ -92,9 +92,10 @@ def load_ensemble(
         expected = schema or (loaded[0].schema if loaded else detector.schema)
         if detector.schema != expected:
             raise UserError(
-                f"{run}: this detector answers in {detector.schema.name} ({detector.schema.num_points} points), "
-                f"expected {expected.name} ({expected.num_points} points) as "
-                f"{'the data set has' if schema else f'{runs[0]} does'}: one mark-up for all"
+                f"{run}: this detector answers in {detector.schema.name} "
+                f"({counted(detector.schema.num_points, 'point')}), expected {expected.name} "
+                f"({counted(expected.num_points, 'point')}) as {'the data set has' if schema else f'{runs[0]} does'}: "
+                "one mark-up for all"
             )
         loaded.append(detector)
     return loaded
@@ -255,5 +256,5 @@ def refuse_unread(answers: Answers, faces: FaceDataset) -> None:
     """Raise UserError where no picture could be read."""
     if not len(answers.positions):
         raise UserError(
-            f"{faces.folder}: none of its {len(faces)} pictures can be read; the first: {answers.unreadable[0]}"
+            f"{faces.folder}: none of {counted(len(faces), 'picture')} can be read; the first: {answers.unreadable[0]}"
         )

@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from stylealign.config import parse_json, read_json
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.geometry import landmark_box
 from stylealign.face.sample import FaceSample
 
@@ -145,7 +145,11 @@ class BoxFile:
             if rooted.endswith(f"/{known.lstrip('/')}") or f"/{known.lstrip('/')}".endswith(rooted)
         ]
         if len(fits) != 1:
-            what = "no box" if not fits else f"boxes under {len(fits)} names that fit ({', '.join(sorted(fits)[:3])})"
+            what = (
+                "no box"
+                if not fits
+                else f"boxes under {counted(len(fits), 'fitting name')} ({', '.join(sorted(fits)[:3])})"
+            )
             raise UserError(f"{name}: {what} in {self.path}")
         return self._boxes[fits[0]]
 

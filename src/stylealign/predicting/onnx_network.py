@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from stylealign.config import from_dict, parse_json
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.point_trust import base_of, refuse_not_positive, trust_of_card
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import schema_from_dict
@@ -116,7 +116,7 @@ def upright_of(card: Mapping[str, Any], num_points: int, where: str) -> np.ndarr
     except (TypeError, ValueError):
         shape = np.empty(0)
     if shape.shape != (num_points, 2) or not np.isfinite(shape).all() or np.ptp(shape, axis=0).min() <= 0:
-        raise UserError(f"{where} 'upright': expected {num_points} pairs [x, y] of a face")
+        raise UserError(f"{where} 'upright': expected {counted(num_points, 'pair')} [x, y] of a face")
     return shape
 
 

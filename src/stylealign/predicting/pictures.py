@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stylealign.data.image import image_size
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.predicting.candidates import Candidate, Search, candidates_in
 from stylealign.predicting.faces import Found, find_faces
 from stylealign.predicting.given_boxes import GivenBoxes
@@ -137,13 +137,13 @@ def _left_out(name: str, found: Found) -> str | None:
     that the detector is not sure enough of."""
     if found.askew:
         turns = " and ".join(f"{degrees}" for degrees in sorted(set(found.askew)))
-        count = "1 face stands" if len(found.askew) == 1 else f"{len(found.askew)} faces stand"
+        count = counted(len(found.askew), "face stands", "faces stand")
         return (
             f"{name}: by the detector's answers {count} upright only where the picture is turned by {turns} degrees "
             "(--rotate auto turns it, --no-check keeps the answers as they are)"
         )
     if found.unsure:
-        count = "1 face has" if len(found.unsure) == 1 else f"{len(found.unsure)} faces have"
+        count = counted(len(found.unsure), "face has", "faces have")
         said = " and ".join(f"{confidence:.2f}" for confidence in found.unsure[:NAMED])
         return f"{name}: {count} a confidence of {said}, below --least-confidence"
     if not found.faces:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from stylealign.data.image import read_image
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.predicting.candidates import whole_box
@@ -39,7 +39,7 @@ class Places(NamedTuple):
 
     def sentence(self) -> str:
         """What was found out, for a person."""
-        said = f"a finder of human faces finds {self.found:.0%} of {self.asked} labelled faces"
+        said = f"a finder of human faces finds {self.found:.0%} of {counted(self.asked, 'labelled face')}"
         if self.how == "finder":
             return f"{said}: `predict` can look for them"
         if self.how == "whole":

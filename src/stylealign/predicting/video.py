@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.predicting.sources import Source
 from stylealign.predicting.threads import Clock, ahead
 
@@ -103,7 +103,7 @@ class Video:
             return f"{self.name}: no frame of this video can be read"
         # Containers often count a frame or two too many.
         if not self._stopped and self.expected and self.read < 0.98 * self.expected - 2:
-            return f"{self.name}: video cut short: {self.read} of {self.expected} frames can be read"
+            return f"{self.name}: video cut short: {self.read} of {counted(self.expected, 'frame')} can be read"
         return None
 
 

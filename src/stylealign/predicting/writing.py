@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from stylealign.data.formats import predicted
 from stylealign.data.predictions import PREDICTIONS_FILE
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.predicted_face import Face
@@ -20,7 +20,8 @@ def refuse_formats(formats: tuple[str, ...], schema: LandmarkSchema, moving: boo
         entry = predicted()[name]
         if entry.num_points not in (None, schema.num_points):
             raise UserError(
-                f"--formats {name}: the detector answers in {schema.num_points} points, {name} holds {entry.num_points}"
+                f"--formats {name}: the detector answers in {counted(schema.num_points, 'point')}, {name} holds "
+                f"{entry.num_points}"
             )
         if moving and not entry.frames:
             able = " or ".join(other for other, known in predicted().items() if known.frames)

@@ -16,7 +16,7 @@ from torch import Tensor
 from stylealign.batches.batch import Batch
 from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
 from stylealign.translators.warp.fit import descriptors, reference_shape
@@ -89,7 +89,7 @@ def _of_others(opened: FaceDataset, split: str | None, path: Path) -> FaceDatase
         faces = opened.select("train")
         if len(faces) < len(opened):
             left = len(opened) - len(faces)
-            say(f"{path}: {len(faces)} faces of split train are donors; the other {left} are left alone")
+            say(f"{path}: {counted(len(faces), 'face')} of split train taken as donors, the other {left} left alone")
         return faces
     faces = opened.select(split)
     if any(name.startswith("test") for name in _splits_of(faces)):
@@ -106,11 +106,14 @@ def _not_held_out(faces: FaceDataset, held_out: set[str], path: Path) -> FaceDat
         return faces
     kept = [i for i in range(len(faces)) if faces.head(i)["digest"] not in held_out]
     if not kept:
-        raise UserError(f"{path}: all {len(faces)} donors are pictures that the training holds out: expected others")
+        raise UserError(
+            f"{path}: all {counted(len(faces), 'donor')} left out, pictures that the training holds out: expected "
+            "others"
+        )
     if len(kept) == len(faces):
         return faces
     left = len(faces) - len(kept)
-    say(f"{path}: {left} of {len(faces)} donors are pictures that the training holds out; they are left out")
+    say(f"{path}: {left} of {counted(len(faces), 'donor')} left out: pictures that the training holds out")
     return faces.take(kept)
 
 

@@ -13,7 +13,7 @@ import tyro
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.shards import ShardedFaces, holds_shards
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.pose import BalanceConfig, repeats
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
@@ -175,7 +175,7 @@ def synthetic_of(
         raise UserError(f"{synthetic.folder}: no face made from one of subset {subset} of {opened.folder}")
     if len(kept) < len(synthetic):
         say(
-            f"{synthetic.folder}: {len(kept)} of {len(synthetic)} faces were made from faces of {subset}; "
+            f"{synthetic.folder}: {len(kept)} of {counted(len(synthetic), 'face')} made from faces of {subset}; "
             "the others are left out"
         )
     return synthetic.take(kept)
@@ -270,11 +270,9 @@ def resolve_data(config: FacesConfig) -> Mix:
         first = found[0].faces
         if faces.schema != first.schema:
             raise UserError(
-                f"{faces.folder} is annotated with {faces.schema.name} ({faces.schema.num_points} "
-                f"points), {first.folder} with "
-                f"{first.schema.name} ({first.schema.num_points} points): expected one mark-up; "
-                "`stylealign prepare` converts, "
-                "and --model dvln --other learns several"
+                f"{faces.folder} is annotated with {faces.schema.name} ({counted(faces.schema.num_points, 'point')}), "
+                f"{first.folder} with {first.schema.name} ({counted(first.schema.num_points, 'point')}): expected one "
+                "mark-up; `stylealign prepare` converts, and --model dvln --other learns several"
             )
     total = sum(part.share for part in found)
     if total <= 0:
@@ -303,8 +301,8 @@ def epoch_of(mix: Mix, config: BalanceConfig) -> list[np.ndarray | None]:
             times = repeats(faces.landmarks_array(), config)
             once = np.repeat(np.arange(len(faces)), times)
             say(
-                f"{faces.folder}: balancing by pose shows {len(faces)} faces {len(once)} times an epoch, one of "
-                f"them {times.max()} times"
+                f"{faces.folder}: balancing by pose shows {counted(len(faces), 'face')} {counted(len(once), 'time')} "
+                f"an epoch, one of them {counted(times.max(), 'time')}"
             )
         found.append(once)
     return found
@@ -321,9 +319,9 @@ def head_batch_sizes(batch_size: int, num_others: int, other_share: float) -> tu
     sizes = (batch_size - each * num_others, *[each] * num_others)
     if min(sizes) < 1:
         raise UserError(
-            f"a batch of {batch_size} faces with other_share {other_share} for {num_others} data sets gives the "
-            f"heads {sizes} faces: "
-            "expected at least 1 each"
+            f"a batch of {counted(batch_size, 'face')} with other_share {other_share} for "
+            f"{counted(num_others, 'data set')} gives the heads {', '.join(map(str, sizes))} of them: expected at "
+            "least 1 each"
         )
     return sizes
 

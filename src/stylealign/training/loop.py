@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from stylealign.batches.together import spread, with_normalisation_together
 from stylealign.data.image import write_image
-from stylealign.errors import Stopped, UserError
+from stylealign.errors import Stopped, UserError, counted
 from stylealign.progress import Pace, open_bars, say
 from stylealign.training.ema import EMA
 from stylealign.training.following import Follow, memory_mb, open_followers, refuse_missing, write_table
@@ -143,11 +143,11 @@ def start_engine(loop: LoopConfig) -> Fabric:
             warnings.filterwarnings("ignore", "The `srun` command is available")
             engine = _Processes(loop, devices=devices, num_nodes=nodes, strategy=strategy)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise UserError(f"cannot use {devices} {loop.accelerator} device(s): {error}") from None
+        raise UserError(f"cannot use {counted(devices, f'{loop.accelerator} device')}: {error}") from None
     except Exception as error:  # Fabric's own MisconfigurationException is not exported
         if "Misconfiguration" not in type(error).__name__:
             raise
-        raise UserError(f"cannot use {devices} {loop.accelerator} device(s): {error}") from None
+        raise UserError(f"cannot use {counted(devices, f'{loop.accelerator} device')}: {error}") from None
     engine.launch()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         atexit.unregister(_leave_processes)  # once, also where a process trains several times

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from stylealign.batches.augment import centre_crop
 from stylealign.batches.batch import Batch
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.schema import LandmarkSchema
 
@@ -83,8 +83,8 @@ def unlabelled_in_batch(batch_size: int, share: float, world: int) -> int:
     found = round(batch_size * share / world) * world
     if not 0 < found < batch_size:
         raise UserError(
-            f"a batch of {batch_size} faces with teacher.share {share} has {found} unlabelled ones: expected "
-            "at least 1 of each kind"
+            f"a batch of {counted(batch_size, 'face')} with teacher.share {share} has {found} unlabelled ones: "
+            "expected at least 1 of each kind"
         )
     return found
 

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from stylealign.config import config_text, first_difference, parse_json, plain, read_json, refuse_another, saved_config
 from stylealign.data.atomic import partial_of, write_whole
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.progress import say
 from stylealign.training.weights import flatten, read_tensors, save_model, unflatten, write_tensors
 
@@ -63,8 +63,8 @@ def _begin_extension(target: Path, partial: Path, now: Mapping[str, Any], done: 
     last = target / "checkpoints" / f"step_{done:08d}"
     if not (last / "train_state.safetensors").exists():
         raise UserError(
-            f"{target}: finished after {done} steps, and {last}, from which a longer training would go on, is gone; "
-            "choose another --run"
+            f"{target}: finished after {counted(done, 'step')}, and {last}, from which a longer training would go on, "
+            "is gone; choose another --run"
         )
     copy = target.with_name(f"{target.name}.copying")
     shutil.rmtree(copy, ignore_errors=True)
@@ -80,8 +80,9 @@ def _begin_extension(target: Path, partial: Path, now: Mapping[str, Any], done: 
         shutil.rmtree(copy, ignore_errors=True)
         raise
     say(
-        f"{target}: had finished after {done} steps and goes on to {now['loop']['steps']}; from here the learning rate "
-        f"is that of step {done} of the longer training, so the end is not that of one trained so long from the start"
+        f"{target}: had finished after {counted(done, 'step')} and goes on to {now['loop']['steps']}; from here the "
+        f"learning rate is that of step {done} of the longer training, so the end is not that of one trained so long "
+        "from the start"
     )
 
 

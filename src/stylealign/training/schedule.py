@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from stylealign.config import read_json
 from stylealign.data.atomic import write_whole
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.progress import say
 
 SCHEDULE_FILE = "schedule.json"
@@ -164,16 +164,16 @@ class Timed(Schedule):
         if step - self._first <= 2:  # they make room for themselves
             self._window.clear()
             return
-        unplanned, counted = len(self.plans) == 1, last[0] - first[0]
-        late = (self.end - step) * (last[1] - first[1]) / max(1, counted)
+        unplanned, timed = len(self.plans) == 1, last[0] - first[0]
+        late = (self.end - step) * (last[1] - first[1]) / max(1, timed)
         if used >= self._total and (used - self._total + late > OFF * self._total or unplanned):
             self._plan(step, step, used)
             return
-        if counted < FIRST_UPDATES or (unplanned and last[1] - first[1] < min(3.0, 0.01 * self._total)):
+        if timed < FIRST_UPDATES or (unplanned and last[1] - first[1] < min(3.0, 0.01 * self._total)):
             return
         if not unplanned and used - self.plans[-1].seconds < BETWEEN * self._total:
             return
-        pace = (last[1] - first[1]) / counted
+        pace = (last[1] - first[1]) / timed
         done = self._progress(step)
         looking = self._longest + (self._looked * (1 - done) / done if done else 0.0)
         left = self._total - used - looking
@@ -189,4 +189,4 @@ class Timed(Schedule):
         if not first and abs(end - before.end) < 0.1 * before.end:
             return
         what = "planned" if first else f"planned anew (was {before.end:,})"
-        say(f"{end:,} updates fit into {self._total / 60:g} minutes, {what} after {step:,} and {used:.0f} s")
+        say(f"{counted(end, 'update')} in {self._total / 60:g} minutes, {what} after {step:,} and {used:.0f} s")

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stylealign.data.atomic import write_whole
-from stylealign.errors import Stopped, UserError
-from stylealign.progress import counted, say
+from stylealign.errors import Stopped, UserError, counted
+from stylealign.progress import say
 from stylealign.training.cluster import Cluster, On, asked, check_cluster
 from stylealign.training.fan_out import Job, Place, last_line, why_failed
 from stylealign.training.on_node import run_command, was_told_to_end
@@ -140,7 +140,7 @@ class Queue:
                     why_failed(status, last_line(sent.job.log)) if status else "its node was lost, or it was cancelled"
                 )
                 if lost > self.cluster.again:
-                    over.append((sent.job, f"lost {lost} times without learning anything more; {why}"))
+                    over.append((sent.job, f"lost {counted(lost, 'time')} without learning anything more; {why}"))
                 else:
                     say(f"{name}: job {sent.number} is gone ({why}); submitting it again")
                     again[sent.job] = lost

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.schema import LandmarkSchema
 from stylealign.training.weights import load_model, read_card
 
@@ -60,9 +60,8 @@ def start_from(model: nn.Module, run: Path, schema: LandmarkSchema) -> dict[str,
     if 2 * len(convolutions) < len(mine):
         width = f", width {card['network'].get('width')}" if isinstance(card.get("network"), dict) else ""
         raise UserError(
-            f"--init-from {run}: {len(convolutions)} of this detector's {len(mine)} convolutions fit (there: "
-            f"{card.get('model')}{width}): "
-            "expected the same network at the same width"
+            f"--init-from {run}: {len(convolutions)} of this detector's {counted(len(mine), 'convolution')} fitting "
+            f"(there: {card.get('model')}{width}): expected the same network at the same width"
         )
     model.load_state_dict(taken, strict=False)
     trained = [key for key, _ in model.named_parameters()]
@@ -81,4 +80,4 @@ def describe_start(start: dict[str, Any]) -> str:
     fresh = start["fresh"]
     names = ", ".join(fresh[:4]) + (f" and {len(fresh) - 4} more" if len(fresh) > 4 else "")
     left = f"left fresh: {names}" if fresh else "none left fresh"
-    return f"starting from {start['run']}: {start['taken']} weights taken, {left}"
+    return f"starting from {start['run']}: {counted(start['taken'], 'weight')} taken, {left}"

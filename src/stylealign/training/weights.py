@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from stylealign.config import read_json, to_dict
 from stylealign.data.atomic import partial_of
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 
 MAX_CARD = 16_000_000
 """Bytes of a card.json at most."""
@@ -110,7 +110,9 @@ def _refuse_packed(path: Path) -> None:
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return  # not a zip file; torch says what it is
     if unpacked > path.stat().st_size:
-        raise UserError(f"{path}: unpacks to {unpacked:,} bytes, expected no more than it has, as torch saves weights")
+        raise UserError(
+            f"{path}: unpacks to {counted(unpacked, 'byte')}, expected no more than it has, as torch saves weights"
+        )
 
 
 def save_model(folder: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylealign.batches.together import in_all, own, rolled, shared
+from stylealign.errors import counted
 from stylealign.translators.regions import REGIONS, pool
 
 
@@ -30,8 +31,9 @@ class CodeConfig:
     def __post_init__(self) -> None:
         if min(self.width, self.max_width, self.global_size) < 1 or self.region_size < 0:
             raise ValueError(
-                f"codes of width {self.width} to {self.max_width}, {self.global_size} global and {self.region_size} "
-                "regional numbers: expected at least 1 each, and 0 or more regional ones"
+                f"codes of width {self.width} to {self.max_width}, {self.global_size} global and "
+                f"{counted(self.region_size, 'regional number')}: "
+                "expected at least 1 each, and 0 or more regional ones"
             )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 
 Features = Callable[[Tensor], list[Tensor]]
 """Images (B, 3, S, S) in [-1, 1] -> feature maps (B, C, h, w), of any resolutions; differentiable in the image."""
@@ -163,7 +163,7 @@ class Reconstruction(nn.Module):
         assert features is not None
         levels = features(image)
         assert len(levels) == len(self.feature_scale), (
-            f"{len(levels)} feature levels, expected {len(self.feature_scale)}"
+            f"{counted(len(levels), 'feature level')}, expected {len(self.feature_scale)}"
         )
         return levels
 

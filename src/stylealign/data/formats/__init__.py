@@ -36,7 +36,7 @@ from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, folder_o
 from stylealign.data.formats.sniff import KINDS, in_words, kinds_in
 from stylealign.data.formats.tool_files import ToolReader
 from stylealign.data.formats.writing import WriteOptions
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema, get_schema
 
@@ -271,8 +271,8 @@ def format_of(path: Path) -> str:
         return found[0]
     if found:
         raise UserError(
-            f"{path}: looks like {len(found)} formats at once, {' and '.join(found)}{_lying_in(path)}; expected one: "
-            "give a folder, or the file, of one of them"
+            f"{path}: looks like {counted(len(found), 'format')} at once, {' and '.join(found)}{_lying_in(path)}; "
+            "expected one: give a folder, or the file, of one of them"
         )
     raise UserError(
         f"{path}: found no annotation{_lying_in(path)}; expected "

@@ -24,7 +24,7 @@ from stylealign.data.formats.entry import (
     stem_of,
 )
 from stylealign.data.matlab import read_mat
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 
 _MAT, _NUM_TRAIN = "AFLWinfo_release.mat", 20_000
 _NAMES = ("nameList", "data", "bbox", "mask_new", "ra")
@@ -47,7 +47,7 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     ):
         raise UserError(
             f"{path}: nameList {images.shape}, data {data.shape}, bbox {boxes.shape}, mask_new {mask.shape}, "
-            f"expected as many names as rows, {2 * points}, 4 and {points} columns"
+            f"expected as many names as rows, {2 * points}, 4 and {counted(points, 'column')}"
         )
     if (
         any(values.dtype.kind not in "iuf" for values in (data, boxes, mask, order))

@@ -40,7 +40,7 @@ from stylealign.data.formats.point_names import PointNames
 from stylealign.data.formats.sniff import COCO, kind_of
 from stylealign.data.formats.writing import Pictures, WriteOptions, box_of, by_split, landmarks_of, names_of
 from stylealign.data.image import image_size
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.orientation import map_box
 from stylealign.face.sample import FaceSample
@@ -76,7 +76,7 @@ def _array(values: Any, what: str, count: int | None = None) -> np.ndarray | str
     except (TypeError, ValueError, OverflowError):
         return f"{what} is {str(values)[:60]}, expected numbers"
     if array.ndim != 1 or (count is not None and len(array) != count):
-        return f"{what} has {array.size} numbers, expected {count}"
+        return f"{what} has {counted(array.size, 'number')}, expected {count}"
     return array
 
 
@@ -98,7 +98,7 @@ def _points(annotation: Mapping[str, Any], options: ReadOptions) -> np.ndarray |
     missing = np.flatnonzero(flags == 0)
     if len(missing) and options.missing == "refuse":
         return (
-            f"{len(missing)} of {count} landmarks are not labelled (v 0), the first is {missing[0]} "
+            f"{len(missing)} of {counted(count, 'landmark')} not labelled (v 0), the first is {missing[0]} "
             "(--missing keep reads faces without them)"
         )
     return values.reshape(-1, 3)

@@ -17,7 +17,7 @@ import numpy as np
 from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, checked_face
 from stylealign.data.image import write_image
 from stylealign.data.matlab import hdf5_array, is_hdf5, read_mat
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 
 _FILES = {"train": ("COFW_train_color.mat", "COFW_train.mat"), "test": ("COFW_test_color.mat", "COFW_test.mat")}
 _SUFFIX = {"train": "Tr", "test": "T"}
@@ -70,7 +70,7 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     for path, split in _files(source):
         names = (f"Is{_SUFFIX[split]}", f"phis{_SUFFIX[split]}", f"bboxes{_SUFFIX[split]}")
         with _matlab(path, names, options.max_pixels) as (picture, count, phis, boxes):
-            shapes = f"{path}: {count} pictures, phis {phis.shape} and boxes {boxes.shape}"
+            shapes = f"{path}: {counted(count, 'picture')}, phis {phis.shape} and boxes {boxes.shape}"
             if phis.ndim != 2 or phis.shape[1] != 3 * points or boxes.shape != (len(phis), 4) or count < len(phis):
                 raise UserError(f"{shapes}, expected N, (N, {3 * points}) and (N, 4)")
             if phis.dtype.kind not in "iuf" or boxes.dtype.kind not in "iuf":

@@ -29,7 +29,7 @@ from stylealign.data.formats.entry import (
 )
 from stylealign.data.formats.files import with_suffix
 from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, decimals, landmarks_of
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 
@@ -112,13 +112,15 @@ def _faces(path: Path, root: Path, ids: Ids, options: ReadOptions) -> Iterator[E
         raise UserError(f"{path}: empty, expected the header image,x0,y0,...") from None
     columns, count = _columns(path, header)
     if count != options.schema.num_points:
-        raise UserError(f"{path}:1: {count} points, expected {options.schema.num_points} of {options.schema.name}")
+        raise UserError(
+            f"{path}:1: {counted(count, 'point')}, expected {options.schema.num_points} of {options.schema.name}"
+        )
     order = [columns[f"{axis}{i}"] for i in range(count) for axis in "xy"]
     boxes = [columns[name] for name in _BOX] if all(name in columns for name in _BOX) else []
     for line, row in rows:
         where = f"{path}:{line}"
         if len(row) != len(header):
-            yield BadEntry(where, f"{len(row)} fields, expected {len(header)} as in the header")
+            yield BadEntry(where, f"{counted(len(row), 'field')}, expected {len(header)} as in the header")
             continue
         image = row[columns["image"]]
         if not image:

@@ -17,7 +17,7 @@ from stylealign.data.formats.missing import Missing, missing_in, problem_of, wit
 from stylealign.data.formats.notes import Notes
 from stylealign.data.image import IMAGE_SUFFIXES, MAX_PIXELS, image_size, read_image
 from stylealign.data.paths import outside
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema
@@ -105,7 +105,8 @@ def schema_of_count(count: int, where: str) -> LandmarkSchema:
             return schema
     known = ", ".join(f"{s.name} ({s.num_points})" for s in SCHEMAS.values())
     raise UserError(
-        f"{where}: {count} points a face is no built-in mark-up ({known}); name yours with --schema FILE.yaml"
+        f"{where}: {counted(count, 'point')} a face is no built-in mark-up ({known}); name yours with --schema "
+        "FILE.yaml"
     )
 
 
@@ -286,7 +287,7 @@ def checked_face(
         return BadEntry(where, size_wh, id)
     if landmarks is not None:
         if landmarks.shape != (options.schema.num_points, 2):
-            return BadEntry(where, f"{len(landmarks)} landmarks, expected {_points_of(options.schema)}", id)
+            return BadEntry(where, f"{counted(len(landmarks), 'landmark')}, expected {_points_of(options.schema)}", id)
         numbers = landmarks if numbers is None else numbers
         absent = missing_in(numbers) if missing is None else missing | missing_in(numbers)
         if problem := problem_of(absent, numbers, options.missing):

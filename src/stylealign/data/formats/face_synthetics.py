@@ -29,7 +29,7 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
         name = path.stem[: -len(_END)]
         relative = path.relative_to(source).parent
         face = (relative / name).as_posix()
-        parsed = read_points(path, counted=False)
+        parsed = read_points(path, has_count=False)
         if isinstance(parsed, BadEntry):
             yield BadEntry(parsed.where, parsed.message, face)
             continue

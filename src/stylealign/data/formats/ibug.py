@@ -26,7 +26,7 @@ from stylealign.data.formats.ibug_boxes import Boxes
 from stylealign.data.formats.missing import missing_in
 from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, landmarks_of, write_lines
 from stylealign.data.image import IMAGE_SUFFIXES
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 
@@ -60,9 +60,9 @@ def parse_pts(path: Path) -> tuple[np.ndarray, str] | BadEntry:
         first = first or where
         points.append(values)
     if opened and not closed:
-        return BadEntry(str(path), f"{len(points)} points and no closing brace: the file is cut short")
+        return BadEntry(str(path), f"{counted(len(points), 'point')} and no closing brace: the file is cut short")
     if announced is not None and announced != len(points):
-        return BadEntry(str(path), f"{len(points)} points, expected {announced} as its n_points says")
+        return BadEntry(str(path), f"{counted(len(points), 'point')}, expected {announced} as its n_points says")
     if not points:
         return BadEntry(str(path), "no points in it")
     return np.stack(points), first
@@ -86,7 +86,7 @@ def count_points(source: Path) -> int:
         raise UserError(f"{source}: no readable .pts file in it or below it")
     if len(counts) > 1:
         found_in = ", ".join(
-            f"{points} in {files} files such as {examples[points]}" for points, files in counts.most_common()
+            f"{points} in {counted(files, 'file')} such as {examples[points]}" for points, files in counts.most_common()
         )
         raise UserError(f"{source}: numbers of points differ: {found_in}; expected one number in all")
     return next(iter(counts))

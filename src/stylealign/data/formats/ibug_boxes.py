@@ -13,7 +13,7 @@ import numpy as np
 
 from stylealign.data.formats.notes import Notes
 from stylealign.data.matlab import read_mat
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 
 _PREFIX, _VARIABLE = "bounding_boxes_", "bounding_boxes"
 _EXPECTED = "a structure of imgName, a text, and bb_detector, x0 y0 x1 y1"
@@ -42,7 +42,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         if name is None or box is None or name.dtype.kind != "U" or name.size != 1 or box.dtype.kind not in "iuf":
             raise UserError(f"{path}: cell {number} of {_VARIABLE} is another thing than {_EXPECTED}")
         if box.size != 4:
-            raise UserError(f"{path}: cell {number} of {_VARIABLE}: a box of {box.size} numbers, expected 4")
+            raise UserError(f"{path}: cell {number} of {_VARIABLE}: a box of {counted(box.size, 'number')}, expected 4")
         found[_key(str(name.item()))] = box.ravel().astype(np.float64) - 1  # MATLAB counts from 1
     return found
 

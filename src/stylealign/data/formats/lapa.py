@@ -32,7 +32,7 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     for folder in folders:
         for path in with_suffix(folder / "landmarks", ".txt"):
             face = f"{folder.name}/{path.stem}" if folder != source else path.stem
-            parsed = read_points(path, counted=True)
+            parsed = read_points(path, has_count=True)
             if isinstance(parsed, BadEntry):
                 yield BadEntry(parsed.where, parsed.message, face)
                 continue

@@ -17,7 +17,7 @@ from stylealign.data.formats.files import Beside, with_suffix
 from stylealign.data.formats.ibug import image_of, parse_pts
 from stylealign.data.formats.missing import missing_in
 from stylealign.data.image import IMAGE_SUFFIXES
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 
 POSES = ("frontal", "left", "lefthalf", "right", "righthalf")
 
@@ -29,7 +29,8 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
         raise UserError(f"{source}: found no .pts file in it or below it, expected the folder merl_rav_organized")
     if not with_suffix(source, *IMAGE_SUFFIXES, deep=True):
         raise UserError(
-            f"{source}: {len(files):,} .pts files and no picture, expected both: these are the labels alone, which the "
+            f"{source}: {counted(len(files), '.pts file')} and no picture, expected both: these are the labels "
+            "alone, which the "
             "data set's own script (organize_merl_rav_...) puts beside AFLW's pictures"
         )
     images = Beside(IMAGE_SUFFIXES)

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stylealign.errors import counted
+
 Missing = Literal["refuse", "keep"]
 _MARKS = (0.0, -1.0)
 """A landmark whose two numbers are both one of these is missing: nobody places one there exactly."""
@@ -33,7 +35,8 @@ def problem_of(missing: np.ndarray, numbers: np.ndarray, policy: Missing) -> str
     found = f"landmark {first} is ({x:g}, {y:g}), which stands for a missing one"
     if count == len(missing):
         return f"{found}, as do all of them: expected a face"
-    return f"{found}; {count} of {len(missing)} landmarks are not labelled (--missing keep reads faces without them)"
+    unlabelled = f"{count} of {counted(len(missing), 'landmark')} not labelled"
+    return f"{found}; {unlabelled} (--missing keep reads faces without them)"
 
 
 def without(landmarks: np.ndarray, missing: np.ndarray, visible: np.ndarray | None) -> Mapping[str, Any]:

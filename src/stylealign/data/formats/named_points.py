@@ -16,7 +16,7 @@ from stylealign.data.formats.declared_fit import DeclaredSizes
 from stylealign.data.formats.declared_size import Size
 from stylealign.data.formats.entry import BadEntry, Entry, Ids, ReadOptions, checked_face
 from stylealign.data.formats.writing import names_of, padded_names_of
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.orientation import map_box
 from stylealign.face.schema import SCHEMAS
@@ -88,7 +88,8 @@ class Names:
     def rarest(self) -> str:
         """The name of fewest faces, in words for a sentence."""
         name = min(self._counts, key=lambda name: (self._counts[name], name))
-        return f"{name!r} stands in {self._counts[name]} of {max(self._counts.values())} faces, {self._first[name]}"
+        all_faces = counted(max(self._counts.values()), "face")
+        return f"{name!r} stands in {self._counts[name]} of {all_faces}, {self._first[name]}"
 
     def numbered(self) -> dict[str, int] | None:
         """The number of each name, where all are one word and different numbers, such as `p0`."""
@@ -130,8 +131,8 @@ def _order(names: Names, declared: Sequence[str], source: Path, options: ReadOpt
     if given:
         if set(names) and not set(names) & set(given):
             raise UserError(
-                f"{source}: no point is called {given[0]!r} or another of the {len(given)} names given; they are "
-                f"called {', '.join(list(names)[:5])}"
+                f"{source}: no point is called {given[0]!r} or another of the {counted(len(given), 'name')} given; "
+                f"they are called {', '.join(list(names)[:5])}"
             )
         return {name: i for i, name in enumerate(given)}
     if names.unnamed or not names.most:
@@ -158,8 +159,8 @@ def _order(names: Names, declared: Sequence[str], source: Path, options: ReadOpt
         return {name: i for i, name in enumerate(declared)}
     if len(names) != count:
         raise UserError(
-            f"{source}: {len(names)} different names of points, expected {count} of {schema.name}: {names.rarest()}; "
-            "--point-names FILE says which name is which landmark"
+            f"{source}: {counted(len(names), 'different name')} of points, expected {count} of {schema.name}: "
+            f"{names.rarest()}; --point-names FILE says which name is which landmark"
         )
     if schema in SCHEMAS.values() and count > 1:
         raise UserError(
@@ -186,14 +187,14 @@ class _Placer:
             if len(names) == count:
                 return np.arange(count)
             return (
-                f"{len(names)} points called {names[0][:40]!r}, expected {count} of {self._options.schema.name}: "
-                "without names of their own none may be missing"
+                f"{counted(len(names), 'point')} called {names[0][:40]!r}, expected {count} of "
+                f"{self._options.schema.name}: without names of their own none may be missing"
             )
         rows = np.array([self._order.get(name, -1) for name in names])
         known = rows[rows >= 0]
         if len(set(known.tolist())) < len(known):
             twice = next(name for name in names if names.count(name) > 1 and name in self._order)
-            return f"point {twice[:40]!r} stands {names.count(twice)} times in one face, expected once"
+            return f"point {twice[:40]!r} stands {counted(names.count(twice), 'time')} in one face, expected once"
         return rows
 
     def __call__(self, face: ToolFace) -> tuple[np.ndarray, np.ndarray, np.ndarray | None] | str | None:
@@ -218,8 +219,8 @@ class _Placer:
             called = next((f" {name[:40]!r}" for name, i in (self._order or {}).items() if i == first), "")
             other = f"; it has {others[0][:40]!r}, which is none of their names" if others else ""
             return (
-                f"{int(missing.sum())} of {count} landmarks are not labelled, the first is {first}{called}{other} "
-                "(--missing keep reads faces without them)"
+                f"{int(missing.sum())} of {counted(count, 'landmark')} not labelled, the first is "
+                f"{first}{called}{other} (--missing keep reads faces without them)"
             )
         visible = None
         if face.hidden is not None:

@@ -13,7 +13,7 @@ class Notes:
         self._names: dict[str, list[str]] = {}
 
     def add(self, what: str, name: str) -> None:
-        """Count `name` (a face, a file) under `what`, a sentence that goes on after a number, such as `faces moved`."""
+        """Count `name` (a face, a file) under `what`, a heading for one and for many, as `faces moved`."""
         self._counts[what] = self._counts.get(what, 0) + 1
         names = self._names.setdefault(what, [])
         if len(names) < _NAMES:
@@ -27,7 +27,8 @@ class Notes:
             names += others._names[what][: _NAMES - len(names)]
 
     def __iter__(self) -> Iterator[str]:
-        """`2 faces moved: a, b`, a line each, in the order in which they first came up."""
+        """`faces moved: a, b`, a line each, in the order they first came up; of many the first and their number."""
         for what, count in self._counts.items():
             more = count - len(self._names[what])
-            yield f"{count:,} {what}: {', '.join(self._names[what])}" + (f" and {more:,} more" if more else "")
+            all_of_them = f" and {more:,} more ({count:,} in all)" if more else ""
+            yield f"{what}: {', '.join(self._names[what])}{all_of_them}"

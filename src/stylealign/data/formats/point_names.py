@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stylealign.data.formats.notes import Notes
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 
 
 class PointNames:
@@ -34,7 +34,9 @@ class PointNames:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UserError(f"{where}: found {str(names)[:60]}, expected names")
         if len(names) != self._num or len(set(names)) != self._num:
-            raise UserError(f"{where}: {len(set(names))} different names, expected {self._num}, one a landmark")
+            raise UserError(
+                f"{where}: {counted(len(set(names)), 'different name')}, expected {self._num}, one a landmark"
+            )
         numbered = None if set(names) == set(self._names) else _numbered(names)
         common = [f"number {i}" for i in range(self._num)] if numbered is not None else self._names or names
         found = names if numbered is None else [f"number {i}" for i in numbered]

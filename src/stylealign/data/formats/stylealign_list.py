@@ -29,7 +29,7 @@ from stylealign.data.formats.entry import (
 from stylealign.data.formats.files import with_suffix
 from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, decimals, whole_landmarks_of, write_lines
 from stylealign.data.image import image_size
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 
 
@@ -48,7 +48,9 @@ def count_points(source: Path) -> int:
         for number, text in lines_of(path):
             count = next((i for i, token in enumerate(text.split()) if not is_number(token)), 0)
             if count < 2 or count % 2:
-                raise UserError(f"{path}:{number}: {count} numbers before the file name, expected two a point")
+                raise UserError(
+                    f"{path}:{number}: {counted(count, 'number')} before the file name, expected two a point"
+                )
             return count // 2
     raise UserError(f"{source}: no line in it, expected x1 y1 ... xL yL filename")
 
@@ -69,7 +71,8 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
             leading = next((i for i, token in enumerate(text.split()) if not is_number(token)), len(text.split()))
             if len(fields) != count + 1 or leading != count:
                 yield BadEntry(
-                    where, f"{leading} numbers before the file name, expected {count} ({options.schema.name})"
+                    where,
+                    f"{counted(leading, 'number')} before the file name, expected {count} ({options.schema.name})",
                 )
                 continue
             values, image = numbers_of(fields[:count]), fields[count]

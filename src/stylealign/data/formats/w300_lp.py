@@ -17,7 +17,7 @@ from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, checked_
 from stylealign.data.formats.files import Beside, with_suffix
 from stylealign.data.image import IMAGE_SUFFIXES
 from stylealign.data.matlab import read_mat
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 
 _VARIABLES = ("pt2d", "pt3d_68")
 
@@ -35,7 +35,7 @@ def _points(path: Path, count: int) -> np.ndarray | str:
         if values.shape in ((2, count), (3, count)) and values.dtype.kind in "iuf":
             return values[:2].T.astype(np.float64)
         found.append(f"{name} of {' x '.join(map(str, values.shape))}")
-    return f"found {' and '.join(found)}, expected 2 x {count} or 3 x {count} numbers"
+    return f"found {' and '.join(found)}, expected 2 x {count} or 3 x {counted(count, 'number')}"
 
 
 def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
@@ -66,4 +66,4 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
             split=split_of(relative.parent.as_posix()),
         )  # fmt: skip
     if not any_face:
-        raise UserError(f"{source}: {len(files):,} .mat files and no picture beside one, expected both")
+        raise UserError(f"{source}: {counted(len(files), '.mat file')} and no picture beside one, expected both")

@@ -37,7 +37,7 @@ from stylealign.data.formats.writing import (
     whole_landmarks_of,
     write_lines,
 )
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 
@@ -59,7 +59,8 @@ def _parse(text: str) -> tuple[np.ndarray, str] | str:
     """The numbers (196 or 206) and image of a line, or what is wrong with it."""
     *tokens, image = text.split()
     if len(tokens) not in (_COORDINATES, _WITH_BOX):
-        return f"{len(tokens) + 1} fields, expected {_WITH_BOX + 1} (with box and attributes) or {_COORDINATES + 1}"
+        found = counted(len(tokens) + 1, "field")
+        return f"{found}, expected {_WITH_BOX + 1} (with box and attributes) or {_COORDINATES + 1}"
     values = numbers_of(tokens, "field")
     return values if isinstance(values, str) else (values, image)
 

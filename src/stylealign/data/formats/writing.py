@@ -15,7 +15,7 @@ import numpy as np
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.paths import inside
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
@@ -78,8 +78,9 @@ def whole_landmarks_of(sample: FaceSample, layout: str) -> np.ndarray:
     missing = np.flatnonzero(sample.missing_points)
     if missing.size:
         raise UserError(
-            f"face '{sample.id}': {missing.size} landmarks are missing, the first is {missing[0]}, which {layout} "
-            "cannot say; expected another --format (coco, csv, ibug), or a --subset of faces with all"
+            f"face '{sample.id}': {counted(missing.size, 'landmark is missing', 'landmarks are missing')}, the first "
+            f"is {missing[0]}, which {layout} cannot say; expected another --format (coco, csv, ibug), or a --subset "
+            "of faces with all"
         )
     return landmarks_of(sample)
 

@@ -16,7 +16,7 @@ from stylealign.detectors.lab.hourglass import BoundaryEstimator, Hourglass, Res
 from stylealign.detectors.lab.messages import boundary_tree
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import BasicBlock
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.schema import LandmarkSchema
 
 
@@ -66,9 +66,8 @@ class LABConfig:
     def __post_init__(self) -> None:
         if min(self.stacks, self.channels, self.depth, self.width, self.hidden) < 1:
             raise ValueError(
-                f"lab of {self.stacks} stacks, {self.channels} channels, depth {self.depth}, width {self.width}, "
-                f"hidden {self.hidden}: "
-                "expected at least 1 of each"
+                f"lab of {counted(self.stacks, 'stack')}, {counted(self.channels, 'channel')}, depth {self.depth}, "
+                f"width {self.width}, hidden {self.hidden}: expected at least 1 of each"
             )
         if self.stride not in (None, 2, 4) or self.message_kernel % 2 == 0 or not 0 <= self.feature_fusion <= 4:
             raise ValueError(

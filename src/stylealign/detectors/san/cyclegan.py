@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylealign.batches.together import gathered, own
+from stylealign.errors import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +28,8 @@ class GeneratorConfig:
     def __post_init__(self) -> None:
         if self.width < 1 or self.blocks < 0:
             raise ValueError(
-                f"generator of width {self.width} and {self.blocks} blocks: expected at least 1, and at least 0"
+                f"generator of width {self.width} and {counted(self.blocks, 'block')}: expected at least 1, and at "
+                "least 0"
             )
 
 
@@ -52,9 +54,8 @@ class CycleGANConfig:
     def __post_init__(self) -> None:
         if self.discriminator_width < 1 or self.discriminator_layers < 1 or self.pool < 0:
             raise ValueError(
-                f"discriminators of width {self.discriminator_width} and {self.discriminator_layers} "
-                f"layers, pool {self.pool}: "
-                "expected at least 1, 1 and 0"
+                f"discriminators of width {self.discriminator_width} and "
+                f"{counted(self.discriminator_layers, 'layer')}, pool {self.pool}: expected at least 1, 1 and 0"
             )
         if min(self.cycle, self.identity) < 0 or not self.lr > 0:
             raise ValueError(

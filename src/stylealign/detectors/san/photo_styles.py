@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from stylealign.data.image import LUMA
 from stylealign.detectors.resnet import ResNet
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 
 _SCALES = 3  # the picture, and its halves
 _BINS = 8
@@ -79,9 +79,8 @@ def style_clusters(features: np.ndarray, num: int, seed: int) -> list[np.ndarray
     different = len(np.unique(features.round(9), axis=0))
     if different < num:
         raise UserError(
-            f"{len(features)} faces, of which {different} look different, for {num} clusters of styles: "
-            "expected at least as many; "
-            f"give more faces or fewer clusters"
+            f"{counted(len(features), 'face')}, of which {different} look different, for {counted(num, 'cluster')} of "
+            "styles: expected at least as many; give more faces or fewer clusters"
         )
     centres, _ = kmeans(features, num, iter=_RESTARTS, seed=seed)
     label, _ = vq(features, centres)

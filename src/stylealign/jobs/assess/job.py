@@ -22,7 +22,7 @@ from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.data.describe import whole_faces
 from stylealign.detectors.loaded import LoadedDetector
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.jobs.assess.drawn import is_drawn, true_swaps
 from stylealign.jobs.assess.images import FeatureNetwork
 from stylealign.jobs.assess.looks import fitted_donors, random_donors
@@ -138,8 +138,8 @@ def assess(
         )
     if len(faces) < 8:
         raise UserError(
-            f"{faces.folder}: {len(faces)} labelled faces in split {config.split}, expected at least 8 to halve and "
-            "to swap"
+            f"{faces.folder}: {counted(len(faces), 'labelled face')} in split {config.split}, expected at least 8 to "
+            "halve and to swap"
         )
     batch = CropCache(faces, subject.crop).batch(np.arange(len(faces)))
     others = None if config.donors is None else _donors(config, subject)
@@ -147,8 +147,8 @@ def assess(
         rows, donors = fitted_donors(batch, others, config.styles, config.seed, faces.schema, config.sheet_size)
         if len(rows) < 8:
             raise UserError(
-                f"{faces.folder}: {len(rows)} of {len(faces)} faces have a donor that can be bent onto them, expected "
-                "at least 8: give more with --donors"
+                f"{faces.folder}: {len(rows)} of {counted(len(faces), 'face')} with a donor that can be bent onto "
+                "them, expected at least 8: give more with --donors"
             )
         about = {**about, "without_donor": len(faces) - len(rows)}
         faces, batch = faces.take(rows), take_faces(batch, torch.from_numpy(rows))
@@ -245,5 +245,5 @@ def main(config: Assess) -> None:
         say(f"{figure}: {value} (aim: {aim}, {met})")
     latent = found["latent"]
     if "kl_nats" in latent:
-        say(f"KL {latent['kl_nats']:.0f} nats; {latent['active']} of {latent['units']} units in use")
+        say(f"KL {latent['kl_nats']:.0f} nats; {latent['active']} of {counted(latent['units'], 'unit')} in use")
     say(f"finished: {out}; every table in {out / 'assessment.md'}, pictures in {out / 'sheets'}")

@@ -8,7 +8,7 @@ import torch
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.detectors.loaded import LoadedDetector, load_detector
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.assess.images import FeatureNetwork
@@ -81,8 +81,8 @@ def open_judge(
     judge = load_detector(run, device)
     if judge.schema != schema:
         raise UserError(
-            f"judge {run}: a detector of {judge.schema.name} ({judge.schema.num_points} points), expected "
-            f"{schema.name} ({schema.num_points} points)"
+            f"judge {run}: a detector of {judge.schema.name} ({counted(judge.schema.num_points, 'point')}), expected "
+            f"{schema.name} ({counted(schema.num_points, 'point')})"
         )
     if (judge.crop.scale, judge.crop.box) != (crop.scale, crop.box):
         raise UserError(

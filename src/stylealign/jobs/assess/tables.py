@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from stylealign.errors import counted
 from stylealign.evaluation.tables import Table
 
 AIMS = {"gap": 0.003, "top1": 0.60, "r2": 0.10, "kid": 0.020}
@@ -27,8 +28,8 @@ def protocol(found: Mapping[str, Any]) -> str:
     }
     return (
         f"{data['name']}, split {data['split']}{', subset ' + data['subset'] if data['subset'] else ''}, "
-        f"{data['faces']} faces: {seen[held]}. Judge: {found['judge']['name']}. Features: {found['features']}. Seed "
-        f"{found['seed']}."
+        f"{counted(data['faces'], 'face')}: {seen[held]}. Judge: {found['judge']['name']}. Features: "
+        f"{found['features']}. Seed {found['seed']}."
     )
 
 
@@ -83,8 +84,8 @@ def _structure(s: Mapping[str, Any]) -> Table:
     rows += [(p, f"{100 * v['real']:.2f}", f"{100 * v['swap']:.2f}", _points(v["gap"])) for p, v in s["parts"].items()]
     rows.append(("faces above 10 %", f"{s['real_share_above_10']:.1%}", f"{s['share_above_10']:.1%}", ""))
     note = (
-        f"NME ({s['denominator']}) of the judge on {s['faces']} faces and on the same faces in a stranger's style, "
-        "against the label. Against the landmarks of the face that gave the style the swapped ones have "
+        f"NME ({s['denominator']}) of the judge on {counted(s['faces'], 'face')} and on the same faces in a stranger's "
+        "style, against the label. Against the landmarks of the face that gave the style the swapped ones have "
         f"{s['style_nme']:.2%}: below the figure against the label, the style code would carry the layout. The "
         "intervals are bootstraps over faces of the paired difference."
     )
@@ -96,8 +97,8 @@ def _reconstruction(r: Mapping[str, Any]) -> Table:
         return (name, *(f"{v[figure]['mean']:{form}}" for figure, form in DIGITS.items()))
 
     note = (
-        f"{r['faces']} faces drawn from their own structure in their own style; a stranger's photograph as the floor. "
-        "A leaking translator does best here."
+        f"{counted(r['faces'], 'face')} drawn from their own structure in their own style; a stranger's photograph as "
+        "the floor. A leaking translator does best here."
     )
     return Table(
         "Reconstruction", ("", "PSNR dB", "SSIM", "feature distance"),
@@ -160,14 +161,14 @@ def _leakage(found: Mapping[str, Any], latent: Mapping[str, Any]) -> Table:
         if k in found
     ]
     note = (
-        f"R² of a ridge regression fitted on half of {found['faces']} faces and scored on the other, over five "
-        "halvings; a lower bound, which more faces would raise. What two things share in the faces themselves (a "
+        f"R² of a ridge regression fitted on half of {counted(found['faces'], 'face')} and scored on the other, over "
+        "five halvings; a lower bound, which more faces would raise. What two things share in the faces themselves (a "
         "beard has a shape and a colour) stands beside it."
     )
     if latent:
         note += (
-            f" Style code: {latent['active']} of {latent['units']} units vary over the faces (variance above "
-            f"{latent['threshold']}), in about {latent['directions']:.0f} directions."
+            f" Style code: {latent['active']} of {counted(latent['units'], 'unit')} vary over the faces (variance "
+            f"above {latent['threshold']}), in about {latent['directions']:.0f} directions."
         )
         if "kl_nats" in latent:
             note += f" KL {latent['kl_nats']:.1f} nats a face."
@@ -178,9 +179,9 @@ def _variety(found: Mapping[str, Any]) -> Table:
     d, k, apart = found["diversity"], found["kid"], found["distance"]
     rows: list[tuple[str, ...]] = [
         (
-            f"feature distance within {d['styles']} styles of one face",
+            f"feature distance within {counted(d['styles'], 'style')} of one face",
             f"{d['translator']['mean']:.4f}",
-            f"{d['real']['mean']:.4f} ({d['styles']} real faces)",
+            f"{d['real']['mean']:.4f} ({counted(d['styles'], 'real face')})",
         ),
         (
             f"KID x 1000 to real faces, n = {k['faces']}",
@@ -198,7 +199,8 @@ def _variety(found: Mapping[str, Any]) -> Table:
             )
         )
     note = (
-        f"Diversity over {d['translator']['sets']} faces. KID: polynomial kernel, unbiased, on {k['faces']} swapped "
+        f"Diversity over {counted(d['translator']['sets'], 'face')}. KID: polynomial kernel, unbiased, on "
+        f"{k['faces']} swapped "
         "and as many real faces of other people, mean and deviation over random blocks of half of them, at most 50; "
         "antialiased resizing; features of the coarsest level of the network named above, so it compares with no KID "
         "of another network."
@@ -235,9 +237,8 @@ def _looks(found: Mapping[str, Any], without: int) -> Table:
     if (tried := found["pairs"]["tried"]) > 0:
         refused = found["pairs"]["refused"]
         rows.append(("pairs that cannot be drawn", f"{refused / tried:.0%}", f"{refused} of {tried} looked at"))
-        note += (
-            f" Donors are chosen by shape, the nearest that can be drawn; {without} faces had none and are left out."
-        )
+        note += " Donors are chosen by shape, the nearest that can be drawn; left out for want of one: "
+        note += f"{counted(without, 'face')}."
     return Table("What an eye sees: is it the donor, and could it be real?", ("figure", "found", "beside"), rows, note)
 
 
@@ -253,8 +254,8 @@ def _drawn(d: Mapping[str, Any]) -> Table:
     ]
     header = ("", "whole: PSNR dB", "SSIM", "feature distance", "face: PSNR dB", "SSIM", "feature distance")
     note = (
-        f"{d['faces']} swaps against the true answer, drawn: the content's structure in the donor's style. Face: the "
-        "convex hull of the landmarks."
+        f"{counted(d['faces'], 'swap')} against the true answer, drawn: the content's structure in the donor's style. "
+        "Face: the convex hull of the landmarks."
     )
     return Table("Distance to the true answer of each swap", header, rows, note)
 

@@ -12,7 +12,7 @@ import numpy as np
 from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.describe import whole_faces
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.tables import print_table, wide_console
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.calibrate.boxes import boxes_text, measure_boxes, plot_boxes
@@ -28,8 +28,8 @@ def faces_of(config: Calibrate, schema: LandmarkSchema) -> FaceDataset:
     faces = whole_faces(faces, "the calibration")
     if faces.schema != schema:
         raise UserError(
-            f"{config.data}: faces of {faces.schema.name} ({faces.schema.num_points} points), the detector answers in "
-            f"{schema.name} ({schema.num_points} points): expected one mark-up"
+            f"{config.data}: faces of {faces.schema.name} ({counted(faces.schema.num_points, 'point')}), the detector "
+            f"answers in {schema.name} ({counted(schema.num_points, 'point')}): expected one mark-up"
         )
     if 0 < config.faces < len(faces):
         faces = faces.take(np.linspace(0, len(faces) - 1, config.faces).round().astype(int).tolist())

@@ -10,6 +10,7 @@ import numpy as np
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image, warp
+from stylealign.errors import counted
 from stylealign.evaluation.metrics import denominators, nme_per_face, usual_denominator
 from stylealign.evaluation.tables import Table
 from stylealign.face import geometry
@@ -100,7 +101,7 @@ def table_of_rolls(found: dict[str, Any]) -> Table:
     header = ("roll", "NME %", "times the first", "median %", "wrong turns %")
     learnt = "has" if found["learnt_every_roll"] else "has not"
     note = (
-        f"Degrees clockwise; {found['faces']} faces of {found['split']}, boxes turned with them, "
+        f"Degrees clockwise; {counted(found['faces'], 'face')} of {found['split']}, boxes turned with them, "
         f"{found['denominator']}; refine {found['refine']}, rotate {found['rotate']}; this detector {learnt} learnt "
         f"every roll. A wrong turn is more than {WRONG:g} degrees off."
     )

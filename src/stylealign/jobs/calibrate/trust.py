@@ -11,7 +11,7 @@ from stylealign.batches.crops import CropCache
 from stylealign.data.atomic import whole_folder
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.detectors.loaded import load_detector
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.metrics import denominators, usual_denominator
 from stylealign.evaluation.point_trust import BASES
 from stylealign.evaluation.reliability import reliability, tables_of
@@ -65,7 +65,7 @@ def calibrate_trust(config: Calibrate, path: Path, faces_of: Callable[[LandmarkS
     say(
         f"from {BASES[trust.basis]}: {'a temperature' if len(temperature) == 1 else 'temperatures'} of "
         + (f"{temperature[0]:.3g}" if len(temperature) == 1 else f"{temperature.min():.3g} to {temperature.max():.3g}")
-        + f", power {trust.power:.2f}, on {len(faces)} faces ({denominator}): an error surprises by "
+        + f", power {trust.power:.2f}, on {counted(len(faces), 'face')} ({denominator}): an error surprises by "
         f"{fit['surprise']:.3f} nats, before by {fit['surprise_before']:.3f}"
     )
     say(f"wrote {config.out}: the same detector with this trust in its card")

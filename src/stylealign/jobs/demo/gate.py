@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from stylealign.errors import counted
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -104,7 +106,7 @@ class Gate:
         is_upload = path.rstrip("/").endswith("/upload")
         most = ROOM + (self.max_bytes if is_upload else 0)
         if length > most:
-            return 413, f"{length:,} bytes, expected at most {most:,}"
+            return 413, f"{counted(length, 'byte')}, expected at most {most:,}"
         if is_upload and _size_of(self.folder) + self._arriving + length > self.max_total:
             return 413, "no room left for uploads: those of the last hour are still kept"
         return None

@@ -20,8 +20,8 @@ LOOK_S = 0.3  # seconds between two looks whether a signal has come
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Demo:
-    """Serve a page: give two photos, see the landmarks of both and each face in the other's style, with a slider
-    between styles.
+    """Serve a page: give two photos, see the landmarks of both, take them home as files, and see each face in the
+    other's style, with a slider between styles. Two drawn faces are there to try it with.
 
     Nothing but this machine is asked for anything, and only this machine can see the page, unless --host says
     otherwise. Uploads lie in a temporary folder, which goes when the demo is stopped (Ctrl-C). Needs gradio: pip
@@ -30,9 +30,12 @@ class Demo:
 
     model: Annotated[Path | None, tyro.conf.arg(aliases=["--onnx"])] = None
     """The detector: run folder or .onnx file; not given: the one that came with the package."""
+    keep: Literal["photo", "structure"] | None = None
+    """What is kept of each face when the page opens; the page has a switch. photo: its photograph, in the other's look.
+    structure: the other's photograph bent into its structure. Not given: what the translator keeps."""
     translator: str | None = None
-    """Run folder of a finished train-translator, or a free style: histogram, adain, adain_pyramid, fda, relight.
-    Not given: the translator that came with the package."""
+    """Run folder of a finished train-translator, or a free style: histogram, adain, adain_pyramid, fda, relight, or
+    warp. Not given: the translator that came with the package, and warp to keep the structure."""
     port: int = 7860
     """Where the page is: http://127.0.0.1:7860"""
     host: str = "127.0.0.1"
@@ -94,13 +97,15 @@ def _serve(config: Demo, folder: str) -> int:
     from stylealign.api.detector import Detector
     from stylealign.api.translator import StyleTranslator
     from stylealign.jobs.demo.page import build_page, import_gradio, serve
+    from stylealign.jobs.demo.pair import with_the_other_way
     from stylealign.jobs.translate import refuse_other_mark_up
 
     translator = StyleTranslator.load(config.translator, accelerator=config.accelerator)
     detector = Detector(open_network(config.model, config.accelerator))
     refuse_other_mark_up(translator, detector, config.translator or "the translator that came with stylealign")
     import_gradio()
-    page = build_page(detector, translator, round(config.max_megapixels * 1e6))
+    ways = with_the_other_way(translator, detector, config.accelerator)
+    page = build_page(detector, ways, round(config.max_megapixels * 1e6), config.keep)
     address = serve(
         page, config.host, config.port, names=names_of(config.host, config.names), folder=Path(folder),
         max_bytes=round(config.max_megabytes * 1e6), max_total=round(config.max_total_megabytes * 1e6),

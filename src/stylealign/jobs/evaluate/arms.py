@@ -14,7 +14,7 @@ from stylealign.config import from_dict
 from stylealign.data.atomic import partial_of
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.predictions import read_predictions
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.matching import match_predictions
 from stylealign.evaluation.tables import slug
 from stylealign.face.sample import FaceSample
@@ -94,7 +94,7 @@ def _fitted(
         return landmarks
     if source == schema.name and points == schema.num_points:
         return landmarks
-    said = f"{points} landmarks" + (f" of schema {source!r}" if source else "")
+    said = counted(points, "landmark") + (f" of schema {source!r}" if source else "")
     wanted = f"{schema.num_points} of schema {schema.name!r}"
     if not may_convert:
         raise UserError(f"{where}: predictions have {said}, the dataset has {wanted}; --convert tries to convert them")
@@ -149,7 +149,7 @@ def answers_of(
         trained_on = read_card(path, "detector").get("schema")
         trained_on = trained_on.get("name") if isinstance(trained_on, Mapping) else trained_on
         if trained_on is not None and trained_on != schema.name and not convert:
-            points = f"{SCHEMAS[trained_on].num_points} landmarks of " if trained_on in SCHEMAS else ""
+            points = f"{counted(SCHEMAS[trained_on].num_points, 'landmark')} of " if trained_on in SCHEMAS else ""
             raise UserError(
                 f"{path}: the run predicts {points}schema {trained_on!r}, the dataset has {schema.num_points} of "
                 f"schema {schema.name!r}; --convert tries to convert them"
@@ -164,7 +164,7 @@ def answers_of(
         first = rows[0]
         odd = next(row for row in rows if (len(row.landmarks), row.schema) != (len(first.landmarks), first.schema))
         raise UserError(
-            f"{odd.where}: {len(odd.landmarks)} landmarks (schema {odd.schema}), but {first.where} has "
+            f"{odd.where}: {counted(len(odd.landmarks), 'landmark')} (schema {odd.schema}), but {first.where} has "
             f"{len(first.landmarks)} (schema {first.schema})"
         )
     found = np.stack([row.landmarks for row in rows])

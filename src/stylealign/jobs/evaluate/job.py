@@ -10,15 +10,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import tyro
 
 from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image, warp, write_image
 from stylealign.data.predictions import write_predictions
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import ced_plot, contact_sheet, draw_landmarks, mean_face_plot
 from stylealign.evaluation.reliability import reliability
 from stylealign.evaluation.scoring import Truth, compare, median_offset, read_truth, score_arm
@@ -41,7 +42,7 @@ class Evaluate:
 
     data: Path
     """Dataset folder with the true landmarks."""
-    arms: tuple[str, ...]
+    arms: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=PATH ...")]
     """What to score, `name=path` or `path`: a detector run folder, or predictions as a .csv or .jsonl file, a folder
     with predictions.jsonl, or a folder of .pts files. `*` is expanded. Several paths under one name are seeds of that
     arm."""
@@ -159,7 +160,7 @@ def _write(
         mean_errors,
         folder / "ced.png",
         limit,
-        f"{evaluation['dataset']['name']}, {evaluation['dataset']['split']}, {len(samples)} faces",
+        f"{evaluation['dataset']['name']}, {evaluation['dataset']['split']}, {counted(len(samples), 'face')}",
     )
     per_point = {
         arm["name"]: np.array([np.nan if v is None else 100 * v for v in arm["per_point"]])

@@ -8,6 +8,7 @@ denominator, crop protocol, seeds.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stylealign.errors import counted
 from stylealign.evaluation.metrics import DENOMINATORS
 from stylealign.evaluation.reliability import TITLES, tables_of
 from stylealign.evaluation.tables import (
@@ -46,10 +47,10 @@ def protocol_line(evaluation: Mapping[str, Any]) -> str:
     which = f"split {data['split']}" + (f", subset {data['subset']}" if data["subset"] else "")
     points = "visible landmarks only" if evaluation["visible_only"] else "all landmarks"
     return (
-        f"{data['name']}, {which}, {data['faces']} faces, {data['points']} points ({data['schema']}), {points}. "
-        f"Denominator: {evaluation['denominator']} ({DENOMINATORS[evaluation['denominator']]}). "
-        f"Crop: {_per_arm(arms, 'crop')}. "
-        f"Seeds: {_per_arm(arms, 'seeds')}."
+        f"{data['name']}, {which}, {counted(data['faces'], 'face')}, {counted(data['points'], 'point')} "
+        f"({data['schema']}), {points}. Denominator: {evaluation['denominator']} "
+        f"({DENOMINATORS[evaluation['denominator']]}). Crop: {_per_arm(arms, 'crop')}. Seeds: "
+        f"{_per_arm(arms, 'seeds')}."
     )
 
 
@@ -78,9 +79,8 @@ def tables(evaluation: Mapping[str, Any]) -> list[Table]:
             (name, percent(nme, 3), percent(less["nme"], 3), "({:+.2f}, {:+.2f})".format(*less["offset_px"]))
             for name, nme, less in shifted
         ]
-        note = (
-            f"Offset: the middle of what each of {shifted[0][2]['faces']} faces of split {shifted[0][2]['split']} is "
-        )
+        found = f"{counted(shifted[0][2]['faces'], 'face')} of split {shifted[0][2]['split']}"
+        note = f"Offset: the middle of what each of {found} is "
         note += "off by on average; taken off every prediction. Labels may lean to one side, which a detector that "
         note += "learns from mirrored faces cannot follow (train-detector --lean-px)."
         header = ("arm", "NME %", "without offset", "offset px")

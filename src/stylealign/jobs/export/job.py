@@ -22,7 +22,7 @@ from stylealign.data.atomic import making, refuse_existing, write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import warp
 from stylealign.detectors.loaded import LoadedDetector, load_detector
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.point_trust import PointTrust, refuse_not_positive, trust_of_card
 from stylealign.evaluation.tables import Table, print_table, wide_console
 from stylealign.face import geometry
@@ -260,7 +260,7 @@ def table_of(
     header: tuple[str, ...] = ("model", "MB", "px from PyTorch, mean", "largest")
     header += ("NME %",) if nme else ()
     cases = [(batch, threads) for batch in BATCHES for threads in THREADS] if latency else []
-    header += tuple(f"ms, batch {batch}, {threads} thread{'s' * (threads > 1)}" for batch, threads in cases)
+    header += tuple(f"ms, batch {batch}, {counted(threads, 'thread')}" for batch, threads in cases)
     rows = []
     for model in models:
         apart = np.linalg.norm(batches(model.answer, crops, BATCHES[-1]) - reference, axis=2)
@@ -308,7 +308,7 @@ def main(config: Export) -> None:
         else:
             graph, more = quantized(graph, calibration)
             if more:
-                layers = "1 more layer stays" if more == 1 else f"{more} more layers stay"
+                layers = counted(more, "more layer stays", "more layers stay")
                 say(f"{layers} in float32: in 8 bits the landmarks would move")
         models.append(onnx_model(f"ONNX {config.precision}", graph))
     nme = {} if seen is None else {model.name: nme_of(model, seen) for model in models}
@@ -319,7 +319,7 @@ def main(config: Export) -> None:
     print_table(console, table)
     if seen is not None:
         console.print(
-            f"NME: {len(seen.faces)} faces of {config.data}, split {config.split}; denominator "
+            f"NME: {counted(len(seen.faces), 'face')} of {config.data}, split {config.split}; denominator "
             f"{seen.denominator}; {crop.describe()}."
         )
     say(f"finished: {config.out}")

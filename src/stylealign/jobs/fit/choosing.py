@@ -20,6 +20,7 @@ import torch
 
 from stylealign.config import from_dict, merged, read_json
 from stylealign.detectors import DETECTORS, build_detector
+from stylealign.errors import counted
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.init import recipe_for
 from stylealign.jobs.train_detector.pretrained import PACKAGE
@@ -124,7 +125,7 @@ def choose(
         "scratch": "a ResNet-18 of width 16 from fresh weights",
     }[start]
     why = (
-        f"{what}, crops of {side} px, {batch} faces an update: about {seconds / each:,.0f} updates of {each:.2f} s for "
-        f"{num_train} faces{', restyled by the mixture' if style else ''}"
+        f"{what}, crops of {side} px, {counted(batch, 'face')} an update: about {seconds / each:,.0f} updates of "
+        f"{each:.2f} s for {counted(num_train, 'face')}{', restyled by the mixture' if style else ''}"
     )
     return Choice(start, found, each, why)

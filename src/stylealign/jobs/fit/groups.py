@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stylealign.data.formats import csv
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 
 _LAST_NUMBER = re.compile(r"^(.*?)[-_. ]*[A-Za-z]{0,5}\d+$")
@@ -52,9 +52,9 @@ class Groups(NamedTuple):
     def sentence(self) -> str:
         """How faces are grouped, for a person."""
         if self.number == len(self.of):
-            return f"{self.by}: each of the {len(self.of)} faces stands for itself"
+            return f"{self.by}: each of {counted(len(self.of), 'face')} for itself"
         name, count = Counter(self.of.values()).most_common(1)[0]
-        shown = f"{self.number} groups of {len(self.of)} faces, the largest {name!r} of {count}"
+        shown = f"{counted(self.number, 'group')} of {counted(len(self.of), 'face')}, the largest {name!r} of {count}"
         return f"{'guessed: ' if self.guessed else ''}held out by {self.by}: {shown}"
 
 
@@ -99,9 +99,9 @@ def _by_pattern(names: Mapping[str, str], pattern: str) -> Groups:
         raise UserError(f"--group {pattern}: not a regular expression ({error})") from None
     if not any(compiled.search(name) for name in names.values()):
         raise UserError(
-            f"--group {pattern}: matches none of {len(names)} names, the first '{next(iter(names.values()))}'; "
-            "expected a regular expression whose first bracket is the person, such as '(.+)_\\d+', or folder, column, "
-            "none"
+            f"--group {pattern}: matches none of {counted(len(names), 'name')}, the first "
+            f"'{next(iter(names.values()))}'; expected a regular expression whose first bracket is the person, such as "
+            "'(.+)_\\d+', or folder, column, none"
         )
 
     def key(name: str) -> str:
@@ -149,8 +149,8 @@ def hold_out(groups: Mapping[str, str], share: float, seed: int) -> set[str]:
     sizes = Counter(groups.values())
     if len(sizes) < 2:
         raise UserError(
-            f"all {len(groups)} faces are of one group, {next(iter(sizes), '')!r}: nothing can be held out; expected "
-            "several groups (--group none takes every picture for one)"
+            f"all {counted(len(groups), 'face')} are of one group, {next(iter(sizes), '')!r}: nothing can be held out; "
+            "expected several groups (--group none takes every picture for one)"
         )
     order = sorted(sizes, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
     wanted, taken = max(1, round(share * len(groups))), set[str]()

@@ -19,7 +19,7 @@ from stylealign.batches.batch import Batch, to_float
 from stylealign.batches.crops import crop_sample
 from stylealign.data.dataset import FaceDataset
 from stylealign.detectors.loaded import LoadedDetector, load_detector
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
@@ -81,12 +81,13 @@ class ByWarp(NothingToPrepare):
         usable = int(np.isfinite(found.landmarks).all(axis=2).any(axis=1).sum())
         left_out = f" ({'; '.join(found.said)})" if found.said else ""
         if left_out:
-            say(f"{usable} of {len(donors)} donors can be used{left_out}")
+            say(f"{usable} of {counted(len(donors), 'donor')} can be used{left_out}")
         own = own_positions(contents, donors)
         if usable - bool((own >= 0).any()) < styles:
             raise UserError(
-                f"{donors.folder}: {usable} of {len(donors)} donors can be used{left_out}, and styles_per_face asks "
-                f"for {styles} different ones a face, never the face itself: expected more donors or fewer styles"
+                f"{donors.folder}: {usable} of {counted(len(donors), 'donor')} can be used{left_out}, and "
+                f"styles_per_face asks for {styles} different ones a face, never the face itself: expected more donors "
+                "or fewer styles"
             )
         fitting = fitting_donors(
             _landmarks_of(contents), self.donor_landmarks, styles, seed, own, self.schema, self.config
@@ -96,18 +97,24 @@ class ByWarp(NothingToPrepare):
             first = int(short[0])
             has = int((fitting.donors[first] >= 0).sum())
             raise UserError(
-                f"{contents.folder}: {len(short)} of {len(contents)} faces have fewer fitting donors than the {styles} "
-                f"styles asked for; the first, '{contents.head(first)['id']}', has {has} of the "
+                f"{contents.folder}: {len(short)} of {counted(len(contents), 'face')} with fewer fitting donors than "
+                f"the {counted(styles, 'style')} asked for; the first, '{contents.head(first)['id']}', has {has} of "
+                "the "
                 f"{min(self.config.offered, usable)} offered: ask for fewer --styles-per-face, offer more with "
                 "--warp.offered or other --donors, or leave such faces out with --skip-unfit"
             )
         faces = np.setdiff1d(np.arange(len(contents)), short)
         tried, refused = fitting.tried[faces].sum(), fitting.refused[faces].sum()
         if not len(faces):
-            raise UserError(f"{contents.folder}: none of {len(contents)} faces has {styles} donors that fit it")
-        say(f"{refused} of {tried} pairs looked at ({refused / tried:.0%}) cannot be bent and were passed over")
+            raise UserError(
+                f"{contents.folder}: none of {counted(len(contents), 'face')} has {counted(styles, 'donor')} to fit it"
+            )
+        say(f"{refused} of {counted(tried, 'pair')} looked at ({refused / tried:.0%}) cannot be bent: passed over")
         if len(short):
-            say(f"{len(short)} of {len(contents)} faces have fewer than {styles} fitting donors and are left out")
+            say(
+                f"{len(short)} of {counted(len(contents), 'face')} with fewer than {counted(styles, 'fitting donor')}: "
+                "left out"
+            )
         return Paired(faces, fitting.donors[faces])
 
     # Pictures.

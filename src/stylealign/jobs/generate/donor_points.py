@@ -13,7 +13,7 @@ import torch
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import image_size
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.trust import face_lengths, spread, trust
 from stylealign.face.geometry import face_size
 from stylealign.face.schema import LandmarkSchema
@@ -88,10 +88,11 @@ def _detected(
     if loaded.schema != schema:
         whose = "the detector in the package" if detector is None else str(run)
         raise UserError(
-            f"{faces.folder}: {len(faces)} donors have no landmarks of {schema.name}, and {whose} finds "
-            f"{loaded.schema.name}: name a detector of the same mark-up with --judge, or label them with `pseudo-label`"
+            f"{faces.folder}: {counted(len(faces), 'donor has', 'donors have')} no landmarks of {schema.name}, and "
+            f"{whose} finds {loaded.schema.name}: name a detector of the same mark-up with --judge, or label them with "
+            "`pseudo-label`"
         )
-    say(f"{len(faces)} donors have no labels: a detector looks for their landmarks")
+    say(f"{counted(len(faces), 'donor has', 'donors have')} no labels: a detector looks for their landmarks")
     look = LookConfig(jitters=0 if schema.flip_pairs else 2)
     looks = dataclasses.replace(look, flip=bool(schema.flip_pairs))
     assert len(looks_of(looks, schema)) > 1, "one look cannot disagree with itself"

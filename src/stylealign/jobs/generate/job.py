@@ -30,7 +30,7 @@ from stylealign.data.atomic import partial_of, whole_file, write_whole
 from stylealign.data.dataset import FaceDataset, describe_data, write_meta
 from stylealign.data.rows import content_hash
 from stylealign.data.shards import INDEX, ShardConfig, ShardedFaces, refuse_few, shown
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.generate.by_arms import open_arms
@@ -150,9 +150,9 @@ def _select(config: Generate, donors_needed: bool) -> tuple[FaceDataset, FaceDat
     labelled = [i for i in range(len(contents)) if contents.head(i)["labelled"]]
     if len(labelled) < len(contents) and not (config.skip_unlabelled and labelled):
         raise UserError(
-            f"{config.data}: {len(contents) - len(labelled)} of {len(contents)} faces of split '{config.split}' have "
-            "no landmarks, which a structure needs: choose a --subset of labelled faces, or leave them out with "
-            "--skip-unlabelled (they may be donors all the same)"
+            f"{config.data}: {len(contents) - len(labelled)} of {counted(len(contents), 'face')} of split "
+            f"'{config.split}' without landmarks, which a structure needs: choose a --subset of labelled faces, or "
+            "leave them out with --skip-unlabelled (they may be donors all the same)"
         )
     contents = contents.take(labelled)
     if not donors_needed:
@@ -249,7 +249,7 @@ def _render(config: Generate, work: Work, how: dict[str, Any], processes: Proces
     workers = GPU_WORKERS if device != "cpu" else max(1, threads)
     done = sum(work.is_done(u) for u in range(work.num_units)) if rank == 0 else 0
     if done:
-        say(f"continuing {config.out}: {done} of {work.num_units} units are done")
+        say(f"continuing {config.out}: {done} of {counted(work.num_units, 'unit')} done")
     # So that a picture's last bits do not depend on the machine's cores; the workers share those.
     torch.set_num_threads(1)
     try:
@@ -259,7 +259,7 @@ def _render(config: Generate, work: Work, how: dict[str, Any], processes: Proces
         sheets = [s for s in range(config.sheets) if not work.sheet_file(s).exists()]
         run_all(work.write_sheet, [s for s in sheets if s % world == rank], workers, "style sheets")
         units = [u for u in range(rank, work.num_units, world) if not work.is_done(u)]
-        run_all(work.render, units, workers, f"generating (units of {plan.faces_per_unit} faces)")
+        run_all(work.render, units, workers, f"generating (units of {counted(plan.faces_per_unit, 'face')})")
     finally:
         torch.set_num_threads(threads)
     barrier()
@@ -353,8 +353,8 @@ def make_dataset(config: Generate, maker: Maker, processes: Processes = ONE_PROC
         os.rename(partial, config.out)
         k = config.styles_per_face
         say(
-            f"finished: {config.out}: {len(contents)} faces x {k} styles = {len(contents) * k} faces"
-            + (f"; look at {config.out / 'sheets'}" if config.sheets else "")
+            f"finished: {config.out}: {counted(len(contents), 'face')} x {counted(k, 'style')} = "
+            f"{counted(len(contents) * k, 'face')}" + (f"; look at {config.out / 'sheets'}" if config.sheets else "")
         )
     barrier()
 

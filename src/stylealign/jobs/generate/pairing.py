@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 
 # Named subsets that belong to a picture's style and are therefore not inherited with its structure.
@@ -43,7 +43,7 @@ def pair_styles(num_contents: int, num_donors: int, k: int, seed: int, same: np.
     if k > num_donors - own:
         but = ", one of which is the face itself" if own else ""
         raise UserError(
-            f"styles_per_face needs {k} different donors a face, but there are {num_donors}{but}: "
+            f"styles_per_face needs {counted(k, 'different donor')} a face, but there are {num_donors}{but}: "
             f"ask for at most {num_donors - own}"
         )
     pairs = np.empty((num_contents, k), dtype=np.int64)

@@ -9,7 +9,7 @@ import numpy as np
 from stylealign.data.atomic import making, refuse_existing
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.describe import whole_faces
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation import metrics
 from stylealign.evaluation.trust import choose, face_lengths, match_poses, spread
 from stylealign.jobs.pseudo_label.config import PseudoLabel
@@ -37,7 +37,7 @@ def _choose(
     count = round(config.keep * len(overall))
     among, missing = match_poses(found[allowed], overall[allowed], labelled.landmarks_array(), count, config.match_bins)
     if missing:
-        say(f"{missing} of {count} places are of head poses that too few faces have; they stay empty")
+        say(f"{missing} of {counted(count, 'place')} left empty: too few faces have such head poses")
     return allowed[among], {"match": {"wanted": count, "without_a_face": missing}}
 
 

@@ -22,6 +22,7 @@ from stylealign.config import to_dict
 from stylealign.data.dataset import DatasetWriter, FaceDataset, describe_data
 from stylealign.data.image import read_image, warp, write_image
 from stylealign.detectors.loaded import LoadedDetector
+from stylealign.errors import counted
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks, lines_plot
 from stylealign.evaluation.trust import face_and_point_trust, keep_curve
 from stylealign.face import geometry
@@ -210,9 +211,9 @@ def write_labelled(
                 picture = _sheet(faces, positions[rows], found[rows], labels, texts)
                 write_image(writer.partial / "sheets" / f"{name}.png", picture)
     if unreadable:
-        say(f"{len(unreadable)} pictures could not be read and were left out, the first: {unreadable[0]}")
+        say(f"{counted(len(unreadable), 'picture')} left out that could not be read, the first: {unreadable[0]}")
     say(
-        f"wrote {config.out}: {len(kept)} of {len(positions)} faces, disagreement {overall[kept].mean():.2%} (all: "
-        f"{overall.mean():.2%}), "
-        f"trust {face_trust[kept].mean():.2f}; look at {config.out / 'sheets'}"
+        f"wrote {config.out}: {len(kept)} of {counted(len(positions), 'face')}, disagreement "
+        f"{overall[kept].mean():.2%} (all: {overall.mean():.2%}), trust {face_trust[kept].mean():.2f}; look at "
+        f"{config.out / 'sheets'}"
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stylealign.config import parse_json, read_json, read_yaml
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import lines_plot
 from stylealign.evaluation.tables import Table
 from stylealign.jobs.assess import tables as assessment_tables
@@ -242,7 +242,7 @@ def predictions_section(folder: Path) -> str:
     drawn = sorted((folder / "drawn").glob("*.jpg"))
     shown = [figure_of(embed(path), path.stem) for path in drawn[:_MOST_OVERLAYS]]
     if len(drawn) > len(shown):
-        parts.append(f'<p class="note">the first {len(shown)} of {len(drawn)} overlays</p>')
+        parts.append(f'<p class="note">the first {len(shown)} of {counted(len(drawn), "overlay")}</p>')
     return "".join(parts) + (f'<div class="row">{"".join(shown)}</div>' if shown else "")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from stylealign.config import read_json
+from stylealign.errors import counted
 from stylealign.evaluation.metrics import DENOMINATORS
 from stylealign.jobs.assess.tables import AIMS
 from stylealign.jobs.study import tables as study_tables
@@ -49,7 +50,7 @@ def evaluation_verdict(evaluation: Mapping[str, Any]) -> str:
     best = min(arms, key=lambda arm: arm["nme"]["mean"])
     nme = best["nme"]
     unit = _unit(evaluation["denominator"])
-    faces = f"{data['faces']} face{'s' * (data['faces'] != 1)} of split {data['split']}"
+    faces = f"{counted(data['faces'], 'face')} of split {data['split']}"
     error = (
         f"a mean error of {100 * nme['mean']:.2f} % of {unit} on {faces} (95 % interval {100 * nme['low']:.2f} to "
         f"{100 * nme['high']:.2f})"

@@ -10,7 +10,7 @@ from stylealign.config import (
 )
 from stylealign.data.atomic import alone, partial_of, write_whole
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.scoring import read_truth
 from stylealign.evaluation.tables import Table, print_table, wide_console
 from stylealign.jobs.study.plan import ALL, Cell, Study, plan, rows_of
@@ -152,14 +152,14 @@ def _train_and_score(study: Study, cells: list[Cell], train: Callable[[Sequence[
     write_whole(study.out / "study.yaml", config_text(study))
     failed: dict[str, str] = {}
     if place is not None:
-        say(f"{len(cells) - len(unfinished)} of {len(cells)} cells are finished; training {len(unfinished)}")
+        say(f"{len(cells) - len(unfinished)} of {counted(len(cells), 'cell')} finished; training {len(unfinished)}")
         failed = train(unfinished, place)
     finished = [cell for cell in cells if cell.finished]
     if finished:
         result = score_study(study, rows_of(study), finished, tests)
         write_study(study.out, result)
         show_study(result)
-        say(f"finished: {len(finished)} of {len(cells)} cells; every table in {study.out / 'study.md'}")
+        say(f"finished: {len(finished)} of {counted(len(cells), 'cell')}; every table in {study.out / 'study.md'}")
     else:
         say(f"no cell of {len(cells)} is finished")
     for name, why in failed.items():

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import tyro
 
 from stylealign.config import from_dict, merged
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.tables import slug
 from stylealign.jobs.train_detector.job import DetectorJob, config_class
 from stylealign.training.cluster import Cluster, On
@@ -207,8 +207,8 @@ def plan(study: Study) -> list[Cell]:
             theirs, ours = ((c.config.loop.steps, c.config.loop.batch_size) for c in (cell, first))
             if theirs != ours:
                 raise UserError(
-                    f"row {cell.row!r} has {theirs[0]} updates of {theirs[1]} faces, row {first.row!r} "
-                    f"{ours[0]} of {ours[1]}: "
-                    "a comparison needs equal updates (equal_updates: false allows it)"
+                    f"row {cell.row!r} has {counted(theirs[0], 'update')} of {counted(theirs[1], 'face')}, row "
+                    f"{first.row!r} {ours[0]} of {ours[1]}: a comparison needs equal updates (equal_updates: false "
+                    "allows it)"
                 )
     return cells

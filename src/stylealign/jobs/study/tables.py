@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from stylealign.data.atomic import write_whole
+from stylealign.errors import counted
 from stylealign.evaluation.draw import lines_plot
 from stylealign.evaluation.metrics import DENOMINATORS
 from stylealign.evaluation.tables import (
@@ -44,13 +45,12 @@ def protocol(result: Mapping[str, Any], one: Mapping[str, Any], block: Mapping[s
     mine = [rows[arm["name"]] for arm in block["arms"]]
     labels = _same([arm["labels"] for arm in block["arms"]])
     return (
-        f"{data['name']}, split {data['split']}, {data['faces']} faces, {data['points']} points "
-        f"({data['schema']}). Denominator: "
-        f"{one['denominator']} ({DENOMINATORS[one['denominator']]}). Crop: "
-        f"{_same([row['crop'] for row in mine])}. Labels: "
-        f"{block['budget']} ({labels} faces) of {_same([row['trained_on'] for row in mine])}. Updates: "
-        f"{_same([row['updates'] for row in mine])} of {_same([row['batch_size'] for row in mine])} "
-        f"faces. Seeds: {_same([arm['seeds'] for arm in block['arms']])}; ± is the standard deviation over them."
+        f"{data['name']}, split {data['split']}, {counted(data['faces'], 'face')}, {counted(data['points'], 'point')} "
+        f"({data['schema']}). Denominator: {one['denominator']} ({DENOMINATORS[one['denominator']]}). Crop: "
+        f"{_same([row['crop'] for row in mine])}. Labels: {block['budget']} ({labels} faces) of "
+        f"{_same([row['trained_on'] for row in mine])}. Updates: {_same([row['updates'] for row in mine])} of "
+        f"{_same([row['batch_size'] for row in mine])} faces. Seeds: {_same([arm['seeds'] for arm in block['arms']])}; "
+        "± is the standard deviation over them."
     )
 
 
@@ -153,7 +153,7 @@ def verdicts(result: Mapping[str, Any], one: Mapping[str, Any], block: Mapping[s
     said = []
     for plain, pair in best.items():
         seeds = len(pair["common_seeds"])
-        over = f"{seeds} seed{'s' * (seeds > 1)}"
+        over = f"{counted(seeds, 'seed')}"
         d, low, high = (100 * pair[key] for key in ("difference", "low", "high"))
         flattered = ", these very faces" if choice is one else ""
         who = f"{pair['arm']}, the best arm on {choice['name']}{flattered}"

@@ -23,7 +23,7 @@ from stylealign.data.dataset import DatasetWriter, FaceDataset
 from stylealign.data.formats import FORMATS, WriteOptions, check_name, having
 from stylealign.data.formats.files import pictures_below
 from stylealign.data.image import read_image, warp, write_image
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
@@ -151,7 +151,7 @@ def main(config: Suggest) -> None:
     for name in config.formats:
         if FORMATS[name].num_points not in (None, schema.num_points):
             raise UserError(
-                f"--formats {name}: {schema.num_points} landmarks of {schema.name}, expected the "
+                f"--formats {name}: {counted(schema.num_points, 'landmark')} of {schema.name}, expected the "
                 f"{FORMATS[name].num_points} that it holds"
             )
     known, paths = _known(config, schema)
@@ -169,10 +169,10 @@ def main(config: Suggest) -> None:
     chosen = [pool[i] for i in suggested(pool, known, schema, config.count)]
     with whole_folder(config.out) as partial:
         _write(config, partial, chosen, schema, root)
-    bad = f", {len(unreadable)} pictures could not be read" if unreadable else ""
+    bad = f", {counted(len(unreadable), 'picture')} could not be read" if unreadable else ""
     say(
-        f"{kept.seen:,} faces looked at{bad}; wrote "
-        f"{len(chosen)} to {config.out}: suggested.csv, sheet.png, data, {', '.join(config.formats)}"
+        f"{counted(kept.seen, 'face')} looked at{bad}; wrote {len(chosen)} to {config.out}: suggested.csv, sheet.png, "
+        f"data, {', '.join(config.formats)}"
     )
     tools = " or ".join(str(config.out / name) for name in config.formats) or str(config.out / "data")
     say(f"Next: correct the landmarks of {tools} in a labelling tool, and add its export to your labelled faces")

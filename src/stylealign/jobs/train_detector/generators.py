@@ -8,7 +8,7 @@ from torch import nn
 
 from stylealign.batches.augment import AugmentConfig
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.jobs import train_styles
 from stylealign.progress import say
@@ -38,7 +38,8 @@ def train_generators(job: StylesToTrain) -> None:
     """Train the generators, or find them trained."""
     small, loop = job.styles, job.loop
     say(
-        f"training the generators of san, {small.steps} updates: a finished train-styles run can be given with --styles"
+        f"training the generators of san, {counted(small.steps, 'update')}: a finished train-styles run can be given "
+        "with --styles"
     )
     train_styles.main(
         train_styles.TrainStyles(
@@ -69,9 +70,9 @@ def load_generators(target: nn.Module, shape: Any, run: Path, size: int) -> None
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in own.items()}:
         there = card["network"]
         raise UserError(
-            f"{run}: its generators have width {there['width']} and {there['blocks']} blocks, this "
-            f"detector's {shape.width} and "
-            f"{shape.blocks}; give --san.generator.width {there['width']} --san.generator.blocks {there['blocks']}"
+            f"{run}: its generators have blocks {there['blocks']} and width {there['width']}, this "
+            f"detector's {shape.blocks} and {shape.width}; give --san.generator.width {there['width']} "
+            f"--san.generator.blocks {there['blocks']}"
         )
     if card["crop"]["size"] != size:
         say(

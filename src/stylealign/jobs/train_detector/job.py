@@ -25,7 +25,7 @@ from stylealign.data.shards import ShardedFaces
 from stylealign.detectors import DETECTORS, build_detector, having
 from stylealign.detectors.learning import Learning
 from stylealign.detectors.losses import LossConfig
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.face.pose import BalanceConfig
 from stylealign.face.schema import LandmarkSchema
@@ -106,7 +106,9 @@ class DetectorJob(FacesConfig):
         if not 0 <= self.minutes < math.inf:
             raise ValueError(f"minutes is {self.minutes}, expected 0 or more")
         if self.minutes and self.loop.devices * self.loop.num_nodes > 1:
-            raise ValueError(f"minutes with {self.loop.devices} devices: expected one process, whose clock counts")
+            raise ValueError(
+                f"minutes with {counted(self.loop.devices, 'device')}: expected one process, whose clock counts"
+            )
         if not (self.lr > 0 and self.weight_decay >= 0):
             raise ValueError(f"lr {self.lr} and weight_decay {self.weight_decay}: expected above 0, and at least 0")
 
@@ -370,7 +372,7 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
             trust = validation.trust(state.result())
             if trust is not None:
                 card["trust"] = {**trust, "data": describe_data(held_out, split=config.val_split)}
-            where = f"{len(held_out)} faces of {held_out.name} {config.val_split}"
+            where = f"{counted(len(held_out), 'face')} of {held_out.name} {config.val_split}"
             say(f"NME on {where}: {nme:.2%} ({unit}, {config.crop.describe()})")
         run.finish(state.result().state_dict(), card)
     engine.barrier()

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from stylealign.batches.batch import Batch, take_faces
+from stylealign.errors import counted
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
 from stylealign.translators.warp.fit import WarpConfig, fitting_donors
@@ -37,8 +38,8 @@ def held_out_faces(faces: Batch, bends_donor: bool, schema: LandmarkSchema, seed
     rows = np.flatnonzero(found[:, 0] >= 0)
     if len(rows) < 2:
         say(
-            f"warning: {where}: {len(rows)} of the {len(points)} faces that the judge sees have a donor among them "
-            "that can be bent onto them, so donors are taken by chance and the judge will find too much: expected "
+            f"warning: {where}: {len(rows)} of {counted(len(points), 'face')} that the judge sees with a donor among "
+            "them that can be bent onto them, so donors are taken by chance and the judge will find too much: expected "
             "more faces"
         )
         return by_chance

@@ -28,7 +28,7 @@ from stylealign.config import to_dict, with_sections
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.data.describe import whole_faces
 from stylealign.detectors.loaded import load_detector
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import style_sheet
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
@@ -159,8 +159,8 @@ def extra_faces(config: TranslatorJob, schema: LandmarkSchema) -> list[FaceDatas
         faces = FaceDataset.open(path)
         if faces.schema != schema:
             raise UserError(
-                f"{path}: holds {faces.schema.name} ({faces.schema.num_points} points), but {config.data} holds "
-                f"{schema.name} ({schema.num_points} points): expected the same mark-up"
+                f"{path}: holds {faces.schema.name} ({counted(faces.schema.num_points, 'point')}), but {config.data} "
+                f"holds {schema.name} ({counted(schema.num_points, 'point')}): expected the same mark-up"
             )
         found.append(faces.select(config.extra_split, labelled=True))
     return found

@@ -9,7 +9,7 @@ import torch
 
 from stylealign.detectors.loaded import load_detector
 from stylealign.detectors.resnet import ResNetConfig
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.train_detector import job as detector_job
@@ -78,7 +78,7 @@ class Features(NamedTuple):
 def train_small_detector(small: SmallDetectors, run: Path, seed_offset: int, what: str) -> Path:
     """Train (or find finished) a small detector on real faces, at the translator's own crop; returns its run."""
     a, loop = small.auxiliary, small.loop
-    say(f"training the {what}: ResNet-18 of width {a.width}, {a.steps} updates, real faces only")
+    say(f"training the {what}: ResNet-18 of width {a.width}, {counted(a.steps, 'update')}, real faces only")
     detector_job.main(
         detector_job.TrainDetector(
             real=small.data,
@@ -125,7 +125,7 @@ def open_features(small: SmallDetectors, folder: Path, device: torch.device, fea
         network = FrozenFeatures(trunk, IMAGENET_LAYERS[name]).to(device)
         return Features(network, network.num_levels, f"{_TITLES[name]} ({small.perceptual.name})", watch)
     if features and detector:
-        name = f"layers of a landmark detector trained on the same split ({len(FEATURE_LAYERS)} levels)"
+        name = f"layers of a landmark detector trained on the same split ({counted(len(FEATURE_LAYERS), 'level')})"
         return Features(FrozenFeatures(detector.model, FEATURE_LAYERS).to(device), len(FEATURE_LAYERS), name, watch)
     return Features(None, 0, "none", watch)
 
@@ -142,8 +142,8 @@ def check_given_detectors(small: SmallDetectors, schema: LandmarkSchema, feature
     for run, detector in given.items():
         if (found := detector.schema) != schema:
             raise UserError(
-                f"{run}: a detector of {found.name} ({found.num_points} points), but {small.data} holds {schema.name} "
-                f"({schema.num_points} points)"
+                f"{run}: a detector of {found.name} ({counted(found.num_points, 'point')}), but {small.data} holds "
+                f"{schema.name} ({counted(schema.num_points, 'point')})"
             )
     if features and small.perceptual is not None:
         open_known_trunk(list(IMAGENET_LAYERS), small.perceptual, small.crop.size)
