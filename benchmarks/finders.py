@@ -1,10 +1,11 @@
 """How well finders find faces: recall, other finds, and milliseconds a picture.
 
-    python benchmarks/finders.py DATA [DATA ...] [--portraits FOLDER] [--split SPLIT] [--pictures 100] [--yunet FILE]
+    python benchmarks/finders.py DATA [DATA ...] [--portraits FOLDER] [--split SPLIT] [--pictures N ...] [--yunet FILE]
                                  [--finder RUN ...]
 
 DATA are data set folders, as `stylealign prepare` makes them; a picture's labelled faces are those of the split
 (without it: all). `--portraits` is a folder of pictures with one face each and no labels: there the first find counts.
+`--pictures` takes so many of each folder, evenly over its order: a number for each, portraits last, or one for all.
 Pictures are shrunk to a longer side of at most 640 px first, as finders do by themselves, and decoding does not count.
 A labelled face is found where the landmark box that a finder gives and the box round its landmarks share more than 0.4
 of their union; each find counts for one face. "Others" are finds that no label owns: false ones, or faces nobody
@@ -106,10 +107,12 @@ def row(name: str, finder: Finder, pictures: Labelled) -> str:
 
 
 def sets(given: argparse.Namespace) -> Iterator[tuple[str, Labelled]]:
-    for folder in given.data:
-        yield str(folder), labelled(folder, given.split, given.pictures)
+    count = len(given.data) + bool(given.portraits)
+    numbers = given.pictures * count if len(given.pictures) == 1 else given.pictures
+    for folder, most in zip(given.data, numbers, strict=False):
+        yield str(folder), labelled(folder, given.split, most)
     if given.portraits:
-        yield str(given.portraits), portraits(given.portraits, given.pictures)
+        yield str(given.portraits), portraits(given.portraits, numbers[-1])
 
 
 def main() -> None:
@@ -117,12 +120,14 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="*")
     parser.add_argument("--portraits", type=Path)
     parser.add_argument("--split")
-    parser.add_argument("--pictures", type=int, default=0, help="so many of each folder; 0: all")
+    parser.add_argument("--pictures", type=int, nargs="+", default=[0], help="so many of each folder; 0: all")
     parser.add_argument("--yunet", type=Path, help="YuNet's ONNX file")
     parser.add_argument("--finder", type=Path, nargs="*", default=(), help="runs of `train-finder`")
     given = parser.parse_args()
     if not given.data and not given.portraits:
         parser.error("expected a data set's folder, or --portraits")
+    if len(given.pictures) not in (1, len(given.data) + bool(given.portraits)):
+        parser.error("--pictures: expected one number, or one for each folder")
     cv2.setNumThreads(1)
     finders = {
         "`predict`'s (MTCNN)": mtcnn_finder(),

@@ -229,13 +229,15 @@ def test_from_a_folder_to_a_detector_and_what_to_type_next(
     commands = [
         line for block in re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL) for line in block.splitlines()
     ]
+    places = plan["places"]
+    finding = ["train-finder", "predict"] if places["found"] < 0.5 and places["whole"] < 0.7 else []
     assert [shlex.split(c)[1] for c in commands] in (
-        ["train-finder", "predict", "predict", "export", "fit"], ["predict", "export", "suggest", "fit"],
+        ["predict", *finding, "export", "suggest", "fit"], ["predict", *finding, "export", "fit"],
     )  # fmt: skip
     for line in commands[:-1]:
         words = shlex.split(line)
-        if words[1] == "train-finder" or "--finder" in words:  # twenty minutes, and what they make
-            assert main([*words[1:], "--dry-run"]) == 0, (line, capsys.readouterr().err)
+        if words[1] == "train-finder" or "--finder" in words:  # twenty minutes
+            assert main([*words[1:], "--dry-run"]) == 0
             continue
         if words[1] == "predict":
             assert "--no-check" in words  # of a detector after a few updates

@@ -1,7 +1,7 @@
 """Pictures with labelled faces -> square canvases to learn from where faces are.
 
 A canvas shows one picture, or four side by side, each turned, scaled and moved so that a face of it is anywhere and of
-any size. Every canvas is a function of (seed, step, process). Knows no network.
+any size, or a picture as it is. Every canvas is a function of (seed, step, process). Knows no network.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,19 +37,22 @@ class CanvasConfig:
     """Mirror every other picture."""
     colour: float = 0.3
     """Brightness and contrast vary by so much."""
-    four: float = 0.5
+    four: float = 0.4
     """Share of the canvases that show four pictures."""
+    whole: float = 0.25
+    """Share of those that show one as it is, as large as it fits."""
 
     def __post_init__(self) -> None:
         if not 0 < self.smallest <= self.largest <= 1:
             raise ValueError(
                 f"canvas.smallest {self.smallest} and largest {self.largest}: expected above 0, in order, at most 1"
             )
-        if not (0 <= self.rotation <= 180 and 0 <= self.colour < 1 and 0 <= self.four <= 1):
+        if not (0 <= self.rotation <= 180 and 0 <= self.colour < 1):
             raise ValueError(
-                f"canvas.rotation {self.rotation}, colour {self.colour}, four {self.four}: expected 0 to 180, 0 to "
-                "below 1, 0 to 1"
+                f"canvas.rotation {self.rotation} and colour {self.colour}: expected 0 to 180, and 0 to below 1"
             )
+        if not (min(self.four, self.whole) >= 0 and self.four + self.whole <= 1):
+            raise ValueError(f"canvas.four {self.four} and whole {self.whole}: expected shares of at most 1 together")
 
 
 class Labelled(NamedTuple):
@@ -165,7 +168,8 @@ class Canvas(NamedTuple):
 
 def draw_canvas(pictures: Pictures, size: int, config: CanvasConfig, rng: np.random.Generator) -> Canvas:
     """A canvas of one picture, or of four."""
-    parts = 2 if rng.random() < config.four else 1
+    kind = rng.random()
+    parts, whole = 2 if kind < config.four else 1, kind > 1 - config.whole
     side = size // parts
     image = np.empty((size, size, 3), np.uint8)
     image[:] = rng.integers(0, 256, 3)
@@ -174,7 +178,7 @@ def draw_canvas(pictures: Pictures, size: int, config: CanvasConfig, rng: np.ran
     for part in range(parts * parts):
         picture = pictures[int(rng.integers(len(pictures)))]
         corner = side * np.array([part % parts, part // parts])
-        to_from = _view(picture, side, size, config, rng)
+        to_from = _whole(picture, size, config, rng) if whole else _view(picture, side, size, config, rng)
         shown = _warped(picture.image, to_from, side, image[0, 0])
         image[corner[1] : corner[1] + side, corner[0] : corner[0] + side] = _in_other_light(shown, config, rng)
         for square in (geometry.square_of(geometry.apply(to_from, face)) for face in picture.faces):
@@ -185,6 +189,13 @@ def draw_canvas(pictures: Pictures, size: int, config: CanvasConfig, rng: np.ran
             inside = np.clip(geometry.box_round(to_from, box), -0.5, side - 0.5)
             unknown.append(inside + np.tile(corner, 2))
     return Canvas(image, np.array(faces).reshape(-1, 4), np.array(unknown).reshape(-1, 4))
+
+
+def _whole(picture: Picture, size: int, config: CanvasConfig, rng: np.random.Generator) -> np.ndarray:
+    """(2, 3) affine from a picture to a canvas as `fitted` has it, every other one mirrored."""
+    height, width = picture.image.shape[:2]
+    affine = geometry.resize_affine(size / max(height, width))
+    return geometry.compose(affine, geometry.flip_affine(width)) if config.flip and rng.random() < 0.5 else affine
 
 
 def _view(picture: Picture, side: int, whole: int, config: CanvasConfig, rng: np.random.Generator) -> np.ndarray:

@@ -46,18 +46,9 @@ def next_page(result: Result) -> str:
     ]  # fmt: skip
     if result.places.how == "boxes":
         lines += ["", "`boxes.csv` holds the boxes of the held-out faces; yours need some of their own, in this form."]
-    if result.places.found < 0.5 and result.places.whole < ENOUGH:
-        finder = out / "finder"
-        lines += [
-            "", "A finder of such faces can be learnt from the same labels and finds them from then on:",
-            "", "```bash",
-            f"stylealign train-finder --data {q(out / 'data')} --run {q(finder)} --minutes 20",
-            f"stylealign predict {pictures} --model {q(result.run)} --finder {q(finder)} --draw "
-            f"--out {q(out / 'found')}",
-            "```", "",
-        ]  # fmt: skip
+    doubt = " --no-check" if result.rough else ""
     if result.rough:
-        flags += " --no-check"
+        flags += doubt
         lines += [
             "", "The detector is rough yet, and `predict` would doubt its answers: --no-check keeps them.",
         ]  # fmt: skip
@@ -66,8 +57,18 @@ def next_page(result: Result) -> str:
         "```bash",
         f"stylealign predict {pictures} --model {q(result.run)}{flags} --draw --out {q(out / 'predictions')}",
         "```", "",
-        "## Take it elsewhere", "",
     ]  # fmt: skip
+    if result.places.found < 0.5 and result.places.whole < ENOUGH:
+        finder = out / "finder"
+        lines += [
+            "A finder of such faces can be learnt from the same labels and finds them from then on:", "",
+            "```bash",
+            f"stylealign train-finder --data {q(out / 'data')} --run {q(finder)} --minutes 20",
+            f"stylealign predict {pictures} --model {q(result.run)} --finder {q(finder)}{doubt} --draw "
+            f"--out {q(out / 'found')}",
+            "```", "",
+        ]  # fmt: skip
+    lines += ["## Take it elsewhere", ""]
     if result.onnx:
         lines += [
             f"`{out / 'detector.onnx'}` is the detector with its crop and mark-up, for onnxruntime. In 8 bits it is "
