@@ -64,6 +64,8 @@ def job_of(name: str, data: Path, run: Path) -> Any:
         job = dataclasses.replace(job, styles=data / "styles")
     if name == "fpn":  # at 32 px its last maps are one cell: normalised over eight numbers, rounding errors grow
         job = dataclasses.replace(job, crop=CropConfig(size=64), lr=1e-6)
+    if name == "lab":  # its gradients are large
+        job = dataclasses.replace(job, lr=1e-5)
     if name != EVERYTHING:
         return job
     mixstyle = dataclasses.replace(job.resnet.mixstyle, prob=0.8)
