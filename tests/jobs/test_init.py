@@ -60,7 +60,7 @@ def test_the_tutorial_s_blocks_run_as_they_stand(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STYLEALIGN_CACHE", str(tmp_path / "cache"))
     blocks = re.findall(r"```(bash|python)\n(.*?)```", TUTORIAL.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert [kind for kind, _ in blocks] == ["bash", "python", "bash", "bash", "bash", "bash"]
+    assert [kind for kind, _ in blocks] == ["bash", "python", "bash", "bash", "bash", "bash", "bash"]
 
     def said_by_init() -> str:
         return (tmp_path / "my-data_stylealign" / "commands.sh").read_text(encoding="utf-8")
@@ -80,7 +80,9 @@ def test_the_tutorial_s_blocks_run_as_they_stand(
             assert program == "stylealign"
             if words[0] == "fit":  # test_fit.py runs one
                 words += ["--dry-run"]
-            if words[0] == "predict":
+            if words[0] == "train-finder" or "--finder" in words:  # of what fit made, which was not run here
+                words += ["--dry-run"]
+            elif words[0] == "predict":
                 words[1] = shlex.split(said_by_init().splitlines()[-1])[2]
                 words += ["--no-check"]  # after two updates it answers no face
             if words[0] == "train-detector":
@@ -122,6 +124,7 @@ def test_the_tutorial_s_blocks_run_as_they_stand(
         ("init my-data --out x --eyes 3 30", "expected two different landmarks from 0 to 22"),
         ("init nowhere", "nowhere: no such file or folder"),
         ("init cache", "found no annotation"),
+        ("init my-data_stylealign/data --out x", "a data set folder already, expected annotations as they were made"),
     ):
         assert main(words.split()) == 2
         assert sentence in capsys.readouterr().err

@@ -226,7 +226,15 @@ def main(config: Init) -> None:
     """Read the faces, guess the mark-up, write the folder, and print the commands that come next."""
     name, out = _name_of(config), _out_of(config)
     refuse_existing(out)
-    reader = format_of(config.path)
+    try:
+        reader = format_of(config.path)
+    except UserError:
+        if not (config.path / "dataset.yaml").is_file():
+            raise
+        raise UserError(
+            f"{config.path}: a data set folder already, expected annotations as they were made; "
+            f"`stylealign fit {config.path}` and `stylealign train-detector --real {config.path}` take it as it is"
+        ) from None
     found = marked_up(config.path, reader, name, config.points, config.eyes)
     schema, faces, bad, num_points = found.schema, found.faces, found.bad, found.schema.num_points
     splits = split_lists(faces, config)
