@@ -9,7 +9,7 @@ SEED ?= 0
 .PHONY: setup demo docs test install slow lint help bench fuzz reliability clean
 
 help:
-	@echo "make demo   set up, then the whole job on drawn faces, to demo/report.html (5 minutes on two cores)"
+	@echo "make demo   set up, then the whole job on drawn faces, to demo/report.html (5 minutes on two idle cores)"
 	@echo "make docs   the documentation as a site, build/site/index.html"
 	@echo "make test   set up, then lint, types and tests"
 	@echo "make slow   the long and real-data tests (STYLEALIGN_DATA names the folder of real faces)"

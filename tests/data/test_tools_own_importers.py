@@ -8,7 +8,7 @@ import pytest
 
 from builders.layouts import picture, points
 from stylealign.data.dataset import FaceDataset, write_dataset
-from stylealign.data.formats import FORMATS, WriteOptions
+from stylealign.data.formats import FORMATS, ReadOptions, WriteOptions
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import FIVE
 
@@ -58,6 +58,49 @@ def compare(
     assert not left
 
 
+def compare_read(name: str, folder: Path, faces: FaceDataset) -> None:
+    """Assert that our reader finds each face as it was: points, what is hidden or missing, and the box."""
+    options = ReadOptions(schema=FIVE, missing="keep")
+    left = [face for face in FORMATS[name].read(folder, options) if isinstance(face, FaceSample)]
+    assert len(left) == len(faces)
+    for was in faces:
+        assert was.landmarks is not None
+        there = was.labelled_points
+        apart = [np.abs(face.landmarks - was.landmarks)[there].max() for face in left if face.landmarks is not None]
+        assert min(apart) <= 0.01
+        face = left.pop(int(np.argmin(apart)))
+        assert np.array_equal(face.missing_points, was.missing_points)
+        assert face.visible is not None
+        assert np.array_equal(face.visible, was.visible)
+        assert face.box_xyxy is not None
+        assert np.abs(face.box_xyxy - was.box_xyxy).max() <= 0.01
+
+
+def test_what_labelme_opened_and_saved_is_read_as_it_was(faces: FaceDataset) -> None:
+    module = pytest.importorskip("labelme._label_file", reason="needs labelme")
+    folder = written("labelme", faces)
+    for path in folder.rglob("*.json"):
+        opened, before = module.read_label_file(str(path)), json.loads(path.read_text())
+        module.write_label_file(
+            str(path), shapes=opened.shapes, image_path=opened.image_path, image_data=opened.image_data,
+            image_height=before["imageHeight"], image_width=before["imageWidth"], flags=opened.flags,
+        )  # fmt: skip
+        assert json.loads(path.read_text())["imageData"] is not None  # it was the tool that wrote it
+    compare_read("labelme", folder, faces)
+
+
+def test_label_studio_finds_nothing_wrong_with_tasks_and_configuration(faces: FaceDataset) -> None:
+    module = pytest.importorskip("label_studio_sdk.label_interface", reason="needs label-studio-sdk")
+    folder = written("label-studio", faces)
+    project = module.LabelInterface((folder / "label_config.xml").read_text())
+    project.validate()
+    for task in json.loads((folder / "tasks" / "train.json").read_text()):
+        for annotation in task["annotations"]:
+            wrong = [e for region in annotation["result"] for e in project.validate_region(region, return_errors=True)]
+            assert not wrong
+    compare_read("label-studio", folder, faces)
+
+
 def test_labelme_opens_them(faces: FaceDataset) -> None:
     module = pytest.importorskip("labelme._label_file", reason="needs labelme")
     found: dict[tuple[Path, object], dict[str, tuple[float, float]]] = {}
@@ -78,6 +121,27 @@ def test_datumaro_opens_cvat_s(faces: FaceDataset) -> None:
             face = found.setdefault((item.id, number // 5), {})
             face[labels[one.label]] = (one.points[0], one.points[1])
     compare(faces, list(found.values()), more=True)  # it knows no skeletons, and so not what is outside
+
+
+def test_what_datumaro_took_in_and_wrote_is_read_with_its_hidden_points(tmp_path: Path) -> None:
+    """One face a picture, all points there: it keeps no skeletons, and with them no groups, boxes or missing points."""
+    datumaro = pytest.importorskip("datumaro", reason="needs datumaro")
+    samples = [
+        FaceSample(
+            id=f"f{i}", image=picture(tmp_path / "in" / f"{i}.png", seed=i), landmarks=points(5, i) + 0.1234,
+            visible=np.arange(5) != i,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    data = write_dataset(tmp_path / "data", samples, schema=FIVE, name="x", image_root=tmp_path / "in", how={})
+    taken = datumaro.Dataset.import_from(str(written("cvat", data) / "train"), "cvat")
+    taken.export(str(tmp_path / "back"), "cvat", save_media=True)
+    found = [*FORMATS["cvat"].read(tmp_path / "back", ReadOptions(schema=FIVE))]
+    for was, face in zip(samples, found, strict=True):
+        assert isinstance(face, FaceSample), face
+        assert was.landmarks is not None
+        assert np.abs(face.landmarks - was.landmarks).max() <= 0.01
+        assert np.array_equal(face.visible, was.visible)
 
 
 def test_label_studio_s_converter_opens_them(faces: FaceDataset) -> None:

@@ -17,7 +17,7 @@ from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample, Prediction
 from stylealign.face.schema import FIVE, IBUG68, WFLW98, convert
 from stylealign.jobs.evaluate.arms import parse_arms
-from stylealign.jobs.evaluate.job import Evaluate, evaluate, main
+from stylealign.jobs.evaluate.job import Evaluate, curve_end, evaluate, main
 from stylealign.jobs.evaluate.tables import tables
 from stylealign.jobs.prepare import Prepare
 from stylealign.jobs.prepare import main as prepare
@@ -33,6 +33,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, error in (("good", 0.01), ("bad", 0.03), ("bad_s1", 0.05)):
         predict(root / f"{name}.jsonl", data, error)
     return root
+
+
+def test_the_curve_ends_where_papers_end_it_unless_there_is_nothing_to_see() -> None:
+    usual, poor = np.array([0.03, 0.05, 0.2]), np.array([0.15, 0.16, 0.4])
+    assert curve_end({"a": usual, "b": poor}) == 0.10
+    assert curve_end({"b": poor, "c": 2 * poor}) == 0.5
 
 
 def test_errors_known_beforehand_come_out(folder: Path, tmp_path: Path) -> None:

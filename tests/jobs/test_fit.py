@@ -202,7 +202,6 @@ def test_from_a_folder_to_a_detector_and_what_to_type_next(
 ) -> None:
     """Faces that no finder finds, with others beside them that have no labels; then every command of next.md."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fit, "SCALE", 1.4)
     write_csv(Path("mine"), dots(tmp_path / "dots", 20), labelled=16)
     before = sorted((p.name, p.read_bytes()) for p in Path("mine").iterdir())
     command = ["fit", "mine", "--minutes", "30", "--size", "32", "--accelerator", "cpu"]

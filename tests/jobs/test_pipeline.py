@@ -3,18 +3,21 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from builders.places import SRC
 from stylealign.batches.crops import crop_sample
-from stylealign.cli import main
-from stylealign.config import from_dict
+from stylealign.cli import main, recipes
+from stylealign.config import from_dict, read_yaml
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import image_size, read_image
+from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
+from stylealign.jobs.pipeline import Pipeline, stages_of
 from stylealign.training.weights import read_card
 
 RECIPE = SRC / "stylealign" / "recipes" / "ci.yaml"
@@ -114,3 +117,43 @@ def test_a_wrong_key_of_the_last_stage_is_refused_before_the_first_and_the_corre
     assert main(["pipeline", str(recipe), "--out", str(tmp_path / "out")]) == 2
     assert "detector: unknown key 'learning_rate'; did you mean 'lr'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_arms_of_a_recipe_are_trained_before_the_translator_unless_they_need_its_faces(tmp_path: Path) -> None:
+    arms = {"none": {}, "jitter": {"style": {"preset": "jitter"}}, "AVS": {"synthetic": "{out}/synthetic"}}
+    config = Pipeline(
+        out=tmp_path / "out", seeds=(0, 1), arms=arms, pseudo_label={"detectors": ["{out}/detectors/jitter_s0"]},
+        translator={"judge": "{out}/detectors/none_s0"},
+    )  # fmt: skip
+    assert [stage.what for stage in stages_of(config)] == [
+        "drawing faces",
+        "training detectors without synthetic faces: none, jitter, 2 seeds, equal updates",
+        "labelling faces by trained detectors",
+        "training the translator",
+        "generating synthetic faces",
+        "training detectors with synthetic faces: AVS, 2 seeds, equal updates",
+        "evaluating",
+        "writing the report",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"arms": {"a": {}, "b": {"loop": {"steps": 7}}}}, "arm 'b' has 7 updates of 32 faces, arm 'a' 3000 of 32"),
+        ({"arms": {"none": {"learning_rate": 1}}}, "detector: unknown key 'learning_rate'"),
+        ({"pseudo_label": {"keep": 0.5}}, "pseudo_label: missing key detectors"),
+        ({"report": {"heading": "x"}}, "report: unknown key 'heading'"),
+    ],
+)  # fmt: skip
+def test_what_arms_and_stages_say_wrong_is_refused_before_the_first_stage(
+    tmp_path: Path, values: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        stages_of(Pipeline(out=tmp_path / "out", **values))
+
+
+def test_the_demo_s_recipe_can_be_read_and_accepts_no_gap(tmp_path: Path) -> None:
+    values = read_yaml(recipes()["tiny"])
+    assert "accept_gap" not in values["generate"]
+    assert stages_of(from_dict(Pipeline, {**values, "out": str(tmp_path / "out")}))

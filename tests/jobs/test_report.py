@@ -10,13 +10,14 @@ import pytest
 
 from builders.answers import predict
 from builders.dots import dots
-from stylealign.data.image import write_image
+from stylealign.data.image import read_image, write_image
 from stylealign.errors import UserError
 from stylealign.jobs.evaluate.job import Evaluate, evaluate
+from stylealign.jobs.report.faces import TILE, faces_by_split
 from stylealign.jobs.report.job import Report, main, report
 from stylealign.jobs.report.page import embed
 from stylealign.jobs.report.sections import read_curves
-from stylealign.jobs.report.verdict import comparison
+from stylealign.jobs.report.verdict import comparison, evaluation_verdict
 
 VOID = {"meta", "img", "br"}
 
@@ -96,6 +97,21 @@ def test_the_page_shows_what_the_folders_say(inputs: tuple[Path, ...], tmp_path:
         assert words in text, words
     assert "<dots" not in text
     assert "<here>" not in text
+
+
+def test_a_data_set_without_sheets_shows_faces_of_each_split_and_of_what_cannot_be_read_nothing(tmp_path: Path) -> None:
+    data = dots(tmp_path / "data", 5, splits=("train", "train", "train", "train", "test")).folder
+    shown = list(faces_by_split(data))
+    assert [caption for caption, _ in shown] == ["Split train: 4 faces", "Split test: 1 face"]
+    wide, alone = (read_image(Path("sheet.jpg"), content=picture) for _, picture in shown)
+    assert len(wide) == len(alone) == TILE + 8
+    assert wide.shape[1] == 4 * (TILE + 4) + 4
+    page = report(Report(inputs=(data,), out=tmp_path / "page.html", about="What <this> is.")).read_text()
+    assert "<p>What &lt;this&gt; is.</p>" in page
+    assert page.count("data:image/jpeg") == 2
+    for picture in (tmp_path / "data_pictures").glob("*"):
+        picture.unlink()
+    assert list(faces_by_split(data)) == []
 
 
 def test_a_report_is_replaced_but_no_other_file(inputs: tuple[Path, ...], tmp_path: Path) -> None:
@@ -250,6 +266,26 @@ def pair(arm: str, difference: float, low: float, high: float) -> dict:
 )  # fmt: skip
 def test_a_comparison_is_a_sentence_that_says_whether_it_is_shown(found: dict, sentence: str) -> None:
     assert comparison(found) == sentence
+
+
+def test_of_several_arms_the_best_is_told_first_and_then_each_of_the_others() -> None:
+    nme = {"mean": 0.1, "low": 0.09, "high": 0.11}
+    pairs = [
+        {"arm": arm, "baseline": "none", "difference": d, "low": d - 0.01, "high": d + 0.01}
+        for arm, d in (("jitter", -0.005), ("AVS", -0.02), ("mixture", -0.03), ("noise", 0.025))
+    ]
+    arms = [{"name": p["arm"], "nme": {**nme, "mean": 0.1 + p["difference"]}} for p in pairs] + [
+        {"name": "none", "nme": nme}
+    ]
+    data = {"faces": 120, "split": "test"}
+    said = evaluation_verdict({"arms": arms, "paired": pairs, "dataset": data, "denominator": "inter_ocular"})
+    assert said.startswith(
+        "Mixture lowered the error by 3.00 points against none (95 % interval 2.00 to 4.00). Mixture"
+    )
+    assert said.endswith(
+        "Likewise against none, in points: AVS -2.00 (-3.00 to -1.00); jitter -0.50 (-1.50 to +0.50, not shown); "
+        "noise +2.50 (+1.50 to +3.50)."
+    )
 
 
 def test_a_page_begins_with_what_was_found_then_pictures_then_tables(inputs: tuple[Path, ...], tmp_path: Path) -> None:

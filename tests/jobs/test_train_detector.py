@@ -70,11 +70,11 @@ def trained(real: FaceDataset, synthetic: FaceDataset, tmp_path_factory: pytest.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STYLEALIGN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         loop = {
-            "steps": 300,
+            "steps": 180,
             "batch_size": 16,
             "log_every": 10,
-            "checkpoint_every": 150,
-            "preview_every": 150,
+            "checkpoint_every": 90,
+            "preview_every": 90,
             "ema_decay": 0.9,
         }
         gentle = AugmentConfig(rotation=0, scale=0, shift=0.05, flip=False, occlusion_prob=0, blur_prob=0, grey_prob=0)
@@ -95,12 +95,12 @@ def test_a_run_leaves_its_card_numbers_and_pictures(trained: Path, real: FaceDat
     assert card["schema"] == real.schema.to_dict()
     assert [(d["name"], d["faces"], d["share"]) for d in card["data"]] == [("real", 8, 0.5), ("synthetic", 16, 0.5)]
     assert card["data"][1]["content_hash"] == synthetic.content_hash
-    assert card["step"] == 300
+    assert card["step"] == 180
     assert card["val"]["faces"] == 4
     assert card["val"]["denominator"] == "inter_pupil"
     logged = metrics_of(trained)
-    assert logged[-1] == {"step": 300, "evaluate/nme": card["val"]["nme"]}
-    assert sorted(p.name for p in (trained / "previews").iterdir()) == ["step_00000150.png", "step_00000300.png"]
+    assert logged[-1] == {"step": 180, "evaluate/nme": card["val"]["nme"]}
+    assert sorted(p.name for p in (trained / "previews").iterdir()) == ["step_00000090.png", "step_00000180.png"]
     assert not trained.with_name("trained.partial").exists()
 
 
@@ -224,7 +224,7 @@ def test_a_killed_training_continued_is_bitwise_the_same(
 
 
 def shares(config: TrainDetector) -> list[tuple[str, int, float]]:
-    return [(faces.name, len(faces), pytest.approx(share)) for faces, share, _ in resolve_data(config)]
+    return [(part.faces.name, len(part.faces), pytest.approx(part.share)) for part in resolve_data(config)]
 
 
 def test_shares_presets_and_budgets(
@@ -260,7 +260,7 @@ def test_a_recipe_of_several_data_sets_guards_the_labels_of_the_one_another_was_
         meta["how"] = {"inputs": {"data": {"content_hash": real.content_hash}}}
         (folder / "dataset.yaml").write_text(yaml.safe_dump(meta))
         data = (DataSource(path=real.folder, **source), DataSource(path=folder))
-        return [len(faces) for faces, _, _ in resolve_data(job(tmp_path / "run", None, data=data))]
+        return [len(part.faces) for part in resolve_data(job(tmp_path / "run", None, data=data))]
 
     train, val = real.select("train").ids(), real.select("val").ids()
     assert mix(train) == [8, 8]

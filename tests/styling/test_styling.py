@@ -396,7 +396,7 @@ class Painter:
     places."""
 
     schema, card, hash = FIVE, {}, "f" * 64
-    needs_content = False
+    needs_content, pairs_a_pass = False, 32
 
     def __init__(self, crop: CropConfig):
         self.crop = crop

@@ -16,6 +16,7 @@ from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE
 from stylealign.styling.learned import translator_arm
+from stylealign.translators.base import PAIRS_A_PASS
 from stylealign.translators.bilateral.learning import (
     BilateralLearningConfig,
     grid_roughness,
@@ -180,6 +181,14 @@ def test_as_a_style_arm_the_bilateral_translator_changes_the_photograph_it_is_gi
     assert float((made - image)[..., middle, middle].abs().mean()) > 0.01
     assert float((made - other)[..., middle, middle].abs().mean()) > 0.01
     assert torch.equal(arm(batch, donors, torch.zeros(2), torch.rand(2, 16)).image, image)
+
+
+def test_pictures_rendered_some_at_a_time_have_the_bits_of_all_at_once() -> None:
+    translator, (image, landmarks) = fresh("bilateral"), some_faces(PAIRS_A_PASS + 3, SIZE)
+    image, seen, fine, masks, field = features = translator.encode_structure(landmarks, image)
+    style = translator.encode_style(image.flip(0), landmarks.flip(0))
+    whole = translator.model.render(image, translator.model.look([seen, fine], masks, style), field)
+    assert torch.equal(translator.decode(features, style), whole)
 
 
 def test_regions_of_content_and_style_count_where_they_are_known() -> None:

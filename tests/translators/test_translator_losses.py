@@ -332,6 +332,14 @@ def test_frozen_features_of_a_network_pass_gradients_to_the_image_only() -> None
     assert all(p.requires_grad for p in network.parameters())
 
 
+def test_a_network_made_for_one_side_looks_at_pictures_of_another() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Flatten(), nn.Linear(4 * 8 * 8, 2))
+    features, image = FrozenFeatures(network, ("0",), 8), random(2, 3, 12, 12)
+    resized = nn.functional.interpolate(image, size=8, mode="bilinear", antialias=True)
+    assert torch.equal(features(image)[0], features(resized)[0])
+    assert torch.equal(features(resized)[0], FrozenFeatures(network, ("0",))(resized)[0])
+
+
 def test_configurations_that_cannot_work_are_refused() -> None:
     for wrong in ({"target_nats": -1.0}, {"begin_frac": 0.9, "end_frac": 0.1}, {"start": 1e-9}, {"min_weight": 0.0}):
         with pytest.raises(UserError):

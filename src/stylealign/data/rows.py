@@ -5,6 +5,7 @@ Knows the lines of format 1 (docs/formats.md) and no folder: dataset.py reads an
 
 import hashlib
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,14 @@ _MADE_KINDS: _Kinds = {
 
 def _numbers(array: np.ndarray) -> list:
     """float32 values as the shortest decimals that read back to the same float32."""
-    return [float(str(v)) for v in array.ravel()] if array.ndim == 1 else [_numbers(row) for row in array]
+    return _decimals(array.tobytes(), array.shape)
+
+
+@lru_cache(maxsize=32)
+def _decimals(content: bytes, shape: tuple[int, ...]) -> list:
+    """`_numbers` of an array's bytes. Kept, for a face in many styles has the same numbers many times in a row."""
+    flat = [float(str(value)) for value in np.frombuffer(content, np.float32)]
+    return flat if len(shape) == 1 else [flat[i : i + shape[1]] for i in range(0, len(flat), shape[1])]
 
 
 def to_row(sample: FaceSample, image: str, digest: str) -> dict[str, Any]:

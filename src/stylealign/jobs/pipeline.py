@@ -1,33 +1,41 @@
 """The job `pipeline`: the whole paper from one recipe, each stage an ordinary verb writing an ordinary folder.
 
     <out>/data        drawn faces (or a data set of your own)
+    <out>/detectors   a run an arm and seed, at equal updates, without and with the synthetic faces
+    <out>/pseudo      where the recipe asks for it: faces without labels, labelled by arms that are trained
     <out>/translator  structure of one face, style of another
     <out>/synthetic   every labelled face in many styles
-    <out>/detectors   with and without the synthetic faces, at equal updates, a run a seed
     <out>/evaluation  the table;  <out>/report.html  the pictures to look at
 
-A stopped pipeline continues with the same command: every stage resumes, and finished stages are kept. All stages'
-values are read before the first one starts.
+Arms that need no synthetic faces are trained first, so that later stages may use their detectors. A stopped pipeline
+continues with the same command: every stage resumes, and finished stages are kept. All stages' values are read before
+the first one starts.
 """
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import tyro
 
-from stylealign.config import config_text, from_dict, merged, plain, read_yaml, refuse_another
+from stylealign.config import config_text, from_dict, merged, plain, refuse_another, saved_config
 from stylealign.data.atomic import making, write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError, counted
+from stylealign.evaluation.tables import slug
 from stylealign.jobs.evaluate.tables import show
 from stylealign.progress import say
 from stylealign.training.cluster import Cluster, On
 from stylealign.training.slurm import place_for
 
 Section = Annotated[dict[str, Any], tyro.conf.Suppress]
-ARMS = {"real": 0.0, "real+synthetic": None}  # share of synthetic faces in a batch; None: the recipe's
+Sections = Annotated[dict[str, dict[str, Any]], tyro.conf.Suppress]
+OUT = "{out}"
+"""In a recipe's values, the pipeline's folder."""
+MOST_SHOWN = 4
+"""Detectors that the report shows, all of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +50,7 @@ class Pipeline:
     seeds: tuple[int, ...] = (0,)
     """A detector is trained in each arm for each seed."""
     synthetic_share: float = 0.5
-    """Share of synthetic faces in a batch of the second arm."""
+    """Share of synthetic faces in a batch of an arm that names them and no share of its own."""
     jobs: int = 1
     """Trainings side by side, each a process of its own with an even share of the cores."""
     on: On = "local"
@@ -50,82 +58,167 @@ class Pipeline:
     cluster: Cluster = field(default_factory=Cluster)
     faces: Section = field(default_factory=dict)
     """Values of `draw-faces` (recipe only)."""
+    pseudo_label: Section = field(default_factory=dict)
+    """Values of `pseudo-label` (recipe only): <out>/pseudo, for the translator to learn from. Empty: no such stage."""
     translator: Section = field(default_factory=dict)
     """Values of `train-translator` (recipe only)."""
     generate: Section = field(default_factory=dict)
     """Values of `generate` (recipe only)."""
     detector: Section = field(default_factory=dict)
     """Values of `train-detector` (recipe only)."""
+    arms: Sections = field(default_factory=lambda: {"real": {}, "real+synthetic": {"synthetic": f"{OUT}/synthetic"}})
+    """Name -> values of `train-detector` on top of the detector's (recipe only); others are compared with the first.
+    `{out}` in a value of any section stands for the pipeline's folder, as in `synthetic: "{out}/synthetic"`; a detector
+    is in `{out}/detectors/ARM_sSEED`."""
     evaluate: Section = field(default_factory=dict)
     """Values of `evaluate` (recipe only)."""
+    report: Section = field(default_factory=dict)
+    """Values of `report` (recipe only)."""
 
     def __post_init__(self) -> None:
+        if not self.arms or len({slug(name) for name in self.arms}) < len(self.arms):
+            raise ValueError(
+                f"arms: found {', '.join(self.arms) or 'none'}, expected at least one, and names that differ in more "
+                "than signs"
+            )
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: found {self.seeds}, expected at least one, each once")
         if self.jobs < 1:
             raise ValueError(f"jobs is {self.jobs}, expected at least 1")
 
 
-@making("out", with_children=True)
-def main(config: Pipeline) -> None:
+class Stage(NamedTuple):
+    """A stage of the pipeline."""
+
+    what: str
+    """for people"""
+    run: Callable[[], None]
+    out: Path | None = None
+    """what it makes, of a stage that refuses to be done twice"""
+
+
+def _filled(values: Any, out: Path) -> Any:
+    """A recipe's values, of lists and mappings, with the pipeline's folder for OUT."""
+    if isinstance(values, dict):
+        return {key: _filled(value, out) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_filled(value, out) for value in values]
+    return values.replace(OUT, str(out)) if isinstance(values, str) else values
+
+
+def stages_of(config: Pipeline) -> list[Stage]:
+    """Every stage with its configuration, so that a wrong key of the last is refused before the first has begun."""
     from stylealign.jobs import draw_faces
     from stylealign.jobs.evaluate import job as evaluate
     from stylealign.jobs.generate import job as generating
+    from stylealign.jobs.pseudo_label import job as labelling
     from stylealign.jobs.report import job as report
+    from stylealign.jobs.study.plan import Cell
     from stylealign.jobs.train_detector import job as detector
     from stylealign.jobs.train_detector.beside import train_all
     from stylealign.jobs.train_translator import job as translator
 
     out = config.out
-    data = config.data or out / "data"
+    data, synthetic = config.data or out / "data", out / "synthetic"
 
-    # Every stage's configuration, so that a wrong key of the last is refused before the first has begun.
-    faces = from_dict(draw_faces.DrawFaces, merged(config.faces, {"out": str(data)}), "faces")
-    values = merged(config.translator, {"data": str(data), "run": str(out / "translator")})
-    translators = from_dict(translator.TrainTranslator, values, "translator")
-    values = merged(
-        config.generate, {"data": str(data), "translator": str(out / "translator"), "out": str(out / "synthetic")}
-    )
-    synthetic = from_dict(generating.Generate, values, "generate")
-    arms: dict[str, detector.DetectorJob] = {}
-    for arm, share in ARMS.items():
+    def read(job: Any, section: str, fixed: dict[str, Any], *more: dict[str, Any]) -> Any:
+        values = merged(_filled(getattr(config, section), out), *(_filled(one, out) for one in more), fixed)
+        return from_dict(job, values, section)
+
+    faces = read(draw_faces.DrawFaces, "faces", {"out": str(data)})
+    pseudo = None
+    if config.pseudo_label:
+        pseudo = read(labelling.PseudoLabel, "pseudo_label", {"data": str(data), "out": str(out / "pseudo")})
+    run = out / "translator"
+    translators = read(translator.TrainTranslator, "translator", {"data": str(data), "run": str(run)})
+    made = {"data": str(data), "translator": str(run), "out": str(synthetic)}
+    styled = read(generating.Generate, "generate", made)
+    cells: list[Cell] = []
+    for arm, own in config.arms.items():
+        share = {"synthetic_share": config.synthetic_share} if "synthetic" in own else {}
         for seed in config.seeds:
-            run = out / "detectors" / f"{arm}_s{seed}"
-            values = merged(config.detector, {"real": str(data), "run": str(run), "loop": {"seed": seed}})
-            if share is None:
-                values = merged(
-                    values, {"synthetic": str(out / "synthetic"), "synthetic_share": config.synthetic_share}
-                )
-            arms[f"{arm}={run}"] = from_dict(detector.config_class(), values, "detector")
-    values = merged(config.evaluate, {"data": str(data), "arms": list(arms), "out": str(out / "evaluation")})
-    table = from_dict(evaluate.Evaluate, values, "evaluate")
+            fixed = {"run": str(out / "detectors" / f"{slug(arm)}_s{seed}"), "loop": {"seed": seed}}
+            values = ({"real": str(data)}, share, own)
+            cells.append(Cell(arm, "all", read(detector.config_class(), "detector", fixed, *values)))
+    _refuse_unequal(cells)
+    arms = [f"{cell.row}={cell.run}" for cell in cells]
+    table = read(evaluate.Evaluate, "evaluate", {"data": str(data), "arms": arms, "out": str(out / "evaluation")})
+    # Of many detectors one an arm is shown: its other seeds look alike.
+    shown = [cell.run for cell in cells if len(cells) <= MOST_SHOWN or cell.config.loop.seed == config.seeds[0]]
+    inputs = (data, synthetic, table.out, *([pseudo.out] if pseudo else []), run, *shown)
+    titled = {"title": "stylealign: the whole job"}
+    fixed = {"inputs": [str(path) for path in inputs], "out": str(out / "report.html")}
+    page = from_dict(report.Report, merged(titled, _filled(config.report, out), fixed), "report")
 
+    def train(those: list[Cell]) -> None:
+        named = {cell.run.name: cell.config for cell in those}
+        train_all(named, config.on, config.jobs, config.cluster, out, "detectors")
+
+    def score() -> None:
+        if table.out.exists():
+            show(json.loads((table.out / "evaluation.json").read_text(encoding="utf-8")))
+        else:
+            evaluate.main(table)
+
+    waiting = {arm for arm, own in config.arms.items() if {run, synthetic} & _paths_in(_filled(own, out))}
+    later = [cell for cell in cells if cell.row in waiting]
+    sooner = [cell for cell in cells if cell.row not in waiting]
+    stages = [Stage("drawing faces", lambda: draw_faces.main(faces), data)] if config.data is None else []
+    if sooner:
+        stages.append(Stage(_of_training(sooner, config, "without synthetic faces"), lambda: train(sooner)))
+    if pseudo is not None:
+        stages.append(Stage("labelling faces by trained detectors", lambda: labelling.main(pseudo), pseudo.out))
+    stages.append(Stage("training the translator", lambda: translator.main(translators)))
+    stages.append(Stage("generating synthetic faces", lambda: generating.main(styled)))
+    if later:
+        stages.append(Stage(_of_training(later, config, "with synthetic faces"), lambda: train(later)))
+    return [*stages, Stage("evaluating", score), Stage("writing the report", lambda: report.main(page))]
+
+
+def _paths_in(values: Any) -> set[Path]:
+    """Every text in a recipe's values, as a path."""
+    if isinstance(values, dict | list):
+        return set().union(*map(_paths_in, values.values() if isinstance(values, dict) else values))
+    return {Path(values)} if isinstance(values, str) else set()
+
+
+def _refuse_unequal(cells: Sequence[Any]) -> None:
+    """A comparison at unequal updates measures the updates."""
+    for cell in cells:
+        theirs, ours = ((c.config.loop.steps, c.config.loop.batch_size) for c in (cell, cells[0]))
+        if theirs != ours:
+            raise UserError(
+                f"arm {cell.row!r} has {theirs[0]} updates of {theirs[1]} faces, arm {cells[0].row!r} {ours[0]} of "
+                f"{ours[1]}: expected equal updates"
+            )
+
+
+def _of_training(cells: Sequence[Any], config: Pipeline, which: str) -> str:
+    """What is said of the training of some arms."""
+    arms = list(dict.fromkeys(cell.row for cell in cells))
+    return f"training detectors {which}: {', '.join(arms)}, {counted(len(config.seeds), 'seed')}, equal updates"
+
+
+@making("out", with_children=True)
+def main(config: Pipeline) -> None:
+    out = config.out
+    stages = stages_of(config)
     if config.data is not None:
         FaceDataset.open(config.data)  # refused before anything is made
     place_for(config.on, config.jobs, config.cluster, out)  # a cluster that cannot be asked is said before hours
     saved = out / "pipeline.yaml"
     if saved.exists():
         holds = f"{out}: holds a pipeline of another recipe"
-        refuse_another(read_yaml(saved), plain(config), holds, "choose another --out or remove it")
+        there = saved_config(saved, Pipeline)
+        refuse_another(there, plain(config), holds, "choose another --out or remove it")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: not empty and not a pipeline's folder; choose another --out")
     else:
         out.mkdir(parents=True, exist_ok=True)
         write_whole(saved, config_text(config))
 
-    if config.data is None and not data.exists():
-        say("1/5  drawing faces")
-        draw_faces.main(faces)
-    say("2/5  training the translator")
-    translator.main(translators)
-    say("3/5  generating synthetic faces")
-    generating.main(synthetic)
-    say(f"4/5  training detectors: {counted(len(ARMS), 'arm')} x {counted(len(config.seeds), 'seed')}, equal updates")
-    train_all({job.run.name: job for job in arms.values()}, config.on, config.jobs, config.cluster, out, "detectors")
-    say("5/5  evaluating")
-    if not table.out.exists():
-        evaluate.main(table)
-    else:
-        show(json.loads((table.out / "evaluation.json").read_text(encoding="utf-8")))
-    page = out / "report.html"
-    inputs = (table.out, synthetic.out, translators.run, *(job.run for job in arms.values()), data)
-    report.main(report.Report(inputs=inputs, out=page, title="stylealign: the whole job"))
-    say(f"look at {page}")
+    for number, stage in enumerate(stages, start=1):
+        if stage.out is None or not stage.out.exists():
+            say(f"{number}/{len(stages)}  {stage.what}")
+            stage.run()
+    say(f"look at {out / 'report.html'}")

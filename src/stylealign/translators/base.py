@@ -18,6 +18,13 @@ from stylealign.face.schema import LandmarkSchema
 from stylealign.training.devices import place
 from stylealign.translators.regions import region_masks
 
+PAIRS_A_PASS = 32
+
+
+def pictures_at_once(size: int, device: torch.device) -> int:
+    """Pictures of `size` px to be drawn at a time: of large ones so few that a CPU's caches hold them."""
+    return PAIRS_A_PASS if size <= 64 or device.type != "cpu" else 8 if size <= 128 else 4
+
 
 class LoadedTranslator(ABC):
     """A translator whose network is frozen and in evaluation mode. Each has a class of its own, beside its network."""
@@ -65,6 +72,11 @@ class LoadedTranslator(ABC):
     def region_masks(self, landmarks: Tensor) -> Tensor:
         """(B, P, 2) crop pixels -> (B, R, S, S), see regions.py."""
         return region_masks(landmarks.to(self.device), self.crop.size, self.schema)
+
+    @property
+    def pairs_a_pass(self) -> int:
+        """Pictures to be decoded at a time; part of what fixes their last bits."""
+        return pictures_at_once(self.crop.size, self.device)
 
     @abstractmethod
     def encode_style(self, image: Tensor, landmarks: Tensor | None = None) -> list[Tensor]:

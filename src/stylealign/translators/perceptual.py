@@ -161,11 +161,12 @@ def _read_keras(path: Path) -> _Named:
 class FrozenFeatures:
     """Outputs of a network's named layers: `FrozenFeatures(detector, ("layer1", "layer2"))(image)`.
 
-    Keeps its own frozen copy in evaluation mode. Gradients flow to the image, not to the copy.
+    Keeps its own frozen copy in evaluation mode. Gradients flow to the image, not to the copy. Pictures of another
+    side than `size`, which the network was made for, are resized to it first; None: it takes any.
     """
 
-    def __init__(self, network: nn.Module, layers: Sequence[str]) -> None:
-        self.num_levels = len(layers)
+    def __init__(self, network: nn.Module, layers: Sequence[str], size: int | None = None) -> None:
+        self.num_levels, self.size = len(layers), size
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self._outputs: dict[str, Tensor] = {}
         modules = dict(self.network.named_modules())
@@ -181,6 +182,8 @@ class FrozenFeatures:
 
     def __call__(self, image: Tensor) -> list[Tensor]:
         self._outputs.clear()
+        if self.size is not None and image.shape[-1] != self.size:
+            image = F.interpolate(image, size=self.size, mode="bilinear", antialias=True)
         self.network(image)
         return [self._outputs.pop(name) for name in self._layers]
 

@@ -19,8 +19,6 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 
-PAIRS_A_PASS = 32  # pictures decoded at a time; part of what fixes the bytes
-
 
 class Translator(Protocol):
     """What `generate` and style arms need of an open translator; base.py says what its methods take and give."""
@@ -35,6 +33,8 @@ class Translator(Protocol):
     def hash(self) -> str: ...
     @property
     def needs_content(self) -> bool: ...
+    @property
+    def pairs_a_pass(self) -> int: ...
 
     def encode_style(self, image: Tensor, landmarks: Tensor | None = None) -> list[Tensor]: ...
     def encode_structure(self, landmarks: Tensor, image: Tensor | None = None) -> list[Tensor]: ...
@@ -52,7 +52,8 @@ def decode_pairs(
 ) -> Iterator[Tensor]:
     """Structure rows[p] in style columns[p] for every pair p: pictures (b, 3, S, S), linear, some at a time."""
     style = [s.to(features[0].device) for s in style]
-    for r, c in zip(rows.split(PAIRS_A_PASS), columns.split(PAIRS_A_PASS), strict=True):
+    count = translator.pairs_a_pass
+    for r, c in zip(rows.split(count), columns.split(count), strict=True):
         yield translator.decode(take_rows(features, r), take_rows(style, c))
 
 

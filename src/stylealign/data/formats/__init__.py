@@ -24,6 +24,7 @@ from stylealign.data.formats import (
     ibug,
     imglab,
     label_studio,
+    label_studio_writing,
     labelme,
     lapa,
     merl_rav,
@@ -182,8 +183,8 @@ FORMATS: dict[str, Format] = {
         "Label Studio: a .json list of tasks",
         "a Label Studio export (JSON), or a folder with one and the pictures",
         label_studio.READER,
-        write=label_studio.write, writes="tasks/<split>.json, images/, and the configuration of a project",
-        predicted=Predicted("label-studio", label_studio.write_predicted),
+        write=label_studio_writing.write, writes="tasks/<split>.json, images/, and the configuration of a project",
+        predicted=Predicted("label-studio", label_studio_writing.write_predicted),
     ),
     "imglab": _tool(
         "imglab, dlib's tool: .xml files",

@@ -23,7 +23,7 @@ from stylealign.data.formats.entry import BadEntry, folder_of, split_called, spl
 from stylealign.data.formats.face_labels import face_labels
 from stylealign.data.formats.named_points import Found, ToolFace
 from stylealign.data.formats.notes import Notes
-from stylealign.data.formats.placing import Places
+from stylealign.data.formats.placing import PictureFinder
 from stylealign.data.formats.sniff import CVAT, KINDS, kind_of
 from stylealign.data.formats.tool_files import Opened, ToolFiles, ToolReader
 from stylealign.data.xml_elements import Element, read_elements
@@ -230,7 +230,7 @@ def _whole_labels(images: Iterable[Element]) -> set[str]:
     }
 
 
-def _file_faces(path: Path, source: Path, labels: _Labels, places: Places, notes: Notes) -> Iterator[Found]:
+def _file_faces(path: Path, source: Path, labels: _Labels, pictures: PictureFinder, notes: Notes) -> Iterator[Found]:
     images: list[Element] = []
     for element in read_elements(path, "annotations", ("meta", "image", "version", "track")):
         if element.tag == "meta":
@@ -251,9 +251,9 @@ def _file_faces(path: Path, source: Path, labels: _Labels, places: Places, notes
             continue
         subset = image.get("subset") or ""
         folders = (path.parent / "images" / subset, path.parent / "images") if subset.isalnum() else ()
-        picture = places.of(name, path.parent, *folders, *(() if folders else (path.parent / "images",)))
+        picture = pictures.of(name, path.parent, *folders, *(() if folders else (path.parent / "images",)))
         common = {
-            "image": picture, "name": places.name_of(picture), "declared": _size(image),
+            "image": picture, "name": pictures.name_of(picture), "declared": _size(image),
             "split": split_called(subset) if subset else split_of(below),
         }  # fmt: skip
         yield from _image_faces(image, path, chosen, common, notes)
@@ -262,8 +262,8 @@ def _file_faces(path: Path, source: Path, labels: _Labels, places: Places, notes
 def _opened(source: Path, notes: Notes, images: Path | None) -> Opened:
     """All that a source says; the labels of every file count for all."""
     root, labels = images or folder_of(source), _Labels()
-    places = Places(root, notes)
-    faces = [face for path in _files(source) for face in _file_faces(path, source, labels, places, notes)]
+    pictures = PictureFinder(root, notes)
+    faces = [face for path in _files(source) for face in _file_faces(path, source, labels, pictures, notes)]
     names = {name for face in faces if isinstance(face, ToolFace) for name in face.names}
     fitting = {skeleton for skeleton, parts in labels.parts.items() if names and names <= set(parts)}
     return Opened(faces, root, labels.order(names, fitting))

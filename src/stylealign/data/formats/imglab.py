@@ -22,7 +22,7 @@ from stylealign.data.formats.declared_size import Size
 from stylealign.data.formats.entry import BadEntry, split_called, split_of
 from stylealign.data.formats.named_points import Found, ToolFace
 from stylealign.data.formats.notes import Notes
-from stylealign.data.formats.placing import Places
+from stylealign.data.formats.placing import PictureFinder
 from stylealign.data.formats.sniff import IMGLAB
 from stylealign.data.formats.tool_files import ToolFiles, ToolReader, each_file
 from stylealign.data.formats.writing import (
@@ -101,19 +101,19 @@ def _face(box: Element, path: Path, name: str, image: Path, split: str, declared
     )  # fmt: skip
 
 
-def _picture(name: str, path: Path, places: Places) -> Path:
+def _picture(name: str, path: Path, pictures: PictureFinder) -> Path:
     """The path of a picture; dlib writes names as bytes and says that they are Latin-1, whatever they are."""
-    found = places.of(name, path.parent)
+    found = pictures.of(name, path.parent)
     if not found.exists() and not name.isascii():
         try:
-            other = places.of(name.encode("latin-1").decode(), path.parent)
+            other = pictures.of(name.encode("latin-1").decode(), path.parent)
         except (UnicodeEncodeError, UnicodeDecodeError):
             return found
         return other if other.exists() else found
     return found
 
 
-def _faces(path: Path, source: Path, places: Places, notes: Notes) -> Iterator[Found]:
+def _faces(path: Path, source: Path, pictures: PictureFinder, notes: Notes) -> Iterator[Found]:
     split = split_of(path.stem)
     for element in read_elements(path, "dataset", ("image", "comment")):
         if element.tag == "comment":
@@ -126,7 +126,7 @@ def _faces(path: Path, source: Path, places: Places, notes: Notes) -> Iterator[F
             continue
         sides = _numbers(element, ("width", "height"))
         declared = None if isinstance(sides, str) or not ((sides >= 1) & (sides < 1e9)).all() else sides
-        image = _picture(name, path, places)
+        image = _picture(name, path, pictures)
         boxes = [child for child in element.children if child.tag == "box"]
         if not boxes:
             notes.add("images without a box passed over", where)
@@ -137,7 +137,7 @@ def _faces(path: Path, source: Path, places: Places, notes: Notes) -> Iterator[F
                 notes.add("boxes without parts passed over", f"{path}:{box.line}")
             else:
                 size = None if declared is None else (int(declared[0]), int(declared[1]))
-                yield _face(box, path, places.name_of(image), image, split, size)
+                yield _face(box, path, pictures.name_of(image), image, split, size)
 
 
 READER = ToolReader(FILES, each_file(FILES, _faces))

@@ -23,7 +23,7 @@ from stylealign.data.formats.declared_size import Size
 from stylealign.data.formats.entry import BadEntry, split_of
 from stylealign.data.formats.named_points import Found, ToolFace
 from stylealign.data.formats.notes import Notes
-from stylealign.data.formats.placing import Places
+from stylealign.data.formats.placing import PictureFinder
 from stylealign.data.formats.sniff import LABELME
 from stylealign.data.formats.tool_files import ToolFiles, ToolReader, each_file
 from stylealign.data.formats.writing import Pictures, WriteOptions, box_of, by_picture, by_split, file_below, names_of
@@ -115,7 +115,7 @@ def _shape_at(path: Path, number: int) -> str:
     return f"{path}: shapes[{number}]"
 
 
-def _faces(path: Path, source: Path, places: Places, notes: Notes) -> Iterator[Found]:
+def _faces(path: Path, source: Path, pictures: PictureFinder, notes: Notes) -> Iterator[Found]:
     try:
         content = read_json(path)
     except UserError as error:
@@ -139,14 +139,14 @@ def _faces(path: Path, source: Path, places: Places, notes: Notes) -> Iterator[F
         if wrong:
             yield BadEntry(_shape_at(path, number), wrong)
             return
-    image = places.of(name, path.parent)
+    image = pictures.of(name, path.parent)
     below = path.relative_to(source).parent.as_posix() if path != source else ""
     faces = [group for group in groups.values() if group.names or group.box is not None]
     if not faces:
         notes.add("labelme files without a point passed over", str(path))
     for number, group in enumerate(faces):
         yield ToolFace(
-            where=str(path), number=number, image=image, name=places.name_of(image), names=tuple(group.names),
+            where=str(path), number=number, image=image, name=pictures.name_of(image), names=tuple(group.names),
             points=np.array(group.points, dtype=np.float64).reshape(-1, 2),
             hidden=np.array(group.hidden) if group.says_hidden else None,
             box=group.box, attributes=_flags(content.get("flags")) | group.flags, declared=_size(content),

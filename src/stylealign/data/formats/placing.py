@@ -21,7 +21,7 @@ def _tails(name: str) -> Iterator[str]:
         yield "/".join(parts[i:])
 
 
-class Places:
+class PictureFinder:
     """Finds the pictures of a source."""
 
     def __init__(self, root: Path, notes: Notes):

@@ -11,7 +11,7 @@ from stylealign.data.formats.entry import Entry, ReadOptions, folder_of
 from stylealign.data.formats.files import with_suffix
 from stylealign.data.formats.named_points import Found, entries, num_points, ordered_names
 from stylealign.data.formats.notes import Notes
-from stylealign.data.formats.placing import Places
+from stylealign.data.formats.placing import PictureFinder
 from stylealign.data.formats.sniff import kind_of
 from stylealign.errors import UserError
 
@@ -57,14 +57,14 @@ class Opened(NamedTuple):
 
 
 def each_file(
-    files: ToolFiles, faces_of: Callable[[Path, Path, Places, Notes], Iterator[Found]]
+    files: ToolFiles, faces_of: Callable[[Path, Path, PictureFinder, Notes], Iterator[Found]]
 ) -> Callable[[Path, Notes, Path | None], Opened]:
     """How a source is opened whose files stand for themselves; `faces_of` reads (a file, the source, its pictures)."""
 
     def opened(source: Path, notes: Notes, images: Path | None) -> Opened:
         root = images or folder_of(source)
-        places = Places(root, notes)
-        return Opened([face for path in files.of(source) for face in faces_of(path, source, places, notes)], root)
+        pictures = PictureFinder(root, notes)
+        return Opened([face for path in files.of(source) for face in faces_of(path, source, pictures, notes)], root)
 
     return opened
 

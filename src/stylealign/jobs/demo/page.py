@@ -64,7 +64,7 @@ def links_to(files: Mapping[str, bytes]) -> str:
         f'<a download="{name}" href="data:application/octet-stream;base64,{b64encode(content).decode()}">{name}</a>'
         for name, content in files.items()
     )
-    return f"Landmarks in pixels of the photos: {', '.join(links)}" if files else ""
+    return f"Landmarks in pixels of the photos: {' and '.join(links)}" if files else ""
 
 
 def build_page(

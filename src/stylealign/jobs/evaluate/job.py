@@ -7,6 +7,7 @@ formula (evaluation/metrics.py, evaluation/scoring.py), no model, and not what a
 
 import csv
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,11 +156,10 @@ def _write(
             write_predictions(folder / f"predictions_{slug(name)}_{k}.jsonl", answers, schema.name)
 
     mean_errors = {name: nme.mean(axis=0) for name, nme in errors.items()}
-    limit = max(THRESHOLDS)
     ced_plot(
         mean_errors,
         folder / "ced.png",
-        limit,
+        curve_end(mean_errors),
         f"{evaluation['dataset']['name']}, {evaluation['dataset']['split']}, {counted(len(samples), 'face')}",
     )
     per_point = {
@@ -177,6 +177,17 @@ def _write(
         picks = {"best": order[:count], "median": order[middle : middle + count], "worst": order[::-1][:count]}
         for name, which in picks.items():
             write_image(folder / f"{name}.png", _face_sheet(which, samples, truth, shown, schema))
+
+
+def curve_end(errors: Mapping[str, np.ndarray]) -> float:
+    """Where the plot of cumulative errors ends: at the largest threshold of the tables, but where no arm has even half
+    of the faces below 70 % of that, at three times the best arm's median, so that there is a curve to see.
+
+    Args:
+        errors: name -> (N,) NME of each face, fractions.
+    """
+    end, middle = max(THRESHOLDS), min(float(np.median(nme)) for nme in errors.values())
+    return end if middle <= 0.7 * end else math.ceil(60 * middle) / 20
 
 
 def _trust(answers: list[Answered], truth: Truth) -> dict[str, Any] | None:

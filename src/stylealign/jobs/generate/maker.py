@@ -50,7 +50,16 @@ class Plan:
         """The name of the donor (`a + b` of two) of a face's style of that number."""
         if self.pairs is None or self.donors is None:
             return None
-        return " + ".join(self.donors.head(int(j))["id"] for j in self.pairs[face, style :: self.styles_per_face])
+        names, positions = self._names, self.pairs[face, style :: self.styles_per_face].tolist()
+        for j in positions:
+            if j not in names:
+                names[j] = self.donors.head(j)["id"]
+        return " + ".join(names[j] for j in positions)
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        """Names of donors that were asked for: many faces have a donor in common."""
+        return {}
 
 
 class Drawn(NamedTuple):

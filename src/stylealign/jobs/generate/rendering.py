@@ -5,6 +5,7 @@ look at are written with a sidecar that says what every tile is. Knows nothing o
 that is job.py's.
 """
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -62,41 +63,55 @@ class Work:
         plan, faces = self.plan, self.faces_of(unit)
         samples = [plan.contents[i] for i in faces]
         structures, affines = structures_of(samples, self.maker.crop)
-        (plan.folder / "images" / f"{unit:06d}").mkdir(exist_ok=True)
+        described = [self._described(*each) for each in zip(samples, structures, affines, strict=True)]
+        folder = plan.folder / "images" / f"{unit:06d}"
+        folder.mkdir(exist_ok=True)
         lines: list[bytes] = []
         for drawn in self.maker.draw(plan, faces, structures):
             for number, picture in enumerate(pictures(drawn.images)):
                 row, style = divmod(len(lines), plan.styles_per_face)
-                sample, face, affine = samples[row], faces[row], affines[row]
+                sample, face, own = samples[row], faces[row], described[row]
                 slug = re.sub(r"[^A-Za-z0-9.-]+", "_", sample.id)[-60:]
-                name = f"{unit:06d}/{face:08d}_{slug}@{style}.{plan.image_format}"
-                path = plan.folder / "images" / name
-                content = encode_image(picture, path.suffix, plan.quality)
-                path.write_bytes(content)
-                box = sample.box_xyxy
-                missing = sample.missing_points
-                made = FaceSample(
+                name = f"{face:08d}_{slug}@{style}.{plan.image_format}"
+                content = encode_image(picture, f".{plan.image_format}", plan.quality)
+                with open(f"{folder}/{name}", "wb") as file:
+                    file.write(content)
+                assert own.provenance is not None
+                made = dataclasses.replace(
+                    own,
                     id=f"{sample.id}@{style}",
-                    image=path,
-                    landmarks=structures[row],
-                    box_xyxy=None if box is None else geometry.apply(affine, box.reshape(2, 2)).ravel(),
-                    visible=sample.visible if drawn.visible is None else drawn.visible[number],
-                    point_trust=(~missing).astype(np.float32) if missing.any() else None,
-                    attributes=inherited_attributes(sample),
-                    split="train",
-                    provenance=Provenance(
-                        content_id=sample.id,
-                        style_id=plan.style_id(face, style),
-                        translator=drawn.made_by[number],
-                        seed=plan.seed,
-                        mode=self.maker.mode,
-                        crop_from_source=tuple(tuple(float(v) for v in r) for r in affine),  # type: ignore[arg-type]
+                    visible=own.visible if drawn.visible is None else drawn.visible[number],
+                    provenance=dataclasses.replace(
+                        own.provenance, style_id=plan.style_id(face, style), translator=drawn.made_by[number]
                     ),
                 )
-                line = json.dumps(to_row(made, name, digest_of(content)), ensure_ascii=False, separators=(", ", ": "))
+                values = to_row(made, f"{folder.name}/{name}", digest_of(content))
+                line = json.dumps(values, ensure_ascii=False, separators=(", ", ": "))
                 lines.append(line.encode() + b"\n")
         assert len(lines) == plan.styles_per_face * len(faces)
         write_whole(self.unit_file(unit), b"".join(lines))
+
+    def _described(self, sample: FaceSample, structure: np.ndarray, affine: np.ndarray) -> FaceSample:
+        """What all pictures of a face have in common: its landmarks (P, 2) and box in px of the crop, and the like."""
+        box, missing = sample.box_xyxy, sample.missing_points
+        return FaceSample(
+            id=sample.id,
+            image=sample.image,
+            landmarks=structure,
+            box_xyxy=None if box is None else geometry.apply(affine, box.reshape(2, 2)).ravel(),
+            visible=sample.visible,
+            point_trust=(~missing).astype(np.float32) if missing.any() else None,
+            attributes=inherited_attributes(sample),
+            split="train",
+            provenance=Provenance(
+                content_id=sample.id,
+                style_id=None,
+                translator="",
+                seed=self.plan.seed,
+                mode=self.maker.mode,
+                crop_from_source=tuple(tuple(float(v) for v in r) for r in affine),  # type: ignore[arg-type]
+            ),
+        )
 
     def write_sheet(self, number: int) -> None:
         """Write sheet_00.png, and sheet_00.json which says what every tile is."""

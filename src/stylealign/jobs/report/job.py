@@ -28,6 +28,8 @@ class Report:
     """Heading of the page."""
     note: str = ""
     """A sentence to stand behind the first one, which says what was found."""
+    about: str = ""
+    """What the page is about, in a few sentences below its first one."""
 
     def __post_init__(self) -> None:
         if not self.inputs:
@@ -56,7 +58,8 @@ def report(config: Report) -> Path:
             raise UserError(f"{folder}: {found}; expected a folder that a verb of stylealign made")
         what, section = SECTIONS[kind]
         sections.append((heading_of(what, folder.absolute().name), section(folder)))
-    write_whole(out, page(config.title, sections, f"{verdict_of(config.inputs)} {config.note}".strip()))
+    lead = f"{verdict_of(config.inputs)} {config.note}".strip()
+    write_whole(out, page(config.title, sections, lead, config.about))
     return out
 
 

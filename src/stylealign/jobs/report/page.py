@@ -82,9 +82,10 @@ def heading_of(kind: str, name: str) -> str:
     return kind if same else f"{kind}: {name}"
 
 
-def page(title: str, sections: Sequence[tuple[str, str]], lead: str = "") -> str:
-    """The whole HTML page of (heading, body) sections, under a first sentence."""
+def page(title: str, sections: Sequence[tuple[str, str]], lead: str = "", about: str = "") -> str:
+    """The whole HTML page of (heading, body) sections, under a first sentence and what the page is about."""
     first = f'<p class="lead">{escaped(lead)}</p>' if lead else ""
+    first += f"<p>{escaped(about)}</p>" if about else ""
     links = "".join(f'<a href="#s{i}">{escaped(heading)}</a> ' for i, (heading, _) in enumerate(sections))
     bodies = "".join(
         f'<section id="s{i}"><h2>{escaped(heading)}</h2>{body}</section>\n'

@@ -15,6 +15,7 @@ from stylealign.evaluation.tables import Table
 from stylealign.jobs.assess import tables as assessment_tables
 from stylealign.jobs.assess.plots import keep_curve_plot
 from stylealign.jobs.evaluate import tables as evaluation_tables
+from stylealign.jobs.report.faces import faces_by_split
 from stylealign.jobs.report.page import data_uri, embed, escaped, facts_of, figure_of, table_of
 from stylealign.jobs.study import tables as study_tables
 
@@ -260,7 +261,7 @@ def _keep_curve(path: Path) -> str:
 
 
 def dataset_section(folder: Path) -> str:
-    """What dataset.yaml says, and style sheets."""
+    """What dataset.yaml says; style sheets, or of data sets without any a few faces of each split."""
     meta = read_yaml(folder / "dataset.yaml")
     with _of_this_version(folder / "dataset.yaml", "a data set"):
         schema = meta.get("schema")
@@ -275,9 +276,14 @@ def dataset_section(folder: Path) -> str:
             "content": str(meta.get("content_hash", ""))[:12],
         }
     caption = "Rows: structure of the first picture; columns: style of the uppermost ({})"
-    sheets = sorted((folder / "sheets").glob("*.png"))
+    shown = []
+    for sheet in sorted((folder / "sheets").glob("*.png")):  # `pseudo-label` names its own by what they show
+        text = caption.format(sheet.name) if sheet.name.startswith("sheet_") else sheet.stem.replace("_", " ")
+        shown.append(figure_of(embed(sheet), text))
+    if not shown:
+        shown = [figure_of(data_uri(picture, "jpeg"), text) for text, picture in faces_by_split(folder)]
     curve = _keep_curve(folder / "trust.json") if (folder / "trust.json").exists() else ""
-    return facts_of(facts) + curve + "".join(figure_of(embed(sheet), caption.format(sheet.name)) for sheet in sheets)
+    return "".join(shown) + curve + facts_of(facts)
 
 
 SECTIONS = {

@@ -1,6 +1,6 @@
 """What a report says first: one sentence on what was found and whether that is sure. Numbers in, words out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,21 @@ def comparison(pair: Mapping[str, Any]) -> str:
     return f"{who[:1].upper()}{who[1:]} {what}, but the interval ({low:+.2f} to {high:+.2f}) includes 0: not shown."
 
 
+def _others(pairs: Sequence[Mapping[str, Any]]) -> str:
+    """The comparisons beside the one that was told, in a sentence; empty where there are none."""
+    if not pairs:
+        return ""
+    told = []
+    for pair in sorted(pairs, key=lambda pair: pair["difference"]):
+        points, low, high = (100 * pair[key] for key in ("difference", "low", "high"))
+        unsure = "" if low > 0 or high < 0 else ", not shown"
+        told.append(f"{pair['arm']} {points:+.2f} ({low:+.2f} to {high:+.2f}{unsure})")
+    return f" Likewise against {pairs[0]['baseline']}, in points: {'; '.join(told)}."
+
+
 def evaluation_verdict(evaluation: Mapping[str, Any]) -> str:
-    """What an evaluation found: the difference of the arm that is best on average, or the error of the only one."""
+    """What an evaluation found: the difference of the arm that is best on average, then those of the others; or the
+    error of the only one."""
     arms, data = evaluation["arms"], evaluation["dataset"]
     best = min(arms, key=lambda arm: arm["nme"]["mean"])
     nme = best["nme"]
@@ -59,7 +72,8 @@ def evaluation_verdict(evaluation: Mapping[str, Any]) -> str:
     if not evaluation["paired"]:
         return f"{_subject(best['name'])} has {error}{rough}."
     pair = min(evaluation["paired"], key=lambda pair: pair["difference"])
-    return f"{comparison(pair)} {_subject(best['name'])} is the best here, with {error}{rough}."
+    others = _others([other for other in evaluation["paired"] if other is not pair])
+    return f"{comparison(pair)} {_subject(best['name'])} is the best here, with {error}{rough}.{others}"
 
 
 def study_verdict(study: Mapping[str, Any]) -> str:

@@ -126,7 +126,8 @@ def open_features(small: SmallDetectors, folder: Path, device: torch.device, fea
         return Features(network, network.num_levels, f"{_TITLES[name]} ({small.perceptual.name})", watch)
     if features and detector:
         name = f"layers of a landmark detector trained on the same split ({counted(len(FEATURE_LAYERS), 'level')})"
-        return Features(FrozenFeatures(detector.model, FEATURE_LAYERS).to(device), len(FEATURE_LAYERS), name, watch)
+        network = FrozenFeatures(detector.model, FEATURE_LAYERS, detector.crop.size).to(device)
+        return Features(network, len(FEATURE_LAYERS), name, watch)
     return Features(None, 0, "none", watch)
 
 

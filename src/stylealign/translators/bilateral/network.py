@@ -22,7 +22,7 @@ from stylealign.batches.together import rolled
 from stylealign.data.image import LUMA
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
-from stylealign.translators.base import LoadedTranslator
+from stylealign.translators.base import PAIRS_A_PASS, LoadedTranslator, pictures_at_once
 from stylealign.translators.codes import CodeConfig, CodeEncoder
 from stylealign.translators.regions import at_size, spread
 
@@ -251,10 +251,18 @@ class LoadedBilateral(LoadedTranslator):
         masks = at_size(self.region_masks(landmarks), self.model.config.grid)
         return [image, *self.model.encode_content(image), masks, noise_fields(image)]
 
+    @property
+    def pairs_a_pass(self) -> int:
+        """Many, for looks are small; `decode` renders some pictures at a time."""
+        return PAIRS_A_PASS
+
     @torch.no_grad()
     def decode(self, features: list[Tensor], style: list[Tensor]) -> Tensor:
         image, seen, fine, masks, field = features
-        return self.model.render(image, self.model.look([seen, fine], masks, style), field)
+        look = self.model.look([seen, fine], masks, style)
+        count = pictures_at_once(self.crop.size, image.device)
+        parts = zip(*(x.split(count) for x in (image, field, *look)), strict=True)
+        return torch.cat([self.model.render(some, Look(*looks), noise) for some, noise, *looks in parts])
 
     @torch.no_grad()
     def decode_on(self, features: list[Tensor], style: list[Tensor], image: Tensor) -> Tensor:
