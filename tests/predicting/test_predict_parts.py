@@ -36,7 +36,7 @@ from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Photo, expand, read_photo
 from stylealign.predicting.threads import Clock, ahead
 from stylealign.predicting.tracking import TrackConfig, Tracker, is_lost
-from stylealign.predicting.writing import safe_name
+from stylealign.predicting.writing import overlay_names, safe_name
 
 EYE = np.eye(2, 3)
 
@@ -478,3 +478,16 @@ def test_a_tracker_follows_loses_and_finds_again() -> None:
     (again,) = tracker(dot_face((100, 40), 160)[0], 9)
     assert again.track == 1  # remembered, but not in its place
     assert tracker.num_searches >= 3
+
+
+def test_overlays_are_named_by_their_pictures_and_lie_no_deeper_than_those() -> None:
+    assert overlay_names(["a.png", "b/a.png", "b/c.jpg", "b/c.png"]) == {
+        "a.png": "a", "b/a.png": "b/a", "b/c.jpg": "b/c.jpg", "b/c.png": "b/c.png",
+    }  # fmt: skip
+    assert overlay_names(["/home/me/x/a.png", "/home/me/y/a.png"]) == {
+        "/home/me/x/a.png": "x/a", "/home/me/y/a.png": "y/a",
+    }  # fmt: skip
+    assert overlay_names(["/home/me/a.png"]) == {"/home/me/a.png": "a"}
+    both = overlay_names(["a.png", "/home/me/a.png"])  # would be one file: the long name stays
+    assert both == {"a.png": "a", "/home/me/a.png": "/home/me/a"}
+    assert overlay_names([]) == {}

@@ -12,10 +12,10 @@ out.
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 
 import numpy as np
@@ -41,7 +41,7 @@ from stylealign.predicting.sources import Photo, Source, expand
 from stylealign.predicting.threads import Clock, ahead
 from stylealign.predicting.tracking import TrackConfig, Tracker
 from stylealign.predicting.video import Frame, Video, VideoWriter
-from stylealign.predicting.writing import refuse_formats, safe_name, write_formats
+from stylealign.predicting.writing import overlay_names, refuse_formats, safe_name, write_formats
 from stylealign.progress import say, track
 from stylealign.training.processes import num_cores
 
@@ -144,6 +144,7 @@ class _Output:
         self.faces = self.pictures = self.frames = self.none = 0
         self.orientations: Counter[str] = Counter()
         self.videos: dict[str, dict[str, Any]] = {}
+        self.overlays: dict[str, str] = {}
         # Closed by run_predict.
         self.file: TextIO = open(folder / PREDICTIONS_FILE, "w", encoding="utf-8")  # noqa: SIM115
 
@@ -164,13 +165,9 @@ class _Output:
                     f"{face.upright_at} degrees, and was answered otherwise"
                 )
 
-    def path_of_drawn(self, name: str, suffix: str, alone: Collection[str] = ()) -> Path:
-        """Where the overlay of a picture or video goes: `a_landmarks.jpg` of a.png, where no a.jpg is beside it.
-
-        `alone`: names that no other name is like but for its suffix.
-        """
-        shown = str(PurePath(name).with_suffix("")) if name in alone else name
-        return self.folder / "drawn" / safe_name(shown, f"_landmarks{suffix}")
+    def path_of_drawn(self, name: str, suffix: str) -> Path:
+        """Where the overlay of a picture or video goes: `a_landmarks.jpg` of a.png, where no a.jpg is beside it."""
+        return self.folder / "drawn" / safe_name(self.overlays.get(name, name), f"_landmarks{suffix}")
 
 
 def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], out: _Output, clock: Clock) -> None:
@@ -182,13 +179,10 @@ def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], ou
         whole_image=config.whole_image, rotate=config.rotate, network_turns=tells, most=config.faces,
     )  # fmt: skip
 
-    stems = Counter(PurePath(source.name).with_suffix("") for source in sources)
-    alone = {source.name for source in sources if stems[PurePath(source.name).with_suffix("")] == 1}
-
     def draw(picture: Picture) -> Picture:
         if config.draw and picture.photo and picture.faces:
             with clock("drawing"):
-                path = out.path_of_drawn(picture.source.name, ".jpg", alone)
+                path = out.path_of_drawn(picture.source.name, ".jpg")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_image(path, overlay(picture.photo, picture.faces, network.schema), 90)
         return picture._replace(photo=None, candidates=())  # without its pixels
@@ -230,7 +224,7 @@ def _video(
         unsure += len(faces) - len(sure)
         return Photo(frame.image, np.eye(2, 3)), named(sure, source.name)
 
-    writer = VideoWriter(out.path_of_drawn(source.name, ".mp4", (source.name,)), video.fps)
+    writer = VideoWriter(out.path_of_drawn(source.name, ".mp4"), video.fps)
 
     def draw(answered: tuple[Photo, list[Face]]) -> list[Face]:
         photo, faces = answered
@@ -323,9 +317,10 @@ def run_predict(config: Predict, network: LandmarkNetwork) -> int:
             for sentence in wrong:
                 out.leave_out(sentence)
             photos = [s for s in sources if s.kind == "photo"]
+            moving = [s for s in sources if s.kind != "photo"]
+            out.overlays = overlay_names([s.name for s in photos]) | overlay_names([s.name for s in moving])
             if photos:
                 _photos(config, network, photos, out, clock)
-            moving = [s for s in sources if s.kind != "photo"]
             finder = open_finder(config) if moving else None
             for source in moving:
                 assert finder is not None

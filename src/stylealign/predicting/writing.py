@@ -3,8 +3,11 @@
 The folder is written as `<name>.partial` and renamed when it is complete. Knows neither networks nor finders.
 """
 
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePath, PurePosixPath
 
 from stylealign.data.formats import predicted
 from stylealign.data.predictions import PREDICTIONS_FILE
@@ -43,6 +46,22 @@ def _samples(folder: Path) -> Iterator[FaceSample]:
 def _inside(name: str) -> PurePosixPath:
     """A relative path for a picture's name that leads nowhere else."""
     return PurePosixPath(*(p for p in PurePosixPath(name.replace("\\", "/")).parts if p not in ("/", "..", ".")))
+
+
+def overlay_names(names: Sequence[str]) -> dict[str, str]:
+    """Where the overlay of each picture or video goes below a folder, without what comes behind it.
+
+    `a` of a.png where nothing else is called a; of paths from the root what lies below the folder common to them.
+    """
+    paths = {name: PurePath(name) for name in names}
+    if far := [path.parent for path in paths.values() if path.is_absolute()]:
+        with suppress(ValueError):  # on two drives
+            common = os.path.commonpath(far)
+            near = {name: path.relative_to(common) if path.is_absolute() else path for name, path in paths.items()}
+            paths = near if len(set(near.values())) == len(near) else paths
+    bare = {name: path.with_suffix("") if path.name else path for name, path in paths.items()}
+    count = Counter(bare.values())
+    return {name: str(bare[name] if count[bare[name]] == 1 else path) for name, path in paths.items()}
 
 
 def safe_name(name: str, suffix: str) -> str:
