@@ -188,8 +188,8 @@ def _refuse_unequal(cells: Sequence[Any]) -> None:
         theirs, ours = ((c.config.loop.steps, c.config.loop.batch_size) for c in (cell, cells[0]))
         if theirs != ours:
             raise UserError(
-                f"arm {cell.row!r} has {theirs[0]} updates of {theirs[1]} faces, arm {cells[0].row!r} {ours[0]} of "
-                f"{ours[1]}: expected equal updates"
+                f"arm {cell.row!r} has {counted(theirs[0], 'update')} of {counted(theirs[1], 'face')}, arm "
+                f"{cells[0].row!r} {ours[0]} of {ours[1]}: expected equal updates"
             )
 
 
