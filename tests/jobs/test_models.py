@@ -66,7 +66,7 @@ RECIPES = [
     path
     for version in ("small", "paper")
     for path in sorted((SRC / "stylealign" / "recipes" / version).glob("*.yaml"))
-    if "styles" not in path.name and "two_stage" not in path.name
+    if "styles" not in path.name and "two_stage" not in path.name and read_yaml(path)["model"] in DETECTORS
 ]
 
 

@@ -258,7 +258,7 @@ def test_the_content_hash_is_of_the_content(tmp_path: Path) -> None:
     ("values", "message"),
     [
         ({}, "either one source"),
-        ({"reader": "csv"}, "both reader and path"),
+        ({"reader": "csv"}, "missing --path: expected what is read and its format"),
         ({"reader": "csv", "path": "a", "sources": [{"reader": "csv", "path": "b"}]}, "either one source"),
         ({"sources": [{"reader": "csv", "path": "b"}], "split": "val"}, "split: belongs to each of the sources"),
         ({"sources": [{"reader": "csv", "path": "x/b"}, {"reader": "csv", "path": "y/b"}]}, "expected different names"),

@@ -44,7 +44,7 @@ def test_what_cannot_be_generated_is_said_with_counts_and_leaves_nothing(here: P
     strict = WarpConfig(stretch=1.0001, stretched=0.0)
     for sentence, changes in (
         (r"2 of 2 donors can be used, and styles_per_face asks for 4", {"donors": tmp_path / "two"}),
-        (r"20 of 20 faces have fewer fitting donors than the 4 styles asked for", {"warp": strict}),
+        (r"20 of 20 faces with fewer fitting donors than the 4 styles asked for", {"warp": strict}),
         (r"3 donors have no landmarks of five, and the detector in the package finds ibug68",
          {"donors": tmp_path / "bare"}),
         (r"mode interpolate: translator 'repaint' has no prior .* no style codes to mix", {"mode": "interpolate"}),

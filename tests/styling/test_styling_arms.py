@@ -18,7 +18,7 @@ from builders.arm_contract import (
 )
 from builders.painted import untrained_translator
 from stylealign.batches.augment import warp
-from stylealign.batches.batch import Batch
+from stylealign.batches.batch import Batch, take_faces
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE, WFLW98
@@ -165,7 +165,7 @@ def test_fda_swaps_the_amplitudes_of_the_mirrored_picture_and_keeps_its_phases(f
 
 
 def test_jitter_of_one_face_differs_from_another_s_and_grows_with_strength(faces: tuple[Batch, Batch]) -> None:
-    twice = Batch(*(t[[0, 0, 0, 0]] for t in faces[0]))
+    twice = take_faces(faces[0], torch.zeros(4, dtype=torch.int64))
     found = jitter(twice, faces[1], torch.ones(NUM), draws_of()).image
     assert float((found[0] - found[1]).abs().mean()) > 0.02
     little = jitter(twice, faces[1], torch.full((NUM,), 0.1), draws_of()).image

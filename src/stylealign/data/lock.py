@@ -272,6 +272,7 @@ def _begin_to_beat(held: Held) -> None:
         if _beater is None or not _beater.is_alive():  # the second: after a fork
             _beater = threading.Thread(target=_beat, name="lock-beat", daemon=True)
             _beater.start()
+        _beats.notify_all()  # a new file is touched at once, not when the others are due
 
 
 def _beat() -> None:
