@@ -13,6 +13,7 @@ import functools
 import json
 import os
 import platform
+import signal
 import sys
 import threading
 import time
@@ -295,4 +296,13 @@ def _beat() -> None:
                     f"{held.target}: {_in_words(_about(held.path))} has taken it over, since this process gave no sign "
                     f"of life for {SECONDS_STALE:.0f} s; ending"
                 )
-                _thread.interrupt_main()
+                _end()
+
+
+def _end() -> None:
+    """End this process as Ctrl-C would, or as `kill` does where Ctrl-C is not heard: a shell starts what it leaves in
+    the background deaf to it."""
+    if callable(signal.getsignal(signal.SIGINT)):
+        _thread.interrupt_main()
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)
