@@ -104,19 +104,19 @@ def test_who_was_taken_for_dead_and_wakes_up_ends_and_leaves_the_others_lock(
         left_by_another_machine(tmp_path / "out")
         time.sleep(10)
 
-    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started pytest deaf to it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started pytest deaf to it
     try:
         with pytest.raises(KeyboardInterrupt), alone(tmp_path / "out"):
             sleep()
     finally:
-        signal.signal(signal.SIGINT, heard)
+        signal.signal(signal.SIGINT, before)
     assert json.loads(lock_of(tmp_path / "out").read_text())["token"] == "theirs"
     assert "node7, since 2026-11-28 10:00:00) has taken it over" in capsys.readouterr().err
     told: list[int] = []
     monkeypatch.setattr(lock.signal, "getsignal", lambda number: signal.SIG_IGN)
     monkeypatch.setattr(lock.os, "kill", lambda process, number: told.append(number))
     lock._end()
-    assert told == [signal.SIGTERM], "who does not hear Ctrl-C is ended too"
+    assert told == [signal.SIGTERM], "who ignores Ctrl-C is ended too"
 
 
 def test_a_file_that_says_nothing_holds_nobody_up(tmp_path: Path) -> None:

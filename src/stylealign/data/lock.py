@@ -300,7 +300,7 @@ def _beat() -> None:
 
 
 def _end() -> None:
-    """End this process as Ctrl-C would, or as `kill` does where Ctrl-C is not heard: a shell starts what it leaves in
+    """End this process as Ctrl-C would, or as `kill` does where Ctrl-C is ignored: a shell starts what it leaves in
     the background deaf to it."""
     if callable(signal.getsignal(signal.SIGINT)):
         _thread.interrupt_main()
