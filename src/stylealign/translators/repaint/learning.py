@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from stylealign.batches.batch import Batch, take_faces
 from stylealign.batches.together import rolled, shared
 from stylealign.face.schema import LandmarkSchema
-from stylealign.training.loop import unwrap
 from stylealign.training.optim import set_lr
+from stylealign.translators.adversary import Adversary
 from stylealign.translators.learning import Learner, Learning, landmark_drift
 from stylealign.translators.patches import PatchDiscriminator
 from stylealign.translators.reconstruction import num_elements
@@ -100,14 +100,13 @@ def learn_repaint(learning: Learning) -> Learner:
     assert isinstance(weights, RepaintLearningConfig)
     reconstruction, size, schema, watch = learning.reconstruction, learning.size, learning.schema, learning.watch
     reconstruction.calibrate(learning.first.image.to(engine.device))
-    discriminator = PatchDiscriminator(weights.discriminator_width, weights.discriminator_halvings).to(engine.device)
+    discriminator = PatchDiscriminator(weights.discriminator_width, weights.discriminator_halvings)
     wrapped, optimizer = engine.setup(learning.model, learning.adam_of(learning.model))
-    wrapped_judge, optimizer_judge = engine.setup(discriminator, learning.adam_of(discriminator))
+    adversary = Adversary(learning, discriminator, weights.discriminator_lr)
 
     def update(batch: Batch, step: int) -> dict[str, Tensor]:
         lr = learning.lr_at(step)
         set_lr(optimizer, lr)
-        set_lr(optimizer_judge, lr * weights.discriminator_lr)
         face = learning.vary(batch, step)
         with torch.no_grad():
             pair = bend_and_back(face, schema)
@@ -131,26 +130,23 @@ def learn_repaint(learning: Learning) -> Learner:
             terms["landmark"] = part * drift
             total = total + weights.landmark * terms["landmark"]
         if weights.adversarial:
-            discriminator.requires_grad_(False)
-            with engine.autocast():
-                judged = unwrap(wrapped_judge)(made)
-            terms["adversarial"] = -weighed(judged, mask)
+            terms["adversarial"] = -weighed(adversary.judged(made), mask)
             total = total + weights.adversarial * terms["adversarial"]
         optimizer.zero_grad(set_to_none=True)
         engine.backward(total)
         optimizer.step()
 
+        def apart(of_truth: Tensor, of_made: Tensor) -> Tensor:
+            told, made_up = F.relu(1 - of_truth.float()), F.relu(1 + of_made.float())
+            return weighed(told, pair.mask) + weighed(made_up, mask)
+
         if weights.adversarial:
-            discriminator.requires_grad_(True)
-            answers = wrapped_judge(torch.cat([pair.truth, made.detach()])).float()
-            of_truth, of_made = answers[: len(pair.truth)], answers[len(pair.truth) :]
-            terms["discriminator"] = weighed(F.relu(1 - of_truth), pair.mask) + weighed(F.relu(1 + of_made), mask)
-            optimizer_judge.zero_grad(set_to_none=True)
-            engine.backward(terms["discriminator"])
-            optimizer_judge.step()
+            terms["discriminator"] = adversary.learn(pair.truth, made, lr, apart)
         return {"total": total, **terms}
 
     modules: dict[str, nn.Module] = {
-        "model": wrapped, "discriminator": wrapped_judge, "reconstruction": reconstruction,
+        "model": wrapped, "discriminator": adversary.module, "reconstruction": reconstruction,
     }  # fmt: skip
-    return Learner(modules=modules, optimizers={"model": optimizer, "discriminator": optimizer_judge}, update=update)
+    return Learner(
+        modules=modules, optimizers={"model": optimizer, "discriminator": adversary.optimizer}, update=update
+    )

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from stylealign.batches.augment import NO_AUGMENTATION, AugmentConfig
 from stylealign.batches.batch import Batch
-from stylealign.training.loop import unwrap
 from stylealign.training.optim import set_lr
+from stylealign.translators.adversary import Adversary
 from stylealign.translators.codes import code_distance, code_size
 from stylealign.translators.learning import Learner, Learning, landmark_drift
 from stylealign.translators.patches import PatchDiscriminator, hinge_discriminator, hinge_generator
@@ -66,20 +66,18 @@ def learn_spade(learning: Learning) -> Learner:
     assert isinstance(weights, SpadeLearningConfig)
     reconstruction, size, schema, watch = learning.reconstruction, learning.size, learning.schema, learning.watch
     reconstruction.calibrate(learning.first.image.to(engine.device))
-    discriminator = PatchDiscriminator(weights.discriminator_width, weights.discriminator_halvings).to(engine.device)
+    discriminator = PatchDiscriminator(weights.discriminator_width, weights.discriminator_halvings)
     wrapped, optimizer = engine.setup(learning.model, learning.adam_of(learning.model))
-    wrapped_judge, optimizer_judge = engine.setup(discriminator, learning.adam_of(discriminator))
+    adversary = Adversary(learning, discriminator, weights.discriminator_lr)
 
     def update(batch: Batch, step: int) -> dict[str, Tensor]:
         lr = learning.lr_at(step)
         set_lr(optimizer, lr)
-        set_lr(optimizer_judge, lr * weights.discriminator_lr)
         face = learning.vary(batch, step)
         view = learning.vary(batch, step, 1, weights.view)
         masks = region_masks(face.landmarks, size, schema)
 
-        # The translator, against a discriminator that does not learn here (outside its wrapper: there is no gradient
-        # of it to share between processes).
+        # The translator.
         view_masks = region_masks(view.landmarks, size, schema)
         out = wrapped(learning.maps(face.landmarks), masks, view.image, view_masks, weights.forget)
         terms = reconstruction(out.image, face.image)
@@ -94,27 +92,18 @@ def learn_spade(learning: Learning) -> Learner:
             total = total + weights.landmark * terms["landmark"]
         fakes = torch.cat([out.image, out.swapped])
         if weights.adversarial:
-            discriminator.requires_grad_(False)
-            with engine.autocast():
-                judged = unwrap(wrapped_judge)(fakes)
-            terms["adversarial"] = hinge_generator(judged)
+            terms["adversarial"] = hinge_generator(adversary.judged(fakes))
             total = total + weights.adversarial * terms["adversarial"]
         optimizer.zero_grad(set_to_none=True)
         engine.backward(total)
         optimizer.step()
 
-        # The discriminator, real and made faces in one pass.
         if weights.adversarial:
-            discriminator.requires_grad_(True)
-            answers = wrapped_judge(torch.cat([face.image, fakes.detach()]))
-            terms["discriminator"] = hinge_discriminator(answers[: len(face.image)], answers[len(face.image) :])
-            optimizer_judge.zero_grad(set_to_none=True)
-            engine.backward(terms["discriminator"])
-            optimizer_judge.step()
+            terms["discriminator"] = adversary.learn(face.image, fakes, lr, hinge_discriminator)
         return {"total": total, **terms}
 
     return Learner(
-        modules={"model": wrapped, "discriminator": wrapped_judge, "reconstruction": reconstruction},
-        optimizers={"model": optimizer, "discriminator": optimizer_judge},
+        modules={"model": wrapped, "discriminator": adversary.module, "reconstruction": reconstruction},
+        optimizers={"model": optimizer, "discriminator": adversary.optimizer},
         update=update,
     )
