@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -120,6 +120,54 @@ def reserved_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
     return images
 
 
+class Labels(NamedTuple):
+    """What a training is told of N faces beside their pixels, px of the crop with its margin."""
+
+    landmarks: np.ndarray
+    """(N, P, 2) float32; NaN: no label"""
+    visible: np.ndarray
+    """(N, P) bool"""
+    trust: np.ndarray
+    """(N,) float32, 1 where the data set does not say"""
+    point_trust: np.ndarray
+    """(N, P) float32, likewise"""
+    affines: np.ndarray
+    """(N, 2, 3) crop_from_source"""
+
+    @classmethod
+    def blank(cls, num: int, points: int) -> "Labels":
+        """Of faces of which nothing is known yet."""
+        return cls(
+            np.full((num, points, 2), np.nan, dtype=np.float32), np.ones((num, points), dtype=bool),
+            np.ones(num, dtype=np.float32), np.ones((num, points), dtype=np.float32), np.empty((num, 2, 3)),
+        )  # fmt: skip
+
+    def put(self, i: int, sample: FaceSample, landmarks: np.ndarray | None, affine: np.ndarray) -> None:
+        """Face i, its landmarks in px of the crop. One of trust 0 is no label."""
+        self.affines[i] = affine
+        if landmarks is not None:
+            self.landmarks[i] = landmarks
+        if sample.visible is not None:
+            self.visible[i] = sample.visible
+        if sample.trust is not None:
+            self.trust[i] = sample.trust
+        if sample.point_trust is not None:
+            self.point_trust[i] = sample.point_trust
+            self.landmarks[i, sample.point_trust == 0] = np.nan
+
+    def batch(self, images: np.ndarray, rows: Any, index: np.ndarray, weight: float) -> Batch:
+        """Some of these faces with their crops (n, S, S, 3) uint8 and their positions, as a batch."""
+        return Batch(
+            image=to_float(torch.from_numpy(images)),
+            landmarks=torch.from_numpy(self.landmarks[rows]),
+            visible=torch.from_numpy(self.visible[rows]),
+            crop_from_source=torch.from_numpy(self.affines[rows]),
+            index=torch.from_numpy(np.asarray(index, dtype=np.int64)),
+            weight=torch.from_numpy(self.trust[rows]) * weight,
+            point_weight=torch.from_numpy(self.point_trust[rows]),
+        )
+
+
 class CropCache:
     """All crops of a data set: images (N, S, S, 3) uint8 memory-mapped, landmarks (N, P, 2), visible (N, P), affines
     (N, 2, 3), and how far the labels are trusted: trust (N,) and point_trust (N, P), 1 where the data set does not say.
@@ -133,12 +181,8 @@ class CropCache:
     def __init__(self, dataset: FaceDataset, crop: CropConfig, margin: float = 1.0, folder: Path | None = None):
         self.dataset, self.crop, self.margin = dataset, crop, margin
         self.size = round(crop.size * margin)
-        points = dataset.schema.num_points
-        self.landmarks = np.full((len(dataset), points, 2), np.nan, dtype=np.float32)
-        self.visible = np.ones((len(dataset), points), dtype=bool)
-        self.trust = np.ones(len(dataset), dtype=np.float32)
-        self.point_trust = np.ones((len(dataset), points), dtype=np.float32)
-        self.affines = np.empty((len(dataset), 2, 3))
+        self._labels = Labels.blank(len(dataset), dataset.schema.num_points)
+        self.landmarks, self.visible, self.trust, self.point_trust, self.affines = self._labels
         files = hashlib.sha256()
         for i in range(len(dataset)):
             sample = dataset[i]
@@ -172,16 +216,9 @@ class CropCache:
 
     def _describe(self, i: int, sample: FaceSample) -> None:
         """Where face i is cut, and its labels in px of the crop."""
-        affine = self.affines[i] = sample_affine(sample, self.crop, self.margin)
-        if sample.landmarks is not None:
-            self.landmarks[i] = geometry.apply(affine, sample.landmarks)
-        if sample.visible is not None:
-            self.visible[i] = sample.visible
-        if sample.trust is not None:
-            self.trust[i] = sample.trust
-        if sample.point_trust is not None:
-            self.point_trust[i] = sample.point_trust
-            self.landmarks[i, sample.point_trust == 0] = np.nan
+        affine = sample_affine(sample, self.crop, self.margin)
+        landmarks = None if sample.landmarks is None else geometry.apply(affine, sample.landmarks)
+        self._labels.put(i, sample, landmarks, affine)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -195,15 +232,7 @@ class CropCache:
 
     def batch(self, indices: np.ndarray, index_offset: int = 0, weight: float = 1.0) -> Batch:
         """The crops at these positions, with their margin, as a batch."""
-        return Batch(
-            image=to_float(torch.from_numpy(self.images[indices])),
-            landmarks=torch.from_numpy(self.landmarks[indices]),
-            visible=torch.from_numpy(self.visible[indices]),
-            crop_from_source=torch.from_numpy(self.affines[indices]),
-            index=torch.from_numpy(np.asarray(indices, dtype=np.int64) + index_offset),
-            weight=torch.from_numpy(self.trust[indices]) * weight,
-            point_weight=torch.from_numpy(self.point_trust[indices]),
-        )
+        return self._labels.batch(self.images[indices], indices, np.asarray(indices) + index_offset, weight)
 
 
 class Labelled(Protocol):

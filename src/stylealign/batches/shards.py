@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from stylealign.batches.batch import Batch, to_float
-from stylealign.batches.crops import CropCache, sample_affine
+from stylealign.batches.batch import Batch
+from stylealign.batches.crops import CropCache, Labels, sample_affine
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import encode_image, read_image, warp
 from stylealign.data.shards import Packed, ShardConfig, ShardedFaces, ShardWriter
@@ -125,33 +125,14 @@ class ShardCache:
 
     def batch(self, indices: np.ndarray, index_offset: int = 0, weight: float = 1.0) -> Batch:
         """The faces at these positions, with their margin, as a batch."""
-        num, points = len(indices), self.dataset.schema.num_points
-        images = np.empty((num, self.size, self.size, 3), dtype=np.uint8)
-        landmarks = np.full((num, points, 2), np.nan, dtype=np.float32)
-        visible, point_trust = np.ones((num, points), dtype=bool), np.ones((num, points), dtype=np.float32)
-        trust, affines = np.ones(num, dtype=np.float32), np.empty((num, 2, 3))
+        images = np.empty((len(indices), self.size, self.size, 3), dtype=np.uint8)
+        labels = Labels.blank(len(indices), self.dataset.schema.num_points)
         packed = [self._packed(int(position)) for position in indices]
         decoded = map(self._decoded, packed) if self._decoders is None else self._decoders.map(self._decoded, packed)
         for i, (image, sample, affine) in enumerate(decoded):
-            images[i], affines[i] = image, affine
-            if sample.landmarks is not None:
-                landmarks[i] = sample.landmarks
-            if sample.visible is not None:
-                visible[i] = sample.visible
-            if sample.trust is not None:
-                trust[i] = sample.trust
-            if sample.point_trust is not None:
-                point_trust[i] = sample.point_trust
-                landmarks[i, sample.point_trust == 0] = np.nan
-        return Batch(
-            image=to_float(torch.from_numpy(images)),
-            landmarks=torch.from_numpy(landmarks),
-            visible=torch.from_numpy(visible),
-            crop_from_source=torch.from_numpy(affines),
-            index=torch.from_numpy(np.asarray(indices, dtype=np.int64) + index_offset),
-            weight=torch.from_numpy(trust) * weight,
-            point_weight=torch.from_numpy(point_trust),
-        )
+            images[i] = image
+            labels.put(i, sample, sample.landmarks, affine)
+        return labels.batch(images, slice(None), np.asarray(indices) + index_offset, weight)
 
 
 def open_cache(faces: FaceDataset | ShardedFaces, crop: CropConfig, margin: float = 1.0) -> CropCache | ShardCache:
