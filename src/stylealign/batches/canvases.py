@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stylealign.batches.batch import to_float
 from stylealign.data.dataset import FaceDataset
-from stylealign.data.image import read_image
+from stylealign.data.image import read_image, shrunk
 from stylealign.errors import UserError
 from stylealign.face import geometry
 
@@ -118,8 +119,8 @@ class Pictures:
             return self._kept[i]
         path, faces, unknown = self._pictures[i]
         image, factor = shrunk(read_image(path), self._longest)
-        faces = [(face + 0.5) * factor - 0.5 for face in faces]
-        unknown = [(box + 0.5) * factor - 0.5 for box in unknown]
+        faces = [(face + 0.5) / factor - 0.5 for face in faces]
+        unknown = [(box + 0.5) / factor - 0.5 for box in unknown]
         if self._others is not None:
             known = [geometry.square_of(face) for face in faces] + unknown
             unknown = unknown + [
@@ -132,15 +133,6 @@ class Pictures:
             self._kept[i] = found
             self._room -= image.nbytes
         return found
-
-
-def shrunk(image: np.ndarray, longest: int) -> tuple[np.ndarray, float]:
-    """The picture with a longer side of at most `longest` px, and its px per px of the picture given."""
-    factor = min(1.0, longest / max(image.shape[:2]))
-    if factor == 1:
-        return image, 1.0
-    size = max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), factor
 
 
 def fitted(image: np.ndarray, size: int) -> tuple[np.ndarray, float]:
@@ -249,14 +241,9 @@ class CanvasBatch(NamedTuple):
         return self._replace(image=self.image.to(device))
 
 
-def as_input(images: Sequence[np.ndarray]) -> Tensor:
-    """(B, 3, H, W) float32 in [-1, 1] of (H, W, 3) uint8 pictures, channels last in memory."""
-    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-    return pixels.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
-
-
 def canvas_batch(pictures: Pictures, count: int, size: int, config: CanvasConfig, key: tuple[int, ...]) -> CanvasBatch:
     """A batch of canvases, the same for the same key."""
     rng = np.random.default_rng(key)
     drawn = [draw_canvas(pictures, size, config, rng) for _ in range(count)]
-    return CanvasBatch(as_input([c.image for c in drawn]), [c.faces for c in drawn], [c.unknown for c in drawn])
+    images = to_float(torch.from_numpy(np.stack([c.image for c in drawn])))
+    return CanvasBatch(images, [c.faces for c in drawn], [c.unknown for c in drawn])

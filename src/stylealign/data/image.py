@@ -209,6 +209,15 @@ def write_image(path: Path, rgb: np.ndarray, quality: int = 95) -> None:
     Path(path).write_bytes(encode_image(rgb, Path(path).suffix, quality))
 
 
+def shrunk(image: np.ndarray, longest: int) -> tuple[np.ndarray, float]:
+    """The picture shrunk to a longer side of at most `longest`, and how many px of the picture a px of that is."""
+    factor = max(image.shape[:2]) / longest
+    if factor <= 1:
+        return image, 1.0
+    shape = (max(1, round(image.shape[1] / factor)), max(1, round(image.shape[0] / factor)))
+    return cv2.resize(image, shape, interpolation=cv2.INTER_AREA), factor
+
+
 def _seen(image: np.ndarray, to_from: np.ndarray, shape: tuple[int, int], factor: int) -> tuple[int, int, int, int]:
     """x0, y0, x1, y1 of the part of an image that a warp to `shape` samples, with some room, in whole cells of `factor`
     px; its edges are the image's where the warp reaches beyond them."""

@@ -19,12 +19,12 @@ from stylealign.batches.canvases import CanvasBatch, CanvasConfig, Labelled, Pic
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.detectors.finder import CentreFinder, Centres, FinderConfig, centres_of, finder_terms
-from stylealign.detectors.trunks import TRUNKS, load_imagenet_trunk
-from stylealign.errors import UserError, counted
+from stylealign.errors import counted
 from stylealign.evaluation.draw import contact_sheet
 from stylealign.face import geometry
-from stylealign.jobs.train_detector.pretrained import PACKAGE, packaged_file
+from stylealign.jobs.train_detector.pretrained import load_trunk
 from stylealign.predicting.finders import FoundFace, mtcnn_finder
+from stylealign.predicting.places import SAME
 from stylealign.predicting.trained_finder import find_by
 from stylealign.progress import say
 from stylealign.training.devices import place
@@ -34,9 +34,7 @@ from stylealign.training.optim import OptimizerConfig, lr_factor, make_optimizer
 from stylealign.training.run import Run
 from stylealign.training.schedule import Schedule, Timed
 from stylealign.training.session import run_training
-from stylealign.training.weights import read_state
 
-SAME = 0.4  # intersection over union with the square round the landmarks above which a face is found
 LEAST_SCORES = tuple(np.arange(0.1, 0.91, 0.05).round(2).tolist())
 USUAL_SCORE = 0.3  # where there are no faces to choose it by
 KEPT = 1.5  # pictures are kept so much larger than what the network sees
@@ -165,16 +163,6 @@ def main(config: TrainFinder) -> None:
     run_training(config.run, config, config.loop, train)
 
 
-def _load_pretrained(model: CentreFinder, path: Path) -> None:
-    name = model.config.trunk
-    known = TRUNKS[name].imagenet
-    if path == PACKAGE and (known is None or known.package is None):
-        having = [other for other, entry in TRUNKS.items() if entry.imagenet and entry.imagenet.package]
-        raise UserError(f"--pretrained package: no package carries weights for {name}; expected one of {having}")
-    file = packaged_file(known.package) if path == PACKAGE and known and known.package else path
-    load_imagenet_trunk(model.trunk, name, model.size, read_state(file), str(file))
-
-
 def train(config: TrainFinder, engine: Engine, run: Run) -> None:
     """The training itself, into an open run."""
     loop, size = config.loop, config.size
@@ -192,7 +180,7 @@ def train(config: TrainFinder, engine: Engine, run: Run) -> None:
     torch.manual_seed(loop.seed)
     net = CentreFinder(size, config.network)
     if config.pretrained is not None:
-        _load_pretrained(net, config.pretrained)
+        load_trunk(net.trunk, config.network.trunk, config.pretrained, size)
     net = place(net, engine.device)
     optimizer = make_optimizer(net, config.lr, config.weight_decay, config.optimizer)
     model, optimizer = engine.setup(net, optimizer)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from stylealign.data.image import shrunk
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.predicting.mtcnn import BRISK, SMALLEST_PX, Mtcnn
@@ -83,15 +84,6 @@ def one_each(found: list[FoundFace]) -> list[FoundFace]:
     return kept
 
 
-def _small(image: np.ndarray, longest: int = SEARCHED_PX) -> tuple[np.ndarray, float]:
-    """The picture shrunk to a longer side of at most `longest`, and how many px of the picture a px of that is."""
-    factor = max(image.shape[:2]) / longest
-    if factor <= 1:
-        return image, 1.0
-    shape = (max(1, round(image.shape[1] / factor)), max(1, round(image.shape[0] / factor)))
-    return cv2.resize(image, shape, interpolation=cv2.INTER_AREA), factor
-
-
 def _full_size(box: np.ndarray, factor: float) -> np.ndarray:
     """A box of the shrunk picture in px of the picture itself."""
     return (box + 0.5) * factor - 0.5
@@ -107,7 +99,7 @@ def mtcnn_finder(quick: bool = False) -> Finder:
     networks = Mtcnn(BRISK)
 
     def look(image: np.ndarray, longest: int, smallest: float) -> list[FoundFace]:
-        small, factor = _small(image, longest)
+        small, factor = shrunk(image, longest)
         seen = networks(small, smallest * max(small.shape[:2]))
         found = []
         for box, score, points in zip(seen.boxes, seen.scores, seen.points, strict=True):
@@ -157,7 +149,7 @@ def yunet_finder(path: Path, least_score: float = 0.7) -> Finder:
     mine = threading.local()
 
     def find(image: np.ndarray) -> list[FoundFace]:
-        small, factor = _small(image)
+        small, factor = shrunk(image, SEARCHED_PX)
         if not hasattr(mine, "net"):
             mine.net = cv2.FaceDetectorYN.create(str(path), "", (64, 64), score_threshold=least_score)
         mine.net.setInputSize((small.shape[1], small.shape[0]))

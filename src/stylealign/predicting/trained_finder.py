@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stylealign.batches.canvases import as_input, fitted
+from stylealign.batches.batch import to_float
+from stylealign.batches.canvases import fitted
 from stylealign.detectors.finder import CentreFinder, squares_of
 from stylealign.detectors.loaded import load_finder
 from stylealign.predicting.finders import Finder, FoundFace, one_each
@@ -22,7 +23,7 @@ def find_by(model: CentreFinder, image: np.ndarray, least_score: float) -> list[
     """
     canvas, factor = fitted(image, model.size)
     device = next(model.parameters()).device
-    (found,) = squares_of(model(as_input([canvas]).to(device)), model.size, least_score)
+    (found,) = squares_of(model(to_float(torch.from_numpy(canvas[None])).to(device)), model.size, least_score)
     boxes = (found.boxes + 0.5) / factor - 0.5
     return one_each([FoundFace(box, float(score), NAME) for box, score in zip(boxes, found.scores, strict=True)])
 

@@ -50,15 +50,20 @@ def _package_of(model: nn.Module, name: str) -> Package:
     return known.package
 
 
-def open_trunk(name: str, path: Path, size: int) -> nn.Module:
-    """A trunk of the table with its ImageNet weights, for pictures of `size` px; `path` is a file, or `package`."""
+def load_trunk(trunk: nn.Module, name: str, path: Path, size: int) -> None:
+    """Load a trunk's ImageNet weights, for pictures of `size` px; `path` is a file, or `package`."""
     known = TRUNKS[name].imagenet
-    assert known is not None
-    if path == PACKAGE and known.package is None:
-        raise UserError(f"--pretrained package: no package carries weights for {name}; expected a file")
-    file = packaged_file(known.package) if path == PACKAGE and known.package else path
-    trunk, _ = build_trunk(name, size, 1.0, 32)
+    if path == PACKAGE and (known is None or known.package is None):
+        having_one = [other for other, entry in TRUNKS.items() if entry.imagenet and entry.imagenet.package]
+        raise UserError(f"--pretrained package: no package carries weights for {name}; expected one of {having_one}")
+    file = packaged_file(known.package) if path == PACKAGE and known and known.package else path
     load_imagenet_trunk(trunk, name, size, read_state(file), str(file))
+
+
+def open_trunk(name: str, path: Path, size: int) -> nn.Module:
+    """A trunk of the table with its ImageNet weights, as `load_trunk` takes them."""
+    trunk, _ = build_trunk(name, size, 1.0, 32)
+    load_trunk(trunk, name, path, size)
     return trunk
 
 
