@@ -298,6 +298,15 @@ def read_json(path: Path, most: int = MAX_JSON) -> Any:
     return parse_json(_read_text(path, most, "utf-8-sig"), str(path), lines=True)
 
 
+def read_note(path: Path) -> dict[str, Any]:
+    """What a small JSON file of another process says; nothing where it is not there, cut short or no mapping."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def load_config(cls: type[C], path: Path) -> C:
     """Read a recipe file as `cls`."""
     return from_dict(cls, read_yaml(path) or {}, Path(path).name)

@@ -21,6 +21,7 @@ import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stylealign.config import read_note
 from stylealign.errors import UserError
 from stylealign.progress import say
 
@@ -79,18 +80,9 @@ def _about_this_process(token: str) -> bytes:
     return (json.dumps(about) + "\n").encode()
 
 
-def _about(lock: Path) -> dict[str, Any]:
-    """What a lock file says of its holder; nothing where it says nothing that can be read."""
-    try:
-        about = json.loads(lock.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return about if isinstance(about, dict) else {}
-
-
 def host_of(lock: Path) -> str:
     """The machine whose process holds a lock, so far as its file says; empty where there is none."""
-    return str(_about(lock).get("host") or "")
+    return str(read_note(lock).get("host") or "")
 
 
 def _in_words(about: dict[str, Any]) -> str:
@@ -133,7 +125,7 @@ def take(lock: Path, target: Path) -> Held | None:
         keep = False
         try:
             locked = _flock(file, new)
-            about = {} if new else _about(lock)
+            about = {} if new else read_note(lock)
             if locked is False:
                 told = _wait_for_children(about, target, told, began)
                 continue
@@ -151,7 +143,7 @@ def take(lock: Path, target: Path) -> Held | None:
                 os.fsync(file)
             if not free:
                 time.sleep(SECONDS_TO_SETTLE)
-                if _about(lock).get("token", token) != token:  # taken over by a third machine at the same moment
+                if read_note(lock).get("token", token) != token:  # taken over by a third machine at the same moment
                     continue
             keep = True
             held = Held(lock, target, file, token)
@@ -193,7 +185,7 @@ def let_go(held: Held) -> None:
     with _beats:
         _beating.remove(held)
         _beats.notify_all()
-    ours = _about(held.path).get("token") in (held.token, None)
+    ours = read_note(held.path).get("token") in (held.token, None)
     if fcntl is None:  # Windows removes no open file
         os.close(held.file)
     with contextlib.suppress(OSError):
@@ -248,7 +240,7 @@ def _watched_in_vain(lock: Path, target: Path) -> bool:
 
     Raises UserError as soon as something touches it.
     """
-    who, first, began = _in_words(_about(lock)), _sign_of_life(lock), time.monotonic()
+    who, first, began = _in_words(read_note(lock)), _sign_of_life(lock), time.monotonic()
     say(f"{target}: {who} has left its lock; waiting {SECONDS_STALE:.0f} s for a sign of life")
     while first is not None and time.monotonic() < began + SECONDS_STALE:
         time.sleep(min(1.0, SECONDS_A_BEAT / 4))
@@ -287,14 +279,14 @@ def _beat() -> None:
                 return
             now = list(_beating)
         for held in now:
-            token = _about(held.path).get("token")
+            token = read_note(held.path).get("token")
             if token in (held.token, None):  # None: it says nothing, on a full disk
                 with contextlib.suppress(OSError):
                     os.utime(held.path)
             elif held in _beating:
                 say(
-                    f"{held.target}: {_in_words(_about(held.path))} has taken it over, since this process gave no sign "
-                    f"of life for {SECONDS_STALE:.0f} s; ending"
+                    f"{held.target}: {_in_words(read_note(held.path))} has taken it over, since this process gave no "
+                    f"sign of life for {SECONDS_STALE:.0f} s; ending"
                 )
                 _end()
 

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from stylealign.data.atomic import write_whole
-
-TOLD = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+from stylealign.training.stopping import SIGNALS
 
 
 def was_told_to_end(status: int) -> bool:
     """Whether an exit status (negative: a signal's number) is that of a command that one of these signals has ended."""
-    return status in {code for number in TOLD for code in (128 + number, -number)}
+    return status in {code for number in SIGNALS for code in (128 + number, -number)}
 
 
 def run_command(command: Sequence[str], log: str, note: str) -> int:
@@ -53,7 +52,7 @@ def run_command(command: Sequence[str], log: str, note: str) -> int:
         told[0] = number
         child.send_signal(number)
 
-    before = {number: signal.signal(number, hand_on) for number in TOLD}
+    before = {number: signal.signal(number, hand_on) for number in SIGNALS}
     try:
         status = child.wait()
     finally:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stylealign.config import read_note
 from stylealign.data.atomic import write_whole
 from stylealign.errors import Stopped, UserError, counted
 from stylealign.progress import say
@@ -71,17 +72,9 @@ def note_of(log: Path) -> Path:
     return log.with_suffix(".node.json")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def states_of(folder: Path) -> dict[str, str]:
     """By the command's name, what the queue says of the jobs that were submitted in `folder`/cluster; for a person."""
-    numbers = _read(folder / "cluster" / "jobs.json")
+    numbers = read_note(folder / "cluster" / "jobs.json")
     now = queued(folder / "cluster") if numbers and shutil.which("squeue") else None
     if now is None:
         return dict.fromkeys(numbers, "the queue cannot be asked") if numbers else {}
@@ -108,7 +101,7 @@ class Queue:
         if not waiting:
             return []
         jobs = list(waiting)
-        numbers, self._now = _read(self.folder / "jobs.json"), self._look()
+        numbers, self._now = read_note(self.folder / "jobs.json"), self._look()
         if self._now is None:
             raise UserError("--on slurm: `squeue` does not answer; is the cluster's controller up?")
         found = {job.name: numbers[job.name] for job in jobs if numbers.get(job.name) in self._now}
@@ -123,7 +116,7 @@ class Queue:
         self._now = self._look()
         over, again = [], dict[Job, int]()
         for name, sent in list(self._sent.items()):
-            note = _read(note_of(sent.job.log))
+            note = read_note(note_of(sent.job.log))
             mine = note.get("job") == sent.number
             status = note.get("status") if mine else None
             if mine and note.get("ended") is None:
@@ -203,7 +196,7 @@ class Queue:
                         self._here[number] = sent
                 write_whole(
                     self.folder / "jobs.json",
-                    json.dumps({**_read(self.folder / "jobs.json"), **{n: s.number for n, s in self._sent.items()}})
+                    json.dumps({**read_note(self.folder / "jobs.json"), **{n: s.number for n, s in self._sent.items()}})
                     + "\n",
                 )
 

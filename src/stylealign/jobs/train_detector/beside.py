@@ -5,9 +5,8 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from stylealign.config import config_text
+from stylealign.config import config_text, read_note
 from stylealign.data.atomic import lock_of, partial_of, write_whole
 from stylealign.data.lock import host_of
 from stylealign.errors import UserError
@@ -40,10 +39,7 @@ def log_of(run: Path) -> Path:
 
 def node_of(run: Path) -> str:
     """The machine that a training is on now, or was on when it ended; empty where nobody knows."""
-    note: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
-        note = json.loads(note_of(log_of(run)).read_text(encoding="utf-8"))
-    return host_of(lock_of(run)) or str(note.get("node") or "")
+    return host_of(lock_of(run)) or str(read_note(note_of(log_of(run))).get("node") or "")
 
 
 def command_of(config: job.DetectorJob, name: str, kind: str) -> Job:
