@@ -113,7 +113,7 @@ def stages_of(config: Pipeline) -> list[Stage]:
     from stylealign.jobs.generate import job as generating
     from stylealign.jobs.pseudo_label import job as labelling
     from stylealign.jobs.report import job as report
-    from stylealign.jobs.study.plan import Cell
+    from stylealign.jobs.study.plan import Cell, refuse_unequal
     from stylealign.jobs.train_detector import job as detector
     from stylealign.jobs.train_detector.beside import train_all
     from stylealign.jobs.train_translator import job as translator
@@ -140,7 +140,7 @@ def stages_of(config: Pipeline) -> list[Stage]:
             fixed = {"run": str(out / "detectors" / f"{slug(arm)}_s{seed}"), "loop": {"seed": seed}}
             values = ({"real": str(data)}, share, own)
             cells.append(Cell(arm, "all", read(detector.config_class(), "detector", fixed, *values)))
-    _refuse_unequal(cells)
+    refuse_unequal(cells, "arm", "expected equal updates")
     arms = [f"{cell.row}={cell.run}" for cell in cells]
     table = read(evaluate.Evaluate, "evaluate", {"data": str(data), "arms": arms, "out": str(out / "evaluation")})
     # Of many detectors one an arm is shown: its other seeds look alike.
@@ -180,17 +180,6 @@ def _paths_in(values: Any) -> set[Path]:
     if isinstance(values, dict | list):
         return set().union(*map(_paths_in, values.values() if isinstance(values, dict) else values))
     return {Path(values)} if isinstance(values, str) else set()
-
-
-def _refuse_unequal(cells: Sequence[Any]) -> None:
-    """A comparison at unequal updates measures the updates."""
-    for cell in cells:
-        theirs, ours = ((c.config.loop.steps, c.config.loop.batch_size) for c in (cell, cells[0]))
-        if theirs != ours:
-            raise UserError(
-                f"arm {cell.row!r} has {counted(theirs[0], 'update')} of {counted(theirs[1], 'face')}, arm "
-                f"{cells[0].row!r} {ours[0]} of {ours[1]}: expected equal updates"
-            )
 
 
 def _of_training(cells: Sequence[Any], config: Pipeline, which: str) -> str:

@@ -45,7 +45,7 @@ class Groups(NamedTuple):
         if number == len(held):
             return ""
         return (
-            f"Those faces are of {number} group{'s' * (number > 1)} ({self.by}), alike within one: expect more error "
+            f"Those faces are of {counted(number, 'group')} ({self.by}), alike within one: expect more error "
             "on others, and a wider interval."
         )
 

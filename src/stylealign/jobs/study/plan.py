@@ -1,7 +1,7 @@
 """What a study is going to train: its configuration, the rows of its table and its cells. Opens
 no data set and trains nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -202,13 +202,16 @@ def plan(study: Study) -> list[Cell]:
                 config = from_dict(config_class(), {**values, "loop": loop, "run": str(run)}, f"row {row.name!r}")
                 cells.append(Cell(row.name, budget, config))
     if study.equal_updates:
-        first = cells[0]
-        for cell in cells:
-            theirs, ours = ((c.config.loop.steps, c.config.loop.batch_size) for c in (cell, first))
-            if theirs != ours:
-                raise UserError(
-                    f"row {cell.row!r} has {counted(theirs[0], 'update')} of {counted(theirs[1], 'face')}, row "
-                    f"{first.row!r} {ours[0]} of {ours[1]}: a comparison needs equal updates (equal_updates: false "
-                    "allows it)"
-                )
+        refuse_unequal(cells, "row", "a comparison needs equal updates (equal_updates: false allows it)")
     return cells
+
+
+def refuse_unequal(cells: Sequence[Cell], kind: str, expected: str) -> None:
+    """Raise UserError where cells learn from more updates or faces than the first: that measures the updates."""
+    for cell in cells:
+        theirs, ours = ((c.config.loop.steps, c.config.loop.batch_size) for c in (cell, cells[0]))
+        if theirs != ours:
+            raise UserError(
+                f"{kind} {cell.row!r} has {counted(theirs[0], 'update')} of {counted(theirs[1], 'face')}, {kind} "
+                f"{cells[0].row!r} {ours[0]} of {ours[1]}: {expected}"
+            )
