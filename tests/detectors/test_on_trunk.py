@@ -153,8 +153,8 @@ def test_lab_s_coordinates_teach_its_trunk_and_its_boundaries() -> None:
     model = lab().train()
     faces = batch(SCHEMA, 2, 64)
     (model(faces.image).landmarks - faces.landmarks).abs().mean().backward()
-    taught = {key.split(".")[0] for key, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
-    assert taught == {"trunk", "estimator", "regressor"}
+    moved = {key.split(".")[0] for key, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
+    assert moved == {"trunk", "estimator", "regressor"}
 
 
 def test_a_grey_lab_sees_brightness_and_another_colours() -> None:

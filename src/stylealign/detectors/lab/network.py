@@ -55,7 +55,9 @@ class LAB(nn.Module):
                 channels_in, num_maps, stacks=config.stacks, channels=config.channels, depth=depth, stride=stride,
                 parents=parents, kernel=config.message_kernel,
             )  # fmt: skip
-            self.regressor: BoundaryRegressor | TrunkRegressor = BoundaryRegressor(channels_in, num_maps, schema.num_points, size, config)
+            self.regressor: BoundaryRegressor | TrunkRegressor = BoundaryRegressor(
+                channels_in, num_maps, schema.num_points, size, config
+            )
         else:
             self.trunk, channels = build_trunk(config.trunk, size, config.trunk_width, LAST, stride)
             self.estimator = PyramidEstimator(
@@ -86,7 +88,7 @@ class LAB(nn.Module):
         if self.config.grayscale:
             image = brightness(image)
         seen = image
-        if self.trunk is not None:  # which has been taught on colours
+        if self.trunk is not None:  # which knows colours
             seen = self.trunk(image.expand(-1, 3, -1, -1))
         maps = self.estimator(seen)
         offsets = self.regressor(seen, maps[-1])
