@@ -171,7 +171,12 @@ def test_a_line_has_each_points_scale_in_px_of_the_picture_and_a_confidence_of_t
     assert first.covariance is not None
     wanted = face_confidence(first.covariance, face_size(first.landmarks))
     assert seen["confidence"] == pytest.approx(float(wanted), abs=1e-3)
+    assert first.confidence == pytest.approx(float(wanted))
+    assert first.point_confidence is not None
+    assert first.point_confidence.mean() == pytest.approx(first.confidence)
     assert second.covariance is not None
+    assert second.point_confidence is not None
+    assert second.point_confidence.argmin() == 2  # the hidden one
 
 
 def test_faces_of_less_confidence_are_left_out_and_named(photo: Path) -> None:
