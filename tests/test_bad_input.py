@@ -18,7 +18,8 @@ from builders.dots import dots
 from stylealign.batches.structure_maps import StructureConfig
 from stylealign.cli import main
 from stylealign.config import to_dict
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
