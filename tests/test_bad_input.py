@@ -273,7 +273,7 @@ WRONG = {
     "too few faces for the styles inside a run": (TRAIN + " --real faces --model san", "expected at least"),
     "too few faces for the poses": (TRAIN + " --real faces --balance.bins 9", "5 training faces for 9 bins"),
     "weights for a network that takes none": (TRAIN + " --real faces --model lab --pretrained some.safetensors",
-        "lab has no part that ImageNet weights fit"),
+        "lab has no layers of its own that ImageNet weights fit"),
     "weights of another architecture": (TRAIN + " --real faces --pretrained some.safetensors", "some.safetensors: "
         "weight 'conv1.weight' "
         "is missing; expected a ResNet-18"),
