@@ -1,5 +1,6 @@
 """The detectors of the published table on a trunk: the contract, ImageNet weights, and what each then looks at."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,12 @@ def made(name: str, size: int = 32, **more: Any) -> nn.Module:
 @pytest.mark.parametrize("name", ON_TRUNK)
 class TestOnATrunk(DetectorContract):
     @pytest.fixture(autouse=True)
-    def _on_a_trunk(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _on_a_trunk(self, name: str) -> Iterator[None]:
         values = {"trunk": "mobilenet_v2", "trunk_width": 0.125, **ON_TRUNK[name]}
         preset = Preset("on a trunk", "tiny", 32, values)
-        monkeypatch.setitem(DETECTORS, name, DETECTORS[name]._replace(presets=(preset,)))
+        with pytest.MonkeyPatch.context() as patch:  # one of its own: the contract undoes the test's
+            patch.setitem(DETECTORS, name, DETECTORS[name]._replace(presets=(preset,)))
+            yield
 
     @pytest.mark.slow
     def test_a_run_comes_back_from_its_folder_and_a_killed_one_ends_the_same(
