@@ -30,7 +30,7 @@ class WarpConfig:
     offered: int = 1000
     """Donors drawn for each face, by the seed, of which the nearest in shape may be taken: those of the same pose, with
     mouth and eyes as wide open. More fit better."""
-    variety: float = 0.06
+    variety: float = 0.03
     """Share of those offered that fit well enough: of them, so many as are asked for are taken that differ most in
     look. More differ more and fit less; 0: the nearest in shape, whatever they look like."""
     stretch: float = 4.0
