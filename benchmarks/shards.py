@@ -62,7 +62,7 @@ def repeated_shards(first: Path, folder: Path, faces: int) -> Path:
 
 def repeated_folder(loose: Any, folder: Path, faces: int) -> Path:
     """So many faces whose pictures are those of `loose`."""
-    from stylealign.data.dataset import write_meta
+    from stylealign.data.dataset_writer import write_meta
 
     folder.mkdir()
     lines = (loose.folder / "index.jsonl").read_text().splitlines()

@@ -201,7 +201,7 @@ def index_memory(scratch: Path, count: int) -> list[tuple[str, str, float | None
             file.write(
                 f'{{"id": "face{i}", "image": "{i}.jpg", "split": "train", "box_xyxy": [0.0, 0.0, 9.0, 9.0], {tail}'
             )
-    from stylealign.data.dataset import write_meta
+    from stylealign.data.dataset_writer import write_meta
     from stylealign.face.schema import IBUG68
 
     write_meta(

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 

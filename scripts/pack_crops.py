@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stylealign.data.dataset import DatasetWriter, FaceDataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.data.image import image_size, read_image, warp
 from stylealign.errors import UserError
 from stylealign.face.geometry import apply, crop_affine, landmark_box

@@ -18,7 +18,8 @@ from builders.dots import dots
 from stylealign.batches.structure_maps import StructureConfig
 from stylealign.cli import main
 from stylealign.config import to_dict
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
@@ -272,7 +273,7 @@ WRONG = {
     "too few faces for the styles inside a run": (TRAIN + " --real faces --model san", "expected at least"),
     "too few faces for the poses": (TRAIN + " --real faces --balance.bins 9", "5 training faces for 9 bins"),
     "weights for a network that takes none": (TRAIN + " --real faces --model lab --pretrained some.safetensors",
-        "lab has no part that ImageNet weights fit"),
+        "lab has no layers of its own that ImageNet weights fit"),
     "weights of another architecture": (TRAIN + " --real faces --pretrained some.safetensors", "some.safetensors: "
         "weight 'conv1.weight' "
         "is missing; expected a ResNet-18"),

@@ -15,7 +15,7 @@ _PUBLIC = {
     "StyleTranslator": "stylealign.api.translator",
     "StyleAugmentation": "stylealign.api.augmentation",
     "FaceDataset": "stylealign.data.dataset",
-    "write_dataset": "stylealign.data.dataset",
+    "write_dataset": "stylealign.data.dataset_writer",
     "FaceSample": "stylealign.face.sample",
     "Prediction": "stylealign.face.sample",
     "LandmarkSchema": "stylealign.face.schema",

@@ -6,7 +6,7 @@ from stylealign.api.detector import Face as Face
 from stylealign.api.detector import load as load
 from stylealign.api.translator import StyleTranslator as StyleTranslator
 from stylealign.data.dataset import FaceDataset as FaceDataset
-from stylealign.data.dataset import write_dataset as write_dataset
+from stylealign.data.dataset_writer import write_dataset as write_dataset
 from stylealign.errors import UserError as UserError
 from stylealign.face.sample import FaceSample as FaceSample
 from stylealign.face.sample import Prediction as Prediction

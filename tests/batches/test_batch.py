@@ -15,7 +15,8 @@ from stylealign.batches import crops as crops_module
 from stylealign.batches.batch import take_faces, to_float, to_uint8
 from stylealign.batches.crops import CropCache, cache_folder, crop_sample, sample_affine
 from stylealign.batches.source import BatchSource, epoch_order
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import read_image, write_image
 from stylealign.errors import UserError
 from stylealign.face import geometry

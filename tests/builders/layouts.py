@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.formats import FORMATS, ReadOptions, WriteOptions
 from stylealign.data.image import write_image
 from stylealign.face.sample import FaceSample

@@ -24,6 +24,21 @@ from stylealign.training.optim import OptimizerConfig
 SCHEMA = SCHEMAS["ibug68"]
 SIZE = 32
 
+# The smallest form of the published table's detectors on a trunk, beside `trunk` and `trunk_width`.
+ON_TRUNK: dict[str, dict[str, Any]] = {
+    "resnet18": {},
+    "wing": {"hidden": 16},
+    "lab": {"channels": 8, "width": 4, "hidden": 8, "adversarial_from": 0.5},
+    "san": {"generator": {"width": 4, "blocks": 1}, "features": 4, "hidden": 4, "top": 8, "kernel": 3},
+    "dvln": {"embedding": 8, "candidates": 2, "evidence": 2, "hidden": 4},
+}
+
+
+def on_trunk_config(name: str, trunk_width: float = 0.125, **more: Any) -> Any:
+    """The configuration of a tiny detector on a MobileNetV2."""
+    values = {"trunk": "mobilenet_v2", "trunk_width": trunk_width, **ON_TRUNK[name], **more}
+    return from_dict(DETECTORS[name].config, values, DETECTORS[name].section)
+
 
 def tiny_config(name: str) -> Any:
     """The configuration of a detector's tiny preset."""

@@ -10,7 +10,8 @@ import torch
 
 from stylealign.batches.structure_maps import StructureConfig, structure_maps
 from stylealign.config import to_dict
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import write_image
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from builders.layouts import own_schema, picture, three_faces
 from stylealign.data.atomic import partial_of
-from stylealign.data.dataset import DatasetWriter, FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import DatasetWriter, write_dataset
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import FIVE, get_schema

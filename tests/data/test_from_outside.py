@@ -78,7 +78,7 @@ def test_predictions_are_written_in_it(tmp_path: Path) -> None:
     face = Face(
         landmarks=np.arange(10.0).reshape(5, 2),
         box=np.array([0.0, 1, 8, 9]),
-        confidence=None,
+        score=None,
         found_by="given",
         image="a.png",
     )

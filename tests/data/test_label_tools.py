@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from builders.layouts import HEIGHT, WIDTH, picture, points
 from stylealign.cli import main
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.formats import FORMATS, BadEntry, Entry, ReadOptions, WriteOptions
 from stylealign.data.formats.notes import Notes
 from stylealign.face.sample import FaceSample

@@ -9,7 +9,8 @@ import torch
 import yaml
 
 from builders.layouts import picture, points
-from stylealign.data.dataset import FaceDataset, content_hash, write_dataset
+from stylealign.data.dataset import FaceDataset, content_hash
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.formats import FORMATS, ReadOptions
 from stylealign.data.predictions import read_predictions
 from stylealign.errors import UserError

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from builders.layouts import csv_text, picture, points
-from stylealign.data.dataset import FaceDataset, content_hash, write_dataset
+from stylealign.data.dataset import FaceDataset, content_hash
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, having
 from stylealign.data.paths import following_links, inside, outside
 from stylealign.errors import UserError

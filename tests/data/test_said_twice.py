@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from builders.layouts import csv_text, numbers, picture, points, pts, wflw, wflw_line
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.formats import FORMATS, BadEntry, Entry, ReadOptions
 from stylealign.data.formats.declared_size import SCALED, TURNED, fit
 from stylealign.data.image import image_size, read_image

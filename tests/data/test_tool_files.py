@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from builders.layouts import picture, points
-from stylealign.data.dataset import write_dataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.formats import FORMATS, ReadOptions, WriteOptions, cvat, imglab, label_studio, labelme
 from stylealign.data.formats.notes import Notes
 from stylealign.data.formats.tool_files import Opened, ToolReader

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from builders.layouts import picture, points
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.formats import FORMATS, ReadOptions, WriteOptions
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import FIVE

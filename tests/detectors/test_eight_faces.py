@@ -9,7 +9,7 @@ from builders.places import DATA
 from stylealign.batches.augment import NO_AUGMENTATION
 from stylealign.detectors import DETECTORS
 from stylealign.detectors.dvln import DVLNConfig
-from stylealign.detectors.lab.network import LABConfig
+from stylealign.detectors.lab.config import LABConfig
 from stylealign.detectors.resnet import ResNetConfig
 from stylealign.detectors.san.cyclegan import CycleGANConfig, GeneratorConfig
 from stylealign.detectors.san.network import SANConfig

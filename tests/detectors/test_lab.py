@@ -12,7 +12,8 @@ from torch import Tensor
 from builders.networks import learning_of
 from stylealign.batches.batch import Batch
 from stylealign.batches.structure_maps import boundary_maps
-from stylealign.detectors.lab.hourglass import Hourglass
+from stylealign.detectors.hourglass import Hourglass
+from stylealign.detectors.lab.config import LABConfig
 from stylealign.detectors.lab.learning import (
     adversarial_loss,
     boundary_loss,
@@ -22,7 +23,8 @@ from stylealign.detectors.lab.learning import (
     share_near,
 )
 from stylealign.detectors.lab.messages import BlockConv, MessagePassing, boundary_tree, levels
-from stylealign.detectors.lab.network import LAB, FeatureFusion, LABConfig, brightness, input_fusion
+from stylealign.detectors.lab.network import LAB, brightness
+from stylealign.detectors.lab.regressor import FeatureFusion, input_fusion
 from stylealign.errors import UserError
 from stylealign.face.curves import sample_curves
 from stylealign.face.schema import SCHEMAS, LandmarkSchema

@@ -19,7 +19,8 @@ import numpy as np
 import yaml
 
 from builders.layouts import own_schema, picture, points, three_faces
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.formats import FORMATS, WriteOptions
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample

@@ -9,7 +9,8 @@ import pytest
 
 from builders.dots import dots
 from builders.layouts import own_schema, picture
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import colour_of, draw_numbered, flipped

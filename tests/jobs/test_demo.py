@@ -124,7 +124,7 @@ def test_the_page_says_how_sure_it_is_and_hands_out_what_predict_writes(tmp_path
     sure = dataclasses.replace(seen[0].faces[0], covariance=np.tile(np.eye(2), (5, 1, 1)))
     two = dataclasses.replace(seen[0], faces=(sure, sure))
     assert described({1: two}) == [
-        f"The second photo: 2 faces; the largest is taken; confidence {sure.face_confidence:.2f}."
+        f"The second photo: 2 faces; the largest is taken; confidence {sure.confidence:.2f}."
     ]
 
     files = files_of(seen, FIVE)
@@ -383,7 +383,7 @@ def test_the_server_keeps_to_itself_and_leaves_nothing_behind(served: Served) ->
 
 
 def test_a_seen_photo_is_not_changed_by_drawing_on_it() -> None:
-    face = Face(landmarks=PLACES + 20, box=np.zeros(4), confidence=None, found_by="given")
+    face = Face(landmarks=PLACES + 20, box=np.zeros(4), score=None, found_by="given")
     seen = PhotoWithFaces("x", np.full((40, 40, 3), 9, np.uint8), face.landmarks, (face,))
     marked(seen, FIVE)
     assert (seen.image == 9).all()

@@ -10,7 +10,8 @@ import pytest
 from builders.answers import predict
 from builders.dots import dots
 from builders.places import DATA
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import write_image
 from stylealign.data.predictions import write_predictions
 from stylealign.errors import UserError

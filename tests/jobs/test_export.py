@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from builders import tiny
-from builders.networks import face, images, schemas_of, tiny_config
+from builders.networks import ON_TRUNK, face, images, on_trunk_config, schemas_of, tiny_config
 from builders.places import ROOT, SRC
 from stylealign.batches.batch import to_float
 from stylealign.cli import main
@@ -24,7 +24,7 @@ from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import write_image
 from stylealign.detectors import DETECTORS, build_detector
-from stylealign.detectors.lab.network import LABConfig
+from stylealign.detectors.lab.config import LABConfig
 from stylealign.detectors.wing import WingConfig
 from stylealign.errors import UserError
 from stylealign.face import geometry
@@ -45,6 +45,7 @@ SIZE = 32
 CASES: dict[str, tuple[str, Any, int]] = {name: (name, tiny_config(name), SIZE) for name in DETECTORS}
 # A lab whose maps of 20 cells go to 3 places, which pooling to a size that divides them does not show.
 CASES["lab"] = ("lab", LABConfig(stacks=1, channels=8, depth=1, width=2, hidden=4, feature_fusion=2), 40)
+CASES |= {f"{name} on a trunk": (name, on_trunk_config(name), SIZE) for name in ON_TRUNK}
 CASES["wing, two stages"] = ("wing", WingConfig(width=2, hidden=8, two_stage=True), SIZE)
 
 

@@ -17,7 +17,8 @@ from builders.places import SRC
 from builders.tiny import tree
 from stylealign.batches.crops import crop_sample
 from stylealign.cli import main as command_line
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
 from stylealign.face import geometry

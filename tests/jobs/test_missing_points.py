@@ -11,7 +11,8 @@ from builders import networks, translator_contract
 from builders.tiny import detector_job, drawn, translator_job
 from stylealign.batches.crops import CropCache, mean_shape
 from stylealign.cli import main
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.describe import whole_faces
 from stylealign.data.predictions import write_predictions
 from stylealign.detectors import DETECTORS

@@ -24,7 +24,8 @@ from builders.layouts import (
 )
 from builders.places import DATA, ROOT
 from stylealign.config import from_dict, load_config, save_config
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.formats import FORMATS, having
 from stylealign.data.paths import following_links
 from stylealign.errors import UserError

@@ -17,7 +17,8 @@ from stylealign.batches.batch import Batch, join
 from stylealign.batches.crops import CropCache
 from stylealign.batches.source import BatchSource
 from stylealign.config import from_dict, read_yaml
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import write_image
 from stylealign.data.rows import to_row
 from stylealign.detectors.dvln import candidate_losses

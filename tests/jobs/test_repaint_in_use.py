@@ -11,7 +11,8 @@ from builders.dots import PLACES, dots, paint
 from builders.tiny import detector_job
 from builders.translator_contract import saved, tiny
 from stylealign.api.translator import StyleTranslator
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.jobs.assess.job import Assess

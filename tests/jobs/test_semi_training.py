@@ -20,7 +20,8 @@ from stylealign.batches.augment import AugmentConfig, augment, invert, transform
 from stylealign.batches.batch import Batch
 from stylealign.batches.crops import CropCache, mean_shape
 from stylealign.cli import main
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.detectors import build_detector
 from stylealign.detectors import learning as learning_module
 from stylealign.detectors.encoder import Encoder, EncoderConfig, elastic, gaussians_at, picture_loss, soft_points

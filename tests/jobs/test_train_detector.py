@@ -16,7 +16,8 @@ from stylealign.batches.augment import NO_AUGMENTATION, AugmentConfig
 from stylealign.batches.batch import to_float
 from stylealign.batches.crops import crop_sample
 from stylealign.config import from_dict, to_dict
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.detectors import learning as learning_module
 from stylealign.detectors.loaded import load_detector
 from stylealign.detectors.resnet import ResNet18, ResNetConfig

@@ -11,7 +11,8 @@ import torch
 import stylealign
 from stylealign.batches.canvases import CanvasConfig, Labelled, Pictures, draw_canvas, labelled_pictures
 from stylealign.cli import main
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import read_image, write_image
 from stylealign.detectors.finder import (
     STRIDE,

@@ -24,7 +24,8 @@ from stylealign.batches.batch import Batch
 from stylealign.batches.structure_maps import StructureConfig
 from stylealign.cli import parse
 from stylealign.config import from_dict, to_dict
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import image_size
 from stylealign.detectors.output import DetectorOutput
 from stylealign.errors import UserError

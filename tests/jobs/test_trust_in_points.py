@@ -26,6 +26,7 @@ from stylealign.jobs.predict import LEFT_OUT, Predict, run_predict
 from stylealign.jobs.train_detector.job import main as train
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.predicting.on_datasets import answer_dataset
+from stylealign.predicting.predicted_face import Face
 
 FACE = PLACES + np.array([50, 45])
 PEAKS = PointTrust(basis="peaks", temperature=(4.0,))  # a base of 1 where a dot is whole: 2 px of the crop
@@ -172,6 +173,12 @@ def test_a_line_has_each_points_scale_in_px_of_the_picture_and_a_confidence_of_t
     wanted = face_confidence(first.covariance, face_size(first.landmarks))
     assert seen["confidence"] == pytest.approx(float(wanted), abs=1e-3)
     assert second.covariance is not None
+    sure, unsure = (Face.from_line(json.dumps(line)) for line in (seen, hidden))
+    assert sure.confidence == pytest.approx(float(wanted), abs=1e-3)
+    assert sure.point_confidence is not None
+    assert sure.point_confidence.mean() == pytest.approx(sure.confidence)
+    assert unsure.point_confidence is not None
+    assert unsure.point_confidence.argmin() == 2  # the hidden one
 
 
 def test_faces_of_less_confidence_are_left_out_and_named(photo: Path) -> None:

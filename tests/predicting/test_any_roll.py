@@ -13,7 +13,7 @@ from builders.dot_network import DotNetwork, UprightNetwork
 from builders.dots import PLACES, paint
 from builders.networks import make
 from stylealign.batches.augment import AugmentConfig, OperationConfig
-from stylealign.data.dataset import write_dataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import write_image
 from stylealign.detectors.loaded import LoadedDetector, learnt_roll
 from stylealign.errors import UserError

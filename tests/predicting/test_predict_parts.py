@@ -241,7 +241,7 @@ def test_batches_across_pictures_answer_as_single_faces_do() -> None:
     for candidate, both in zip(candidates, together, strict=True):
         alone = find_landmarks(network, [candidate])[0]
         assert np.array_equal(alone.landmarks, both.landmarks)
-        assert np.array_equal(alone.confidence, both.confidence)
+        assert np.array_equal(alone.score, both.score)
 
 
 def test_mirror_averaging_renumbers_and_gives_a_confidence_to_networks_without_one() -> None:
@@ -263,10 +263,10 @@ def test_mirror_averaging_renumbers_and_gives_a_confidence_to_networks_without_o
     plain = find_landmarks(Biased(size), [Candidate(Photo(image, EYE), box)], refine=0)[0]
     flipped = find_landmarks(Biased(size), [Candidate(Photo(image, EYE), box)], refine=0, flip=True)[0]
     px = 1 / geometry.scale_of(geometry.crop_affine(box, 1.8, size))
-    assert plain.confidence is None
+    assert plain.score is None
     assert np.allclose(plain.landmarks - flipped.landmarks, [px, 0], atol=0.02)  # the bias goes: right once, left once
     face = math.sqrt((flipped.landmarks.max(0) - flipped.landmarks.min(0)).prod()) / px
-    assert np.allclose(flipped.confidence, 2 ** (-(2 / face) / 0.02), rtol=0.1)  # 2 px apart
+    assert np.allclose(flipped.score, 2 ** (-(2 / face) / 0.02), rtol=0.1)  # 2 px apart
 
 
 def test_a_whole_pictures_crop_is_the_picture() -> None:
@@ -352,7 +352,7 @@ def test_a_stage_inside_another_is_not_counted_twice() -> None:
 
 
 def test_ids_are_unique_and_outputs_stay_in_their_folder() -> None:
-    face = Face(landmarks=PLACES, box=np.zeros(4), confidence=None, found_by="given")
+    face = Face(landmarks=PLACES, box=np.zeros(4), score=None, found_by="given")
     assert [f.id for f in named([face, face], "a/b.jpg")] == ["a/b.jpg", "a/b.jpg#2"]
     face = replace(face, image="a/b.jpg", frame=12)
     assert replace(face, track=0).id == "a/b.jpg@12"
@@ -363,10 +363,10 @@ def test_ids_are_unique_and_outputs_stay_in_their_folder() -> None:
 
 def test_a_face_comes_back_from_its_line_of_predictions() -> None:
     whole = Face(
-        landmarks=PLACES + 0.25, box=np.array([1.0, 2, 3, 4.5]), confidence=np.full(5, 0.5), found_by="track",
+        landmarks=PLACES + 0.25, box=np.array([1.0, 2, 3, 4.5]), score=np.full(5, 0.5), found_by="track",
         image="ä b.mp4", number=1, frame=3, time=0.12, track=2, landmarks_raw=PLACES,
     )  # fmt: skip
-    bare = Face(landmarks=PLACES, box=np.zeros(4), confidence=None, found_by="whole", image="a.jpg")
+    bare = Face(landmarks=PLACES, box=np.zeros(4), score=None, found_by="whole", image="a.jpg")
     for face in (whole, bare):
         again = Face.from_line(face.to_line(FIVE))
         for name in Face.__slots__:

@@ -17,7 +17,8 @@ from stylealign.batches.batch import Batch
 from stylealign.batches.crops import CropCache
 from stylealign.cli import main as cli
 from stylealign.config import from_dict, to_dict
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.detectors import DETECTORS
 from stylealign.detectors.mixstyle import MixStyle, MixStyleConfig, mix_styles
 from stylealign.detectors.resnet import ResNet18, ResNetConfig

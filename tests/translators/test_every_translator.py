@@ -8,7 +8,8 @@ import pytest
 
 from builders import translator_contract as contract
 from builders.translator_contract import USE, job, prepared, saved
-from stylealign.data.dataset import FaceDataset, write_dataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.train_translator.job import main

@@ -82,7 +82,7 @@ class Detector:
             refine: rounds of cutting again round the landmarks found.
             flip: average with the answer on the mirrored face.
             rotate: degrees clockwise that hold the faces upright, or "auto".
-            least_confidence: leave out faces of a lower `Face.face_confidence`; needs a detector with a trust.
+            least_confidence: leave out faces of a lower `Face.confidence`; needs a detector with a trust.
             channels: the order in arrays and tensors; OpenCV's is "bgr".
 
         Raises:

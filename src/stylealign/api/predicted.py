@@ -56,9 +56,9 @@ class Faces(list[Face]):
                 "point": k,
                 "x": float(x),
                 "y": float(y),
-                "confidence": None if face.confidence is None else float(face.confidence[k]),
+                "confidence": None if sure is None else float(sure[k]),
             }
-            for face in self
+            for face, sure in ((face, face.point_confidence) for face in self)
             for k, (x, y) in enumerate(face.landmarks)
         ]
         columns = ["image", "face", "frame", "time", "track", "point", "x", "y", "confidence"]
@@ -79,5 +79,5 @@ class Faces(list[Face]):
         """(N, P, 2) landmarks, and (N, P) confidences or None."""
         if not self:
             return np.empty((0, self.schema.num_points, 2)), None
-        sure = [face.confidence for face in self if face.confidence is not None]
+        sure = [s for face in self if (s := face.point_confidence) is not None]
         return np.stack([face.landmarks for face in self]), np.stack(sure) if len(sure) == len(self) else None

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from stylealign.detectors.dvln import DVLN, DVLNConfig, learn_dvln, load_trunk
 from stylealign.detectors.fpn import FPN, FPNConfig, learn_fpn, load_imagenet_fpn
+from stylealign.detectors.lab.config import LABConfig
 from stylealign.detectors.lab.learning import learn_lab
-from stylealign.detectors.lab.network import LAB, LABConfig
+from stylealign.detectors.lab.network import LAB
 from stylealign.detectors.learning import Learner, Learning, learn_coordinates
+from stylealign.detectors.on_trunk import build_regressor, into_trunk_or, learn_regressor
 from stylealign.detectors.output import DetectorOutput
-from stylealign.detectors.resnet import ResNet18, ResNetConfig, load_imagenet
+from stylealign.detectors.resnet import ResNetConfig, load_imagenet
 from stylealign.detectors.san.network import SAN, SANConfig, learn_san, load_vgg
 from stylealign.detectors.wing import Wing, WingConfig, learn_wing
 from stylealign.errors import UserError
@@ -59,7 +61,8 @@ class Detector(NamedTuple):
     learn: Callable[[Learning], Learner] = learn_coordinates
     """How it learns"""
     pretrained: Callable[[nn.Module, Mapping[str, Tensor], str], None] | None = None
-    """(network, state dict, the file's name) -> loads ImageNet weights into the part they fit"""
+    """(network, state dict, the file's name) -> loads ImageNet weights into the part they fit: its trunk (trunks/), or
+    layers of its own"""
     several_heads: bool = False
     """Whether it learns data sets of several mark-ups (`--other`), a head each"""
     coordinates_alone: bool = False
@@ -82,14 +85,15 @@ def _generators(network: nn.Module) -> nn.Module | None:
 
 DETECTORS = {
     "resnet18": Detector(
-        _first_mark_up(ResNet18), ResNetConfig, "resnet",
+        _first_mark_up(build_regressor), ResNetConfig, "resnet",
         "regression of coordinates from a crop by a ResNet-18: the baseline",
         presets=(
             Preset("ResNet-18", "tiny", 32, {"width": 4}),
             Preset("ResNet-18", "small", 64, {"width": 16}),
+            Preset("ResNet-18's head on MobileNetV2", "small", 96, {"trunk": "mobilenet_v2"}),
             Preset("ResNet-18", "paper", 256, {}),
         ),
-        pretrained=load_imagenet, coordinates_alone=True,
+        learn=learn_regressor, pretrained=into_trunk_or("resnet", load_imagenet), coordinates_alone=True,
     ),
     "wing": Detector(
         _first_mark_up(Wing), WingConfig, "wing",
@@ -97,11 +101,12 @@ DETECTORS = {
         presets=(
             Preset("Wing CNN-6", "tiny", 32, {"width": 4, "hidden": 16}),
             Preset("Wing CNN-6", "small", 64, {"width": 32}),
+            Preset("Wing on MobileNetV2", "small", 96, {"trunk": "mobilenet_v2", "hidden": 512}),
             Preset("Wing CNN-6", "paper", 64, {"batch_norm": False}),
             Preset("Wing CNN-7", "paper", 128, {"network": "cnn7", "batch_norm": False}),
             Preset("Wing ResNet-50", "paper", 256, {"network": "resnet50"}),
         ),
-        learn=learn_wing, pretrained=load_imagenet, coordinates_alone=True,
+        learn=learn_wing, pretrained=into_trunk_or("wing", load_imagenet), coordinates_alone=True,
     ),
     "lab": Detector(
         lambda schemas, size, config: LAB(schemas[0], size, config), LABConfig, "lab",
@@ -116,9 +121,16 @@ DETECTORS = {
                 {"stacks": 1, "channels": 32, "depth": 3, "width": 16, "hidden": 256, "feature_fusion": 3,
                     "dropout": 0.0},
             ),
+            Preset(
+                "LAB on MobileNetV2", "small", 96,
+                {
+                    "trunk": "mobilenet_v2", "channels": 64, "width": 16, "hidden": 256, "grayscale": False,
+                    "dropout": 0.0,
+                },
+            ),
             Preset("LAB", "paper", 256, {}),
         ),
-        learn=learn_lab, needs_curves=True,
+        learn=learn_lab, pretrained=into_trunk_or("lab"), needs_curves=True,
     ),
     "san": Detector(
         _first_mark_up(SAN), SANConfig, "san",
@@ -135,9 +147,16 @@ DETECTORS = {
                     "width": 8, "features": 32, "hidden": 32, "top": 128, "kernel": 3, "sigma": 0.0625,
                 },
             ),
+            Preset(
+                "SAN on MobileNetV2", "small", 96,
+                {
+                    "trunk": "mobilenet_v2", "generator": {"width": 8, "blocks": 3},
+                    "features": 32, "hidden": 48, "top": 128, "kernel": 3, "sigma": 1 / 24,
+                },
+            ),
             Preset("SAN", "paper", 128, {"batch_norm": False}),
         ),
-        learn=learn_san, pretrained=load_vgg, style_generators=_generators,
+        learn=learn_san, pretrained=into_trunk_or("san", load_vgg), style_generators=_generators,
     ),
     "dvln": Detector(
         DVLN, DVLNConfig, "dvln",
@@ -145,9 +164,10 @@ DETECTORS = {
         presets=(
             Preset("DVLN", "tiny", 32, {"width": 4, "embedding": 8, "candidates": 2, "evidence": 2, "hidden": 4}),
             Preset("DVLN", "small", 64, {"width": 16}),
+            Preset("DVLN on MobileNetV2", "small", 96, {"trunk": "mobilenet_v2"}),
             Preset("DVLN", "paper", 256, {"dropout": 0.2}),
         ),
-        learn=learn_dvln, pretrained=load_trunk, several_heads=True,
+        learn=learn_dvln, pretrained=into_trunk_or("dvln", load_trunk), several_heads=True,
     ),
     "fpn": Detector(
         _first_mark_up(FPN), FPNConfig, "fpn",

@@ -22,8 +22,11 @@ from stylealign.batches.together import Dropout, shared
 from stylealign.detectors.learning import Learner, Learning
 from stylealign.detectors.losses import LossConfig, coordinate_loss, landmark_loss, mean_error
 from stylealign.detectors.mixstyle import MixStyleConfig
+from stylealign.detectors.on_trunk import LAST, last_numbers, last_of
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNet18, ResNetConfig, load_imagenet
+from stylealign.detectors.trunk_choice import TrunkName, refuse_beside_trunk
+from stylealign.detectors.trunks import build_trunk
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
 from stylealign.training.optim import set_lr
@@ -62,8 +65,13 @@ class DVLNConfig:
     """Of the decision's cross-entropy."""
     single: bool = False
     """Allow a single data set: the candidates and the decision alone, to measure what the second data set is worth."""
+    trunk: TrunkName | None = None
+    """Share this trunk, one of fpn's, instead of a ResNet-18; --pretrained then takes its ImageNet weights."""
+    trunk_width: float = 1.0
+    """Of that trunk, over its usual one; ImageNet weights need 1."""
 
     def __post_init__(self) -> None:
+        refuse_beside_trunk(self, "dvln", "width", "mixstyle")
         if min(self.width, self.embedding, self.candidates, self.evidence, self.hidden) < 1:
             raise ValueError("dvln: expected width, embedding, candidates, evidence and hidden of at least 1")
         if not (0 <= self.dropout < 1 and 0 <= self.relax < 1):
@@ -142,23 +150,31 @@ class DVLN(nn.Module):
     """(B, 3, size, size) crops in [-1, 1] -> landmarks (B, P, 2) in crop px, in the first mark-up.
 
     The trunk is ResNet-18 with a batch-normalised embedding on top (chosen; without the normalisation 800 updates on
-    157 faces of 300-W ended 2 NME points worse). Buffers `mean_shape`, `mean_shape_1`, ... (P, 2) px hold each
-    mark-up's mean over its training labels. `stages` of the output: candidates (B_h, K, P_h, 2) px and logits (B_h, K)
-    of the first head, then of the second, ...
+    157 faces of 300-W ended 2 NME points worse), or one of trunks/, whose features at stride 4 (8 from 128 px upwards)
+    the decision then looks at, where ResNet-18's second stage stands. Buffers `mean_shape`, `mean_shape_1`, ... (P, 2)
+    px hold each mark-up's mean over its training labels. `stages` of the output: candidates (B_h, K, P_h, 2) px and
+    logits (B_h, K) of the first head, then of the second, ...
     """
 
     def __init__(self, schemas: tuple[LandmarkSchema, ...], size: int, config: DVLNConfig):
         super().__init__()
         self.size, self.config = size, config
-        self.trunk = ResNet18(1, size, ResNetConfig(width=config.width, mixstyle=config.mixstyle))
-        features = self.trunk.fc.in_features
-        # The heads do what these two did.
-        self.trunk.fc, self.trunk.mean_shape = nn.Identity(), None  # type: ignore[assignment]
+        self.trunk: nn.Module
+        if config.trunk is None:
+            self.trunk = resnet = ResNet18(1, size, ResNetConfig(width=config.width, mixstyle=config.mixstyle))
+            self.flatten, shown, features = resnet.flatten, 2 * config.width, resnet.fc.in_features
+            # The heads do what these two did.
+            resnet.fc, resnet.mean_shape = nn.Identity(), None  # type: ignore[assignment]
+        else:
+            finest = 4 if size < 128 else 8
+            self.trunk, channels = build_trunk(config.trunk, size, config.trunk_width, LAST, finest)
+            self.flatten, shown = size < 128, channels[0]
+            features = last_numbers(channels[-1], size, self.flatten)
         self.embed = nn.Sequential(
             nn.Linear(features, config.embedding, bias=False), nn.BatchNorm1d(config.embedding), nn.ReLU()
         )
         self.dropout = Dropout(config.dropout)
-        self.heads = nn.ModuleList(Head(s.num_points, size, 2 * config.width, config) for s in schemas)
+        self.heads = nn.ModuleList(Head(s.num_points, size, shown, config) for s in schemas)
         for name, schema in zip(self.mean_shape_names(), schemas, strict=True):
             self.register_buffer(name, torch.zeros(schema.num_points, 2))
 
@@ -174,12 +190,12 @@ class DVLN(nn.Module):
         """
         assert counts is None or sum(counts) == len(image), (counts, len(image))
         assert counts is None or len(counts) <= len(self.heads), (counts, len(self.heads))
-        maps = self.trunk.features(image)
-        x = maps[-1].flatten(1) if self.trunk.flatten else maps[-1].mean(dim=(2, 3))
+        maps = self.trunk.features(image)[2:] if isinstance(self.trunk, ResNet18) else self.trunk(image)
+        x = last_of(maps, self.flatten)
         stages: list[Tensor] = []
         with torch.autocast(image.device.type, enabled=False):  # bf16 has 8 bits: half a pixel at 128
             embedding = self.dropout(self.embed(x.float()))
-            shared = (embedding, maps[2].float())
+            shared = (embedding, maps[0].float())
             # One head answers all without a split, which an export would fix to the number of faces it is traced with.
             faces = [shared] if counts is None else zip(*(x.split(tuple(counts)) for x in shared), strict=True)
             for (mine, shown), head, name in zip(faces, self.heads, self.mean_shape_names(), strict=False):

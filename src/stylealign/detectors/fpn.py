@@ -14,12 +14,11 @@ from stylealign.detectors.heads.coordinates import CoordinatesHead
 from stylealign.detectors.heads.pip import PIPHead
 from stylealign.detectors.learning import Learner, Learning
 from stylealign.detectors.losses import LossConfig, mean_error, point_weights
+from stylealign.detectors.on_trunk import refuse_lone_faces
 from stylealign.detectors.output import DetectorOutput
+from stylealign.detectors.trunk_choice import TrunkName
 from stylealign.detectors.trunks import TRUNKS, build_trunk, load_imagenet_trunk
-from stylealign.errors import UserError
 from stylealign.training.optim import set_lr
-
-TrunkName = Literal["mobilenet_v2", "efficientnet_lite0", "resnet18", "resnet50", "hrnet_w18", "hourglass", "vit_tiny"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,11 +92,7 @@ def learn_fpn(learning: Learning) -> Learner:
     """The weighted sum of the chosen terms, in one update. All come from landmarks and their weights alone."""
     engine, net = learning.engine, learning.model
     assert isinstance(net, FPN)
-    if learning.size <= net.config.cut and learning.batch_size < 2 * engine.world_size:
-        raise UserError(
-            f"fpn: a crop of {learning.size} px leaves one cell at stride {net.config.cut}, and batch_size "
-            f"{learning.batch_size} is one face at a time a process: expected at least 2, for batch normalisation"
-        )
+    refuse_lone_faces(learning, "fpn", net.config.cut)
     if isinstance(net.head, PIPHead):
         net.head.settle(torch.as_tensor(learning.mean_shapes[0]).to(net.mean_shape))
     factors = dict(net.config.loss.weighted())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from stylealign.batches.together import Dropout
 from stylealign.detectors.mixstyle import MixStyle, MixStyleConfig
 from stylealign.detectors.output import DetectorOutput
+from stylealign.detectors.trunk_choice import TrunkName, refuse_beside_trunk
 from stylealign.errors import UserError
 
 # Mean and standard deviation per channel, in [0, 1] units, of the inputs ImageNet weights were trained on.
@@ -36,8 +37,14 @@ class ResNetConfig:
     """Before the last layer."""
     mixstyle: MixStyleConfig = field(default_factory=MixStyleConfig)
     """In training, after the first and the second stage."""
+    trunk: TrunkName | None = None
+    """Regress from the last features of this trunk, one of fpn's, instead of a ResNet-18; --pretrained then takes its
+    ImageNet weights."""
+    trunk_width: float = 1.0
+    """Of that trunk, over its usual one; ImageNet weights need 1."""
 
     def __post_init__(self) -> None:
+        refuse_beside_trunk(self, "resnet", "width", "max_pool", "mixstyle")
         if self.width < 1 or not 0 <= self.dropout < 1:
             raise ValueError(
                 f"resnet of width {self.width} and dropout {self.dropout}: expected at least 1, and 0 to below 1"

@@ -6,6 +6,7 @@ predicts each landmark's offset from the mean shape of the training faces, in si
 our choice, the original predicts the coordinates. Knows no files.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,8 +18,11 @@ from stylealign.batches.batch import Batch
 from stylealign.detectors.learning import Learner, Learning, learn_coordinates
 from stylealign.detectors.losses import landmark_loss, mean_error
 from stylealign.detectors.mixstyle import MixStyle, MixStyleConfig
+from stylealign.detectors.on_trunk import LAST, last_numbers, last_of, refuse_lone_faces
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNet50, ResNetConfig
+from stylealign.detectors.trunk_choice import TrunkName, refuse_beside_trunk
+from stylealign.detectors.trunks import build_trunk
 from stylealign.training.optim import set_lr
 
 _NUM_BLOCKS = {"cnn6": 5, "cnn7": 6}
@@ -46,8 +50,14 @@ class WingConfig:
     about where it would put them."""
     mixstyle: MixStyleConfig = field(default_factory=MixStyleConfig)
     """In training, after the first and the second block (or stage)."""
+    trunk: TrunkName | None = None
+    """The CNNs' fully connected layers on the last features of this trunk, one of fpn's; --pretrained then takes its
+    ImageNet weights. With two stages each has a trunk of its own."""
+    trunk_width: float = 1.0
+    """Of that trunk, over its usual one; ImageNet weights need 1."""
 
     def __post_init__(self) -> None:
+        refuse_beside_trunk(self, "wing", "network", "width", "batch_norm", "mixstyle")
         if (self.width is not None and self.width < 1) or self.hidden < 1:
             raise ValueError(f"wing of width {self.width} and hidden {self.hidden}: expected at least 1 of each")
 
@@ -131,6 +141,28 @@ class WingResNet(nn.Module):
         return self.resnet(image).landmarks  # its own mean shape stays 0
 
 
+class WingTrunk(nn.Module):
+    """The last features of a trunk under the fully connected layers of the CNNs: (B, 3, size, size) -> offsets (B, P,
+    2) in crop px."""
+
+    def __init__(self, num_points: int, size: int, config: WingConfig):
+        super().__init__()
+        assert config.trunk is not None
+        self.num_points, self.unit = num_points, size / 16
+        self.trunk, (channels,) = build_trunk(config.trunk, size, config.trunk_width, LAST, LAST)
+        self.hidden = nn.Linear(last_numbers(channels, size, flatten=True), config.hidden)
+        self.fc = nn.Linear(config.hidden, 2 * num_points)
+        nn.init.kaiming_normal_(self.hidden.weight, nonlinearity="relu")
+        nn.init.zeros_(self.hidden.bias)
+        nn.init.normal_(self.fc.weight, std=0.1 * config.hidden**-0.5)
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = F.relu(self.hidden(last_of(self.trunk(image), flatten=True)))
+        with torch.autocast(x.device.type, enabled=False):  # bf16 has 8 bits: half a pixel at 128
+            return self.fc(x.float()).view(-1, self.num_points, 2) * self.unit
+
+
 def upright(landmarks: Tensor, mean_shape: Tensor) -> Tensor:
     """(B, 2, 3) similarities that turn each face upright and bring it to where, and as large
     as, the mean shape is in the crop.
@@ -194,7 +226,8 @@ class Wing(nn.Module):
 
     def __init__(self, num_points: int, size: int, config: WingConfig):
         super().__init__()
-        network = WingResNet if config.network == "resnet50" else WingCNN
+        plain = WingResNet if config.network == "resnet50" else WingCNN
+        network: Callable[[int, int, WingConfig], nn.Module] = plain if config.trunk is None else WingTrunk
         self.first = network(num_points, size, config)
         self.second = network(num_points, size, config) if config.two_stage else None
         self.register_buffer("mean_shape", torch.zeros(num_points, 2))
@@ -216,6 +249,7 @@ def learn_wing(learning: Learning) -> Learner:
     """The usual way for one stage. For two, the losses of both stages' landmarks are summed; their weight is not stated
     in anything readable, nor whether the stages learn together; chosen: 1, together, as each has parameters of its own.
     """
+    refuse_lone_faces(learning, "wing")
     if learning.model.second is None:
         return learn_coordinates(learning)
     engine = learning.engine

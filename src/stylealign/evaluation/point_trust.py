@@ -243,15 +243,21 @@ def fit_trust(
 # What a person is told
 
 
-def face_confidence(covariance: np.ndarray, size: np.ndarray | float) -> Any:
-    """The share of a face's landmarks that are expected within NEAR of its size of the truth, 0 to 1.
+def point_confidence(covariance: np.ndarray, size: np.ndarray | float) -> Any:
+    """How likely each landmark lies within NEAR of its face's size of the truth, 0 to 1.
 
     Args:
         covariance: (..., P, 2, 2) px^2.
         size: (...,) `geometry.face_size`, px.
 
     Returns:
-        (...,): the mean of 1 - exp(-r^2 / (var_x + var_y)), the share of a Gaussian without a direction within r.
+        (..., P): 1 - exp(-r^2 / (var_x + var_y)), the share of a Gaussian without a direction within r.
     """
     reach = (NEAR * np.asarray(size, np.float64)) ** 2
-    return (1 - np.exp(-reach[..., None] / (2 * scales(covariance) ** 2))).mean(axis=-1)
+    return 1 - np.exp(-reach[..., None] / (2 * scales(covariance) ** 2))
+
+
+def face_confidence(covariance: np.ndarray, size: np.ndarray | float) -> Any:
+    """(...,) the share of a face's landmarks that are expected within NEAR of its size of the truth, 0 to 1: the mean
+    of `point_confidence`, which says what it takes."""
+    return point_confidence(covariance, size).mean(axis=-1)

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 
 from stylealign.data.atomic import making
-from stylealign.data.dataset import DatasetWriter
+from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.errors import UserError, counted
 from stylealign.face.geometry import landmark_box
 from stylealign.face.sample import FaceSample

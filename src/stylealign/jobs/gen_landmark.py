@@ -19,7 +19,7 @@ import torch
 from stylealign.batches.structure_maps import structure_maps
 from stylealign.config import read_json
 from stylealign.data.atomic import making
-from stylealign.data.dataset import DatasetWriter
+from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.data.formats import schema_of
 from stylealign.data.formats.entry import lines_of, numbers_of, stem_of
 from stylealign.data.image import read_image

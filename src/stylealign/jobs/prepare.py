@@ -18,7 +18,8 @@ import tyro
 from stylealign.config import to_dict
 from stylealign.data.atomic import making, partial_of, refuse_existing, whole_folder
 from stylealign.data.carve import carved, named_shares
-from stylealign.data.dataset import DatasetWriter, FaceDataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.data.describe import describe
 from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, check_name, listed, schema_of, taking
 from stylealign.data.formats.entry import folder_of, is_text, lines_of

@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 
 from stylealign.data.atomic import making
-from stylealign.data.dataset import DatasetWriter, FaceDataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.data.describe import whole_faces
 from stylealign.data.image import read_image, warp
 from stylealign.errors import UserError, counted

@@ -31,7 +31,7 @@ class Found(NamedTuple):
 
 def is_sure(face: Face, least: float) -> bool:
     """Whether a face's confidence is at least that; also of a detector that says none."""
-    return face.face_confidence is None or face.face_confidence >= least
+    return face.confidence is None or face.confidence >= least
 
 
 def tells_way_up(network: LandmarkNetwork, check: bool) -> bool:
@@ -99,7 +99,7 @@ def find_faces(
             the user gave is never left out, only doubted (`Face.upright_at`). Of a network that has learnt every roll
             nothing of the second kind is asked.
         turn: with `check`, answer those that are not upright again, turned.
-        least_confidence: leave out faces of a lower `Face.face_confidence`, given ones too.
+        least_confidence: leave out faces of a lower `Face.confidence`, given ones too.
     """
     asked = [candidate for each in candidates for candidate in each]
     faces = find_landmarks(network, asked, refine, flip, batch_size)
@@ -121,7 +121,7 @@ def find_faces(
         those = range(first, first + len(each))
         good = [faces[i] for i in those if i not in none and i not in askew]
         sure = [face for face in good if is_sure(face, least_confidence)]
-        unsure = [face.face_confidence or 0.0 for face in good if not is_sure(face, least_confidence)]
+        unsure = [face.confidence or 0.0 for face in good if not is_sure(face, least_confidence)]
         turned_away = tuple(askew[i] for i in those if i in askew)
         found.append(Found(sure, turned_away, tuple(unsure), sum(i in none for i in those)))
         first += len(each)

@@ -191,7 +191,7 @@ def find_landmarks(
         Face(
             landmarks=each.landmarks,
             box=_stored_box(candidate),
-            confidence=each.confidence,
+            score=each.confidence,
             covariance=each.covariance,
             found_by=candidate.found_by,
             orientation=candidate.orientation,

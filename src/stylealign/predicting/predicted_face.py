@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stylealign.evaluation.point_trust import face_confidence
+from stylealign.evaluation.point_trust import face_confidence, point_confidence
 from stylealign.face.covariance import scales
 from stylealign.face.geometry import face_size
 from stylealign.face.schema import LandmarkSchema
@@ -25,7 +25,7 @@ class Face:
     """(P, 2) float64; in a video smoothed, where that was asked for"""
     box: np.ndarray
     """(4,) landmark box x0, y0, x1, y1 that the last crop was cut round"""
-    confidence: np.ndarray | None
+    score: np.ndarray | None
     """(P,) in [0, 1]: heatmap peaks, or of models without heatmaps 2 ** (-d / 0.02), d the distance of the mirrored
     face's answer in face sizes; None where there are no heatmaps and no mirrored face was asked about"""
     covariance: np.ndarray | None = None
@@ -67,8 +67,18 @@ class Face:
         return None if self.covariance is None else scales(self.covariance)
 
     @property
-    def face_confidence(self) -> float | None:
-        """The share of the landmarks that are expected within 5 % of the face's size of the truth, 0 to 1."""
+    def point_confidence(self) -> np.ndarray | None:
+        """(P,) in [0, 1]: how likely each landmark lies within 5 % of the face's size of the truth, where the detector
+        has a trust; else its `score`, which is not calibrated."""
+        if self.covariance is None:
+            return self.score
+        found: np.ndarray = point_confidence(self.covariance, face_size(self.unsmoothed))
+        return found
+
+    @property
+    def confidence(self) -> float | None:
+        """The share of the landmarks that are expected within 5 % of the face's size of the truth, 0 to 1; None where
+        the detector has no trust."""
         if self.covariance is None:
             return None
         return float(face_confidence(self.covariance, face_size(self.unsmoothed)))
@@ -93,10 +103,10 @@ class Face:
         if self.roll is not None:
             record["roll"] = round(self.roll, 1)
         record |= {"box_xyxy": _numbers(self.box), "landmarks": _numbers(self.landmarks)}
-        if self.confidence is not None:
-            record["score"] = _numbers(self.confidence)
+        if self.score is not None:
+            record["score"] = _numbers(self.score)
         if self.covariance is not None:
-            record["confidence"] = round(self.face_confidence or 0.0, 4)
+            record["confidence"] = round(self.confidence or 0.0, 4)
             record["scale"] = _numbers(scales(self.covariance))
             record["covariance"] = _significant(self.covariance.reshape(-1, 4)[:, [0, 1, 3]])
         if self.landmarks_raw is not None:
@@ -109,7 +119,7 @@ class Face:
         record = json.loads(line)
         return cls(
             landmarks=np.array(record["landmarks"]), box=np.array(record["box_xyxy"]),
-            confidence=_array(record, "score"), covariance=_matrices(record), found_by=record["found_by"],
+            score=_array(record, "score"), covariance=_matrices(record), found_by=record["found_by"],
             image=record["image"],
             orientation=record.get("orientation"), upright_at=record.get("upright_at"), roll=record.get("roll"),
             number=record["face"],

@@ -275,8 +275,8 @@ def format_of(path: Path) -> str:
             "expected one: give a folder, or the file, of one of them"
         )
     raise UserError(
-        f"{path}: found no annotation{_lying_in(path)}; expected "
-        f"{', or '.join(entry.source for entry in tried.values())}"
+        f"{path}: found no annotation{_lying_in(path)}; expected landmarks in one of the formats {', '.join(tried)} "
+        "(`stylealign prepare --help` says what each looks like; --reader folder takes pictures without landmarks)"
     )
 
 

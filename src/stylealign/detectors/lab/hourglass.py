@@ -1,4 +1,4 @@
-"""Stacked hourglasses that draw facial boundaries (LAB, CVPR 2018, section 3.2; hourglasses: Newell et al., ECCV 2016).
+"""Stacked hourglasses that draw facial boundaries (LAB, CVPR 2018, section 3.2), or a trunk and a pyramid that do.
 
 Image in, a map per boundary and stack out. Knows no landmarks, no losses and no training.
 """
@@ -6,44 +6,10 @@ Image in, a map per boundary and stack out. Knows no landmarks, no losses and no
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from stylealign.detectors.heads.pyramid import Pyramid
+from stylealign.detectors.hourglass import Hourglass, Residual
 from stylealign.detectors.lab.messages import BlockConv, MessagePassing, levels
-
-
-class Residual(nn.Module):
-    """Pre-activated bottleneck: 1x1 to a quarter of the channels, 3x3, 1x1, and a shortcut (LAB issue 5:
-    a quarter, not Newell's half)."""
-
-    def __init__(self, channels_in: int, channels: int):
-        super().__init__()
-        middle = max(1, channels // 4)
-        self.layers = nn.Sequential(
-            nn.BatchNorm2d(channels_in), nn.ReLU(inplace=True), nn.Conv2d(channels_in, middle, 1, bias=False),
-            nn.BatchNorm2d(middle), nn.ReLU(inplace=True), nn.Conv2d(middle, middle, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(middle), nn.ReLU(inplace=True), nn.Conv2d(middle, channels, 1),
-        )  # fmt: skip
-        self.shortcut = nn.Conv2d(channels_in, channels, 1) if channels_in != channels else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x) + self.shortcut(x)
-
-
-class Hourglass(nn.Module):
-    """(B, C, h, w) -> the same shape: down by two `depth` (1 or more) times and up again, a
-    residual unit across at every scale."""
-
-    def __init__(self, depth: int, channels: int):
-        super().__init__()
-        self.across = Residual(channels, channels)
-        self.down = Residual(channels, channels)
-        self.inner = Hourglass(depth - 1, channels) if depth > 1 else Residual(channels, channels)
-        self.up = Residual(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        low = F.max_pool2d(x, 2, ceil_mode=True)  # odd sides keep their last row
-        low = self.up(self.inner(self.down(low)))
-        return self.across(x) + F.interpolate(low, size=x.shape[-2:], mode="nearest")
 
 
 class Stack(nn.Module):
@@ -53,7 +19,7 @@ class Stack(nn.Module):
     With a tree, features are split by boundary. Each boundary gets a message from itself in the stack before
     (inter-level messages, 1x1 convolutions), then from the other boundaries (intra-level messages), and its map is
     drawn from its own features. Without (`parents` None), maps are drawn from all features at once, as in Newell et
-    al.
+    al. Depth 0 leaves the hourglass out: what comes in is what a map is drawn from.
     """
 
     def __init__(
@@ -63,7 +29,7 @@ class Stack(nn.Module):
         self.hourglass = nn.Sequential(
             Hourglass(depth, channels), Residual(channels, channels),
             nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-        )  # fmt: skip
+        ) if depth else nn.Identity()  # fmt: skip
         drawn_from, self.split, self.from_before, self.messages = channels, None, None, None
         self.draw: nn.Module = nn.Conv2d(channels, num, 1)
         if parents is not None:
@@ -131,3 +97,19 @@ class BoundaryEstimator(nn.Module):
             maps, x, features = stack(x, features)
             found.append(maps)
         return tuple(found)
+
+
+class PyramidEstimator(nn.Module):
+    """A trunk's features, fine to coarse -> boundary maps at the finest's stride, as `BoundaryEstimator` answers them
+    with one stack: a pyramid stands where its hourglass does, and messages pass as they do there."""
+
+    def __init__(
+        self, trunk_channels: Sequence[int], num: int, *, channels: int, parents: Sequence[int] | None, kernel: int = 3
+    ):
+        super().__init__()
+        self.pyramid = Pyramid(trunk_channels, channels)
+        self.stacks = nn.ModuleList([Stack(num, channels, 0, parents, kernel, first=True, last=True)])
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        maps, _, _ = self.stacks[0](self.pyramid(features), None)
+        return (maps,)

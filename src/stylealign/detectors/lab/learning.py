@@ -14,6 +14,7 @@ from stylealign.batches.together import shared
 from stylealign.detectors.lab.network import LAB
 from stylealign.detectors.learning import Learner, Learning
 from stylealign.detectors.losses import landmark_loss, mean_error
+from stylealign.detectors.on_trunk import refuse_lone_faces
 from stylealign.face.curves import curve_segments
 from stylealign.face.schema import LandmarkSchema
 from stylealign.training.optim import set_lr
@@ -133,6 +134,7 @@ def learn_lab(learning: Learning) -> Learner:
     optimizer and learning rate; neither is stated in anything readable; chosen.
     """
     assert isinstance(learning.model, LAB)
+    refuse_lone_faces(learning, "lab")
     engine, schema, lab = learning.engine, learning.schemas[0], learning.model.config
     stride, near = lab.map_stride(learning.size), lab.near * learning.size / 64
     joins = lab.adversarial_from * learning.steps if lab.adversarial_weight else learning.steps

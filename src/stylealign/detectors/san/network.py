@@ -13,12 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from stylealign.batches.batch import Batch
+from stylealign.detectors.heads.pyramid import Pyramid
 from stylealign.detectors.heatmap import decode, map_loss, map_weights, target_maps
 from stylealign.detectors.learning import Learner, Learning
 from stylealign.detectors.losses import mean_error
+from stylealign.detectors.on_trunk import LAST, refuse_lone_faces
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import IMAGENET_MEAN, IMAGENET_STD, fold_normalisation
 from stylealign.detectors.san.cyclegan import GeneratorConfig, Generators
+from stylealign.detectors.trunk_choice import TrunkName, refuse_beside_trunk
+from stylealign.detectors.trunks import build_trunk
 from stylealign.errors import UserError
 from stylealign.progress import say
 from stylealign.training.optim import set_lr
@@ -58,8 +62,14 @@ class SANConfig:
     """Of the Gaussians in the target maps, over the crop's side: 4 px of 128 as published."""
     patch: int = 3
     """The centroid is taken over 2 x patch + 1 cells a side."""
+    trunk: TrunkName | None = None
+    """Look through this trunk, one of fpn's, and a small pyramid with `features` channels instead of VGG-16;
+    --pretrained then takes its ImageNet weights."""
+    trunk_width: float = 1.0
+    """Of that trunk, over its usual one; ImageNet weights need 1."""
 
     def __post_init__(self) -> None:
+        refuse_beside_trunk(self, "san", "width")
         if min(self.width, self.hidden, self.top, self.patch) < 1 or self.features < 1:
             raise ValueError("san: expected width, features, hidden, top and patch of at least 1")
         if self.kernel < 1 or self.kernel % 2 == 0:
@@ -104,6 +114,18 @@ class SAN(nn.Module):
         self.generators = Generators(config.generator).requires_grad_(False) if config.aggregate else None
         norm, f, h, maps = config.batch_norm, config.features, config.hidden, num_points + 1
 
+        self.features, self.narrow = self._look(config) if config.trunk is None else self._look_on_trunk(config)
+        self.stage1 = _chain([f, h, h, h, h, config.top, maps], [3, 3, 3, 3, 1, 1], norm)
+        looks = 2 if config.aggregate else 1
+        wide = [config.kernel] * 3 + [3] * 4 + [1, 1]
+        self.stage2 = _chain([looks * (f + maps), *[h] * 8, maps], wide, norm)
+        self.stage3 = _chain([looks * f + maps, *[h] * 8, maps], wide, norm)
+        self.register_buffer("mean_shape", torch.zeros(num_points, 2))
+        self.init_weights()
+
+    def _look(self, config: SANConfig) -> tuple[nn.Module, nn.Module]:
+        """VGG-16 to conv4_3, and what brings its 512 channels down to `features`."""
+        norm = config.batch_norm
         layers, channels_in, halvings = list[nn.Module](), 3, 0
         for step in _TRUNK:
             if step == "pool":
@@ -114,24 +136,24 @@ class SAN(nn.Module):
                 channels = config.width * int(step)
                 layers += _conv(channels_in, channels, 3, norm)
                 channels_in = channels
-        self.features = nn.Sequential(*layers)
         # 512 -> 256 -> 128 as published: between the two, half of what comes in.
-        self.narrow = nn.Sequential(
-            *_conv(channels_in, channels_in // 2 or 1, 3, norm), *_conv(channels_in // 2 or 1, f, 3, norm)
+        half = channels_in // 2 or 1
+        return nn.Sequential(*layers), nn.Sequential(
+            *_conv(channels_in, half, 3, norm), *_conv(half, config.features, 3, norm)
         )
-        self.stage1 = _chain([f, h, h, h, h, config.top, maps], [3, 3, 3, 3, 1, 1], norm)
-        looks = 2 if config.aggregate else 1
-        wide = [config.kernel] * 3 + [3] * 4 + [1, 1]
-        self.stage2 = _chain([looks * (f + maps), *[h] * 8, maps], wide, norm)
-        self.stage3 = _chain([looks * f + maps, *[h] * 8, maps], wide, norm)
-        self.register_buffer("mean_shape", torch.zeros(num_points, 2))
-        self.init_weights()
+
+    def _look_on_trunk(self, config: SANConfig) -> tuple[nn.Module, nn.Module]:
+        """A trunk's features from the maps' stride on, and the pyramid that brings them together."""
+        assert config.trunk is not None
+        trunk, channels = build_trunk(config.trunk, self.size, config.trunk_width, LAST, self.stride)
+        return trunk, Pyramid(channels, config.features)
 
     def init_weights(self) -> None:
-        """With batch normalisation He et al.'s normal draws. Without, those for the trunk, to be replaced by ImageNet
-        weights, and N(0, 0.01) behind it, as published. Biases 0."""
+        """With batch normalisation He et al.'s normal draws. Without, those for VGG, to be replaced by ImageNet
+        weights, and N(0, 0.01) behind it, as published. Biases 0. A trunk and its pyramid have their own."""
+        others = ("generators.",) if self.config.trunk is None else ("generators.", "features.", "narrow.")
         for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d) and not name.startswith("generators."):
+            if isinstance(module, nn.Conv2d) and not name.startswith(others):
                 if self.config.batch_norm or name.startswith("features."):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 else:
@@ -208,9 +230,7 @@ def parameter_groups(model: SAN, weight_decay: float) -> Iterator[dict[str, Any]
     for late in (False, True):
         parts = (model.stage2, model.stage3) if late else (model.features, model.narrow, model.stage1)
         named = [(name, p, p.ndim) for part in parts for name, p in part.named_parameters()]
-        biases = [
-            p for part in parts for m in part if isinstance(m, nn.Conv2d) and m.bias is not None for p in (m.bias,)
-        ]
+        biases = [m.bias for part in parts for m in part.modules() if isinstance(m, nn.Conv2d) and m.bias is not None]
         known = {id(p) for p in biases}
         weights = [p for _, p, ndim in named if ndim > 1]
         norms = [p for _, p, ndim in named if ndim <= 1 and id(p) not in known]
@@ -228,6 +248,7 @@ def learn_san(learning: Learning) -> Learner:
     """
     engine, network = learning.engine, learning.model
     assert isinstance(network, SAN)
+    refuse_lone_faces(learning, "san")
     if not learning.pretrained:
         say("san: no ImageNet weights given (--pretrained); the trunk starts from nothing, unlike the published one")
     by_hand = learning.optimizer.kind == "sgd"

@@ -143,7 +143,14 @@ def build_trunk(name: str, size: int, width: float, cut: int, finest: int = 4) -
     finer ones would need is left out, so that every weight has a part in the answer."""
     entry = TRUNKS[name]
     channels = entry.channels(width)[STRIDES.index(finest) : STRIDES.index(cut) + 1]
-    return entry.build(size, width, cut, finest), channels
+    trunk = entry.build(size, width, cut, finest)
+    trunk.known_as = name  # type: ignore[assignment]  # a text, no part of the network
+    return trunk, channels
+
+
+def trunks_in(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """(name, trunk) of each trunk of the table that a network stands on, as `build_trunk` made them."""
+    return [(str(module.known_as), module) for module in model.modules() if hasattr(module, "known_as")]
 
 
 def full_names(name: str, size: int, width: float = 1.0) -> dict[str, tuple[int, ...]]:
@@ -157,14 +164,16 @@ def full_names(name: str, size: int, width: float = 1.0) -> dict[str, tuple[int,
     }
 
 
-def load_imagenet_trunk(trunk: nn.Module, name: str, size: int, state: Mapping[str, Tensor], where: str) -> None:
-    """Load ImageNet weights (a file's names and tensors) into a trunk of `width` 1. Raises UserError naming the first
-    weight that does not fit, and for a trunk of which there are none."""
+def load_imagenet_trunk(
+    trunk: nn.Module, name: str, size: int, state: Mapping[str, Tensor], where: str, width_flag: str = "--fpn.width"
+) -> None:
+    """Load ImageNet weights (a file's names and tensors) into a trunk of `width` 1, which is told as `width_flag`.
+    Raises UserError naming the first weight that does not fit, and for a trunk of which there are none."""
     known = TRUNKS[name].imagenet
     if known is None:
         having = ", ".join(other for other, entry in TRUNKS.items() if entry.imagenet)
         raise UserError(f"{where}: no ImageNet weights are known for trunk {name}, expected one of {having}")
     load_trunk_weights(
         trunk, state, where, title=known.title, known=set(full_names(name, size)), unused=known.unused,
-        stem=known.stem, norm=known.norm, mean=known.mean, std=known.std,
+        stem=known.stem, norm=known.norm, mean=known.mean, std=known.std, width_flag=width_flag,
     )  # fmt: skip

@@ -1,17 +1,12 @@
-"""A stacked hourglass (Newell et al., ECCV 2016) as a trunk, of the parts of LAB's. Knows no files and no heads."""
+"""A stacked hourglass (Newell et al., ECCV 2016) as a trunk, of the parts that LAB's has. Knows no files, no heads."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylealign.detectors.lab.hourglass import Hourglass, Residual
+from stylealign.detectors.hourglass import Hourglass, Residual, halvings
 from stylealign.detectors.trunks.mobile import init_convolutions, scaled
 
 STACKS, CHANNELS, DEPTH = 2, 256, 3
-
-
-def halvings(side: int) -> int:
-    """How often a map can be halved before a single cell is left."""
-    return max(0, (side - 1).bit_length() - 1)
 
 
 class HourglassTrunk(nn.Module):

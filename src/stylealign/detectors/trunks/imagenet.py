@@ -16,6 +16,7 @@ from stylealign.errors import UserError
 def load_trunk_weights(
     trunk: nn.Module, state: Mapping[str, Tensor], where: str, *, title: str, known: set[str], unused: tuple[str, ...],
     stem: str, norm: str | None, mean: tuple[float, ...], std: tuple[float, ...],
+    width_flag: str,
 ) -> None:  # fmt: skip
     """Load a file of ImageNet weights into a trunk, strictly.
 
@@ -29,6 +30,7 @@ def load_trunk_weights(
         stem: name of the layer that sees the picture.
         norm: name of the normalisation behind it; None: the layer has a bias.
         mean, std: what the weights expect of the picture's channels, in [0, 1] units.
+        width_flag: how a user says the trunk's width.
 
     Raises UserError naming the first name that does not fit.
     """
@@ -41,7 +43,7 @@ def load_trunk_weights(
             raise UserError(f"{where}: weight '{key}' is missing; expected those of {title}")
         found = resized_places(state[key].float(), value.shape[1]) if key == "pos_embed" else state[key]
         if found.shape != value.shape:
-            hint = "; ImageNet weights need width 1, as in --fpn.width 1" if key.startswith(f"{stem}.") else ""
+            hint = f"; ImageNet weights need width 1, as in {width_flag} 1" if key.startswith(f"{stem}.") else ""
             raise UserError(
                 f"{where}: weight '{key}' has shape {tuple(found.shape)}, expected {tuple(value.shape)} of {title}"
                 f"{hint}"

@@ -87,8 +87,8 @@ def described(opened: Mapping[int, PhotoWithFaces]) -> list[str]:
     for i, photo in sorted(opened.items()):
         shown = largest(photo.faces)
         several = "; the largest is taken" if len(photo.faces) > 1 else ""
-        known = shown.face_confidence is not None
-        sure = f"confidence {shown.face_confidence:.2f}" if known else "a detector without confidence"
+        known = shown.confidence is not None
+        sure = f"confidence {shown.confidence:.2f}" if known else "a detector without confidence"
         said.append(f"The {NAMES[i]} photo: {counted(len(photo.faces), 'face')}{several}; {sure}.")
     return said
 

@@ -7,7 +7,8 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from stylealign.data.dataset import DatasetWriter, FaceDataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.finders import Finder

@@ -27,7 +27,8 @@ import torch
 from stylealign.batches.shards import pack
 from stylealign.config import config_text, plain, read_yaml, refuse_another, to_dict
 from stylealign.data.atomic import partial_of, whole_file, write_whole
-from stylealign.data.dataset import FaceDataset, describe_data, write_meta
+from stylealign.data.dataset import FaceDataset, describe_data
+from stylealign.data.dataset_writer import write_meta
 from stylealign.data.rows import content_hash
 from stylealign.data.shards import INDEX, ShardConfig, ShardedFaces, refuse_few, shown
 from stylealign.errors import UserError, counted

