@@ -44,7 +44,7 @@ def measure(model: str, size: int, scratch: Path) -> dict[str, float]:
     from stylealign.translators.warp.fit import WarpConfig
 
     # Of a translator that bends donors: drawn faces are few, and what the pictures look like takes no time.
-    any_that_does_not_fold = WarpConfig(stretch=100.0, stretched=1.0, apart=10.0)
+    any_that_does_not_fold = WarpConfig(stretch=100.0, stretched=1.0, apart=10.0, variety=0.0)
     faces, run = scratch / "faces", scratch / "run"
     draw_faces.main(draw_faces.DrawFaces(out=faces, count=FACES, size=size, seed=0))
     training = TrainTranslator(

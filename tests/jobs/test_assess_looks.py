@@ -13,10 +13,13 @@ from stylealign.batches.crops import CropCache
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
+from stylealign.face.schema import FIVE
 from stylealign.jobs.assess import looks as eye
 from stylealign.jobs.assess.images import FeatureNetwork
 from stylealign.jobs.assess.job import Assess, main
 from stylealign.jobs.assess.looks import Donors, frechet_distance, looks, masked, random_donors, sharpness
+from stylealign.jobs.assess.measure import diversity
+from stylealign.jobs.assess.subject import Subject
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.translators.judge import swap_partners
 from stylealign.translators.warp.fit import WarpConfig
@@ -99,6 +102,21 @@ def test_who_shows_the_donor_is_found_and_who_shows_the_content_is_not() -> None
     assert grey["distances"]["translator"]["fid"] > perfect["distances"]["translator"]["fid"]
     few = Donors(*donors._replace(partners=donors.partners[:10], others=donors.others[:10]))
     assert looks(faces(10), few, batch.image[:10], network(), 30, seed=0)["distances"] is None
+
+
+def test_variety_is_of_faces_that_have_every_style_asked_for() -> None:
+    batch, others = faces(5), faces(12, seed=1)
+    copied = Subject("copies", "", FIVE, CropConfig(size=SIZE), lambda image, points, style, style_points: style)
+    rows = np.array([[0, 1, 2], [3, -1, -1], [4, 5, 6], [7, 8, -1], [9, 10, 11]])
+    given = Donors(others, rows[:, 0], rows, False, np.empty(0, np.int64))
+    found, (face, donors, _) = diversity(copied, batch, network(), 3, 0, given)
+    assert (found["styles"], found["translator"]["sets"]) == (3, 3)
+    assert found["translator"]["mean"] == pytest.approx(found["real"]["mean"], abs=1e-6)
+    assert face in (0, 2, 4)
+    assert (donors == rows[face]).all()
+    few = given._replace(others=np.array([[0, 1, 2], [3, -1, -1], [4, 5, -1], [7, 8, -1], [9, -1, -1]]))
+    found, _ = diversity(copied, batch, network(), 3, 0, few)
+    assert (found["styles"], found["translator"]["sets"]) == (2, 3)
 
 
 def test_the_verb_says_of_warp_what_it_keeps_and_how_many_pairs_it_refuses(

@@ -24,6 +24,7 @@ from stylealign.translators.warp.fit import (
     reference_shape,
     refused_pairs,
 )
+from stylealign.translators.warp.look import SIDE, looks_of
 from stylealign.translators.warp.network import warped
 from stylealign.translators.warp.openings import area, openings_of, outline_distance
 
@@ -151,6 +152,64 @@ def test_donors_are_the_nearest_in_shape_and_a_function_of_the_seed(pairs) -> No
     nobody = fitting_donors(content, np.full((4, 68, 2), np.nan), 2, 0, np.array([-1]), IBUG68, LIMITS)
     assert nobody.donors.tolist() == [[-1, -1]]
     assert nobody.short.tolist() == [0]
+
+
+def test_among_donors_near_in_shape_those_are_taken_that_differ_in_look(pairs) -> None:
+    content, donors = pairs[0][:1], shapes(40, seed=2)
+    nobody, asked = np.array([-1]), []
+    plain = fitting_donors(content, donors, 40, 0, nobody, IBUG68, LIMITS)
+    order = plain.donors[0][plain.donors[0] >= 0]  # all that fit, the nearest first
+    assert len(order) >= 12
+    look = np.zeros((40, 1))
+    look[order[[3, 5, 11]], 0] = 5.0, -4.0, 99.0
+
+    def looks(positions: np.ndarray) -> np.ndarray:
+        asked.append(positions)
+        return look[positions]
+
+    def taken(k: int, variety: float, offered: int = 1000) -> list[int]:
+        config = WarpConfig(variety=variety, offered=offered)
+        return fitting_donors(content, donors, k, 0, nobody, IBUG68, config, looks).donors[0].tolist()
+
+    near = (1 + int(np.flatnonzero(plain_queue(content, donors) == order[8])[0])) / 40  # as far as the ninth that fits
+    assert taken(3, near) == [order[0], order[3], order[5]]
+    assert taken(3, 1.0)[:2] == [order[0], order[11]], "the farther may be gone, the more they differ"
+    assert asked[0].tolist() == list(range(40))
+    # The nearest alone, and where none is left among the near ones, the next nearest.
+    asked.clear()
+    assert taken(3, 0.0) == order[:3].tolist()
+    assert taken(1, near) == [order[0]]
+    assert not asked, "no look is needed"
+    assert set(taken(len(order), near)) == set(order)
+    found = fitting_donors(content, donors, len(order) + 1, 0, nobody, IBUG68, WarpConfig(variety=near), looks)
+    assert (found.tried[0], found.refused[0]) == (40, 40 - len(order))
+    with pytest.raises(ValueError, match="variety is 2, expected 0 to 1"):
+        WarpConfig(variety=2)
+
+
+def plain_queue(content: np.ndarray, donors: np.ndarray) -> np.ndarray:
+    """Positions of donors, the nearest in shape first, whether they can be bent or not."""
+    reference = reference_shape(np.concatenate([content, donors]))
+    ours, theirs = (descriptors(points, reference, IBUG68) for points in (content, donors))
+    return np.argsort(np.linalg.norm(theirs - ours, axis=1), kind="stable")
+
+
+def test_looks_tell_a_hat_from_none_and_no_outlier_from_all() -> None:
+    rng = np.random.default_rng(0)
+    people = np.repeat(rng.normal(size=(30, 4, 4, 3)), 4, axis=1).repeat(4, axis=2)
+    people[1] = people[0]
+    people[1, :4] = 3.0
+    people[2] = people[0] + 0.01 * rng.normal(size=(SIDE, SIDE, 3))
+    people[29] *= 50
+    looks = looks_of(people)
+    apart = np.linalg.norm(looks - looks[0], axis=1)
+    assert 0 < apart[2] < 0.1 * apart[1]
+    others = np.linalg.norm(looks[:, None] - looks[None], axis=2)
+    assert others[29].mean() < 1.3 * np.median(others[others > 0])
+    np.testing.assert_allclose(looks_of(3 * people + 7), looks, atol=1e-9)
+    grey = looks_of(np.zeros((2, SIDE, SIDE, 3)))
+    assert grey.shape == (2, looks.shape[1])
+    assert not grey.any()
 
 
 def test_an_open_mouth_takes_its_inside_from_the_content_in_the_donor_s_tone_and_a_closed_one_nothing(pairs) -> None:

@@ -19,6 +19,7 @@ from stylealign.jobs.assess.drawn import face_region
 from stylealign.jobs.assess.images import FeatureNetwork, levels_of
 from stylealign.translators.judge import swap_partners
 from stylealign.translators.warp.fit import WarpConfig, fitting_donors
+from stylealign.translators.warp.look import SIDE, looks_of
 
 _ROOM = 1.25  # of the hull of the landmarks, that what surrounds the face begins outside of
 _LEAST = 20  # real faces, below which the distance of sets says nothing
@@ -32,7 +33,7 @@ class Donors(NamedTuple):
     partners: np.ndarray
     """(N,) position of each face's donor"""
     others: np.ndarray
-    """(N, k) positions of k donors of each face, for its variety"""
+    """(N, k) positions of k donors of each face, for its variety; -1 where it has no more"""
     own: bool
     """whether the donors are the faces themselves, at the same positions"""
     sheet: np.ndarray
@@ -59,23 +60,31 @@ def random_donors(faces: Batch, donors: Batch | None, styles: int, seed: int) ->
 def fitted_donors(
     faces: Batch, donors: Batch | None, styles: int, seed: int, schema: LandmarkSchema, sheet: int
 ) -> tuple[np.ndarray, Donors]:
-    """The faces that have a donor which can be bent onto them, and their donors, the nearest in shape."""
-    others, num = donors or faces, len(faces.image)
+    """The faces that have a donor which can be bent onto them, and their donors as `generate` chooses them: near in
+    shape, different in look. Each face's partner is one of its donors, by the seed."""
+    others, num, config = donors or faces, len(faces.image), WarpConfig()
     same = np.arange(num) if donors is None else np.full(num, -1)
     own, theirs = (batch.landmarks.double().numpy() for batch in (faces, others))
-    found = fitting_donors(own, theirs, styles, seed, same, schema, WarpConfig())
+
+    def seen(positions: np.ndarray) -> np.ndarray:
+        small = likeness.resize(others.image[torch.from_numpy(positions)], SIDE)
+        return looks_of(small.permute(0, 2, 3, 1).numpy())
+
+    found = fitting_donors(own, theirs, styles, seed, same, schema, config, seen)
     rows = np.flatnonzero(found.donors[:, 0] >= 0)
     chosen = found.donors[rows]
-    chosen = np.where(chosen < 0, chosen[:, :1], chosen)
+    count = (chosen >= 0).sum(axis=1)
+    which = np.random.default_rng((seed, 65)).random(len(rows))
+    partners = chosen[np.arange(len(rows)), (which * count).astype(np.int64)]
     tried, refused = int(found.tried[rows].sum()), int(found.refused[rows].sum())
     together = np.empty(0, np.int64)
     if len(rows) > 1:
         some = int(np.random.default_rng((seed, 62)).integers(len(rows)))
         left = own[rows]
         near = fitting_donors(left[some : some + 1], left, min(sheet - 1, len(rows) - 1) or 1, seed, np.array([some]),
-                              schema, WarpConfig()).donors[0]  # fmt: skip
+                              schema, config).donors[0]  # fmt: skip
         together = np.array([some, *near[near >= 0]])[:sheet]
-    return rows, Donors(others, chosen[:, 0], chosen, False, together, tried, refused)
+    return rows, Donors(others, partners, chosen, False, together, tried, refused)
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:

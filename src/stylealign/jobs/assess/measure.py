@@ -145,18 +145,27 @@ def latent(subject: Subject, batch: Batch) -> dict[str, Any]:
 def diversity(
     subject: Subject, batch: Batch, network: FeatureNetwork, k: int, seed: int, given: Donors | None = None
 ) -> tuple[dict[str, Any], tuple[int, np.ndarray, Tensor]]:
-    """Mean feature distance within k styles of one face, and within k real faces; and the first set."""
-    k = min(k, len(batch.image) - 1) if given is None or given.own else given.others.shape[1]
+    """Mean feature distance within k styles of one face, and within k real faces; and the first set.
+
+    Of faces that have k donors; where fewer than 2 have, of those with most, and k is what these have.
+    """
+    faces = np.arange(len(batch.image))
+    if given is None or given.own:
+        k = min(k, len(batch.image) - 1)
+    else:
+        count = (given.others >= 0).sum(axis=1)
+        k = int(np.sort(count)[-2:][0])
+        faces = faces[count >= k]
     rng = np.random.default_rng((seed, _DIVERSE))
     made: list[list[Tensor]] = []
     real: list[list[Tensor]] = []
     first = (0, np.empty(0, dtype=np.int64), torch.empty(0))
-    for face in rng.permutation(len(batch.image))[:DIVERSITY_SETS]:
+    for face in rng.permutation(faces)[:DIVERSITY_SETS]:
         if given is None or given.own:
             source, others = batch, np.delete(np.arange(len(batch.image)), face)
             donors = torch.from_numpy(rng.choice(others, k, replace=False))
         else:
-            source, donors = given.batch, torch.from_numpy(given.others[face])
+            source, donors = given.batch, torch.from_numpy(given.others[face, :k])
         images = swapped(subject, batch, torch.full((k,), int(face)), donors, source)
         first = first if made else (int(face), donors.numpy(), images)
         made.append(levels_of(network, images))

@@ -237,7 +237,7 @@ def _looks(found: Mapping[str, Any], without: int) -> Table:
     if (tried := found["pairs"]["tried"]) > 0:
         refused = found["pairs"]["refused"]
         rows.append(("pairs that cannot be drawn", f"{refused / tried:.0%}", f"{refused} of {tried} looked at"))
-        note += " Donors are chosen by shape, the nearest that can be drawn; left out for want of one: "
+        note += " Donors are near in shape and differ in look, as `generate` takes them; left out for want of one: "
         note += f"{counted(without, 'face')}."
     return Table("What an eye sees: is it the donor, and could it be real?", ("figure", "found", "beside"), rows, note)
 

@@ -1,12 +1,14 @@
 """`generate` by translators that bend a donor's photograph onto a face's landmarks: donors chosen by fit.
 
-Which donors a face gets depends on landmarks alone, so it is known, with all that is refused, before a picture is read.
-There is nothing to prepare. Donors are cut with more of their picture round them than the face shows, so that a turned
-head brings real background along.
+Which donors a face gets is known, with all that is refused, before a picture is drawn: it depends on landmarks and, of
+several donors, on thumbnails of those that may be taken. There is nothing to prepare. Donors are cut with more of their
+picture round them than the face shows, so that a turned head brings real background along.
 """
 
 import dataclasses
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,12 +29,13 @@ from stylealign.jobs.generate.donor_points import donor_points
 from stylealign.jobs.generate.maker import GREY, Drawn, NothingToPrepare, Plan, Tiles
 from stylealign.jobs.generate.pairing import Paired, own_positions
 from stylealign.predicting.network import SHIPPED
-from stylealign.progress import say
+from stylealign.progress import say, track
 from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.judge import judge_swaps
 from stylealign.translators.loaded import open_untrained
 from stylealign.translators.swapping import encode_contents
 from stylealign.translators.warp.fit import WarpConfig, fitting_donors, refused_pairs
+from stylealign.translators.warp.look import SIDE, looks_of
 from stylealign.translators.warp.openings import openings_of
 
 MARGIN = 1.5
@@ -90,8 +93,9 @@ class ByWarp(NothingToPrepare):
                 "or fewer styles"
             )
         fitting = fitting_donors(
-            _landmarks_of(contents), self.donor_landmarks, styles, seed, own, self.schema, self.config
-        )
+            _landmarks_of(contents), self.donor_landmarks, styles, seed, own, self.schema, self.config,
+            lambda positions: self._looks(donors, positions),
+        )  # fmt: skip
         short = fitting.short
         if len(short) and not self.skip_unfit:
             first = int(short[0])
@@ -116,6 +120,13 @@ class ByWarp(NothingToPrepare):
                 "left out"
             )
         return Paired(faces, fitting.donors[faces])
+
+    def _looks(self, donors: FaceDataset, positions: np.ndarray) -> np.ndarray:
+        """How donors look (look.py), by their pictures, cut as they will be bent."""
+        crop = dataclasses.replace(self._donor_crop, size=SIDE)
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # decoding and warping release the GIL
+            cut = pool.map(lambda j: crop_sample(self._sample(donors, int(j)), crop)[0], positions)
+            return looks_of(np.stack(list(track(cut, "looking at donors", len(positions)))))
 
     # Pictures.
 

@@ -83,9 +83,10 @@ def bend_and_back(face: Batch, schema: LandmarkSchema) -> Damaged:
     if not len(rows):
         return Damaged(rows, own.image, own.image, own.image, own.image[:, :1])
     there, _ = warped(near.image, near.landmarks, own.image, own.landmarks, schema)
-    back = bent_with_mask(own.landmarks, there, near.landmarks, schema, size)
-    donor = bent_with_mask(own.landmarks, near.image, near.landmarks, schema, size)
-    return Damaged(rows, own.image, own.image + back.mask * (back.image - own.image), donor.image, donor.mask)
+    # Both lie on the neighbour's landmarks, so one map bends them.
+    bent = bent_with_mask(own.landmarks, torch.cat([there, near.image], dim=1), near.landmarks, schema, size)
+    back, donor = bent.image.split(3, dim=1)
+    return Damaged(rows, own.image, own.image + bent.mask * (back - own.image), donor, bent.mask)
 
 
 def weighed(values: Tensor, mask: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class Bent(NamedTuple):
     """Donors bent onto contents."""
 
     image: Tensor
-    """(B, 3, S, S) in [-1, 1]; the donor as it lies where too few landmarks are known in both"""
+    """(B, C, S, S) in [-1, 1]; the donor as it lies where too few landmarks are known in both"""
     mask: Tensor
     """(B, 1, S, S) in [0, 1]: 1 where it is not to be trusted"""
 
@@ -55,7 +55,10 @@ class Bent(NamedTuple):
 def bent_with_mask(
     landmarks: Tensor, donor: Tensor, donor_landmarks: Tensor, schema: LandmarkSchema, size: int
 ) -> Bent:
-    """Donors (B, 3, T, T) with landmarks (B, P, 2) bent onto contents of `size` px by their landmarks (B, P, 2)."""
+    """Donors (B, C, T, T) with landmarks (B, P, 2) bent onto contents of `size` px by their landmarks (B, P, 2).
+
+    C is 3, or more where several pictures of the same landmarks are bent at a time.
+    """
     found = bend(landmarks, donor_landmarks)
     places = pixel_places(found, size).to(donor)
     image = take(donor, places, mode="bicubic").clamp(-1, 1)

@@ -1,5 +1,6 @@
 """Which donors can be bent onto a face, and which fit it best: by landmarks alone. Knows no pictures."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,9 +27,12 @@ _STREAM = 41  # of random numbers, that draws the donors offered
 class WarpConfig:
     """Which donors `warp` takes, and when it refuses a pair."""
 
-    offered: int = 200
-    """Donors drawn for each face, by the seed, of which the nearest in shape are taken: those of the same pose, with
-    mouth and eyes as wide open. More fit better; fewer differ more."""
+    offered: int = 1000
+    """Donors drawn for each face, by the seed, of which the nearest in shape may be taken: those of the same pose, with
+    mouth and eyes as wide open. More fit better."""
+    variety: float = 0.03
+    """Share of those offered that fit well enough: of them, so many as are asked for are taken that differ most in
+    look. More differ more and fit less; 0: the nearest in shape, whatever they look like."""
     stretch: float = 4.0
     """Times that an area of the donor's face may be enlarged."""
     stretched: float = 0.02
@@ -40,6 +44,8 @@ class WarpConfig:
     def __post_init__(self) -> None:
         if self.offered < 1:
             raise ValueError(f"offered is {self.offered}, expected at least 1")
+        if not 0 <= self.variety <= 1:
+            raise ValueError(f"variety is {self.variety}, expected 0 to 1")
         if self.stretch <= 1 or not 0 <= self.stretched <= 1 or self.apart <= 0:
             raise ValueError(
                 f"stretch {self.stretch}, stretched {self.stretched} and apart {self.apart}: expected above 1, from 0 "
@@ -170,40 +176,73 @@ class Fitting(NamedTuple):
 
 def fitting_donors(
     contents: np.ndarray, donors: np.ndarray, k: int, seed: int, same: np.ndarray, schema: LandmarkSchema,
-    config: WarpConfig,
+    config: WarpConfig, looks: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Fitting:  # fmt: skip
-    """The k donors of each face that are nearest in shape and can be bent onto it.
+    """The k donors of each face that are near it in shape, can be bent onto it, and differ in look.
 
-    Of each face so many donors as `config.offered` are drawn by the seed, and taken in the order of their distance. Row
-    i is a function of (seed, i) and the landmarks.
+    Of each face so many donors as `config.offered` are drawn by the seed. The nearest comes first; the next ones are
+    those of the nearest `config.variety` that look least like the ones before (farthest-first: Gonzalez, 1985), and
+    then the nearest of all others. Row i is a function of (seed, i), the landmarks and the looks.
 
     Args:
         contents, donors: (N, P, 2) and (M, P, 2) landmarks, each in px of its own picture; NaN where unknown.
         k: donors wanted.
         same: (N,) position of each face among the donors, -1 where it is none of them.
+        schema: the mark-up.
+        config: how many are offered, and which are refused.
+        looks: positions (m,) of donors -> (m, D) numbers that are near where donors look alike (look.py); asked once,
+            of all that may be taken, where it matters. None: looks do not count.
     """
     reference = reference_shape(np.concatenate([contents, donors]))
     ours, theirs = (descriptors(points, reference, schema) for points in (contents, donors))
     usable = np.flatnonzero(np.isfinite(theirs).all(axis=1))
-    found, openings = np.full((len(contents), k), -1, np.int64), openings_of(schema)
+    seen: np.ndarray | None = None
+    if looks is not None and k > 1 and config.variety > 0 and len(usable):
+        found = looks(usable)
+        seen = np.zeros((len(donors), found.shape[1]))
+        seen[usable] = found
+    rows, openings = np.full((len(contents), k), -1, np.int64), openings_of(schema)
     tried, refused = np.zeros((2, len(contents)), np.int64)
     for i, itself in enumerate(same):
         if not np.isfinite(ours[i]).all():
             continue
         drawn = np.random.default_rng((seed, i, _STREAM)).permutation(usable[usable != itself])[: config.offered]
         queue = drawn[np.argsort(np.linalg.norm(theirs[drawn] - ours[i], axis=1), kind="stable")]
-        taken = 0
-        for start in range(0, len(queue), k):
-            some = queue[start : start + k]
-            bad = refused_pairs(np.repeat(contents[i : i + 1], len(some), axis=0), donors[some], openings, config)
-            good = some[~bad][: k - taken]
-            found[i, taken : taken + len(good)] = good
-            taken += len(good)
-            tried[i] += len(some)
-            refused[i] += bad.sum()
-            if taken == k:
+
+        def fit(some: np.ndarray, own: np.ndarray = contents[i : i + 1]) -> np.ndarray:
+            return ~refused_pairs(np.repeat(own, len(some), axis=0), donors[some], openings, config)
+
+        near = 0 if seen is None else max(k, round(config.variety * len(drawn)))
+        taken, tried[i] = _differing(queue[:near], k, fit, seen) if seen is not None else ([], 0)
+        refused[i] = tried[i] - len(taken)
+        for start in range(near, len(queue), k):
+            if len(taken) == k:
                 break
-    return Fitting(found, tried, refused)
+            some = queue[start : start + k]
+            fits = fit(some)
+            taken += some[fits][: k - len(taken)].tolist()
+            tried[i] += len(some)
+            refused[i] += (~fits).sum()
+        rows[i, : len(taken)] = taken
+    return Fitting(rows, tried, refused)
+
+
+def _differing(
+    near: np.ndarray, k: int, fit: Callable[[np.ndarray], np.ndarray], looks: np.ndarray
+) -> tuple[list[int], int]:
+    """Of positions (n,) of donors, the nearest first: the first that fits, then up to k in all that fit, each the one
+    whose look is farthest from that of any before it. Beside them how many were looked at."""
+    taken: list[int] = []
+    apart = np.full(len(near), np.inf)
+    for tried in range(len(near)):
+        if len(taken) == k:
+            return taken, tried
+        at = int(apart.argmax()) if taken else tried
+        if fit(near[at : at + 1])[0]:
+            taken.append(int(near[at]))
+            apart = np.minimum(apart, np.linalg.norm(looks[near] - looks[near[at]], axis=1))
+        apart[at] = -1  # asked once
+    return taken, len(near)
 
 
 def refused_pairs(
