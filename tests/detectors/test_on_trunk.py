@@ -15,7 +15,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.detectors import DETECTORS, Preset, build_detector
 from stylealign.detectors.lab.network import LAB
 from stylealign.detectors.on_trunk import TrunkRegressor
-from stylealign.detectors.trunks import build_trunk, trunks_in
+from stylealign.detectors.trunks import TRUNKS, build_trunk, trunks_in
 from stylealign.errors import UserError
 
 
@@ -192,3 +192,11 @@ def test_dvln_s_decision_reads_the_trunk_s_fine_features_and_teaches_it_nothing(
     assert all(p.grad is None for p in trunk.parameters())
     trunk.register_forward_hook(lambda _m, _i, found: [found[0] + torch.randn_like(found[0]), *found[1:]])
     assert not torch.equal(model(images(2, 64)).stages[1], logits)  # candidates come of the last features alone
+
+
+@pytest.mark.parametrize("trunk", [trunk for trunk in TRUNKS if trunk != "hrnet_w18"])  # which takes a second
+def test_every_detector_stands_on_every_trunk_where_sides_do_not_halve(trunk: str) -> None:
+    for name in ON_TRUNK:
+        with torch.no_grad():
+            found = made(name, 80, trunk=trunk).eval()(images(1, 80)).landmarks
+        assert found.shape == (1, 68, 2), name

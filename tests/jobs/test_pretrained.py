@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from builders import tiny
-from builders.networks import make
+from builders.networks import make, on_trunk_config, schemas_of
 from stylealign.cli import main
 from stylealign.config import from_dict
 from stylealign.data.dataset import FaceDataset
@@ -64,6 +64,15 @@ def test_a_package_s_weights_are_found_without_running_it_and_loaded(trunk: Trun
         for key, value in again.state_dict().items()
         if key.startswith("trunk.")
     )
+
+
+def test_a_package_s_weights_go_into_a_published_detector_s_trunk_too(trunk: Trunk) -> None:
+    model = build_detector("resnet18", schemas_of("resnet18"), 32, on_trunk_config("resnet18", 1.0))
+    load_pretrained(model, "resnet18", PACKAGE)
+    other = fpn()
+    load_pretrained(other, "fpn", PACKAGE)
+    for key in ("features.0.0.weight", "features.0.1.running_mean", "features.17.conv.2.weight"):
+        assert torch.equal(model.state_dict()[f"trunk.{key}"], other.state_dict()[f"trunk.{key}"])
 
 
 def test_another_file_than_the_known_one_is_refused(trunk: Trunk, tmp_path: Path) -> None:
