@@ -85,12 +85,13 @@ def test_the_sizes_are_those_of_the_recipes(path: Path) -> None:
 
 def test_a_table_has_a_line_a_network_and_says_what_it_counts() -> None:
     table = model_table(Models(only=("resnet18",), schema="98"))
-    assert [row[:3] for row in table.rows] == [("ResNet-18", "small", "64"), ("ResNet-18", "paper", "256")]
+    on_trunk = ("ResNet-18's head on MobileNetV2", "small", "96")
+    assert [row[:3] for row in table.rows] == [("ResNet-18", "small", "64"), on_trunk, ("ResNet-18", "paper", "256")]
     assert all(len(row) == len(table.header) for row in table.rows)
     assert "98 points (wflw98)" in table.note
     assert "flop_counter" in table.note
     larger = model_table(Models(only=("resnet18",), size=128))
-    assert [row[2] for row in larger.rows] == ["128", "128"]
+    assert [row[2] for row in larger.rows] == ["128", "128", "128"]
     assert float(larger.rows[0][5]) > float(table.rows[0][5])
     with pytest.raises(UserError, match=r"unknown detector 'resnet-18'; known: resnet18"):
         from_dict(Models, {"only": ["resnet-18"]})
