@@ -13,7 +13,7 @@ from stylealign.detectors.hourglass import halvings
 from stylealign.detectors.lab.config import LABConfig
 from stylealign.detectors.lab.hourglass import BoundaryEstimator, PyramidEstimator
 from stylealign.detectors.lab.messages import boundary_tree
-from stylealign.detectors.lab.regressor import BoundaryRegressor, TrunkRegressor
+from stylealign.detectors.lab.regressor import BoundaryRegressor, FeatureRegressor
 from stylealign.detectors.on_trunk import LAST
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.trunks import build_trunk
@@ -55,7 +55,7 @@ class LAB(nn.Module):
                 channels_in, num_maps, stacks=config.stacks, channels=config.channels, depth=depth, stride=stride,
                 parents=parents, kernel=config.message_kernel,
             )  # fmt: skip
-            self.regressor: BoundaryRegressor | TrunkRegressor = BoundaryRegressor(
+            self.regressor: BoundaryRegressor | FeatureRegressor = BoundaryRegressor(
                 channels_in, num_maps, schema.num_points, size, config
             )
         else:
@@ -63,7 +63,7 @@ class LAB(nn.Module):
             self.estimator = PyramidEstimator(
                 channels, num_maps, channels=config.channels, parents=parents, kernel=config.message_kernel
             )
-            self.regressor = TrunkRegressor(channels, num_maps, schema.num_points, size, stride, config)
+            self.regressor = FeatureRegressor(channels, num_maps, schema.num_points, size, stride, config)
         self.register_buffer("mean_shape", torch.zeros(schema.num_points, 2))
         self.init_weights()
 

@@ -130,7 +130,7 @@ class BoundaryRegressor(WholeMap):
         return self.offsets(x)
 
 
-class TrunkRegressor(WholeMap):
+class FeatureRegressor(WholeMap):
     """A trunk's features, fine to coarse, and boundary maps (B, K, h, w) -> offsets (B, P, 2) in sixteenths of the
     crop.
 

@@ -35,27 +35,27 @@ def packaged_file(package: Package) -> Path:
     return path
 
 
-def _package_of(model: nn.Module, name: str) -> Package:
-    """The package that carries weights for a detector's trunk."""
-    having_one = [trunk for trunk, entry in TRUNKS.items() if entry.imagenet and entry.imagenet.package]
-    trunk = next((trunk for trunk, _ in trunks_in(model)), None)
+def _file_of(path: Path, trunk: str | None, whose: str, hint: str = "") -> Path:
+    """The file of ImageNet weights for a trunk of the table: `path`, or for `package` the installed package's.
+
+    Raises UserError where no package carries any for it (None: for no trunk), with `whose` they were to be, and `hint`,
+    how a trunk is named.
+    """
+    if path != PACKAGE:
+        return path
     known = TRUNKS[trunk].imagenet if trunk else None
     if known is None or known.package is None:
-        found = name if trunk is None else f"{name} with trunk {trunk}"
+        having_one = [other for other, entry in TRUNKS.items() if entry.imagenet and entry.imagenet.package]
         raise UserError(
-            f"--pretrained package: no package carries weights for {found}; expected one of the trunks "
-            f"{', '.join(having_one)} (as in --{DETECTORS[name].section}.trunk {having_one[0]}), or a file"
+            f"--pretrained package: no package carries weights for {whose}; expected one of the trunks "
+            f"{', '.join(having_one)}{hint and f' (as in {hint} {having_one[0]})'}, or a file"
         )
-    return known.package
+    return packaged_file(known.package)
 
 
 def load_trunk(trunk: nn.Module, name: str, path: Path, size: int) -> None:
     """Load a trunk's ImageNet weights, for pictures of `size` px; `path` is a file, or `package`."""
-    known = TRUNKS[name].imagenet
-    if path == PACKAGE and (known is None or known.package is None):
-        having_one = [other for other, entry in TRUNKS.items() if entry.imagenet and entry.imagenet.package]
-        raise UserError(f"--pretrained package: no package carries weights for {name}; expected one of {having_one}")
-    file = packaged_file(known.package) if path == PACKAGE and known and known.package else path
+    file = _file_of(path, name, name)
     load_imagenet_trunk(trunk, name, size, read_state(file), str(file))
 
 
@@ -92,6 +92,8 @@ def load_pretrained(model: nn.Module, name: str, path: Path) -> None:
         raise UserError(
             f"{path}: {name} has no part that ImageNet weights fit; --pretrained is for {having('pretrained')}"
         )
-    file = packaged_file(_package_of(model, name)) if path == PACKAGE else path
+    trunk = next((trunk for trunk, _ in trunks_in(model)), None)
+    whose = name if trunk is None else f"{name} with trunk {trunk}"
+    file = _file_of(path, trunk, whose, f"--{DETECTORS[name].section}.trunk")
     state: dict[str, Tensor] = read_state(file)
     load(model, state, str(file))
