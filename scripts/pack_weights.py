@@ -30,6 +30,7 @@ KEEP = (
     "val",
     "roll",
     "trust",
+    "lean",
     "stylealign",
     "model_hash",
 )

@@ -21,6 +21,7 @@ class DotNetwork:
         self.card: dict[str, object] = {}
         self.trust: PointTrust | None = None
         self.upright: np.ndarray | None = None
+        self.lean = 0.0
         self.schema: LandmarkSchema = FIVE
         self.batches: list[int] = []
 

@@ -40,6 +40,7 @@ from stylealign.jobs.pseudo_label.config import PseudoLabel
 from stylealign.jobs.trust import Trust
 from stylealign.predicting import ensemble
 from stylealign.predicting.ensemble import LookConfig, ask, load_ensemble, looks_of
+from stylealign.predicting.on_datasets import answer_crops, lean_on
 from stylealign.training.fan_out import Job
 from stylealign.training.processes import Pool
 
@@ -52,12 +53,13 @@ class Surveyor(nn.Module):
     which it reads how a crop was cut.
 
     `drawn_to_middle` spoils it: every answer is off by that share of the way from the face's middle to the crop's.
+    `lean`: every answer is off to the right by that share of the crop's side.
     """
 
-    def __init__(self, drawn_to_middle: float = 0.0):
+    def __init__(self, drawn_to_middle: float = 0.0, lean: float = 0.0):
         super().__init__()
         self.place = nn.Parameter(torch.zeros(1))
-        self.drawn_to_middle = drawn_to_middle
+        self.drawn_to_middle, self.lean = drawn_to_middle, lean
 
     def forward(self, image: torch.Tensor) -> DetectorOutput:
         found = []
@@ -70,7 +72,9 @@ class Surveyor(nn.Module):
             mirrored = np.linalg.det(crop_from_source[:, :2]) < 0
             points = geometry.apply(crop_from_source, TRUTH[FIVE.flip_permutation] if mirrored else TRUTH)
             middle = geometry.landmark_box(points).reshape(2, 2).mean(axis=0)
-            found.append(points + self.drawn_to_middle * ((red.shape[0] - 1) / 2 - middle))
+            found.append(
+                points + self.drawn_to_middle * ((red.shape[0] - 1) / 2 - middle) + [self.lean * red.shape[0], 0]
+            )
         return DetectorOutput(torch.tensor(np.array(found)).float())
 
 
@@ -278,6 +282,22 @@ def test_a_perfect_detector_finds_the_truth_from_every_look(surveyed: FaceDatase
     assert answers.positions.tolist() == [0, 1, 3]
     assert answers.landmarks.shape == (3, 8, 5, 2)
     np.testing.assert_allclose(answers.landmarks, np.broadcast_to(TRUTH, (3, 8, 5, 2)), atol=0.1)
+
+
+def test_a_detector_that_leans_does_so_alike_on_both_sides_of_a_mirror(surveyed: FaceDataset) -> None:
+    """Of a card that tells, every look answers alike, and the mean is the plain answer; of one that does not, looks
+    fall apart in two."""
+    spoilt = LoadedDetector(model=Surveyor(lean=0.02), schema=FIVE, crop=CropConfig(size=48), card={})
+    faces = surveyed.take([1, 3])
+    cache = CropCache(faces, spoilt.crop)
+    plain = answer_crops(spoilt.model, cache).landmarks
+    assert lean_on(spoilt.model, cache) == pytest.approx(0.02, abs=1e-4)
+    for told in (0.02, 0.0):
+        right = dataclasses.replace(spoilt, lean=told)
+        looks = ask([right], faces, LookConfig(refine=0), use_labels=True).landmarks
+        assert np.allclose(looks[:, 0], looks[:, 1], atol=0.1) == bool(told)
+        averaged = answer_crops(spoilt.model, cache, flip_average=True, lean=told).landmarks
+        assert np.allclose(averaged, plain, atol=0.1) == bool(told)
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 3])

@@ -124,6 +124,12 @@ def test_a_teachers_label_is_the_mean_of_both_answers_and_its_trust_their_agreem
     strict = labelled_by_teacher(Fixed(PLAIN, mirrored), half_red(2), SIZE, config, FIVE, 0.7)
     assert strict.point_weight[0].tolist() == [1, 1, 0, 1, 1]
 
+    leaning = Fixed(
+        PLAIN + torch.tensor([2.0, 0]), mirrored + torch.tensor([2.0, 0])
+    )  # right of its places, both times
+    known = labelled_by_teacher(leaning, half_red(2), SIZE, TeacherConfig(half=0.05), FIVE, 0.7, leans=True)
+    torch.testing.assert_close(known.landmarks.mean((0, 1)), (PLAIN + torch.tensor([6.0, 4.0])).mean(0))
+
 
 def test_a_teachers_labels_move_exactly_with_the_picture_mirrored_or_not() -> None:
     """Taken home through the inverse of crop_from_source, they are where the teacher saw them; a

@@ -44,9 +44,9 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> FaceDataset:
 
 @pytest.fixture(scope="module")
 def fpn(faces: FaceDataset) -> Path:
-    """A tiny detector that answers covariances, six steps old."""
+    """A tiny detector that answers covariances, six steps old, of labels said to lean."""
     run = faces.folder.parent / "fpn"
-    config = tiny.detector_job(run, faces.folder, {"preview_every": 0}, model="fpn")
+    config = tiny.detector_job(run, faces.folder, {"preview_every": 0}, model="fpn", lean_px=0.9)
     train(dataclasses.replace(config, fpn=FPNConfig(width=0.125, neck=8)))  # type: ignore[call-arg]
     return run
 
@@ -60,6 +60,7 @@ def resnet(faces: FaceDataset) -> Path:
 
 
 def test_training_calibrates_on_val_and_evaluate_tells_how_far_that_holds(fpn: Path, faces: FaceDataset) -> None:
+    assert open_network(fpn).lean == card_of(fpn)["lean"] != 0
     trust = card_of(fpn)["trust"]
     assert trust["basis"] == "covariance"
     assert trust["surprise"] < trust["surprise_before"]
@@ -93,6 +94,7 @@ def test_an_onnx_file_answers_the_same_covariances(fpn: Path, capsys: pytest.Cap
     assert a.covariance is not None
     assert b.covariance is not None
     assert ours.trust == theirs.trust
+    assert ours.lean == theirs.lean != 0
     np.testing.assert_allclose(
         b.covariance, a.covariance, rtol=1e-2, atol=1e-2 * np.abs(a.covariance).max(axis=(2, 3)).min()
     )
@@ -112,11 +114,14 @@ def test_a_model_of_before_gets_a_trust_in_a_copy_and_itself_stays_as_it_was(
     assert "Reliability: without" in capsys.readouterr().out
     assert tiny.tree(without) == before
     copy = card_of(fpn.parent / "copy")
-    assert {k: v for k, v in copy.items() if k != "trust"} == card
+    assert {k: v for k, v in copy.items() if k not in ("trust", "lean")} == {
+        k: v for k, v in card.items() if k != "lean"
+    }
+    assert copy["lean"] == pytest.approx(card_of(fpn)["lean"], rel=1e-3)  # measured anew
     assert copy["trust"]["temperature"] == pytest.approx(card_of(fpn)["trust"]["temperature"], rel=1e-3)
     assert open_network(fpn.parent / "copy").trust is not None
 
-    assert "trust" not in card_of(resnet)
+    assert not {"trust", "lean"} & set(card_of(resnet))
     assert main(["calibrate", *common, "--model", str(resnet), "--out", str(fpn.parent / "mirrored")]) == 0
     assert "it says by the mirrored face alone" in capsys.readouterr().err
     network = open_network(fpn.parent / "mirrored")

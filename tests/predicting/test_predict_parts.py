@@ -268,6 +268,12 @@ def test_mirror_averaging_renumbers_and_gives_a_confidence_to_networks_without_o
     face = math.sqrt((flipped.landmarks.max(0) - flipped.landmarks.min(0)).prod()) / px
     assert np.allclose(flipped.score, 2 ** (-(2 / face) / 0.02), rtol=0.1)  # 2 px apart
 
+    known = Biased(size)  # that its card tells: right both times, as people label
+    known.lean = 1 / size
+    leaning = find_landmarks(known, [Candidate(Photo(image, EYE), box)], refine=0, flip=True)[0]
+    assert np.allclose(leaning.landmarks, plain.landmarks, atol=0.02)
+    assert np.all(leaning.score > 0.95)
+
 
 def test_a_whole_pictures_crop_is_the_picture() -> None:
     affine = geometry.crop_affine(whole_box(60, 60, 1.4), 1.4, 30)

@@ -14,6 +14,7 @@ from stylealign.config import from_dict
 from stylealign.detectors import DETECTORS, build_detector
 from stylealign.detectors.finder import CentreFinder, FinderConfig
 from stylealign.errors import UserError
+from stylealign.evaluation.lean import lean_of_card
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema, schema_from_dict
 from stylealign.training.devices import place
@@ -31,6 +32,8 @@ class LoadedDetector:
     schema: LandmarkSchema
     crop: CropConfig
     card: dict[str, Any]
+    lean: float = 0.0
+    """By how much its answers lie to the right of what they mark, as a share of the crop's side"""
 
     @property
     def upright(self) -> np.ndarray | None:
@@ -53,6 +56,15 @@ def learnt_roll(card: Mapping[str, Any]) -> float:
         return 0.0
 
 
+def learnt_lean(card: Mapping[str, Any]) -> bool:
+    """Whether a detector learnt from labels that it was told lean to one side (`train-detector --lean-px`)."""
+    config = card.get("config")
+    if not isinstance(config, Mapping):
+        return False
+    given = [part.get("lean_px") for part in config.get("data") or [] if isinstance(part, Mapping)]
+    return any(isinstance(value, int | float) and value != 0 for value in (config.get("lean_px"), *given))
+
+
 def load_detector(run: Path, device: torch.device | str = "cpu") -> LoadedDetector:
     """Load the detector of a finished run or a checkpoint folder. Raises UserError for anything else."""
     state, card = load_model(Path(run), "detector")
@@ -67,7 +79,8 @@ def load_detector(run: Path, device: torch.device | str = "cpu") -> LoadedDetect
     model = build_detector(card["model"], (schema, *others), crop.size, network)
     load_weights(model, state, str(run))
     model = place(model, device).eval()
-    return LoadedDetector(model=model, schema=schema, crop=crop, card=card)
+    lean = lean_of_card(card, f"{run}/card.json")
+    return LoadedDetector(model=model, schema=schema, crop=crop, card=card, lean=lean)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -158,17 +158,19 @@ def face_size(landmarks: np.ndarray) -> float:
 A = TypeVar("A")
 
 
-def mirrored_back(landmarks: A, size: int, order: np.ndarray) -> A:
+def mirrored_back(landmarks: A, size: int, order: np.ndarray, lean: float = 0.0) -> A:
     """Landmarks found on the mirror image of a crop, as landmarks of the crop itself.
 
     Args:
         landmarks: (..., P, 2) px of the mirrored crop, a NumPy array or a torch tensor.
         size: width of the crop in px.
         order: (P,) `LandmarkSchema.flip_permutation`.
+        lean: by how much who found them answers to the right of what it marks, as a share of the width
+            (evaluation/lean.py).
 
     Returns:
-        (..., P, 2) px of the crop, renumbered; a new array.
+        (..., P, 2) px of the crop, renumbered, as found on the crop itself; a new array.
     """
     found: Any = landmarks[..., order.tolist(), :]  # type: ignore[index]  # a list as index copies, in NumPy and in torch
-    found[..., 0] = size - 1 - found[..., 0]
+    found[..., 0] = size - 1 + 2 * lean * size - found[..., 0]
     return found

@@ -137,7 +137,7 @@ def _answer(
     for (_, _, look), affine, points in zip(asked, affines, found, strict=True):
         if look.mirrored:  # back to the same crop without the mirror
             affine = geometry.compose(geometry.flip_affine(crop.size), affine)
-            points = geometry.mirrored_back(points, crop.size, order)
+            points = geometry.mirrored_back(points, crop.size, order, detector.lean)
         home.append(geometry.apply(geometry.invert(affine), points))
     return np.stack(home).reshape(len(images), len(looks), -1, 2)
 

@@ -52,13 +52,16 @@ def cut_crops(network: LandmarkNetwork, candidates: Sequence[Candidate]) -> tupl
     return np.ascontiguousarray((pixels.astype(np.float32) / 127.5 - 1).transpose(0, 3, 1, 2)), affines
 
 
-def averaged(plain: Answer, mirrored: Answer, size: int, schema: LandmarkSchema, trust: PointTrust | None) -> Answer:
+def averaged(
+    plain: Answer, mirrored: Answer, size: int, schema: LandmarkSchema, trust: PointTrust | None, lean: float = 0.0
+) -> Answer:
     """Answers on crops of `size` px and on their mirror images -> their mean, as sure as both are together.
 
-    Where both err alike their mean errs as either does, so the covariance is the mean of theirs.
+    Where both err alike their mean errs as either does, so the covariance is the mean of theirs. `lean` is the
+    network's.
     """
     order = schema.flip_permutation
-    back = mirrored_back(mirrored.landmarks, size, order)
+    back = mirrored_back(mirrored.landmarks, size, order, lean)
     mean = (plain.landmarks + back) / 2
     covariance = None
     if plain.covariance is not None and mirrored.covariance is not None:
@@ -77,7 +80,7 @@ def _answer_crops(network: LandmarkNetwork, crops: np.ndarray, flip: bool) -> An
     if not flip:
         return plain
     mirrored = network.answer(np.ascontiguousarray(crops[..., ::-1]))
-    return averaged(plain, mirrored, crops.shape[-1], network.schema, network.trust)
+    return averaged(plain, mirrored, crops.shape[-1], network.schema, network.trust, network.lean)
 
 
 class Found(NamedTuple):

@@ -33,6 +33,12 @@ class LandmarkNetwork(Protocol):
         ...
 
     @property
+    def lean(self) -> float:
+        """By how much its answers lie to the right of what they mark, as a share of the crop's side: what
+        `geometry.mirrored_back` has to know."""
+        ...
+
+    @property
     def upright(self) -> np.ndarray | None:
         """(P, 2) the mean shape of its training faces, for a detector that has learnt every roll and so answers a face
         however it is turned; None for others."""

@@ -12,6 +12,7 @@ from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset
 from stylealign.detectors.loaded import load_detector
 from stylealign.errors import UserError
+from stylealign.evaluation.lean import measured_lean
 from stylealign.evaluation.point_trust import Basis, PointTrust, base_of, fit_trust, mirror_base, trust_of_card
 from stylealign.face import geometry
 from stylealign.face.covariance import mirrored_covariance, moved_covariance
@@ -29,11 +30,12 @@ class Answers(NamedTuple):
 
 
 def _answer(
-    model: nn.Module, crops: np.ndarray, schema: LandmarkSchema, flip_average: bool, basis: Basis | None
+    model: nn.Module, crops: np.ndarray, schema: LandmarkSchema, flip_average: bool, basis: Basis | None, lean: float
 ) -> Answers:
     """Landmarks and raw bases (point_trust.py) of crops (B, S, S, 3) uint8, px of the crop.
 
-    `flip_average`: the mean with the mirrored crops' answers, whose distance is the basis `mirror`.
+    `flip_average`: the mean with the mirrored crops' answers, whose distance is the basis `mirror`; `lean`: the
+    model's.
     """
     device, size = next(model.parameters()).device, crops.shape[1]
     image = to_float(torch.from_numpy(crops)).to(device)
@@ -43,7 +45,7 @@ def _answer(
     if not flip_average:
         return Answers(landmarks, base)
     other = model(image.flip(3).contiguous(memory_format=torch.channels_last))
-    mirrored = geometry.mirrored_back(other.landmarks.double().cpu().numpy(), size, schema.flip_permutation)
+    mirrored = geometry.mirrored_back(other.landmarks.double().cpu().numpy(), size, schema.flip_permutation, lean)
     if base is not None and basis is not None:
         base = (base + mirrored_covariance(_base(basis, other), schema.flip_permutation)) / 2
     elif basis == "mirror":
@@ -59,7 +61,7 @@ def _base(basis: Basis, out: Any) -> Any:
 
 @torch.no_grad()
 def _answer_all(
-    model: nn.Module, cache: CropCache, batch_size: int, flip_average: bool, basis: Basis | None
+    model: nn.Module, cache: CropCache, batch_size: int, flip_average: bool, basis: Basis | None, lean: float
 ) -> Answers:
     """Landmarks and raw bases, px of the crops, of a cache without a margin. The model answers in evaluation mode."""
     schema = cache.dataset.schema
@@ -71,7 +73,7 @@ def _answer_all(
     try:
         for start in track(range(0, len(cache), batch_size), "predicting landmarks"):
             crops = cache.images[start : start + batch_size].copy()
-            found.append(_answer(model, crops, schema, flip_average, basis))
+            found.append(_answer(model, crops, schema, flip_average, basis, lean))
     finally:
         model.train(was_training)
     landmarks = np.concatenate([each.landmarks for each in found])
@@ -85,12 +87,14 @@ def answer_crops(
     batch_size: int = 64,
     flip_average: bool = False,
     trust: PointTrust | None = None,
+    lean: float = 0.0,
 ) -> Answers:
     """Source px: landmarks of the faces of a crop cache without a margin, and how sure the model is where a trust says.
 
-    The model answers in evaluation mode. Raises UserError for `flip_average` where the mark-up has no mirror twins.
+    The model answers in evaluation mode. `lean` is the model's (evaluation/lean.py), for `flip_average` alone. Raises
+    UserError for `flip_average` where the mark-up has no mirror twins.
     """
-    answers = _answer_all(model, cache, batch_size, flip_average, None if trust is None else trust.basis)
+    answers = _answer_all(model, cache, batch_size, flip_average, None if trust is None else trust.basis, lean)
     homes = [geometry.invert(affine) for affine in cache.affines]
     landmarks = np.stack([geometry.apply(a, points) for a, points in zip(homes, answers.landmarks, strict=True)])
     if trust is None or answers.covariance is None:
@@ -126,11 +130,11 @@ def answer_dataset(
             f"{run}: trained on {loaded.schema.name}, the data set has {dataset.schema.name}: no mirror average"
         )
     trust = trust_of_card(loaded.card, loaded.schema.num_points, f"{run}/card.json")
-    return answer_crops(loaded.model, CropCache(dataset, loaded.crop), batch_size, flip_average, trust)
+    return answer_crops(loaded.model, CropCache(dataset, loaded.crop), batch_size, flip_average, trust, loaded.lean)
 
 
 def calibrated_on(
-    model: nn.Module, cache: CropCache, basis: Basis | None = None
+    model: nn.Module, cache: CropCache, basis: Basis | None = None, lean: float = 0.0
 ) -> tuple[PointTrust, dict[str, float]] | None:
     """The trust that a model's answers on labelled faces ask for, and how likely its errors are by it.
 
@@ -138,13 +142,23 @@ def calibrated_on(
         model: a detector.
         cache: crops of labelled faces, without a margin.
         basis: what it is made from; not given: the model's covariances, or the peaks of its heatmaps, whichever it has.
+        lean: the model's, for the basis `mirror`.
 
     Returns:
         what `fit_trust` returns; None where the model has no such basis.
     """
     for each in (basis,) if basis else ("covariance", "peaks"):
-        answers = _answer_all(model, cache, 64, each == "mirror", each)
+        answers = _answer_all(model, cache, 64, each == "mirror", each, lean)
         if answers.covariance is not None:
             truth = cache.landmarks.astype(np.float64)
             return fit_trust(answers.landmarks - truth, answers.covariance, each)
     return None
+
+
+@torch.no_grad()
+def lean_on(model: nn.Module, cache: CropCache) -> float:
+    """By how much a model's answers lean to the right (`measured_lean`) on the faces of a crop cache without a margin,
+    whose mark-up has mirror twins. Their labels are not looked at. The model answers in evaluation mode."""
+    plain = _answer_all(model, cache, 64, False, None, 0.0).landmarks
+    mean = _answer_all(model, cache, 64, True, None, 0.0).landmarks
+    return measured_lean(plain, 2 * mean - plain, cache.size)

@@ -3,7 +3,7 @@
 metadata_props     kind "stylealign-detector", format "1", stylealign (version), model, model_hash, precision, and as
                    JSON: crop {size, scale, box}, schema, value_range [-1, 1], data (what it learnt from),
                    calibration (int8 only), trust (where the model has one), upright (the mean shape of
-                   detectors that have learnt every roll)
+                   detectors that have learnt every roll), lean (where its answers do)
 input image        (batch, 3, size, size) float32 RGB in [-1, 1]
 output landmarks   (batch, P, 2) float32 (x, y) px of the crop, pixel centres at integers
 output confidence  (batch, P) float32 in [0, 1], only of networks that make a heatmap a landmark: its peak
@@ -21,6 +21,7 @@ import numpy as np
 
 from stylealign.config import from_dict, parse_json
 from stylealign.errors import UserError, counted
+from stylealign.evaluation.lean import lean_of_card
 from stylealign.evaluation.point_trust import base_of, refuse_not_positive, trust_of_card
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import schema_from_dict
@@ -29,7 +30,7 @@ from stylealign.predicting.answer import Answer
 KIND, FORMAT = "stylealign-detector", "1"
 INSTALL = "pip install 'stylealign[export]', or pip install onnx onnxruntime"
 NEEDED = ("format", "stylealign", "model", "model_hash", "precision", "crop", "schema", "value_range")
-JSON_KEYS = ("crop", "schema", "value_range", "data", "calibration", "trust", "upright")
+JSON_KEYS = ("crop", "schema", "value_range", "data", "calibration", "trust", "upright", "lean")
 OUTPUTS = (("landmarks",), ("landmarks", "confidence"), ("landmarks", "covariance"),
            ("landmarks", "confidence", "covariance"))  # fmt: skip
 
@@ -62,6 +63,8 @@ def to_metadata(
         values["upright"] = np.asarray(upright, np.float64).round(4).tolist()
     if card.get("trust") is not None:
         values["trust"] = card["trust"]
+    if card.get("lean"):
+        values["lean"] = card["lean"]
     return {key: json.dumps(value) if key in JSON_KEYS else str(value) for key, value in values.items()}
 
 
@@ -157,6 +160,7 @@ class OnnxDetector:
         self._names = names
         self.upright = upright_of(self.card, self.schema.num_points, f"{path}: its metadata's")
         self.trust = trust_of_card(self.card, self.schema.num_points, f"{path}: its metadata")
+        self.lean = lean_of_card(self.card, f"{path}: its metadata")
         if "covariance" in names and (self.trust is None or self.trust.basis != "covariance"):
             raise UserError(
                 f"{path}: an output covariance, expected a trust in its metadata that says what it is made from"

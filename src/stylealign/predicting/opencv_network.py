@@ -16,6 +16,7 @@ import numpy as np
 
 from stylealign.config import from_dict, read_json
 from stylealign.errors import UserError
+from stylealign.evaluation.lean import lean_of_card
 from stylealign.evaluation.point_trust import base_of, trust_of_card
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import schema_from_dict
@@ -45,6 +46,7 @@ class TwinNetwork:
         self.schema = schema_from_dict(self.card["schema"], f"{folder}/card.json: schema")
         self.crop: CropConfig = from_dict(CropConfig, self.card["crop"], f"{folder}/card.json: crop")
         self.trust = trust_of_card(self.card, self.schema.num_points, f"{folder}/card.json")
+        self.lean = lean_of_card(self.card, f"{folder}/card.json")
         about = read_json(folder / ABOUT)
         self.upright = upright_of(about, self.schema.num_points, f"{folder / ABOUT}:")
         self._names = about["outputs"]

@@ -20,7 +20,7 @@ class TorchNetwork:
         self._device = pick_device(accelerator)
         loaded = load_detector(run, self._device)
         self._model, self.schema, self.crop, self.card = loaded.model, loaded.schema, loaded.crop, loaded.card
-        self.upright = loaded.upright
+        self.upright, self.lean = loaded.upright, loaded.lean
         self.trust = trust_of_card(self.card, self.schema.num_points, f"{run}/card.json")
 
     @torch.inference_mode()

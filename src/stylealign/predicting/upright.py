@@ -41,7 +41,8 @@ def mirror_disagreement(
         ]
         crops, affines = cut_crops(network, last)
         found, _ = network(np.ascontiguousarray(crops[..., ::-1]))
-        for face, affine, mirrored in zip(some, affines, mirrored_back(found, crops.shape[-1], order), strict=True):
+        back = mirrored_back(found, crops.shape[-1], order, network.lean)
+        for face, affine, mirrored in zip(some, affines, back, strict=True):
             plain = geometry.apply(affine, face.landmarks)
             apart.append(np.linalg.norm(plain - mirrored, axis=1).mean() / face_size(plain))
     return np.array(apart)

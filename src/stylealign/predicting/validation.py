@@ -12,7 +12,7 @@ from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks
 from stylealign.face.crop import CropConfig
-from stylealign.predicting.on_datasets import answer_crops, calibrated_on
+from stylealign.predicting.on_datasets import answer_crops, calibrated_on, lean_on
 from stylealign.progress import say
 
 PREVIEW_FACES = 12
@@ -52,6 +52,11 @@ class Validation:
             say(f"warning: no trust in the card: {error}")
             return None
         return None if found is None else {**found[0].to_dict(), **found[1]}
+
+    def lean(self, model: nn.Module) -> float:
+        """By how much a model's answers lean to the right, for its card, as a share of the crop's side; 0 where the
+        mark-up has no mirror twins."""
+        return lean_on(model, self.cache) if self.schema.flip_pairs else 0.0
 
     @torch.no_grad()
     def sheet(self, model: nn.Module) -> np.ndarray:

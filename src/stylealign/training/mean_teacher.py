@@ -91,7 +91,13 @@ def unlabelled_in_batch(batch_size: int, share: float, world: int) -> int:
 
 @torch.no_grad()
 def labelled_by_teacher(
-    teacher: nn.Module, batch: Batch, size: int, config: TeacherConfig, schema: LandmarkSchema, factor: float
+    teacher: nn.Module,
+    batch: Batch,
+    size: int,
+    config: TeacherConfig,
+    schema: LandmarkSchema,
+    factor: float,
+    leans: bool = False,
 ) -> Batch:
     """Margin crops with the teacher's landmarks for labels, and with its trust in them for weights.
 
@@ -102,6 +108,8 @@ def labelled_by_teacher(
         config: how far to trust.
         schema: knows which landmark a mirrored one is; where it does not, there is one answer, trusted fully.
         factor: of all weights, such as the ramp's.
+        leans: whether the labels it learnt from are known to lean to one side (evaluation/lean.py): by how much its
+            answers do is measured on these faces.
     """
     image = centre_crop(batch, size).image
     found = teacher(image).landmarks.float()
@@ -109,6 +117,8 @@ def labelled_by_teacher(
     if schema.flip_pairs:
         mirrored = teacher(image.flip(3).contiguous(memory_format=torch.channels_last)).landmarks.float()
         mirrored = geometry.mirrored_back(mirrored, size, schema.flip_permutation)
+        if leans:
+            mirrored[..., 0] += (found - mirrored)[..., 0].mean()
         away = (found - mirrored).norm(dim=-1) / size
         trust = torch.exp2(-away / config.half)
         trust = torch.where(trust < config.threshold, 0.0, trust)

@@ -10,7 +10,7 @@ import numpy as np
 from stylealign.batches.crops import CropCache
 from stylealign.data.atomic import whole_folder
 from stylealign.data.dataset import FaceDataset, describe_data
-from stylealign.detectors.loaded import load_detector
+from stylealign.detectors.loaded import learnt_lean, load_detector
 from stylealign.errors import UserError, counted
 from stylealign.evaluation.metrics import denominators, usual_denominator
 from stylealign.evaluation.point_trust import BASES
@@ -18,7 +18,7 @@ from stylealign.evaluation.reliability import reliability, tables_of
 from stylealign.evaluation.tables import print_table, wide_console
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.calibrate.config import Calibrate
-from stylealign.predicting.on_datasets import answer_crops, calibrated_on
+from stylealign.predicting.on_datasets import answer_crops, calibrated_on, lean_on
 from stylealign.progress import say
 from stylealign.training.devices import pick_device
 from stylealign.training.weights import load_model, save_model
@@ -33,9 +33,10 @@ def calibrate_trust(config: Calibrate, path: Path, faces_of: Callable[[LandmarkS
     schema = loaded.schema
     faces = faces_of(schema)
     cache = CropCache(faces, loaded.crop)
+    lean = lean_on(loaded.model, cache) if schema.flip_pairs and learnt_lean(loaded.card) else loaded.lean
     fitted = calibrated_on(loaded.model, cache)
     if fitted is None and schema.flip_pairs:
-        fitted = calibrated_on(loaded.model, cache, "mirror")
+        fitted = calibrated_on(loaded.model, cache, "mirror", lean)
         say(
             "this detector answers neither covariances nor heatmaps: how sure it is, it says by the mirrored face alone"
         )
@@ -45,7 +46,7 @@ def calibrate_trust(config: Calibrate, path: Path, faces_of: Callable[[LandmarkS
             "ask it about the mirrored face: nothing to calibrate"
         )
     trust, fit = fitted
-    answers = answer_crops(loaded.model, cache, config.batch_size, trust.basis == "mirror", trust)
+    answers = answer_crops(loaded.model, cache, config.batch_size, trust.basis == "mirror", trust, lean)
     assert answers.covariance is not None
     truth = faces.landmarks_array().astype(np.float64)
     boxes = [sample.box_xyxy for sample in faces if sample.box_xyxy is not None]
@@ -56,8 +57,8 @@ def calibrate_trust(config: Calibrate, path: Path, faces_of: Callable[[LandmarkS
     described = {**trust.to_dict(), **fit, "data": describe_data(faces, split=config.split)}
     state, card = load_model(path, "detector")
     with whole_folder(config.out) as partial:
-        save_model(partial, state, {**card, "trust": described})
-        content = {"trust": described, "denominator": denominator, **figures}
+        save_model(partial, state, {**card, "trust": described, **({"lean": lean} if lean else {})})
+        content = {"trust": described, "lean": lean, "denominator": denominator, **figures}
         (partial / "calibration.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     for table in tables_of(figures, path.name):
         print_table(wide_console(), table)

@@ -24,6 +24,7 @@ from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.data.shards import ShardedFaces
 from stylealign.detectors import DETECTORS, build_detector, having
 from stylealign.detectors.learning import Learning
+from stylealign.detectors.loaded import learnt_lean
 from stylealign.detectors.losses import LossConfig
 from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
@@ -315,6 +316,8 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
         seed = int(np.random.default_rng(key).integers(2**62))
         return augment(batch, size, config.augment, torch.Generator().manual_seed(seed), schemas[head % len(schemas)])
 
+    leans = learnt_lean(state.card)
+
     def gather(number: int) -> Step:
         step = Step(
             heads=tuple(source.batch(number) for source in faces.sources),
@@ -331,7 +334,7 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
             return learner.update(varied, schedule.place(number))
         assert state.ema is not None  # teacher_faces has seen to it, and to there being one head
         factor = config.teacher.weight * ramp(schedule.place(number), loop.steps, config.teacher.ramp_up)
-        learnt = labelled_by_teacher(state.ema.module, step.unlabelled, size, config.teacher, schemas[0], factor)
+        learnt = labelled_by_teacher(state.ema.module, step.unlabelled, size, config.teacher, schemas[0], factor, leans)
         terms = trust_terms(learnt)
         if styling is not None:  # the teacher has seen them as they are
             learnt = styling.restyled_among(learnt, *key)
@@ -372,6 +375,8 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
             trust = validation.trust(state.result())
             if trust is not None:
                 card["trust"] = {**trust, "data": describe_data(held_out, split=config.val_split)}
+            if learnt_lean(card):
+                card["lean"] = validation.lean(state.result())
             where = f"{counted(len(held_out), 'face')} of {held_out.name} {config.val_split}"
             say(f"NME on {where}: {nme:.2%} ({unit}, {config.crop.describe()})")
         run.finish(state.result().state_dict(), card)
