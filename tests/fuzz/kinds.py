@@ -478,8 +478,8 @@ def _write_videos(folder: Path) -> None:
 def _read_video(folder: Path, rng: random.Random) -> object:
     from contextlib import closing
 
+    from stylealign.predicting.clock import Clock
     from stylealign.predicting.sources import Source
-    from stylealign.predicting.threads import Clock
     from stylealign.predicting.video import Video
 
     path = _only(folder)

@@ -14,12 +14,14 @@ from PIL import Image
 
 from builders.dot_network import DotNetwork, find_dots
 from builders.dots import PLACES, paint
+from stylealign.data.threads import ahead
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.orientation import map_box, turn_affine, upright_affine, view_of
 from stylealign.face.schema import FIVE
 from stylealign.jobs.calibrate.boxes import jittered, safe_range
 from stylealign.predicting.candidates import Candidate, Search, candidates_in, whole_box
+from stylealign.predicting.clock import Clock
 from stylealign.predicting.faces import find_faces
 from stylealign.predicting.finders import (
     FoundFace,
@@ -34,7 +36,6 @@ from stylealign.predicting.landmarks import find_landmarks, movement_with_crop, 
 from stylealign.predicting.one_euro import Jitter, OneEuro
 from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Photo, expand, read_photo
-from stylealign.predicting.threads import Clock, ahead
 from stylealign.predicting.tracking import TrackConfig, Tracker, is_lost
 from stylealign.predicting.writing import overlay_names, safe_name
 

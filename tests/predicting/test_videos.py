@@ -9,9 +9,9 @@ from PIL import Image
 
 from builders.dot_network import DotNetwork, find_dots
 from builders.dots import PLACES, paint
+from stylealign.predicting.clock import Clock
 from stylealign.predicting.finders import FoundFace
 from stylealign.predicting.sources import Source
-from stylealign.predicting.threads import Clock
 from stylealign.predicting.tracking import TrackConfig, Tracker
 from stylealign.predicting.video import Video
 

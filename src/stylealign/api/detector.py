@@ -26,13 +26,13 @@ from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Candidate, Rotate, Search, candidates_in
+from stylealign.predicting.clock import Clock
 from stylealign.predicting.faces import find_faces, refuse_untrusted, tells_way_up
 from stylealign.predicting.finders import Finder, mtcnn_finder
 from stylealign.predicting.given_boxes import checked_box
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Source
-from stylealign.predicting.threads import Clock
 from stylealign.predicting.tracking import TrackConfig, Tracker
 from stylealign.predicting.video import Video
 

@@ -7,7 +7,6 @@ import os
 import stat
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +16,7 @@ import torch
 from stylealign.batches.batch import Batch, to_float
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import image_size, read_image, warp
+from stylealign.data.threads import on_every_core
 from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
@@ -201,10 +201,9 @@ class CropCache:
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         try:
             images = reserved_array(partial, shape)
-            with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # decoding and warping release the GIL
-                cut = pool.map(lambda i: self._cut_one(i, images), range(len(images)))
-                for _ in track(cut, "cutting crops", len(images)):
-                    pass
+            cut = on_every_core(lambda i: self._cut_one(i, images), range(len(images)))
+            for _ in track(cut, "cutting crops", len(images)):
+                pass
             images.flush()
             os.replace(partial, path)
         except BaseException:

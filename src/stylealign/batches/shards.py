@@ -5,9 +5,7 @@ the shards in an order of its own, WINDOW of them at a time, and through the fac
 face's place is a function of (seed, epoch), so that a training is resumed to the face, and shared by processes as any.
 """
 
-import os
 from collections import OrderedDict
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
@@ -22,6 +20,7 @@ from stylealign.batches.crops import CropCache, Labels, sample_affine
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import encode_image, read_image, warp
 from stylealign.data.shards import Packed, ShardConfig, ShardedFaces, ShardWriter
+from stylealign.data.threads import num_cores, on_every_core
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
@@ -30,7 +29,6 @@ from stylealign.progress import track
 
 WINDOW = 8
 """Shards whose faces are shuffled together, and held in memory (twice as many while one window follows another)."""
-_AT_ONCE = 256  # faces cut side by side
 
 
 class ShardCache:
@@ -53,7 +51,7 @@ class ShardCache:
         self._held: OrderedDict[int, Future[list[Packed]]] = OrderedDict()
         self._reader = ThreadPoolExecutor(1, "next-shard")
         # Beside a GPU several faces are decoded at once; a CPU has the network to compute.
-        self._decoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1)) if torch.cuda.is_available() else None
+        self._decoders = ThreadPoolExecutor(min(8, num_cores())) if torch.cuda.is_available() else None
         self._window = lru_cache(maxsize=3)(self._new_window)
 
     def __len__(self) -> int:
@@ -167,12 +165,7 @@ def pack(dataset: FaceDataset, folder: Path, faces: int, config: ShardConfig) ->
         folder, schema=dataset.schema, crop=config.crop, margin=config.margin, faces=faces, described=described
     )
 
-    def cut() -> Iterator[tuple[FaceSample, bytes, np.ndarray]]:
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # decoding and warping release the GIL
-            for first in range(0, len(dataset), _AT_ONCE):
-                some = range(first, min(first + _AT_ONCE, len(dataset)))
-                yield from pool.map(lambda i: _cut(dataset[i], config), some)
-
-    for sample, image, affine in track(cut(), "cutting shards", len(dataset)):
+    cut = on_every_core(lambda i: _cut(dataset[i], config), range(len(dataset)))
+    for sample, image, affine in track(cut, "cutting shards", len(dataset)):
         writer.add(sample, image, f".{config.image_format}", affine)
     writer.finish()

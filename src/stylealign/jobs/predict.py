@@ -26,9 +26,11 @@ from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.formats import check_name, predicted
 from stylealign.data.image import write_image
 from stylealign.data.predictions import PREDICTIONS_FILE
+from stylealign.data.threads import ahead, num_cores
 from stylealign.errors import UserError, counted
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Rotate, Search
+from stylealign.predicting.clock import Clock
 from stylealign.predicting.faces import is_sure, refuse_untrusted, tells_way_up
 from stylealign.predicting.finders import Finder, mtcnn_finder, yunet_finder
 from stylealign.predicting.given_boxes import BoxFile, SameBoxes
@@ -38,12 +40,10 @@ from stylealign.predicting.overlay import overlay
 from stylealign.predicting.pictures import GROUP_PIXELS, Picture, answer_pictures, find_in_pictures
 from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Photo, Source, expand
-from stylealign.predicting.threads import Clock, ahead
 from stylealign.predicting.tracking import TrackConfig, Tracker
 from stylealign.predicting.video import Frame, Video, VideoWriter
 from stylealign.predicting.writing import overlay_names, refuse_formats, safe_name, write_formats
 from stylealign.progress import say, track
-from stylealign.training.processes import num_cores
 
 LEFT_OUT = 3  # exit status: the rest was done
 

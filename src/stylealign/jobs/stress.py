@@ -8,7 +8,6 @@ further. How it is done to a picture is toyfaces/hardships.py's.
 
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.data.describe import whole_faces
 from stylealign.data.image import read_image, warp
+from stylealign.data.threads import on_every_core
 from stylealign.errors import UserError, counted
 from stylealign.face.geometry import apply, crop_affine, landmark_box, scale_of
 from stylealign.face.sample import FaceSample
@@ -159,21 +159,20 @@ def _harden(faces: FaceDataset, config: Stress, i: int) -> tuple[FaceSample, lis
 
 def _samples(faces: FaceDataset, config: Stress, writer: DatasetWriter) -> Iterator[FaceSample]:
     """Make, write and describe every face."""
-    with ThreadPoolExecutor(2) as pool:
-        todo = pool.map(partial(_harden, faces, config), range(len(faces)))
-        for number, (sample, versions) in enumerate(track(todo, "making faces harder", len(faces))):
-            for cause, strength, harder in versions:
-                split = f"{cause}_{strength}"
-                path = writer.add_image(f"{split}/{number:06d}.{'png' if config.png else 'jpg'}", harder.image)
-                yield replace(
-                    sample,
-                    id=f"{sample.id}@{split}",
-                    image=path,
-                    landmarks=harder.landmarks,
-                    box_xyxy=_moved_box(sample.box_xyxy, harder.moved),
-                    visible=harder.visible,
-                    split=split,
-                )
+    todo = on_every_core(partial(_harden, faces, config), range(len(faces)))
+    for number, (sample, versions) in enumerate(track(todo, "making faces harder", len(faces))):
+        for cause, strength, harder in versions:
+            split = f"{cause}_{strength}"
+            path = writer.add_image(f"{split}/{number:06d}.{'png' if config.png else 'jpg'}", harder.image)
+            yield replace(
+                sample,
+                id=f"{sample.id}@{split}",
+                image=path,
+                landmarks=harder.landmarks,
+                box_xyxy=_moved_box(sample.box_xyxy, harder.moved),
+                visible=harder.visible,
+                split=split,
+            )
 
 
 @making("out")

@@ -12,14 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from stylealign.data.image import image_size
+from stylealign.data.threads import ahead
 from stylealign.errors import UserError, counted
 from stylealign.predicting.candidates import Candidate, Search, candidates_in
+from stylealign.predicting.clock import Clock
 from stylealign.predicting.faces import Found, find_faces
 from stylealign.predicting.given_boxes import GivenBoxes
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Photo, Source, read_photo
-from stylealign.predicting.threads import Clock, ahead
 
 THREADS = 2  # pictures decoded side by side
 NAMED = 5  # confidences in a sentence

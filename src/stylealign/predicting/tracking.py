@@ -22,13 +22,13 @@ import numpy as np
 from stylealign.face import geometry
 from stylealign.face.geometry import face_size
 from stylealign.predicting.candidates import Candidate
+from stylealign.predicting.clock import Clock
 from stylealign.predicting.finders import Finder, FoundFace
 from stylealign.predicting.landmarks import box_in_frame, find_landmarks, no_face, roll_of, turned_upright
 from stylealign.predicting.network import LandmarkNetwork
 from stylealign.predicting.one_euro import Jitter, OneEuro
 from stylealign.predicting.predicted_face import Face
 from stylealign.predicting.sources import Photo
-from stylealign.predicting.threads import Clock
 
 JUMP, GROWTH = 0.5, 1.5
 THOROUGH = 4

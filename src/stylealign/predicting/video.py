@@ -10,9 +10,10 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
+from stylealign.data.threads import ahead
 from stylealign.errors import UserError, counted
+from stylealign.predicting.clock import Clock
 from stylealign.predicting.sources import Source
-from stylealign.predicting.threads import Clock, ahead
 
 AHEAD = 4
 USUAL_FPS = 25.0

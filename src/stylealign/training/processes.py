@@ -13,6 +13,7 @@ import time
 from collections import deque
 from typing import NamedTuple
 
+from stylealign.data.threads import num_cores
 from stylealign.training.fan_out import Job, last_line, why_failed
 
 SECONDS_TO_END = 20.0  # for an interrupted child, before it is killed
@@ -25,11 +26,6 @@ class _Child(NamedTuple):
     began: float
     first: int
     """the step it began at"""
-
-
-def num_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Pool:

@@ -6,9 +6,7 @@ picture round them than the face shows, so that a turned head brings real backgr
 """
 
 import dataclasses
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +18,7 @@ from torch import Tensor
 from stylealign.batches.batch import Batch, to_float
 from stylealign.batches.crops import crop_sample
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.threads import on_every_core
 from stylealign.detectors.loaded import LoadedDetector, load_detector
 from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
@@ -124,9 +123,8 @@ class ByWarp(NothingToPrepare):
     def _looks(self, donors: FaceDataset, positions: np.ndarray) -> np.ndarray:
         """How donors look (look.py), by their pictures, cut as they will be bent."""
         crop = dataclasses.replace(self._donor_crop, size=SIDE)
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # decoding and warping release the GIL
-            cut = pool.map(lambda j: crop_sample(self._sample(donors, int(j)), crop)[0], positions)
-            return looks_of(np.stack(list(track(cut, "looking at donors", len(positions)))))
+        cut = on_every_core(lambda j: crop_sample(self._sample(donors, int(j)), crop)[0], positions)
+        return looks_of(np.stack(list(track(cut, "looking at donors", len(positions)))))
 
     # Pictures.
 
