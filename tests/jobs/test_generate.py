@@ -348,7 +348,7 @@ def test_torchrun_with_two_processes_and_one_process_on_many_threads_make_the_sa
         assert command_line(words(tmp_path / "one" / "made")) == 0
     finally:
         torch.set_num_threads(threads)
-    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "stylealign"]
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--", "stylealign"]
     done = subprocess.run(
         [sys.executable, "-m", *launcher, *words(tmp_path / "two" / "made")],
         env={**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1"},

@@ -52,12 +52,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return drawn(tmp_path_factory.mktemp("torchrun") / "faces", 40).folder
 
 
-@pytest.mark.parametrize(
-    "verb", [pytest.param(verb, marks=[] if verb == "train-detector" else pytest.mark.slow) for verb in VERBS]
-)
-@pytest.mark.parametrize(
-    "form", [("-m", "--", "stylealign"), pytest.param(("-m", "stylealign", "--"), marks=pytest.mark.slow)]
-)
+@pytest.mark.slow  # 15 s each; what is not slow: the test below, and test_generate.py, which goes the documented way
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("form", [("-m", "--", "stylealign"), ("-m", "stylealign", "--")])
 def test_every_verb_that_trains_runs_under_torchrun_with_its_flags(
     verb: str, form: tuple[str, ...], data: Path, tmp_path: Path
 ) -> None:

@@ -295,6 +295,9 @@ def _end() -> None:
     """End this process as Ctrl-C would, or as `kill` does where Ctrl-C is ignored: a shell starts what it leaves in
     the background deaf to it."""
     if callable(signal.getsignal(signal.SIGINT)):
-        _thread.interrupt_main()
+        if hasattr(signal, "pthread_kill"):  # wakes the main thread, whatever it waits for
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        else:
+            _thread.interrupt_main()
     else:
         os.kill(os.getpid(), signal.SIGTERM)
