@@ -88,6 +88,7 @@ def test_what_is_a_fault_and_what_a_sentence() -> None:
     assert verdict(UserError("two\nlines"), lines=True) == "sentence"
 
 
+@pytest.mark.slow  # of the fuzzer itself
 def test_a_crash_a_loop_and_greed_are_blamed_on_the_input(work: Path, tmp_path: Path) -> None:
     """The limits themselves: a reader that dies, never ends, eats memory or writes elsewhere, and one that does not."""
     plugin = tmp_path / "sitecustomize.py"

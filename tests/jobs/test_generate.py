@@ -332,6 +332,7 @@ def untrained_run(tmp_path_factory) -> Path:
     return untrained_translator(tmp_path_factory.mktemp("run") / "translator")
 
 
+@pytest.mark.slow  # 17 s; test_torchrun.py has what is not slow of it
 def test_torchrun_with_two_processes_and_one_process_on_many_threads_make_the_same_bytes(
     tmp_path, faces, untrained_run
 ):

@@ -384,6 +384,7 @@ def test_a_folder_of_something_else_is_refused(data: Path, tmp_path: Path) -> No
         main(study_of(data, tmp_path / "o"), Here())
 
 
+@pytest.mark.slow  # 14 s; tests/detectors/test_from_outside.py trains a study in processes too
 def test_processes_train_side_by_side_and_one_that_fails_loses_none_of_the_others(
     data: Path, tmp_path: Path, capsys
 ) -> None:

@@ -52,7 +52,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return drawn(tmp_path_factory.mktemp("torchrun") / "faces", 40).folder
 
 
-@pytest.mark.slow  # 15 s each; what is not slow: the test below, and test_generate.py, which goes the documented way
+@pytest.mark.slow  # 15 s each; the next one is not
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("form", [("-m", "--", "stylealign"), ("-m", "stylealign", "--")])
 def test_every_verb_that_trains_runs_under_torchrun_with_its_flags(
