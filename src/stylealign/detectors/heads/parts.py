@@ -47,6 +47,10 @@ class HeadConfig:
             )
 
 
+# Chosen on 300-W val: docs/results.md, "Which trunk, head and loss".
+USUAL_WEIGHTS: dict[TermKind, float] = {"js": 10.0}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TermsConfig:
     """What the network learns by: a sum of terms, each a mean over labelled landmarks."""
@@ -55,7 +59,7 @@ class TermsConfig:
     """`coordinates`: by `loss.kind` (wing, softwing, smooth_l1, l1, l2). `js`, `kl`: of maps or rows, to a Gaussian.
     `awing`: of maps. `star`, `nll`: the error under the answered covariance. `pip`: what pip learns by."""
     weights: tuple[float, ...] = ()
-    """Of the terms, in their order. Not given: 1 each."""
+    """Of the terms, in their order. Not given: 10 for js, so that maps become narrow early, 1 for each other one."""
     sigma: float = 4.0
     """Of those Gaussians, px of the crop; 4 is a cell of heatmaps."""
     star_restriction: float = 1.0
@@ -76,7 +80,8 @@ class TermsConfig:
 
     def weighted(self) -> list[tuple[TermKind, float]]:
         """(term, its weight) in order."""
-        return list(zip(self.terms, self.weights or (1.0,) * len(self.terms), strict=True))
+        usual = tuple(USUAL_WEIGHTS.get(term, 1.0) for term in self.terms)
+        return list(zip(self.terms, self.weights or usual, strict=True))
 
 
 class Truth(NamedTuple):
