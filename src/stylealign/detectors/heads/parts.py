@@ -47,7 +47,7 @@ class HeadConfig:
             )
 
 
-# Chosen on 300-W val: docs/results.md, "Which trunk, head and loss".
+# Chosen on val of 300-W: docs/results.md, "Which trunk, head and loss".
 USUAL_WEIGHTS: dict[TermKind, float] = {"js": 10.0}
 
 
