@@ -186,14 +186,15 @@ class EfficientNetLite0(nn.Module):
         """
         found, variance = [], torch.zeros(())
         for block in self._blocks:
-            made = block._bn2.weight.detach() ** 2
+            made = block.get_parameter("_bn2.weight").detach() ** 2
             variance = variance + made if block.adds else made
             found.append(variance.mean().sqrt())
         for at, i in enumerate(self.shown, self.first):
             self.spread[at] = found[i]
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        x, found = F.relu6(self._bn0(self._conv_stem(image))), []
+        x = F.relu6(self._bn0(self._conv_stem(image)))
+        found: list[Tensor] = []
         for i, block in enumerate(self._blocks):
             x = block(x)
             if i in self.shown:
