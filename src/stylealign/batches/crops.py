@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -201,9 +202,9 @@ class CropCache:
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         try:
             images = reserved_array(partial, shape)
-            cut = on_every_core(lambda i: self._cut_one(i, images), range(len(images)))
-            for _ in track(cut, "cutting crops", len(images)):
-                pass
+            with closing(on_every_core(lambda i: self._cut_one(i, images), range(len(images)))) as cut:
+                for _ in track(cut, "cutting crops", len(images)):
+                    pass
             images.flush()
             os.replace(partial, path)
         except BaseException:

@@ -7,6 +7,7 @@ face's place is a function of (seed, epoch), so that a training is resumed to th
 
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -165,7 +166,7 @@ def pack(dataset: FaceDataset, folder: Path, faces: int, config: ShardConfig) ->
         folder, schema=dataset.schema, crop=config.crop, margin=config.margin, faces=faces, described=described
     )
 
-    cut = on_every_core(lambda i: _cut(dataset[i], config), range(len(dataset)))
-    for sample, image, affine in track(cut, "cutting shards", len(dataset)):
-        writer.add(sample, image, f".{config.image_format}", affine)
+    with closing(on_every_core(lambda i: _cut(dataset[i], config), range(len(dataset)))) as cut:
+        for sample, image, affine in track(cut, "cutting shards", len(dataset)):
+            writer.add(sample, image, f".{config.image_format}", affine)
     writer.finish()

@@ -8,6 +8,7 @@ further. How it is done to a picture is toyfaces/hardships.py's.
 
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -159,20 +160,20 @@ def _harden(faces: FaceDataset, config: Stress, i: int) -> tuple[FaceSample, lis
 
 def _samples(faces: FaceDataset, config: Stress, writer: DatasetWriter) -> Iterator[FaceSample]:
     """Make, write and describe every face."""
-    todo = on_every_core(partial(_harden, faces, config), range(len(faces)))
-    for number, (sample, versions) in enumerate(track(todo, "making faces harder", len(faces))):
-        for cause, strength, harder in versions:
-            split = f"{cause}_{strength}"
-            path = writer.add_image(f"{split}/{number:06d}.{'png' if config.png else 'jpg'}", harder.image)
-            yield replace(
-                sample,
-                id=f"{sample.id}@{split}",
-                image=path,
-                landmarks=harder.landmarks,
-                box_xyxy=_moved_box(sample.box_xyxy, harder.moved),
-                visible=harder.visible,
-                split=split,
-            )
+    with closing(on_every_core(partial(_harden, faces, config), range(len(faces)))) as todo:
+        for number, (sample, versions) in enumerate(track(todo, "making faces harder", len(faces))):
+            for cause, strength, harder in versions:
+                split = f"{cause}_{strength}"
+                path = writer.add_image(f"{split}/{number:06d}.{'png' if config.png else 'jpg'}", harder.image)
+                yield replace(
+                    sample,
+                    id=f"{sample.id}@{split}",
+                    image=path,
+                    landmarks=harder.landmarks,
+                    box_xyxy=_moved_box(sample.box_xyxy, harder.moved),
+                    visible=harder.visible,
+                    split=split,
+                )
 
 
 @making("out")

@@ -7,6 +7,7 @@ picture round them than the face shows, so that a turned head brings real backgr
 
 import dataclasses
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -123,8 +124,8 @@ class ByWarp(NothingToPrepare):
     def _looks(self, donors: FaceDataset, positions: np.ndarray) -> np.ndarray:
         """How donors look (look.py), by their pictures, cut as they will be bent."""
         crop = dataclasses.replace(self._donor_crop, size=SIDE)
-        cut = on_every_core(lambda j: crop_sample(self._sample(donors, int(j)), crop)[0], positions)
-        return looks_of(np.stack(list(track(cut, "looking at donors", len(positions)))))
+        with closing(on_every_core(lambda j: crop_sample(self._sample(donors, int(j)), crop)[0], positions)) as cut:
+            return looks_of(np.stack(list(track(cut, "looking at donors", len(positions)))))
 
     # Pictures.
 
