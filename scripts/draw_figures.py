@@ -1,5 +1,6 @@
 """Draw the pictures in docs/images from drawn faces (never from photographs): python scripts/draw_figures.py"""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from stylealign.face.geometry import landmark_box
 from stylealign.face.schema import IBUG68, WFLW98, convert
 from stylealign.jobs.draw_faces import DrawFaces
 from stylealign.toyfaces import draw_face, draw_swap_sheet, face_of, random_structure, random_style
+from stylealign.toyfaces.side_view import side_view
 from stylealign.translators.warp.fit import WarpConfig, fitting_donors
 
 FOLDER = Path(__file__).parents[1] / "docs" / "images"
@@ -63,6 +65,20 @@ def bent(contents: tuple[int, ...] = (0, 3), donors: int = 4, offered: int = 60,
     return contact_sheet(tiles, 1 + donors)
 
 
+def turned(faces: tuple[int, ...] = (4, 1), size: int = 144) -> np.ndarray:
+    """Drawn faces from the side: a row that `turn-heads` would make of the frontal picture, above the head drawn so."""
+    rows, step = [], (0.0, 20.0, 40.0, 60.0, 75.0)
+    for i in faces:
+        structure = replace(random_structure(np.random.default_rng((3, i)), max_yaw=1), yaw=0.0, pitch=0.0, roll=0.0)
+        style = replace(random_style(np.random.default_rng((4, i)), shift="studio"), glasses="none", occluder="none")
+        frontal, landmarks, _ = draw_face(structure, style, size)
+        views = [side_view(frontal, landmarks, WFLW98, yaw, np.eye(2, 3), size) for yaw in step]
+        truths = [draw_face(replace(structure, yaw=yaw), style, size) for yaw in step]
+        rows += [draw_landmarks(view.image, view.landmarks, WFLW98) for view in views]
+        rows += [draw_landmarks(image, points, WFLW98) for image, points, _ in truths]
+    return contact_sheet(rows, len(step))
+
+
 def augmentations(size: int = 60, columns: int = 6) -> np.ndarray:
     """A drawn face under every operation of the table, at strength 0, a half and 1; landmarks that are hidden red."""
     structure, style, _ = face_of(DrawFaces(out=Path("drawn"), count=16), 10)
@@ -94,5 +110,6 @@ if __name__ == "__main__":
     styles = [random_style(np.random.default_rng((2, i))) for i in (0, 1, 3, 5)]
     write_image(FOLDER / "styles.png", draw_swap_sheet(structures, styles, 112))
     write_image(FOLDER / "augmentations.jpg", augmentations(), quality=80)
+    write_image(FOLDER / "turned.png", turned())
     write_image(FOLDER / "translate.png", translations())
     write_image(FOLDER / "models.png", bent())  # the first screen of README.md

@@ -302,6 +302,8 @@ WRONG = {
     "a trust that drops all": ("trust --data faces --detectors detector --out out --max-disagreement 1e-9",
         "stylealign trust: "),
     "an expression drawn on photographs": ("stress --data faces --out out --causes expression", "expression"),
+    "heads turned too far": ("turn-heads --data faces --out out --degrees 25 120", "found 25 to 120"),
+    "heads of another split": ("turn-heads --data faces --out out --split nowhere", "nowhere"),
     "a stress too strong": ("stress --data faces --out out --strengths 9", "9"),
     "a translator without a judge": ("assess --translator translator --data faces --split train --out out", "--judge"),
     "an arm without a judge": ("assess --arm fda --data faces", "expected --judge and --out"),

@@ -127,8 +127,14 @@ VERBS = {
     ),
     "stress": Verb(
         "stress", "Stress",
-        "Make test faces harder at rising strength: light, make-up, occlusion, blur, tilt",
+        "Make test faces harder at rising strength: light, make-up, occlusion, blur, tilt, pose",
         then="stylealign evaluate --data {out} --split all --arms mine=RUN --out {out}_scores",
+    ),
+    "turn-heads": Verb(
+        "turn_heads", "TurnHeads",
+        "Show labelled faces from the side: more faces to train on, for turned heads and profiles",
+        then="stylealign train-detector small/resnet18 --real {data} --synthetic {out} --synthetic-share 0.15 "
+        "--run runs/with_turned",
     ),
     "predict": Verb(
         "predict", "Predict", "Landmarks of the faces in photos, folders, videos or a camera's frames",

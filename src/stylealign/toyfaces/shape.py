@@ -16,7 +16,7 @@ from stylealign.toyfaces.person import Structure
 
 NUM_POINTS = 98
 _CAMERA_DISTANCE = 14.0  # units; gives the nose tip of a frontal face about 8 % more scale than the ears
-_FRONT = ((-0.1, 0.1, 0.3, 0.5, 0.65, 0.85, 1.0), (0.72, 0.76, 0.79, 0.79, 0.74, 0.58, 0.55))
+FRONT = ((-0.1, 0.1, 0.3, 0.5, 0.65, 0.85, 1.0), (0.72, 0.76, 0.79, 0.79, 0.74, 0.58, 0.55))
 # Depth of the cheeks' front at heights in units of eyes to chin: the outline on the far side of a turned head.
 _PIVOT = np.array([0.0, 0.55, 0.45])  # this point of the head is put at the frame's centre (plus shift)
 
@@ -98,7 +98,7 @@ def _contour(s: Structure) -> np.ndarray:
     drop = 0.62 * _opening(s) * np.clip((points[:, 1] - 0.45) / (chin - 0.45), 0, 1) ** 1.5
     points[:, 1] += drop
 
-    front = np.interp(points[:, 1] / chin, *_FRONT)
+    front = np.interp(points[:, 1] / chin, *FRONT)
     return slide(points, s.yaw, front)
 
 
