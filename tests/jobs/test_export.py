@@ -264,6 +264,20 @@ def test_every_detector_runs_in_float16_and_int8(case: str, traced: dict[str, An
         assert (np.median(apart) if case == "san" else apart.max()) < allowed
 
 
+@needs_onnx
+def test_the_package_s_kind_of_network_has_a_small_graph(traced: dict[str, Any]) -> None:
+    """No sides computed anew in every call, no ReLU6 apart from its layer's 8 bits, no constant that nothing reads."""
+    _, graph = graph_of("fpn", traced)
+    kinds = [node.op_type for node in graph.graph.node]
+    assert "Clip" in kinds  # of a MobileNetV2
+    assert not {"Shape", "Range", "Slice"} & set(kinds)
+    made = quantize(graph, images(6, CASES["fpn"][2]).numpy(), kept_in_float(graph))
+    assert "Clip" not in [node.op_type for node in made.graph.node]
+    read = {name for node in made.graph.node for name in node.input}
+    unread = {node.output[0] for node in made.graph.node if node.op_type == "Constant"} - read
+    assert not unread
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Metadata
 

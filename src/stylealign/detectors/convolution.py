@@ -1,4 +1,4 @@
-"""A convolution whose depthwise form is as fast in bfloat16 as the rest of a network."""
+"""A convolution whose depthwise form is as fast in bfloat16 as the rest of a network, and the sides of maps."""
 
 import torch
 from torch import Tensor, nn
@@ -16,3 +16,12 @@ class Conv2d(nn.Conv2d):
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
             return super().forward(x.float()).to(torch.get_autocast_dtype("cpu"))
+
+
+def sides(maps: Tensor) -> tuple[int, int]:
+    """Height and width of (..., h, w) maps as numbers: while a network is traced they become constants of the graph.
+
+    Crops are of one size. Read from `shape` there, they would be computed anew by dozens of small nodes in every call.
+    """
+    height, width = maps.shape[-2:]
+    return int(height), int(width)

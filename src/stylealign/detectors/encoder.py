@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylealign.detectors.convolution import sides
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
 
 # Of the softmax over places: a fresh network's maps are so flat that all points start in the middle and hardly move
@@ -90,7 +91,7 @@ class Encoder(nn.Module):
         maps = self.trunk.features(image)[1:]
         x = self.lateral[3](maps[3])
         for i in (2, 1, 0):
-            x = F.interpolate(x, size=maps[i].shape[-2:], mode="nearest") + self.lateral[i](maps[i])
+            x = F.interpolate(x, size=sides(maps[i]), mode="nearest") + self.lateral[i](maps[i])
         return soft_points(SHARPNESS * self.score(F.relu(x)).float())
 
     def draw(self, points: Tensor, style: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stylealign.batches.together import shared
+from stylealign.detectors.convolution import sides
 
 SMALLEST = 0.01  # what is lower in a target is set to 0
 
@@ -85,7 +86,7 @@ def decode(maps: Tensor, stride: int, radius: int = 3, floor: float = 0.0) -> Te
         cell. Of equal maxima the first one counts, row by row.
     """
     maps = maps.float()
-    height, width = maps.shape[-2:]
+    height, width = sides(maps)
     best = maps.flatten(2).argmax(dim=2)  # (B, P)
     found = []
     values = torch.where(maps > floor, maps, 0.0)

@@ -4,6 +4,8 @@ no losses."""
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylealign.detectors.convolution import sides
+
 
 def halvings(side: int) -> int:
     """How often a map can be halved before a single cell is left, which batch normalisation could
@@ -47,4 +49,4 @@ class Hourglass(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         low = F.max_pool2d(x, 2, ceil_mode=True)  # odd sides keep their last row
         low = self.up(self.inner(self.down(low)))
-        return self.across(x) + F.interpolate(low, size=x.shape[-2:], mode="nearest")
+        return self.across(x) + F.interpolate(low, size=sides(x), mode="nearest")

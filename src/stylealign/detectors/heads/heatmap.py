@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from stylealign.detectors.convolution import sides
 from stylealign.detectors.heads.parts import (
     HeadConfig,
     Truth,
@@ -49,8 +50,9 @@ class HeatmapHead(nn.Module):
 
 def moments(scores: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """(B, P, h, w) scores -> means (B, P, 2) px and covariances (B, P, 2, 2) px^2 of their softmax."""
-    height, width = scores.shape[-2:]
-    shares = scores.flatten(2).softmax(dim=2).unflatten(2, (height, width))
+    height, width = sides(scores)
+    num_points = int(scores.shape[1])
+    shares = scores.reshape(-1, num_points, height * width).softmax(dim=2).reshape(-1, num_points, height, width)
     xs, ys = cell_places(width, size, scores), cell_places(height, size, scores)
     columns, rows = shares.sum(dim=2), shares.sum(dim=3)  # (B, P, w), (B, P, h)
     x, y = (columns * xs).sum(dim=2), (rows * ys).sum(dim=2)
@@ -72,7 +74,7 @@ def targets(truth: Truth, height: int, width: int) -> tuple[Tensor, Tensor]:
 def _flat(out: DetectorOutput, truth: Truth) -> tuple[Tensor, Tensor]:
     """Logarithms of the answered shares, and the target's, (B, P, h w)."""
     (scores,) = out.stages
-    rows, columns = targets(truth, *scores.shape[-2:])
+    rows, columns = targets(truth, *sides(scores))
     return scores.flatten(2).log_softmax(dim=2), (rows[..., None] * columns[:, :, None]).flatten(2)
 
 
@@ -88,7 +90,7 @@ def awing_term(head: nn.Module, out: DetectorOutput, truth: Truth) -> Tensor:
     """AWing of maps whose peaks shall be 1: the shares times 2 pi sigma^2 (in cells), as many as a whole Gaussian of
     height 1 sums to, against that Gaussian; the weighted mean over cells. Chosen: the published maps are no shares."""
     (scores,) = out.stages
-    height, width = scores.shape[-2:]
+    height, width = sides(scores)
     sigma = truth.terms.sigma
     whole = 2 * math.pi * sigma**2 * height * width / truth.size**2
     found = scores.flatten(2).softmax(dim=2).unflatten(2, (height, width)) * whole

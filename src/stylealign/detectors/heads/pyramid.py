@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylealign.detectors.convolution import Conv2d
+from stylealign.detectors.convolution import Conv2d, sides
 
 
 def _separable(channels: int) -> list[nn.Module]:
@@ -15,6 +15,14 @@ def _separable(channels: int) -> list[nn.Module]:
         nn.ReLU(inplace=True),
         nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
     ]  # fmt: skip
+
+
+def _enlarged(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """(..., h, w) maps at another size; twice as large by the factor, which needs no other node in a traced graph."""
+    height, width = sides(x)
+    if size == (2 * height, 2 * width):
+        return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 class Pyramid(nn.Module):
@@ -43,6 +51,6 @@ class Pyramid(nn.Module):
         if len(features) == 1:
             return self.refine[0](x)
         for i in reversed(range(len(features) - 1)):
-            larger = F.interpolate(x, size=features[i].shape[-2:], mode="bilinear", align_corners=False)
+            larger = _enlarged(x, sides(features[i]))
             x = self.refine[i](larger + self.lateral[i](features[i]))
         return x

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylealign.batches.together import Dropout
+from stylealign.detectors.convolution import sides
 from stylealign.detectors.hourglass import Hourglass, Residual, halvings
 from stylealign.detectors.lab.config import LABConfig
 from stylealign.detectors.resnet import BasicBlock
@@ -21,7 +22,7 @@ def input_fusion(image: Tensor, maps: Tensor) -> Tensor:
     2). LAB, CVPR 2018, section 3.1.
     """
     factors = F.pad(maps, (0, 0, 0, 0, 1, 0), value=1.0)
-    factors = F.interpolate(factors, size=image.shape[-2:], mode="bilinear", align_corners=False)
+    factors = F.interpolate(factors, size=sides(image), mode="bilinear", align_corners=False)
     return torch.cat([channel * factors for channel in image.split(1, dim=1)], dim=1)
 
 
@@ -120,7 +121,7 @@ class BoundaryRegressor(WholeMap):
         if self.fuse_input:
             x = input_fusion(image, maps)
         else:
-            x = torch.cat([image, F.interpolate(maps, size=image.shape[-2:], mode="bilinear", align_corners=False)], 1)
+            x = torch.cat([image, F.interpolate(maps, size=sides(image), mode="bilinear", align_corners=False)], 1)
         x = self.stem(x)
         for stage, layers in enumerate(self.stages):
             x = layers(x)

@@ -5,6 +5,7 @@ they see after every few blocks. Names are those of the authors' classification 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylealign.detectors.convolution import sides
 from stylealign.detectors.resnet import BasicBlock, Bottleneck
 from stylealign.detectors.trunks.mobile import init_convolutions, scaled
 
@@ -52,7 +53,7 @@ class Exchange(nn.Module):
                 if j != i:
                     part = way(maps[j])
                     if j > i:
-                        part = F.interpolate(part, size=maps[i].shape[-2:], mode="nearest")
+                        part = F.interpolate(part, size=sides(maps[i]), mode="nearest")
                     total = total + part
             found.append(F.relu(total))
         return found

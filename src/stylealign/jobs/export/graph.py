@@ -29,8 +29,9 @@ from stylealign.predicting.onnx_network import INSTALL, start_session
 
 OPSET = 17  # of 2022: bilinear GridSample (16) and LayerNormalization (17) are in it
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# What int8 is worth something for. Resampling, normalisations and what stands behind the last layer stay in float.
-QUANTIZED = ("Conv", "Gemm", "Add", "MaxPool", "Relu", "Flatten", "Reshape", "Concat")
+# What int8 is worth something for. A Relu or Clip (ReLU6) behind a layer becomes the range of its answer. Resampling,
+# normalisations and what stands behind the last layer stay in float.
+QUANTIZED = ("Conv", "Gemm", "Add", "MaxPool", "Relu", "Clip", "Flatten", "Reshape", "Concat")
 MOST_MOVED = 1 / 640  # of the crop's side, by int8, in the mean: a tenth of a pixel at 64
 JUDGED = 64  # crops that this is measured on
 
@@ -228,6 +229,15 @@ def quantized(graph: Any, crops: np.ndarray) -> tuple[Any, int]:
     return plain, 0
 
 
+def _tidied(graph: Any) -> Any:
+    """Without constants that nothing reads: the bounds of a Clip that has become a range of 8 bits."""
+    read = {name for node in graph.graph.node for name in node.input} | {o.name for o in graph.graph.output}
+    unread = [node for node in graph.graph.node if node.op_type == "Constant" and not read & set(node.output)]
+    for node in unread:
+        graph.graph.node.remove(node)
+    return graph
+
+
 def quantize(graph: Any, crops: np.ndarray, kept: list[str]) -> Any:
     """The graph in static int8, without the nodes `kept`."""
     onnx = import_onnx()
@@ -252,4 +262,4 @@ def quantize(graph: Any, crops: np.ndarray, kept: list[str]) -> Any:
             )  # fmt: skip
         finally:
             logging.getLogger().setLevel(level)
-        return onnx.load(path)
+        return _tidied(onnx.load(path))
