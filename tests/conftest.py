@@ -3,6 +3,7 @@
 import functools
 import inspect
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -10,6 +11,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+# The tests start a hundred processes: modules that are not kept compiled cost each half a second.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 LONG = (
     "jobs/test_study.py", "jobs/test_train_detector.py", "training/test_torchrun.py", "jobs/test_kill_resume.py",

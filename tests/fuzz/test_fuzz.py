@@ -19,7 +19,7 @@ from stylealign.data.formats import FORMATS
 from stylealign.errors import UserError
 
 FOUND = Path(__file__).parent / "found"
-COUNT = 200
+COUNT = 120
 LIGHT = [name for name, kind in KINDS.items() if kind.weight >= 1]  # the others start processes or load torch
 
 
