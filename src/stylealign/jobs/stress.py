@@ -9,7 +9,7 @@ further. How it is done to a picture is toyfaces/hardships.py's.
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
+from stylealign.config import to_dict
 from stylealign.data.atomic import making
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import DatasetWriter
@@ -200,11 +201,7 @@ def main(config: Stress) -> None:
             images="own",
             source=f"{faces.name}, split {config.split}, made harder by stylealign stress",
             licence=faces.meta.get("licence", ""),
-            how={
-                k: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v
-                for k, v in asdict(config).items()
-                if k != "out"
-            },
+            how={key: value for key, value in to_dict(config).items() if key != "out"},
         ) as writer:
             for sample in _samples(faces, config, writer):
                 writer.add(sample)

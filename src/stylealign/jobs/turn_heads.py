@@ -7,13 +7,14 @@ eyes' distance on them. How a photograph is turned is toyfaces/side_view.py's; w
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from stylealign.config import to_dict
 from stylealign.data.atomic import making
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import DatasetWriter
@@ -143,11 +144,7 @@ def main(config: TurnHeads) -> None:
             images="own",
             source=f"{faces.name}, split {config.split}, seen from the side by stylealign turn-heads",
             licence=faces.meta.get("licence", ""),
-            how={
-                k: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v
-                for k, v in asdict(config).items()
-                if k != "out"
-            },
+            how={key: value for key, value in to_dict(config).items() if key != "out"},
         ) as writer:
             for sample in _samples(faces, config, writer):
                 writer.add(sample)
