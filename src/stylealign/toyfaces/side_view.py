@@ -6,8 +6,8 @@ upright axis moves every place along its own row, so that hiding is settled row 
 the photograph does not show (a temple, an ear's back) is stretched from its neighbours, the background likewise.
 
 Landmarks stay on the skin they lie on, hidden or not, but for the far side's contour, which people label on the cheek's
-outline as it is seen: it slides there along its row. Knows no files. Pictures are (S, S, 3) uint8,
-landmarks (P, 2) px, angles degrees; positive yaw turns the nose to the image's right.
+outline as it is seen: it slides there along its row. Knows no files. Pictures are (S, S, 3) uint8, landmarks (P, 2) px,
+angles degrees; positive yaw turns the nose to the image's right.
 """
 
 from functools import lru_cache
@@ -269,45 +269,63 @@ def _ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
+def _front(pose: Pose) -> np.ndarray:
+    """(G,) float32 depth of the cheeks in each row, without nose and lips."""
+    heights, depths = np.array(FRONT)
+    places = pose.place(np.stack([np.zeros_like(heights), heights * _CHIN, depths], axis=1))
+    return np.interp(np.arange(_GRID), places[:, 1], places[:, 2]).astype(np.float32)
+
+
 def _turned(landmarks: np.ndarray, schema: LandmarkSchema, degrees: float) -> _Turned:
     """Turn the head under (P, 2) landmarks of the upright grid."""
     pose, side = pose_of(landmarks, schema), 1 if degrees > 0 else -1
     depth, rows = _depth(landmarks, schema, pose, side), np.arange(_GRID)
-    heights, depths = np.array(FRONT)
-    cheeks = pose.place(np.stack([np.zeros_like(heights), heights * _CHIN, depths], axis=1))
-    front = np.interp(rows, cheeks[:, 1], cheeks[:, 2]).astype(np.float32)  # of the cheeks, without nose and lips
     left, right = (_end(landmarks, schema, pose, half, far=half == side) for half in (-1, 1))
     still, top, bottom, trunk = pose.place(np.array([(0, y, 0) for y in _STILL]))[:, 1]
     angles = np.radians(degrees) * _ramp(rows, still, top) * (1 - 0.85 * _ramp(rows, bottom, trunk))
-    shown, nearest = np.empty((_GRID, _GRID), np.float32), np.empty((_GRID, _GRID), np.float32)
-    head = _Turned(pose, angles, shown, depth, nearest, np.empty((_GRID, _FINE * _GRID)))
+    head = _Turned(pose, angles, np.empty(0), depth, np.empty(0), np.empty(0))
 
     before = np.arange(_FINE * _GRID) / _FINE
     after, near = head.place(before[None], _finer(depth), angles[:, None])
-    head.cheek[:] = head.place(before[None], _finer(np.minimum(depth, front[:, None])), angles[:, None])[0]
+    cheek, _ = head.place(before[None], _finer(np.minimum(depth, _front(pose)[:, None])), angles[:, None])
     cells = np.round(after * 2).astype(int)  # half a px: finer than is looked at, coarser than is followed
     on_head = (before >= left[:, None]) & (before <= right[:, None])
-    seen = on_head & (cells >= 0) & (cells < 2 * _GRID)
+    x, depths = _nearest(before, near, cells, on_head & (cells >= 0) & (cells < 2 * _GRID))
+    closed = cv2.morphologyEx(depths, cv2.MORPH_CLOSE, np.ones((1, _GAP), np.uint8))
+    x[depths < closed - 0.1 * pose.unit] = np.nan  # seen through the gaps of what is stretched before it
+    shown = _filled(x, right if side > 0 else left, side)
+    return head._replace(shown=shown, nearest=closed.reshape(_GRID, _GRID, 2).max(axis=2), cheek=cheek)
+
+
+def _nearest(
+    before: np.ndarray, near: np.ndarray, cells: np.ndarray, seen: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of the places that fall into a cell, (G, 2 G), the nearest: its x before the turn (nan: none) and its depth."""
     x, depths = np.full((_GRID, 2 * _GRID), np.nan), np.full((_GRID, 2 * _GRID), -np.inf, np.float32)
-    for row in rows:
+    for row in range(_GRID):
         place = np.flatnonzero(seen[row])
         place = place[np.argsort(near[row, place], kind="stable")]  # the nearest is written last
         x[row, cells[row, place]], depths[row, cells[row, place]] = before[place], near[row, place]
-    closed = cv2.morphologyEx(depths, cv2.MORPH_CLOSE, np.ones((1, _GAP), np.uint8))
-    x[depths < closed - 0.1 * pose.unit] = np.nan  # seen through the gaps of what is stretched before it
+    return x, depths
+
+
+def _filled(x: np.ndarray, far_end: np.ndarray, side: int) -> np.ndarray:
+    """(G, G) float32 x before the turn at every place, from that of the cells (G, 2 G) that the head fills.
+
+    Beyond the far outline the background goes on from the far end of the head, which is hidden; on the other side from
+    what is seen last. Half a grid beyond the grid nothing moves.
+    """
+    rows, shown = np.arange(_GRID), np.empty((_GRID, _GRID), np.float32)
     for row in rows:
         known = np.flatnonzero(~np.isnan(x[row]))
         if len(known) < _FINE:
-            head.shown[row] = rows
+            shown[row] = rows
             continue
-        # Beyond the far outline the background goes on from the far end of the head, which is hidden; half a grid
-        # beyond the grid nothing moves.
-        far_x = (known[-1] + 1, right[row]) if side > 0 else (known[0] - 1, left[row])
-        after_x = [-_GRID, *known, far_x[0], 3 * _GRID] if side > 0 else [-_GRID, far_x[0], *known, 3 * _GRID]
-        before_x = [*x[row, known], far_x[1]] if side > 0 else [far_x[1], *x[row, known]]
-        head.shown[row] = np.interp(2 * rows, after_x, [-_GRID / 2, *before_x, 1.5 * _GRID])
-    head.nearest[:] = closed.reshape(_GRID, _GRID, 2).max(axis=2)
-    return head._replace(shown=cv2.GaussianBlur(head.shown, (0, 0), 0.7))
+        beyond = known[-1] + 1 if side > 0 else known[0] - 1
+        after, before = np.append(known, beyond), np.append(x[row, known], far_end[row])
+        order = np.argsort(after, kind="stable")
+        shown[row] = np.interp(2 * rows, [-_GRID, *after[order], 3 * _GRID], [-_GRID / 2, *before[order], 1.5 * _GRID])
+    return cv2.GaussianBlur(shown, (0, 0), 0.7)
 
 
 def _moved(landmarks: np.ndarray, schema: LandmarkSchema, head: _Turned) -> tuple[np.ndarray, np.ndarray]:
