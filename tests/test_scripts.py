@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from stylealign.cli import main
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import image_size
 from stylealign.face.geometry import landmark_box
+from stylealign.training.weights import read_card, read_tensors, save_model
 
 ROOT = Path(__file__).parents[1]
 
@@ -98,3 +100,36 @@ def test_minutes_on_a_machine_leave_a_table_or_say_that_they_are_too_few(
         assert done.returncode == 1
         assert "0.05 minutes are too short for `detector`" in done.stderr
         assert sorted(path.name for path in out.iterdir()) == ["log.txt"]
+
+
+@pytest.mark.usefixtures("scripts")
+def test_averaged_weights_lie_between_and_other_networks_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import average_weights
+
+    runs = {name: tmp_path / name for name in ("a", "b", "other")}
+    for number, (name, run) in enumerate(runs.items()):
+        run.mkdir()
+        tensors = {"w": torch.full((2, 3 + (name == "other")), float(number)), "count": torch.tensor(7 + number)}
+        save_model(run, tensors, {"kind": "detector", "val": {"nme": 0.1}, "step": number})
+
+    def run(*words: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["average_weights.py", *words])
+        average_weights.main()
+
+    run(str(tmp_path / "out"), f"{runs['a']}=1", f"{runs['b']}=3")
+    found = read_tensors(tmp_path / "out" / "model.safetensors")
+    assert torch.equal(found["w"], torch.full((2, 3), 0.75))
+    assert found["count"] == 7
+    card = read_card(tmp_path / "out")
+    assert card["step"] == 0
+    assert "val" not in card
+    for words, said in (
+        ([f"{runs['a']}=1", f"{runs['other']}=1"], "other names or shapes"),
+        ([str(runs["a"])], "expected RUN=SHARE"),
+        ([f"{runs['a']}=0"], "not all of them 0"),
+    ):
+        with pytest.raises(SystemExit, match=said):
+            run(str(tmp_path / "none"), *words)
+        assert not (tmp_path / "none").exists()

@@ -109,4 +109,4 @@ def test_the_card_says_what_the_detector_does_on_common(tmp_path: Path, monkeypa
     truth = np.stack([face.landmarks for face in faces])
     nme = nme_per_face(answer_dataset(SHIPPED, faces).landmarks, truth, eye_distances(truth))
     assert len(faces) == 554
-    assert 100 * nme.mean() == pytest.approx(3.14, abs=0.02)
+    assert 100 * nme.mean() == pytest.approx(3.17, abs=0.02)
