@@ -91,10 +91,11 @@ def done_when(verb: str) -> str:
 @pytest.mark.parametrize(
     "verb",
     [
-        "train-translator",
         "generate",
+        # 13 s; in short, test_train_translator.py stops one and goes on, test_every_detector.py the other
+        pytest.param("train-translator", marks=pytest.mark.slow),
         pytest.param("train-detector", marks=pytest.mark.slow),
-    ],  # its rhythm is the first's
+    ],
 )
 def test_a_killed_command_given_again_ends_in_the_same_bytes(
     verb: str, tmp_path: Path, faces: FaceDataset, capfd: pytest.CaptureFixture[str]
