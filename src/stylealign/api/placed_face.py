@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from stylealign.api.tensors import points_tensor
-from stylealign.data.image import warp
+from stylealign.data.image import one_opencv_thread, warp
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.predicting.candidates import Candidate
@@ -82,14 +82,10 @@ def pasted(face: PlacedFace, crop: np.ndarray, scale: float) -> np.ndarray:
     laid, ground, mask = warp(crop, home, (width, height))[where], picture[where], hull[where]
     middle = tuple((int(lines[0]) + int(lines[-1])) // 2 - start.start for lines, start in zip(
         (columns, rows), (where[1], where[0]), strict=True))  # fmt: skip
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # the last bits do not depend on the machine
-    try:
+    with one_opencv_thread():  # the last bits do not depend on the machine
         picture[where] = cv2.seamlessClone(
             np.ascontiguousarray(laid), np.ascontiguousarray(ground), 255 * mask, middle, cv2.NORMAL_CLONE
         )
-    finally:
-        cv2.setNumThreads(threads)
     return picture
 
 

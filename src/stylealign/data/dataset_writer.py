@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
+from stylealign.config import to_dict
 from stylealign.data.atomic import partial_of, whole_folder
 from stylealign.data.dataset import FORMAT, FaceDataset
 from stylealign.data.image import write_image
@@ -48,6 +49,18 @@ class DatasetWriter:
         self._ids: set[int] = set()
         self._splits: dict[str, int] = {}
         self._labelled = 0
+
+    @classmethod
+    def made_from(cls, faces: FaceDataset, config: Any, done: str) -> "DatasetWriter":
+        """A writer at `config.out` of pictures of its own, made from `faces`, the split `config.split` of a data set.
+
+        `done` says what was done to them, by which verb.
+        """
+        return cls(
+            config.out, schema=faces.schema, name=config.out.name, images="own",
+            source=f"{faces.name}, split {config.split}, {done}", licence=faces.meta.get("licence", ""),
+            how={key: value for key, value in to_dict(config).items() if key != "out"},
+        )  # fmt: skip
 
     def __enter__(self) -> "DatasetWriter":
         with ExitStack() as stack:

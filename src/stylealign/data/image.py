@@ -11,6 +11,8 @@ import math
 import os
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -229,6 +231,17 @@ def _seen(image: np.ndarray, to_from: np.ndarray, shape: tuple[int, int], factor
     first = np.minimum(first, np.maximum(np.array([width, height]) - factor, 0))  # a warp that sees nothing of it
     last = np.maximum(last, np.minimum(factor, (width, height)))
     return int(first[0]), int(first[1]), int(last[0]), int(last[1])
+
+
+@contextmanager
+def one_opencv_thread() -> Iterator[None]:
+    """OpenCV's functions in one thread: faster for small pictures, and last bits that do not depend on the machine."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def warp(image: np.ndarray, to_from: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:

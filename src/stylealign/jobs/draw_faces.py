@@ -5,10 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from stylealign.data.atomic import making
 from stylealign.data.dataset_writer import DatasetWriter
+from stylealign.data.image import one_opencv_thread
 from stylealign.errors import UserError, counted
 from stylealign.face.geometry import landmark_box
 from stylealign.face.sample import FaceSample
@@ -70,10 +69,10 @@ def _described(config: DrawFaces) -> dict[str, Any]:
 @making("out")
 def main(config: DrawFaces) -> None:
     """Draw the faces and write the data set. Raises UserError when `out` is already there."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # the pictures are too small for threads to pay
-    try:
-        with DatasetWriter(
+    # One thread: the pictures are too small for more to pay
+    with (
+        one_opencv_thread(),
+        DatasetWriter(
             config.out,
             schema=SCHEMAS["wflw98"],
             name=config.out.name,
@@ -81,11 +80,10 @@ def main(config: DrawFaces) -> None:
             source="drawn by stylealign draw-faces",
             licence="no rights reserved: no person is shown",
             how=_described(config),
-        ) as writer:
-            for sample in _samples(config, writer):
-                writer.add(sample)
-    finally:
-        cv2.setNumThreads(threads)
+        ) as writer,
+    ):
+        for sample in _samples(config, writer):
+            writer.add(sample)
     say(
         f"{config.out}: {counted(config.count, 'face')} of {config.size} x {config.size} pixels"
         + (f", {config.unlabelled} unlabelled" if config.unlabelled else "")

@@ -14,15 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import cv2
 import numpy as np
 
-from stylealign.config import to_dict
 from stylealign.data.atomic import making
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.data.describe import whole_faces
-from stylealign.data.image import read_image, warp
+from stylealign.data.image import one_opencv_thread, read_image, warp
 from stylealign.data.threads import on_every_core
 from stylealign.errors import UserError, counted
 from stylealign.face.geometry import apply, crop_affine, landmark_box, scale_of
@@ -191,22 +189,10 @@ def main(config: Stress) -> None:
     """Run the job. Raises UserError when `out` is there, or the split has no labelled face."""
     faces = FaceDataset.open(config.data).select(config.split, config.subset, labelled=True)
     faces = whole_faces(faces, "what is made harder")
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # the crops are too small for threads to pay
-    try:
-        with DatasetWriter(
-            config.out,
-            schema=faces.schema,
-            name=config.out.name,
-            images="own",
-            source=f"{faces.name}, split {config.split}, made harder by stylealign stress",
-            licence=faces.meta.get("licence", ""),
-            how={key: value for key, value in to_dict(config).items() if key != "out"},
-        ) as writer:
-            for sample in _samples(faces, config, writer):
-                writer.add(sample)
-    finally:
-        cv2.setNumThreads(threads)
+    # One thread: the crops are too small for more to pay
+    with one_opencv_thread(), DatasetWriter.made_from(faces, config, "made harder by stylealign stress") as writer:
+        for sample in _samples(faces, config, writer):
+            writer.add(sample)
     num_causes, num_strengths = len(config.causes), len(config.strengths)
     each = f"{counted(num_causes, 'cause')} x {counted(num_strengths, 'strength')}, a split each"
     say(f"{config.out}: {counted(len(faces), 'face')} x {each}")

@@ -11,15 +11,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from stylealign.config import to_dict
 from stylealign.data.atomic import making
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.data.describe import whole_faces
-from stylealign.data.image import read_image
+from stylealign.data.image import one_opencv_thread, read_image
 from stylealign.data.threads import on_every_core
 from stylealign.errors import UserError, counted
 from stylealign.face.geometry import crop_affine, landmark_box
@@ -133,29 +131,20 @@ def main(config: TurnHeads) -> None:
     faces = FaceDataset.open(config.data).select(config.split, config.subset, labelled=True)
     faces = whole_faces(faces, "what is turned")
     head_of(faces.schema)  # a mark-up that is not known is said before anything is made
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # the pictures are too small for threads to pay
     made = 0
-    try:
-        with DatasetWriter(
-            config.out,
-            schema=faces.schema,
-            name=config.out.name,
-            images="own",
-            source=f"{faces.name}, split {config.split}, seen from the side by stylealign turn-heads",
-            licence=faces.meta.get("licence", ""),
-            how={key: value for key, value in to_dict(config).items() if key != "out"},
-        ) as writer:
-            for sample in _samples(faces, config, writer):
-                writer.add(sample)
-                made += 1
-            if not made:
-                raise UserError(
-                    f"{config.data}: none of {counted(len(faces), 'face')} can be turned: they are turned as far "
-                    "already, or their landmarks do not lie as on a head"
-                )
-    finally:
-        cv2.setNumThreads(threads)
+    # One thread: the pictures are too small for more to pay
+    with (
+        one_opencv_thread(),
+        DatasetWriter.made_from(faces, config, "seen from the side by stylealign turn-heads") as writer,
+    ):
+        for sample in _samples(faces, config, writer):
+            writer.add(sample)
+            made += 1
+        if not made:
+            raise UserError(
+                f"{config.data}: none of {counted(len(faces), 'face')} can be turned: they are turned as far "
+                "already, or their landmarks do not lie as on a head"
+            )
     asked = len(faces) * config.copies
     say(
         f"{config.out}: {counted(made, 'turned face')} of {asked} (left out: turned as far already, landmarks that do "

@@ -17,7 +17,7 @@ from stylealign.batches.batch import to_float
 from stylealign.batches.crops import crop_sample
 from stylealign.config import from_dict
 from stylealign.data.dataset import FaceDataset
-from stylealign.data.image import read_image
+from stylealign.data.image import one_opencv_thread, read_image
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.jobs.assess.images import FeatureNetwork, distances, psnr, ssim
@@ -56,9 +56,7 @@ def true_swaps(data: FaceDataset, contents: np.ndarray, donors: np.ndarray, crop
                 "drawn again"
             )
         found[i] = face_of(options, int(name[2]), name[1] == "unlabelled")
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
+    with one_opencv_thread():
         first = int(contents[0])
         again = draw_face(found[first][0], found[first][1], options.size)[0].astype(float)
         stored = read_image(data[first].image).astype(float)
@@ -71,8 +69,6 @@ def true_swaps(data: FaceDataset, contents: np.ndarray, donors: np.ndarray, crop
         for c, d in zip(contents.tolist(), donors.tolist(), strict=True):
             drawn = draw_face(found[c][0], found[d][1], options.size)[0]
             made.append(crop_sample(data[c], crop, image=drawn)[0])
-    finally:
-        cv2.setNumThreads(threads)
     return np.stack(made)
 
 
