@@ -4,6 +4,7 @@ Knows nothing of faces.
 """
 
 import re
+from collections.abc import Iterable
 
 LONGEST = 1_900
 """Characters of a message at most: what a person reads, whatever a stranger's file puts into it."""
@@ -31,6 +32,15 @@ def counted(number: int, one: str, many: str = "") -> str:
     if not many:
         many = re.sub(r"(?<=[^aeiou])y$", "ie", one) + ("es" if re.search(r"(s|x|ch|sh)$", one) else "s")
     return f"{number:,} {many}"
+
+
+def quoted(names: Iterable[object]) -> str:
+    """Names that a user gave, in a sentence: quoted, since they may hold commas.
+
+    >>> print(quoted(["fpn, none", "wing"]))
+    'fpn, none', 'wing'
+    """
+    return ", ".join(repr(str(name)) for name in names)
 
 
 class UserError(Exception):

@@ -225,7 +225,7 @@ def test_arms_are_named_globbed_and_kept_apart(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             parse_arms(texts)
-    with pytest.raises(UserError, match="baseline: no arm is called 'x'; there are other"):
+    with pytest.raises(UserError, match="baseline: no arm is called 'x'; there are 'other'"):
         evaluate(Evaluate(data=tmp_path, arms=(f"{tmp_path}/other",), out=tmp_path / "o", baseline="x"))
 
 

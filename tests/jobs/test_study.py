@@ -116,9 +116,9 @@ def test_cells_are_detectors_by_arms_by_budgets_by_seeds_with_overrides_on_top(t
                                                                 r"2 of 4.*equal_updates"),
         ({"detectors": {"A": {}, "B": {"loop": {"batch_size": 8}}}}, r"'B' has 2 updates of 8 faces"),
         ({"detectors": {"A": {"learning": 1}}}, r"row 'A': unknown key 'learning'"),
-        ({"rows": ["C"]}, r"no row is called 'C'; there are A, B"),
+        ({"rows": ["C"]}, r"no row is called 'C'; there are 'A', 'B'"),
         ({"baseline": "C"}, r"no row is called 'C'"),
-        ({"rows": ["A"], "baseline": "B"}, r"baseline 'B' is not among the rows A"),
+        ({"rows": ["A"], "baseline": "B"}, r"baseline 'B' is not among the rows 'A'"),
         ({"base": {**BASE, "run": "here"}}, r"run: the study sets it"),
         ({"base": {"loop": {**LOOP, "seed": 1}}}, r"loop.seed: the study sets it"),
         ({"arms": {"{detector}": {}, "AVS({detector})": {"synthetic_share": 0.5}}}, r"'AVS\(A\)' needs synthetic "

@@ -23,7 +23,7 @@ import tyro
 from stylealign.config import config_text, from_dict, merged, plain, refuse_another, saved_config
 from stylealign.data.atomic import making, write_whole
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError, counted
+from stylealign.errors import UserError, counted, quoted
 from stylealign.evaluation.tables import slug
 from stylealign.jobs.evaluate.tables import show
 from stylealign.progress import say
@@ -78,7 +78,7 @@ class Pipeline:
     def __post_init__(self) -> None:
         if not self.arms or len({slug(name) for name in self.arms}) < len(self.arms):
             raise ValueError(
-                f"arms: found {', '.join(self.arms) or 'none'}, expected at least one, and names that differ in more "
+                f"arms: found {quoted(self.arms) or 'none'}, expected at least one, and names that differ in more "
                 "than signs"
             )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):

@@ -14,7 +14,7 @@ from stylealign.config import from_dict
 from stylealign.data.atomic import partial_of
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.predictions import read_predictions
-from stylealign.errors import UserError, counted
+from stylealign.errors import UserError, counted, quoted
 from stylealign.evaluation.matching import match_predictions
 from stylealign.evaluation.tables import slug
 from stylealign.face.sample import FaceSample
@@ -64,7 +64,7 @@ def parse_arms(texts: Iterable[str]) -> list[ArmPaths]:
             named[label] = explicit
     arms = [ArmPaths(name, tuple(paths)) for name, paths in found.items()]
     if len({slug(arm.name) for arm in arms}) < len(arms):
-        raise UserError(f"arms {', '.join(found)}: two names differ only in characters that file names cannot hold")
+        raise UserError(f"arms {quoted(found)}: two names differ only in characters that file names cannot hold")
     return arms
 
 

@@ -20,7 +20,7 @@ from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image, warp, write_image
 from stylealign.data.predictions import write_predictions
-from stylealign.errors import UserError, counted
+from stylealign.errors import UserError, counted, quoted
 from stylealign.evaluation.draw import ced_plot, contact_sheet, draw_landmarks, mean_face_plot
 from stylealign.evaluation.reliability import reliability
 from stylealign.evaluation.scoring import Truth, compare, median_offset, read_truth, score_arm
@@ -235,7 +235,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     arms = parse_arms(config.arms)
     baseline = config.baseline or arms[0].name
     if baseline not in {arm.name for arm in arms}:
-        raise UserError(f"baseline: no arm is called {baseline!r}; there are {', '.join(arm.name for arm in arms)}")
+        raise UserError(f"baseline: no arm is called {baseline!r}; there are {quoted(arm.name for arm in arms)}")
     dataset = FaceDataset.open(config.data)
     truth = read_truth(dataset, config.split, config.subset, config.denominator, config.visible_only, config.thirds)
     faces, samples = truth.faces, truth.samples

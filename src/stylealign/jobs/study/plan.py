@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import tyro
 
 from stylealign.config import from_dict, merged
-from stylealign.errors import UserError, counted
+from stylealign.errors import UserError, counted, quoted
 from stylealign.evaluation.tables import slug
 from stylealign.jobs.train_detector.job import DetectorJob, config_class
 from stylealign.training.cluster import Cluster, On
@@ -136,10 +136,10 @@ def rows_of(study: Study) -> list[Row]:
             known[name] = Row(name, detector, arm, None if arm == first else row_name(detector, first))
     for name in [*study.rows, *([study.baseline] if study.baseline else [])]:
         if name not in known:
-            raise UserError(f"no row is called {name!r}; there are {', '.join(known)}")
+            raise UserError(f"no row is called {name!r}; there are {quoted(known)}")
     rows = [known[name] for name in study.rows or known]
     if study.baseline and study.baseline not in [row.name for row in rows]:
-        raise UserError(f"baseline {study.baseline!r} is not among the rows {', '.join(row.name for row in rows)}")
+        raise UserError(f"baseline {study.baseline!r} is not among the rows {quoted(row.name for row in rows)}")
     return rows
 
 
@@ -174,7 +174,7 @@ def plan(study: Study) -> list[Cell]:
     rows = rows_of(study)
     for kind in ([row.name for row in rows], study.budgets):
         if len({slug(name) for name in kind}) < len(kind):
-            raise UserError(f"{', '.join(kind)}: two names differ only in characters that folders cannot hold")
+            raise UserError(f"{quoted(kind)}: two names differ only in characters that folders cannot hold")
     cells = []
     for seed in study.seeds:
         for budget in study.budgets:
