@@ -1,4 +1,4 @@
-"""The exception that a user is meant to read, the one that says a signal told us to end, and how numbers are written.
+"""The exception that a user is meant to read, the one that says a signal told us to end; numbers and names in texts.
 
 Knows nothing of faces.
 """
@@ -32,6 +32,14 @@ def counted(number: int, one: str, many: str = "") -> str:
     if not many:
         many = re.sub(r"(?<=[^aeiou])y$", "ie", one) + ("es" if re.search(r"(s|x|ch|sh)$", one) else "s")
     return f"{number:,} {many}"
+
+
+def plain_number(value: object) -> float:
+    """The number that a text or a number stands for. Raises ValueError or TypeError for others, as `6_0`, which Python
+    takes for 60."""
+    if isinstance(value, str) and "_" in value:
+        raise ValueError(f"{value[:40]!r} is no number")
+    return float(value)  # type: ignore[arg-type]
 
 
 def quoted(names: Iterable[object]) -> str:

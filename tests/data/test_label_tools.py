@@ -1,10 +1,8 @@
 """Labelling tools: what their files say of points is kept both ways, and what cannot be known is asked for."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,36 +10,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders.layouts import HEIGHT, WIDTH, picture, points
+from builders.tools import (
+    CVAT_HEAD,
+    PLACES,
+    THREE,
+    cvat,
+    cvat_points,
+    label_studio,
+    labelled,
+    labelme,
+    one,
+    point,
+    read,
+    rectangle,
+    regions,
+    wrong,
+    xy,
+)
 from stylealign.cli import main
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_dataset
-from stylealign.data.formats import FORMATS, BadEntry, Entry, ReadOptions, WriteOptions
+from stylealign.data.formats import FORMATS, BadEntry, WriteOptions
 from stylealign.data.formats.notes import Notes
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import FIVE, LandmarkSchema
 
 TOOLS = [name for name, entry in FORMATS.items() if entry.write is not None and "visible" in entry.keeps]
-THREE = LandmarkSchema(name="three", num_points=3, point_names=("left eye", "right eye", "nose"))
-PLACES = np.array([[10.5, 20.25], [30.125, 20.5], [20.0, 30.0]])
-
-
-def read(name: str, source: Path, schema: LandmarkSchema = THREE, **options: Any) -> list[Entry]:
-    options.setdefault("point_names", schema.point_names)
-    return list(FORMATS[name].read(source, ReadOptions(schema=schema, **options)))
-
-
-def one(entries: list[Entry]) -> FaceSample:
-    (face,) = entries
-    assert isinstance(face, FaceSample), face
-    return face
-
-
-def wrong(entries: list[Entry]) -> str:
-    (entry,) = entries
-    assert isinstance(entry, BadEntry), entry
-    return str(entry)
-
-
 # --------------------------------------------------------------------------------------------------------------------
 # Round trips
 
@@ -145,45 +139,6 @@ def test_a_tool_takes_faces_there_and_back_by_the_commands(
 
 # --------------------------------------------------------------------------------------------------------------------
 # What tools write
-
-
-def labelme(folder: Path, shapes: list[dict], name: str = "a.json", **more: Any) -> Path:
-    image = more.pop("imagePath", "a.png")
-    picture(folder / "a.png")
-    content = {"version": "5.4.1", "flags": {}, "shapes": shapes, "imagePath": image, "imageData": None,
-               "imageHeight": HEIGHT, "imageWidth": WIDTH} | more  # fmt: skip
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(json.dumps(content), encoding="utf-8")
-    return folder
-
-
-def point(label: str, xy: np.ndarray, group: int | None = None, **flags: bool) -> dict:
-    return {"label": label, "points": [xy.tolist()], "group_id": group, "shape_type": "point", "flags": flags}
-
-
-def labelled(names: tuple[str, ...] = THREE.point_names, group: int | None = None) -> list[dict]:
-    return [point(name, xy, group) for name, xy in zip(names, PLACES, strict=True)]
-
-
-CVAT_HEAD = '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n'
-
-
-def cvat(
-    folder: Path, shapes: str, meta: str = "", image: str = f'name="a.png" width="{WIDTH}" height="{HEIGHT}"'
-) -> Path:
-    picture(folder / "images" / "a.png")
-    meta = f"<meta><task><labels>{meta}</labels></task></meta>"
-    text = f'{CVAT_HEAD}{meta}<image id="0" {image}>{shapes}</image></annotations>'
-    (folder / "annotations.xml").write_text(text, encoding="utf-8")
-    return folder
-
-
-def xy(row: int) -> str:
-    return f"{PLACES[row][0]:.2f},{PLACES[row][1]:.2f}"
-
-
-def cvat_points(names: tuple[str, ...] = THREE.point_names, more: str = "") -> str:
-    return "".join(f'<points label="{n}" occluded="0" points="{xy(i)}" {more}/>' for i, n in enumerate(names))
 
 
 def test_points_stand_in_the_order_of_their_names_not_of_the_file(tmp_path: Path) -> None:
@@ -311,34 +266,17 @@ def test_a_name_of_one_file_alone_is_told(tmp_path: Path) -> None:
     assert "the first is 2 'nose'; it has 'nse', which is none of their names" in bad[0]
 
 
-def label_studio(folder: Path, result: list[dict], image: str = "a.png", **task: Any) -> Path:
-    picture(folder / "a.png")
-    content = [{"id": 1, "data": {"image": image}, "annotations": [{"result": result}]} | task]
-    (folder / "tasks.json").write_text(json.dumps(content), encoding="utf-8")
-    return folder
-
-
-def regions(parent: str | None = None, names: tuple[str, ...] = THREE.point_names, **more: Any) -> list[dict]:
-    return [
-        {"id": f"{parent}{i}", "type": "keypointlabels", "original_width": WIDTH, "original_height": HEIGHT,
-         "parentID": parent, "value": {"x": x / WIDTH * 100, "y": y / HEIGHT * 100, "keypointlabels": [name]}} | more
-        for i, (name, (x, y)) in enumerate(zip(names, PLACES, strict=True))
-    ]  # fmt: skip
-
-
-def rectangle(id: str, rotation: float = 0) -> dict:
-    value = {"x": 50, "y": 50, "width": 25, "height": 25, "rotation": rotation, "rectanglelabels": ["face"]}
-    return {"id": id, "type": "rectanglelabels", "original_width": WIDTH, "original_height": HEIGHT, "value": value}
-
-
 def test_label_studio_counts_in_percent_and_tells_faces_by_their_rectangles(tmp_path: Path) -> None:
-    source = label_studio(tmp_path / "one", [*regions(), rectangle("r"), {"id": "q", "type": "choices",
-                          "value": {"choices": ["pose"]}}])  # fmt: skip
-    face = one(read("label-studio", source))
+    around = rectangle("r")
+    around["value"] |= {"x": 10, "y": 10, "width": 60, "height": 70}
+    pose = {"id": "q", "type": "choices", "value": {"choices": ["pose"]}}
+    face = one(read("label-studio", label_studio(tmp_path / "one", [*regions(), around, pose])))
     assert np.allclose(face.landmarks, PLACES, atol=1e-4)
     assert face.box_xyxy is not None
-    assert face.box_xyxy.tolist() == [30, 20, 45, 30]
+    assert face.box_xyxy.tolist() == [6, 4, 42, 32]
     assert face.attributes == {"pose": True}
+    elsewhere = label_studio(tmp_path / "elsewhere", [*regions(), rectangle("lamp")])
+    assert one(read("label-studio", elsewhere)).box_xyxy is None
     two = label_studio(tmp_path / "two", [*regions("r"), *regions("s"), rectangle("r"), rectangle("s", 90)])
     first, second = (one([face]) for face in read("label-studio", two))
     assert first.box_xyxy is not None
@@ -426,7 +364,7 @@ def test_a_declared_size_is_compared(tmp_path: Path) -> None:
     for shape in double:
         shape["points"] = [[2 * v for v in shape["points"][0]]]
     face = one(read("labelme", labelme(tmp_path / "l", double, imageHeight=2 * HEIGHT, imageWidth=2 * WIDTH)))
-    assert np.allclose(face.landmarks, PLACES - 0.25)
+    assert np.allclose(face.landmarks, PLACES)  # numbers that count from the corner of the first pixel
     said = wrong(read("labelme", labelme(tmp_path / "m", labelled(), imageHeight=70)))
     assert f"declared {WIDTH} x 70, but the file is {WIDTH} x {HEIGHT}" in said
     said = wrong(read("cvat", cvat(tmp_path / "c", cvat_points(), image='name="a.png" width="60" height="70"')))

@@ -34,49 +34,64 @@ class FaceLists:
     """
 
     def __init__(self, folder: Path, splits: Sequence[str], subsets: Sequence[str]):
-        self.split_of: dict[str, str] = {}
-        self.subsets: dict[str, set[str]] = {}
-        self._where: dict[str, dict[str, str]] = {}  # key -> {list: file:line}
-        self._seen: set[str] = set()
-        for split, key, where in self._lines(folder, named_lists(splits, "splits")):
-            if self.split_of.setdefault(key, split) != split:
-                raise UserError(
-                    f"{where}: '{key}' is in split {split} and in split {self.split_of[key]}, expected one split a face"
-                )
-        for subset, key, _ in self._lines(folder, named_lists(subsets, "subsets")):
-            self.subsets.setdefault(key, set()).add(subset)
+        self._splits: dict[str, dict[str, str]] = {}  # key -> {suffix of the line, or empty: split}
+        self._subsets: dict[str, dict[str, set[str]]] = {}
+        self._where: dict[str, dict[str, dict[str, str]]] = {}  # key -> {suffix: {list: file:line}}
+        self._seen: set[tuple[str, str]] = set()
+        for split, key, suffix, where in self._lines(folder, named_lists(splits, "splits")):
+            known = self._splits.setdefault(key, {})
+            for other, its in known.items():
+                if its != split and (suffix == other or not suffix or not other):
+                    raise UserError(
+                        f"{where}: '{key}' is in split {split} and in split {its}, expected one split a face"
+                    )
+            known[suffix] = split
+        for subset, key, suffix, _ in self._lines(folder, named_lists(subsets, "subsets")):
+            self._subsets.setdefault(key, {}).setdefault(suffix, set()).add(subset)
 
-    def _lines(self, folder: Path, named: list[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
+    def _lines(self, folder: Path, named: list[tuple[str, str]]) -> Iterator[tuple[str, str, str, str]]:
         for name, file in named:
             path = _list_path(folder, file)
             for number, text in lines_of(path):
                 key = stem_of(text)
-                self._where.setdefault(key, {})[str(path)] = f"{path}:{number}"
-                yield name, key, f"{path}:{number}"
+                suffix = Path(text).suffix.lower() if key != text.replace("\\", "/").removeprefix("./") else ""
+                self._where.setdefault(key, {}).setdefault(suffix, {})[str(path)] = f"{path}:{number}"
+                yield name, key, suffix, f"{path}:{number}"
 
     def mark(self, face: str) -> None:
-        """Remember that the source has this face, good or bad."""
-        self._seen.update((face, face.rpartition("#")[0]))
+        """Remember that the source has this face, which is a bad one."""
+        for key in (face, face.rpartition("#")[0]):
+            self._seen.update((key, suffix) for suffix in self._where.get(key, ()))
+
+    def _meant(self, key: str, image: Path) -> list[str]:
+        """The suffixes of lines about `key` that mean this picture: its own, or none; else, since lists are kept when
+        pictures are saved in another form, one of which there is no picture."""
+        suffixes, own = self._where.get(key, {}), image.suffix.lower()
+        return [suffix for suffix in (own, "") if suffix in suffixes] or [
+            suffix for suffix in suffixes if not any(image.with_suffix(s).exists() for s in (suffix, suffix.upper()))
+        ]
 
     def assign(self, sample: FaceSample, only_listed: bool) -> FaceSample | None:
         """The face with its split and subsets; None where it is in no split list and there are some.
 
         A list names a face by its id, or all faces of an image by the image's path, which is the id before its `#`.
         """
-        self.mark(sample.id)
         keys = [sample.id]
         image = sample.id.rpartition("#")[0]
         if image and sample.image.with_suffix("").as_posix().endswith(image):  # else the '#' is part of a file name
             keys.append(image)
-        split = next((self.split_of[key] for key in keys if key in self.split_of), None)
+        lines = [(key, suffix) for key in keys for suffix in self._meant(key, sample.image)]
+        self._seen.update(lines)
+        split = next((self._splits[key][s] for key, s in lines if s in self._splits.get(key, {})), None)
         if only_listed and split is None:
             return None
-        named = sorted({name for key in keys for name in self.subsets.get(key, ())})
+        named = sorted({name for key, s in lines for name in self._subsets.get(key, {}).get(s, ())})
         attributes = {**sample.attributes, **dict.fromkeys(named, True)}
         return dataclasses.replace(sample, split=split or sample.split, attributes=attributes)
 
     def unmatched(self) -> Iterator[BadEntry]:
         """Every line of a list that names no face of the source, which has been read to its end."""
-        for key in self._where.keys() - self._seen:
-            for where in self._where[key].values():
-                yield BadEntry(where, f"names '{key}', but the source has no face of that image or id", key)
+        for key, suffixes in self._where.items():
+            for suffix in suffixes:
+                for where in () if (key, suffix) in self._seen else suffixes[suffix].values():
+                    yield BadEntry(where, f"names '{key}{suffix}', but the source has no face of that image or id", key)

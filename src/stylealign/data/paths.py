@@ -4,7 +4,9 @@ Every name that an input holds and that becomes a path goes through `inside` or 
 data sets, `image_root`, splits and ids that name files.
 """
 
+import functools
 import os
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +49,30 @@ def outside(path: Path, root: Path) -> str | None:
                 return f"{path} is a link that leads out of {root}, to {target} (--follow-links takes it all the same)"
             break
     return None
+
+
+def spelled(path: Path, root: Path) -> Path:
+    """The path as the disk spells it: a name of the same letters in another Unicode form, as archives from a Mac have
+    it, is that name. A path that is there, does not lie below `root` or has no such file is answered as it is."""
+    if str(path).isascii() or os.path.lexists(path) or outside(path, root):
+        return path
+    here = root
+    for part in path.relative_to(root).parts:
+        if not os.path.lexists(here / part):
+            try:
+                names = _composed(here, os.stat(here).st_mtime_ns)
+            except OSError:
+                return path
+            part = names.get(unicodedata.normalize("NFC", part), part)
+        here = here / part
+    return here if os.path.lexists(here) else path
+
+
+@functools.lru_cache(maxsize=256)
+def _composed(folder: Path, stamp: int) -> dict[str, str]:
+    """The names in a folder that are not ASCII, by their composed form."""
+    del stamp
+    return {unicodedata.normalize("NFC", name): name for name in os.listdir(folder) if not name.isascii()}
 
 
 def inside(root: Path, name: str | Path, where: str) -> Path:

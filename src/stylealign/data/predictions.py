@@ -26,7 +26,7 @@ from stylealign.data.atomic import partial_of
 from stylealign.data.formats.entry import BadEntry
 from stylealign.data.formats.files import with_suffix
 from stylealign.data.formats.ibug import parse_pts
-from stylealign.errors import UserError, counted
+from stylealign.errors import UserError, counted, plain_number
 from stylealign.face.covariance import not_positive
 from stylealign.face.sample import Prediction
 
@@ -41,7 +41,7 @@ def _numbers(cells: Sequence[object], where: str) -> np.ndarray:
     values = np.empty(len(cells))
     for i, cell in enumerate(cells):
         try:
-            values[i] = math.nan if isinstance(cell, bool) else float(cell)  # type: ignore[arg-type]
+            values[i] = math.nan if isinstance(cell, bool) else plain_number(cell)
         except (TypeError, ValueError):
             values[i] = math.nan
         if not math.isfinite(values[i]):

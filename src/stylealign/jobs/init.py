@@ -61,7 +61,8 @@ class Init:
 
 def faces_of(path: Path, reader: str, schema: LandmarkSchema) -> tuple[list[FaceSample], list[BadEntry]]:
     """The labelled faces of a source, and what is wrong with others."""
-    entries = list(FORMATS[reader].read(path, ReadOptions(schema=schema, check_images=False)))
+    options = ReadOptions(schema=schema, check_images=False, point_names=schema.point_names)
+    entries = list(FORMATS[reader].read(path, options))
     bad = [entry for entry in entries if isinstance(entry, BadEntry)]
     faces = [entry for entry in entries if isinstance(entry, FaceSample) and entry.landmarks is not None]
     if len(faces) < 2:
@@ -104,7 +105,9 @@ def marked_up(path: Path, reader: str, name: str, points: int | None, eyes: tupl
         raise UserError(f"{path}: {counted(num_points, 'point')} a face, not the {points} of --points")
     find_names = FORMATS[reader].point_names
     names = tuple(find_names(path)) if find_names is not None else ()
-    faces, bad = faces_of(path, reader, LandmarkSchema(name=name, num_points=num_points))
+    names = names if len(names) == num_points else ()
+    # Read in the order of the names, which is the one that the mark-up and its mirror pairs are written in.
+    faces, bad = faces_of(path, reader, LandmarkSchema(name=name, num_points=num_points, point_names=names))
     twins, residual = mirror_twins(np.stack([face.landmarks for face in faces if face.landmarks is not None]))
     anchors = {}
     if eyes is not None:
@@ -113,7 +116,7 @@ def marked_up(path: Path, reader: str, name: str, points: int | None, eyes: tupl
         anchors = {"inter_ocular": ((eyes[0],), (eyes[1],))}
     schema = LandmarkSchema(
         name=name, num_points=num_points, flip_pairs=flip_pairs(twins), anchors=anchors,
-        point_names=names if len(names) == num_points else (),
+        point_names=names,
     )  # fmt: skip
     return MarkedUp(schema, faces, bad, residual)
 

@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from stylealign.config import parse_json, read_json
-from stylealign.errors import UserError, counted
+from stylealign.errors import UserError, counted, plain_number
 from stylealign.face.geometry import landmark_box
 from stylealign.face.sample import FaceSample
 
@@ -29,7 +29,7 @@ _COLUMNS = ("x0", "y0", "x1", "y1")
 def checked_box(values: object, where: str) -> np.ndarray:
     """(4,) float64 x0, y0, x1, y1 with an area. Raises UserError saying where."""
     try:
-        box = np.array([float(v) for v in values], dtype=np.float64)  # type: ignore[attr-defined]
+        box = np.array([plain_number(v) for v in values], dtype=np.float64)  # type: ignore[attr-defined]
     except (TypeError, ValueError, OverflowError):
         raise UserError(f"{where}: found {values!r}, expected a box of four numbers x0, y0, x1, y1") from None
     if box.shape != (4,) or not np.isfinite(box).all():

@@ -36,7 +36,7 @@ from stylealign.data.formats.entry import (
     ReadOptions,
     checked_face,
 )
-from stylealign.data.formats.point_names import PointNames
+from stylealign.data.formats.point_names import PointNames, in_order
 from stylealign.data.formats.sniff import COCO, kind_of
 from stylealign.data.formats.writing import Pictures, WriteOptions, box_of, by_split, landmarks_of, names_of
 from stylealign.data.image import image_size
@@ -56,8 +56,9 @@ def recognise(path: Path) -> bool:
 
 def count_points(source: Path) -> int:
     """Points a face of the first annotation of a face that has any."""
-    for path in coco_files(source):
-        opened = open_coco(path)
+    files = coco_files(source)
+    for path in files.paths:
+        opened = open_coco(path, files.faces)
         for annotation in opened.annotations:
             if isinstance(annotation, Mapping) and opened.is_face(annotation):
                 numbers = annotation.get("keypoints")
@@ -114,7 +115,9 @@ def _face(
     if image is None or not isinstance(image.get("file_name"), str):
         return BadEntry(where, "its image_id names no image with a file_name")
     name = image["file_name"]
-    face = ids.of(f"{source.within}/{name}" if source.within else name, number)
+    path = image_path(source, name)
+    below = path.relative_to(source.root).as_posix() if path.is_relative_to(source.root) else name
+    face = ids.of(f"{source.within}/{below}" if source.within else below, number)
     points = _points(annotation, options)
     if isinstance(points, str):
         return BadEntry(where, points, face)
@@ -127,7 +130,6 @@ def _face(
     attributes = annotation.get("attributes") or {}
     if not isinstance(attributes, Mapping):
         return BadEntry(where, f"attributes are {str(attributes)[:60]}, expected names with true or false", face)
-    path = image_path(source, name)
     fitted = sizes.fit(path, declared_size(image))
     if isinstance(fitted, str):
         return BadEntry(where, fitted, face)
@@ -171,8 +173,9 @@ def _note_versions(source: CocoFile, seen: dict[str, str], options: ReadOptions)
 
 def point_names(source: Path) -> Sequence[str]:
     """The names of the first category of faces that names its points."""
-    for path in coco_files(source):
-        opened = open_coco(path)
+    files = coco_files(source)
+    for path in files.paths:
+        opened = open_coco(path, files.faces)
         for category in opened.categories:
             names = category.get("keypoints")
             if (
@@ -180,7 +183,7 @@ def point_names(source: Path) -> Sequence[str]:
                 and isinstance(names, list)
                 and names
             ):
-                return [str(name) for name in names]
+                return in_order(str(name) for name in names)
     return ()
 
 
@@ -188,8 +191,11 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     """Yield a face an annotation; ids are image paths without suffix, further faces of an image get their position."""
     ids, order = Ids(), PointNames(options.schema.num_points, options.notes, options.point_names)
     versions: dict[str, str] = {}
-    for path in coco_files(source):
-        opened = open_coco(path, options, source)
+    files = coco_files(source)
+    for path in files.left_out:
+        options.notes.add("COCO files without key points passed over, beside others of the same images", str(path))
+    for path in files.paths:
+        opened = open_coco(path, files.faces, options, source)
         _note_versions(opened, versions, options)
         sizes = sizes_of(opened, options)
         orders: dict[int | str | None, np.ndarray | None] = {}

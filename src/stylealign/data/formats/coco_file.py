@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 from stylealign.config import read_json
 from stylealign.data.formats.declared_fit import DeclaredSizes
 from stylealign.data.formats.declared_size import Size
-from stylealign.data.formats.entry import ReadOptions, folder_of, image_root, split_of
+from stylealign.data.formats.entry import ReadOptions, below_root, folder_of, image_root, split_of
 from stylealign.data.formats.face_labels import face_labels
 from stylealign.data.formats.files import with_suffix
 from stylealign.data.formats.sniff import COCO, kind_of
+from stylealign.data.paths import spelled
 from stylealign.errors import UserError
 
 
@@ -31,13 +32,44 @@ def json_files(folder: Path) -> list[Path]:
     return [path for path in found if kind_of(path) == COCO] or found
 
 
-def coco_files(source: Path) -> list[Path]:
+class CocoFiles(NamedTuple):
+    """The files of a source that are read."""
+
+    paths: list[Path]
+    faces: frozenset[str] | None
+    """Names of the categories that are faces, by those of all files; None: they do not tell"""
+    left_out: list[Path]
+    """Files without key points whose images others label with some, as COCO's instances_*.json"""
+
+
+def coco_files(source: Path) -> CocoFiles:
+    """The file, or the files of a folder. Several are looked into first: what one declares counts for all."""
     if source.is_file():
-        return [source]
+        return CocoFiles([source], None, [])
     found = json_files(folder_of(source))
     if not found:
         raise UserError(f"{source}: found no .json in it, in its annotations folder or in folders of splits")
-    return found
+    if len(found) == 1:
+        return CocoFiles(found, None, [])
+    names: set[str] = set()
+    with_points: set[str] = set()  # images of files that label points
+    without: dict[Path, set[str]] = {}
+    for path in found:
+        content = _load(path)
+        images = {str(image.get("file_name")) for image in content["images"] if isinstance(image, Mapping)}
+        if any(annotation.get("keypoints") for annotation in _mappings(content["annotations"])):
+            with_points |= images
+            categories = _real(_mappings(content.get("categories")), content["annotations"])
+            names |= {str(category.get("name", "")) for category in categories}
+        else:
+            without[path] = images
+    left_out = [path for path, images in without.items() if images & with_points]
+    chosen = face_labels(names) if len(names) > 1 else set()
+    return CocoFiles([path for path in found if path not in left_out], frozenset(chosen) or None, left_out)
+
+
+def _mappings(values: Any) -> list[Mapping[str, Any]]:
+    return [value for value in values if isinstance(value, Mapping)] if isinstance(values, list) else []
 
 
 def key_of(value: Any) -> int | str | None:
@@ -86,39 +118,47 @@ def _images(path: Path, listed: list[Any]) -> dict[int | str, Mapping[str, Any]]
     return found
 
 
-def _face_categories(categories: list[Mapping[str, Any]], annotations: list[Any]) -> frozenset[int | str] | None:
-    """Ids of those that are called faces (or, where none is, heads; or people); None: nothing tells them apart.
-
-    Roboflow's first category is the name of the project, over the others and without annotations: it is none.
-    """
+def _real(categories: list[Mapping[str, Any]], annotations: list[Any]) -> list[Mapping[str, Any]]:
+    """The categories without Roboflow's first, the name of the project, over the others and without annotations."""
     over = {text for category in categories if isinstance(text := category.get("supercategory"), str)}
     used = {key_of(a.get("category_id")) for a in annotations if isinstance(a, Mapping)}
-    categories = [c for c in categories if str(c.get("name")) not in over or key_of(c.get("id")) in used]
-    if len(categories) < 2:
+    return [c for c in categories if str(c.get("name")) not in over or key_of(c.get("id")) in used]
+
+
+def _face_categories(
+    categories: list[Mapping[str, Any]], annotations: list[Any], named: frozenset[str] | None
+) -> frozenset[int | str] | None:
+    """Ids of those that are called faces (or, where none is, heads; or people); None: nothing tells them apart.
+
+    `named`: what faces are called by the categories of all files of the source.
+    """
+    categories = _real(categories, annotations)
+    if named is None and len(categories) < 2:
         return None
-    chosen = face_labels(str(category.get("name", "")) for category in categories)
+    chosen = named or face_labels(str(category.get("name", "")) for category in categories)
     ids = [
         key
         for category in categories
         if str(category.get("name", "")) in chosen and (key := key_of(category.get("id"))) is not None
     ]
-    return frozenset(ids) if ids else None
+    return frozenset(ids) if ids or named else None
 
 
-def open_coco(path: Path, options: ReadOptions | None = None, source: Path | None = None) -> CocoFile:
-    """Open one of the files of a source."""
+def open_coco(
+    path: Path, faces: frozenset[str] | None, options: ReadOptions | None = None, source: Path | None = None
+) -> CocoFile:
+    """Open one of the files of a source; `faces` are the categories' names that `coco_files` found."""
     content = _load(path)
     folder = path.parent.parent if path.parent.name == "annotations" else path.parent
     within = "" if source is None or folder in (source, source.parent) else folder.name
-    listed = content.get("categories")
-    categories = [c for c in listed if isinstance(c, Mapping)] if isinstance(listed, list) else []
+    categories = _mappings(content.get("categories"))
     return CocoFile(
         path,
         folder if options is None else image_root(folder, options, "images"),
         _images(path, content["images"]),
         content["annotations"],
         categories,
-        _face_categories(categories, content["annotations"]),
+        _face_categories(categories, content["annotations"], faces),
         within,
         split_of(f"{within} {path.stem}"),
     )
@@ -135,7 +175,7 @@ def declared_size(image: Mapping[str, Any]) -> Size | None:
 
 def image_path(source: CocoFile, name: str) -> Path:
     """Where an image lies: below the root or, as CVAT writes them, in the folder there that the file's name ends in."""
-    path = source.root / name
+    path = spelled(below_root(source.root, name), source.root)
     if not path.exists():
         words = source.path.stem.split("_")
         for part in ("_".join(words[-1:]), "_".join(words[2:])):  # person_keypoints_<subset>

@@ -8,6 +8,7 @@ the split `unlabelled`, so that nobody counts them by accident.
 """
 
 import csv
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from stylealign.data.formats.entry import (
     Entry,
     Ids,
     ReadOptions,
+    below_root,
     checked_face,
     folder_of,
     image_root,
@@ -54,12 +56,18 @@ def recognise(path: Path) -> bool:
 
 
 def _open_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of every line that is not blank."""
+    """(line number, cells) of every line that is not blank; spreadsheets write `;`, tabs or UTF-16 as well."""
     try:
-        with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-            rows = csv.reader(file)
+        with open(path, "rb") as file:
+            encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        with open(path, encoding=encoding, errors="replace", newline="") as file:
+            first = next((line for line in file if line.strip()), "")
+            said = re.fullmatch(r"sep=([,;\t])", first.strip("\r\n "))
+            other = next((mark for mark in ";\t" if mark in first and "," not in first), ",")
+            file.seek(0)
+            rows = csv.reader(file, delimiter=said[1] if said else other)
             for row in rows:
-                if any(cell.strip() for cell in row):
+                if any(cell.strip() for cell in row) and not (said and rows.line_num == 1):
                     yield rows.line_num, [cell.strip() for cell in row]
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
@@ -78,7 +86,7 @@ def _columns(path: Path, header: list[str]) -> tuple[dict[str, int], int]:
     if missing or unknown or len(columns) != len(header):
         found = f"no column {missing[0]!r}" if missing else f"column {unknown[0]!r}" if unknown else "a column twice"
         raise UserError(
-            f"{path}:1: {found}, expected the header image,x0,y0,x1,y1,... "
+            f"{path}:1: {found} in {','.join(header)[:80]!r}, expected the header image,x0,y0,x1,y1,... "
             f"(and split, {GROUP}, {', '.join(_BOX)} if wanted)"
         )
     return columns, count
@@ -137,7 +145,7 @@ def _faces(path: Path, root: Path, ids: Ids, options: ReadOptions) -> Iterator[E
             continue
         split = row[columns["split"]] if "split" in columns else ""
         yield checked_face(
-            where, options, id=face, image=root / image, root=root, box_xyxy=box,
+            where, options, id=face, image=below_root(root, image), root=root, box_xyxy=box,
             landmarks=None if landmarks is None else landmarks.reshape(-1, 2), split=split or split_of(path.stem),
         )  # fmt: skip
 
@@ -150,7 +158,12 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     extra = source / UNLABELLED
     for line, image in lines_of(extra) if source.is_dir() and extra.exists() else ():
         yield checked_face(
-            f"{extra}:{line}", options, id=ids.of(image, line), image=root / image, root=root, split="unlabelled"
+            f"{extra}:{line}",
+            options,
+            id=ids.of(image, line),
+            image=below_root(root, image),
+            root=root,
+            split="unlabelled",
         )
 
 

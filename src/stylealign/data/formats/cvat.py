@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stylealign.data.formats.entry import BadEntry, folder_of, split_called, split_of
+from stylealign.data.formats.face_boxes import box_round, turned_box
 from stylealign.data.formats.face_labels import face_labels
 from stylealign.data.formats.named_points import Found, ToolFace
 from stylealign.data.formats.notes import Notes
@@ -27,7 +28,7 @@ from stylealign.data.formats.placing import PictureFinder
 from stylealign.data.formats.sniff import CVAT, KINDS, kind_of
 from stylealign.data.formats.tool_files import Opened, ToolFiles, ToolReader
 from stylealign.data.xml_elements import Element, read_elements
-from stylealign.errors import UserError
+from stylealign.errors import UserError, plain_number, quoted
 
 _PASSED = ("attribute",)
 FILES = ToolFiles(CVAT, ".xml", "CVAT file in it or below it, expected an .xml with <annotations>")
@@ -55,7 +56,7 @@ class _Shapes(NamedTuple):
 
 def _number(text: str | None) -> float | None:
     try:
-        return float(text or "")
+        return plain_number(text or "")
     except ValueError:
         return None
 
@@ -64,7 +65,7 @@ def _read_points(parts: list[Element]) -> tuple[np.ndarray, list[int]] | Element
     """(n, 2) px of all elements' `points` and how many each has; or the first that holds something else."""
     texts = [part.attributes.get("points", "") for part in parts]
     counts = [text.count(";") + 1 for text in texts]
-    if all(text.count(",") == count for text, count in zip(texts, counts, strict=True)):
+    if all(text.count(",") == count and "_" not in text for text, count in zip(texts, counts, strict=True)):
         try:
             values = np.array(";".join(texts).replace(",", ";").split(";") if texts else [], dtype=np.float64)
         except ValueError:
@@ -95,22 +96,25 @@ def _sorted_shapes(image: Element, where: str, notes: Notes) -> _Shapes:
 
 
 def _box(element: Element) -> np.ndarray | None:
-    corners = [_number(element.get(side)) for side in ("xtl", "ytl", "xbr", "ybr")]
-    return None if any(v is None for v in corners) else np.array(corners, dtype=np.float64)
+    """(4,) x0 y0 x1 y1 round a box, which may be turned about its middle; None where they are no numbers."""
+    sides = ("xtl", "ytl", "xbr", "ybr")
+    corners = [_number(element.get(side)) for side in sides]
+    turn = _number(element.get("rotation") or "0")
+    if turn is None or any(value is None for value in corners):
+        return None
+    found = np.array(corners, dtype=np.float64)
+    if not turn:
+        return found
+    return turned_box(found, turn, (found[:2] + found[2:]) / 2)
 
 
-def _box_of(boxes: list[Element], group: str, points: np.ndarray, alone: bool) -> Element | None:
-    """The box of a face: of its group, else the smallest without a group that its points' middle lies in."""
+def _box_of(boxes: list[Element], group: str, points: np.ndarray) -> Element | None:
+    """The box of a face: of its group, else one without a group that its points' middle lies in."""
     if group != "0":
         return next((box for box in boxes if box.get("group_id") == group), None)
-    free = [
-        (box, corners) for box in boxes if (box.get("group_id") or "0") == "0" and (corners := _box(box)) is not None
-    ]
-    if alone and len(free) == 1:
-        return free[0][0]
-    middle = points.mean(axis=0) if len(points) else np.full(2, np.nan)
-    round_it = [(b, c) for b, c in free if (c[:2] <= middle).all() and (middle <= c[2:]).all()]
-    return min(round_it, key=lambda pair: float(np.prod(pair[1][2:] - pair[1][:2])))[0] if round_it else None
+    free = [box for box in boxes if (box.get("group_id") or "0") == "0"]
+    chosen = box_round(points, [_box(box) for box in free], [box.get("label") or "" for box in free])
+    return None if chosen is None else free[chosen]
 
 
 def _attributes(*elements: Element | None) -> dict[str, bool]:
@@ -162,7 +166,7 @@ def _image_faces(image: Element, path: Path, labels: set[str], common: dict[str,
             )
             continue
         points, counts = read
-        box = _box_of(shapes.boxes, group, points, len(groups) == 1)
+        box = _box_of(shapes.boxes, group, points)
         corners = None if box is None else _box(box)
         if box is not None:
             used.append(id(box))
@@ -195,21 +199,21 @@ class _Labels:
         self.others: list[str] = []
 
     def add(self, meta: Element) -> None:
-        """Take those of a <meta>, at whatever level they are."""
+        """Take those of a <meta>, at whatever level they are, after those of files before."""
         todo = [meta]
         while todo:
             element = todo.pop()
-            todo += element.children
+            todo += reversed(element.children)
             name, parent = element.child("name"), element.child("parent")
             if element.tag == "label" and name is not None:
                 known = self.others if parent is None else self.parts.setdefault(parent.words(), [])
                 if name.words() not in known:
-                    known.insert(0, name.words())  # the last is taken first
+                    known.append(name.words())
 
-    def order(self, names: set[str], skeletons: set[str]) -> list[str]:
-        """The declared names of points, in order: of the skeletons, else of the labels that single points have."""
+    def order(self, names: set[str], drawn: set[str]) -> list[str]:
+        """The declared names of points, in order: of a skeleton that is drawn, else of the labels of single points."""
         for skeleton, parts in self.parts.items():
-            if skeleton in skeletons:
+            if skeleton in drawn and names <= set(parts):
                 return parts
         return [name for name in self.others if name in names]
 
@@ -230,7 +234,8 @@ def _whole_labels(images: Iterable[Element]) -> set[str]:
     }
 
 
-def _file_faces(path: Path, source: Path, labels: _Labels, pictures: PictureFinder, notes: Notes) -> Iterator[Found]:
+def _read(path: Path, labels: _Labels, notes: Notes) -> list[Element]:
+    """The images of a file, whose declared labels `labels` takes."""
     images: list[Element] = []
     for element in read_elements(path, "annotations", ("meta", "image", "version", "track")):
         if element.tag == "meta":
@@ -241,8 +246,27 @@ def _file_faces(path: Path, source: Path, labels: _Labels, pictures: PictureFind
             raise UserError(f"{path}:{element.line}: a track of a video, expected images: {KINDS['cvat-video'].advice}")
         elif element.words() not in ("1.0", "1.1"):
             notes.add(f"files of version {element.words()[:20]!r}, read as if 1.1", str(path))
-    whole = _whole_labels(images)
-    chosen = face_labels(whole) if len(whole) > 1 else set()
+    return images
+
+
+def _chosen(drawn: set[str], labels: _Labels, source: Path) -> set[str]:
+    """Of the labels of shapes of several points those that are faces; empty: nothing tells them apart.
+
+    A skeleton that is declared and drawn nowhere counts as well: hands alone are no faces where faces were asked for.
+    """
+    known = drawn | labels.parts.keys()
+    chosen = face_labels(known) if drawn and len(known) > 1 else set()
+    if chosen and not chosen & drawn:
+        raise UserError(
+            f"{source}: shapes of the label {quoted(sorted(drawn))} alone are drawn, expected some of "
+            f"{quoted(sorted(chosen))}, which it declares too"
+        )
+    return chosen
+
+
+def _file_faces(
+    path: Path, images: list[Element], source: Path, chosen: set[str], pictures: PictureFinder, notes: Notes
+) -> Iterator[Found]:
     below = path.relative_to(source).with_suffix("").as_posix() if path != source else path.stem
     for image in images:
         name = image.get("name")
@@ -250,10 +274,11 @@ def _file_faces(path: Path, source: Path, labels: _Labels, pictures: PictureFind
             yield BadEntry(f"{path}:{image.line}", "an image without a name")
             continue
         subset = image.get("subset") or ""
-        folders = (path.parent / "images" / subset, path.parent / "images") if subset.isalnum() else ()
-        picture = pictures.of(name, path.parent, *folders, *(() if folders else (path.parent / "images",)))
+        is_folder = subset not in ("", ".", "..") and not set(subset) & set("/\\\0")
+        folders = (path.parent / "images" / subset,) if is_folder else ()
+        picture = pictures.of(name, path.parent, *folders, path.parent / "images")
         common = {
-            "image": picture, "name": pictures.name_of(picture), "declared": _size(image),
+            "image": picture, "name": pictures.name_of(picture), "written": name, "declared": _size(image),
             "split": split_called(subset) if subset else split_of(below),
         }  # fmt: skip
         yield from _image_faces(image, path, chosen, common, notes)
@@ -263,10 +288,14 @@ def _opened(source: Path, notes: Notes, images: Path | None) -> Opened:
     """All that a source says; the labels of every file count for all."""
     root, labels = images or folder_of(source), _Labels()
     pictures = PictureFinder(root, notes)
-    faces = [face for path in _files(source) for face in _file_faces(path, source, labels, pictures, notes)]
+    files = [(path, _read(path, labels, notes)) for path in _files(source)]
+    drawn = _whole_labels(image for _, listed in files for image in listed)
+    chosen = _chosen(drawn, labels, source)
+    faces: list[Found] = []
+    for path, listed in files:
+        faces += _file_faces(path, listed, source, chosen, pictures, notes)
     names = {name for face in faces if isinstance(face, ToolFace) for name in face.names}
-    fitting = {skeleton for skeleton, parts in labels.parts.items() if names and names <= set(parts)}
-    return Opened(faces, root, labels.order(names, fitting))
+    return Opened(pictures.refused(faces), root, labels.order(names, chosen & drawn or drawn))
 
 
-READER = ToolReader(FILES, _opened)
+READER = ToolReader(FILES, _opened, upright=True)

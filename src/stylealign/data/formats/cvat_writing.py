@@ -13,8 +13,16 @@ import numpy as np
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.entry import split_of
-from stylealign.data.formats.writing import Pictures, WriteOptions, box_of, by_picture, by_split, landmarks_of, names_of
-from stylealign.data.image import image_size
+from stylealign.data.formats.writing import (
+    Pictures,
+    WriteOptions,
+    as_shown,
+    box_of,
+    by_picture,
+    by_split,
+    landmarks_of,
+    names_of,
+)
 from stylealign.data.xml_elements import tag_text, text_element
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
@@ -110,9 +118,9 @@ def save(
         file.write(f"{_meta(path.parent.name, len(pictures), schema, attributes)}\n")
         group = 0
         for number, (name, own) in enumerate(pictures):
-            width, height = image_size(own[0].image)
+            (width, height), turned = as_shown(own)
             shapes = []
-            for face in own:
+            for face in turned:
                 group += 1
                 shapes.append(_face(face, group, names))
             head = {"id": number, "name": name, "subset": subset, "width": width, "height": height}

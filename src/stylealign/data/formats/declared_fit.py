@@ -6,20 +6,36 @@ Knows no format: whoever reads one says which picture was declared to have which
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from stylealign.data.formats.declared_size import TURNED, Fit, Size, fit, sizes, turned
+from stylealign.data.formats.declared_size import TURNED, Fit, Size, cornered, fit, sizes, turned
 from stylealign.data.formats.entry import ReadOptions, inspect_image, place_problem, turn_of
 
 
 class DeclaredSizes:
     """Brings the numbers of a source to stored pixels, by the sizes that it declares for its images."""
 
-    def __init__(self, images: Callable[[], Iterable[tuple[Path, Size | None]]], root: Path, options: ReadOptions):
-        """`images` gives each picture below `root` with its declared (width, height), or None; asked when needed."""
-        self._images, self._root, self._options = images, root, options
+    def __init__(
+        self,
+        images: Callable[[], Iterable[tuple[Path, Size | None]]],
+        root: Path,
+        options: ReadOptions,
+        upright: bool = False,
+    ):
+        """`images` gives each picture below `root` with its declared (width, height), or None; asked when needed.
+
+        `upright`: who made the source showed pictures as EXIF turns them wherever sizes tell nothing, and counted from
+        the corner of the first pixel.
+        """
+        self._images, self._root, self._options, self._shows_upright = images, root, options, upright
         self._upright: bool | str | None = None  # asked when needed
 
     def fit(self, path: Path, declared: Size | None) -> Fit | str | None:
         """How the numbers of an image become stored pixels, what is wrong, or None: nothing is declared or readable."""
+        found = self._fit(path, declared)
+        if isinstance(found, Fit) and self._shows_upright:
+            return found._replace(stored_from_declared=cornered(found.stored_from_declared))
+        return found
+
+    def _fit(self, path: Path, declared: Size | None) -> Fit | str | None:
         if declared is None or place_problem(path, self._root):
             return None
         stored = inspect_image(path, self._options)
@@ -31,6 +47,7 @@ class DeclaredSizes:
             return f"image {path}: {sizes(declared, stored, turn)}: expected the size its landmarks are for"
         if found.either:
             upright = self._tool_turns()
+            upright = True if upright is None and self._shows_upright else upright
             if upright is None:
                 self._options.notes.add(
                     "pictures have the same size turned by EXIF; landmarks are taken as of the stored pixels", path.name

@@ -37,6 +37,19 @@ def orientation(path: Path) -> int:
     return 1 if head.startswith(_PNG) and b"eXIf" not in head else orientation_of(path)
 
 
+def cornered(affine: np.ndarray) -> np.ndarray:
+    """The affine of numbers that count from the corner of the first pixel, not from its centre."""
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5]])
+    return geometry.compose(half, geometry.compose(affine, geometry.invert(half)))
+
+
+def shown(stored: Size, turn: int) -> tuple[np.ndarray, Size]:
+    """(shown_from_stored of numbers that count from the corner, size) of a picture in a tool that turns it as EXIF
+    says."""
+    affine = upright_affine(turn, *stored)
+    return cornered(affine), size_of_view(affine, *stored)
+
+
 def _resized(old: Size, new: Size) -> bool:
     """Whether a picture of one size may be one of the other, resized: one factor for both sides, each rounded."""
     low = max((n - 1) / o for n, o in zip(new, old, strict=True))

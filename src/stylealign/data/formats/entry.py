@@ -5,6 +5,8 @@ ends the work. This file knows what a sane face is; it knows no format.
 """
 
 import functools
+import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +18,8 @@ from stylealign.data.formats.declared_size import orientation
 from stylealign.data.formats.missing import Missing, missing_in, problem_of, without
 from stylealign.data.formats.notes import Notes
 from stylealign.data.image import IMAGE_SUFFIXES, MAX_PIXELS, image_size, read_image
-from stylealign.data.paths import outside
-from stylealign.errors import UserError, counted
+from stylealign.data.paths import outside, spelled
+from stylealign.errors import UserError, counted, plain_number
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema
@@ -87,7 +89,7 @@ def numbers_of(tokens: Sequence[str], what: str = "value") -> np.ndarray | str:
     values = np.empty(len(tokens))
     for i, token in enumerate(tokens):
         try:
-            values[i] = float(token)
+            values[i] = plain_number(token)
         except ValueError:
             return f"{what} {i + 1} is {token[:40]!r}, expected a number"
     return values
@@ -122,11 +124,20 @@ def image_root(folder: Path, options: ReadOptions, *names: str) -> Path:
     return options.images or next((folder / name for name in names if (folder / name).is_dir()), folder)
 
 
+def below_root(root: Path, name: str) -> Path:
+    """Where a picture of a list lies: below the root, whose own name may stand before it, as `images/a.png`."""
+    path, bare = root / name, name.replace("\\", "/").removeprefix(f"{root.name}/")
+    return root / bare if bare != name and not os.path.exists(path) and os.path.exists(root / bare) else path
+
+
 def split_of(name: str) -> str:
-    """The split a file or folder name speaks of: 'test' or 'val' as a word of it, otherwise 'train'."""
+    """The split a file or folder name speaks of: 'test' or 'val' as a word of it, otherwise 'train'.
+
+    A number may follow the word, as in COCO's val2017.
+    """
     words = "".join(c if c.isalnum() else " " for c in name.lower()).split()
-    for split, names in (("test", ("test", "testset", "ibug")), ("val", ("val", "valset", "validation", "valid"))):
-        if any(word in names for word in words):
+    for split, names in (("test", "test|testset"), ("val", "val|valset|validation|valid")):
+        if any(re.fullmatch(rf"({names})\d{{0,4}}", word) or (word, split) == ("ibug", "test") for word in words):
             return split
     return "train"
 
@@ -148,9 +159,9 @@ class Ids:
 
     def of(self, image: str, line: int) -> str:
         """The id of the face at `line` in `image` (relative path)."""
-        name = stem_of(image)
-        if name in self._seen:
-            name = f"{name}#{line}"
+        stem = name = stem_of(image)
+        while name in self._seen:  # another file of the source may have an entry of that line too
+            name, line = f"{stem}#{line}", line + 1
         self._seen.add(name)
         return name
 
@@ -206,6 +217,11 @@ def _landmark_problem(landmarks: np.ndarray, size_wh: tuple[int, int]) -> str | 
         return (
             f"landmark {i} is at ({x:g}, {y:g}), more than one image side outside the {size_wh[0]} x {size_wh[1]} "
             "image: are these the coordinates of another image size (see --frame)?"
+        )
+    if len(landmarks) > 1 and ((landmarks >= 0) & (landmarks <= 1)).all() and size.min() > 8:
+        return (
+            f"all landmarks lie within the first pixel, landmark 0 at ({landmarks[0, 0]:g}, {landmarks[0, 1]:g}): "
+            "shares of the image's sides? Expected pixels"
         )
     if (np.ptp(landmarks, axis=0) <= 0).all():
         return f"all landmarks are at ({landmarks[0, 0]:g}, {landmarks[0, 1]:g}), expected a face"
@@ -282,6 +298,7 @@ def checked_face(
     """
     if problem := place_problem(image, root):
         return BadEntry(where, problem, id)
+    image = spelled(image, root)
     size_wh = inspect_image(image, options)
     if isinstance(size_wh, str):
         return BadEntry(where, size_wh, id)

@@ -36,6 +36,7 @@ from stylealign.data.formats.writing import (
 )
 from stylealign.data.image import image_size
 from stylealign.data.xml_elements import Element, read_elements, tag_text, text_element
+from stylealign.errors import plain_number
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 
@@ -49,7 +50,7 @@ def _numbers(element: Element, names: Sequence[str]) -> np.ndarray | str:
     values = np.empty(len(names))
     for i, name in enumerate(names):
         try:
-            values[i] = float(element.get(name) or "")
+            values[i] = plain_number(element.get(name) or "")
         except ValueError:
             return f"{name} of <{element.tag}> is {str(element.get(name))[:40]!r}, expected a number"
     return values
@@ -75,14 +76,14 @@ def _points(parts: list[Element], path: Path) -> np.ndarray | BadEntry:
     points: list[Sequence[float]] = []
     for part in parts:
         try:
-            xy = float(part.attributes["x"]), float(part.attributes["y"])
+            xy = plain_number(part.attributes["x"]), plain_number(part.attributes["y"])
         except (KeyError, ValueError):
             return BadEntry(f"{path}:{part.line}", str(_numbers(part, ("x", "y"))))
         points.append(_exact(part, xy))
     return np.array(points).reshape(-1, 2)
 
 
-def _face(box: Element, path: Path, name: str, image: Path, split: str, declared: Size | None) -> Found:
+def _face(box: Element, path: Path, name: str, written: str, image: Path, split: str, declared: Size | None) -> Found:
     where = f"{path}:{box.line}"
     place = _numbers(box, ("left", "top", "width", "height"))
     if isinstance(place, str):
@@ -95,7 +96,8 @@ def _face(box: Element, path: Path, name: str, image: Path, split: str, declared
     flags |= {flag: True for flag in _FLAGS if box.get(flag) in ("1", "true")}
     corners = (place[0], place[1], place[0] + place[2] - 1, place[1] + place[3] - 1)
     return ToolFace(
-        where=where, number=box.line, image=image, name=name, split=split, declared=declared, points=points,
+        where=where, written=written, number=box.line, image=image, name=name, split=split, declared=declared,
+        points=points,
         names=tuple([part.attributes.get("name", "") for part in parts]), box=np.array(_exact(box, corners)),
         hidden=np.array([part.attributes.get("hidden") == "1" for part in parts]), attributes=flags,
     )  # fmt: skip
@@ -106,7 +108,7 @@ def _picture(name: str, path: Path, pictures: PictureFinder) -> Path:
     found = pictures.of(name, path.parent)
     if not found.exists() and not name.isascii():
         try:
-            other = pictures.of(name.encode("latin-1").decode(), path.parent)
+            other = pictures.of(name.encode("latin-1").decode(), path.parent, written=name)
         except (UnicodeEncodeError, UnicodeDecodeError):
             return found
         return other if other.exists() else found
@@ -137,7 +139,7 @@ def _faces(path: Path, source: Path, pictures: PictureFinder, notes: Notes) -> I
                 notes.add("boxes without parts passed over", f"{path}:{box.line}")
             else:
                 size = None if declared is None else (int(declared[0]), int(declared[1]))
-                yield _face(box, path, pictures.name_of(image), image, split, size)
+                yield _face(box, path, pictures.name_of(image), name, image, split, size)
 
 
 READER = ToolReader(FILES, each_file(FILES, _faces))

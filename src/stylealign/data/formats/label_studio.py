@@ -16,19 +16,21 @@ labels: tasks with nothing else are passed over. The split is `data.split`, or i
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
 from stylealign.config import read_json
 from stylealign.data.formats.entry import BadEntry, split_called, split_of
+from stylealign.data.formats.face_boxes import box_round, turned_box
 from stylealign.data.formats.named_points import Found, ToolFace
 from stylealign.data.formats.notes import Notes
 from stylealign.data.formats.placing import PictureFinder
 from stylealign.data.formats.sniff import LABEL_STUDIO
 from stylealign.data.formats.tool_files import ToolFiles, ToolReader, each_file
 from stylealign.data.image import IMAGE_SUFFIXES
+from stylealign.errors import quoted
 
 HIDDEN = ("hidden", "occluded", "invisible")
 """Choices of a point's region that say so; the first is what we write."""
@@ -36,13 +38,36 @@ _NUMBERS = (int, float)  # what JSON's numbers become; no bool
 FILES = ToolFiles(LABEL_STUDIO, ".json", "Label Studio export in it or below it, expected a .json list of tasks")
 
 
-def _address(data: Any) -> str | None:
-    """The address of a task's picture: its `image`, else the first text that names a picture."""
-    if not isinstance(data, Mapping):
-        return None
-    texts = [data.get("image"), *data.values()]
-    named = [text for text in texts if isinstance(text, str) and Path(_paths(text)[0]).suffix.lower() in IMAGE_SUFFIXES]
-    return named[0] if named else next((text for text in texts[:1] if isinstance(text, str)), None)
+def _is_picture(text: Any) -> bool:
+    return isinstance(text, str) and Path(_paths(text)[0]).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _address(data: Any, shown_by: str, page: int | None) -> tuple[str, str]:
+    """(address of the picture that a task's regions lie on, empty) or (empty, what is wrong).
+
+    `shown_by` is the regions' `to_name`, the tag of the labelling configuration that shows the picture, mostly called
+    as its entry of `data`; `page` their `item_index`, which of a list of pictures it is.
+    """
+    data = data if isinstance(data, Mapping) else {}
+    pictures = {
+        str(key): value
+        for key, value in data.items()
+        if _is_picture(value) or (isinstance(value, list) and value and all(map(_is_picture, value)))
+    }
+    key = next((key for key in (shown_by, "image") if key in pictures), None)
+    if key is None and len(pictures) == 1:
+        key = next(iter(pictures))
+    if key is None and pictures:
+        return "", f"its data has several pictures, {quoted(pictures)}, and to_name {shown_by[:40]!r} is none of them"
+    if key is None:
+        text = data.get("image")
+        return (text, "") if isinstance(text, str) else ("", "no address of a picture in its data")
+    if not isinstance(pictures[key], list):
+        return (pictures[key], "") if not page else ("", f"item_index is {page}, but {key!r} is one picture")
+    if page is None and len(pictures[key]) > 1:
+        return "", f"{key!r} is a list of {len(pictures[key])} pictures, and its regions have no item_index"
+    index = page or 0
+    return (pictures[key][index], "") if index < len(pictures[key]) else ("", f"no picture {page} in {key!r}")
 
 
 def _paths(address: str) -> list[str]:
@@ -54,7 +79,7 @@ def _paths(address: str) -> list[str]:
         return [address]
     path = (local[0] if local else unquote(parts.path) or address).lstrip("/")
     folder, slash, name = path.rpartition("/")
-    bare = re.sub(r"^[0-9a-f]{8}-", "", name)
+    bare = re.sub(r"^[0-9a-f]{8}-", "", name) if not local and "upload" in folder.split("/") else name
     return [path] if bare == name or not bare else [path, f"{folder}{slash}{bare}"]
 
 
@@ -79,12 +104,15 @@ def _annotation(task: Mapping[str, Any], where: str, notes: Notes) -> list[Any] 
 class _Region:
     """One region of a result, its numbers in px."""
 
-    __slots__ = ("id", "parent", "rotated", "size", "value")  # there is one a point
+    __slots__ = ("id", "page", "parent", "rotated", "shown_by", "size", "value")  # there is one a point
 
     def __init__(self, item: Mapping[str, Any]):
         value = item.get("value")
         self.value: Mapping[str, Any] = value if isinstance(value, dict) else {}
         self.id, self.parent = str(item.get("id")), item.get("parentID")
+        page = item.get("item_index")
+        self.shown_by = str(item.get("to_name"))
+        self.page = page if isinstance(page, int) and not isinstance(page, bool) and page >= 0 else None
         sides: tuple[Any, Any] = item.get("original_width"), item.get("original_height")
         width, height = sides
         are_sides = type(width) in _NUMBERS and type(height) in _NUMBERS and 1 <= width < 1e9 and 1 <= height < 1e9
@@ -125,69 +153,130 @@ def _all_px(regions: list[_Region]) -> np.ndarray | str:
 
 
 def _corners(region: _Region) -> np.ndarray | str:
-    """(4,) x0 y0 x1 y1 round a rectangle, which may be turned about its first corner."""
+    """(4,) x0 y0 x1 y1 px round a rectangle, which may be turned about its first corner."""
     found = region.px("x", "y", "width", "height")
     if isinstance(found, str):
         return found
     turn = region.value.get("rotation")
-    angle = np.deg2rad(turn) if isinstance(turn, int | float) and abs(turn) < 1e6 else 0.0
-    x, y, width, height = found
-    along, down = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
-    corners = np.array([x, y]) + np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) @ np.stack([width * along, height * down])
-    return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+    degrees = float(turn) if isinstance(turn, int | float) and abs(turn) < 1e6 else 0.0
+    return turned_box(np.concatenate([found[:2], found[:2] + found[2:]]), degrees, found[:2])
 
 
-def _labels(region: _Region, others: Mapping[str, list[str]], key: str) -> str:
-    return next(iter(region.words(key) or others.get(region.id, [])), "")
+def _name(region: _Region, others: Mapping[str, list[str]], where: str, notes: Notes) -> tuple[str, bool]:
+    """(label of a point, whether another of its labels says that it is hidden)."""
+    words = region.words("keypointlabels") or others.get(region.id, [])
+    if len(words) < 2:
+        return (words[0] if words else ""), False
+    names = [word for word in words if word not in HIDDEN]
+    for word in names[1:]:
+        notes.add(f"labels {word[:40]!r} of points that have another before it passed over", where)
+    return (names or words)[0], len(names) < len(words)
 
 
-def _task_faces(items: list[Any], where: str, common: dict[str, Any], number: int, notes: Notes) -> Iterator[Found]:
-    points: dict[str | None, list[tuple[_Region, str]]] = {}
-    boxes: dict[str, _Region] = {}
-    choices: dict[str, list[str]] = {}
-    labels: dict[str, list[str]] = {}
-    dots: list[_Region] = []
+class _Regions(NamedTuple):
+    """The regions of one picture of a task, by kind."""
+
+    dots: list[_Region]
+    boxes: dict[str, _Region]
+    """By id; so are the next two"""
+    choices: dict[str, list[str]]
+    labels: dict[str, list[str]]
+
+
+def _regions(items: list[Any], where: str, notes: Notes) -> dict[tuple[str, int | None], _Regions] | str:
+    """The regions of a task, by the picture that they lie on: its tag and its place in a list; or what is wrong."""
+    found: dict[tuple[str, int | None], _Regions] = {}
     for item in items:
         if not isinstance(item, dict):
-            yield BadEntry(where, f"a region is {str(item)[:60]}, expected a mapping")
-            return
+            return f"a region is {str(item)[:60]}, expected a mapping"
         kind = str(item.get("type"))
+        if kind == "relation":
+            continue
         region = _Region(item)
+        own = found.setdefault((region.shown_by, region.page), _Regions([], {}, {}, {}))
         if kind in ("keypointlabels", "keypoint"):
-            dots.append(region)
+            own.dots.append(region)
         elif kind in ("rectanglelabels", "rectangle"):
-            boxes[region.id] = region
+            own.boxes[region.id] = region
         elif kind == "choices":
-            choices.setdefault(region.id, []).extend(region.words("choices"))
+            own.choices.setdefault(region.id, []).extend(region.words("choices"))
         elif kind == "labels":
-            labels[region.id] = region.words("labels")
-        elif kind != "relation":
+            own.labels[region.id] = region.words("labels")
+        else:
             notes.add(f"regions of kind {kind[:40]!r} passed over, expected key points", where)
-    for region in dots:
-        parent = str(region.parent) if region.parent is not None and str(region.parent) in boxes else None
-        points.setdefault(parent, []).append((region, _labels(region, labels, "keypointlabels")))
-    if list(points) == [None] and len(boxes) == 1:
-        points = {next(iter(boxes)): points[None]}
-    regions = {region.id for region in dots} | boxes.keys()
+    return found
+
+
+def _picture_faces(
+    regions: _Regions, flags: dict[str, bool], where: str, common: dict[str, Any], number: int, notes: Notes
+) -> Iterator[Found]:
+    """The faces of one picture of a task; `flags` are the attributes of all of them."""
+    points: dict[str | None, list[tuple[_Region, str, bool]]] = {}
+    for region in regions.dots:
+        parent = str(region.parent) if region.parent is not None and str(region.parent) in regions.boxes else None
+        points.setdefault(parent, []).append((region, *_name(region, regions.labels, where, notes)))
     hiding = frozenset(HIDDEN)
-    common_flags = {word: True for id, words in choices.items() if id not in regions for word in words}
-    if not points:
-        notes.add("tasks without key points passed over", where)
     for n, (parent, own) in enumerate(points.items()):
-        box = _corners(boxes[parent]) if parent is not None else None
-        found = _all_px([region for region, _ in own])
+        found = _all_px([region for region, _, _ in own])
+        box = None
+        if parent is None and len(points) == len(regions.boxes) == 1 and not isinstance(found, str):
+            only, its = next(iter(regions.boxes.items()))
+            corners = _corners(its)
+            if isinstance(corners, str) or box_round(found, [corners], [""]) is not None:
+                parent, box = only, corners
+        elif parent is not None:
+            box = _corners(regions.boxes[parent])
         wrong = next((text for text in (box, found) if isinstance(text, str)), None)
-        sizes = {region.size for region, _ in own}
+        sizes = {region.size for region, _, _ in own}
         if wrong or len(sizes) != 1:
             yield BadEntry(where, wrong or f"original sizes {sorted(map(str, sizes))}, expected one for a picture")
             continue
-        flags = {word: True for word in choices.get(str(parent), ())}
+        own_flags = {word: True for word in regions.choices.get(str(parent), ())}
         yield ToolFace(
-            where=where, number=1000 * number + n, names=tuple(name for _, name in own), points=np.asarray(found),
-            hidden=np.array([not hiding.isdisjoint(choices.get(region.id, ())) for region, _ in own]),
-            box=None if box is None else np.asarray(box), attributes=common_flags | flags, declared=next(iter(sizes)),
+            where=where, number=1000 * number + n, names=tuple(name for _, name, _ in own), points=np.asarray(found),
+            hidden=np.array([
+                hidden or not hiding.isdisjoint(regions.choices.get(region.id, ())) for region, _, hidden in own
+            ]),
+            box=None if box is None else np.asarray(box), attributes=flags | own_flags, declared=next(iter(sizes)),
             **common,
         )  # fmt: skip
+
+
+def _task_faces(
+    items: list[Any],
+    task: Mapping[str, Any],
+    path: Path,
+    below: str,
+    number: int,
+    pictures: PictureFinder,
+    notes: Notes,
+) -> Iterator[Found]:
+    """The faces of a task with these regions, on whichever of its pictures they lie."""
+    where, data = f"{path}: tasks[{number}]", task.get("data")
+    found = _regions(items, where, notes)
+    if isinstance(found, str):
+        yield BadEntry(where, found)
+        return
+    labelled = {key: own for key, own in found.items() if own.dots}
+    if not labelled:
+        notes.add("tasks without key points passed over", where)
+    split = data.get("split") if isinstance(data, Mapping) else None
+    for (shown_by, page), own in labelled.items():
+        address, wrong = _address(data, shown_by, page)
+        if not wrong and len({tag for tag, _ in labelled}) > 1 and shown_by not in (data or {}):
+            wrong = f"its regions lie on several pictures, and to_name {shown_by[:40]!r} is no entry of its data"
+        if wrong:
+            yield BadEntry(where, wrong)
+            continue
+        places = [pictures.of(name, path.parent, path.parent / "images", written=address) for name in _paths(address)]
+        image = next((place for place in places if place.exists()), places[0])
+        common = {
+            "image": image, "name": pictures.name_of(image), "written": address,
+            "split": split_called(split) if isinstance(split, str) else split_of(below),
+        }  # fmt: skip
+        regions = {region.id for region in own.dots} | own.boxes.keys()
+        flags = {word: True for id, words in own.choices.items() if id not in regions for word in words}
+        yield from _picture_faces(own, flags, where, common, number, notes)
 
 
 def _faces(path: Path, source: Path, pictures: PictureFinder, notes: Notes) -> Iterator[Found]:
@@ -200,22 +289,10 @@ def _faces(path: Path, source: Path, pictures: PictureFinder, notes: Notes) -> I
             yield BadEntry(where, f"found {str(task)[:60]}, expected a task with data and annotations")
             continue
         items = _annotation(task, where, notes)
-        if items is None:
-            continue
-        data = task.get("data")
-        address = _address(data)
-        if isinstance(items, str) or address is None:
-            yield BadEntry(where, items if isinstance(items, str) else "no address of a picture in its data")
-            continue
-        paths = _paths(address)
-        places_of = [pictures.of(name, path.parent, path.parent / "images") for name in paths]
-        image = next((place for place in places_of if place.exists()), places_of[0])
-        split = data.get("split") if isinstance(data, Mapping) else None
-        common = {
-            "image": image, "name": pictures.name_of(image),
-            "split": split_called(split) if isinstance(split, str) else split_of(below),
-        }  # fmt: skip
-        yield from _task_faces(items, where, common, number, notes)
+        if isinstance(items, str):
+            yield BadEntry(where, items)
+        elif items is not None:
+            yield from _task_faces(items, task, path, below, number, pictures, notes)
 
 
-READER = ToolReader(FILES, each_file(FILES, _faces))
+READER = ToolReader(FILES, each_file(FILES, _faces), upright=True)

@@ -9,8 +9,7 @@ import numpy as np
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.label_studio import HIDDEN
-from stylealign.data.formats.writing import Pictures, WriteOptions, box_of, by_picture, by_split, names_of
-from stylealign.data.image import image_size
+from stylealign.data.formats.writing import Pictures, WriteOptions, as_shown, box_of, by_picture, by_split, names_of
 from stylealign.data.xml_elements import tag_text
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
@@ -21,7 +20,7 @@ _LOCAL = "/data/local-files/?d="
 
 def _result(faces: list[FaceSample], schema: LandmarkSchema) -> list[dict[str, Any]]:
     names, items = names_of(schema), list[dict[str, Any]]()
-    width, height = image_size(faces[0].image)
+    (width, height), faces = as_shown(faces)
     size = np.array([width, height], dtype=np.float64)
 
     def add(id: str, kind: str, control: str, value: dict[str, Any], **more: Any) -> None:

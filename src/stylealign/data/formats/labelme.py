@@ -21,13 +21,22 @@ from stylealign.config import read_json
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.declared_size import Size
 from stylealign.data.formats.entry import BadEntry, split_of
+from stylealign.data.formats.face_boxes import box_round
 from stylealign.data.formats.named_points import Found, ToolFace
 from stylealign.data.formats.notes import Notes
 from stylealign.data.formats.placing import PictureFinder
 from stylealign.data.formats.sniff import LABELME
 from stylealign.data.formats.tool_files import ToolFiles, ToolReader, each_file
-from stylealign.data.formats.writing import Pictures, WriteOptions, box_of, by_picture, by_split, file_below, names_of
-from stylealign.data.image import image_size
+from stylealign.data.formats.writing import (
+    Pictures,
+    WriteOptions,
+    as_shown,
+    box_of,
+    by_picture,
+    by_split,
+    file_below,
+    names_of,
+)
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
@@ -81,6 +90,8 @@ class _Group:
         self.hidden: list[bool] = []
         self.says_hidden = False
         self.box: np.ndarray | None = None
+        self.label = ""
+        """Of the box"""
         self.flags: dict[str, bool] = {}
 
     def add(self, shape: Mapping[str, Any], path: Path, number: int, notes: Notes) -> str | None:
@@ -105,10 +116,26 @@ class _Group:
                 notes.add("rectangles beside the first of a face passed over", _shape_at(path, number))
             else:
                 self.box = np.concatenate([numbers.min(axis=0), numbers.max(axis=0)])
+                self.label = str(shape.get("label"))
                 self.flags = _flags(shape.get("flags"))
         else:
             notes.add(f"shapes of kind {str(kind)[:40]!r} passed over, expected points", _shape_at(path, number))
         return None
+
+
+def _with_boxes(groups: list[_Group], path: Path, notes: Notes) -> list[_Group]:
+    """The groups that have points, each with the box of its group or, where it has none, a lone one that it lies in."""
+    faces, lone = [g for g in groups if g.names], [g for g in groups if not g.names and g.box is not None]
+    for face in faces:
+        if face.box is None:
+            points = np.array(face.points, dtype=np.float64).reshape(-1, 2)
+            chosen = box_round(points, [each.box for each in lone], [each.label for each in lone])
+            if chosen is not None:
+                found = lone.pop(chosen)
+                face.box, face.flags = found.box, found.flags
+    for left in lone:
+        notes.add(f"rectangles {left.label[:40]!r} without points passed over", str(path))
+    return faces
 
 
 def _shape_at(path: Path, number: int) -> str:
@@ -141,12 +168,13 @@ def _faces(path: Path, source: Path, pictures: PictureFinder, notes: Notes) -> I
             return
     image = pictures.of(name, path.parent)
     below = path.relative_to(source).parent.as_posix() if path != source else ""
-    faces = [group for group in groups.values() if group.names or group.box is not None]
+    faces = _with_boxes(list(groups.values()), path, notes)
     if not faces:
         notes.add("labelme files without a point passed over", str(path))
     for number, group in enumerate(faces):
         yield ToolFace(
-            where=str(path), number=number, image=image, name=pictures.name_of(image), names=tuple(group.names),
+            where=str(path), number=number, image=image, name=pictures.name_of(image), written=name,
+            names=tuple(group.names),
             points=np.array(group.points, dtype=np.float64).reshape(-1, 2),
             hidden=np.array(group.hidden) if group.says_hidden else None,
             box=group.box, attributes=_flags(content.get("flags")) | group.flags, declared=_size(content),
@@ -154,7 +182,7 @@ def _faces(path: Path, source: Path, pictures: PictureFinder, notes: Notes) -> I
         )  # fmt: skip
 
 
-READER = ToolReader(FILES, each_file(FILES, _faces))
+READER = ToolReader(FILES, each_file(FILES, _faces), upright=True)
 
 
 def _shape(label: str, kind: str, points: list, group: int | None, flags: Mapping[str, bool]) -> dict[str, Any]:
@@ -167,6 +195,7 @@ def _shape(label: str, kind: str, points: list, group: int | None, flags: Mappin
 def content_of(faces: list[FaceSample], image: str, schema: LandmarkSchema) -> dict[str, Any]:
     """The JSON content of a picture's faces; `image` is its path, seen from the file."""
     names, shapes = names_of(schema), []
+    (width, height), faces = as_shown(faces)
     for number, face in enumerate(faces):
         group = number if len(faces) > 1 else None
         assert face.landmarks is not None
@@ -176,7 +205,6 @@ def content_of(faces: list[FaceSample], image: str, schema: LandmarkSchema) -> d
             if not face.missing_points[i]:
                 flags = {} if face.visible is None else {HIDDEN[0]: not face.visible[i]}
                 shapes.append(_shape(names[i], "point", [[round(x, 4), round(y, 4)]], group, flags))
-    width, height = image_size(faces[0].image)
     return {
         "version": VERSION, "flags": {}, "shapes": shapes, "imagePath": image, "imageData": None,
         "imageHeight": height, "imageWidth": width,

@@ -15,6 +15,7 @@ import numpy as np
 from stylealign.data.formats.declared_fit import DeclaredSizes
 from stylealign.data.formats.declared_size import Size
 from stylealign.data.formats.entry import BadEntry, Entry, Ids, ReadOptions, checked_face
+from stylealign.data.formats.point_names import in_order, numbers_of_names, whole_numbers
 from stylealign.data.formats.writing import names_of, padded_names_of
 from stylealign.errors import UserError, counted
 from stylealign.face import geometry
@@ -33,6 +34,8 @@ class ToolFace:
     image: Path
     name: str
     """The image's path below the folder of the source, of which the face's id is made"""
+    written: str
+    """The image as the file names it"""
     names: tuple[str, ...]
     """What each point is called; all alike where points have no names of their own"""
     points: np.ndarray
@@ -91,19 +94,16 @@ class Names:
         all_faces = counted(max(self._counts.values()), "face")
         return f"{name!r} stands in {self._counts[name]} of {all_faces}, {self._first[name]}"
 
-    def numbered(self) -> dict[str, int] | None:
-        """The number of each name, where all are one word and different numbers, such as `p0`."""
-        parts = {name: re.fullmatch(r"(.*?)(\d{1,6})", name) for name in self}
-        found = {name: int(part[2]) for name, part in parts.items() if part}
-        words = {part[1] for part in parts.values() if part}
-        return found if len(found) == len(parts) == len(set(found.values())) and len(words) == 1 else None
 
+def num_points(faces: Sequence[Found], declared: Sequence[str], source: Path, notes: Iterable[str] = ()) -> int:
+    """Landmarks a face of a source, by its points' names; `declared` are those that its own list of labels has.
 
-def num_points(faces: Sequence[Found], declared: Sequence[str], source: Path) -> int:
-    """Landmarks a face of a source, by its points' names; `declared` are those that its own list of labels has."""
+    `notes` is what was said when it was opened, for the sentence about one without points.
+    """
     names = Names(faces)
     if not names.most:
         wrong = next((f"; {face}" for face in faces if isinstance(face, BadEntry)), "")
+        wrong = wrong or next((f"; {note}" for note in notes if "passed over" in note), "")
         raise UserError(
             f"{source}: no face in it has points; say with --schema which mark-up the faces are for{wrong[:500]}"
         )
@@ -111,7 +111,7 @@ def num_points(faces: Sequence[Found], declared: Sequence[str], source: Path) ->
         return names.most
     if declared and set(names) <= set(declared):
         return len(declared)
-    numbers = names.numbered()
+    numbers = numbers_of_names(names)
     return len(names) if numbers is None else max(numbers.values()) + (min(numbers.values()) == 0)
 
 
@@ -121,7 +121,7 @@ def ordered_names(faces: Sequence[Found], declared: Sequence[str]) -> tuple[str,
     if names.unnamed or not names.most:
         return ()
     if declared and set(names) <= set(declared):
-        return tuple(declared)
+        return tuple(in_order(declared))
     return tuple(sorted(names, key=natural))
 
 
@@ -141,19 +141,22 @@ def _order(names: Names, declared: Sequence[str], source: Path, options: ReadOpt
     for written in (names_of(schema), padded_names_of(schema)):  # as our writers call them
         if set(names) <= set(written):
             return {name: i for i, name in enumerate(written)}
-    numbers = names.numbered()
+    fits = bool(declared) and set(names) <= set(declared) and len(declared) == count
+    if fits and count > 1 and (numbers := whole_numbers(declared)):  # those of faces alone may begin later
+        return numbers
+    numbers = numbers_of_names(names)
     if numbers is not None and len(names) > 1:
         low, high = min(numbers.values()), max(numbers.values())
         if low == 0 and high < count:
             return numbers
         if low and high == count:
             return {name: number - 1 for name, number in numbers.items()}
-        if not (declared and set(names) <= set(declared) and len(declared) == count):
+        if not fits:
             raise UserError(
                 f"{source}: its points are numbered from {low} to {high}, expected 0 to {count - 1} or 1 to {count} of "
                 f"{schema.name}; --point-names FILE says which name is which landmark"
             )
-    if declared and set(names) <= set(declared) and len(declared) == count:
+    if fits:
         for name in declared:
             options.notes.add("names of points, in the order that the file declares", name)
         return {name: i for i, name in enumerate(declared)}
@@ -230,7 +233,12 @@ class _Placer:
 
 
 def entries(
-    faces: Iterable[Found], root: Path, source: Path, options: ReadOptions, declared: Sequence[str] = ()
+    faces: Iterable[Found],
+    root: Path,
+    source: Path,
+    options: ReadOptions,
+    declared: Sequence[str] = (),
+    upright: bool = False,
 ) -> Iterator[Entry]:
     """The faces of a source, each checked as every reader's are, its points in the mark-up's order.
 
@@ -240,6 +248,7 @@ def entries(
         source: for messages.
         options: what the reader was given.
         declared: the points' names in the order in which the source's own list of labels has them, if it has one.
+        upright: the tool shows pictures as EXIF turns them, and counts from the corner of the first pixel.
     """
     found = list(faces)
     names = Names(found)
@@ -249,7 +258,7 @@ def entries(
             "sources whose points have no names of their own: taken in the order they stand in", str(source)
         )
     sizes = DeclaredSizes(
-        lambda: ((face.image, face.declared) for face in found if isinstance(face, ToolFace)), root, options
+        lambda: ((face.image, face.declared) for face in found if isinstance(face, ToolFace)), root, options, upright
     )
     ids = Ids()
     for face in found:

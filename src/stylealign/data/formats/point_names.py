@@ -4,7 +4,7 @@ Knows no format but that lists of names stand somewhere.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,9 @@ class PointNames:
             raise UserError(
                 f"{where}: {counted(len(set(names)), 'different name')}, expected {self._num}, one a landmark"
             )
-        numbered = None if set(names) == set(self._names) else _numbered(names)
+        numbered = None if set(names) == set(self._names) else whole_numbers(names)
         common = [f"number {i}" for i in range(self._num)] if numbered is not None else self._names or names
-        found = names if numbered is None else [f"number {i}" for i in numbered]
+        found = names if numbered is None else [f"number {numbered[name]}" for name in names]
         if not self._names or (numbered is not None and self._given):  # numbers tell more than names of another tool
             self._names, self._first, self._given = list(common), where, False
         if set(found) != set(self._names):
@@ -55,11 +55,26 @@ class PointNames:
         return order
 
 
-def _numbered(names: list[str]) -> list[int] | None:
-    """The numbers from 0 of names that are the same but for a number at their end; None of others."""
-    parts = [re.fullmatch(r"(.*?)(\d{1,6})", name) for name in names]
-    if any(part is None for part in parts) or len({part[1] for part in parts if part}) != 1:
+def numbers_of_names(names: Iterable[str]) -> dict[str, int] | None:
+    """The number of each name, where all are one word and different numbers, such as `p0`; None of others."""
+    parts = {name: re.fullmatch(r"(.*?)(\d{1,6})", name) for name in names}
+    found = {name: int(part[2]) for name, part in parts.items() if part}
+    words = {part[1] for part in parts.values() if part}
+    return found if len(found) == len(parts) == len(set(found.values())) and len(words) == 1 else None
+
+
+def whole_numbers(names: Iterable[str]) -> dict[str, int] | None:
+    """The landmark of each name, where their numbers are all from 0, or from 1, without a gap; None of others."""
+    numbers = numbers_of_names(names)
+    if numbers is None:
         return None
-    numbers = [int(part[2]) for part in parts if part]
-    first = min(numbers)
-    return [n - first for n in numbers] if first in (0, 1) and max(numbers) - first == len(names) - 1 else None
+    first = min(numbers.values())
+    whole = first in (0, 1) and max(numbers.values()) - first == len(numbers) - 1
+    return {name: number - first for name, number in numbers.items()} if whole else None
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names in the order in which their points are read: by their numbers, where these tell it, else as they stand."""
+    names = list(names)
+    numbers = whole_numbers(names)
+    return names if numbers is None else sorted(names, key=numbers.__getitem__)

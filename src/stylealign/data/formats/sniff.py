@@ -32,7 +32,14 @@ KINDS = {
     "label-studio-min": FileKind(
         "Label Studio exports in another form (JSON-MIN)", "export it as JSON, which keeps sizes and faces apart"
     ),
-    "via": FileKind("VIA files (.json of the VGG Image Annotator)", "export COCO there"),
+    "label-studio-cloud": FileKind(
+        "Label Studio files of a cloud storage (.json, an annotation each)", "export the project as JSON"
+    ),
+    "via": FileKind(
+        "VIA files (.json of the VGG Image Annotator)",
+        "put its points into a CSV with the header image,x0,y0,x1,y1,...: its COCO export has a face's points apart",
+    ),
+    "vott": FileKind("VoTT files (.json of an asset)", "put its points into a CSV with the header image,x0,y0,..."),
     "voc": FileKind("Pascal VOC files (.xml)", "they hold boxes and no landmarks: label points"),
     "yolo": FileKind("YOLO label files (.txt)", "export COCO key points where they were made"),
     "zip": FileKind("archives (.zip)", "unpack them first"),
@@ -47,8 +54,13 @@ def _json(head: str) -> str | None:
         return "label-studio-min" if re.search(r'"(kp-\d|keypointlabels|annotator|lead_time)"', head) else None
     if not begin.startswith("{"):
         return None
+    if re.search(r'"asset"\s*:\s*\{', head) and re.search(r'"regions"\s*:', head):
+        return "vott"
     if re.search(r'"_via_|"regions"\s*:', head):
         return "via"
+    if re.search(r'"result"\s*:\s*\[', head) and not re.search(r'"images"\s*:\s*\[', head):
+        within = re.search(r'"(annotations|predictions|completions)"\s*:\s*\[', head)
+        return LABEL_STUDIO if within and not re.search(r'"task"\s*:\s*\{', head) else "label-studio-cloud"
     if re.search(r'"shapes"\s*:\s*\[', head):
         return LABELME
     if re.search(r'"(imagePath|imageData)"\s*:', head):
@@ -62,9 +74,7 @@ def _xml(head: str) -> str | None:
     first = re.search(r"<([A-Za-z_][\w.-]*)", re.sub(r"<[?!][^>]*>", "", head))
     root = first[1] if first else ""
     if root == "annotations":
-        if re.search(r"<track\b", head) or re.search(r"<mode>\s*interpolation", head):
-            return "cvat-video"
-        return CVAT
+        return "cvat-video" if re.search(r"<track\b", head) else CVAT
     return {"dataset": IMGLAB, "annotation": "voc"}.get(root)
 
 

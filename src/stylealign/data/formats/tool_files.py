@@ -12,7 +12,7 @@ from stylealign.data.formats.files import with_suffix
 from stylealign.data.formats.named_points import Found, entries, num_points, ordered_names
 from stylealign.data.formats.notes import Notes
 from stylealign.data.formats.placing import PictureFinder
-from stylealign.data.formats.sniff import kind_of
+from stylealign.data.formats.sniff import in_words, kind_of, what_to_do
 from stylealign.errors import UserError
 
 
@@ -36,7 +36,9 @@ class ToolFiles(NamedTuple):
         found = self.candidates(source)
         chosen = found if source.is_file() else [path for path in found if kind_of(path) == self.kind]
         if not chosen:
-            raise UserError(f"{source}: found no {self.wanted}")
+            known = next(((path, kind) for path in found if (kind := kind_of(path))), None)
+            lying = "" if known is None else f"; there is {in_words(known[1], [known[0]])}: {what_to_do(known[1])}"
+            raise UserError(f"{source}: found no {self.wanted}{lying}")
         return chosen
 
     def recognise(self, path: Path) -> bool:
@@ -64,7 +66,8 @@ def each_file(
     def opened(source: Path, notes: Notes, images: Path | None) -> Opened:
         root = images or folder_of(source)
         pictures = PictureFinder(root, notes)
-        return Opened([face for path in files.of(source) for face in faces_of(path, source, pictures, notes)], root)
+        faces = [face for path in files.of(source) for face in faces_of(path, source, pictures, notes)]
+        return Opened(pictures.refused(faces), root)
 
     return opened
 
@@ -89,6 +92,8 @@ class ToolReader:
     files: ToolFiles
     opened: Callable[[Path, Notes, Path | None], Opened]
     """(source, notes, folder of pictures where one was named) -> all that it says"""
+    upright: bool = False
+    """Whether the tool shows pictures as EXIF turns them, and counts from the corner of the first pixel"""
     _kept: list[_Kept] = field(default_factory=list, repr=False, compare=False)
     """The last source whose points were counted or named; at most one"""
 
@@ -99,7 +104,7 @@ class ToolReader:
     def count_points(self, source: Path) -> int:
         """Landmarks a face, by the names that are declared or, where none are, by those of all points."""
         found = self._keep(source)
-        return num_points(found.faces, found.declared, source)
+        return num_points(found.faces, found.declared, source, self._kept[0].notes)
 
     def point_names(self, source: Path) -> tuple[str, ...]:
         """The points' names in the order in which they are read; empty: they have no names of their own."""
@@ -115,7 +120,7 @@ class ToolReader:
         else:
             kept = None
             found = self.opened(source, options.notes, options.images)
-        yield from entries(found.faces, found.root, source, options, found.declared)
+        yield from entries(found.faces, found.root, source, options, found.declared, self.upright)
 
     def _keep(self, source: Path) -> Opened:
         """What a source says, its pictures where the layout has them; parsed unless that has just been done."""

@@ -3,20 +3,25 @@
 The counterpart of entry.py, which is what readers are given. This file knows no format.
 """
 
+import dataclasses
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.formats.declared_size import Size, shown
+from stylealign.data.formats.entry import turn_of
+from stylealign.data.image import image_size
 from stylealign.data.paths import inside
 from stylealign.errors import UserError, counted
 from stylealign.face import geometry
+from stylealign.face.orientation import map_box
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import track
@@ -90,6 +95,34 @@ def box_of(sample: FaceSample) -> np.ndarray:
     if sample.box_xyxy is None:
         return geometry.landmark_box(landmarks_of(sample)[~sample.missing_points])
     return sample.box_xyxy.astype(np.float64)
+
+
+class Shown(NamedTuple):
+    """A picture's faces in a tool that shows pictures as EXIF turns them."""
+
+    size: Size
+    faces: list[FaceSample]
+    """Their landmarks and boxes in px of the picture as shown"""
+
+
+def as_shown(faces: list[FaceSample]) -> Shown:
+    """What such a tool's file has of the faces of one picture, whose numbers count stored pixels."""
+    image = faces[0].image
+    turn, stored = turn_of(image), image_size(image)
+    if turn == 1:
+        return Shown(stored, faces)
+    affine, size = shown(stored, turn)
+    return Shown(
+        size,
+        [
+            dataclasses.replace(
+                face,
+                landmarks=None if face.landmarks is None else geometry.apply(affine, landmarks_of(face)),
+                box_xyxy=None if face.box_xyxy is None else map_box(affine, box_of(face)),
+            )
+            for face in faces
+        ],
+    )
 
 
 def decimals(landmarks: np.ndarray, places: int = 6) -> list[str]:
