@@ -39,7 +39,7 @@ class CocoFiles(NamedTuple):
     faces: frozenset[str] | None
     """Names of the categories that are faces, by those of all files; None: they do not tell"""
     left_out: list[Path]
-    """Files without key points whose images others label with some, as COCO's instances_*.json"""
+    """Files without landmarks whose images others label with some, as COCO's instances_*.json"""
 
 
 def coco_files(source: Path) -> CocoFiles:
