@@ -30,7 +30,7 @@ from stylealign.data.formats.placing import PictureFinder
 from stylealign.data.formats.sniff import LABEL_STUDIO
 from stylealign.data.formats.tool_files import ToolFiles, ToolReader, each_file
 from stylealign.data.image import IMAGE_SUFFIXES
-from stylealign.errors import quoted
+from stylealign.errors import counted, quoted
 
 HIDDEN = ("hidden", "occluded", "invisible")
 """Choices of a point's region that say so; the first is what we write."""
@@ -65,7 +65,7 @@ def _address(data: Any, shown_by: str, page: int | None) -> tuple[str, str]:
     if not isinstance(pictures[key], list):
         return (pictures[key], "") if not page else ("", f"item_index is {page}, but {key!r} is one picture")
     if page is None and len(pictures[key]) > 1:
-        return "", f"{key!r} is a list of {len(pictures[key])} pictures, and its regions have no item_index"
+        return "", f"{key!r} is a list of {counted(len(pictures[key]), 'picture')}, but its regions have no item_index"
     index = page or 0
     return (pictures[key][index], "") if index < len(pictures[key]) else ("", f"no picture {page} in {key!r}")
 
