@@ -11,7 +11,7 @@ from stylealign.errors import UserError
 from stylealign.face.geometry import apply, crop_affine, landmark_box, rotate_scale_affine
 from stylealign.face.schema import SCHEMAS, convert
 from stylealign.toyfaces import Structure, draw_face, landmarks, random_structure, random_style
-from stylealign.toyfaces.side_view import MISFIT, head_of, pose_of, side_view
+from stylealign.toyfaces.side_view import MISFIT, head_of, own_yaw, pose_of, side_view, turn_to
 
 WFLW, IBUG = SCHEMAS["wflw98"], SCHEMAS["ibug68"]
 SIZE = 160
@@ -115,6 +115,10 @@ def test_mark_ups_that_the_head_knows_agree_and_others_are_refused() -> None:
     assert np.median(np.linalg.norm(dense - sparse, axis=1)) / unit < 0.06
     five = side_view(image, convert(before, "wflw98", "five"), SCHEMAS["five"], 35.0, STILL, SIZE).landmarks
     assert np.linalg.norm(five - convert(dense, "ibug68", "five"), axis=1).max() / unit < 0.25
+    for degrees in (35.0, 60.0):  # where few points tell little, the drawn head stands in
+        few = side_view(image, convert(before, "wflw98", "five"), SCHEMAS["five"], degrees, STILL, SIZE).image
+        many = side_view(image, before, WFLW, degrees, STILL, SIZE).image
+        assert np.abs(few.astype(float) - many).mean() < 12.5
     with pytest.raises(UserError, match=r"aflw19.*wflw98, ibug68, five"):
         head_of(SCHEMAS["aflw19"])
 
@@ -127,6 +131,29 @@ def test_the_pose_is_the_drawn_head_s() -> None:
         assert pose.misfit < MISFIT
     shuffled = np.random.default_rng(0).permutation(landmarks(head(0), SIZE))
     assert pose_of(shuffled, WFLW).misfit > 2 * MISFIT
+
+
+def test_a_face_seen_in_profile_is_turned_no_further() -> None:
+    for yaw in (72.0, -80.0):
+        assert turn_to(80.0, own_yaw(landmarks(head(1, yaw=yaw), SIZE), WFLW), np.random.default_rng(0)) == 0
+    for yaw in (0.0, 20.0, -35.0):
+        points = landmarks(head(1, yaw=yaw), SIZE)
+        assert own_yaw(points, WFLW) == pytest.approx(pose_of(points, WFLW).angles[0], abs=1)
+
+
+@pytest.mark.parametrize("yaw", [0.0, 14.0, -25.0])
+def test_the_far_half_is_never_seen_beyond_the_near_one(yaw: float) -> None:
+    side = -1 if yaw < 0 else 1
+    for seed in range(4):
+        points = convert(landmarks(head(seed, yaw=yaw), SIZE), "wflw98", "ibug68")
+        image = np.zeros((SIZE, SIZE, 3), np.uint8)
+        far = side * (np.arange(SIZE) - pose_of(points, IBUG).shift[0]) > 0
+        image[:, far] = 255
+        for degrees in (40.0, 55.0, 70.0):
+            shown = side_view(image, points, IBUG, side * degrees, STILL, SIZE).image[..., 0] > 128
+            shown = shown if side > 0 else shown[:, ::-1]
+            seen_far = np.logical_and.accumulate(shown[:, ::-1], axis=1)[:, ::-1]  # what goes on to the far edge
+            assert (shown & ~seen_far).sum() <= 4 * SIZE // 10, (seed, degrees)
 
 
 def test_a_turned_picture_is_turned_alike() -> None:

@@ -28,7 +28,7 @@ from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say, track
 from stylealign.toyfaces import hardships
-from stylealign.toyfaces.side_view import pose_of, side_view, turn_to
+from stylealign.toyfaces.side_view import own_yaw, side_view, turn_to
 
 StressCause = Literal["tilt", "illumination", "make_up", "occlusion", "blur", "pose"]
 CAUSES: tuple[StressCause, ...] = ("tilt", "illumination", "make_up", "occlusion", "blur")
@@ -125,8 +125,7 @@ def stress_face(
         moved = hardships.compose(tilt, affine)
         return Harder(image, apply(moved, sample.landmarks), sample.visible, moved)
     if cause == "pose" and strength:
-        pose = pose_of(sample.landmarks, schema)
-        turn = t * turn_to(_FURTHEST, float(pose.angles[0]), rng)
+        turn = t * turn_to(_FURTHEST, own_yaw(sample.landmarks, schema), rng)
         image, landmarks, seen = side_view(source, sample.landmarks, schema, turn, affine, size)
         return Harder(image, landmarks, seen if sample.visible is None else seen & sample.visible, affine)
     crop, landmarks, visible = warp(source, affine, size), apply(affine, sample.landmarks), sample.visible

@@ -5,6 +5,7 @@ eyes' distance on them. How a photograph is turned is toyfaces/side_view.py's; w
 (seed, its line in the data set). Every copy stays in its face's split and keeps its attributes.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -23,9 +24,12 @@ from stylealign.errors import UserError, counted
 from stylealign.face.geometry import crop_affine, landmark_box
 from stylealign.face.sample import FaceSample, Provenance
 from stylealign.progress import say, track
-from stylealign.toyfaces.side_view import MISFIT, SideView, head_of, pose_of, side_view, turn_to
+from stylealign.toyfaces.side_view import MISFIT, SideView, face_box, head_of, own_yaw, pose_of, side_view, turn_to
 
 _LEAST_TURN = 10.0  # degrees: less is no other view of the face
+_MISFIT = "whose landmarks do not lie as on a head"
+_FAR = "turned as far already"
+_OUTSIDE = "whose landmarks would leave the picture"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,36 +84,41 @@ def turns_of(yaw: float, config: TurnHeads, rng: np.random.Generator) -> list[fl
     return [turn if abs(turn) >= _LEAST_TURN else 0.0 for turn in turns]
 
 
-def _copies(faces: FaceDataset, config: TurnHeads, i: int) -> tuple[FaceSample, list[SideView | None]]:
-    """The views of face i; None for a copy that is not made."""
+def _copies(faces: FaceDataset, config: TurnHeads, i: int) -> tuple[FaceSample, list[SideView | str]]:
+    """The views of face i; for a copy that is not made why."""
     sample = faces[i]
     assert sample.landmarks is not None, "only labelled faces are taken"
     pose = pose_of(sample.landmarks, faces.schema)
     if pose.misfit > MISFIT:
-        return sample, [None] * config.copies
+        return sample, [_MISFIT] * config.copies
     try:
-        affine = crop_affine(landmark_box(sample.landmarks), config.scale, config.size)
+        affine = crop_affine(face_box(sample.landmarks, faces.schema, pose), config.scale, config.size)
     except ValueError as error:
         raise UserError(f"face '{sample.id}' in {sample.image}: {error}") from None
-    turns = turns_of(float(pose.angles[0]), config, np.random.default_rng((config.seed, faces.row_number(i))))
+    turns = turns_of(
+        own_yaw(sample.landmarks, faces.schema), config, np.random.default_rng((config.seed, faces.row_number(i)))
+    )
     source = read_image(sample.image) if any(turns) else None
-    views: list[SideView | None] = []
+    views: list[SideView | str] = []
     for turn in turns:
         if source is None or not turn:
-            views.append(None)
+            views.append(_FAR)
             continue
         view = side_view(source, sample.landmarks, faces.schema, turn, affine, config.size)
         inside = (view.landmarks >= 0).all() and (view.landmarks <= config.size - 1).all()
-        views.append(view if inside else None)
+        views.append(view if inside else _OUTSIDE)
     return sample, views
 
 
-def _samples(faces: FaceDataset, config: TurnHeads, writer: DatasetWriter) -> Iterator[FaceSample]:
-    """Make, write and describe every view."""
+def _samples(
+    faces: FaceDataset, config: TurnHeads, writer: DatasetWriter, left_out: Counter[str]
+) -> Iterator[FaceSample]:
+    """Make, write and describe every view; count why others are left out."""
     with closing(on_every_core(partial(_copies, faces, config), range(len(faces)))) as todo:
         for number, (sample, views) in enumerate(track(todo, "turning heads", len(faces))):
             for copy, view in enumerate(views):
-                if view is None:
+                if isinstance(view, str):
+                    left_out[view] += 1
                     continue
                 name = f"{number:06d}_{copy}.{'png' if config.png else 'jpg'}"
                 yield replace(
@@ -131,22 +140,22 @@ def main(config: TurnHeads) -> None:
     faces = FaceDataset.open(config.data).select(config.split, config.subset, labelled=True)
     faces = whole_faces(faces, "what is turned")
     head_of(faces.schema)  # a mark-up that is not known is said before anything is made
-    made = 0
+    made, left_out = 0, Counter[str]()
     # One thread: the pictures are too small for more to pay
     with (
         one_opencv_thread(),
         DatasetWriter.made_from(faces, config, "seen from the side by stylealign turn-heads") as writer,
     ):
-        for sample in _samples(faces, config, writer):
+        for sample in _samples(faces, config, writer, left_out):
             writer.add(sample)
             made += 1
         if not made:
             raise UserError(
-                f"{config.data}: none of {counted(len(faces), 'face')} can be turned: they are turned as far "
-                "already, or their landmarks do not lie as on a head"
+                f"{config.data}: none of {counted(len(faces), 'face')} can be turned ({_in_words(left_out)})"
             )
-    asked = len(faces) * config.copies
-    say(
-        f"{config.out}: {counted(made, 'turned face')} of {asked} (left out: turned as far already, landmarks that do "
-        "not lie as on a head or would leave the picture)"
-    )
+    why = f" (left out: {_in_words(left_out)})" if left_out else ""
+    say(f"{config.out}: {counted(made, 'turned face')} of {len(faces) * config.copies:,}{why}")
+
+
+def _in_words(counts: Counter[str]) -> str:
+    return ", ".join(f"{number:,} {why}" for why, number in counts.most_common())

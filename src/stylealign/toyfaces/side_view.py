@@ -27,6 +27,8 @@ from stylealign.toyfaces.shape import FRONT, head_points
 
 MISFIT = 0.13
 """Head units (half a face's width) that landmarks of eyes, brows and nose may lie beside the drawn head's."""
+_CONTOUR = 9  # landmarks of a contour that tell where a face ends
+_APART = 0.25  # head units between a landmark and places of the drawn head beside it
 _GRID = 256  # px of the upright square that maps are worked out on
 _NODES = 72  # of the depth's thin-plate surface a side
 _FINE = 4  # places a px that are followed along a row
@@ -37,6 +39,7 @@ _STILL = (-2.5, -1.5, 1.7, 2.7)  # heights: still above, turned fully from, to, 
 _PITCH = 0.5  # of the fitted pitch is believed: a long nose looks like a lowered head
 _FRONTAL = 6.0  # degrees of yaw below which a face looks to neither side
 _OWN_YAW = 0.7  # of a face's fitted yaw is counted: noses make heads look more turned than they are
+_JUTS = 0.05  # head units: a nose that far beyond the cheek's end is seen in profile
 _STABLE = ("brows", "nose", "eyes")  # parts that an expression moves little
 
 # Places of the head that no mark-up names, (x, y, z) in head units, of the image's right half and of the middle.
@@ -123,6 +126,22 @@ def pose_of(landmarks: np.ndarray, schema: LandmarkSchema) -> Pose:
     return Pose(unit, rotation, shift, float(away.mean()) / unit)
 
 
+def own_yaw(landmarks: np.ndarray, schema: LandmarkSchema) -> float:
+    """Degrees of yaw by which (P, 2) px landmarks look aside, as `turn_to` takes them.
+
+    A nose that juts out beyond the far cheek is seen before the background: such a photograph shows no more of a head
+    that is turned further, and its yaw counts as that of a profile.
+    """
+    upright = apply(_upright(landmarks, schema, pose_of(landmarks, schema)), np.asarray(landmarks, dtype=np.float64))
+    pose = pose_of(upright, schema)
+    yaw = float(pose.angles[0])
+    side = 1 if yaw > 0 else -1
+    nose = upright[list(schema.parts.get("nose", ()))]
+    ends = _end(upright, schema, pose, side, far=True)[nose[:, 1].round().astype(int).clip(0, _GRID - 1)]
+    beyond = float((side * (nose[:, 0] - ends)).max(initial=0)) / pose.unit
+    return side * 90 / _OWN_YAW if beyond > _JUTS else yaw
+
+
 def turn_to(yaw: float, own: float, rng: np.random.Generator) -> float:
     """Degrees by which a face of the fitted yaw `own` is turned so that it comes to `yaw`, to the side it looks to.
 
@@ -155,7 +174,7 @@ def side_view(
     """
     cut = warp(source, compose(resize_affine(2.0), image_from_source), 2 * size)
     points = apply(image_from_source, np.asarray(landmarks, dtype=np.float64))
-    upright_from_image = _upright(points, pose_of(points, schema).angles[2])
+    upright_from_image = _upright(points, schema, pose_of(points, schema))
     image_from_upright = invert(upright_from_image)
     level = apply(upright_from_image, points)
     head = _turned(level, schema, degrees)
@@ -192,13 +211,21 @@ class _Turned(NamedTuple):
         return x0 + (x - x0) * cos + (z - z0) * sin, (z - z0) * cos - (x - x0) * sin
 
 
-def _upright(landmarks: np.ndarray, roll: float) -> np.ndarray:
-    """upright_from_image (2, 3): the grid in which the head stands upright and the landmarks' box is in the middle."""
-    x0, y0, x1, y1 = landmark_box(landmarks)
+def face_box(landmarks: np.ndarray, schema: LandmarkSchema, pose: Pose) -> np.ndarray:
+    """(4,) x0 y0 x1 y1 round the face of (P, 2) landmarks: that of a mark-up with a contour; else with the drawn
+    head's landmarks, laid under it by its pose."""
+    if len(schema.parts.get("contour", ())) >= _CONTOUR:
+        return landmark_box(landmarks)
+    return landmark_box(np.concatenate([landmarks, pose.place(_at_rest())[:, :2]]))
+
+
+def _upright(landmarks: np.ndarray, schema: LandmarkSchema, pose: Pose) -> np.ndarray:
+    """upright_from_image (2, 3): the grid in which the head stands upright and the face's box is in the middle."""
+    x0, y0, x1, y1 = face_box(landmarks, schema, pose)
     middle = (float(x0 + x1) / 2, float(y0 + y1) / 2)
     scale = _GRID / (2.3 * max(float(x1 - x0), float(y1 - y0), 1e-6))
     to_middle = (_GRID / 2 - middle[0], _GRID / 2 - middle[1])
-    return rotate_scale_affine(middle, -roll, scale, to_middle)
+    return rotate_scale_affine(middle, -float(pose.angles[2]), scale, to_middle)
 
 
 def _both(places: tuple[tuple[float, float, float], ...]) -> np.ndarray:
@@ -215,6 +242,10 @@ def _depth(landmarks: np.ndarray, schema: LandmarkSchema, pose: Pose, side: int)
     behind = np.array(_BEHIND) * (-side, 1, 1)
     skull = np.unique(np.concatenate([_both(_SKULL), _both(_SIDE), np.array(_NECK), behind]), axis=0)
     more, own = pose.place(skull), pose.place(head_of(schema))
+    if len(schema.parts.get("contour", ())) < _CONTOUR:  # few points: the drawn head's beside them
+        rest = pose.place(_at_rest())
+        away = np.linalg.norm(rest[:, None, :2] - landmarks[None], axis=2).min(axis=1)
+        more = np.concatenate([more, rest[away > _APART * pose.unit]])
     places = np.concatenate([landmarks, more[:, :2]]) / _GRID
     surface = RBFInterpolator(places, np.concatenate([own[:, 2], more[:, 2]]), smoothing=1e-5)
     axis = np.linspace(0, 1 - 1 / _GRID, _NODES)
@@ -238,7 +269,7 @@ def _end(landmarks: np.ndarray, schema: LandmarkSchema, pose: Pose, half: int, f
     head's, laid under the face.
     """
     contour = list(schema.parts.get("contour", ()))
-    if len(contour) >= 9:
+    if len(contour) >= _CONTOUR:
         jaw, rest = landmarks[contour], head_of(schema)[contour]
     else:
         rest = _at_rest()[:33]
@@ -290,6 +321,11 @@ def _turned(landmarks: np.ndarray, schema: LandmarkSchema, degrees: float) -> _T
     cheek, _ = head.place(before[None], _finer(np.minimum(depth, _front(pose)[:, None])), angles[:, None])
     cells = np.round(after * 2).astype(int)  # half a px: finer than is looked at, coarser than is followed
     on_head = (before >= left[:, None]) & (before <= right[:, None])
+    # The far half's rim lies so far back that a turn may take it beyond the near rim: there it is hidden.
+    near_end = (right if side < 0 else left) * _FINE
+    rim = after[rows, near_end.round().astype(int).clip(0, _FINE * _GRID - 1)]
+    far_half = side * (before - pose.shift[0]) > 0
+    on_head &= ~(far_half & (side * (after - rim[:, None]) < 2))
     x, depths = _nearest(before, near, cells, on_head & (cells >= 0) & (cells < 2 * _GRID))
     closed = cv2.morphologyEx(depths, cv2.MORPH_CLOSE, np.ones((1, _GAP), np.uint8))
     x[depths < closed - 0.1 * pose.unit] = np.nan  # seen through the gaps of what is stretched before it
