@@ -206,7 +206,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"stylealign {verb}: told to end (signal {stopped.number}); the same command goes on", file=sys.stderr)
         return stopped.status
     except KeyboardInterrupt:
-        print(f"\nstylealign {verb}: interrupted; the same command continues", file=sys.stderr)
+        print(
+            f"\nstylealign {verb}: interrupted; nothing is left half-written, and the same command goes on",
+            file=sys.stderr,
+        )
         return 130
     except Exception as error:
         if debug:

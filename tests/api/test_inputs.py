@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import stylealign
 from builders.dot_network import DotNetwork, find_dots
 from builders.dots import PLACES, paint
 from builders.places import ROOT
@@ -126,12 +127,49 @@ def test_the_table_of_the_page_is_what_is_tested() -> None:
         (np.zeros((0, 9, 3), np.uint8), r"found an array of shape \(0, 9, 3\)"),
         ([IMAGE, IMAGE], r"found a list of ndarray \(2 long\): several pictures are for predict_batch"),
         (io.StringIO("text"), "opened as text; expected it opened with mode 'rb'"),
-        ("clip.mp4", "a video; expected a picture here: predict_video takes videos"),
     ],
 )
 def test_anything_else_is_named_with_the_forms_that_are_taken(given: Any, said: str, detector: Detector) -> None:
     with pytest.raises(ValueError, match=said):
         detector.predict(given)
+
+
+def test_values_that_no_command_takes_are_refused(detector: Detector, tmp_path: Path) -> None:
+    box = [10, 10, 60, 60]
+    for values, said in (
+        ({"least_confidence": 2.0}, "least_confidence is 2.0, expected 0 to 1"),
+        ({"least_confidence": float("nan")}, "least_confidence is nan"),
+        ({"refine": -1}, "refine is -1, expected a whole number, 0 or more"),
+        ({"refine": 1.5}, "refine is 1.5"),
+        ({"boxes": [box], "whole_image": True}, "boxes and whole_image: expected one of the two"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            detector.predict(IMAGE, **values)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="batch_size is 0, expected a whole number, 1 or more"):
+        detector.predict_batch([IMAGE], batch_size=0)
+    with pytest.raises(ValueError, match="most is -1"):
+        next(detector.predict_video("none.avi", most=-1))
+    with pytest.raises(UserError, match=r"none.avi: no such file"):
+        next(detector.predict_video("none.avi"))
+    with pytest.raises(UserError, match=r"clip.mp4: a video; expected a picture here"):
+        detector.predict("clip.mp4")
+    with pytest.raises(UserError, match="accelerator: found 'tpu', expected auto, cpu, cuda or mps"):
+        stylealign.load(accelerator="tpu")
+    with pytest.raises(ValueError, match="model is b'x', expected a folder's path"):
+        stylealign.load(b"x")  # type: ignore[arg-type]
+    text = tmp_path / "photo.jpg"
+    text.write_bytes(b"\xff\xd8\xff" * 9)
+    with open(text) as file, pytest.raises(ValueError, match=r"photo.jpg: opened as text; expected it opened"):
+        detector.predict(file)
+
+
+def test_one_picture_is_not_taken_for_many(detector: Detector) -> None:
+    tensor = torch.from_numpy(IMAGE).permute(2, 0, 1)
+    for one in (IMAGE, IMAGE[..., 0], tensor, tensor[:1]):
+        with pytest.raises(ValueError, match=r"expected to be a list, or to have four axes; found an? "):
+            detector.predict_batch(one)
+    greys = np.stack([IMAGE[..., 0]] * 2)
+    assert len(detector.predict_batch(greys, [[[10, 10, 60, 60]], None])) == 2  # of the second, faces are found
 
 
 def test_bytes_that_are_no_picture_and_channels_that_are_none(detector: Detector) -> None:
@@ -248,3 +286,19 @@ def test_pipelines_of_pairs_and_of_samples_hand_everything_on(restyle: StyleAugm
     assert by_name["id"] == by_keyword["id"] == 7
     with pytest.raises(ValueError, match=r"a sample with picture in it: expected image and keypoints"):
         restyle.on_sample(picture=image)
+
+
+def test_a_seed_is_a_whole_number_of_any_library_and_grey_with_transparency_stays_so(
+    restyle: StyleAugmentation,
+) -> None:
+    first = restyle(IMAGE, PLACES + 50, seed=3)
+    for seed in (np.int64(3), torch.tensor(3), (3,), [np.int32(3)]):
+        assert np.array_equal(restyle(IMAGE, PLACES + 50, seed=seed), first)  # type: ignore[arg-type]
+    for seed, said in ((-1, "seed is -1, expected 0 or more"), (1.5, "seed is 1.5, expected a whole number")):
+        with pytest.raises(ValueError, match=said):
+            restyle(IMAGE, PLACES + 50, seed=seed)  # type: ignore[arg-type]
+    both = Image.fromarray(np.dstack([GREY, GREY]), "LA")
+    assert restyle(both, PLACES + 50, seed=1).mode == "LA"
+    for closed in (bytearray(png()), upload()):
+        with pytest.raises(ValueError, match="an image is expected to be open"):
+            restyle(closed, PLACES + 50)  # type: ignore[type-var]

@@ -130,6 +130,15 @@ def test_boxes_come_from_a_file_or_the_command_line(photos: Path) -> None:
         assert np.abs(np.array(a["landmarks"]) - b["landmarks"]).max() < 1e-3
 
 
+def test_where_nothing_can_be_done_nothing_is_left_in_the_way(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_image(photos / "nobody.png", np.full((60, 60, 3), 20, np.uint8))
+    (photos / "text.jpg").write_text("this is no picture")
+    with pytest.raises(UserError, match=r"no face: nobody.png: no face found.* \(and 1 more\)"):
+        run("nobody.png", "text.jpg")
+    assert not (photos / "out").exists()
+    assert run("nobody.png", "in") == predict.LEFT_OUT
+
+
 def test_wrong_pictures_get_a_sentence_each_and_the_rest_is_done(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

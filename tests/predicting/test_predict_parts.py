@@ -143,6 +143,7 @@ def test_boxes_are_read_from_every_layout_and_found_by_the_end_of_the_path(tmp_p
     [
         ("image,x0,y0,x1,y1\na.jpg,1,2,0,4\n", r"boxes.csv:2: box \(1, 2, 0, 4\) has no area"),
         ("image,x0,y0,x1,y1\na.jpg,1,2,wide,4\n", r"boxes.csv:2: found .* expected a box of four numbers"),
+        ("image,x0,y0,x1,y1,x2,y2\na.jpg,1,2,9,4,5,6\n", r"columns of landmarks .x2 among them., expected boxes"),
         ("image,x,y,w,h\na.jpg,1,2,3,4\n", r"expected columns image,x0,y0,x1,y1"),
     ],
 )

@@ -14,6 +14,7 @@ Knows no detector, and not what becomes of the images.
 """
 
 import dataclasses
+import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -33,7 +34,7 @@ from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
-from stylealign.face.schema import LandmarkSchema
+from stylealign.face.schema import LandmarkSchema, get_schema
 from stylealign.styling.arms import ARMS, names_without_run
 from stylealign.styling.chain import PRESETS, ArmConfig, ChainConfig, Link, open_chain, restyle
 from stylealign.styling.learned import open_translator_arm, translator_arm
@@ -61,7 +62,7 @@ class StyleAugmentation:
         donors: Donors,
         style: str | Path | ChainConfig = "free",
         *,
-        schema: LandmarkSchema | None = None,
+        schema: LandmarkSchema | str | None = None,
         prob: float = 1.0,
         strength: tuple[float, float] = (0.5, 1.0),
         seed: int = 0,
@@ -75,8 +76,8 @@ class StyleAugmentation:
             style: a preset of style arms (`none`, `free`, `free_jitter`, `mixture`) or an arm's name; a folder of a
                 finished `train-translator` run (or "shipped": the translator that came with the package); or a
                 ChainConfig.
-            schema: mark-up of the landmarks that will be given, for translators and `make_up`; None: that of the
-                donors' data set.
+            schema: mark-up (or its name) of the landmarks that will be given, for translators and `make_up`; None: that
+                of the donors' data set.
             prob: share of the images that each link of the chain restyles.
             strength: range of each image's uniformly drawn strength (presets and translators; a ChainConfig has its
                 own).
@@ -88,6 +89,7 @@ class StyleAugmentation:
         self.faces: FaceDataset | tuple[FaceSample, ...] = _faces(donors)
         if not len(self.faces):
             raise UserError("style augmentation: no donor; expected a data set, or a list of pictures")
+        schema = get_schema(schema) if isinstance(schema, str) else schema
         self.schema = schema or (self.faces.schema if isinstance(self.faces, FaceDataset) else None)
         self.strength = strength
         self.run = None if isinstance(style, ChainConfig) else _run(style)
@@ -152,7 +154,7 @@ class StyleAugmentation:
         Raises:
             ValueError: another kind of image or shape of landmarks.
         """
-        if isinstance(image, str | bytes | Path):
+        if isinstance(image, str | bytes | bytearray | memoryview | Path) or hasattr(image, "read"):
             raise ValueError(
                 f"an image is expected to be open: a Pillow image, an array or a tensor; found {image!r:.60}"
             )
@@ -164,7 +166,7 @@ class StyleAugmentation:
         if seed is None:
             key: tuple[int, ...] = (int(torch.randint(2**62, ())),)
         else:
-            key = (seed,) if isinstance(seed, int) else tuple(int(s) for s in seed)
+            key = _whole(seed)
         rng = np.random.default_rng((self.seed, _STREAM, *key))
         donor = self.faces[int(rng.integers(len(self.faces)))]
         made = self._restyled(pixels, points, donor, int(rng.integers(2**62)))
@@ -229,6 +231,17 @@ def _run(style: str | Path) -> Path | None:
         known = ", ".join([*PRESETS, *names_without_run()])
         raise UserError(f"style augmentation: no style and no run folder is called {str(style)!r}; styles are {known}")
     return run
+
+
+def _whole(seed: Any) -> tuple[int, ...]:
+    """One whole number, of whatever library, or several. Raises ValueError for others."""
+    try:
+        numbers = tuple(operator.index(s) for s in (seed if isinstance(seed, Sequence) else (seed,)))
+    except TypeError:
+        raise ValueError(f"seed is {seed!r:.60}, expected a whole number, or several") from None
+    if any(number < 0 for number in numbers):
+        raise ValueError(f"seed is {seed!r:.60}, expected 0 or more")
+    return numbers
 
 
 def _chain(style: str | Path, strength: tuple[float, float]) -> ChainConfig:

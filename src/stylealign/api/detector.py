@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-from stylealign.api.pictures import Channels, Image, name_of, picture_of
+from stylealign.api.pictures import Channels, Image, described, is_one, name_of, picture_of
 from stylealign.api.predicted import Faces
 from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
@@ -37,6 +37,15 @@ from stylealign.predicting.tracking import TrackConfig, Tracker
 from stylealign.predicting.video import Video
 
 __all__ = ["Detector", "Face", "Faces", "load"]
+
+
+def _check(refine: int, batch_size: int, least_confidence: float) -> None:
+    """Raises ValueError for what the command line refuses as well."""
+    for name, value, least in (("refine", refine, 0), ("batch_size", batch_size, 1)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name} is {value!r}, expected a whole number, {least} or more")
+    if not 0 <= least_confidence <= 1:
+        raise ValueError(f"least_confidence is {least_confidence}, expected 0 to 1")
 
 
 class Detector:
@@ -104,7 +113,7 @@ class Detector:
     def predict_batch(
         self,
         images: Sequence[Image],
-        boxes: Sequence[Sequence[Sequence[float]] | np.ndarray] | None = None,
+        boxes: Sequence[Sequence[Sequence[float]] | np.ndarray | None] | None = None,
         *,
         whole_image: bool = False,
         refine: int = 1,
@@ -116,12 +125,19 @@ class Detector:
     ) -> list[Faces]:
         """`predict` for several pictures (a list, or an array or tensor with one more axis): a list of faces a picture.
 
-        Their faces are batched together.
+        Their faces are batched together. Boxes of None: the faces of that picture are found.
         """
         if isinstance(images, str | bytes | Path) or not hasattr(images, "__len__"):
             raise ValueError(
                 f"several pictures are expected to be a list; found an object of type {type(images).__name__}"
             )
+        if is_one(images):
+            raise ValueError(
+                f"several pictures are expected to be a list, or to have four axes; found {described(images)}"
+            )
+        _check(refine, batch_size, least_confidence)
+        if boxes is not None and whole_image:
+            raise ValueError("boxes and whole_image: expected one of the two")
         if boxes is not None and len(boxes) != len(images):
             raise ValueError(f"boxes of {counted(len(boxes), 'picture')} for {counted(len(images), 'picture')}")
         if rotate not in ("0", "90", "180", "270", "auto"):
@@ -135,7 +151,8 @@ class Detector:
         for i, image in enumerate(images):
             photo, where = picture_of(image, channels), name_of(image) or f"picture {i}"
             sizes.append((photo.image.shape[1], photo.image.shape[0]))
-            given = None if boxes is None else [checked_box(box, where) for box in boxes[i]]
+            own = None if boxes is None else boxes[i]
+            given = None if own is None else [checked_box(box, where) for box in own]
             candidates.append(candidates_in(photo, search, given, where))
         refuse_untrusted(least_confidence, self.network, flip)
         found = find_faces(
@@ -161,6 +178,8 @@ class Detector:
         Raises:
             UserError: a file that is no video, or one that is cut short, after its last frame.
         """
+        if isinstance(most, bool) or not isinstance(most, int) or most < 0:
+            raise ValueError(f"most is {most!r}, expected a whole number, 0 or more")
         kind: Literal["camera", "video"] = "camera" if isinstance(video, int) else "video"
         opened = Video(Source(kind, Path(str(video)), str(video)))
         quick = None if self._own_finder else mtcnn_finder(quick=True)
@@ -181,6 +200,8 @@ def load(model: Path | str | None = None, accelerator: str = "cpu", *, finder: P
 
     Raises UserError for a folder that holds none, another kind of model, or weights that changed.
     """
+    if not isinstance(model, str | Path | None):
+        raise ValueError(f"model is {model!r:.60}, expected a folder's path, or None for the one in the package")
     network = open_network(None if model is None else Path(model), accelerator)
     if finder is None:
         return Detector(network)

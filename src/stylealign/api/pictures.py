@@ -4,6 +4,7 @@ Arrays and tensors are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, u
 Knows tensors by their methods, so that it needs no torch to read them.
 """
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from stylealign.data.image import LUMA, orientation_of, pixels_of, read_image
-from stylealign.errors import counted
+from stylealign.errors import UserError, counted
 from stylealign.face.orientation import upright_affine
 from stylealign.predicting.sources import VIDEO_SUFFIXES, Photo, read_photo
 
@@ -38,7 +39,8 @@ def name_of(image: Image) -> str:
 
 def _array_of(image: Any) -> np.ndarray | None:
     """A tensor or an array as an array; None for what is neither."""
-    if hasattr(image, "detach"):  # a torch tensor, on whatever device, of whatever precision
+    # A torch tensor, on whatever device, of whatever precision; open files have a `detach` too.
+    if hasattr(image, "detach") and hasattr(image, "is_floating_point"):
         image = image.detach().cpu()
         return np.asarray(image.float().numpy() if image.is_floating_point() else image.numpy())
     if isinstance(image, np.ndarray):
@@ -62,6 +64,15 @@ def first_axis_is_channels(shape: Sequence[int], tensor: bool) -> bool:
     """Whether a picture of three axes is (C, H, W): where both ends may be channels, a tensor is, an array is not."""
     first, last = shape[0] in CHANNELS, shape[-1] in CHANNELS
     return first and (tensor or not last)
+
+
+def is_one(images: Any) -> bool:
+    """Whether what should be several pictures is an array or a tensor of one: two axes, or three with channels."""
+    array = _array_of(images)
+    if array is None or array.ndim not in (2, 3):
+        return False
+    tensor = not isinstance(images, np.ndarray)
+    return array.ndim == 2 or array.shape[-1] in CHANNELS or (tensor and array.shape[0] in CHANNELS)
 
 
 def rgb_of(image: Any, channels: Channels = "rgb") -> np.ndarray:
@@ -107,13 +118,14 @@ def picture_of(image: Image, channels: Channels = "rgb") -> Photo:
     if isinstance(image, str | os.PathLike):
         path = Path(image)
         if path.suffix.lower() in VIDEO_SUFFIXES:
-            raise ValueError(f"{path}: a video; expected a picture here: predict_video takes videos")
+            raise UserError(f"{path}: a video; expected a picture here (in Python, predict_video takes videos)")
         return read_photo(path)
     if isinstance(image, Pillow.Image):
         pixels, orientation = pixels_of(image, name_of(image) or "a Pillow image")
     elif isinstance(image, bytes | bytearray | memoryview) or hasattr(image, "read"):
-        content = image.read() if hasattr(image, "read") else bytes(image)
-        if not isinstance(content, bytes):
+        text = isinstance(image, io.TextIOBase)
+        content = b"" if text else image.read() if hasattr(image, "read") else bytes(image)
+        if text or not isinstance(content, bytes):
             raise ValueError(f"{name_of(image) or 'an open file'}: opened as text; expected it opened with mode 'rb'")
         where = Path(name_of(image) or f"picture of {counted(len(content), 'byte')}")
         pixels, orientation = read_image(where, content=content), orientation_of(where, content=content)
@@ -129,10 +141,11 @@ def pixels_like(image: Any, pixels: np.ndarray) -> Any:
     Grey pictures get the brightness, and a fourth channel is the one that `image` has.
     """
     if isinstance(image, Pillow.Image):
-        picture = Pillow.fromarray(pixels)
+        grey = image.mode in ("L", "LA", "La", "1", "I", "F", "I;16")
+        picture = Pillow.fromarray(pixels).convert("L") if grey else Pillow.fromarray(pixels)
         if "A" in image.getbands():
             picture.putalpha(image.getchannel("A"))
-        return picture.convert("L") if image.mode in ("L", "1", "I", "F", "I;16") else picture
+        return picture
     given = _array_of(image)
     assert given is not None
     tensor = not isinstance(image, np.ndarray)

@@ -281,7 +281,7 @@ class StyleTranslator:
             faces = self.detector.predict(image)
             landmarks, found = (largest(faces).landmarks if faces else None), "detector"
         if landmarks is not None:
-            return placed_by_landmarks(photo, self._checked(landmarks, name)), found
+            return placed_by_landmarks(photo, self._checked(landmarks, name, photo.image)), found
         if role == "content":
             if self.detector is None:
                 raise ValueError(
@@ -293,17 +293,28 @@ class StyleTranslator:
             return PlacedFace(candidates[0], None), "finder"
         return PlacedFace(_middle(photo, self.crop.scale), None), "middle"
 
-    def _checked(self, landmarks: Landmarks, name: str) -> np.ndarray:
-        """(P, 2) float64. Raises ValueError for another shape than the mark-up's, and for what is no number."""
-        points = np.asarray(landmarks, dtype=np.float64)
+    def _checked(self, landmarks: Landmarks, name: str, pixels: np.ndarray) -> np.ndarray:
+        """(P, 2) float64. Raises ValueError for another shape than the mark-up's, for what is no number, and for a face
+        outside of the picture."""
+        detached = landmarks.detach().cpu() if isinstance(landmarks, torch.Tensor) else landmarks
+        points = np.asarray(detached, dtype=np.float64)
         wanted = points.shape[:1] if self.schema is None else (self.schema.num_points,)
         if points.ndim != 2 or points.shape != (*wanted, 2):
             of = "" if self.schema is None else f" of {self.schema.name}"
             raise ValueError(
                 f"{name}: landmarks of shape {points.shape}, expected {(*wanted, 2) if wanted else '(P, 2)'}{of}"
             )
+        if not len(points):
+            raise ValueError(f"{name}: no landmark, expected some")
         if not np.isfinite(points).all():
             raise ValueError(f"{name}: a landmark is not a finite number")
+        height, width = pixels.shape[:2]
+        low, high = points.min(axis=0), points.max(axis=0)
+        if (high < 0).any() or low[0] > width - 1 or low[1] > height - 1 or (high - low > 4 * max(width, height)).any():
+            raise ValueError(
+                f"{name}: landmarks from ({low[0]:g}, {low[1]:g}) to ({high[0]:g}, {high[1]:g}), expected them in the "
+                f"{width} x {height} picture"
+            )
         return points
 
     def _made(self, face: PlacedFace, donor: PlacedFace, strength: float, size: int) -> np.ndarray:

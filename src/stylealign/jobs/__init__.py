@@ -23,10 +23,12 @@ class Verb(NamedTuple):
     """what one would type next, with fields of its config in braces; empty: the verb says so itself, or ends a way"""
 
     def next_words(self, config: Any) -> str:
-        """`then` with the values of a config; empty where one that it names was not given."""
+        """`then` with the values of a config; empty where one that it names was not given, and where it would train on
+        faces of another split than `train`, or without labels."""
         names = re.findall(r"{(\w+)}", self.then)
         values = {name: getattr(config, name) for name in names}
-        if any(value in (None, ()) for value in values.values()):
+        untrained = getattr(config, "split", None) not in (None, "train") or getattr(config, "reader", None) == "folder"
+        if ("train-detector" in self.then and untrained) or any(value in (None, ()) for value in values.values()):
             return ""
         return self.then.format(**{name: shlex.quote(str(value)) for name, value in values.items()})
 

@@ -328,6 +328,9 @@ def run_predict(config: Predict, network: LandmarkNetwork) -> int:
                     _video(config, network, finder, source, out, clock)
                 except UserError as error:
                     out.leave_out(str(error))
+        if out.left_out and not out.faces and not out.videos:  # nothing was done, and nothing stands in the way of more
+            more = f" (and {len(out.left_out) - 1:,} more)" if len(out.left_out) > 1 else ""
+            raise UserError(f"no face: {out.left_out[0]}{more}")
         timing = clock.summary(out.faces, out.pictures)
         write_formats(partial, config.formats, network.schema)
         if out.left_out:

@@ -82,6 +82,8 @@ class Translate:
             )
         if self.out.suffix.lower() not in Image.registered_extensions():
             raise ValueError(f"out is {self.out}, expected a picture's name such as translated.png")
+        if self.only_after and (self.sheet or len(self.inputs) > 2):
+            raise ValueError("--only-after writes one picture: expected one face and one style")
         if self.paste and (self.sheet or len(self.inputs) > 2):
             raise ValueError("--paste writes one photograph: expected one face and one style")
         if not 0 <= self.strength <= 1 or not 16 <= self.size <= 2048:

@@ -59,6 +59,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, object, str]]:
         names = [n.strip().lower().removeprefix("box_") for n in reader.fieldnames or []]
         if "image" not in names or not set(_COLUMNS) <= set(names):
             raise UserError(f"{path}: the header is {','.join(names)!r}, expected columns image,x0,y0,x1,y1")
+        if "x2" in names:
+            raise UserError(f"{path}: columns of landmarks (x2 among them), expected boxes: image,x0,y0,x1,y1")
         reader.fieldnames = names
         for row in reader:
             yield row["image"] or "", [row[c] for c in _COLUMNS], f"{path}:{reader.line_num}"

@@ -44,6 +44,8 @@ class Video:
         if not self._capture.isOpened():
             if source.kind == "camera":
                 raise UserError(f"camera {source.path}: there is no such camera, or it is in use")
+            if not source.path.exists():
+                raise UserError(f"{source.name}: no such file")
             raise UserError(f"{source.name}: not a video that OpenCV can read")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0.5 <= fps <= 1000 else USUAL_FPS

@@ -14,6 +14,8 @@ def pick_device(accelerator: str = "auto") -> torch.device:
     """The device for jobs of one process (evaluate, generate): cuda, else mps, else cpu, or the one named."""
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if accelerator not in ("cpu", "cuda", "mps"):
+        raise UserError(f"accelerator: found {accelerator!r}, expected auto, cpu, cuda or mps")
     if accelerator == "cuda" and not torch.cuda.is_available():
         raise UserError("--accelerator cuda: this torch sees no CUDA device; use cpu, or install a CUDA build of torch")
     return torch.device(accelerator)

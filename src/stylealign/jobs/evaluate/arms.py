@@ -60,6 +60,8 @@ def parse_arms(texts: Iterable[str]) -> list[ArmPaths]:
                     f"arm {text!r}: a second arm called {label!r} ({found[label][0]} and {path}); write name=path, "
                     "with two names to compare them or one name if they are seeds of one system"
                 )
+            if path in found.get(label, ()):
+                raise UserError(f"arm {text!r}: {path} is in it already, expected each seed once")
             found.setdefault(label, []).append(path)
             named[label] = explicit
     arms = [ArmPaths(name, tuple(paths)) for name, paths in found.items()]
