@@ -42,10 +42,16 @@ def _in_plain_words(message: str) -> str:
         (r"could not convert string to float: (.*)", "a number"),
     ):
         message = re.sub(pattern, rf"found \1, expected {expected}", message)
+    message = re.sub(r"Missing value for argument '(\S+)'\. Expected 1 values\.", r"\1: found no value", message)
+    if several := re.search(r"Could not find valid parse for arguments: \[(.*)\]", message):
+        given = " ".join(re.findall(r"'([^']*)'", several[1]))
+        return message[: several.start()] + f"found {given!r}, expected values of another number or kind"
     choice = re.search(r"invalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.*)\)\.?", message)
     if not choice:
         return message
-    value, flag, *choices = choice[1], choice[2], *re.findall(r"'([^']*)'", choice[3])
+    value, flag, choices = choice[1], choice[2], re.findall(r"'([^']*)'", choice[3])
+    if "None" in choices:  # not given; what else there is comes in no order then
+        choices = sorted(set(choices) - {"None"})
     close = difflib.get_close_matches(value, choices, n=1)
     meant = f"; did you mean {close[0]}?" if close else ""
     return f"{flag}: found '{value}', expected {' or '.join([', '.join(choices[:-1]), *choices[-1:]])}{meant}"

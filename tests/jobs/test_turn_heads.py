@@ -12,8 +12,9 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_dataset
 from stylealign.errors import UserError
 from stylealign.face.schema import SCHEMAS
-from stylealign.jobs import draw_faces
+from stylealign.jobs import VERBS, draw_faces
 from stylealign.jobs.draw_faces import DrawFaces
+from stylealign.jobs.prepare import Prepare
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.jobs.turn_heads import TurnHeads, main, turns_of
 from stylealign.toyfaces.side_view import pose_of
@@ -54,6 +55,14 @@ def test_a_detector_trains_on_them_and_never_on_those_of_its_val(faces: Path, tm
     train_detector(replace(job, synthetic=tmp_path / "train"))
     with pytest.raises(UserError, match="of split val"):
         train_detector(replace(job, run=tmp_path / "other", synthetic=tmp_path / "val"))
+
+
+def test_what_comes_next_is_said_only_where_it_would_be_taken() -> None:
+    after = VERBS["turn-heads"]
+    assert "--synthetic y" in after.next_words(TurnHeads(data=Path("x"), out=Path("y")))
+    assert after.next_words(TurnHeads(data=Path("x"), out=Path("y"), split="test")) == ""
+    folder = Prepare(reader="folder", path=Path("x"), schema="five", out=Path("y"))
+    assert VERBS["prepare"].next_words(folder) == ""
 
 
 def test_copies_differ_and_faces_go_further_to_their_own_side() -> None:
