@@ -185,7 +185,7 @@ def test_candidates_differ_and_stay_near_their_starts_at_first() -> None:
     assert (candidates - starts).abs().max().item() < 2.0
     for a in range(3):
         for b in range(a):
-            assert float((candidates[:, a] - candidates[:, b]).norm(dim=-1).mean()) > 0.5
+            assert float((candidates[:, a] - candidates[:, b]).detach().norm(dim=-1).mean()) > 0.5
 
 
 def test_fusing_and_choosing_by_hand() -> None:
