@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from stylealign.data.image import IMAGE_SUFFIXES
-from stylealign.errors import UserError, counted
+from stylealign.errors import UserError, counted, quoted
 from stylealign.face.geometry import intersection_over_union, landmark_box
 from stylealign.face.sample import FaceSample, Prediction
 from stylealign.progress import say
@@ -38,7 +38,7 @@ def _listed(names: Iterable[str]) -> str:
     """The first names, quoted, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(map(repr, names[:NAMED])) + more
+    return quoted(names[:NAMED]) + more
 
 
 class _Finder:

@@ -36,7 +36,7 @@ from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, folder_o
 from stylealign.data.formats.sniff import KINDS, in_words, kinds_in
 from stylealign.data.formats.tool_files import ToolReader
 from stylealign.data.formats.writing import WriteOptions
-from stylealign.errors import UserError, counted
+from stylealign.errors import UserError, counted, quoted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema, get_schema
 
@@ -253,7 +253,7 @@ def check_name(key: str, name: str, known: Iterable[str]) -> None:
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         raise ValueError(
-            f"{key}: found {name!r}, expected one of {', '.join(map(repr, known))}"
+            f"{key}: found {name!r}, expected one of {quoted(known)}"
             + (f"; did you mean '{close[0]}'?" if close else "")
         )
 

@@ -3,6 +3,8 @@
 Knows no face: coco.py reads those.
 """
 
+import functools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,6 +53,13 @@ def coco_files(source: Path) -> CocoFiles:
         raise UserError(f"{source}: found no .json in it, in its annotations folder or in folders of splits")
     if len(found) == 1:
         return CocoFiles(found, None, [])
+    return _looked_into(tuple(found), tuple((stat.st_mtime_ns, stat.st_size) for stat in map(os.stat, found)))
+
+
+@functools.lru_cache(maxsize=4)
+def _looked_into(found: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> CocoFiles:
+    """Which of several files are read, asked once however often they are opened; `stamps` make changed ones new."""
+    del stamps
     names: set[str] = set()
     with_points: set[str] = set()  # images of files that label points
     without: dict[Path, set[str]] = {}

@@ -97,8 +97,7 @@ def _sorted_shapes(image: Element, where: str, notes: Notes) -> _Shapes:
 
 def _box(element: Element) -> np.ndarray | None:
     """(4,) x0 y0 x1 y1 round a box, which may be turned about its middle; None where they are no numbers."""
-    sides = ("xtl", "ytl", "xbr", "ybr")
-    corners = [_number(element.get(side)) for side in sides]
+    corners = [_number(element.get(side)) for side in ("xtl", "ytl", "xbr", "ybr")]
     turn = _number(element.get("rotation") or "0")
     if turn is None or any(value is None for value in corners):
         return None

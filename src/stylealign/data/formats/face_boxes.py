@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from stylealign.data.formats.face_labels import face_labels
+from stylealign.face.geometry import apply, rotate_scale_affine
 
 
 def turned_box(box: np.ndarray, degrees: float, about: np.ndarray) -> np.ndarray:
     """(4,) x0 y0 x1 y1 of the upright box round one that is turned clockwise, y down, about a point."""
-    turn = np.deg2rad(degrees)
-    matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    corners = (box[[[0, 1], [2, 1], [0, 3], [2, 3]]] - about) @ matrix.T + about
+    turn = rotate_scale_affine((float(about[0]), float(about[1])), degrees, 1.0)
+    corners = apply(turn, box[[[0, 1], [2, 1], [0, 3], [2, 3]]])
     return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
 
 
