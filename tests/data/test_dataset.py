@@ -117,6 +117,18 @@ def test_views_select_and_take_and_nothing_selected_is_said(tmp_path: Path) -> N
         dataset[6]
 
 
+def test_a_dataset_is_indexed_as_a_list_is(tmp_path: Path) -> None:
+    dataset = simple(tmp_path / "set")
+    whole = dataset.ids()
+    assert [dataset[i].id for i in range(-6, 6)] == [whole[i] for i in range(-6, 6)]
+    for cut in (slice(-2, None), slice(None, None, -1), slice(1, 5, 2), slice(4, 2)):
+        assert dataset[cut].ids() == whole[cut]
+    assert dataset[2:][1:2].ids() == whole[3:4]
+    for i in (-7, 6):
+        with pytest.raises(IndexError):
+            dataset[i]
+
+
 def test_a_dataset_goes_to_another_process(tmp_path: Path) -> None:
     dataset = simple(tmp_path / "set")
     dataset[0]

@@ -262,13 +262,16 @@ def test_a_list_means_the_picture_of_its_suffix(tmp_path: Path) -> None:
     assert main([*command, "--splits", "val=val.txt", "train=both.txt"]) == 2
 
 
-@pytest.mark.parametrize("name", ["coco", "csv"])
+@pytest.mark.parametrize("name", ["coco", "csv", "list"])
 def test_a_name_may_begin_with_the_folder_of_pictures(name: str, tmp_path: Path) -> None:
     picture(tmp_path / "images" / "a.png")
     if name == "coco":
         coco(tmp_path / "faces.json", ["images/a.png"], [three()], [NAMED])
-    else:
+    elif name == "csv":
         (tmp_path / "faces.csv").write_text(csv_text([("images/a.png", PLACES)], 3))
+    else:
+        numbers = " ".join(str(value) for place in PLACES for value in place)
+        (tmp_path / "faces.txt").write_text(f"{numbers} images/a.png\n")
     assert one(read(name, tmp_path)).image == tmp_path / "images" / "a.png"
 
 

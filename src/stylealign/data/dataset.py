@@ -16,7 +16,7 @@ import mmap
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -175,7 +175,15 @@ class FaceDataset:
     def __len__(self) -> int:
         return len(self._offsets if self._rows is None else self._rows)
 
-    def __getitem__(self, i: int) -> FaceSample:
+    @overload
+    def __getitem__(self, i: int) -> FaceSample: ...
+    @overload
+    def __getitem__(self, i: slice) -> "FaceDataset": ...
+    def __getitem__(self, i: int | slice) -> "FaceSample | FaceDataset":
+        """A face; negative numbers count from the end. Of a slice a view, as `take` gives."""
+        if isinstance(i, slice):
+            return self.take(range(len(self))[i])
+        i = i + len(self) if i < 0 else i
         row = self.row(i)
         image = self._image(i, row)
         try:

@@ -107,12 +107,22 @@ def _box(element: Element) -> np.ndarray | None:
     return turned_box(found, turn, (found[:2] + found[2:]) / 2)
 
 
-def _box_of(boxes: list[Element], group: str, points: np.ndarray) -> Element | None:
+class _Box(NamedTuple):
+    element: Element
+    corners: np.ndarray | None
+    """(4,) px; None where they are no numbers"""
+
+    @property
+    def group(self) -> str:
+        return self.element.get("group_id") or "0"
+
+
+def _box_of(boxes: list[_Box], group: str, points: np.ndarray) -> _Box | None:
     """The box of a face: of its group, else one without a group that its points' middle lies in."""
     if group != "0":
-        return next((box for box in boxes if box.get("group_id") == group), None)
-    free = [box for box in boxes if (box.get("group_id") or "0") == "0"]
-    chosen = box_round(points, [_box(box) for box in free], [box.get("label") or "" for box in free])
+        return next((box for box in boxes if box.group == group), None)
+    free = [box for box in boxes if box.group == "0"]
+    chosen = box_round(points, [box.corners for box in free], [box.element.get("label") or "" for box in free])
     return None if chosen is None else free[chosen]
 
 
@@ -154,7 +164,7 @@ def _image_faces(image: Element, path: Path, labels: set[str], common: dict[str,
             notes.add(f"shapes of the label {label[:40]!r} passed over", f"{path}:{one.shape.line}")
         else:
             groups.append(one)
-    used: list[int] = []
+    boxes, used = [_Box(element, _box(element)) for element in shapes.boxes], set()
     for shape, parts, group in groups:
         where = f"{path}:{shape.line}"
         there = [part for part in parts if not _true(part, "outside")]
@@ -165,10 +175,9 @@ def _image_faces(image: Element, path: Path, labels: set[str], common: dict[str,
             )
             continue
         points, counts = read
-        box = _box_of(shapes.boxes, group, points)
-        corners = None if box is None else _box(box)
+        box, corners = _box_of(boxes, group, points) or (None, None)
         if box is not None:
-            used.append(id(box))
+            used.add(id(box))
             if corners is None:
                 yield BadEntry(f"{path}:{box.line}", "a box without numbers xtl, ytl, xbr, ybr")
                 continue

@@ -16,6 +16,7 @@ from stylealign.data.formats.entry import (
     Entry,
     Ids,
     ReadOptions,
+    below_root,
     checked_face,
     folder_of,
     image_root,
@@ -77,14 +78,14 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
                 continue
             values, image = numbers_of(fields[:count]), fields[count]
             assert not isinstance(values, str)
-            numbers, face = values.reshape(-1, 2), ids.of(image, line)
+            numbers, face, picture = values.reshape(-1, 2), ids.of(image, line), below_root(root, image)
             landmarks = numbers
-            if options.frame is not None and place_problem(root / image, root) is None:
-                size_wh = inspect_image(root / image, options)
+            if options.frame is not None and place_problem(picture, root) is None:
+                size_wh = inspect_image(picture, options)
                 if not isinstance(size_wh, str):  # checked_face says what is wrong with it
                     landmarks = from_frame(landmarks, options.frame, size_wh)
             yield checked_face(
-                where, options, id=face, image=root / image, root=root, landmarks=landmarks, numbers=numbers,
+                where, options, id=face, image=picture, root=root, landmarks=landmarks, numbers=numbers,
                 split=split_of(path.stem),
             )  # fmt: skip
 
