@@ -3,12 +3,10 @@
 from collections import Counter
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError, counted
-from stylealign.progress import say
+from stylealign.progress import draw_table, open_console, say
 
 
 def whole_faces(faces: FaceDataset, what: str) -> FaceDataset:
@@ -44,20 +42,11 @@ def describe(dataset: FaceDataset) -> None:
     # flags that stand on every face keep the data set's order; what lists added comes after them, by name
     flags = [name for name in dataset[0].attributes if said[name] == len(dataset)]
     ordered = {name: subsets[name] for name in (*flags, *sorted(subsets.keys() - flags))}
-    table = Table(
-        title=f"{dataset.name}: {dataset.schema.name}, {counted(dataset.schema.num_points, 'landmark')}",
-        title_justify="left",
-    )
-    table.add_column("")
-    for split in faces:
-        table.add_column(split, justify="right")
-    table.add_column("all", justify="right")
-    for name, counts in {"faces": faces, "labelled": labelled, **ordered}.items():
-        table.add_row(
-            name, *(f"{counts[split]:,}" for split in faces), f"{counts.total():,}", end_section=name == "labelled"
-        )
-    console = Console(markup=False, emoji=False)
-    console.print(table)
+    counts = {"faces": faces, "labelled": labelled, **ordered}
+    rows = [(name, *(f"{of[split]:,}" for split in faces), f"{of.total():,}") for name, of in counts.items()]
+    title = f"{dataset.name}: {dataset.schema.name}, {counted(dataset.schema.num_points, 'landmark')}"
+    console = open_console()
+    draw_table(console, title, ("", *faces, "all"), rows, line_after=1)
     if sides:
         low, middle, high = np.percentile(sides, (5, 50, 95))
         lines = (

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from stylealign.progress import draw_table
+
 THRESHOLDS = (0.08, 0.10)
 LEVELS = (90, 95, 99)
 
@@ -71,21 +73,4 @@ def markdown_of(table: Table) -> list[str]:
 
 def print_table(console: Any, table: Table, columns: int | None = None) -> None:
     """Print the first columns of a table on a rich console; its note is left to the caller."""
-    from rich.table import Table as RichTable
-
-    shown = RichTable(title=table.title, title_justify="left")
-    for i, name in enumerate(table.header[:columns]):
-        shown.add_column(name, justify="right" if i else "left", no_wrap=i == 0)
-    for row in table.rows:
-        shown.add_row(*row[:columns])
-    console.print(shown)
-
-
-def wide_console() -> Any:
-    """A rich console on standard output; 160 columns where that is no terminal."""
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
-    return console
+    draw_table(console, table.title, table.header[:columns], table.rows)

@@ -22,9 +22,9 @@ from stylealign.config import from_dict
 from stylealign.detectors import DETECTORS, Preset, build_detector, presets
 from stylealign.detectors.size import describe
 from stylealign.errors import UserError, counted
-from stylealign.evaluation.tables import Table, millions, print_table, wide_console
+from stylealign.evaluation.tables import Table, millions, print_table
 from stylealign.face.schema import LandmarkSchema, get_schema
-from stylealign.progress import say, track
+from stylealign.progress import open_console, say, track
 from stylealign.training.devices import pick_device, place
 
 BATCHES = (1, 16)
@@ -240,6 +240,6 @@ def model_table(config: Models) -> Table:
 
 def main(config: Models) -> None:
     table = model_table(config)
-    console = wide_console()
+    console = open_console()
     print_table(console, table)
     console.print(table.note)

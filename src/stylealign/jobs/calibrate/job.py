@@ -13,13 +13,13 @@ from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.describe import whole_faces
 from stylealign.errors import UserError, counted
-from stylealign.evaluation.tables import print_table, wide_console
+from stylealign.evaluation.tables import print_table
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.calibrate.boxes import boxes_text, measure_boxes, plot_boxes
 from stylealign.jobs.calibrate.config import Calibrate
 from stylealign.jobs.calibrate.rolls import measure_rolls, table_of_rolls
 from stylealign.predicting.network import model_path, open_network
-from stylealign.progress import say
+from stylealign.progress import open_console, say
 
 
 def faces_of(config: Calibrate, schema: LandmarkSchema) -> FaceDataset:
@@ -61,7 +61,7 @@ def main(config: Calibrate) -> None:
     if config.what == "boxes":
         print(boxes_text(found))
     else:
-        table, console = table_of_rolls(found), wide_console()
+        table, console = table_of_rolls(found), open_console()
         print_table(console, table)
         console.print(table.note)
     say(f"wrote {config.out}")

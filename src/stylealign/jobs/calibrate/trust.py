@@ -15,11 +15,11 @@ from stylealign.errors import UserError, counted
 from stylealign.evaluation.metrics import denominators, usual_denominator
 from stylealign.evaluation.point_trust import BASES
 from stylealign.evaluation.reliability import reliability, tables_of
-from stylealign.evaluation.tables import print_table, wide_console
+from stylealign.evaluation.tables import print_table
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.calibrate.config import Calibrate
 from stylealign.predicting.on_datasets import answer_crops, calibrated_on, lean_on
-from stylealign.progress import say
+from stylealign.progress import open_console, say
 from stylealign.training.devices import pick_device
 from stylealign.training.weights import load_model, save_model
 
@@ -61,7 +61,7 @@ def calibrate_trust(config: Calibrate, path: Path, faces_of: Callable[[LandmarkS
         content = {"trust": described, "lean": lean, "denominator": denominator, **figures}
         (partial / "calibration.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     for table in tables_of(figures, path.name):
-        print_table(wide_console(), table)
+        print_table(open_console(), table)
     temperature = np.array(trust.temperature)
     say(
         f"from {BASES[trust.basis]}: {'a temperature' if len(temperature) == 1 else 'temperatures'} of "

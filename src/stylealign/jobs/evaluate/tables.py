@@ -21,8 +21,8 @@ from stylealign.evaluation.tables import (
     percent,
     print_table,
     subset_differences,
-    wide_console,
 )
+from stylealign.progress import open_console
 
 SHOWN = {
     "Errors": 8,
@@ -163,7 +163,7 @@ def to_markdown(evaluation: Mapping[str, Any]) -> str:
 
 def show(evaluation: Mapping[str, Any]) -> None:
     """Print what a person wants first: the errors and the paired comparison. evaluation.md holds the rest."""
-    console = wide_console()
+    console = open_console()
     for table in tables(evaluation):
         kind = table.title.partition(":")[0]
         if kind in SHOWN:

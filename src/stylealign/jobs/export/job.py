@@ -24,7 +24,7 @@ from stylealign.data.image import warp
 from stylealign.detectors.loaded import LoadedDetector, load_detector
 from stylealign.errors import UserError, counted
 from stylealign.evaluation.point_trust import PointTrust, refuse_not_positive, trust_of_card
-from stylealign.evaluation.tables import Table, print_table, wide_console
+from stylealign.evaluation.tables import Table, print_table
 from stylealign.face import geometry
 from stylealign.face.covariance import scales
 from stylealign.face.crop import CropConfig
@@ -32,7 +32,7 @@ from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.export.graph import Answering, answering, halved, import_onnx, quantized, trace
 from stylealign.predicting.onnx_network import start_session, to_metadata
 from stylealign.predicting.validation import Validation
-from stylealign.progress import say, track
+from stylealign.progress import open_console, say, track
 
 PARITY = 0.01  # px by which float32 may differ from PyTorch
 SCALE_PARITY = 0.01  # share of itself by which the scale of a point may
@@ -315,7 +315,7 @@ def main(config: Export) -> None:
     latency = latencies(models, crops) if config.latency else {}
     table = table_of(models, batches(models[0].answer, crops, BATCHES[-1]), crops, nme, latency)
     _write(graph, to_metadata(loaded.card, config.precision, described, loaded.upright), config.out)
-    console = wide_console()
+    console = open_console()
     print_table(console, table)
     if seen is not None:
         console.print(

@@ -12,14 +12,14 @@ from stylealign.data.atomic import alone, partial_of, write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError, counted
 from stylealign.evaluation.scoring import read_truth
-from stylealign.evaluation.tables import Table, print_table, wide_console
+from stylealign.evaluation.tables import Table, print_table
 from stylealign.jobs.study.plan import ALL, Cell, Study, plan, rows_of
 from stylealign.jobs.study.scores import ScoredOn, score_study
 from stylealign.jobs.study.tables import show_study, write_study
 from stylealign.jobs.train_detector.beside import command_of, node_of, step_of
 from stylealign.jobs.train_detector.job import config_class
 from stylealign.jobs.train_detector.pretrained import PACKAGE
-from stylealign.progress import say
+from stylealign.progress import open_console, say
 from stylealign.training.faces import resolve_data, resolve_others, validation_faces
 from stylealign.training.fan_out import Place, run_jobs
 from stylealign.training.slurm import place_for, states_of
@@ -116,10 +116,12 @@ def list_cells(study: Study, cells: Sequence[Cell]) -> None:
             state += f", {in_queue[cell.name]}"
         rows.append((
             cell.row, cell.budget, str(loop.seed), f"{loop.steps} x {loop.batch_size}", state, node_of(cell.run),
-            str(cell.run),
+            str(cell.run.relative_to(study.out)),
         ))  # fmt: skip
-    console = wide_console()
-    print_table(console, Table("Cells", ("row", "budget", "seed", "updates", "state", "node", "run"), rows, ""))
+    console = open_console()
+    print_table(
+        console, Table(f"Cells of {study.out}", ("row", "budget", "seed", "updates", "state", "node", "run"), rows, "")
+    )
     console.print(f"{sum(cell.finished for cell in cells)} of {len(cells)} finished")
 
 

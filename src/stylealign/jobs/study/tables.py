@@ -24,8 +24,8 @@ from stylealign.evaluation.tables import (
     print_table,
     slug,
     subset_differences,
-    wide_console,
 )
+from stylealign.progress import open_console
 
 MIN_SEEDS = 3
 """Seeds below which nothing is said of whether an arm pays: of two, an interval over seeds means little."""
@@ -236,7 +236,7 @@ def curve_plot(one: Mapping[str, Any], path: Path | BinaryIO) -> None:
 
 def show_study(result: Mapping[str, Any]) -> None:
     """Print NME, FR and AUC (at 10 %) and the differences; study.md holds the rest."""
-    console = wide_console()
+    console = open_console()
     for one in result["sets"]:
         for block in one["blocks"]:
             console.rule(title(one, block), align="left")
