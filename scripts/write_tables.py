@@ -13,6 +13,7 @@ from stylealign.batches.augment import AUGMENTATIONS
 from stylealign.batches.augment import PRESETS as AUGMENT_PRESETS
 from stylealign.data.formats import FORMATS
 from stylealign.detectors import DETECTORS
+from stylealign.detectors.on_trunk import IntoTrunk
 from stylealign.jobs import VERBS
 from stylealign.styling.arms import ARMS
 from stylealign.styling.chain import PRESETS
@@ -56,7 +57,9 @@ def detectors() -> Iterable[str]:
         needs = ["a mark-up with curves"] * entry.needs_curves
         needs += ["a second data set (`--other`)"] * entry.several_heads
         needs += ["generators (`--styles`, or trained in the run)"] * (entry.style_generators is not None)
-        takes = "`--pretrained` takes ImageNet weights" if entry.pretrained else ""
+        own = not isinstance(entry.pretrained, IntoTrunk) or entry.pretrained.own is not None
+        on_trunk = "" if own else f", on a trunk (`--{entry.section}.trunk`)"
+        takes = f"`--pretrained` takes ImageNet weights{on_trunk}" if entry.pretrained else ""
         yield item(
             name, entry.summary, f"Flags: `--{entry.section}.*`", sizes(entry.presets), takes,
             f"Needs {' and '.join(needs)}" if needs else "",

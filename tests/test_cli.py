@@ -82,6 +82,11 @@ def test_a_wrong_flag_or_value_is_said_with_what_was_meant(capsys: pytest.Captur
         ("predict a.jpg --formats csf", "; did you mean csv? ("),
         ("predict a.jpg --faces many", "--faces: found 'many', expected a whole number ("),
         ("predict a.jpg --least-confidence large", "found 'large', expected a number ("),
+        ("fit faces --eyes 13", "--eyes: found '13', expected 2 whole numbers ("),
+        ("fit faces --eyes left right", "--eyes: found 'left right', expected 2 whole numbers ("),
+        ("fit faces --eyes", "--eyes: found '', expected 2 whole numbers ("),
+        ("fit faces --size large", "--size: found 'large', expected a whole number ("),
+        ("prepare --reader csv --path a --out b --box-frac half", "--box-frac: found 'half', expected a number ("),
     ):
         assert main(words.split()) == 2
         assert sentence in (said := capsys.readouterr().err), said
@@ -170,6 +175,7 @@ def test_the_list_of_recipes_names_each_with_its_first_line(capsys: pytest.Captu
     assert main(["--recipes"]) == 0
     listed = capsys.readouterr().out.splitlines()[1:]
     assert [line.split()[0] for line in listed] == list(recipes())
+    assert [line for line in listed if line[-1] not in ".?"] == []  # a whole sentence
     assert all(len(line.split()) > 3 for line in listed)
 
 

@@ -35,6 +35,18 @@ def _columns(number: int) -> Iterator[None]:
             os.environ["COLUMNS"] = before
 
 
+_NUMBERS = {"INT": ("a whole number", "whole numbers"), "FLOAT": ("a number", "numbers")}
+
+
+def _expected(kinds: str) -> str:
+    """What tyro's name of a flag's kinds asks for, such as `{None}|{INT INT}`."""
+    asked = kinds.removeprefix("{None}|").strip("{}")
+    first, *more = asked.split() or [""]
+    if first not in _NUMBERS or set(more) - {first}:
+        return asked
+    return f"{1 + len(more)} {_NUMBERS[first][1]}" if more else _NUMBERS[first][0]
+
+
 def _in_plain_words(message: str) -> str:
     """What tyro and Python say of a flag's value: which one it is, what was found and what was expected."""
     for pattern, expected in (
@@ -43,6 +55,9 @@ def _in_plain_words(message: str) -> str:
     ):
         message = re.sub(pattern, rf"found \1, expected {expected}", message)
     message = re.sub(r"Missing value for argument '(\S+)'\. Expected 1 values\.", r"\1: found no value", message)
+    if either := re.search(r"no type matching (.*?) could be instantiated from \[(.*?)\]\.", message):
+        found = " ".join(re.findall(r"'([^']*)'", either[2]))
+        return message[: either.start()] + f"found {found!r}, expected {_expected(either[1])}"
     if several := re.search(r"Could not find valid parse for arguments: \[(.*)\]", message):
         given = " ".join(re.findall(r"'([^']*)'", several[1]))
         return message[: several.start()] + f"found {given!r}, expected values of another number or kind"

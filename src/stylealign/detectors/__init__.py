@@ -17,7 +17,7 @@ from stylealign.detectors.lab.config import LABConfig
 from stylealign.detectors.lab.learning import learn_lab
 from stylealign.detectors.lab.network import LAB
 from stylealign.detectors.learning import Learner, Learning, learn_coordinates
-from stylealign.detectors.on_trunk import build_regressor, into_trunk_or, learn_regressor
+from stylealign.detectors.on_trunk import IntoTrunk, build_regressor, learn_regressor
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNetConfig, load_imagenet
 from stylealign.detectors.san.network import SAN, SANConfig, learn_san, load_vgg
@@ -93,7 +93,7 @@ DETECTORS = {
             Preset("ResNet-18's head on MobileNetV2", "small", 96, {"trunk": "mobilenet_v2"}),
             Preset("ResNet-18", "paper", 256, {}),
         ),
-        learn=learn_regressor, pretrained=into_trunk_or("resnet", load_imagenet), coordinates_alone=True,
+        learn=learn_regressor, pretrained=IntoTrunk("resnet", load_imagenet), coordinates_alone=True,
     ),
     "wing": Detector(
         _first_mark_up(Wing), WingConfig, "wing",
@@ -106,7 +106,7 @@ DETECTORS = {
             Preset("Wing CNN-7", "paper", 128, {"network": "cnn7", "batch_norm": False}),
             Preset("Wing ResNet-50", "paper", 256, {"network": "resnet50"}),
         ),
-        learn=learn_wing, pretrained=into_trunk_or("wing", load_imagenet), coordinates_alone=True,
+        learn=learn_wing, pretrained=IntoTrunk("wing", load_imagenet), coordinates_alone=True,
     ),
     "lab": Detector(
         lambda schemas, size, config: LAB(schemas[0], size, config), LABConfig, "lab",
@@ -130,7 +130,7 @@ DETECTORS = {
             ),
             Preset("LAB", "paper", 256, {}),
         ),
-        learn=learn_lab, pretrained=into_trunk_or("lab"), needs_curves=True,
+        learn=learn_lab, pretrained=IntoTrunk("lab"), needs_curves=True,
     ),
     "san": Detector(
         _first_mark_up(SAN), SANConfig, "san",
@@ -156,7 +156,7 @@ DETECTORS = {
             ),
             Preset("SAN", "paper", 128, {"batch_norm": False}),
         ),
-        learn=learn_san, pretrained=into_trunk_or("san", load_vgg), style_generators=_generators,
+        learn=learn_san, pretrained=IntoTrunk("san", load_vgg), style_generators=_generators,
     ),
     "dvln": Detector(
         DVLN, DVLNConfig, "dvln",
@@ -167,7 +167,7 @@ DETECTORS = {
             Preset("DVLN on MobileNetV2", "small", 96, {"trunk": "mobilenet_v2"}),
             Preset("DVLN", "paper", 256, {"dropout": 0.2}),
         ),
-        learn=learn_dvln, pretrained=into_trunk_or("dvln", load_trunk), several_heads=True,
+        learn=learn_dvln, pretrained=IntoTrunk("dvln", load_trunk), several_heads=True,
     ),
     "fpn": Detector(
         _first_mark_up(FPN), FPNConfig, "fpn",

@@ -2,6 +2,7 @@
 simplest of them, the regression of coordinates. Knows no files."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -78,21 +79,24 @@ def refuse_lone_faces(learning: Learning, name: str, cut: int = LAST) -> None:
         )
 
 
-def into_trunk_or(section: str, own: Load | None = None) -> Load:
+@dataclass(frozen=True)
+class IntoTrunk:
     """What loads ImageNet weights into the trunks that a detector stands on, or where it stands on none into layers of
-    its own, by `own`; without `own` it is then refused. `section`: the key of its configuration, for sentences."""
+    its own, by `own`; without `own` it is then refused."""
 
-    def load(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    section: str
+    """Key of its configuration, for sentences"""
+    own: Load | None = None
+
+    def __call__(self, model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
         found = trunks_in(model)
         for name, trunk in found:
-            load_imagenet_trunk(trunk, name, ANY_SIZE, state, where, f"--{section}.trunk-width")
+            load_imagenet_trunk(trunk, name, ANY_SIZE, state, where, f"--{self.section}.trunk-width")
         if found:
             return
-        if own is None:
+        if self.own is None:
             raise UserError(
-                f"{where}: {section} has no layers of its own that ImageNet weights fit: expected a trunk, as in "
-                f"--{section}.trunk mobilenet_v2"
+                f"{where}: {self.section} has no layers of its own that ImageNet weights fit: expected a trunk, as in "
+                f"--{self.section}.trunk mobilenet_v2"
             )
-        own(model, state, where)
-
-    return load
+        self.own(model, state, where)

@@ -65,7 +65,7 @@ VERBS = {
     "check": Verb("check", "Check", "Verify and describe a dataset, a run or a recipe; draw it"),
     "export-dataset": Verb(
         "export_dataset", "ExportDataset",
-        "Write a dataset as a WFLW list, .pts, COCO or the original's list",
+        "Write a dataset for other programs: WFLW, .pts, COCO, CSV, CVAT, labelme, ...",
         then="stylealign prepare --reader {format} --path {out} --out {out}_read reads it back",
     ),
     "train-translator": Verb(

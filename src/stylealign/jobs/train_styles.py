@@ -82,8 +82,8 @@ class TrainStyles:
     crop: CropConfig = field(default_factory=CropConfig)
     """As the detector's: it looks at its own crops through the generators."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """As the detector's, in place; changes of light, colour and sharpness are left out, for
-    they are what is to be learnt."""
+    """As the detector's; only what moves a face counts here: rotation, scale, shift, flip, geometric `ops`. Light,
+    colour, sharpness and covers are what is to be learnt."""
     styles: ClusterConfig = field(default_factory=ClusterConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     cyclegan: CycleGANConfig = field(default_factory=CycleGANConfig)

@@ -126,10 +126,10 @@ TRUNKS: Mapping[str, Trunk] = {
         ),
     ),
     "hourglass": Trunk(
-        HourglassTrunk, _times(256, 256, 256, 256), "two stacked hourglasses: 3.3 M parameters", None,  # type: ignore[arg-type]
+        HourglassTrunk, _times(256, 256, 256, 256), "two stacked hourglasses: 2.0 M parameters", None,  # type: ignore[arg-type]
     ),
     "vit_tiny": Trunk(
-        ViTTiny, _vit, "a vision transformer of DeiT-tiny's shape: 5.6 M parameters",
+        ViTTiny, _vit, "a vision transformer of DeiT-tiny's shape: 5.7 M parameters",
         ImageNet(
             "timm's deit_tiny_patch16_224", "timm's file; Apache-2.0", "patch_embed.proj", None, ("head.",),
             ("to_4.", "to_8."),

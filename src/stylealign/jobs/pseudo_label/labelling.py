@@ -216,5 +216,5 @@ def write_labelled(
     say(
         f"wrote {config.out}: {len(kept)} of {counted(len(positions), 'face')}, disagreement "
         f"{overall[kept].mean():.2%} (all: {overall.mean():.2%}), trust {face_trust[kept].mean():.2f}; look at "
-        f"{config.out / 'sheets'}"
+        f"{config.out / ('sheets' if config.sheet_faces else 'disagreement.png')}"
     )

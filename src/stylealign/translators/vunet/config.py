@@ -1,4 +1,5 @@
-"""The shape of `vunet`, and the sizes it was published and is used in."""
+"""The shape of `vunet`, and the sizes it was published and is used in. In Python the defaults are the released
+256 px network."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +9,7 @@ from stylealign.errors import UserError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VUNetConfig:
-    """Shape of the network. The defaults are the released 256 px network (about 47 million parameters)."""
+    """Shape of the network. The recipe `vunet_released` is the released 256 px one (about 47 million parameters)."""
 
     size: int = 256
     """Side of the square image in pixels: the bottleneck times a power of two."""
