@@ -23,7 +23,7 @@ import numpy as np
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image
 from stylealign.face import geometry
-from stylealign.predicting.finders import Finder, FoundFace, landmark_box_of, mtcnn_finder, roll_of, yunet_finder
+from stylealign.predicting.finders import Finder, FoundFace, MtcnnFinder, landmark_box_of, roll_of, yunet_finder
 from stylealign.predicting.mtcnn import Mtcnn
 from stylealign.predicting.sources import expand
 
@@ -130,8 +130,8 @@ def main() -> None:
         parser.error("--pictures: expected one number, or one for each folder")
     cv2.setNumThreads(1)
     finders = {
-        "`predict`'s (MTCNN)": mtcnn_finder(),
-        "its first look in a video": mtcnn_finder(quick=True),
+        "`predict`'s (MTCNN)": MtcnnFinder(),
+        "its first look in a video": MtcnnFinder(quick=True),
         "MTCNN as published": published_finder(),
     }
     if given.yunet:

@@ -24,7 +24,7 @@ from stylealign.data.image import write_image
 from stylealign.jobs.predict import Predict, run_predict
 from stylealign.predicting.candidates import Search, candidates_in
 from stylealign.predicting.faces import find_faces
-from stylealign.predicting.finders import mtcnn_finder
+from stylealign.predicting.finders import MtcnnFinder
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.predicting.overlay import overlay
 from stylealign.predicting.sources import expand, read_photo
@@ -57,7 +57,7 @@ def make_crops(photos: list[Path], folder: Path) -> None:
 def stages_alone(inputs: list[str], network: LandmarkNetwork, whole: bool, folder: Path) -> dict[str, float]:
     """Seconds that each stage takes for these pictures, with nothing beside it."""
     sources, _ = expand(inputs)
-    search = Search(crop_scale=network.crop.scale, finder=None if whole else mtcnn_finder(), whole_image=whole)
+    search = Search(crop_scale=network.crop.scale, finder=None if whole else MtcnnFinder(), whole_image=whole)
     photos, candidates, answered = [], [], []
     found = {"decoding": seconds(lambda: photos.extend(read_photo(s.path) for s in sources))}
     found["finding"] = seconds(lambda: candidates.extend(candidates_in(photo, search) for photo in photos))

@@ -163,6 +163,12 @@ def test_values_that_no_command_takes_are_refused(detector: Detector, tmp_path: 
         detector.predict(file)
 
 
+def test_one_box_in_the_place_of_a_list_is_said(detector: Detector) -> None:
+    for boxes in ([10, 10, 80, 80], np.array([10, 10, 80, 80]), 5):
+        with pytest.raises(ValueError, match=r"boxes are .*10|boxes are 5.*expected a list of them"):
+            detector.predict(IMAGE, boxes=boxes)  # type: ignore[arg-type]
+
+
 def test_one_picture_is_not_taken_for_many(detector: Detector) -> None:
     tensor = torch.from_numpy(IMAGE).permute(2, 0, 1)
     for one in (IMAGE, IMAGE[..., 0], tensor, tensor[:1]):
@@ -260,6 +266,19 @@ def test_a_restyled_image_has_the_form_of_the_one_given(image: Any, restyle: Sty
     else:
         assert (made.shape, made.dtype) == (image.shape, image.dtype)
     assert np.abs(np.asarray(made, dtype=float) - np.asarray(image, dtype=float)).max() > 0.1
+
+
+def test_transparency_and_the_colours_under_it_stay(tmp_path: Path) -> None:
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    alone = StyleAugmentation([tmp_path / "a.png"], "free", prob=0)
+    alpha = np.linspace(40, 255, IMAGE[..., 0].size).reshape(IMAGE.shape[:2]).astype(np.uint8)
+    given = np.dstack([IMAGE, alpha])
+    for image in (given, given / 255, torch.from_numpy(given).permute(2, 0, 1), Image.fromarray(given)):
+        made, whole = (np.asarray(one, dtype=float) for one in (alone(image, PLACES + 50), image))
+        step = 1 / 255 if whole.max() <= 1 else 1
+        seen = (made[-1] if len(made) == 4 else made[..., 3]) / (255 * step)
+        away = np.abs(made - whole) / step  # colours are rounded on white: by half a step, over their share
+        assert (away <= 1 + 0.5 / (seen if len(made) == 4 else seen[..., None])).all()
 
 
 def test_the_order_of_channels_changes_nothing_else(restyle: StyleAugmentation) -> None:

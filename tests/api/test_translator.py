@@ -26,6 +26,7 @@ from stylealign.batches.batch import to_float
 from stylealign.batches.structure_maps import StructureConfig
 from stylealign.cli import main
 from stylealign.data import atomic
+from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image, warp, write_image
 from stylealign.errors import UserError
 from stylealign.face import geometry
@@ -190,7 +191,7 @@ def test_a_picture_stored_on_its_side_gives_the_face_upright_and_its_pixels_as_s
 def test_without_landmarks_the_detector_finds_them_and_without_one_the_style_is_cut_by_a_box(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(translator, "mtcnn_finder", lambda: find_dots)
+    monkeypatch.setattr(translator, "MtcnnFinder", lambda: find_dots)
     (image, points), (other, other_points) = face(NIGHT), face(DAY, 60)
     detector = Detector(DotNetwork(scale=2.2), find_dots)
     with_detector = StyleTranslator.load("adain", detector=detector)
@@ -502,6 +503,18 @@ def test_the_donor_s_colours_arrive_whatever_the_picture_s_shape(tmp_path: Path)
         made = restyle(image, np.array([[10.0, 10], [25, 12], [20, 28]]))
         assert np.abs(made.reshape(-1, 3).mean(axis=0) - (200, 30, 30)).max() < 2
         assert restyle(image, np.full((3, 2), np.nan)).shape == image.shape
+
+
+def test_a_donor_that_is_bent_is_the_nearest_in_shape_of_those_that_are_trusted(donors: Path) -> None:
+    faces = list(FaceDataset.open(donors))[:3]
+    content = np.asarray(faces[1].landmarks) * 2 + 5  # its own shape, elsewhere and larger
+    rng = np.random.default_rng(0)
+    assert StyleAugmentation(faces, "warp", schema=FIVE)._donor(content, rng).id == faces[1].id
+    doubted = [faces[0], dataclasses.replace(faces[1], trust=0.3), faces[2]]
+    found = {StyleAugmentation(doubted, "warp", schema=FIVE)._donor(content, rng).id for _ in range(9)}
+    assert found <= {faces[0].id, faces[2].id}
+    nobody = [dataclasses.replace(face, trust=0.3) for face in faces]
+    assert StyleAugmentation(nobody, "warp", schema=FIVE)._donor(content, rng).landmarks is None
 
 
 def test_a_share_of_the_images_is_left_alone(donors: Path) -> None:

@@ -124,9 +124,25 @@ def test_a_dataset_is_indexed_as_a_list_is(tmp_path: Path) -> None:
     for cut in (slice(-2, None), slice(None, None, -1), slice(1, 5, 2), slice(4, 2)):
         assert dataset[cut].ids() == whole[cut]
     assert dataset[2:][1:2].ids() == whole[3:4]
+    assert dataset.take([-1, 0]).ids() == [whole[-1], whole[0]]
+    assert dataset.head(-1)["id"] == whole[-1]
     for i in (-7, 6):
-        with pytest.raises(IndexError):
+        with pytest.raises(IndexError, match=f"face {i} of a view of 6 faces"):
             dataset[i]
+    for wrong in ([True, False] * 3, np.array([True, False] * 3), [1.5]):
+        with pytest.raises(TypeError, match=r"expected a whole number|as an integer"):
+            dataset.take(wrong)
+    with pytest.raises(UserError, match=r"face 'f2' has no landmarks"):
+        dataset.landmarks_array()
+
+
+def test_a_face_stays_read_only_in_another_process_and_needs_text_for_a_name(tmp_path: Path) -> None:
+    face = pickle.loads(pickle.dumps(simple(tmp_path / "set")[0]))
+    with pytest.raises(ValueError, match="read-only"):
+        face.landmarks[0] = 0
+    for wrong in ({"id": 3}, {"id": "a", "split": 1}):
+        with pytest.raises(ValueError, match="expected text"):
+            FaceSample(image=tmp_path / "a.png", **wrong)
 
 
 def test_a_dataset_goes_to_another_process(tmp_path: Path) -> None:

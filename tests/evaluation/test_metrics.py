@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -102,6 +103,22 @@ def test_what_cannot_be_scored_is_refused() -> None:
     for bad in (np.array([0.1, np.nan]), np.array([])):  # a NaN would count as a success at every threshold
         with pytest.raises(UserError, match="finite"):
             metrics.failure_rate(bad, 0.1)
+
+
+def test_other_kinds_of_arrays_and_other_mark_ups_are_taken_or_said() -> None:
+    truth = np.random.default_rng(0).uniform(0, 90, (2, 98, 2))
+    moved = truth + np.array([3.0, 4.0])
+    lengths = metrics.denominators(truth, None, WFLW98, "inter_ocular")
+    for kind in (torch.from_numpy, np.ndarray.tolist):
+        found = metrics.nme_per_face(kind(moved), kind(truth), kind(lengths))  # type: ignore[arg-type]
+        np.testing.assert_allclose(found, 5 / lengths)
+    with pytest.raises(UserError, match=r"shape \(2, 98, 2\), expected \(faces, 68, 2\) of ibug68"):
+        metrics.denominators(truth, None, IBUG68, "inter_ocular")
+    for wrong in (-lengths, 0 * lengths, np.nan * lengths):
+        with pytest.raises(UserError, match="a denominator is not a number above 0"):
+            metrics.nme_per_face(moved, truth, wrong)
+    with pytest.raises(UserError, match=r"a mask of shape \(98,\), expected \(2, 98\)"):
+        metrics.nme_per_face(moved, truth, lengths, np.ones(98, bool))
 
 
 def test_ced_and_auc_of_three_errors_are_those_worked_out_by_hand() -> None:

@@ -1,6 +1,7 @@
 """Mark-ups: mirror tables, boundaries, anchors, conversions, one's own in YAML, and the mistakes that are refused."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -182,3 +183,21 @@ def test_the_docs_list_every_conversion_and_their_example_is_a_schema(tmp_path: 
     assert all(f"| {source} | {target} |" in text for source, target in CONVERSIONS)
     (tmp_path / "three.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
     assert get_schema(tmp_path / "three.yaml").flip_pairs == ((0, 1),)
+
+
+def test_a_markup_of_lists_and_arrays_is_the_same_as_one_of_tuples() -> None:
+    told = LandmarkSchema(
+        name="m",
+        num_points=3,
+        flip_pairs=((0, 1),),
+        boundaries={"eyes": (0, 1)},
+        anchors={"inter_ocular": ((0,), (1,))},
+    )
+    loose: dict[str, Any] = {
+        "flip_pairs": np.array([[0, 1]]), "boundaries": {"eyes": [0, np.int64(1)]},
+        "anchors": {"inter_ocular": [[0], np.array([1])]},
+    }  # fmt: skip
+    assert LandmarkSchema(name="m", num_points=np.int64(3), **loose) == told  # type: ignore[arg-type]
+    for wrong in ({"num_points": 3.0}, {"num_points": "3"}, {"num_points": 3, "flip_pairs": [0, 1]}):
+        with pytest.raises(UserError, match="schema m: "):
+            LandmarkSchema(name="m", **wrong)

@@ -127,11 +127,11 @@ def test_arms_of_a_recipe_are_trained_before_the_translator_unless_they_need_its
     )  # fmt: skip
     assert [stage.what for stage in stages_of(config)] == [
         "drawing faces",
-        "training detectors without synthetic faces: none, jitter, 2 seeds, equal updates",
+        "training detectors: none, jitter, 2 seeds, equal updates",
         "labelling faces by trained detectors",
         "training the translator",
         "generating synthetic faces",
-        "training detectors with synthetic faces: AVS, 2 seeds, equal updates",
+        "training detectors with what was made: AVS, 2 seeds, equal updates",
         "evaluating",
         "writing the report",
     ]

@@ -65,7 +65,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for i, name in enumerate(("a.png", "b/c.png", "d e.png")):
         write_image(tmp_path / "in" / name, paint(at(50 + 3 * i), 100, 90, GROUND))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(predict, "mtcnn_finder", lambda quick=False: find_dots)
+    monkeypatch.setattr(predict, "MtcnnFinder", lambda quick=False: find_dots)
     return tmp_path
 
 

@@ -232,7 +232,7 @@ def test_a_video_leaves_out_the_faces_of_each_frame_that_it_is_unsure_of(
     from stylealign.jobs import predict
     from stylealign.predicting.video import VideoWriter
 
-    monkeypatch.setattr(predict, "mtcnn_finder", lambda quick=False: find_dots)
+    monkeypatch.setattr(predict, "MtcnnFinder", lambda quick=False: find_dots)
     writer = VideoWriter(photo / "v.mp4", 10)
     for _ in range(3):
         frame = paint(FACE, 160, 96, np.array([30, 20, 40]))

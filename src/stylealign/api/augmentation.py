@@ -31,15 +31,18 @@ from stylealign.batches.crops import box_of
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image, warp
 from stylealign.errors import UserError
+from stylealign.evaluation.trust import LEAST_TRUST
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema, get_schema
 from stylealign.styling.arms import ARMS, names_without_run
 from stylealign.styling.chain import PRESETS, ArmConfig, ChainConfig, Link, open_chain, restyle
-from stylealign.styling.learned import open_translator_arm, translator_arm
+from stylealign.styling.donors import OFFERED
+from stylealign.styling.learned import open_translator_arm, run_bends_donors, translator_arm
 from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.loaded import load_translator
+from stylealign.translators.warp.fit import descriptors, reference_shape
 
 # How much wider than the face donors may be cut: beyond, there is little of a face to take a style from.
 SCALES = (1.0, 3.0)
@@ -72,7 +75,8 @@ class StyleAugmentation:
         Args:
             donors: faces that styles are taken from: a data set (its training split, where it has one), or pictures and
                 FaceSamples. Labels are not needed; a picture without any is taken to hold its face in its middle 60 %.
-                They must not be faces that you test on.
+                `warp` and `repaint` need them: each face gets the nearest in shape of 20 random donors, and stays as it
+                is where even that one does not fit. They must not be faces that you test on.
             style: a preset of style arms (`none`, `free`, `free_jitter`, `mixture`) or an arm's name; a folder of a
                 finished `train-translator` run (or "shipped": the translator that came with the package); or a
                 ChainConfig.
@@ -85,6 +89,7 @@ class StyleAugmentation:
 
         Raises:
             UserError: no donor, a style that does not exist, a mark-up that has to be known and is not.
+            ValueError: a strength, probability or seed that is none.
         """
         self.faces: FaceDataset | tuple[FaceSample, ...] = _faces(donors)
         if not len(self.faces):
@@ -92,11 +97,14 @@ class StyleAugmentation:
         schema = get_schema(schema) if isinstance(schema, str) else schema
         self.schema = schema or (self.faces.schema if isinstance(self.faces, FaceDataset) else None)
         self.strength = strength
+        if not (isinstance(strength, Sequence) and len(strength) == 2):
+            raise ValueError(f"strength is {strength!r}, expected the lowest and the highest, such as (0.5, 1)")
         self.run = None if isinstance(style, ChainConfig) else _run(style)
         self.config = style if isinstance(style, ChainConfig) else _chain(style, strength)
         if not 0 <= prob <= 1:
             raise ValueError(f"prob is {prob}, expected 0 to 1")
-        self.prob, self.seed = prob, seed
+        self.prob = prob
+        (self.seed,) = _whole([seed])
         arms = [arm.kind for group in self.config.groups() for arm in group]
         if any(ARMS[kind].needs_run for kind in arms):
             raise UserError(
@@ -111,6 +119,7 @@ class StyleAugmentation:
         if self.run:  # what is wrong with it comes out here, not in a worker
             assert self.schema is not None
             open_translator_arm(self.run, CropConfig(), self.schema, torch.device("cpu"))
+        self._by_fit = run_bends_donors(self.run) if self.run else any(ARMS[kind].donors_by_fit for kind in arms)
         self._chain: tuple[Link, ...] | None = None
         self._translator: LoadedTranslator | None = None
 
@@ -168,7 +177,7 @@ class StyleAugmentation:
         else:
             key = _whole(seed)
         rng = np.random.default_rng((self.seed, _STREAM, *key))
-        donor = self.faces[int(rng.integers(len(self.faces)))]
+        donor = self._donor(points, rng)
         made = self._restyled(pixels, points, donor, int(rng.integers(2**62)))
         return cast(Form, pixels_like(image, made if channels == "rgb" else made[..., ::-1]))
 
@@ -192,6 +201,21 @@ class StyleAugmentation:
             raise ValueError(f"a sample with {', '.join(found) or 'nothing'} in it: expected image and keypoints")
         return {**found, "image": self(found["image"], found[key])}
 
+    def _donor(self, points: np.ndarray, rng: np.random.Generator) -> FaceSample:
+        """A random donor; where the style bends it, the nearest in shape of several."""
+        if not self._by_fit:
+            return self.faces[int(rng.integers(len(self.faces)))]
+        assert self.schema is not None
+        offered = [_trusted(self.faces[int(i)]) for i in rng.integers(len(self.faces), size=OFFERED)]
+        shapes = np.full((len(offered), self.schema.num_points, 2), np.nan)
+        for shape, face in zip(shapes, offered, strict=True):
+            if face.landmarks is not None and face.landmarks.shape == shape.shape:
+                shape[:] = np.where(face.missing_points[:, None], np.nan, face.landmarks)
+        reference = reference_shape(points[None])
+        wanted, found = (descriptors(one, reference, self.schema) for one in (points[None], shapes))
+        with np.errstate(invalid="ignore"):  # without landmarks: infinitely far
+            return offered[int(np.nan_to_num(np.square(found - wanted).sum(axis=1), nan=np.inf).argmin())]
+
     def _restyled(self, pixels: np.ndarray, points: np.ndarray, donor: FaceSample, seed: int) -> np.ndarray:
         height, width = pixels.shape[:2]
         side = max(height, width)  # arms work on squares: the picture in the middle of one, its edges replicated
@@ -213,12 +237,21 @@ class StyleAugmentation:
         return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
+def _trusted(face: FaceSample) -> FaceSample:
+    """The face, without landmarks where those are not to be trusted."""
+    if face.trust is None or face.trust >= LEAST_TRUST:
+        return face
+    return dataclasses.replace(face, landmarks=None, visible=None, point_trust=None)
+
+
 def _faces(donors: Donors) -> FaceDataset | tuple[FaceSample, ...]:
     if isinstance(donors, Path | str):
         donors = FaceDataset.open(donors)
         return donors.select("train") if "train" in donors.meta["splits"] else donors
     if isinstance(donors, FaceDataset):
         return donors
+    if other := next((type(d).__name__ for d in donors if not isinstance(d, FaceSample | Path | str)), None):
+        raise ValueError(f"donors: found an object of type {other}, expected paths of pictures, or FaceSamples")
     return tuple(d if isinstance(d, FaceSample) else FaceSample(id=str(d), image=Path(d)) for d in donors)
 
 

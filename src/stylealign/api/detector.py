@@ -28,7 +28,7 @@ from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Candidate, Rotate, Search, candidates_in
 from stylealign.predicting.clock import Clock
 from stylealign.predicting.faces import find_faces, refuse_untrusted, tells_way_up
-from stylealign.predicting.finders import Finder, mtcnn_finder
+from stylealign.predicting.finders import Finder, MtcnnFinder
 from stylealign.predicting.given_boxes import checked_box
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.predicting.predicted_face import Face, named
@@ -55,7 +55,7 @@ class Detector:
         """`finder`: not given, MTCNN (finders.yunet_finder makes another)."""
         self.network = network
         self._own_finder = finder is not None
-        self._finder = finder or mtcnn_finder()
+        self._finder = finder or MtcnnFinder()
 
     @property
     def schema(self) -> LandmarkSchema:
@@ -152,6 +152,8 @@ class Detector:
             photo, where = picture_of(image, channels), name_of(image) or f"picture {i}"
             sizes.append((photo.image.shape[1], photo.image.shape[0]))
             own = None if boxes is None else boxes[i]
+            if own is not None and (np.ndim(own) == 0 or (len(own) and np.ndim(own[0]) == 0)):
+                raise ValueError(f"{where}: boxes are {own!r:.80}, expected a list of them, as [[x0, y0, x1, y1]]")
             given = None if own is None else [checked_box(box, where) for box in own]
             candidates.append(candidates_in(photo, search, given, where))
         refuse_untrusted(least_confidence, self.network, flip)
@@ -182,7 +184,7 @@ class Detector:
             raise ValueError(f"most is {most!r}, expected a whole number, 0 or more")
         kind: Literal["camera", "video"] = "camera" if isinstance(video, int) else "video"
         opened = Video(Source(kind, Path(str(video)), str(video)))
-        quick = None if self._own_finder else mtcnn_finder(quick=True)
+        quick = None if self._own_finder else MtcnnFinder(quick=True)
         tracker = Tracker(self.network, self._finder, config or TrackConfig(), flip=flip, most=most, first_look=quick)
         with closing(opened.frames(Clock())) as frames:
             for frame in frames:

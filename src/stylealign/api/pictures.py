@@ -135,27 +135,43 @@ def picture_of(image: Image, channels: Channels = "rgb") -> Photo:
     return Photo(pixels, upright_affine(orientation, width, height))
 
 
+def _off_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 of a picture whose colours were laid on white -> the colours that give it on white with `alpha`
+    (H, W, 1), 0 to 1; where that is 0, any will do."""
+    share = np.clip(alpha.astype(np.float64), 0, 1)
+    colours = (pixels - 255 * (1 - share)) / np.where(share > 0, share, 1)
+    return np.where(share > 0, np.rint(colours).clip(0, 255), pixels).astype(np.uint8)
+
+
 def pixels_like(image: Any, pixels: np.ndarray) -> Any:
     """(H, W, 3) uint8 RGB in the form of `image` (Pillow's, an array, a tensor): its axes, channels, type and class.
 
-    Grey pictures get the brightness, and a fourth channel is the one that `image` has.
+    Grey pictures get the brightness, and a fourth channel is the one that `image` has. Pillow's pictures come back as
+    RGB or L, with that channel where they have one.
     """
     if isinstance(image, Pillow.Image):
         grey = image.mode in ("L", "LA", "La", "1", "I", "F", "I;16")
+        band = image.getchannel("A") if "A" in image.getbands() else None
+        if band is not None:
+            pixels = _off_white(pixels, np.asarray(band, np.float64)[..., None] / 255)
         picture = Pillow.fromarray(pixels).convert("L") if grey else Pillow.fromarray(pixels)
-        if "A" in image.getbands():
-            picture.putalpha(image.getchannel("A"))
+        if band is not None:
+            picture.putalpha(band)
         return picture
     given = _array_of(image)
     assert given is not None
     tensor = not isinstance(image, np.ndarray)
     planes = given.ndim == 3 and first_axis_is_channels(given.shape, tensor)
     count = 1 if given.ndim == 2 else given.shape[0] if planes else given.shape[2]
+    alpha = None
+    if count == 4:
+        alpha = (np.moveaxis(given, 0, -1) if planes else given)[..., 3:]
+        pixels = _off_white(pixels, alpha / (255.0 if given.dtype == np.uint8 else 1.0))
     if count == 1:
         pixels = np.rint(pixels @ np.array(LUMA)).clip(0, 255).astype(np.uint8)[..., None]
     made = pixels if given.dtype == np.uint8 else (pixels / np.float32(255)).astype(given.dtype)
-    if count == 4:
-        made = np.concatenate([made, (np.moveaxis(given, 0, -1) if planes else given)[..., 3:]], axis=2)
+    if alpha is not None:
+        made = np.concatenate([made, alpha], axis=2)
     made = made[..., 0] if given.ndim == 2 else np.moveaxis(made, -1, 0) if planes else made
     made = np.ascontiguousarray(made)
     if not tensor:

@@ -13,17 +13,18 @@ A face is cut as the translator's crop contract says. Knows no command line.
 """
 
 import dataclasses
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import torch
 
 from stylealign.api.detector import Detector
-from stylealign.api.pictures import Image, name_of, picture_of
+from stylealign.api.pictures import Channels, Image, name_of, picture_of
 from stylealign.api.placed_face import PlacedFace, in_its_look, pasted, placed_by_landmarks
 from stylealign.api.tensors import face_batch, image_tensor, points_tensor
 from stylealign.errors import UserError, counted
@@ -32,7 +33,7 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.orientation import size_of_view
 from stylealign.face.schema import SCHEMAS, LandmarkSchema
 from stylealign.predicting.candidates import Candidate, Search, candidates_in
-from stylealign.predicting.finders import mtcnn_finder
+from stylealign.predicting.finders import MtcnnFinder
 from stylealign.predicting.predicted_face import largest
 from stylealign.predicting.sources import Photo
 from stylealign.styling.arm import NUM_DRAWS
@@ -91,6 +92,16 @@ def model_path(translator: Path | str | None) -> Path:
 def names_without_run_folder() -> list[str]:
     """What needs no training: the free styles, and the translators that have nothing to learn."""
     return [*names_of_looks(), *untrained_names()]
+
+
+def _whole_side(size: Any) -> int:
+    try:
+        side = operator.index(size)
+    except TypeError:
+        side = -1
+    if not 8 <= side <= 4096:
+        raise ValueError(f"size is {size!r:.60}, expected a whole number from 8 to 4096")
+    return side
 
 
 def _middle(photo: Photo, scale: float) -> Candidate:
@@ -175,7 +186,7 @@ class StyleTranslator:
                 f"{model.schema.name}: expected the same mark-up"
             )
         self.detector = detector
-        self._finder = mtcnn_finder()
+        self._finder = MtcnnFinder()
 
     @classmethod
     def load(
@@ -224,6 +235,7 @@ class StyleTranslator:
         strength: float = 1.0,
         paste: bool = False,
         size: int | None = None,
+        channels: Channels = "rgb",
     ) -> Translation:
         """The face of one picture in the style of another.
 
@@ -246,6 +258,7 @@ class StyleTranslator:
             paste: also make a whole photograph: where the content's photograph is kept, all of it in the new look;
                 else with the new face in its place, blended by its gradients.
             size: side of the crop in px; None: the translator's own.
+            channels: the order in both pictures where they are arrays; OpenCV's is "bgr". The answer is RGB.
 
         Raises:
             UserError: a file that is no picture; no landmarks given and no face found in the content.
@@ -254,10 +267,10 @@ class StyleTranslator:
         """
         if not 0 <= strength <= 1:
             raise ValueError(f"strength is {strength}, expected 0 to 1")
-        if size is not None and not 8 <= size <= 4096:
-            raise ValueError(f"size is {size}, expected 8 to 4096")
-        face, _ = self._placed(content, landmarks, "content")
-        donor, found = self._placed(style, style_landmarks, "style")
+        if size is not None:
+            size = _whole_side(size)
+        face, _ = self._placed(content, landmarks, "content", channels)
+        donor, found = self._placed(style, style_landmarks, "style", channels)
         scale, size = self.crop.scale, size or self.crop.size
         made, picture = self._made(face, donor, strength, size), None
         if paste:
@@ -273,12 +286,14 @@ class StyleTranslator:
             content=face.cut(scale, size), style=donor.cut(scale, size), style_found=found, picture=picture,
         )  # fmt: skip
 
-    def _placed(self, image: Image, landmarks: Landmarks | None, role: str) -> tuple[PlacedFace, FoundStyle]:
+    def _placed(
+        self, image: Image, landmarks: Landmarks | None, role: str, channels: Channels
+    ) -> tuple[PlacedFace, FoundStyle]:
         """Where the face of a picture is, and how that was found; `role` names an array in messages."""
-        photo, name = picture_of(image), name_of(image) or f"the {role} picture"
+        photo, name = picture_of(image, channels), name_of(image) or f"the {role} picture"
         found: FoundStyle = "given"
         if landmarks is None and self.detector is not None:
-            faces = self.detector.predict(image)
+            faces = self.detector.predict(image, channels=channels)
             landmarks, found = (largest(faces).landmarks if faces else None), "detector"
         if landmarks is not None:
             return placed_by_landmarks(photo, self._checked(landmarks, name, photo.image)), found

@@ -13,6 +13,7 @@ format (formats/ do).
 """
 
 import mmap
+import operator
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -137,10 +138,14 @@ class FaceDataset:
         return {**self.__dict__, "_map": None}
 
     def row_number(self, i: int) -> int:
-        """The line (0-based) of index.jsonl that face `i` of this view stands in."""
-        if not 0 <= i < len(self):
-            raise IndexError(i)
-        return int(i if self._rows is None else self._rows[i])
+        """The line (0-based) of index.jsonl that face `i` of this view stands in; negatives count from its end."""
+        if isinstance(i, bool | np.bool_):
+            raise TypeError(f"face {i}: expected a whole number; the positions of a mask are np.flatnonzero(mask)")
+        at = operator.index(i)
+        if not -len(self) <= at < len(self):
+            raise IndexError(f"face {at} of a view of {counted(len(self), 'face')}")
+        at %= len(self)
+        return int(at if self._rows is None else self._rows[at])
 
     def _decode(self, i: int, line: bytes) -> dict[str, Any]:
         row = parse_json(line, self._where(i))
@@ -183,7 +188,6 @@ class FaceDataset:
         """A face; negative numbers count from the end. Of a slice a view, as `take` gives."""
         if isinstance(i, slice):
             return self.take(range(len(self))[i])
-        i = i + len(self) if i < 0 else i
         row = self.row(i)
         image = self._image(i, row)
         try:
@@ -209,16 +213,24 @@ class FaceDataset:
         return sorted({name for i in range(len(self)) for name, on in self.head(i).get("attributes", {}).items() if on})
 
     def landmarks_array(self) -> np.ndarray:
-        """(N, P, 2) float32 of a view whose faces are all labelled."""
-        return np.stack([np.asarray(sample.landmarks, dtype=np.float32) for sample in self])
+        """(N, P, 2) float32 of a view whose faces are all labelled; UserError where one is not."""
+        found = np.empty((len(self), self.schema.num_points, 2), dtype=np.float32)
+        for i, sample in enumerate(self):
+            if sample.landmarks is None:
+                raise UserError(f"{self._where(i)}: face '{sample.id}' has no landmarks, expected labelled faces")
+            found[i] = sample.landmarks
+        return found
 
     def labelled_array(self) -> np.ndarray:
         """(N, P) bool beside `landmarks_array`: the landmarks that count as labels, which those of trust 0 do not."""
-        return np.stack([sample.labelled_points for sample in self])
+        found = np.empty((len(self), self.schema.num_points), dtype=bool)
+        for i, sample in enumerate(self):
+            found[i] = sample.labelled_points
+        return found
 
     def take(self, indices: Iterable[int]) -> "FaceDataset":
-        """A view of the faces at these positions, in this order."""
-        rows = np.array([self.row_number(int(i)) for i in indices], dtype=np.int64)
+        """A view of the faces at these positions (whole numbers, no mask), in this order."""
+        rows = np.array([self.row_number(i) for i in indices], dtype=np.int64)
         return FaceDataset(self.folder, self.meta, self.schema, self._offsets, rows)
 
     def select(

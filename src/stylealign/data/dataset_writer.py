@@ -17,10 +17,10 @@ from stylealign.data.atomic import partial_of, whole_folder
 from stylealign.data.dataset import FORMAT, FaceDataset
 from stylealign.data.image import write_image
 from stylealign.data.paths import inside
-from stylealign.data.rows import content_hash, file_digest, to_row
+from stylealign.data.rows import content_hash, file_digest, row_problem, to_row
 from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
-from stylealign.face.schema import SCHEMAS, LandmarkSchema
+from stylealign.face.schema import SCHEMAS, LandmarkSchema, get_schema
 
 
 class DatasetWriter:
@@ -34,7 +34,7 @@ class DatasetWriter:
         self,
         folder: Path | str,
         *,
-        schema: LandmarkSchema,
+        schema: LandmarkSchema | str,
         name: str,
         images: Literal["reference", "copy", "own"] = "reference",
         image_root: Path | None = None,
@@ -42,7 +42,10 @@ class DatasetWriter:
         licence: str = "",
         how: dict[str, Any] | None = None,
     ):
-        self.folder, self.schema, self.name, self.how = Path(folder), schema, name, how or {}
+        if images not in ("reference", "copy", "own"):
+            raise ValueError(f"images is {images!r}, expected reference, copy or own")
+        self.schema = get_schema(schema) if isinstance(schema, str) else schema
+        self.folder, self.name, self.how = Path(folder), name, to_dict(how or {})
         self._mode, self._root, self._source, self._licence = images, image_root, source, licence
         self.partial = partial_of(self.folder)
         self.images = self.partial / "images"
@@ -89,6 +92,8 @@ class DatasetWriter:
                 f"face '{sample.id}': {counted(len(sample.landmarks), 'landmark')}, expected {self.schema.num_points} "
                 f"of {self.schema.name}"
             )
+        if not sample.id:
+            raise UserError(f"a face of {sample.image}: its id is '', expected text")
         if not (sample.split and sample.split.isprintable()):  # splits are keys of dataset.yaml, and words for --split
             raise UserError(f"face '{sample.id}': its split is {sample.split!r}, expected a word")
         path = sample.image
@@ -103,6 +108,8 @@ class DatasetWriter:
         except ValueError:
             raise UserError(f"face '{sample.id}': image {path} is not below {root}") from None
         row = to_row(sample, relative, file_digest(path))
+        if problem := row_problem(row):  # what could not be read again
+            raise UserError(f"face '{sample.id}': {problem}")
         self._file.write(json.dumps(row, ensure_ascii=False, separators=(", ", ": ")) + "\n")
         self._splits[sample.split] = self._splits.get(sample.split, 0) + 1
         self._labelled += sample.landmarks is not None

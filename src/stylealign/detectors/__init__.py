@@ -212,4 +212,9 @@ def build_detector(name: str, schemas: Schemas, size: int, config: Any) -> nn.Mo
     name that is not in the table."""
     if name not in DETECTORS:
         raise UserError(f"unknown detector '{name}'; known: {', '.join(DETECTORS)}")
-    return DETECTORS[name].build(schemas, size, config)
+    model = DETECTORS[name].build(schemas, size, config)
+    points, found = schemas[0].num_points, getattr(model, "mean_shape", None)
+    if found is None or tuple(found.shape) != (points, 2):
+        has = "none" if found is None else f"one of shape {tuple(found.shape)}"
+        raise UserError(f"detector '{name}': expected a network with a buffer mean_shape ({points}, 2), found {has}")
+    return model

@@ -112,4 +112,5 @@ def learn_fpn(learning: Learning) -> Learner:
     return Learner(modules={"model": model}, optimizers={"model": optimizer}, update=update)
 
 
-assert set(TRUNKS) == set(TrunkName.__args__)  # type: ignore[attr-defined]
+NAMED = TrunkName.__args__  # type: ignore[attr-defined]
+assert set(TRUNKS) == set(NAMED), "a trunk is named twice: in TRUNKS, and in TrunkName (detectors/trunk_choice.py)"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stylealign.batches.together import shared
+from stylealign.errors import UserError
 
 LossKind = Literal["wing", "softwing", "smooth_l1", "l1", "l2"]
 
@@ -100,7 +101,13 @@ def landmark_loss(predicted: Tensor, target: Tensor, visible: Tensor, weight: Te
         weight: (B,) weight of each face, or (B, P) of each landmark; multiplying all of
             them by a factor changes nothing.
         config: which loss.
+
+    Raises UserError for shapes that differ, which would broadcast.
     """
+    if predicted.shape != target.shape:
+        raise UserError(
+            f"a network answers landmarks of shape {tuple(predicted.shape)}, expected {tuple(target.shape)}"
+        )
     labelled = torch.isfinite(target).all(dim=-1)
     weights = point_weights(target, visible, weight, config.hidden_weight, predicted.dtype)  # (B, P)
     error = predicted - torch.where(labelled[..., None], target, predicted.detach())

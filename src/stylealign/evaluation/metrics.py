@@ -45,6 +45,7 @@ def point_errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     Raises:
         UserError: the shapes differ, or a coordinate is not a finite number.
     """
+    predicted, truth = np.asarray(predicted), np.asarray(truth)
     if predicted.shape != truth.shape or truth.ndim != 3 or truth.shape[-1] != 2:
         raise UserError(
             f"predictions of shape {predicted.shape} cannot be compared with true landmarks of shape {truth.shape}; "
@@ -90,8 +91,14 @@ def denominators(
         (N,) float64, px, every one positive.
 
     Raises:
-        UserError: unknown kind, a schema without that anchor, or a face whose length is zero or not a number.
+        UserError: unknown kind, landmarks of another number than the schema's, a schema without that anchor, or a face
+            whose length is zero or not a number.
     """
+    landmarks = np.asarray(landmarks)
+    if landmarks.ndim != 3 or landmarks.shape[1:] != (schema.num_points, 2):
+        raise UserError(
+            f"landmarks of shape {landmarks.shape}, expected (faces, {schema.num_points}, 2) of {schema.name}"
+        )
     if kind not in DENOMINATORS:
         raise UserError(f"unknown denominator {kind!r}; choose one of {', '.join(DENOMINATORS)}")
     if kind in ("box", "diagonal"):
@@ -152,9 +159,14 @@ def nme_per_face(
         (N,) float64 fractions.
 
     Raises:
-        UserError: shapes that do not fit, or a face with no landmark that counts.
+        UserError: shapes that do not fit, a denominator that is not above 0, or a face with no landmark that counts.
     """
     errors = point_errors(predicted, truth)
+    denominators = np.asarray(denominators)
+    if mask is not None and np.shape(mask) != errors.shape:
+        raise UserError(f"a mask of shape {np.shape(mask)}, expected {errors.shape}, a value a landmark")
+    if not (np.isfinite(denominators) & (denominators > 0)).all():
+        raise UserError("a denominator is not a number above 0")
     if denominators.shape != errors.shape[:1]:
         raise UserError(
             f"{counted(errors.shape[0], 'denominator')} expected, one a face, got shape {denominators.shape}"

@@ -18,6 +18,8 @@ from stylealign.evaluation import metrics
 from stylealign.face.pose import coefficients
 from stylealign.face.schema import LandmarkSchema
 
+LEAST_TRUST = 0.5
+"""Trust of a face at least, where its photograph is to be bent by its landmarks."""
 CURVE_LEVELS = np.arange(0.05, 1.001, 0.05)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -63,6 +63,9 @@ class FaceSample:
 
     def __post_init__(self) -> None:
         freeze = object.__setattr__
+        for name, said in (("id", self.id), ("split", self.split)):
+            if not isinstance(said, str):
+                raise ValueError(f"{name} is {said!r}, expected text")
         freeze(self, "image", Path(self.image))
         if self.landmarks is not None:
             freeze(self, "landmarks", _frozen(self.landmarks, np.float32, (None, 2), f"{self.id}: landmarks"))
@@ -81,14 +84,23 @@ class FaceSample:
 
     @property
     def labelled_points(self) -> np.ndarray:
-        """(P,) bool of a labelled face: the landmarks that count as labels, which those of trust 0 do not."""
-        assert self.landmarks is not None
+        """(P,) bool of a labelled face: the landmarks that count as labels, which those of trust 0 do not.
+
+        ValueError of a face without."""
+        if self.landmarks is None:
+            raise ValueError(f"face '{self.id}' has no landmarks")
         return np.ones(len(self.landmarks), bool) if self.point_trust is None else self.point_trust > 0
 
     @property
     def missing_points(self) -> np.ndarray:
         """(P,) bool of a labelled face: the landmarks that nobody placed, which are hidden and of trust 0."""
         return ~self.labelled_points & (False if self.visible is None else ~self.visible)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for values in state.values():
+            if isinstance(values, np.ndarray):
+                values.setflags(write=False)  # which pickle forgets
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FaceSample):

@@ -5,7 +5,8 @@ outer eye corners. Sources: docs/paper_map.md 4.2 and 5 (WFLW's mirror table and
 own mark-up figures for the rest.
 """
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -53,8 +54,9 @@ class LandmarkSchema:
                 if not (isinstance(i, int) and 0 <= i < self.num_points):
                     raise UserError(f"schema {self.name}: {what} names point {i}, expected 0 to {self.num_points - 1}")
 
-        if not 1 <= self.num_points <= MAX_POINTS:
-            raise UserError(f"schema {self.name}: num_points is {self.num_points}, expected 1 to {MAX_POINTS:,}")
+        self._as_tuples()
+        if not (isinstance(self.num_points, int) and 1 <= self.num_points <= MAX_POINTS):
+            raise UserError(f"schema {self.name}: num_points is {self.num_points!r}, expected 1 to {MAX_POINTS:,}")
         seen: set[int] = set()
         for pair in self.flip_pairs:
             if len(pair) != 2 or pair[0] == pair[1]:
@@ -90,6 +92,29 @@ class LandmarkSchema:
                     raise UserError(
                         f"schema {self.name}: the mirror image of boundary '{name}' is no boundary: {mirrored}"
                     )
+
+    def _as_tuples(self) -> None:
+        """Lists and arrays are taken as well: what says the same is then equal, and can be a key."""
+
+        def whole(index: Any) -> Any:  # what is none is refused by its name afterwards
+            return operator.index(index) if hasattr(index, "__index__") and not isinstance(index, bool) else index
+
+        def points(indices: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(map(whole, indices))
+
+        freeze = object.__setattr__
+        try:
+            freeze(self, "num_points", whole(self.num_points))
+            freeze(self, "flip_pairs", tuple(points(pair) for pair in self.flip_pairs))
+            for name in ("boundaries", "parts"):
+                freeze(self, name, {str(k): points(v) for k, v in getattr(self, name).items()})
+            freeze(self, "anchors", {str(k): tuple(points(side) for side in v) for k, v in self.anchors.items()})
+            freeze(self, "point_names", tuple(self.point_names))
+        except (TypeError, AttributeError):
+            raise UserError(
+                f"schema {self.name}: flip_pairs must be pairs of points, boundaries and parts lists of points, "
+                "anchors two lists of points, point_names a list of texts"
+            ) from None
 
     @cached_property
     def flip_permutation(self) -> np.ndarray:

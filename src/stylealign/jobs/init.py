@@ -23,7 +23,7 @@ from stylealign.face import geometry
 from stylealign.face.mirror import flip_pairs, mirror_twins
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema
-from stylealign.predicting.finders import mtcnn_finder
+from stylealign.predicting.finders import MtcnnFinder
 from stylealign.predicting.given_boxes import write_boxes
 from stylealign.predicting.places import Places, how_found
 from stylealign.progress import say
@@ -255,7 +255,7 @@ def main(config: Init) -> None:
             encoding="utf-8",
         )
         write_image(partial / "pairs.png", pairs_sheet(faces, schema))
-        places = how_found(faces, mtcnn_finder(), 1.4, most=12)
+        places = how_found(faces, MtcnnFinder(), 1.4, most=12)
         if places.how == "boxes":
             write_boxes(partial / "boxes.csv", faces)
         held = set(splits.get("val", ())) or {face.id for face in faces if face.split == "val"}

@@ -7,7 +7,7 @@
     <out>/synthetic   every labelled face in many styles
     <out>/evaluation  the table;  <out>/report.html  the pictures to look at
 
-Arms that need no synthetic faces are trained first, so that later stages may use their detectors. A stopped pipeline
+Arms that need nothing of later stages are trained first, so that those may use their detectors. A stopped pipeline
 continues with the same command: every stage resumes, and finished stages are kept. All stages' values are read before
 the first one starts.
 """
@@ -160,18 +160,19 @@ def stages_of(config: Pipeline) -> list[Stage]:
         else:
             evaluate.main(table)
 
-    waiting = {arm for arm, own in config.arms.items() if {run, synthetic} & _paths_in(_filled(own, out))}
+    later_made = {run, synthetic, out / "pseudo"}
+    waiting = {arm for arm, own in config.arms.items() if later_made & _paths_in(_filled(own, out))}
     later = [cell for cell in cells if cell.row in waiting]
     sooner = [cell for cell in cells if cell.row not in waiting]
     stages = [Stage("drawing faces", lambda: draw_faces.main(faces), data)] if config.data is None else []
     if sooner:
-        stages.append(Stage(_of_training(sooner, config, "without synthetic faces"), lambda: train(sooner)))
+        stages.append(Stage(_of_training(sooner, config), lambda: train(sooner)))
     if pseudo is not None:
         stages.append(Stage("labelling faces by trained detectors", lambda: labelling.main(pseudo), pseudo.out))
     stages.append(Stage("training the translator", lambda: translator.main(translators)))
     stages.append(Stage("generating synthetic faces", lambda: generating.main(styled)))
     if later:
-        stages.append(Stage(_of_training(later, config, "with synthetic faces"), lambda: train(later)))
+        stages.append(Stage(_of_training(later, config, " with what was made"), lambda: train(later)))
     return [*stages, Stage("evaluating", score), Stage("writing the report", lambda: report.main(page))]
 
 
@@ -182,10 +183,10 @@ def _paths_in(values: Any) -> set[Path]:
     return {Path(values)} if isinstance(values, str) else set()
 
 
-def _of_training(cells: Sequence[Any], config: Pipeline, which: str) -> str:
+def _of_training(cells: Sequence[Any], config: Pipeline, more: str = "") -> str:
     """What is said of the training of some arms."""
     arms = list(dict.fromkeys(cell.row for cell in cells))
-    return f"training detectors {which}: {', '.join(arms)}, {counted(len(config.seeds), 'seed')}, equal updates"
+    return f"training detectors{more}: {', '.join(arms)}, {counted(len(config.seeds), 'seed')}, equal updates"
 
 
 @making("out", with_children=True)

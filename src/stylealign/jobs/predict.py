@@ -32,7 +32,7 @@ from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Rotate, Search
 from stylealign.predicting.clock import Clock
 from stylealign.predicting.faces import is_sure, refuse_untrusted, tells_way_up
-from stylealign.predicting.finders import Finder, mtcnn_finder, yunet_finder
+from stylealign.predicting.finders import Finder, MtcnnFinder, yunet_finder
 from stylealign.predicting.given_boxes import BoxFile, SameBoxes
 from stylealign.predicting.mtcnn import network_files
 from stylealign.predicting.network import LandmarkNetwork, open_network
@@ -132,7 +132,7 @@ def open_finder(config: Predict) -> Finder:
     if config.yunet:
         return yunet_finder(config.yunet)
     network_files()
-    return mtcnn_finder()
+    return MtcnnFinder()
 
 
 class _Output:
@@ -211,7 +211,7 @@ def _video(
     tracker = Tracker(
         network, finder, config.track, refine=config.refine, flip=config.flip, batch_size=config.batch_size,
         most=config.faces, clock=clock,
-        first_look=None if config.yunet or config.finder else mtcnn_finder(quick=True),
+        first_look=None if config.yunet or config.finder else MtcnnFinder(quick=True),
     )  # fmt: skip
 
     unsure = 0

@@ -23,7 +23,7 @@ from stylealign.errors import counted
 from stylealign.evaluation.draw import contact_sheet
 from stylealign.face import geometry
 from stylealign.jobs.train_detector.pretrained import load_trunk
-from stylealign.predicting.finders import FoundFace, mtcnn_finder
+from stylealign.predicting.finders import FoundFace, MtcnnFinder
 from stylealign.predicting.places import SAME
 from stylealign.predicting.trained_finder import find_by
 from stylealign.progress import say
@@ -89,7 +89,7 @@ def _unlabelled(how: str) -> Callable[[np.ndarray], list[np.ndarray]] | None:
     """What says where a picture shows faces besides the labelled ones."""
     if how != "found":
         return None
-    finder = mtcnn_finder()
+    finder = MtcnnFinder()
     return lambda image: [face.box for face in finder(image)]
 
 

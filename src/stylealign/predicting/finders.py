@@ -89,33 +89,34 @@ def _full_size(box: np.ndarray, factor: float) -> np.ndarray:
     return (box + 0.5) * factor - 0.5
 
 
-def mtcnn_finder(quick: bool = False) -> Finder:
-    """MTCNN (mtcnn.py): its box places the landmark box, its five points tell which way the face leans.
+class MtcnnFinder:
+    """A `Finder`, MTCNN (mtcnn.py): its box places the landmark box, its five points tell which way the face leans.
 
     It looks at a picture of at most SEARCHED_PX for faces whose windows are a twentieth of it or larger, and only where
     there is none at a larger one, for smaller faces. `quick`: at a small picture, for large faces, once; a quarter of
     the work. The networks are opened when they are first asked; without their package that raises UserError.
     """
-    networks = Mtcnn(BRISK)
 
-    def look(image: np.ndarray, longest: int, smallest: float) -> list[FoundFace]:
+    def __init__(self, quick: bool = False):
+        self.quick, self._networks = quick, Mtcnn(BRISK)
+
+    def __call__(self, image: np.ndarray) -> list[FoundFace]:
+        """The faces of an upright picture (H, W, 3) uint8 RGB."""
+        if self.quick:
+            return self._look(image, QUICK_PX, QUICK)
+        found = self._look(image, SEARCHED_PX, SMALLEST)
+        if found or max(image.shape[:2]) * SMALLEST <= SMALLEST_PX:  # smaller ones were looked for
+            return found
+        return self._look(image, LARGER_PX, SMALLER)
+
+    def _look(self, image: np.ndarray, longest: int, smallest: float) -> list[FoundFace]:
         small, factor = shrunk(image, longest)
-        seen = networks(small, smallest * max(small.shape[:2]))
+        seen = self._networks(small, smallest * max(small.shape[:2]))
         found = []
         for box, score, points in zip(seen.boxes, seen.scores, seen.points, strict=True):
             roll = roll_of(points)
             found.append(FoundFace(_full_size(landmark_box_of(box, roll), factor), float(score), "mtcnn", roll))
         return one_each(found)
-
-    def find(image: np.ndarray) -> list[FoundFace]:
-        if quick:
-            return look(image, QUICK_PX, QUICK)
-        found = look(image, SEARCHED_PX, SMALLEST)
-        if found or max(image.shape[:2]) * SMALLEST <= SMALLEST_PX:  # smaller ones were looked for
-            return found
-        return look(image, LARGER_PX, SMALLER)
-
-    return find
 
 
 # Over 300-W's training labels, with the mean of each eye, the nose tip and the mouth's corners as the five points:

@@ -133,6 +133,9 @@ class Mtcnn:
         self.rigour = rigour
         self._mine = threading.local()
 
+    def __reduce__(self) -> tuple[type["Mtcnn"], tuple[Rigour]]:
+        return Mtcnn, (self.rigour,)
+
     def _networks(self) -> list[Any]:
         if not hasattr(self._mine, "networks"):
             self._mine.networks = [_open(path) for path in network_files()]

@@ -8,6 +8,7 @@ twin.json   model_hash: of the weights that it answers for; sha256: of twin.onnx
 """
 
 import hashlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,10 @@ def twin_fits(folder: Path) -> bool:
 
 
 class TwinNetwork:
-    """A `network.LandmarkNetwork` of a folder of which `twin_fits` is true; one crop at a time."""
+    """A `network.LandmarkNetwork` of a folder of which `twin_fits` is true; one crop at a time.
+
+    OpenCV keeps a question and its answer in the network, so that each thread has one of its own.
+    """
 
     def __init__(self, folder: Path):
         self.card: dict[str, Any] = read_json(folder / "card.json")
@@ -50,16 +54,31 @@ class TwinNetwork:
         about = read_json(folder / ABOUT)
         self.upright = upright_of(about, self.schema.num_points, f"{folder / ABOUT}:")
         self._names = about["outputs"]
-        self._network = cv2.dnn.readNetFromONNX(str(folder / TWIN))
+        self._folder = folder
+        self._mine = threading.local()
+        self._network()  # a damaged file is found here, not at the first face
+
+    def _network(self) -> cv2.dnn.Net:
+        if not hasattr(self._mine, "network"):
+            self._mine.network = cv2.dnn.readNetFromONNX(str(self._folder / TWIN))
+        return self._mine.network
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_mine"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._mine = threading.local()
 
     def answer(self, crops: np.ndarray) -> Answer:
         """Answer a batch of crops (B, 3, S, S) float32 RGB in [-1, 1]."""
         if not len(crops):
             return Answer(np.empty((0, self.schema.num_points, 2)))
+        network = self._network()
         found: dict[str, list[np.ndarray]] = {name: [] for name in self._names}
         for crop in crops:
-            self._network.setInput(np.ascontiguousarray(crop[None], np.float32))
-            for name, values in zip(self._names, self._network.forward(self._names), strict=True):
+            network.setInput(np.ascontiguousarray(crop[None], np.float32))
+            for name, values in zip(self._names, network.forward(self._names), strict=True):
                 found[name].append(values.astype(np.float64))
         answers = {name: np.concatenate(values) for name, values in found.items()}
         covariance, peaks = answers.get("covariance"), answers.get("confidence")

@@ -17,6 +17,7 @@ from stylealign.batches.batch import Batch
 from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError, counted
+from stylealign.evaluation.trust import LEAST_TRUST
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
 from stylealign.translators.warp.fit import descriptors, reference_shape
@@ -123,7 +124,7 @@ OFFERED = 20
 
 class DonorPool:
     """Donors by number, of one or more data sets cut alike; their landmarks are NaN where their mark-up is another than
-    `schema`."""
+    `schema`. Those drawn by likeness are bent by their landmarks, which are NaN too where they are not trusted."""
 
     def __init__(self, caches: list[CropCache], schema: LandmarkSchema):
         self.caches, self.schema = caches, schema
@@ -161,7 +162,8 @@ class DonorPool:
         """`num` random donors, a function of `key`; with `part` (process, processes), those of that part of a batch.
 
         `own` (num,) is for faces that are in the pool themselves: their positions in it. No face gets itself. With
-        `like` (num, P, 2), landmarks of the faces, each gets the nearest in shape of OFFERED random donors.
+        `like` (num, P, 2), landmarks of the faces, each gets the nearest in shape of OFFERED random donors, of those
+        whose landmarks are trusted.
         """
         rank, world = part
         whole = num * world
@@ -177,7 +179,15 @@ class DonorPool:
         wanted = descriptors(like.numpy(), reference, self.schema)
         with np.errstate(invalid="ignore"):  # faces without landmarks are infinitely far from all, and take the first
             apart = np.nan_to_num(np.square(shapes[position] - wanted).sum(axis=2), nan=np.inf)
-        return self.batch(position[apart.argmin(axis=0), np.arange(num)])
+        chosen = position[apart.argmin(axis=0), np.arange(num)]
+        donors = self.batch(chosen)
+        donors.landmarks[torch.from_numpy(~self.trusted[chosen])] = torch.nan
+        return donors
+
+    @cached_property
+    def trusted(self) -> np.ndarray:
+        """(M,) bool: the donors whose landmarks are trusted by LEAST_TRUST, or are people's labels."""
+        return np.concatenate([cache.trust >= LEAST_TRUST for cache in self.caches])
 
     @cached_property
     def _shapes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -186,6 +196,7 @@ class DonorPool:
         for start, cache in zip((0, *self.ends), self.caches, strict=False):
             if cache.dataset.schema == self.schema:
                 landmarks[start : start + len(cache)] = cache.landmarks
+        landmarks[~self.trusted] = np.nan
         reference = reference_shape(landmarks)
         return reference, descriptors(landmarks, reference, self.schema)
 

@@ -16,7 +16,8 @@ from stylealign.batches.crops import CropCache
 from stylealign.batches.shards import ShardCache
 from stylealign.batches.together import rolled
 from stylealign.data.dataset import FaceDataset, describe_data
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
+from stylealign.evaluation.trust import LEAST_TRUST
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
@@ -106,12 +107,30 @@ def open_styling(
         for cut in loose:
             _refuse_too_few(sum(map(len, cut)))
         pools = tuple(DonorPool(cut, schema) for cut, schema in zip(loose, schemas, strict=True))
+        _say_trusted(chains, pools)
         return Styling(chains=chains, pools=pools, own=True)
     trained_on = [cache.dataset for cut in loose for cache in cut]
     faces = donor_faces(style.donors, style.donor_split, trained_on, validation)
     donor_caches = [CropCache(donors, crop, margin) for donors in faces]
     pools = tuple(DonorPool(donor_caches, schema) for schema in schemas)
+    _say_trusted(chains, pools)
     return Styling(chains=chains, pools=pools, own=False, donor_data=[describe_data(donors) for donors in faces])
+
+
+def _say_trusted(chains: Sequence[tuple[Link, ...]], pools: Sequence[DonorPool]) -> None:
+    """Say how many donors are left out where arms bend them. Raises UserError where that is all of them."""
+    for chain, pool in zip(chains, pools, strict=True):
+        doubted = int((~pool.trusted).sum())
+        if not (chooses_by_fit(chain) and doubted):
+            continue
+        said = f"style: the landmarks of {doubted} of {counted(len(pool), 'donor')} are not trusted"
+        if doubted == len(pool):
+            raise UserError(
+                f"{said} (below {LEAST_TRUST}), and an arm bends donors by theirs: expected some that are, as by a "
+                "larger --half of `pseudo-label`"
+            )
+        say(f"{said}: they are not bent")
+        return
 
 
 def _refuse_too_few(num_faces: int) -> None:

@@ -17,7 +17,7 @@ from stylealign.jobs.fit.groups import Groups, groups_of, hold_out, in_both
 from stylealign.jobs.fit.stopwatch import Stopwatch
 from stylealign.jobs.fit.unlabelled import some_of, write_unlabelled
 from stylealign.jobs.init import MarkedUp, marked_up, pairs_sheet, schema_text
-from stylealign.predicting.finders import mtcnn_finder
+from stylealign.predicting.finders import MtcnnFinder
 from stylealign.predicting.places import how_found
 from stylealign.progress import say
 
@@ -84,7 +84,7 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
     (out / "schema.yaml").write_text(schema_text(found.schema, len(found.faces)), encoding="utf-8")
     write_image(out / "pairs.png", pairs_sheet(found.faces, found.schema))
 
-    finder, began = mtcnn_finder(), time.monotonic()
+    finder, began = MtcnnFinder(), time.monotonic()
     places = how_found(found.faces, finder, SCALE)
     each = (time.monotonic() - began) / max(1, places.asked)
     say(places.sentence())

@@ -14,7 +14,7 @@ import torch
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import image_size
 from stylealign.errors import UserError, counted
-from stylealign.evaluation.trust import face_lengths, spread, trust
+from stylealign.evaluation.trust import LEAST_TRUST, face_lengths, spread, trust
 from stylealign.face.geometry import face_size
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.ensemble import LookConfig, ask, load_ensemble, looks_of
@@ -23,8 +23,6 @@ from stylealign.progress import say
 
 HALF = 0.02
 """Disagreement, a fraction of the usual denominator, at which a detector's landmarks are trusted by one half."""
-LEAST_TRUST = 0.5
-"""Trust of a donor at least."""
 _OUTSIDE = 0.05  # face sizes that a landmark may lie outside of the picture
 
 

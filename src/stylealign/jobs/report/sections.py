@@ -152,11 +152,19 @@ def assessment_section(folder: Path) -> str:
     return "".join([*parts, _row_of(folder, plots), *tables])
 
 
+CAPTIONS = {
+    "styles": "What the style arms make of the first faces: labels stay where they are",
+    "clusters": "The groups of faces, by style",
+}
+
+
 def _previews(folder: Path) -> str:
-    """The first, the middle and the last preview."""
+    """What there is once, and the first, the middle and the last preview."""
     pictures = sorted((folder / "previews").glob("*.png"))
-    chosen = sorted({0, len(pictures) // 2, len(pictures) - 1}) if pictures else []
-    figures = (figure_of(embed(pictures[i]), pictures[i].stem.replace("_", " ")) for i in chosen)
+    steps = [picture for picture in pictures if picture.stem.startswith("step_")]
+    chosen = [picture for picture in pictures if picture not in steps]
+    chosen += [steps[i] for i in sorted({0, len(steps) // 2, len(steps) - 1})] if steps else []
+    figures = (figure_of(embed(one), CAPTIONS.get(one.stem, one.stem.replace("_", " "))) for one in chosen)
     return f'<div class="row">{"".join(figures)}</div>'
 
 

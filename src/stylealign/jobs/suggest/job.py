@@ -31,7 +31,7 @@ from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.suggest.ranking import Candidate, Sample, candidates_of, describe_face, suggested
 from stylealign.predicting.ensemble import LookConfig, ask_in_groups, load_ensemble
-from stylealign.predicting.finders import mtcnn_finder
+from stylealign.predicting.finders import MtcnnFinder
 from stylealign.predicting.places import placed
 from stylealign.progress import say, track
 from stylealign.training.devices import pick_device
@@ -90,7 +90,7 @@ def _faces_to_rank(config: Suggest, scale: float, known: set[str]) -> tuple[Iter
         if os.path.abspath(path) not in known
     )
     how: Literal["whole", "finder"] = "whole" if config.whole_image else "finder"
-    return placed(found, how, mtcnn_finder(), scale), root
+    return placed(found, how, MtcnnFinder(), scale), root
 
 
 def _known(config: Suggest, schema: LandmarkSchema) -> tuple[np.ndarray, set[str]]:

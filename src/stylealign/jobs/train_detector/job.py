@@ -21,6 +21,7 @@ from stylealign.batches.shards import open_cache
 from stylealign.batches.source import BatchSource
 from stylealign.config import to_dict, with_sections
 from stylealign.data.dataset import FaceDataset, describe_data
+from stylealign.data.image import write_image
 from stylealign.data.shards import ShardedFaces
 from stylealign.detectors import DETECTORS, build_detector, having
 from stylealign.detectors.learning import Learning
@@ -32,6 +33,7 @@ from stylealign.face.pose import BalanceConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.train_detector.generators import StylesToTrain, load_generators, train_generators
 from stylealign.jobs.train_detector.pretrained import load_pretrained
+from stylealign.jobs.train_detector.styled_sheet import styled_sheet
 from stylealign.jobs.train_styles import AuxiliaryStyles
 from stylealign.predicting.validation import Validation
 from stylealign.progress import say
@@ -63,6 +65,8 @@ from stylealign.training.schedule import Schedule, Timed
 from stylealign.training.session import run_training
 from stylealign.training.warm_start import describe_start, start_from
 
+STYLES = "styles.png"
+"""Among the previews: what style arms make of the first faces."""
 MARGIN = 1.25  # context round the crop for rotations and shifts
 
 
@@ -339,6 +343,13 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
         if styling is not None:  # the teacher has seen them as they are
             learnt = styling.restyled_among(learnt, *key)
         return {**learner.update((join([varied[0], vary(learnt, number, 1)]),), schedule.place(number)), **terms}
+
+    if styling is not None and not state.step:
+        first = gather(0)
+        styled = styling.restyled(first, loop.seed, 0, 0)  # by all processes, of whose faces the first shows its own
+        if engine.is_global_zero:
+            offered = first.donors[0] if first.donors else None
+            write_image(run.folder / "previews" / STYLES, styled_sheet(first.heads[0], offered, styled[0], size))
 
     measured: dict[int, float] = {}  # step: NME
 
