@@ -23,7 +23,7 @@ def styled_sheet(faces: Batch, donors: Batch | None, styled: Batch, size: int) -
     rows: Sequence[tuple[str, Tensor]] = [
         ("face", faces.image),
         *([("donor", donors.image)] if donors is not None else []),
-        ("in another style", styled.image),
+        ("as learnt from", styled.image),
     ]
     count = min(FACES, len(faces.image))
     enlarged = max(1, -(-_SIDE // size))
