@@ -16,7 +16,7 @@ True
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -35,6 +35,9 @@ from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Source
 from stylealign.predicting.tracking import TrackConfig, Tracker
 from stylealign.predicting.video import Video
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Detector", "Face", "Faces", "load"]
 
@@ -112,7 +115,7 @@ class Detector:
 
     def predict_batch(
         self,
-        images: Sequence[Image],
+        images: "Sequence[Image] | np.ndarray | Tensor",
         boxes: Sequence[Sequence[Sequence[float]] | np.ndarray | None] | None = None,
         *,
         whole_image: bool = False,

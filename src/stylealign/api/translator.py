@@ -52,7 +52,7 @@ FREE_CROP = CropConfig(size=128, scale=1.6)
 _ROOM = 1.5  # side of the donor's crop over that of the face's: a turned head brings real background along
 MOST_PX = 1024  # side of the square that is rendered to be pasted: faces larger than that are enlarged
 
-Landmarks = np.ndarray | Sequence[Sequence[float]]
+Landmarks = np.ndarray | torch.Tensor | Sequence[Sequence[float]]
 FoundStyle = Literal["given", "detector", "finder", "middle"]
 
 
