@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from builders.places import ROOT
+from builders.places import ROOT, SRC
 from stylealign.cli import SPINS, find_recipe, main, parse, recipes
 from stylealign.flags import closest
 from stylealign.jobs import VERBS
@@ -56,6 +56,17 @@ def test_help_shows_what_people_use_first_and_help_all_the_rest(capsys: pytest.C
     for text in said.values():
         assert "None" not in text
         assert "[STR" not in text
+
+
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full", "2>&- >&-"])
+def test_the_work_is_done_where_nobody_can_be_told_of_it(stderr: str, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m stylealign draw-faces --out faces --count 3 --size 48 {stderr}"
+    found = subprocess.run(["sh", "-c", command], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(SRC)}, check=False)
+    assert found.returncode == 0
+    assert (tmp_path / "faces" / "dataset.yaml").exists()
+    wrong = command.replace("--count 3", "--count none")
+    found = subprocess.run(["sh", "-c", wrong], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(SRC)}, check=False)
+    assert found.returncode == 2
 
 
 def test_help_is_written_for_people() -> None:

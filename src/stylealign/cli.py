@@ -13,6 +13,7 @@ from typing import Any
 
 from stylealign.errors import Stopped, UserError, shortened
 from stylealign.jobs import VERBS
+from stylealign.progress import say
 
 SPINS = "2000"
 """Turns a thread of torch waits awake for the others before it sleeps. GNU OpenMP's own 300,000 make a step on two
@@ -147,6 +148,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["--"]:  # `torchrun ... -m stylealign -- VERB`: some Pythons hand the `--` on
         arguments = arguments[1:]
+    for stream in ("stdout", "stderr"):  # a daemon may have been started without
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 (as long as the process)
     debug = "--debug" in arguments
     dry_run = "--dry-run" in arguments
     follow = "--follow-links" in arguments
@@ -188,36 +192,30 @@ def main(argv: list[str] | None = None) -> int:
             status = VERBS[verb].load().main(config) or 0
         words = "" if status or "STYLEALIGN_ENDS_WITH_PARENT" in os.environ else VERBS[verb].next_words(config)
         if words:
-            from stylealign.progress import say
-
             say(f"Next: {words}")
         return status
     except UserError as error:
         if debug:
             raise
-        print(f"stylealign {verb}: {error}", file=sys.stderr)
+        say(f"stylealign {verb}: {error}")
         return 2
     except OSError as error:  # the disk, a right, a file in the way: the machine's fault or the user's, never ours
         if debug:
             raise
-        print(f"stylealign {verb}: {error.filename or 'the machine'}: {error.strerror or error}", file=sys.stderr)
+        say(f"stylealign {verb}: {error.filename or 'the machine'}: {error.strerror or error}")
         return 2
     except Stopped as stopped:
-        print(f"stylealign {verb}: told to end (signal {stopped.number}); the same command goes on", file=sys.stderr)
+        say(f"stylealign {verb}: told to end (signal {stopped.number}); the same command goes on")
         return stopped.status
     except KeyboardInterrupt:
-        print(
-            f"\nstylealign {verb}: interrupted; nothing is left half-written, and the same command goes on",
-            file=sys.stderr,
-        )
+        say(f"\nstylealign {verb}: interrupted; nothing is left half-written, and the same command goes on")
         return 130
     except Exception as error:
         if debug:
             raise
-        print(
+        say(
             f"stylealign {verb}: {type(error).__name__}: {shortened(str(error))} (a fault of ours or of the "
-            "machine; --debug shows where)",
-            file=sys.stderr,
+            "machine; --debug shows where)"
         )
         return 1
 

@@ -10,7 +10,6 @@ import difflib
 import io
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import tyro
 
 from stylealign.errors import UserError
+from stylealign.progress import say
 from stylealign.verb_help import TYROS_WIDTH, help_of, known_flags
 
 
@@ -176,7 +176,8 @@ def read_flags(cls: type, verb: str, line: str, flags: list[str], default: Any =
         said = box.getvalue()
         known = known_flags(_tyros_help(cls, [], default, options)) if "Unrecognized" in said else []
         raise UserError(f"{sentence_of(said, known)} (`stylealign {verb} --help-all` shows all flags)") from None
-    sys.stderr.write(box.getvalue())  # a warning, if anything
+    if warning := box.getvalue().rstrip():
+        say(warning)
     return config
 
 

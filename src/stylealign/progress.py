@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -78,8 +79,12 @@ def track(iterable: Iterable[T], what: str, total: int | None = None) -> Iterato
 
 
 def say(message: str) -> None:
-    """Tell the person at the terminal one line (standard error, so that standard output stays machine-readable)."""
-    print(message, file=sys.stderr, flush=True)
+    """Tell the person at the terminal one line (standard error, so that standard output stays machine-readable).
+
+    Where nobody can be told, because the reader of a pipe is gone or a log's disk is full, the work goes on.
+    """
+    with suppress(OSError, ValueError):  # ValueError: the stream is closed
+        print(message, file=sys.stderr, flush=True)
 
 
 def open_console() -> Any:

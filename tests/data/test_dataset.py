@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from builders.layouts import own_schema, picture, three_faces
 from stylealign.data.atomic import partial_of
-from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.data.dataset_writer import DatasetWriter, write_dataset
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample, Provenance
@@ -320,6 +320,15 @@ def test_verify_finds_an_edited_index_a_missing_and_a_changed_image(tmp_path: Pa
     assert "content hash" in problems[0]
     assert "1.png: image of face 'f1' has changed" in problems[1]
     assert "2.png: image of face 'f2' is missing" in problems[2]
+
+
+def test_no_result_is_said_to_be_of_a_data_set_that_was_edited(tmp_path: Path) -> None:
+    dataset = simple(tmp_path / "set")
+    assert describe_data(dataset, split="train")["content_hash"] == dataset.content_hash
+    index = tmp_path / "set" / "index.jsonl"
+    index.write_text(index.read_text().replace("f1", "g1"))
+    with pytest.raises(UserError, match=r"index.jsonl: content hash .*edited since.*prepare --reader dataset --path"):
+        describe_data(FaceDataset.open(tmp_path / "set"))
 
 
 def test_the_content_hash_does_not_depend_on_name_or_place_and_does_on_a_landmark(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """SIGKILL, then the same command again: the result is byte for byte that of a run nobody stopped."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +17,10 @@ from builders.tiny import detector_job, drawn, metrics_of, translator_job, tree
 from stylealign.cli import main
 from stylealign.config import save_config
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
+from stylealign.errors import UserError
+from stylealign.jobs.train_detector.job import main as train_detector
+from stylealign.training.run import Run
 
 SOURCE = SRC
 LOOP = {"steps": 16, "checkpoint_every": 4, "log_every": 2, "preview_every": 0}
@@ -131,3 +136,27 @@ def test_a_translator_killed_three_times_ends_in_the_same_bytes(tmp_path: Path, 
     assert_same(tmp_path / "killed" / "out", tmp_path / "whole" / "out")
     for name in ("features", "judge"):
         assert_same(tmp_path / "killed" / "out" / name, tmp_path / "whole" / "out" / name)
+
+
+def test_a_stopped_training_does_not_go_on_over_other_faces(
+    tmp_path: Path, faces: FaceDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(faces.folder, data)
+    job = detector_job(tmp_path / "run", data, loop=LOOP)
+
+    def stop(self: Run, *_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_detector(job)
+    shutil.rmtree(data)
+    write_dataset(data, list(faces)[3:], schema=faces.schema, name=faces.name, image_root=Path("/"))
+    with pytest.raises(UserError, match=r"run.partial: learnt from other faces than drawn holds now \(content hash"):
+        train_detector(job)
+    shutil.rmtree(data)
+    shutil.copytree(faces.folder, data)
+    train_detector(job)
+    assert (tmp_path / "run" / "card.json").exists()

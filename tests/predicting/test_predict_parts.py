@@ -14,10 +14,13 @@ from PIL import Image
 
 from builders.dot_network import DotNetwork, find_dots
 from builders.dots import PLACES, paint
+from builders.layouts import picture
+from stylealign.data.formats import ibug, labelme
 from stylealign.data.threads import ahead
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.orientation import map_box, turn_affine, upright_affine, view_of
+from stylealign.face.sample import FaceSample
 from stylealign.face.schema import FIVE
 from stylealign.jobs.calibrate.boxes import jittered, safe_range
 from stylealign.predicting.candidates import Candidate, Search, candidates_in, whole_box
@@ -497,5 +500,48 @@ def test_overlays_are_named_by_their_pictures_and_lie_no_deeper_than_those() -> 
     }  # fmt: skip
     assert overlay_names(["/home/me/a.png"]) == {"/home/me/a.png": "a"}
     both = overlay_names(["a.png", "/home/me/a.png"])  # would be one file: the long name stays
-    assert both == {"a.png": "a", "/home/me/a.png": "/home/me/a"}
+    assert both == {"a.png": "a", "/home/me/a.png": "home/me/a"}
+    for names in (
+        ["one/a.jpg", "../one/a.jpg", "../../one/a.jpg"], ["a.jpg", "a.png", "a.jpg.gif"], ["b/c.jpg", "b\\c.jpg"],
+        ["a.jpg", "a", "a~2.jpg", "../a"],
+    ):  # fmt: skip
+        found = overlay_names(names)
+        assert len(set(found.values())) == len(names), found
+        assert not any(path.startswith(("/", "..")) for path in found.values())
+
+
+def test_faces_of_pictures_of_one_name_keep_files_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x" / "y").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "x" / "y")
+    names = ["one/a.jpg", "../one/a.jpg", "../../one/a.jpg", "one/a.png"]
+    faces = [FaceSample(id=name, image=Path(name), landmarks=np.full((5, 2), i)) for i, name in enumerate(names)]
+    for name in names:
+        picture(Path(name))
+    for write, folder in ((ibug.write_predicted, "pts"), (labelme.write_predicted, "labelme")):
+        write(tmp_path, faces, FIVE)
+        assert len([path for path in (tmp_path / folder).rglob("*") if path.is_file()]) == len(names)
     assert overlay_names([]) == {}
+
+
+def test_a_folder_gives_its_pictures_and_no_answers_no_hidden_files_and_says_what_is_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "a.jpg", "b/c.png", "._a.jpg", ".cache/d.png", "predictions/drawn/a.jpg", "predictions.partial/drawn/a.jpg",
+        "before/drawn/a.jpg", "elsewhere/e.png",
+    ):  # fmt: skip
+        picture(Path(name))
+    for name in ("predictions.jsonl", "summary.json"):
+        Path("before", name).touch()
+    Path("predictions.lock").touch()
+    Path("gone.jpg").symlink_to("nowhere.jpg")
+    Path("linked").symlink_to("elsewhere", target_is_directory=True)
+    found, wrong = expand(["."], Path("predictions"))
+    assert [source.name for source in found] == ["a.jpg", "b/c.png", "elsewhere/e.png"]
+    assert wrong == []
+    said = capsys.readouterr().err
+    assert said == (
+        ".: passed over, a link to a folder or to nothing, or a folder of `predict`'s answers: before, gone.jpg, "
+        "linked\n"
+    )

@@ -256,13 +256,8 @@ class FaceDataset:
 
     def verify(self) -> list[str]:
         """Sentences on what is not as dataset.yaml says: a changed index, images that are missing or have changed."""
-        problems = []
-        found = content_hash(self.folder / "index.jsonl", self.schema)
-        if found != self.content_hash:
-            problems.append(
-                f"{self.folder / 'index.jsonl'}: content hash {found[:12]}, expected {self.content_hash[:12]}: "
-                "edited since it was made"
-            )
+        edited = _edited(self.folder, self.content_hash, self.schema)
+        problems = [edited] if edited else []
         for i in range(len(self)):
             head = self.head(i)
             try:
@@ -293,6 +288,23 @@ def _line_offsets(path: Path) -> np.ndarray:
     return offsets[offsets < position]
 
 
+def _edited(folder: Path, said: str, schema: LandmarkSchema) -> str | None:
+    """That an index is not the one of that content hash, in a sentence; None where it is."""
+    found = content_hash(folder / "index.jsonl", schema)
+    if found == said:
+        return None
+    return f"{folder / 'index.jsonl'}: content hash {found[:12]}, expected {said[:12]}: edited since it was made"
+
+
 def describe_data(dataset: "FaceDataset | ShardedFaces", **more: Any) -> dict[str, Any]:
-    """Name, content hash and number of faces, and `more`: what a card or a result says of a data set."""
+    """Name, content hash and number of faces, and `more`: what a card or a result says of a data set.
+
+    Raises UserError where its index has been edited since it was made: its content hash is then another's.
+    """
+    schema = dataset.schema if isinstance(dataset, FaceDataset) else None
+    if schema is not None and (edited := _edited(dataset.folder, dataset.content_hash, schema)):
+        raise UserError(
+            f"{edited}; `stylealign prepare --reader dataset --path {dataset.folder} --out NEW` makes a data set of it "
+            "as it is now"
+        )
     return {"name": dataset.name, "content_hash": dataset.content_hash, "faces": len(dataset), **more}

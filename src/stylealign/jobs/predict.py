@@ -306,7 +306,7 @@ def _refuse(config: Predict, sources: list[Source], network: LandmarkNetwork) ->
 def run_predict(config: Predict, network: LandmarkNetwork) -> int:
     """Do the job with a network that is already open; the exit status."""
     refuse_existing(config.out)
-    sources, wrong = expand(config.inputs)
+    sources, wrong = expand(config.inputs, config.out)
     if not sources:
         raise UserError("; ".join(wrong))
     _refuse(config, sources, network)

@@ -225,6 +225,7 @@ def train(config: TrainFinder, engine: Engine, run: Run) -> None:
         _, score = held_out.best(result)
         return {"missed": 1 - score.found / score.labelled, "others": score.others / len(held_out.shown)}
 
+    described = describe_data(dataset, split=config.val_split)
     fit(
         update, state=state, batches=gather, config=loop, run=run, engine=engine,
         evaluate=evaluate if held_out is not None else None, preview=sheet,
@@ -237,7 +238,7 @@ def train(config: TrainFinder, engine: Engine, run: Run) -> None:
         assert isinstance(result, CentreFinder)
         least, score = held_out.best(result)
         measured = {**score._asdict(), "pictures": len(held_out.shown)}
-        card |= {"least_score": least, "val": {**measured, **describe_data(dataset, split=config.val_split)}}
+        card |= {"least_score": least, "val": {**measured, **described}}
         say(
             f"{score.found} of {counted(score.labelled, 'face')} in {counted(len(held_out.shown), 'picture')} of "
             f"{dataset.name} {config.val_split} found, {score.others} finds beside them (scores from {least})"

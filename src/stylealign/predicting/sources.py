@@ -4,13 +4,16 @@ A picture is judged by its header before a pixel is decoded; whatever is wrong w
 """
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from stylealign.data.atomic import lock_of, partial_of
 from stylealign.data.image import IMAGE_SUFFIXES, MAX_PIXELS, orientation_of, read_image
+from stylealign.data.predictions import PREDICTIONS_FILE
 from stylealign.errors import UserError
 from stylealign.face.orientation import upright_affine
 from stylealign.progress import say
@@ -48,12 +51,14 @@ def _of_file(path: Path) -> Source:
     return Source(kind, path, path.as_posix())
 
 
-def expand(inputs: Sequence[str]) -> tuple[list[Source], list[str]]:
+def expand(inputs: Sequence[str], out: Path | None = None) -> tuple[list[Source], list[str]]:
     """What the user named -> sources, each once, and a sentence for each name that is wrong.
 
     Names are files, folders (all pictures and videos below them), globs and camera numbers. Files of a folder that are
-    neither, by their suffix, are named to the person.
+    neither, by their suffix, are named to the person. `out`, the folder that answers go to, may lie in one of them.
     """
+    made = () if out is None else (out, partial_of(out), lock_of(out), out.with_name(f"{out.name}.lock"))
+    leave = frozenset(map(os.path.abspath, made))
     found: dict[str, Source] = {}
     wrong: list[str] = []
 
@@ -77,13 +82,17 @@ def expand(inputs: Sequence[str]) -> tuple[list[Source], list[str]]:
                 wrong.append(f"{_printable(path)}: nothing is called so")
         for each in paths:
             if each.is_dir():
-                inside, others = _in_folder(each)
+                inside, others, apart = _in_folder(each, leave)
                 if not inside:
                     wrong.append(f"{_printable(each)}: no picture and no video in this folder")
-                if others:
-                    names = ", ".join(_printable(path.relative_to(each)) for path in others[:NAMED])
-                    more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
-                    say(f"{_printable(each)}: passed over, no picture or video by its suffix: {names}{more}")
+                for passed, what in (
+                    (others, "no picture or video by its suffix"),
+                    (apart, "a link to a folder or to nothing, or a folder of `predict`'s answers"),
+                ):
+                    if passed:
+                        names = ", ".join(_printable(path.relative_to(each)) for path in passed[:NAMED])
+                        more = f" and {len(passed) - NAMED} more" if len(passed) > NAMED else ""
+                        say(f"{_printable(each)}: passed over, {what}: {names}{more}")
                 for source in inside:
                     add(source)
             elif each.exists():
@@ -93,12 +102,30 @@ def expand(inputs: Sequence[str]) -> tuple[list[Source], list[str]]:
     return list(found.values()), wrong
 
 
-def _in_folder(folder: Path) -> tuple[list[Source], list[Path]]:
-    """The pictures and videos below a folder, and its other files but for those whose name begins with a dot."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+def _in_folder(folder: Path, leave: frozenset[str]) -> tuple[list[Source], list[Path], list[Path]]:
+    """The pictures and videos below a folder, its other files, and what else is there: links to folders or to nothing,
+    and folders that hold answers of ours.
+
+    Nothing whose name begins with a dot (a Mac's `._a.jpg`), and nothing at the paths of `leave`.
+    """
+    files: list[Path] = []
+    apart: list[Path] = []
+    todo = [folder]
+    while todo:
+        for path in todo.pop().iterdir():
+            if path.name.startswith(".") or os.path.abspath(path) in leave:
+                continue
+            if path.is_dir() and not path.is_symlink() and not _holds_answers(path):
+                todo.append(path)
+            else:
+                (files if path.is_file() else apart).append(path)
     known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
-    others = [path for path in files if path.suffix.lower() not in known and not path.name.startswith(".")]
-    return [_of_file(path) for path in files if path.suffix.lower() in known], others
+    inside = [_of_file(path) for path in sorted(files) if path.suffix.lower() in known]
+    return inside, sorted(path for path in files if path.suffix.lower() not in known), sorted(apart)
+
+
+def _holds_answers(folder: Path) -> bool:
+    return (folder / PREDICTIONS_FILE).exists() and (folder / "summary.json").exists()
 
 
 def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:

@@ -106,7 +106,10 @@ class Video:
             return f"{self.name}: no frame of this video can be read"
         # Containers often count a frame or two too many.
         if not self._stopped and self.expected and self.read < 0.98 * self.expected - 2:
-            return f"{self.name}: video cut short: {self.read} of {counted(self.expected, 'frame')} can be read"
+            return (
+                f"{self.name}: {self.read} of {counted(self.expected, 'frame')} that the file counts can be read: cut "
+                "short, damaged, or trimmed by hiding frames"
+            )
         return None
 
 

@@ -3,6 +3,7 @@
 The folder is written as `<name>.partial` and renamed when it is complete. Knows neither networks nor finders.
 """
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path, PurePath, PurePosixPath
 
 from stylealign.data.formats import predicted
+from stylealign.data.formats.writing import name_below
 from stylealign.data.predictions import PREDICTIONS_FILE
 from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
@@ -43,13 +45,8 @@ def _samples(folder: Path) -> Iterator[FaceSample]:
         yield FaceSample(id=face.id, image=Path(face.image), landmarks=face.landmarks, split="predicted")
 
 
-def _inside(name: str) -> PurePosixPath:
-    """A relative path for a picture's name that leads nowhere else."""
-    return PurePosixPath(*(p for p in PurePosixPath(name.replace("\\", "/")).parts if p not in ("/", "..", ".")))
-
-
 def overlay_names(names: Sequence[str]) -> dict[str, str]:
-    """Where the overlay of each picture or video goes below a folder, without what comes behind it.
+    """Where the overlay of each picture or video goes below a folder, without what comes behind it; all of them differ.
 
     `a` of a.png where nothing else is called a; of paths from the root what lies below the folder common to them.
     """
@@ -59,15 +56,22 @@ def overlay_names(names: Sequence[str]) -> dict[str, str]:
             common = os.path.commonpath(far)
             near = {name: path.relative_to(common) if path.is_absolute() else path for name, path in paths.items()}
             paths = near if len(set(near.values())) == len(near) else paths
-    bare = {name: path.with_suffix("") if path.name else path for name, path in paths.items()}
-    count = Counter(bare.values())
-    return {name: str(bare[name] if count[bare[name]] == 1 else path) for name, path in paths.items()}
+    full = {name: name_below(path.as_posix()) for name, path in paths.items()}
+    bare = {name: str(PurePosixPath(path).with_suffix("")) for name, path in full.items()}
+    count = Counter(each for name in full for each in {full[name], bare[name]})
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in full:
+        further = (f"{full[name]}~{number}" for number in itertools.count(2))
+        choices = itertools.chain([bare[name]] * (count[bare[name]] == 1), [full[name]], further)
+        found[name] = next(choice for choice in choices if choice not in taken)
+        taken.add(found[name])
+    return found
 
 
 def safe_name(name: str, suffix: str) -> str:
     """A path below a folder for an output of this name: `a/b.jpg#2` -> `a/b.jpg#2.pts`."""
-    path = _inside(name).as_posix() or "picture"
-    return path + suffix
+    return name_below(name) + suffix
 
 
 def write_formats(folder: Path, formats: tuple[str, ...], schema: LandmarkSchema) -> None:

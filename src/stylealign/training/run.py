@@ -228,6 +228,11 @@ class Run:
                 f"remove {found[-1]}, and the same command goes on from the checkpoint before"
             ) from None
 
+    def checkpoint_card(self) -> dict[str, Any]:
+        """The card of the newest checkpoint; empty where there is none."""
+        found = self.checkpoints()
+        return read_json(found[-1] / "card.json") if found else {}  # type: ignore[no-any-return]
+
     def finish(self, model: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
         """Write the result and give the folder its final name."""
         save_model(self.folder, model, card)

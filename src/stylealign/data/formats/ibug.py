@@ -15,7 +15,7 @@ The folder tells the split: `testset` and `ibug` are test, everything else (`afw
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -24,7 +24,15 @@ from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, checked_
 from stylealign.data.formats.files import Beside, with_suffix
 from stylealign.data.formats.ibug_boxes import Boxes
 from stylealign.data.formats.missing import missing_in
-from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, landmarks_of, write_lines
+from stylealign.data.formats.writing import (
+    Pictures,
+    WriteOptions,
+    by_split,
+    landmarks_of,
+    name_below,
+    unused_below,
+    write_lines,
+)
 from stylealign.data.image import IMAGE_SUFFIXES
 from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
@@ -191,13 +199,5 @@ def write_predicted(folder: Path, faces: Iterable[FaceSample], schema: LandmarkS
     """Write pts/<picture>.pts a face; a second face of `a.jpg` is `a#2.pts`. No name leads out of pts/."""
     for face in faces:
         bare = face.image.with_suffix("").as_posix() + face.id.removeprefix(face.image.as_posix())
-        path = folder / "pts" / f"{_inside(bare)}.pts"
-        if path.exists():  # a.jpg and a.png
-            path = folder / "pts" / f"{_inside(face.id)}.pts"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = unused_below(folder / "pts", [name_below(bare), name_below(face.id)], ".pts")  # a.jpg and a.png
         path.write_text(pts_text(face), encoding="ascii")
-
-
-def _inside(name: str) -> str:
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    return "/".join(part for part in parts if part not in ("/", "..", ".")) or "picture"

@@ -4,10 +4,11 @@ The counterpart of entry.py, which is what readers are given. This file knows no
 """
 
 import dataclasses
+import itertools
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
@@ -166,12 +167,23 @@ def padded_names_of(schema: LandmarkSchema) -> tuple[str, ...]:
 def file_below(folder: Path, name: str, suffix: str) -> Path:
     """The path of an output for the picture `name`: its path below `folder`, of another suffix; its folder is made.
 
-    Where another picture, `a.png` beside `a.jpg`, has that already, it is the whole name and the suffix.
+    Where another picture, `a.png` beside `a.jpg`, has that already, it is the whole name and the suffix, or that and a
+    number.
     """
+    safe = name_below(name)
+    return unused_below(folder, [str(PurePosixPath(safe).with_suffix("")), safe], suffix)
+
+
+def name_below(name: str) -> str:
+    """A relative path for a picture's name that leads nowhere else."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    safe = "/".join(part for part in parts if part not in ("/", "..", ".")) or "picture"
-    path = folder / f"{PurePosixPath(safe).with_suffix('')}{suffix}"
-    path = folder / f"{safe}{suffix}" if path.exists() else path
+    return "/".join(part for part in parts if part not in ("/", "..", ".")) or "picture"
+
+
+def unused_below(folder: Path, names: Sequence[str], suffix: str) -> Path:
+    """The first path of these names that no output has yet, else the last name and a number; its folder is made."""
+    further = (f"{names[-1]}~{number}" for number in itertools.count(2))
+    path = next(p for name in itertools.chain(names, further) if not (p := folder / f"{name}{suffix}").exists())
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

@@ -315,6 +315,8 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
     if restore(state, run):
         say(f"continuing {config.run} at step {state.step}")
 
+    described = None if validation is None else describe_data(validation.faces, split=config.val_split)
+
     def vary(batch: Batch, step: int, head: int) -> Batch:
         key = (loop.seed, step, 0, 7, *[head] * (head > 0))
         seed = int(np.random.default_rng(key).integers(2**62))
@@ -382,10 +384,10 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
             step, least = run.best("nme")
             if step:  # it was evaluated on the way
                 card["best"] = {"step": step, "nme": least}
-            card["val"] = {"nme": nme, "denominator": unit, **describe_data(held_out, split=config.val_split)}
+            card["val"] = {"nme": nme, "denominator": unit, **(described or {})}
             trust = validation.trust(state.result())
             if trust is not None:
-                card["trust"] = {**trust, "data": describe_data(held_out, split=config.val_split)}
+                card["trust"] = {**trust, "data": described}
             if learnt_lean(card):
                 card["lean"] = validation.lean(state.result())
             where = f"{counted(len(held_out), 'face')} of {held_out.name} {config.val_split}"
