@@ -20,6 +20,7 @@ from stylealign.cli import main
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_dataset
+from stylealign.data.rows import content_hash
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
@@ -43,6 +44,11 @@ def damaged_copy(source: Path, name: str, change: Callable[[dict[str, Any]], Any
     face = json.loads(first)
     change(face)
     (folder / "index.jsonl").write_text("\n".join([json.dumps(face), *others]) + "\n")
+    if name != "edited":  # a fault that whoever made it did not know of
+        before = FaceDataset.open(source)
+        text = (folder / "dataset.yaml").read_text()
+        after = content_hash(folder / "index.jsonl", before.schema)
+        (folder / "dataset.yaml").write_text(text.replace(before.content_hash, after))
 
 
 def set_meta(source: Path, name: str, **values: Any) -> None:
@@ -111,6 +117,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     damaged_copy(faces, "count97", lambda face: face.update(landmarks=face["landmarks"][:97], visible="1" * 97))
     damaged_copy(faces, "nan", lambda face: face["landmarks"].__setitem__(3, [float("nan"), 1.0]))
     damaged_copy(faces, "point", lambda face: face.update(landmarks=[[3.0, 3.0]] * 98))
+    damaged_copy(faces, "edited", lambda face: face.update(split="val"))
     damaged_copy(faces, "missing", lambda face: face.update(image="gone.jpg"))
     damaged_copy(faces, "text", lambda face: face.update(landmarks="hello"))
     set_meta(faces, "format2", format=2)
@@ -216,6 +223,7 @@ WRONG = {
     "landmarks that are NaN, read in": ("prepare --reader dataset --path nan --out out",
         "nan/index.jsonl:1: not a face"),
     "all landmarks in one point": (GENERATE + " --data point --translator translator", "face 'face000000' in point/"),
+    "index edited since it was made": (TRAIN + " --real edited", "edited since it was made; `stylealign prepare"),
     "picture missing": (GENERATE + " --data missing --translator translator", "missing/images/gone.jpg: no such image"),
     "picture cut short, generated": (GENERATE + " --data damaged --translator translator", "cut short or damaged"),
     "picture missing, exported": ("export-dataset --data missing --format csv --out out", "missing/images/gone.jpg"),
