@@ -18,6 +18,7 @@ from builders.layouts import picture
 from stylealign.data.formats import ibug, labelme
 from stylealign.data.threads import ahead
 from stylealign.errors import UserError
+from stylealign.evaluation.point_trust import PointTrust
 from stylealign.face import geometry
 from stylealign.face.orientation import map_box, turn_affine, upright_affine, view_of
 from stylealign.face.sample import FaceSample
@@ -489,6 +490,19 @@ def test_a_tracker_follows_loses_and_finds_again() -> None:
     (again,) = tracker(dot_face((100, 40), 160)[0], 9)
     assert again.track == 1  # remembered, but not in its place
     assert tracker.num_searches >= 3
+
+
+def test_a_face_that_is_cut_away_is_lost_at_once_where_the_detector_says_how_sure_it_is() -> None:
+    image, landmarks = dot_face()
+    there = geometry.landmark_box(landmarks)
+    for trust, seen in ((None, 1), (PointTrust(basis="peaks", temperature=(4.0,)), 0)):
+        network = DotNetwork(scale=2.2)
+        network.trust = trust
+        finder = lambda picture: [FoundFace(there, 1.0, "frontal")] if picture.max() > 40 else []  # noqa: E731
+        tracker = Tracker(network, finder, TrackConfig(check_every=1000, find_every=1000))
+        for frame in range(1, 4):
+            assert len(tracker(image, float(frame))) == 1
+        assert len(tracker(np.full_like(image, 30), 4.0)) == seen
 
 
 def test_overlays_are_named_by_their_pictures_and_lie_no_deeper_than_those() -> None:

@@ -4,7 +4,8 @@ A face is lost when
   1. the centre of its landmark box leaves the picture, or jumps by more than half its side from one frame to the next;
   2. the side of its landmark box changes by more than half from one frame to the next;
   3. its answer follows the crop rather than the picture: asked again with the crop shifted by 8 % of the box (every
-     `check_every` frames), the landmarks move by more than half of the shift (`landmarks.no_face`);
+     `check_every` frames, and where its confidence halves from one frame to the next), the landmarks move by more than
+     half of the shift (`landmarks.no_face`);
   4. an older face's box overlaps it by half.
 The finder is asked in a frame that has no face or has just lost one, in those that remember a lost one, and every
 `find_every` frames for newcomers, who must pass rule 3. A newcomer in the place of a face that was lost at most
@@ -150,9 +151,15 @@ class Tracker:
                 followed[track] = face
                 boxes.append(box)
                 where.append(candidate)
-        if followed and self._frame % self.config.check_every == 0:
-            wrong = self._no_face(where, list(followed.values()), answered=not self.flip)
-            followed = {track: face for (track, face), no in zip(followed.items(), wrong, strict=True) if not no}
+        due = self._frame % self.config.check_every == 0
+        doubted = [i for i, (track, face) in enumerate(followed.items()) if due or has_halved(faces[track], face)]
+        if doubted:
+            tracks = list(followed)
+            asked = [where[i] for i in doubted]
+            wrong = self._no_face(asked, [followed[tracks[i]] for i in doubted], answered=not self.flip)
+            for i, no in zip(doubted, wrong, strict=True):
+                if no:
+                    del followed[tracks[i]]
         return followed
 
     def _find_more(self, photo: Photo, followed: list[Face], lost_now: bool) -> dict[int, Face]:
@@ -242,6 +249,13 @@ def candidate_round(network: LandmarkNetwork, photo: Photo, face: Face) -> Candi
 
 def _overlaps(box: np.ndarray, others: Sequence[np.ndarray], limit: float) -> bool:
     return any(geometry.intersection_over_union(box, other) > limit for other in others)
+
+
+def has_halved(before: Face, now: Face) -> bool:
+    """Whether the confidence in a face has halved since the frame before, as where it is cut away."""
+    if before.confidence is None or now.confidence is None:
+        return False
+    return now.confidence < before.confidence / 2
 
 
 def is_lost(old: np.ndarray, new: np.ndarray, width: int, height: int) -> bool:
