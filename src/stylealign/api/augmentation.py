@@ -31,7 +31,7 @@ from stylealign.batches.crops import box_of
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image, warp
 from stylealign.errors import UserError
-from stylealign.evaluation.trust import LEAST_TRUST
+from stylealign.evaluation.trust import may_be_bent
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
@@ -42,7 +42,7 @@ from stylealign.styling.donors import OFFERED
 from stylealign.styling.learned import open_translator_arm, run_bends_donors, translator_arm
 from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.loaded import load_translator
-from stylealign.translators.warp.fit import descriptors, reference_shape
+from stylealign.translators.warp.fit import descriptors, nearest, reference_shape
 
 # How much wider than the face donors may be cut: beyond, there is little of a face to take a style from.
 SCALES = (1.0, 3.0)
@@ -213,8 +213,7 @@ class StyleAugmentation:
                 shape[:] = np.where(face.missing_points[:, None], np.nan, face.landmarks)
         reference = reference_shape(points[None])
         wanted, found = (descriptors(one, reference, self.schema) for one in (points[None], shapes))
-        with np.errstate(invalid="ignore"):  # without landmarks: infinitely far
-            return offered[int(np.nan_to_num(np.square(found - wanted).sum(axis=1), nan=np.inf).argmin())]
+        return offered[int(nearest(found[:, None], wanted)[0])]
 
     def _restyled(self, pixels: np.ndarray, points: np.ndarray, donor: FaceSample, seed: int) -> np.ndarray:
         height, width = pixels.shape[:2]
@@ -239,7 +238,7 @@ class StyleAugmentation:
 
 def _trusted(face: FaceSample) -> FaceSample:
     """The face, without landmarks where those are not to be trusted."""
-    if face.trust is None or face.trust >= LEAST_TRUST:
+    if may_be_bent(face.trust):
         return face
     return dataclasses.replace(face, landmarks=None, visible=None, point_trust=None)
 

@@ -23,6 +23,11 @@ LEAST_TRUST = 0.5
 CURVE_LEVELS = np.arange(0.05, 1.001, 0.05)
 
 
+def may_be_bent(trust: float | None) -> bool:
+    """Whether a photograph may be bent by landmarks of this trust; None: they are people's."""
+    return trust is None or trust >= LEAST_TRUST
+
+
 def trust(disagreement: np.ndarray, half: float) -> np.ndarray:
     """2 ** (-disagreement / half), elementwise; both are fractions of the same length."""
     return np.exp2(-np.asarray(disagreement, dtype=np.float64) / half)

@@ -20,7 +20,7 @@ from stylealign.errors import UserError, counted
 from stylealign.evaluation.trust import LEAST_TRUST
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
-from stylealign.translators.warp.fit import descriptors, reference_shape
+from stylealign.translators.warp.fit import descriptors, nearest, reference_shape
 
 
 def _splits_of(faces: FaceDataset) -> set[str]:
@@ -177,9 +177,7 @@ class DonorPool:
             return self.batch(position)
         reference, shapes = self._shapes
         wanted = descriptors(like.numpy(), reference, self.schema)
-        with np.errstate(invalid="ignore"):  # faces without landmarks are infinitely far from all, and take the first
-            apart = np.nan_to_num(np.square(shapes[position] - wanted).sum(axis=2), nan=np.inf)
-        chosen = position[apart.argmin(axis=0), np.arange(num)]
+        chosen = position[nearest(shapes[position], wanted), np.arange(num)]
         donors = self.batch(chosen)
         donors.landmarks[torch.from_numpy(~self.trusted[chosen])] = torch.nan
         return donors

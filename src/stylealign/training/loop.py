@@ -238,22 +238,9 @@ def restore(state: TrainState, run: Run) -> bool:
     saved = run.read_checkpoint()
     if saved is None:
         return False
-    for key in ("data", "teacher_data", "donors"):
-        for before, now in zip(_data_sets(run.checkpoint_card(), key), _data_sets(state.card, key), strict=False):
-            if before.get("content_hash") != now.get("content_hash"):
-                raise UserError(
-                    f"{run.folder}: learnt from other faces than {now.get('name')} holds now (content hash "
-                    f"{str(before.get('content_hash'))[:12]}, found {str(now.get('content_hash'))[:12]}): give it back "
-                    "its data set, choose another --run or remove it"
-                )
+    run.refuse_other_faces(state.card)
     state.load_state_dict(saved)
     return True
-
-
-def _data_sets(card: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    """What a card says of the data sets under a key, of which there are several, one or none."""
-    found = card.get(key) or []
-    return [found] if isinstance(found, Mapping) else list(found)
 
 
 def _one_ahead(

@@ -228,10 +228,17 @@ class Run:
                 f"remove {found[-1]}, and the same command goes on from the checkpoint before"
             ) from None
 
-    def checkpoint_card(self) -> dict[str, Any]:
-        """The card of the newest checkpoint; empty where there is none."""
-        found = self.checkpoints()
-        return read_json(found[-1] / "card.json") if found else {}  # type: ignore[no-any-return]
+    def refuse_other_faces(self, card: Mapping[str, Any]) -> None:
+        """Raises UserError where the newest checkpoint learnt from other faces than a card's data sets hold now."""
+        before = read_json(self.checkpoints()[-1] / "card.json")
+        for key in ("data", "teacher_data", "donors"):
+            for then, now in zip(_data_sets(before, key), _data_sets(card, key), strict=False):
+                if then.get("content_hash") != now.get("content_hash"):
+                    raise UserError(
+                        f"{self.folder}: learnt from other faces than {now.get('name')} holds now (content hash "
+                        f"{str(then.get('content_hash'))[:12]}, found {str(now.get('content_hash'))[:12]}): give it "
+                        "back its data set, choose another --run or remove it"
+                    )
 
     def finish(self, model: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
         """Write the result and give the folder its final name."""
@@ -277,3 +284,9 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
     }
+
+
+def _data_sets(card: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """What a card says of the data sets under a key, of which there are several, one or none."""
+    found = card.get(key) or []
+    return [found] if isinstance(found, Mapping) else list(found)

@@ -14,7 +14,7 @@ import torch
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import image_size
 from stylealign.errors import UserError, counted
-from stylealign.evaluation.trust import LEAST_TRUST, face_lengths, spread, trust
+from stylealign.evaluation.trust import LEAST_TRUST, face_lengths, may_be_bent, spread, trust
 from stylealign.face.geometry import face_size
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.ensemble import LookConfig, ask, load_ensemble, looks_of
@@ -50,7 +50,7 @@ def donor_points(
             unlabelled.append(i)
             continue
         found[i] = np.where(sample.missing_points[:, None], np.nan, sample.landmarks)
-        trusted[i] = sample.trust is None or sample.trust >= LEAST_TRUST
+        trusted[i] = may_be_bent(sample.trust)
     said = []
     if unlabelled:
         found[unlabelled], believed, unreadable = _detected(donors.take(unlabelled), schema, detector, device)

@@ -152,6 +152,16 @@ def descriptors(landmarks: np.ndarray, reference: np.ndarray, schema: LandmarkSc
     return found
 
 
+def nearest(offered: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """(N,) which of the descriptors offered (K, N, D) to each face is nearest to its own (N, D).
+
+    The first where none of them is known, or the face's own is not.
+    """
+    with np.errstate(invalid="ignore"):  # unknown ones are infinitely far from all
+        apart = np.nan_to_num(np.square(offered - wanted).sum(axis=2), nan=np.inf)
+    return apart.argmin(axis=0)
+
+
 def _width(outline: np.ndarray) -> np.ndarray:
     """(N,) how wide openings of outlines (N, K, 2) are: their area over the square of their length."""
     length = np.linalg.norm(outline[:, :, None] - outline[:, None], axis=-1).max(axis=(1, 2))
