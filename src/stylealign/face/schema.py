@@ -109,6 +109,8 @@ class LandmarkSchema:
             for name in ("boundaries", "parts"):
                 freeze(self, name, {str(k): points(v) for k, v in getattr(self, name).items()})
             freeze(self, "anchors", {str(k): tuple(points(side) for side in v) for k, v in self.anchors.items()})
+            if isinstance(self.point_names, str):
+                raise TypeError
             freeze(self, "point_names", tuple(self.point_names))
         except (TypeError, AttributeError):
             raise UserError(
@@ -326,13 +328,6 @@ def convert(landmarks: np.ndarray, source: str, target: str) -> np.ndarray:
     return np.stack([landmarks[..., list(group), :].mean(axis=-2) for group in groups], axis=-2)
 
 
-def _texts(values: Any) -> tuple[str, ...]:
-    """Names as YAML has them: a number that names a point is its text."""
-    if not isinstance(values, list | tuple):
-        raise TypeError
-    return tuple(str(value) for value in values)
-
-
 def schema_from_dict(values: Any, where: str) -> LandmarkSchema:
     """Build a schema from plain values (a schema YAML file's content). Only name and num_points are required."""
     if not isinstance(values, Mapping):
@@ -346,21 +341,18 @@ def schema_from_dict(values: Any, where: str) -> LandmarkSchema:
             raise UserError(f"{where}: missing key '{key}'")
     if not isinstance(values["num_points"], int) or isinstance(values["num_points"], bool):
         raise UserError(f"{where}.num_points: found {values['num_points']!r}, expected a whole number")
+    names = values.get("point_names") or ()
     try:
         return LandmarkSchema(
             name=str(values["name"]),
             num_points=values["num_points"],
-            flip_pairs=tuple((a, b) for a, b in values.get("flip_pairs") or ()),
-            boundaries={str(k): tuple(v) for k, v in (values.get("boundaries") or {}).items()},
-            anchors={str(k): (tuple(v[0]), tuple(v[1])) for k, v in (values.get("anchors") or {}).items()},
-            parts={str(k): tuple(v) for k, v in (values.get("parts") or {}).items()},
-            point_names=_texts(values.get("point_names") or ()),
+            flip_pairs=values.get("flip_pairs") or (),
+            boundaries=values.get("boundaries") or {},
+            anchors=values.get("anchors") or {},
+            parts=values.get("parts") or {},
+            # a number that names a point is its text
+            point_names=tuple(map(str, names)) if isinstance(names, list | tuple) else names,
         )
-    except (TypeError, ValueError, IndexError, AttributeError):
-        raise UserError(
-            f"{where}: flip_pairs must be pairs of points, boundaries and parts lists of points, anchors two lists of "
-            "points, point_names a list of texts"
-        ) from None
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
 

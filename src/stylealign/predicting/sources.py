@@ -83,16 +83,10 @@ def expand(inputs: Sequence[str], out: Path | None = None) -> tuple[list[Source]
         for each in paths:
             if each.is_dir():
                 inside, others, apart = _in_folder(each, leave)
+                _say_passed_over(each, others, "no picture or video by its suffix")
+                _say_passed_over(each, apart, "a link to a folder or to nothing, or a folder of `predict`'s answers")
                 if not inside:
                     wrong.append(f"{_printable(each)}: no picture and no video in this folder")
-                for passed, what in (
-                    (others, "no picture or video by its suffix"),
-                    (apart, "a link to a folder or to nothing, or a folder of `predict`'s answers"),
-                ):
-                    if passed:
-                        names = ", ".join(_printable(path.relative_to(each)) for path in passed[:NAMED])
-                        more = f" and {len(passed) - NAMED} more" if len(passed) > NAMED else ""
-                        say(f"{_printable(each)}: passed over, {what}: {names}{more}")
                 for source in inside:
                     add(source)
             elif each.exists():
@@ -100,6 +94,14 @@ def expand(inputs: Sequence[str], out: Path | None = None) -> tuple[list[Source]
             else:
                 wrong.append(f"{_printable(each)}: no such file or folder")
     return list(found.values()), wrong
+
+
+def _say_passed_over(folder: Path, passed: Sequence[Path], what: str) -> None:
+    """Name what of a folder is not looked at, if anything."""
+    if passed:
+        names = ", ".join(_printable(path.relative_to(folder)) for path in passed[:NAMED])
+        more = f" and {len(passed) - NAMED} more" if len(passed) > NAMED else ""
+        say(f"{_printable(folder)}: passed over, {what}: {names}{more}")
 
 
 def _in_folder(folder: Path, leave: frozenset[str]) -> tuple[list[Source], list[Path], list[Path]]:
