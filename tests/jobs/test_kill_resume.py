@@ -160,3 +160,7 @@ def test_a_stopped_training_does_not_go_on_over_other_faces(
     shutil.copytree(faces.folder, data)
     train_detector(job)
     assert (tmp_path / "run" / "card.json").exists()
+    shutil.rmtree(data)
+    write_dataset(data, list(faces)[3:], schema=faces.schema, name=faces.name, image_root=Path("/"))
+    with pytest.raises(UserError, match=r"has finished, and learnt from other faces than .*data holds now"):
+        train_detector(job)

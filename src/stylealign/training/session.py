@@ -1,19 +1,23 @@
 """A training as a job: its processes, its run folder, and the lock that keeps another command off it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
+from stylealign.config import plain, read_yaml
 from stylealign.data.atomic import alone, partial_of
 from stylealign.errors import UserError
 from stylealign.progress import say
 from stylealign.training.loop import Engine, LoopConfig, mean_over_processes, start_engine
 from stylealign.training.run import Run
+from stylealign.training.weights import read_card
 
 C = TypeVar("C")
+LEARNT_FROM = ("data", "real", "synthetic", "other", "extra", "donors")
+"""Keys of a training's configuration that name data sets whose content hashes its card holds."""
 
 
 def run_training(target: Path, config: C, loop: LoopConfig, train: Callable[[C, Engine, Run], None]) -> None:
@@ -21,12 +25,14 @@ def run_training(target: Path, config: C, loop: LoopConfig, train: Callable[[C, 
 
     A run that has finished with this configuration is left alone; one that ends before anything was learnt, because
     it is refused or interrupted or the disk is full, leaves nothing. What was learnt stays, for the same command.
-    Raises UserError while another command is at work on the same run.
+    Raises UserError while another command is at work on the same run, and where a finished run has learnt from other
+    faces than its data sets hold now.
     """
     engine = start_engine(loop)
     with alone_among(engine, target), going_on_later(target):
         run = Run.open(target, config, engine.is_global_zero)
         if run.finished:
+            refuse_replaced_data(target, config)
             say(f"{target}: already trained with this configuration; nothing to do")
             return
         engine.barrier()
@@ -36,6 +42,43 @@ def run_training(target: Path, config: C, loop: LoopConfig, train: Callable[[C, 
             if engine.is_global_zero:
                 run.abandon()
             raise
+
+
+def _named(values: Any, keys: tuple[str, ...], below: bool = False) -> Iterator[str]:
+    """The texts of a configuration that stand under one of the keys, at whatever depth."""
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from _named(value, keys, below or key in keys)
+    elif isinstance(values, list):
+        for value in values:
+            yield from _named(value, keys, below)
+    elif below and isinstance(values, str):
+        yield values
+
+
+def _hashes(card: Any) -> Iterator[str]:
+    """Every content hash in a card."""
+    for key, value in card.items() if isinstance(card, Mapping) else ():
+        if key == "content_hash":
+            yield str(value)
+        else:
+            yield from _hashes(value)
+    for value in card if isinstance(card, list) else ():
+        yield from _hashes(value)
+
+
+def refuse_replaced_data(target: Path, config: Any) -> None:
+    """Raises UserError where a data set that a finished run has learnt from holds other faces since."""
+    learnt = set(_hashes(read_card(target)))
+    for name in _named(plain(config), LEARNT_FROM):
+        if learnt and (meta := Path(name, "dataset.yaml")).is_file():
+            now = read_yaml(meta).get("content_hash")
+            if now not in learnt:
+                raise UserError(
+                    f"{target}: has finished, and learnt from other faces than {name} holds now (content hash "
+                    f"{str(now)[:12]}, which its card does not name): choose another --run to learn from them, or "
+                    "remove it"
+                )
 
 
 @contextmanager
