@@ -262,9 +262,9 @@ def plain_faces() -> Batch:
 
 def test_it_learns_to_paint_what_the_donor_lacks() -> None:
     learner = learn_repaint(learning_of(plain_faces(), RepaintLearningConfig(adversarial=0)))
-    terms = [{k: v.item() for k, v in learner.update(plain_faces(), step).items()} for step in range(25)]
+    terms = [{k: v.item() for k, v in learner.update(plain_faces(), step).items()} for step in range(35)]
     assert "discriminator" not in terms[0]
-    assert terms[-1]["total"] < 0.8 * terms[0]["total"]
+    assert sum(late["total"] for late in terms[-5:]) / 5 < 0.8 * terms[0]["total"]
     assert 0 < terms[0]["painted"] < 0.3
 
 

@@ -7,7 +7,7 @@ from stylealign.batches.batch import Batch
 from stylealign.batches.pixels import per_face, restyled
 from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.arm import Arm
-from stylealign.translators.warp.field import bend
+from stylealign.translators.warp.field import bend, of_rows
 from stylealign.translators.warp.fit import ARM_SPACING, WarpConfig, faults
 from stylealign.translators.warp.network import warped
 from stylealign.translators.warp.openings import openings_of
@@ -31,8 +31,9 @@ def warp(schema: LandmarkSchema) -> Arm:
         if not len(rows):
             return content
         made, _ = warped(
-            content.image[rows], content.landmarks[rows], donors.image[rows], donors.landmarks[rows], schema
-        )
+            content.image[rows], content.landmarks[rows], donors.image[rows], donors.landmarks[rows], schema,
+            found=of_rows(found, rows),
+        )  # fmt: skip
         share = per_face((2 * strength[rows]).clamp(max=1), content.image)
         image = content.image.clone()
         image[rows] = torch.lerp(image[rows], made, share)

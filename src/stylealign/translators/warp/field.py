@@ -50,15 +50,20 @@ def _frame(points: Tensor, known: Tensor) -> Tensor:
 
 
 def _kernel(square: Tensor) -> Tensor:
-    """r^2 log r of squared distances (which are overwritten)."""
+    """r^2 log r^2, the spline's kernel twice over, of squared distances (which are overwritten)."""
     square = square.clamp_(min=1e-18)
-    return torch.log(square).mul_(square).mul_(0.5)
+    return torch.log(square).mul_(square)
 
 
 def _squares(a: Tensor, b: Tensor) -> Tensor:
     """(B, N, M) squared distances, by differences: exactly 0 of a place to itself."""
-    across, down = (a[..., i, None] - b[:, None, :, i] for i in (0, 1))
+    across, down = (a[..., i, None] - b[..., i].contiguous()[:, None] for i in (0, 1))
     return across.square_().addcmul_(down, down)
+
+
+def _times(weights: Tensor, kernel: Tensor) -> Tensor:
+    """(B, G, K) sums over N of (B, N, K) weights times a (B, N, G) kernel; few rows by many columns is fast."""
+    return (weights.transpose(1, 2).contiguous() @ kernel).transpose(1, 2)
 
 
 def bend(content: Tensor, donors: Tensor) -> Bend:
@@ -110,7 +115,7 @@ def donor_places(found: Bend, points: Tensor) -> Tensor:
     num = found.centres.shape[1]
     parts = []
     for part in at.split(max(1, _CHUNK // (num * len(at))), dim=1):
-        bent = _kernel(_squares(part, found.centres)) @ found.weights[:, :num]
+        bent = _times(found.weights[:, :num], _kernel(_squares(found.centres, part)))
         parts.append(bent + found.weights[:, num : num + 1] + part @ found.weights[:, num + 1 :])
     return torch.cat(parts, dim=1) * found.donor[:, None, 2:] + found.donor[:, None, :2]
 
@@ -123,17 +128,22 @@ def determinants(found: Bend, at: Tensor) -> tuple[Tensor, Tensor]:
     """
     num, points = found.centres.shape[1], found.known.shape[1]
     pulls = found.weights[:, :num]
-    # A slope is sum_n (log r_n^2 + 1) (x - c_n) w_n, which two products of matrices give.
+    # A slope is sum_n 2 (log r_n^2 + 1) (x - c_n) w_n, which two products of matrices give.
     pulls = torch.cat([pulls, found.centres[..., :1] * pulls, found.centres[..., 1:] * pulls], dim=2)
     values, nearest = [], []
     for part in at.split(max(1, _CHUNK // (num * len(found.centres)))):
-        square = _squares(part.expand(len(found.centres), -1, -1), found.centres)
-        nearest.append(torch.where(found.known[:, None], square[..., :points], math.inf).amin(dim=2))
-        whole, by_x, by_y = (torch.log(square.clamp_(min=1e-18)).add_(1) @ pulls).split(2, dim=2)
+        square = _squares(found.centres, part.expand(len(found.centres), -1, -1))
+        nearest.append(torch.where(found.known[..., None], square[:, :points], math.inf).amin(dim=1))
+        whole, by_x, by_y = _times(pulls, torch.log(square.clamp_(min=1e-18)).add_(1).mul_(2)).split(2, dim=2)
         along_x = part[:, :1] * whole - by_x + found.weights[:, num + 1, None]
         along_y = part[:, 1:] * whole - by_y + found.weights[:, num + 2, None]
         values.append(along_x[..., 0] * along_y[..., 1] - along_x[..., 1] * along_y[..., 0])
     return torch.cat(values, dim=1), torch.cat(nearest, dim=1)
+
+
+def of_rows(found: Bend, rows: Tensor) -> Bend:
+    """The maps of some of the pairs."""
+    return Bend(*(values[rows] for values in found))
 
 
 def pixel_places(found: Bend, size: int) -> Tensor:

@@ -16,10 +16,10 @@ from stylealign.batches.structure_maps import StructureConfig
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
 from stylealign.translators.base import LoadedTranslator
-from stylealign.translators.warp.field import bend, pixel_places
+from stylealign.translators.warp.field import Bend, bend, pixel_places
 from stylealign.translators.warp.openings import lacking, lay_in, openings_of
 
-VERSION = 1  # raised when the same faces give other pictures
+VERSION = 2  # raised when the same faces give other pictures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +42,7 @@ def build_warp(config: Any, size: int, structure: StructureConfig, schema: Landm
 
 def warped(
     image: Tensor | None, landmarks: Tensor, donor: Tensor, donor_landmarks: Tensor, schema: LandmarkSchema,
-    size: int | None = None,
+    size: int | None = None, found: Bend | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Donors bent onto contents, whatever becomes of them (fit.py says which pairs are not to be).
 
@@ -53,13 +53,14 @@ def warped(
         donor_landmarks: (B, P, 2) theirs, px.
         schema: the mark-up, which says where mouth and eyes are.
         size: S, where `image` is None; else not looked at.
+        found: the maps, where they are there already.
 
     Returns:
         (B, 3, S, S), and (B,) bool: whether enough landmarks are known (else the content, or the donor as it lies).
     """
     side = size if image is None else image.shape[-1]
     assert side is not None
-    found = bend(landmarks, donor_landmarks)
+    found = bend(landmarks, donor_landmarks) if found is None else found
     # Cubic, since what is interpolated once bilinearly is a fifth less sharp.
     made = take(donor, pixel_places(found, side).to(donor), mode="bicubic").clamp(-1, 1)
     if image is None:

