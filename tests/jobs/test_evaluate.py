@@ -348,5 +348,13 @@ def test_missing_landmarks_are_not_scored_and_no_distance_is_measured_to_them(tm
     assert arm["mean_offset_px"] == pytest.approx([2, 0])
     assert arm["per_point"][4] is None
     assert "1 landmark of 1 face missing" in capsys.readouterr().err
-    with pytest.raises(UserError, match="no usable inter_pupil denominator"):
-        evaluate(Evaluate(data=data(0), arms=(f"p={tmp_path}/p.jsonl",), out=tmp_path / "o", draw=0))
+    eyeless = data(0)
+    with pytest.raises(UserError, match="no face has both ends of inter_pupil"):
+        evaluate(
+            Evaluate(
+                data=eyeless, arms=(f"p={tmp_path}/p.jsonl",), out=tmp_path / "o", draw=0, denominator="inter_pupil"
+            )
+        )
+    found = evaluate(Evaluate(data=eyeless, arms=(f"p={tmp_path}/p.jsonl",), out=tmp_path / "o", draw=0))
+    assert found["denominator"] == "landmark_box"
+    assert found["arms"][0]["nme"]["mean"] == pytest.approx(2 / (35 * 40) ** 0.5)

@@ -17,15 +17,19 @@ from stylealign.data.describe import whole_faces
 from stylealign.data.predictions import write_predictions
 from stylealign.detectors import DETECTORS
 from stylealign.errors import UserError
+from stylealign.evaluation.scoring import read_truth
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample, Prediction
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.jobs.train_translator.job import main as train_translator
+from stylealign.predicting.validation import Validation
+from stylealign.training.weights import read_card
 from stylealign.translators import trained_names
 from stylealign.translators.loaded import load_translator
 from stylealign.translators.swapping import encode_faces, structures_of
 
 MISSING = 62  # of wflw98: the middle of an upper eyelid
+CORNER = 72  # an outer eye corner, an end of the usual denominator
 FAR = (5000.0, -5000.0)
 
 
@@ -203,3 +207,80 @@ def test_faces_that_all_lack_one_are_refused_where_whole_ones_are_needed(lacking
 def test_check_draws_them(lacking: FaceDataset, tmp_path: Path) -> None:
     run("check", lacking.folder, "--draw", 4, "--out", tmp_path / "sheets")
     assert list((tmp_path / "sheets").iterdir())
+
+
+@pytest.fixture(scope="module")
+def profiles(whole: FaceDataset, tmp_path_factory: pytest.TempPathFactory) -> FaceDataset:
+    """The same faces; every second one of a split lacks an outer eye corner, as profiles do."""
+    samples, seen = [], dict.fromkeys(("train", "val", "test"), 0)
+    for sample in whole:
+        there = np.ones(98, bool)
+        there[CORNER] = seen[sample.split] % 2 == 1
+        seen[sample.split] += 1
+        assert sample.landmarks is not None
+        landmarks = np.where(there[:, None], sample.landmarks, FAR)
+        samples.append(
+            dataclasses.replace(sample, landmarks=landmarks, visible=there, point_trust=there.astype(np.float32))
+        )
+    folder = tmp_path_factory.mktemp("profiles") / "faces"
+    return write_dataset(folder, samples, schema=whole.schema, name="profiles", image_root=whole.image_root)
+
+
+def test_faces_without_an_end_of_the_denominator_are_left_out_of_scores_and_said(
+    profiles: FaceDataset, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("evaluate", "--data", profiles.folder, "--arms", f"ours={trained / 'detector'}", "--out", tmp_path / "e",
+        "--resamples", 100)  # fmt: skip
+    faces = profiles.select("test")
+    known = [not sample.missing_points[CORNER] for sample in faces]
+    assert 0 < sum(known) < len(known)
+    found = json.loads((tmp_path / "e" / "evaluation.json").read_text())
+    assert found["dataset"]["faces"] == sum(known)
+    assert found["dataset"]["left_out"] == len(known) - sum(known)
+    assert "left out: an end of inter_ocular" in capsys.readouterr().err
+    assert "without it left out" in (tmp_path / "e" / "evaluation.md").read_text()
+    run("evaluate", "--data", profiles.folder, "--arms", f"ours={trained / 'detector'}", "--out", tmp_path / "all",
+        "--denominator", "landmark_box", "--resamples", 100)  # fmt: skip
+    assert json.loads((tmp_path / "all" / "evaluation.json").read_text())["dataset"]["faces"] == len(known)
+
+
+def test_a_training_measures_the_others_and_labels_are_judged_all_the_same(
+    profiles: FaceDataset, trained: Path, tmp_path: Path
+) -> None:
+    train_detector(detector_job(tmp_path / "run", profiles.folder, loop={"steps": 2}))
+    val = read_card(tmp_path / "run")["val"]
+    assert val["faces"] == sum(not sample.missing_points[CORNER] for sample in profiles.select("val"))
+    assert val["denominator"] == "inter_ocular"
+    for verb in ("trust", "pseudo-label"):
+        run(verb, "--data", profiles.folder, "--detectors", trained / "detector", tmp_path / "run", "--split", "train",
+            "--out", tmp_path / verb, "--accelerator", "cpu", "--sheet-faces", 0)  # fmt: skip
+
+
+def test_where_every_face_lacks_an_end_the_landmarks_box_stands_in_unless_it_was_asked_for(
+    profiles: FaceDataset, tmp_path: Path
+) -> None:
+    lacking = profiles.take(i for i, sample in enumerate(profiles) if sample.missing_points[CORNER])
+    folder = tmp_path / "lacking"
+    write_dataset(folder, list(lacking), schema=profiles.schema, name="lacking", image_root=profiles.image_root)
+    faces = FaceDataset.open(folder)
+    assert read_truth(faces, "all").denominator == "landmark_box"
+    with pytest.raises(UserError, match="no face has both ends of inter_ocular"):
+        read_truth(faces, "all", denominator="inter_ocular")
+    assert Validation(faces, CropConfig(size=32)).denominator == "landmark_box"
+
+
+def test_a_length_of_the_mark_up_s_own_divides_errors_and_is_told_by_its_landmarks(
+    whole: FaceDataset, tmp_path: Path
+) -> None:
+    anchors = {"nose_mouth": ((54,), (76, 82))}
+    schema = dataclasses.replace(whole.schema, name="mine", anchors=anchors)
+    own = write_dataset(tmp_path / "own", list(whole), schema=schema, name="own", image_root=whole.image_root)
+    usual = read_truth(own, "all")
+    assert usual.denominator == "nose_mouth"
+    assert usual.describe()["divided_by"] == "distance of landmark 54 from the middle of landmarks 76, 82"
+    points = usual.landmarks
+    away = np.linalg.norm(points[:, 54] - (points[:, 76] + points[:, 82]) / 2, axis=-1)
+    assert np.allclose(usual.lengths, away)
+    assert np.allclose(read_truth(own, "all", denominator="nose_mouth").lengths, away)
+    with pytest.raises(UserError, match=r"unknown denominator 'nose': expected one of .*, landmark_box, nose_mouth"):
+        read_truth(own, "all", denominator="nose")

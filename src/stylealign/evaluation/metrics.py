@@ -7,8 +7,8 @@ NME > t, the CED is its complement, and the AUC at t is the area under the CED u
 challenge uses t = 0.08, WFLW t = 0.10).
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,11 +64,45 @@ def point_errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def usual_denominator(schema: LandmarkSchema, boxed: bool = True) -> str:
     """Return the denominator results on this mark-up are usually given with: what "auto" means.
 
-    Where that is the face box, and not every face has one (`boxed` False), it is the box of the landmarks.
+    A distance of the eyes where the mark-up names one, else the first length of its own. Where it is the face box, and
+    not every face has one (`boxed` False), it is the box of the landmarks.
     """
-    eyes = (kind for kind in ("inter_ocular", "inter_pupil") if kind in schema.anchors)
+    eyes = (kind for kind in ("inter_ocular", "inter_pupil", *schema.anchors) if kind in schema.anchors)
     usual = _USUAL.get(schema.name) or next(eyes, "box")
     return "landmark_box" if usual == "box" and not boxed else usual
+
+
+def describe_denominator(kind: str, schema: LandmarkSchema) -> str:
+    """What a denominator is, for captions: a length of the mark-up's own is told by its landmarks."""
+    if kind in DENOMINATORS:
+        return DENOMINATORS[kind]
+    first, second = (
+        f"landmark {side[0]}" if len(side) == 1 else f"the middle of landmarks {', '.join(map(str, side))}"
+        for side in schema.anchors[kind]
+    )
+    return f"distance of {first} from {second}"
+
+
+def divided_by(described: Mapping[str, Any], kind: str) -> str:
+    """What a stored description of a data set says of the denominator, and how many faces lack it; for captions."""
+    what = described.get("divided_by") or DENOMINATORS.get(kind, kind)
+    left_out = described.get("left_out") or 0
+    return f"{what}; {counted(left_out, 'face')} without it left out" if left_out else what
+
+
+def measurable(landmarks: np.ndarray, schema: LandmarkSchema, kind: str) -> np.ndarray:
+    """Return which faces (N,) have the ends of a denominator labelled, of (N, P, 2) landmarks, NaN where not labelled.
+
+    A profile often lacks the corner of one eye. What is labelled and wrong (a length of 0) counts as measurable:
+    `denominators` refuses it.
+    """
+    known = np.isfinite(landmarks).all(axis=2)
+    if kind in ("box", "diagonal"):
+        return np.ones(len(known), bool)
+    if kind == "landmark_box":
+        return np.asarray(known.any(axis=1))
+    ends = [i for side in schema.anchors.get(kind, ()) for i in side]
+    return np.asarray(known[:, ends].all(axis=1))
 
 
 def denominators(
@@ -84,7 +118,8 @@ def denominators(
         landmarks: (N, P, 2) true landmarks (x, y), px.
         boxes: (N, 4) given face boxes as x0, y0, x1, y1, px; needed for "box" and "diagonal" only.
         schema: the numbering of the landmarks; its anchors name the two ends of an eye distance.
-        kind: "inter_ocular", "inter_pupil", "box" (sqrt(w * h)), "diagonal" or "landmark_box".
+        kind: "inter_ocular", "inter_pupil", "box" (sqrt(w * h)), "diagonal", "landmark_box", or an anchor of the
+            mark-up's own.
         ids: names of the faces, for messages.
 
     Returns:
@@ -99,8 +134,9 @@ def denominators(
         raise UserError(
             f"landmarks of shape {landmarks.shape}, expected (faces, {schema.num_points}, 2) of {schema.name}"
         )
-    if kind not in DENOMINATORS:
-        raise UserError(f"unknown denominator {kind!r}; choose one of {', '.join(DENOMINATORS)}")
+    known = dict.fromkeys((*DENOMINATORS, *schema.anchors))
+    if kind not in known:
+        raise UserError(f"unknown denominator {kind!r}: expected one of {', '.join(known)}")
     if kind in ("box", "diagonal"):
         if boxes is None:
             raise UserError(f"denominator {kind!r} needs face boxes and none were given")
@@ -113,9 +149,9 @@ def denominators(
         lengths = np.sqrt(size_wh.prod(axis=1))
     else:
         if kind not in schema.anchors:
-            known = ", ".join(schema.anchors) or "none"
+            anchors = ", ".join(schema.anchors) or "none"
             raise UserError(
-                f"schema {schema.name!r} has no {kind!r} anchor (it has: {known}); use denominator "
+                f"schema {schema.name!r} has no {kind!r} anchor (it has: {anchors}); use denominator "
                 "'box', 'diagonal' or 'landmark_box'"
             )
         first, second = (landmarks[:, list(side)].astype(np.float64).mean(axis=1) for side in schema.anchors[kind])
@@ -129,7 +165,7 @@ def denominators(
         else:
             found = f"that length is {lengths[bad[0]]:g}"
         raise UserError(
-            f"face {face!r} has no usable {kind} denominator ({DENOMINATORS[kind]}): {found}; "
+            f"face {face!r} has no usable {kind} denominator ({describe_denominator(kind, schema)}): {found}; "
             f"{counted(bad.size, 'such face')}; correct the annotation or choose another denominator"
         )
     return lengths

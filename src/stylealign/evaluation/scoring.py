@@ -16,6 +16,7 @@ from stylealign.evaluation import metrics
 from stylealign.evaluation.hardness import measured_thirds
 from stylealign.evaluation.tables import LEVELS, THRESHOLDS
 from stylealign.face.sample import FaceSample
+from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say, track
 
 
@@ -35,12 +36,15 @@ class Truth(NamedTuple):
     """(N, P) landmarks that count; None: all"""
     subsets: dict[str, np.ndarray]
     """attribute -> (N,) bool"""
+    left_out: int = 0
+    """labelled faces of the selection that are not among them, as the ends of the denominator are not labelled"""
 
     def describe(self) -> dict[str, Any]:
-        """Name, faces, points, mark-up and content hash of the data set, for results."""
+        """Name, faces, points, mark-up and content hash of the data set, what errors are divided by, for results."""
         dataset, schema = self.faces, self.faces.schema
         return {"name": dataset.name, "faces": len(self.samples), "points": schema.num_points, "schema": schema.name,
-                "content_hash": dataset.content_hash}  # fmt: skip
+                "content_hash": dataset.content_hash, "left_out": self.left_out,
+                "divided_by": metrics.describe_denominator(self.denominator, schema)}  # fmt: skip
 
 
 def read_truth(
@@ -53,9 +57,10 @@ def read_truth(
 ) -> Truth:
     """Read the labelled faces of a split (`all` for every face), or of a subset of it.
 
-    With `thirds`, the darkest, the most blurred and the patchiest third are subsets like the data set's own.
+    With `thirds`, the darkest, the most blurred and the patchiest third are subsets like the data set's own. Faces
+    on which the ends of the denominator are not labelled are left out, and said.
 
-    Raises UserError where none is left or a face has no usable denominator.
+    Raises UserError where none is left or a face's denominator is labelled and wrong.
     """
     wanted = dataset.select(split=None if split == "all" else split, subset=subset)
     faces = wanted.select(labelled=True)
@@ -72,6 +77,12 @@ def read_truth(
         of_faces = counted(int((~there).any(axis=1).sum()), "face")
         say(f"{counted(int((~there).sum()), 'landmark')} of {of_faces} missing and not scored")
     measured = truth if there is None else np.where(there[..., None], truth, np.nan)  # no distance to a missing point
+    kind, rows = measured_by(measured, schema, kind, fixed=denominator != "auto")
+    left_out = len(samples) - len(rows)
+    if left_out:
+        faces, samples = faces.take(rows), [samples[i] for i in rows]
+        truth, measured, boxes = truth[rows], measured[rows], boxes[rows]
+        there = None if there is None else there[rows]
     lengths = metrics.denominators(measured, boxes, schema, kind, [sample.id for sample in samples])
     mask = _visible(samples, truth.shape[1], there) if visible_only else there
     subsets = {
@@ -80,7 +91,32 @@ def read_truth(
     }
     if thirds:
         subsets |= measured_thirds(samples)
-    return Truth(faces, samples, truth, kind, lengths, mask, subsets)
+    return Truth(faces, samples, truth, kind, lengths, mask, subsets, left_out)
+
+
+def measured_by(measured: np.ndarray, schema: LandmarkSchema, kind: str, fixed: bool) -> tuple[str, list[int]]:
+    """(what errors are divided by, rows of the faces that can be scored by it), of landmarks (N, P, 2), NaN where not
+    labelled; says how many cannot.
+
+    Where none can, and the kind is not the person's choice (`fixed`), it is the landmarks' box.
+
+    Raises UserError where none can and it is.
+    """
+    if kind not in (*metrics.DENOMINATORS, *schema.anchors):
+        return kind, list(range(len(measured)))  # refused by its name
+    rows = np.flatnonzero(metrics.measurable(measured, schema, kind)).tolist()
+    what = f"{kind} ({metrics.describe_denominator(kind, schema)})"
+    if not rows and fixed:
+        raise UserError(f"no face has both ends of {what} labelled: expected another denominator, such as landmark_box")
+    if not rows:
+        say(f"no face has both ends of {what} labelled: errors are divided by the landmarks' own box")
+        return "landmark_box", list(range(len(measured)))
+    if len(rows) < len(measured):
+        say(
+            f"{len(measured) - len(rows)} of {counted(len(measured), 'face')} left out: an end of {what} is not "
+            "labelled"
+        )
+    return kind, rows
 
 
 def _place(subset: str) -> tuple[int, str]:

@@ -49,8 +49,8 @@ def main(config: Trust) -> None:
         looked_at.landmarks_array().astype(np.float64),
         np.stack([~sample.missing_points for sample in looked_at]),
     )
-    known = np.where(there[..., None], labels, np.nan)
-    lengths, unit = face_lengths(known, faces.schema, [faces.head(int(i))["id"] for i in answers.positions])
+    filled = np.where(there[..., None], labels, found)  # a face is measured by the detectors where it lacks an eye
+    lengths, unit = face_lengths(filled, faces.schema, [faces.head(int(i))["id"] for i in answers.positions])
     away = metrics.point_errors(found, labels) / lengths[:, None]
     away = np.where(there, away, metrics.masked_mean(away, there, axis=1)[:, None])  # nothing is known of the others
     summary = {"denominator": unit, "looks_a_face": answers.landmarks.shape[1]}

@@ -11,6 +11,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks
+from stylealign.evaluation.scoring import measured_by
 from stylealign.face.crop import CropConfig
 from stylealign.predicting.on_datasets import answer_crops, calibrated_on, lean_on
 from stylealign.progress import say
@@ -19,19 +20,25 @@ PREVIEW_FACES = 12
 
 
 class Validation:
-    """The validation faces, cut once. Gives a model's NME on them, and a sheet of them to look at."""
+    """The validation faces, cut once. Gives a model's NME on them, and a sheet of them to look at.
+
+    `faces` are those that the denominator can be measured on; the others are left out, and said.
+    """
 
     def __init__(self, faces: FaceDataset, crop: CropConfig):
-        self.faces, self.schema = faces, faces.schema
-        self.cache = CropCache(faces, crop)
-        self.truth = faces.landmarks_array().astype(np.float64)
-        labelled = faces.labelled_array()
-        self.mask = None if labelled.all() else labelled
+        labelled, schema = faces.labelled_array(), faces.schema
+        truth = faces.landmarks_array().astype(np.float64)
         given = [s.box_xyxy for s in faces if s.box_xyxy is not None]
         boxes = np.stack(given) if len(given) == len(faces) else None
-        self.denominator = metrics.usual_denominator(self.schema, boxed=boxes is not None)
-        known = np.where(labelled[..., None], self.truth, np.nan)  # no distance to a landmark without a label
-        self.denominators = metrics.denominators(known, boxes, self.schema, self.denominator, faces.ids())
+        known = np.where(labelled[..., None], truth, np.nan)  # no distance to a landmark without a label
+        usual = metrics.usual_denominator(schema, boxed=boxes is not None)
+        self.denominator, rows = measured_by(known, schema, usual, fixed=False)
+        self.faces, self.schema, self.truth = faces.take(rows), schema, truth[rows]
+        self.cache = CropCache(self.faces, crop)
+        self.mask = None if labelled[rows].all() else labelled[rows]
+        self.denominators = metrics.denominators(
+            known[rows], None if boxes is None else boxes[rows], schema, self.denominator, self.faces.ids()
+        )
 
     def nme(self, model: nn.Module) -> float:
         """Mean NME of a model on them, a fraction."""

@@ -53,9 +53,9 @@ class Evaluate:
     """Split to score; `all` for every face of the dataset."""
     subset: str | None = None
     """Score only the faces with this attribute, such as `pose`."""
-    denominator: Literal["auto", "inter_ocular", "inter_pupil", "box", "diagonal", "landmark_box"] = "auto"
-    """What errors are divided by; `auto` is what papers use on this mark-up: outer eye corners, for COFW pupils, for
-    AFLW the box."""
+    denominator: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
+    """What errors are divided by: inter_ocular, inter_pupil, box, diagonal, landmark_box, or an anchor of your mark-up.
+    `auto` is what papers use on it: outer eye corners, for COFW pupils, for AFLW the box."""
     baseline: str | None = None
     """Arm the others are compared with, face by face; the first one if not given."""
     visible_only: bool = False

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stylealign.errors import counted
-from stylealign.evaluation.metrics import DENOMINATORS
+from stylealign.evaluation.metrics import divided_by
 from stylealign.evaluation.reliability import TITLES, tables_of
 from stylealign.evaluation.tables import (
     LEVELS,
@@ -49,7 +49,7 @@ def protocol_line(evaluation: Mapping[str, Any]) -> str:
     return (
         f"{data['name']}, {which}, {counted(data['faces'], 'face')}, {counted(data['points'], 'point')} "
         f"({data['schema']}), {points}. Denominator: {evaluation['denominator']} "
-        f"({DENOMINATORS[evaluation['denominator']]}). Crop: {_per_arm(arms, 'crop')}. Seeds: "
+        f"({divided_by(data, evaluation['denominator'])}). Crop: {_per_arm(arms, 'crop')}. Seeds: "
         f"{_per_arm(arms, 'seeds')}."
     )
 

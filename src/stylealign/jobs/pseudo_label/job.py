@@ -68,10 +68,17 @@ def pseudo_label(config: PseudoLabel) -> None:
     if all(faces.head(int(i))["labelled"] for i in answers.positions):
         true_faces = faces.take(answers.positions)
         truth, there = true_faces.landmarks_array().astype(np.float64), true_faces.labelled_array()
-        true_lengths, _ = face_lengths(np.where(there[..., None], truth, np.nan), faces.schema, ids)
-        known = metrics.nme_per_face(found, truth, true_lengths, None if there.all() else there)
-        summary["nme"] = float(known.mean())
-        say(f"these faces have labels: the new ones are {known.mean():.2%} away from them ({unit})")
+        measured = np.where(there[..., None], truth, np.nan)
+        rows = np.flatnonzero(metrics.measurable(measured, faces.schema, unit))
+        if len(rows):
+            true_lengths, _ = face_lengths(measured[rows], faces.schema, [ids[i] for i in rows])
+            away_of = metrics.nme_per_face(found[rows], truth[rows], true_lengths, there[rows])
+            known = away_of if len(rows) == len(found) else None
+            summary["nme"] = float(away_of.mean())
+            say(
+                f"these faces have labels: the new ones are {away_of.mean():.2%} away from them ({unit}, "
+                f"{counted(len(rows), 'face')})"
+            )
     how = describe(config, "pseudo-label", faces, detectors)
     disagreement = away / lengths[:, None]
     kept, more = _choose(config, faces, found, disagreement.mean(axis=1))

@@ -20,9 +20,9 @@ def _who(arm: str, baseline: str) -> str:
     return {"": arm, "synthetic": "synthetic faces"}.get(added, added)
 
 
-def _unit(denominator: str) -> str:
-    """What errors are divided by, in words that follow "of"."""
-    words = DENOMINATORS[denominator]
+def _unit(described: Mapping[str, Any], denominator: str) -> str:
+    """What errors on a described data set are divided by, in words that follow "of"."""
+    words = described.get("divided_by") or DENOMINATORS.get(denominator, denominator)
     return words.replace("sqrt(width * height)", "the geometric mean side") if "sqrt" in words else f"the {words}"
 
 
@@ -62,7 +62,7 @@ def evaluation_verdict(evaluation: Mapping[str, Any]) -> str:
     arms, data = evaluation["arms"], evaluation["dataset"]
     best = min(arms, key=lambda arm: arm["nme"]["mean"])
     nme = best["nme"]
-    unit = _unit(evaluation["denominator"])
+    unit = _unit(data, evaluation["denominator"])
     faces = f"{counted(data['faces'], 'face')} of split {data['split']}"
     error = (
         f"a mean error of {100 * nme['mean']:.2f} % of {unit} on {faces} (95 % interval {100 * nme['low']:.2f} to "
@@ -106,7 +106,7 @@ def run_verdict(card: Mapping[str, Any]) -> str:
     val = card.get("val") or {}
     if "nme" not in val:
         return ""
-    unit = _unit(val["denominator"])
+    unit = _unit(val, val["denominator"])
     return (
         f"This {card.get('model')} has a mean error of {100 * val['nme']:.2f} % of {unit} on {val.get('faces')} faces "
         f"of {val.get('name')} that it did not learn from."

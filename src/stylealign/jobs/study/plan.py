@@ -49,8 +49,8 @@ class Study:
     on: On = "local"
     """Where cells are trained: here, or on a cluster's nodes (`--cluster...`)."""
     cluster: Cluster = field(default_factory=Cluster)
-    denominator: Literal["auto", "inter_ocular", "inter_pupil", "box", "diagonal", "landmark_box"] = "auto"
-    """What errors are divided by; `auto` is what papers use on the mark-up."""
+    denominator: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
+    """What errors are divided by: as in `evaluate`; `auto` is what papers use on the mark-up."""
     convert: bool = False
     """Convert predictions to the mark-up of a test set where the conversion is known (98 to 68 points)."""
     thirds: bool = False

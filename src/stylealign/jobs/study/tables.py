@@ -12,7 +12,7 @@ import numpy as np
 from stylealign.data.atomic import write_whole
 from stylealign.errors import counted
 from stylealign.evaluation.draw import lines_plot
-from stylealign.evaluation.metrics import DENOMINATORS
+from stylealign.evaluation.metrics import divided_by
 from stylealign.evaluation.tables import (
     THRESHOLDS,
     Table,
@@ -46,7 +46,7 @@ def protocol(result: Mapping[str, Any], one: Mapping[str, Any], block: Mapping[s
     labels = _same([arm["labels"] for arm in block["arms"]])
     return (
         f"{data['name']}, split {data['split']}, {counted(data['faces'], 'face')}, {counted(data['points'], 'point')} "
-        f"({data['schema']}). Denominator: {one['denominator']} ({DENOMINATORS[one['denominator']]}). Crop: "
+        f"({data['schema']}). Denominator: {one['denominator']} ({divided_by(data, one['denominator'])}). Crop: "
         f"{_same([row['crop'] for row in mine])}. Labels: {block['budget']} ({labels} faces) of "
         f"{_same([row['trained_on'] for row in mine])}. Updates: {_same([row['updates'] for row in mine])} of "
         f"{_same([row['batch_size'] for row in mine])} faces. Seeds: {_same([arm['seeds'] for arm in block['arms']])}; "

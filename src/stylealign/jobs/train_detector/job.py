@@ -28,6 +28,7 @@ from stylealign.detectors.learning import Learning
 from stylealign.detectors.loaded import learnt_lean
 from stylealign.detectors.losses import LossConfig
 from stylealign.errors import UserError, counted
+from stylealign.evaluation.metrics import describe_denominator
 from stylealign.face.crop import CropConfig
 from stylealign.face.pose import BalanceConfig
 from stylealign.face.schema import LandmarkSchema
@@ -384,7 +385,8 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
             step, least = run.best("nme")
             if step:  # it was evaluated on the way
                 card["best"] = {"step": step, "nme": least}
-            card["val"] = {"nme": nme, "denominator": unit, **(described or {})}
+            divided_by = describe_denominator(unit, held_out.schema)
+            card["val"] = {"nme": nme, "denominator": unit, "divided_by": divided_by, **(described or {})}
             trust = validation.trust(state.result())
             if trust is not None:
                 card["trust"] = {**trust, "data": described}
