@@ -1,7 +1,13 @@
 import errno
 import json
 import os
+import signal
+import subprocess
+import sys
 import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +174,76 @@ def test_a_cache_file_cut_short_is_made_again(tmp_path: Path) -> None:
     (file,) = (tmp_path / "cache").iterdir()
     file.write_bytes(file.read_bytes()[:-100])
     assert np.array_equal(CropCache(data, CROP).images, whole)
+
+
+def test_two_that_cut_the_same_crops_do_not_write_into_each_others_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one process number, as two containers that share a cache may be; the second begins in the midst of the first,
+    and ends while that is still at it."""
+    data, first_cuts, second_is_done = dots(tmp_path / "data", 40), threading.Event(), threading.Event()
+    whole = np.stack([crop_sample(face, CROP)[0] for face in data])
+
+    def in_the_midst_of_the_other(path: Path) -> np.ndarray:
+        if not first_cuts.is_set():
+            first_cuts.set()
+            assert second_is_done.wait(60)
+        return read_image(path)
+
+    monkeypatch.setattr(crops_module, "read_image", in_the_midst_of_the_other)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(CropCache, data, CROP)
+        assert first_cuts.wait(60)
+        second = pool.submit(lambda: CropCache(data, CROP).images.copy())
+        try:
+            assert np.array_equal(second.result(60), whole)
+        finally:
+            second_is_done.set()
+        assert np.array_equal(first.result(60).images, whole)
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".npy"]
+
+
+CUT = """import os, sys, time
+from pathlib import Path
+from stylealign.batches import crops
+from stylealign.data.dataset import FaceDataset
+from stylealign.face.crop import CropConfig
+
+def slowly(path):
+    os.write(1, b"cutting\\n")
+    time.sleep(600)
+
+crops.read_image = slowly
+crops.CropCache(FaceDataset.open(sys.argv[1]), CropConfig(size=32))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="keeps them for a day: it has no flock")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_crops_that_a_killed_command_was_cutting_are_removed_by_the_next_and_no_others(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    data, cache = dots(tmp_path / "data", 3), tmp_path / "cache"
+    cutting = subprocess.Popen([sys.executable, "-c", CUT, str(data.folder)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert cutting.stdout is not None
+        assert cutting.stdout.readline() == "cutting\n"
+        (partial,) = cache.glob("*.partial")
+        CropCache(dots(tmp_path / "other", 3, seed=1), CROP)
+        assert partial.exists(), "of one that lives"
+        cutting.send_signal(number)
+        cutting.wait()
+        assert partial.exists(), "as a kill leaves it"
+    finally:
+        cutting.kill()
+        cutting.communicate()
+    elsewhere, lost, earlier = (cache / f"crops-{name}.partial" for name in ("a.npy.beef-1", "b.npy.beef-2", "c.npy.7"))
+    for path, days in ((elsewhere, 0.9), (lost, 1.1), (earlier, 1.1)):  # of other machines, of an earlier version
+        path.touch()
+        os.utime(path, (time.time() - 86_400 * days,) * 2)
+    cut = CropCache(data, CROP)
+    assert np.array_equal(cut.images, [crop_sample(face, CROP)[0] for face in data])
+    assert list(cache.glob("*.partial")) == [elsewhere]
 
 
 def test_a_cache_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

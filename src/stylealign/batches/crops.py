@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from stylealign.batches.batch import Batch, to_float
+from stylealign.data.cache_file import cache_file, remove_left
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import image_size, read_image, warp
 from stylealign.data.threads import on_every_core
@@ -192,6 +193,7 @@ class CropCache:
         cut = hashlib.sha256(self.affines.tobytes()).hexdigest()
         key = json.dumps([3, crop.size, margin, cut, files.hexdigest()])
         path = cache_folder(folder) / f"crops-{hashlib.sha256(key.encode()).hexdigest()[:20]}.npy"
+        remove_left(path.parent, "crops-*.npy")
         shape = (len(dataset), self.size, self.size, 3)
         if not _holds(path, shape):
             self._cut(path, shape)
@@ -199,17 +201,12 @@ class CropCache:
 
     def _cut(self, path: Path, shape: tuple[int, ...]) -> None:
         """Cut every face into one file, as a whole or not at all."""
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        try:
+        with cache_file(path) as partial:
             images = reserved_array(partial, shape)
             with closing(on_every_core(lambda i: self._cut_one(i, images), range(len(images)))) as cut:
                 for _ in track(cut, "cutting crops", len(images)):
                     pass
             images.flush()
-            os.replace(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
 
     def _cut_one(self, i: int, images: np.ndarray) -> None:
         images[i] = warp(read_image(self.dataset[i].image), self.affines[i], self.size)

@@ -58,7 +58,7 @@ _beater: threading.Thread | None = None
 
 
 @functools.lru_cache
-def _boot() -> str:
+def boot() -> str:
     """What tells this machine, since it was started, from others that may have its name; empty where nobody knows."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -72,7 +72,7 @@ def _about_this_process(token: str) -> bytes:
         "command": " ".join([program, *sys.argv[1:]])[:500],
         "process": os.getpid(),
         "host": platform.node(),
-        "boot": _boot(),
+        "boot": boot(),
         "job": os.environ.get("SLURM_JOB_ID", ""),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         "token": token,
@@ -96,7 +96,7 @@ def _in_words(about: dict[str, Any]) -> str:
 
 
 def _of_this_machine(about: dict[str, Any]) -> bool:
-    return about.get("host") == platform.node() and about.get("boot", _boot()) == _boot()
+    return about.get("host") == platform.node() and about.get("boot", boot()) == boot()
 
 
 def _lives(process: Any) -> bool:
@@ -124,12 +124,12 @@ def take(lock: Path, target: Path) -> Held | None:
         file, new = opened
         keep = False
         try:
-            locked = _flock(file, new)
+            locked = flock(file, new)
             about = {} if new else read_note(lock)
             if locked is False:
                 told = _wait_for_children(about, target, told, began)
                 continue
-            if not _is_same(file, lock):  # removed by its last holder between our two looks
+            if not is_same(file, lock):  # removed by its last holder between our two looks
                 continue
             if not about and not new and time.monotonic() < began + SECONDS_TO_SETTLE:  # its maker writes to it now
                 continue
@@ -195,7 +195,7 @@ def let_go(held: Held) -> None:
         os.close(held.file)
 
 
-def _flock(file: int, new: bool) -> bool | None:
+def flock(file: int, new: bool) -> bool | None:
     """The system's own lock on an open file: whether we have it now; None where the system or the disk has none.
 
     Who has just made the file waits for one that looks at it before anything is in it.
@@ -214,7 +214,7 @@ def _flock(file: int, new: bool) -> bool | None:
     return False
 
 
-def _is_same(file: int, path: Path) -> bool:
+def is_same(file: int, path: Path) -> bool:
     """Whether an open file is the one that has this name now."""
     try:
         return os.path.samestat(os.fstat(file), os.stat(path))
