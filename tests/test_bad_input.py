@@ -388,6 +388,27 @@ def contents(folder: Path) -> dict[Path, tuple[int, int]]:
     return {p: (0, 0) if p.is_dir() else (stat.st_size, stat.st_mtime_ns) for p, stat in found.items()}
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train-detector --real faces --run link.onnx", "train-detector --real faces --run link.onnx/run",
+        "pretrain --data faces --run link.onnx", "generate --data faces --translator warp --out link.onnx",
+        "stress --data faces --out link.onnx", "draw-faces --out link.onnx --count 2",
+        "evaluate --data faces --arms a=detector --out link.onnx", "predict faces --out link.onnx",
+        "fit faces --out link.onnx", "export gone.onnx --out link.onnx",
+    ],
+)  # fmt: skip
+def test_a_link_to_nothing_is_refused_before_the_work(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are no faces and no detector here: whoever says so has looked at them first."""
+    monkeypatch.chdir(tmp_path)
+    Path("link.onnx").symlink_to("big/none")
+    assert main(command.split()) == 2
+    assert f"{command.split()[0]}: link.onnx: a link to big/none, which is not there; name" in capsys.readouterr().err
+    assert [p.is_symlink() for p in tmp_path.rglob("*")] == [True]
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_a_folder_that_may_not_be_written_is_named(
     here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

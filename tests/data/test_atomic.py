@@ -150,6 +150,22 @@ def test_a_lock_never_writes_through_a_link_of_another(tmp_path: Path) -> None:
     assert (tmp_path / "precious").read_text() == "mine"
 
 
+@pytest.mark.parametrize("target", ["link", "link/deep/out"])
+def test_nothing_is_made_in_the_place_of_a_link_to_nothing_or_below_it(tmp_path: Path, target: str) -> None:
+    """Refused before the work, not after it; the link stays, and lies where its target is looked for."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "link").symlink_to("big/none")
+    there = tmp_path / "runs" / "big" / "none"
+    said = f"^{tmp_path / 'runs' / 'link'}: a link to {there}, which is not there; name that place itself, or remove"
+    with pytest.raises(UserError, match=said), alone(tmp_path / "runs" / target):
+        pytest.fail("the block must not be entered")
+    assert [(p.name, p.is_symlink()) for p in tmp_path.rglob("*")] == [("runs", False), ("link", True)]
+    with whole_folder(there):  # which was the advice
+        pass
+    with alone(tmp_path / "runs" / target):  # no more a link to nothing
+        pass
+
+
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"command": 1, "process": "x", "host": 3, "since": null}'])
 def test_a_lock_with_anything_in_it_is_named_all_the_same(tmp_path: Path, content: str) -> None:
     with held_by_another(tmp_path / "out"):

@@ -35,6 +35,15 @@ def refuse_existing(path: Path) -> None:
         raise UserError(f"{path}: already there; choose another --out, or remove it first")
 
 
+def _refuse_link_to_nothing(target: Path) -> None:
+    """Raises UserError where `target`, or a folder above it, is a link to what is not there: nothing can be made below
+    such a link, and what took its place would not be where it leads."""
+    for path in (target, *target.parents):
+        if path.is_symlink() and not path.exists():
+            leads = f"a link to {path.parent / os.readlink(path)}, which is not there"
+            raise UserError(f"{path}: {leads}; name that place itself, or remove the link")
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """An empty folder to fill, which takes its name when the block ends, and is gone if the block does not end well.
@@ -98,7 +107,7 @@ def alone(target: Path, with_children: bool = False) -> Iterator[None]:
         with_children: children that `training.processes` starts hold it too, until the last of them has ended.
 
     Raises:
-        UserError: another process holds it; says which command, and since when.
+        UserError: another process holds it; says which command, and since when. Or it is a link to nothing.
     """
     lock = lock_of(target)
     owner, depth = _held.get(lock, (threading.get_ident(), 0))
@@ -109,6 +118,7 @@ def alone(target: Path, with_children: bool = False) -> Iterator[None]:
         finally:
             _held[lock] = (owner, depth)
         return
+    _refuse_link_to_nothing(target)
     made = _make_folders(lock.parent)
     try:
         held = take(lock, target)
