@@ -254,6 +254,21 @@ class FaceDataset:
             raise UserError(f"{self.folder}: no face{' with ' if wanted else ''}{wanted}{kind}; it has {has}")
         return self.take(kept)
 
+    def refuse_changed_images(self, positions: Iterable[int]) -> None:
+        """Raises UserError for a face whose image is another file than the one that the data set was made of, by its
+        digest. One that is missing is for its reader to tell. Reads the files."""
+        from stylealign.data.image import read_image  # whose libraries an open data set does without
+
+        for i in positions:
+            head = self.head(i)
+            path = self._image(i, head)
+            if os.path.exists(path) and file_digest(path) != head["digest"]:
+                read_image(path)  # one that is damaged is told as such
+                raise UserError(
+                    f"{path}: image of face '{head['id']}' has changed since {self.folder} was made, expected the "
+                    "picture it was made of"
+                )
+
     def verify(self) -> list[str]:
         """Sentences on what is not as dataset.yaml says: a changed index, images that are missing or have changed."""
         edited = _edited(self.folder, self.content_hash, self.schema)

@@ -78,6 +78,7 @@ class ByArms(NothingToPrepare):
         header = np.full((len(ids), size, size, 3), GREY, np.uint8)
         if plan.donors is not None:
             positions = rng.choice(len(plan.donors), min(len(ids), len(plan.donors)), replace=False)
+            plan.donors.refuse_changed_images(positions)
             samples = [plan.donors[int(j)] for j in positions]
             header = np.stack([crop_sample(sample, self.crop)[0] for sample in samples])
             donors, ids = [self._cut(sample) for sample in samples], [sample.id for sample in samples]

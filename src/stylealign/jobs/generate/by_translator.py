@@ -96,6 +96,7 @@ class ByTranslator:
     def _encoded(self, plan: Plan, donors: np.ndarray) -> tuple[np.ndarray, list[Tensor], list[str | None]]:
         """Donors by position: their crops (n, S, S, 3), their codes and their names."""
         assert plan.donors is not None
+        plan.donors.refuse_changed_images(donors)
         samples = [plan.donors[int(j)] for j in donors]
         images, landmarks = crops_of(samples, self.crop, self.schema)
         style = self.translator.encode_style(to_float(torch.from_numpy(images)), landmarks)

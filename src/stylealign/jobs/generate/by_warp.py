@@ -123,6 +123,7 @@ class ByWarp(NothingToPrepare):
 
     def _looks(self, donors: FaceDataset, positions: np.ndarray) -> np.ndarray:
         """How donors look (look.py), by their pictures, cut as they will be bent."""
+        donors.refuse_changed_images(positions)
         crop = dataclasses.replace(self._donor_crop, size=SIDE)
         with closing(on_every_core(lambda j: crop_sample(self._sample(donors, int(j)), crop)[0], positions)) as cut:
             return looks_of(np.stack(list(track(cut, "looking at donors", len(positions)))))

@@ -81,6 +81,7 @@ def _detected(
     faces: FaceDataset, schema: LandmarkSchema, detector: Path | None, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Landmarks (n, P, 2) by a detector, whether each is to be trusted, and how many pictures cannot be read."""
+    faces.refuse_changed_images(range(len(faces)))
     run = model_path(detector)
     (loaded,) = load_ensemble([run], None, device)
     if loaded.schema != schema:

@@ -188,6 +188,16 @@ def _refuse_other(there: Any, now: dict[str, Any], where: Path) -> None:
     refuse_another(there if isinstance(there, dict) else {}, now, holds, "choose another --out or remove it")
 
 
+def _refuse_other_result(folder: Path, now: dict[str, Any]) -> None:
+    """Raises UserError unless a folder's dataset.yaml, or its shards, say that it was made as now."""
+    meta = read_yaml(folder / "dataset.yaml") if (folder / "dataset.yaml").exists() else {}
+    if (folder / INDEX).exists():
+        meta = ShardedFaces.open(folder).meta
+    if not isinstance(meta, dict) or not isinstance(meta.get("how"), dict) or meta["how"].get("verb") != "generate":
+        raise UserError(f"{folder}: exists and was not made by generate; choose another --out")
+    _refuse_other(meta["how"], now, folder)
+
+
 def _is_whole(folder: Path, schema: LandmarkSchema) -> bool:
     """Whether a folder's dataset.yaml was written to its end, and for the index beside it."""
     try:
@@ -308,17 +318,14 @@ def make_dataset(config: Generate, maker: Maker, processes: Processes = ONE_PROC
     how = describe(config, maker, contents, donors)
     partial = partial_of(config.out)
     if config.out.exists():
-        meta = read_yaml(config.out / "dataset.yaml") if (config.out / "dataset.yaml").exists() else {}
-        if (config.out / INDEX).exists():
-            meta = ShardedFaces.open(config.out).meta
-        if not isinstance(meta, dict) or not isinstance(meta.get("how"), dict) or meta["how"].get("verb") != "generate":
-            raise UserError(f"{config.out}: exists and was not made by generate; choose another --out")
-        _refuse_other(meta["how"], how, config.out)
+        _refuse_other_result(config.out, how)
         if main_process:
             say(f"{config.out}: already there, made with this configuration; nothing to do")
         return
     if (partial / "generate.yaml").exists():
         _refuse_other(read_yaml(partial / "generate.yaml"), how, partial)
+    elif (partial / "dataset.yaml").exists() or (partial / INDEX).exists():  # stopped just before its renaming
+        _refuse_other_result(partial, how)
     pairs = None
     if donors is not None:
         faces, pairs = maker.pair(contents, donors, config.styles_per_face, config.seed)

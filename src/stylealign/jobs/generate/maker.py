@@ -4,7 +4,7 @@ A maker is given a plan and some positions in it, and answers pictures. It knows
 runs: what it draws depends on the plan and the positions alone, so the same call gives the same bytes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +45,10 @@ class Plan:
     def used_donors(self) -> np.ndarray:
         """The positions of donors that occur in `pairs`, ascending."""
         return np.empty(0, dtype=np.int64) if self.pairs is None else np.unique(self.pairs)
+
+    def donors_of(self, faces: Iterable[int]) -> np.ndarray:
+        """The positions of donors of some faces, ascending."""
+        return np.empty(0, dtype=np.int64) if self.pairs is None else np.unique(self.pairs[list(faces)])
 
     def style_id(self, face: int, style: int) -> str | None:
         """The name of the donor (`a + b` of two) of a face's style of that number."""

@@ -8,7 +8,7 @@ that is job.py's.
 import dataclasses
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from stylealign.evaluation.draw import style_sheet
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import SCHEMAS
-from stylealign.jobs.generate.maker import Maker, Plan
+from stylealign.jobs.generate.maker import Maker, NothingToPrepare, Plan
 from stylealign.jobs.generate.pairing import inherited_attributes
 from stylealign.progress import track
 from stylealign.translators.swapping import crops_of, pictures, structures_of
@@ -61,6 +61,7 @@ class Work:
     def render(self, unit: int) -> None:
         """Draw and write one unit: its pictures, then, as a whole or not at all, its lines of the index."""
         plan, faces = self.plan, self.faces_of(unit)
+        self._refuse_changed_images(faces)
         samples = [plan.contents[i] for i in faces]
         structures, affines = structures_of(samples, self.maker.crop)
         described = [self._described(*each) for each in zip(samples, structures, affines, strict=True)]
@@ -91,6 +92,14 @@ class Work:
         assert len(lines) == plan.styles_per_face * len(faces)
         write_whole(self.unit_file(unit), b"".join(lines))
 
+    def _refuse_changed_images(self, faces: Iterable[int]) -> None:
+        """Raises UserError where a picture was replaced since its data set was made, perhaps since this work was begun:
+        the index of what is made would not tell."""
+        plan = self.plan
+        plan.contents.refuse_changed_images(faces)
+        if plan.donors is not None and isinstance(self.maker, NothingToPrepare):  # else they were read before
+            plan.donors.refuse_changed_images(plan.donors_of(faces))
+
     def _described(self, sample: FaceSample, structure: np.ndarray, affine: np.ndarray) -> FaceSample:
         """What all pictures of a face have in common: its landmarks (P, 2) and box in px of the crop, and the like."""
         box, missing = sample.box_xyxy, sample.missing_points
@@ -118,6 +127,7 @@ class Work:
         plan, crop = self.plan, self.maker.crop
         rng = np.random.default_rng((plan.seed, number, _SHEETS))
         chosen = rng.choice(len(plan.contents), min(plan.sheet_size, len(plan.contents)), replace=False)
+        self._refuse_changed_images(chosen)
         samples = [plan.contents[int(i)] for i in chosen]
         structures, affines = structures_of(samples, crop)
         real, _ = crops_of(samples, crop, self.maker.schema)
