@@ -4,7 +4,9 @@ Values come from, in rising order: the defaults of the verb's config dataclass, 
 verb is imported only when that verb is asked for, so that `stylealign --help` does not import torch.
 """
 
+import codecs
 import importlib
+import io
 import os
 import re
 import sys
@@ -140,6 +142,21 @@ def _recipe(verb: str, cls: type, path: Path, flags: list[str]) -> Any:
     return partial_config(cls, values, path.name)
 
 
+def _as_far_as_it_can(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What a terminal is shown of letters that its encoding lacks: +- for ±, of others their number."""
+    if isinstance(error, UnicodeEncodeError) and error.object[error.start] == "±":
+        return "+-", error.start + 1
+    return codecs.backslashreplace_errors(error)
+
+
+def _write_on(stream: Any) -> None:
+    """Have standard output or error write on where its encoding lacks a letter, unless the person has said how."""
+    codecs.register_error("stylealign", _as_far_as_it_can)
+    kept_as_bytes = stream.errors == "surrogateescape" and "utf" in stream.encoding.lower()  # names that are no UTF-8
+    if stream.errors in ("strict", "backslashreplace", "surrogateescape") and not kept_as_bytes:
+        stream.reconfigure(errors="stylealign")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit status (0 fine, 2 the user's input, 3 done but for what
     was left out, 130 interrupted, 128 + N told to end by signal N)."""
@@ -151,6 +168,8 @@ def main(argv: list[str] | None = None) -> int:
     for stream in ("stdout", "stderr"):  # a daemon may have been started without
         if getattr(sys, stream) is None:
             setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 (as long as the process)
+        if isinstance(getattr(sys, stream), io.TextIOWrapper):
+            _write_on(getattr(sys, stream))
     debug = "--debug" in arguments
     dry_run = "--dry-run" in arguments
     follow = "--follow-links" in arguments

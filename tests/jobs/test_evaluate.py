@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 
 from builders.answers import predict
 from builders.dots import dots
-from builders.places import DATA
+from builders.places import DATA, SRC
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import write_image
@@ -65,6 +68,26 @@ def test_errors_known_beforehand_come_out(folder: Path, tmp_path: Path) -> None:
     assert (pair["arm"], pair["baseline"], pair["better"], pair["worse"]) == ("bad", "good", 0, 8)
     assert pair["difference"] == pytest.approx(0.03, rel=1e-3)
     assert pair["seeds"] is None  # one seed cannot be paired with two
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "ascii:replace", "cp1252"])
+def test_a_terminal_that_lacks_a_letter_is_told_all_the_same(folder: Path, tmp_path: Path, encoding: str) -> None:
+    arms = [f"günther\u2713={folder}/bad.jsonl", f"günther\u2713={folder}/bad_s1.jsonl"]
+    command = ["evaluate", "--data", f"{folder}/data", "--arms", *arms, "--out", f"{tmp_path}/out", "--draw", "0"]
+    done = subprocess.run(
+        [sys.executable, "-m", "stylealign", *command, "--resamples", "100"], capture_output=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(SRC), "PYTHONIOENCODING": encoding, "COLUMNS": "200"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"fault" not in done.stderr
+    shown = {
+        "ascii": (r"g\xfcnther\u2713", "4.00 +- 1.41"), "ascii:replace": ("g?nther?", "4.00 ? 1.41"),
+        "cp1252": (r"günther\u2713", "4.00 ± 1.41"),
+    }  # fmt: skip
+    name, spread = shown[encoding]
+    assert name in done.stdout.decode(encoding.split(":")[0])
+    assert spread in done.stdout.decode(encoding.split(":")[0])
+    assert "4.00 ± 1.41" in (tmp_path / "out" / "evaluation.md").read_text(encoding="utf-8")
 
 
 def test_the_output_folder_is_complete_and_says_the_same_everywhere(folder: Path, tmp_path: Path, capsys) -> None:
