@@ -386,6 +386,29 @@ def test_parts_of_the_faces_asked_beside_each_other_give_the_same_data_set(
     assert found == {name: data.replace(b"/one/", b"/four/") for name, data in tree(tmp_path / "one").items()}
 
 
+def test_parts_of_a_stopped_command_are_removed_by_one_without_jobs_and_another_folder_is_not(
+    surveyed: FaceDataset, tmp_path: Path, perfect: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (ensemble, parts):
+        monkeypatch.setattr(module, "FACES_AT_ONCE", 1)
+
+    def stopped_after_the_first(jobs: list[Job], place: Pool, what: str) -> dict[str, str]:
+        pseudo_label.main(from_dict(PseudoLabel, read_yaml(Path(jobs[0].command[-1]))))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parts, "run_jobs", stopped_after_the_first)
+    config = PseudoLabel(data=surveyed.folder, detectors=(Path("run"),), out=tmp_path / "out", accelerator="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        pseudo_label.main(dataclasses.replace(config, jobs=4))
+    assert list((tmp_path / "out.parts").glob("*.safetensors")), "as a kill leaves it"
+    pseudo_label.main(config)
+    assert not (tmp_path / "out.parts").exists()
+    (tmp_path / "other.parts").mkdir()
+    (tmp_path / "other.parts" / "precious.txt").touch()
+    pseudo_label.main(dataclasses.replace(config, out=tmp_path / "other"))
+    assert (tmp_path / "other.parts" / "precious.txt").exists()
+
+
 def test_parts_are_whole_groups_and_together_all_faces() -> None:
     for faces, of in ((1, 1), (32, 1), (33, 2), (1000, 7), (64, 5)):
         ranges = [parts.range_of((k, of), faces) for k in range(of)]

@@ -87,8 +87,7 @@ def pseudo_label(config: PseudoLabel) -> None:
         answers.unreadable,
         {**summary, **more}, known,
     )  # fmt: skip
-    if beside:
-        remove_parts(config.out)
+    remove_parts(config.out)
 
 
 @making("out", with_children=True)

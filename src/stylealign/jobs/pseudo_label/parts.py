@@ -85,5 +85,7 @@ def ask_beside(config: PseudoLabel, faces: FaceDataset, detectors: list[LoadedDe
 
 
 def remove_parts(out: Path) -> None:
-    """After the data set is written."""
-    shutil.rmtree(out.with_name(f"{out.name}.parts"), ignore_errors=True)
+    """After the data set is written: its parts, or those of an earlier command that was killed; no other folder."""
+    folder = out.with_name(f"{out.name}.parts")
+    if any(folder.glob("*_of_*.yaml")):
+        shutil.rmtree(folder, ignore_errors=True)
