@@ -41,7 +41,7 @@ from stylealign.styling.chain import PRESETS, ArmConfig, ChainConfig, Link, open
 from stylealign.styling.donors import OFFERED
 from stylealign.styling.learned import open_translator_arm, run_bends_donors, translator_arm
 from stylealign.translators.base import LoadedTranslator
-from stylealign.translators.loaded import load_translator
+from stylealign.translators.loaded import named_translator, open_translator
 from stylealign.translators.warp.fit import descriptors, nearest, reference_shape
 
 # How much wider than the face donors may be cut: beyond, there is little of a face to take a style from.
@@ -78,8 +78,8 @@ class StyleAugmentation:
                 `warp` and `repaint` need them: each face gets the nearest in shape of 20 random donors, and stays as it
                 is where even that one does not fit. They must not be faces that you test on.
             style: a preset of style arms (`none`, `free`, `free_jitter`, `mixture`) or an arm's name; a folder of a
-                finished `train-translator` run (or "shipped": the translator that came with the package); or a
-                ChainConfig.
+                finished `train-translator` run ("shipped": the translator that came with the package; the name of one
+                that needs no training); or a ChainConfig.
             schema: mark-up (or its name) of the landmarks that will be given, for translators and `make_up`; None: that
                 of the donors' data set.
             prob: share of the images that each link of the chain restyles.
@@ -129,8 +129,10 @@ class StyleAugmentation:
     def _links(self, crop: CropConfig) -> tuple[Link, ...]:
         """The arms, opened once in each process. `crop`: how a picture is cut round its face, which translators ask."""
         if self.run:
-            if self._translator is None:
-                self._translator = load_translator(self.run)
+            named = named_translator(self.run) is not None  # which gets faces as they are cut
+            if self._translator is None or (named and self._translator.crop != crop):
+                assert self.schema is not None  # __init__ has seen to it
+                self._translator = open_translator(self.run, self.schema, crop)
             arm = translator_arm(self._translator, crop)
             return (Link(("translator",), (arm,), (1.0,), (self.strength,), self.prob),)
         if self._chain is None:
@@ -255,9 +257,11 @@ def _faces(donors: Donors) -> FaceDataset | tuple[FaceSample, ...]:
 
 
 def _run(style: str | Path) -> Path | None:
-    """The folder of a translator that a style names; None for the name of a preset or an arm."""
+    """The folder of a translator that a style names (or an untrained one's name); None for a preset or an arm."""
     if isinstance(style, str) and style in (*PRESETS, *names_without_run()):
         return None
+    if isinstance(style, str) and named_translator(style):
+        return Path(style)
     run = model_path(None if style == "shipped" else style)
     if not run.exists():
         known = ", ".join([*PRESETS, *names_without_run()])

@@ -39,7 +39,7 @@ from stylealign.predicting.sources import Photo
 from stylealign.styling.arm import NUM_DRAWS
 from stylealign.styling.arms import ARMS, names_of_looks
 from stylealign.training.devices import pick_device
-from stylealign.translators import untrained_names
+from stylealign.translators import TRANSLATORS, untrained_names
 from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.loaded import load_translator, open_untrained
 from stylealign.translators.swapping import encode_contents, mixed, pictures
@@ -217,8 +217,10 @@ class StyleTranslator:
     def keeps(self) -> Literal["photo", "structure"]:
         """What of the content is shown: its own photograph in another look, or another picture in its structure."""
         if isinstance(self.model, str):
-            return "structure" if self.model in untrained_names() else "photo"
-        return "photo" if self.model.keeps_photograph else "structure"
+            keeps_photograph = self.model not in untrained_names() or TRANSLATORS[self.model].loaded.keeps_photograph
+        else:
+            keeps_photograph = self.model.keeps_photograph
+        return "photo" if keeps_photograph else "structure"
 
     @property
     def crop(self) -> CropConfig:
@@ -334,13 +336,11 @@ class StyleTranslator:
 
     def _made(self, face: PlacedFace, donor: PlacedFace, strength: float, size: int) -> np.ndarray:
         """(size, size, 3) the face in the donor's style."""
-        if isinstance(self.model, str) and self.model in untrained_names():
+        model = self.model
+        if isinstance(model, str):
+            if model not in untrained_names():
+                return _restyle(model, face, donor, strength, size)
             assert face.landmarks is not None
             schema = self.detector.schema if self.detector else _schema_of(len(face.landmarks))
-            model = open_untrained(self.model, schema, dataclasses.replace(FREE_CROP, size=size))
-            return _bend(model, face, donor, strength, size)
-        if isinstance(self.model, str):
-            return _restyle(self.model, face, donor, strength, size)
-        if self.model.bends_donor:
-            return _bend(self.model, face, donor, strength, size)
-        return _draw(self.model, face, donor, strength, size)
+            model = open_untrained(model, schema, dataclasses.replace(FREE_CROP, size=size))
+        return (_bend if model.bends_donor else _draw)(model, face, donor, strength, size)

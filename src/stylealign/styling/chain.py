@@ -35,7 +35,8 @@ class ArmConfig:
     group: int = 0
     """Arms of one group are alternatives, one a batch; the groups follow one another."""
     run: Path | None = None
-    """Finished run of an arm that was trained (translator: a `train-translator` run)."""
+    """Finished run of an arm that was trained (translator: a `train-translator` run, or the name of one that needs no
+    training)."""
 
     def __post_init__(self) -> None:
         if self.kind == "mixstyle":

@@ -21,7 +21,7 @@ from stylealign.training.weights import read_card
 from stylealign.translators import TRANSLATORS
 from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.judge import too_far, verdict
-from stylealign.translators.loaded import load_translator
+from stylealign.translators.loaded import named_translator, open_translator
 from stylealign.translators.swapping import Translator, encode_contents
 from stylealign.translators.warp.field import bend
 from stylealign.translators.warp.fit import ARM_SPACING, WarpConfig, faults
@@ -100,18 +100,20 @@ def translator_arm(translator: Translator, crop: CropConfig) -> Arm:
 
 
 def run_bends_donors(run: Path) -> bool:
-    """Whether a finished run holds a translator for which donors have to be chosen by their shape."""
-    entry = TRANSLATORS.get(read_card(run, "translator")["model"])
+    """Whether a finished run (or an untrained translator's name) is of a translator for which donors have to be chosen
+    by their shape."""
+    entry = TRANSLATORS.get(named_translator(run) or read_card(run, "translator")["model"])
     return entry is not None and entry.loaded.bends_donor
 
 
 def open_translator_arm(run: Path, crop: CropConfig, schema: LandmarkSchema, device: torch.device) -> Arm:
-    """The translator of a finished run as an arm; what its judge found wrong is said.
+    """The translator of a finished run as an arm; what its judge found wrong is said. The name of one that needs no
+    training may stand in the run's place: it gets the faces as they are cut.
 
     Raises:
         UserError: a translator of another mark-up, or of boxes that cannot be found again in these crops.
     """
-    translator = load_translator(run, device)
+    translator = open_translator(run, schema, crop, device)
     if translator.schema != schema:
         raise UserError(
             f"{run}: a translator of {translator.schema.name} faces, but the training faces are annotated with "

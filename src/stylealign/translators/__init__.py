@@ -27,6 +27,7 @@ from stylealign.translators.vunet.config import PRESETS as VUNET_PRESETS
 from stylealign.translators.vunet.config import VUNetConfig
 from stylealign.translators.vunet.learning import learn_vunet
 from stylealign.translators.vunet.network import LoadedVUNet, build_vunet
+from stylealign.translators.warp.network import VERSION as WARP_VERSION
 from stylealign.translators.warp.network import LoadedWarp, NoShape, build_warp
 
 __all__ = ["TRANSLATORS", "LoadedTranslator", "Preset", "TranslatorEntry", "build_translator"]
@@ -66,6 +67,8 @@ class TranslatorEntry(NamedTuple):
     """Key of that dataclass in `train-translator`'s configuration"""
     watches: Callable[[Any], bool] = lambda learning: False
     """(its section on learning) -> whether its losses ask a detector if landmarks stay where they are"""
+    version: int = 1
+    """Of one that has nothing to learn: raised when the same faces give other pictures"""
 
     def preset(self, version: str) -> Preset:
         """The first of its sizes of that version."""
@@ -128,7 +131,7 @@ TRANSLATORS = {
     "warp": TranslatorEntry(
         "bends the donor's photograph onto the face's landmarks; nothing is trained.",
         build_warp, NoShape, presets=(Preset("tiny", 16, NoShape()), Preset("small", 128, NoShape())), learn=None,
-        loaded=LoadedWarp,
+        loaded=LoadedWarp, version=WARP_VERSION,
     ),
 }  # fmt: skip
 

@@ -1,9 +1,11 @@
 """Translators, ready to use: read from their run folders by the table's entries, or opened by name."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from stylealign.batches.structure_maps import StructureConfig
 from stylealign.config import from_dict
@@ -13,9 +15,8 @@ from stylealign.face.schema import LandmarkSchema, schema_from_dict
 from stylealign.training.weights import load_model, load_weights
 from stylealign.translators import TRANSLATORS, build_translator, trained_names, untrained_names
 from stylealign.translators.base import LoadedTranslator
-from stylealign.translators.warp.network import hash_of
 
-__all__ = ["LoadedTranslator", "load_translator", "named_translator", "open_untrained"]
+__all__ = ["LoadedTranslator", "load_translator", "named_translator", "open_translator", "open_untrained"]
 
 
 def named_translator(translator: Path | str | None) -> str | None:
@@ -40,8 +41,25 @@ def open_untrained(
     """A translator that has nothing to learn, for faces of a mark-up that are cut by `crop`."""
     entry, structure = TRANSLATORS[name], StructureConfig()
     model = entry.build(entry.preset("small").network, crop.size, structure, schema)
-    card: dict[str, Any] = {"kind": "translator", "model": name, "model_hash": hash_of(schema)}
+    card: dict[str, Any] = {"kind": "translator", "model": name, "model_hash": _hash_of(name, model, schema)}
     return entry.loaded(model, schema, crop, structure, card, torch.device(device))
+
+
+def _hash_of(name: str, model: nn.Module, schema: LandmarkSchema) -> str:
+    """SHA-256 of all that an untrained translator's pictures depend on beside the faces and how they are cut."""
+    found = hashlib.sha256(f"{name} {TRANSLATORS[name].version} {schema.to_dict()}".encode())
+    for key, value in model.state_dict().items():  # weights that somebody else trained, which `build` reads
+        found.update(key.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def open_translator(
+    translator: Path | str, schema: LandmarkSchema, crop: CropConfig, device: torch.device | str = "cpu"
+) -> LoadedTranslator:
+    """The translator of a finished run; or one that needs no training, whose name stands in the folder's place, for
+    faces of a mark-up that are cut by `crop`."""
+    name = named_translator(translator)
+    return load_translator(Path(translator), device) if name is None else open_untrained(name, schema, crop, device)
 
 
 def load_translator(run: Path, device: torch.device | str = "cpu") -> LoadedTranslator:

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from stylealign.jobs.generate.maker import GREY, Drawn, NothingToPrepare, Plan, 
 from stylealign.jobs.generate.pairing import Paired, paired_by_chance
 from stylealign.styling.chain import ChainConfig, Link, draw_arms, open_chain, restyle
 from stylealign.training.weights import read_card
+from stylealign.translators.loaded import named_translator, open_untrained
 
 _PICTURE, _SHEET = 17, 19  # streams of random numbers
 
@@ -106,10 +108,16 @@ class ByArms(NothingToPrepare):
         )  # fmt: skip
 
 
+def _card_of(run: Path, schema: LandmarkSchema, crop: CropConfig) -> dict[str, Any]:
+    """The card of a learned arm's run; of an untrained translator, whose name stands there, the one that it gets."""
+    name = named_translator(run)
+    return read_card(run, "translator") if name is None else open_untrained(name, schema, crop).card
+
+
 def open_arms(style: ChainConfig, crop: CropConfig, schema: LandmarkSchema, device: torch.device) -> ByArms:
     """The arms of a configuration, ready to draw faces of that mark-up, cut so. Raises UserError where one cannot."""
     groups = style.groups()
-    cards = [read_card(arm.run, "translator") for group in groups for arm in group if arm.run]
+    cards = [_card_of(arm.run, schema, crop) for group in groups for arm in group if arm.run]
     described = json.dumps([to_dict(groups), [card["model_hash"] for card in cards]], sort_keys=True)
     chain = open_chain(style, 1.0, crop, schema, device)
     return ByArms(chain, schema, crop, hashlib.sha256(described.encode()).hexdigest(), cards, int(style.needs_donors()))

@@ -46,16 +46,16 @@ _JUDGE = 43  # stream of random numbers
 
 @dataclass
 class ByWarp(NothingToPrepare):
-    """`warp`, or a trained translator that bends donors, as a `Maker`, for one plan."""
+    """A translator that bends donors, trained or not, as a `Maker`, for one plan."""
 
-    schema: LandmarkSchema
-    crop: CropConfig
+    translator: LoadedTranslator
     config: WarpConfig
     judge_run: Path | None
     device: torch.device
+    """Where the detector works that finds donors' landmarks and judges"""
     skip_unfit: bool = False
-    trained: LoadedTranslator | None = None
-    """The trained one; None: `warp`"""
+    untrained: str | None = None
+    """The translator's name, where it needed no training; None: it was trained, and judged then"""
     donor_landmarks: np.ndarray = field(default_factory=lambda: np.empty(0))
     """(M, P, 2) px of the donors' pictures, NaN where unknown: found when pairs are made"""
     _cards: list[dict[str, Any]] | None = None
@@ -65,8 +65,12 @@ class ByWarp(NothingToPrepare):
     donors_per_style = 1
 
     @property
-    def translator(self) -> LoadedTranslator:
-        return self.trained or open_untrained("warp", self.schema, self.crop, "cpu")
+    def schema(self) -> LandmarkSchema:
+        return self.translator.schema
+
+    @property
+    def crop(self) -> CropConfig:
+        return self.translator.crop
 
     @property
     def hash(self) -> str:
@@ -189,12 +193,12 @@ class ByWarp(NothingToPrepare):
 
         A trained translator's was judged when it was trained.
         """
-        if self.trained is not None:
-            return [self.trained.card]
+        if self.untrained is None:
+            return [self.translator.card]
         if self._cards is None:
-            card = {"model": "warp", "model_hash": self.hash}
+            card = {"model": self.untrained, "model_hash": self.hash}
             judge = self._open_judge()
-            self._cards = [card if judge is None else {**card, "judge": self._judge(plan, judge)}]
+            self._cards = [card if judge is None else {**card, "judge": self._judge(plan, judge, self.untrained)}]
         return self._cards
 
     def _open_judge(self) -> LoadedDetector | None:
@@ -210,7 +214,7 @@ class ByWarp(NothingToPrepare):
             "expected the same mark-up"
         )
 
-    def _judge(self, plan: Plan, judge: LoadedDetector) -> dict[str, Any]:
+    def _judge(self, plan: Plan, judge: LoadedDetector, name: str) -> dict[str, Any]:
         assert plan.donors is not None
         assert plan.pairs is not None
         rows = np.random.default_rng((plan.seed, _JUDGE)).permutation(len(plan.contents))
@@ -221,7 +225,7 @@ class ByWarp(NothingToPrepare):
         contents = [_cut(plan.contents[int(i)], crop) for i in rows]
         donors = [_cut(self._sample(plan.donors, int(plan.pairs[i, 0])), donor_crop) for i in rows]
         batch, others = (Batch(*(torch.cat(parts) for parts in zip(*all_, strict=True))) for all_ in (contents, donors))
-        translator = open_untrained("warp", self.schema, crop, "cpu")
+        translator = open_untrained(name, self.schema, crop, "cpu")
         judge.model.requires_grad_(False)
         return judge_swaps(translator, batch, judge.model, judge.crop.size, self.schema, plan.seed, donors=others)
 

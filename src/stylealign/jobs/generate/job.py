@@ -43,9 +43,10 @@ from stylealign.progress import say
 from stylealign.styling.chain import ChainConfig
 from stylealign.training.loop import LoopConfig, start_engine
 from stylealign.training.session import alone_among, going_on_later
+from stylealign.translators import TRANSLATORS
 from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.judge import gate
-from stylealign.translators.loaded import load_translator, named_translator
+from stylealign.translators.loaded import load_translator, named_translator, open_untrained
 from stylealign.translators.swapping import Translator
 from stylealign.translators.warp.fit import WarpConfig
 
@@ -65,13 +66,13 @@ class Generate:
     out: Path
     """Data set folder to make; the same command continues a stopped run."""
     translator: Path | None = None
-    """Run folder of a trained translator; or `warp`, which needs no training: donors' photographs, bent onto the faces'
-    landmarks."""
+    """Run folder of a trained translator; or the name of one that needs no training, such as `warp`: donors'
+    photographs, bent onto the faces' landmarks."""
     style: ChainConfig = field(default_factory=ChainConfig)
     """Style arms instead of a translator: every picture is a face's own crop in another look."""
     crop: CropConfig = field(default_factory=lambda: CropConfig(size=160, scale=1.75))
-    """How style arms and `warp` cut faces (a trained translator knows its own). As here, there is room to turn a 128 px
-    crop at 1.4."""
+    """How style arms and untrained translators cut faces (a trained one knows its own). As here, there is room to turn
+    a 128 px crop at 1.4."""
     warp: WarpConfig = field(default_factory=WarpConfig)
     split: str = "train"
     """Split of `data` to use."""
@@ -169,7 +170,7 @@ def describe(config: Generate, maker: Maker, contents: FaceDataset, donors: Face
     idle: tuple[str, ...] = ("style", "crop") if config.translator else ()
     if not isinstance(maker, ByWarp):
         idle = (*idle, *_OF_WARP)
-    elif maker.trained is None:
+    elif maker.untrained is not None:
         idle = ("style",)
     values = {
         "verb": "generate",
@@ -283,23 +284,19 @@ def generate(config: Generate, translator: Translator, **processes: Any) -> None
     make_dataset(config, _maker_of(config, translator), Processes(**processes))
 
 
-def _maker_of(config: Generate, translator: Translator) -> Maker:
-    """An open, trained translator as a maker."""
+def _maker_of(
+    config: Generate, translator: Translator, untrained: str | None = None, device: torch.device | None = None
+) -> Maker:
+    """An open translator as a maker. `untrained`: its name, where it needed no training; `device`: where a detector
+    looks at donors, where that is not the translator's own."""
     if not isinstance(translator, LoadedTranslator) or not translator.bends_donor:
         return ByTranslator(translator, config.mode, config.mix)
-    _refuse_to_mix(config, str(translator.card.get("model")))
-    return ByWarp(
-        translator.schema, translator.crop, config.warp, config.judge, translator.device, config.skip_unfit, translator
-    )
-
-
-def _refuse_to_mix(config: Generate, name: str) -> None:
-    """Raise UserError where a translator without style codes is asked for more than a transfer."""
-    if config.mode != "transfer":
+    if config.mode != "transfer":  # a photograph that is bent is no style code
         raise UserError(
-            f"mode {config.mode}: translator '{name}' has no prior to draw styles from and no style codes to mix: it "
-            "only transfers"
+            f"mode {config.mode}: translator '{translator.card.get('model')}' has no prior to draw styles from and no "
+            "style codes to mix: it only transfers"
         )
+    return ByWarp(translator, config.warp, config.judge, device or translator.device, config.skip_unfit, untrained)
 
 
 def make_dataset(config: Generate, maker: Maker, processes: Processes = ONE_PROCESS) -> None:
@@ -379,11 +376,12 @@ def open_maker(config: Generate, device: torch.device) -> Maker:
         raise UserError(
             "--translator and --style are both given: expected one of the two (a chain may hold a translator as an arm)"
         )
-    if named_translator(config.translator) is not None:
-        _refuse_to_mix(config, "warp")
-        schema = FaceDataset.open(config.data).schema
-        return ByWarp(schema, config.crop, config.warp, config.judge, device, config.skip_unfit)
-    return _maker_of(config, load_translator(config.translator, device))
+    name = named_translator(config.translator)
+    if name is None:
+        return _maker_of(config, load_translator(config.translator, device))
+    schema = FaceDataset.open(config.data).schema
+    at = "cpu" if TRANSLATORS[name].loaded.bends_donor else device  # donors are cut and bent one by one
+    return _maker_of(config, open_untrained(name, schema, config.crop, at), name, device)
 
 
 def main(config: Generate) -> None:

@@ -4,7 +4,6 @@ What is drawn is the donor: its hair, hat, light, background and skin. Its style
 landmarks, and the content gives landmarks, and pixels where the donor has none to show (openings.py).
 """
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,8 +121,3 @@ class LoadedWarp(LoadedTranslator):
         content = image.to(self.device) if self.needs_content else None
         donor, donor_landmarks = style
         return warped(content, landmarks, donor, donor_landmarks, self.schema, size=size)[0].contiguous()
-
-
-def hash_of(schema: LandmarkSchema) -> str:
-    """SHA-256 of all that pictures depend on beside the faces."""
-    return hashlib.sha256(f"warp {VERSION} {schema.to_dict()}".encode()).hexdigest()
