@@ -5,7 +5,6 @@ verb is imported only when that verb is asked for, so that `stylealign --help` d
 """
 
 import codecs
-import importlib
 import io
 import os
 import re
@@ -16,6 +15,7 @@ from typing import Any
 from stylealign.errors import Stopped, UserError, shortened
 from stylealign.jobs import VERBS
 from stylealign.progress import say
+from stylealign.training.plugins import load_plugins
 
 SPINS = "2000"
 """Turns a thread of torch waits awake for the others before it sleeps. GNU OpenMP's own 300,000 make a step on two
@@ -41,16 +41,6 @@ def top_help() -> str:
     usage = "usage: stylealign [-h] [--version] VERB ...\n"
     head = f"{usage}\nFace-landmark detectors from few labels: keep a face's structure, change its style.\n"
     return "\n".join([head, *lines, EPILOGUE])
-
-
-def load_plugins() -> None:
-    """Import the modules named by STYLEALIGN_PLUGINS, with commas between: they add entries to the tables of detectors,
-    translators, style arms and formats. Processes that a job starts inherit the variable, and so the entries."""
-    for name in filter(None, os.environ.get("STYLEALIGN_PLUGINS", "").split(",")):
-        try:
-            importlib.import_module(name.strip())
-        except ModuleNotFoundError as error:
-            raise UserError(f"STYLEALIGN_PLUGINS: no module named '{error.name}'") from None
 
 
 def parse(verb: str, arguments: list[str], **tyro_options: Any) -> Any:

@@ -40,6 +40,7 @@ from stylealign.styling.arms import ARMS, names_without_run
 from stylealign.styling.chain import PRESETS, ArmConfig, ChainConfig, Link, open_chain, restyle
 from stylealign.styling.donors import OFFERED
 from stylealign.styling.learned import open_translator_arm, run_bends_donors, translator_arm
+from stylealign.training.plugins import load_plugins
 from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.loaded import named_translator, open_translator
 from stylealign.translators.warp.fit import descriptors, nearest, reference_shape
@@ -91,6 +92,7 @@ class StyleAugmentation:
             UserError: no donor, a style that does not exist, a mark-up that has to be known and is not.
             ValueError: a strength, probability or seed that is none.
         """
+        load_plugins()
         self.faces: FaceDataset | tuple[FaceSample, ...] = _faces(donors)
         if not len(self.faces):
             raise UserError("style augmentation: no donor; expected a data set, or a list of pictures")
@@ -125,6 +127,10 @@ class StyleAugmentation:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_chain": None, "_translator": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        load_plugins()  # of a worker that was spawned
+        self.__dict__.update(state)
 
     def _links(self, crop: CropConfig) -> tuple[Link, ...]:
         """The arms, opened once in each process. `crop`: how a picture is cut round its face, which translators ask."""

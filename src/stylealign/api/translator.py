@@ -39,6 +39,7 @@ from stylealign.predicting.sources import Photo
 from stylealign.styling.arm import NUM_DRAWS
 from stylealign.styling.arms import ARMS, names_of_looks
 from stylealign.training.devices import pick_device
+from stylealign.training.plugins import load_plugins
 from stylealign.translators import TRANSLATORS, untrained_names
 from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.loaded import load_translator, open_untrained
@@ -204,6 +205,7 @@ class StyleTranslator:
         Raises:
             UserError: a folder that holds no translator, or weights that changed; a detector of another mark-up.
         """
+        load_plugins()
         if isinstance(translator, str) and translator in names_without_run_folder():
             return cls(translator, detector)
         return cls(load_translator(model_path(translator), pick_device(accelerator)), detector)

@@ -9,6 +9,7 @@ needs. Nothing else lists detectors.
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from stylealign.detectors.dvln import DVLN, DVLNConfig, learn_dvln, load_trunk
@@ -24,6 +25,7 @@ from stylealign.detectors.san.network import SAN, SANConfig, learn_san, load_vgg
 from stylealign.detectors.wing import Wing, WingConfig, learn_wing
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
+from stylealign.training.plugins import unknown
 
 __all__ = ["DETECTORS", "Detector", "DetectorOutput", "Preset", "build_detector"]
 
@@ -211,10 +213,32 @@ def build_detector(name: str, schemas: Schemas, size: int, config: Any) -> nn.Mo
     """A detector with fresh weights; `size` is the crop's side in px. Raises UserError for a
     name that is not in the table."""
     if name not in DETECTORS:
-        raise UserError(f"unknown detector '{name}'; known: {', '.join(DETECTORS)}")
+        raise UserError(unknown("detector", name, DETECTORS))
     model = DETECTORS[name].build(schemas, size, config)
     points, found = schemas[0].num_points, getattr(model, "mean_shape", None)
     if found is None or tuple(found.shape) != (points, 2):
         has = "none" if found is None else f"one of shape {tuple(found.shape)}"
         raise UserError(f"detector '{name}': expected a network with a buffer mean_shape ({points}, 2), found {has}")
     return model
+
+
+@torch.no_grad()
+def refuse_other_answers(name: str, model: nn.Module, points: int, size: int, device: torch.device) -> None:
+    """Raise UserError where a network's answer on two grey crops of `size` px is no `DetectorOutput` of so many points.
+
+    The network is left as it was, and so are random numbers where it answers in evaluation mode as it should.
+    """
+    was_training = model.training
+    found = model.eval()(torch.zeros(2, 3, size, size, device=device))
+    model.train(was_training)
+    wanted = f"a DetectorOutput whose landmarks have the shape (2, {points}, 2), px of the crop"
+    if not isinstance(found, DetectorOutput):
+        shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
+        raise UserError(
+            f"detector '{name}': answered two crops by a {type(found).__name__}{shape}, expected {wanted} "
+            "(stylealign.detectors.DetectorOutput)"
+        )
+    marks = found.landmarks
+    if not isinstance(marks, Tensor) or marks.shape != (2, points, 2) or not marks.is_floating_point():
+        has = f"{marks.dtype} of shape {tuple(marks.shape)}" if isinstance(marks, Tensor) else f"{marks!r:.60}"
+        raise UserError(f"detector '{name}': answered two crops by landmarks {has}, expected {wanted}")

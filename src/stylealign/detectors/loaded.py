@@ -18,6 +18,7 @@ from stylealign.evaluation.lean import lean_of_card
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema, schema_from_dict
 from stylealign.training.devices import place
+from stylealign.training.plugins import load_plugins, unknown
 from stylealign.training.weights import load_model, load_weights
 
 EVERY_ROLL = 179.0  # degrees to either side
@@ -67,11 +68,12 @@ def learnt_lean(card: Mapping[str, Any]) -> bool:
 
 def load_detector(run: Path, device: torch.device | str = "cpu") -> LoadedDetector:
     """Load the detector of a finished run or a checkpoint folder. Raises UserError for anything else."""
+    load_plugins()
     state, card = load_model(Path(run), "detector")
     schema = schema_from_dict(card["schema"], f"{run}/card.json: schema")
     crop = from_dict(CropConfig, card["crop"], f"{run}/card.json: crop")
     if card.get("model") not in DETECTORS:
-        raise UserError(f"{run}/card.json: unknown detector '{card.get('model')}'; known: {', '.join(DETECTORS)}")
+        raise UserError(f"{run}/card.json: {unknown('detector', card.get('model'), DETECTORS)}")
     network: Any = from_dict(DETECTORS[card["model"]].config, card.get("network"), f"{run}/card.json: network")
     others = [
         schema_from_dict(s, f"{run}/card.json: other_schemas[{i}]") for i, s in enumerate(card.get("other_schemas", []))

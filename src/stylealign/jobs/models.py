@@ -26,6 +26,7 @@ from stylealign.evaluation.tables import Table, millions, print_table
 from stylealign.face.schema import LandmarkSchema, get_schema
 from stylealign.progress import open_console, say, track
 from stylealign.training.devices import pick_device, place
+from stylealign.training.plugins import unknown
 
 BATCHES = (1, 16)
 SHOWN = ("small", "paper")
@@ -50,9 +51,9 @@ class Models:
     """Where to measure."""
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.only if name not in DETECTORS]
-        if unknown:
-            raise ValueError(f"only: unknown detector {unknown[0]!r}; known: {', '.join(DETECTORS)}")
+        others = [name for name in self.only if name not in DETECTORS]
+        if others:
+            raise ValueError(f"only: {unknown('detector', others[0], DETECTORS)}")
 
 
 def build(name: str, preset: Preset, schema: LandmarkSchema, size: int | None = None) -> nn.Module:

@@ -8,7 +8,7 @@ from torch import nn
 
 from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation import metrics
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks
 from stylealign.evaluation.scoring import measured_by
@@ -17,6 +17,7 @@ from stylealign.predicting.on_datasets import answer_crops, calibrated_on, lean_
 from stylealign.progress import say
 
 PREVIEW_FACES = 12
+CORNER = 2.0  # px of the crop: no detector that has learnt a little answers all landmarks of all faces in there
 
 
 class Validation:
@@ -66,13 +67,30 @@ class Validation:
         return lean_on(model, self.cache) if self.schema.flip_pairs else 0.0
 
     @torch.no_grad()
-    def sheet(self, model: nn.Module) -> np.ndarray:
-        """(H, W, 3) uint8: the first PREVIEW_FACES faces with predicted and true landmarks."""
+    def _first(self, model: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+        """The positions (n,) of the first PREVIEW_FACES faces, and a model's landmarks (n, P, 2) on them, crop px."""
         shown = np.arange(min(PREVIEW_FACES, len(self.cache)))
         batch = self.cache.batch(shown)
         was_training, device = model.training, next(model.parameters()).device
-        predicted = model.eval()(batch.image.to(device)).landmarks.cpu().numpy()
+        predicted = model.eval()(batch.image.to(device)).landmarks.float().cpu().numpy()
         model.train(was_training)
+        return shown, predicted
+
+    def warn_of_units(self, model: nn.Module) -> None:
+        """Say so where a model that has learnt answers every landmark in the crop's first corner, as one does whose
+        answers are shares of the crop (0 to 1, or -1 to 1) and not its pixels."""
+        _, found = self._first(model)
+        low, high = found.min(axis=(0, 1)), found.max(axis=(0, 1))
+        if max(-low.min(), high.max()) < CORNER:
+            say(
+                f"warning: on {counted(len(found), 'validation face')} this detector answers every landmark between "
+                f"({low[0]:.2f}, {low[1]:.2f}) and ({high[0]:.2f}, {high[1]:.2f}): expected pixels of a crop of "
+                f"{self.cache.size} px. A network that answers shares of the crop has to multiply them by its side"
+            )
+
+    def sheet(self, model: nn.Module) -> np.ndarray:
+        """(H, W, 3) uint8: the first PREVIEW_FACES faces with predicted and true landmarks."""
+        shown, predicted = self._first(model)
         tiles = []
         for i in shown:
             # Enlarged, so that dots do not hide a small face; pixel areas correspond.

@@ -13,6 +13,7 @@ from torch import nn
 from stylealign.batches.structure_maps import StructureConfig
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
+from stylealign.training.plugins import unknown
 from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.bilateral.learning import BilateralLearningConfig, learn_bilateral
 from stylealign.translators.bilateral.network import BilateralConfig, LoadedBilateral, build_bilateral
@@ -151,5 +152,5 @@ def build_translator(
 ) -> nn.Module:
     """A translator with fresh weights, for crops of `size` px. Raises UserError for a name that is not in the table."""
     if name not in TRANSLATORS:
-        raise UserError(f"unknown translator '{name}'; known: {', '.join(TRANSLATORS)}")
+        raise UserError(unknown("translator", name, TRANSLATORS))
     return TRANSLATORS[name].build(config, size, structure, schema)

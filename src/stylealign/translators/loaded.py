@@ -12,6 +12,7 @@ from stylealign.config import from_dict
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema, schema_from_dict
+from stylealign.training.plugins import load_plugins, unknown
 from stylealign.training.weights import load_model, load_weights
 from stylealign.translators import TRANSLATORS, build_translator, trained_names, untrained_names
 from stylealign.translators.base import LoadedTranslator
@@ -24,6 +25,7 @@ def named_translator(translator: Path | str | None) -> str | None:
 
     Raises UserError where both may be meant: a folder of that name that holds a run.
     """
+    load_plugins()
     name = str(translator)
     if name not in untrained_names():
         return None
@@ -64,11 +66,12 @@ def open_translator(
 
 def load_translator(run: Path, device: torch.device | str = "cpu") -> LoadedTranslator:
     """Load a finished translator run (or one of its checkpoints). Raises UserError for anything else."""
+    load_plugins()
     state, card = load_model(Path(run), "translator")
     where = f"{run}/card.json"
     name = card.get("model")
     if name not in trained_names():
-        raise UserError(f"{where}: unknown translator '{name}'; known: {', '.join(trained_names())}")
+        raise UserError(f"{where}: {unknown('translator', name, trained_names())}")
     config = card["config"] if isinstance(card.get("config"), dict) else {}
     network: Any = from_dict(TRANSLATORS[name].config, config.get(name), f"{where}: {name}")
     schema = schema_from_dict(card["schema"], f"{where}: schema")

@@ -23,7 +23,7 @@ from stylealign.config import to_dict, with_sections
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.data.image import write_image
 from stylealign.data.shards import ShardedFaces
-from stylealign.detectors import DETECTORS, build_detector, having
+from stylealign.detectors import DETECTORS, build_detector, having, refuse_other_answers
 from stylealign.detectors.learning import Learning
 from stylealign.detectors.loaded import learnt_lean
 from stylealign.detectors.losses import LossConfig
@@ -271,6 +271,7 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
     model.mean_shape.copy_(torch.as_tensor(faces.mean_shapes[0]))  # type: ignore[union-attr,operator]
     model = place(model, "cpu").to(engine.device)
     fill_generators(config, model, faces.mixes[0][0].faces, run.folder)
+    refuse_other_answers(config.model, model, schemas[0].num_points, size, engine.device)
     learner = entry.learn(
         Learning(
             model=model,
@@ -358,6 +359,8 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
 
     def evaluate() -> dict[str, float]:
         assert validation is not None
+        if state.step and not any(measured):
+            validation.warn_of_units(state.result())
         measured[state.step] = validation.nme(state.result())
         return {"nme": measured[state.step]}
 
