@@ -14,6 +14,8 @@ _PUBLIC = {
     "Face": "stylealign.api.detector",
     "StyleTranslator": "stylealign.api.translator",
     "StyleAugmentation": "stylealign.api.augmentation",
+    "training_batches": "stylealign.api.training_batches",
+    "evaluate_landmarks": "stylealign.api.scores",
     "FaceDataset": "stylealign.data.dataset",
     "write_dataset": "stylealign.data.dataset_writer",
     "FaceSample": "stylealign.face.sample",

@@ -4,6 +4,8 @@ from stylealign.api.augmentation import StyleAugmentation as StyleAugmentation
 from stylealign.api.detector import Detector as Detector
 from stylealign.api.detector import Face as Face
 from stylealign.api.detector import load as load
+from stylealign.api.scores import evaluate_landmarks as evaluate_landmarks
+from stylealign.api.training_batches import training_batches as training_batches
 from stylealign.api.translator import StyleTranslator as StyleTranslator
 from stylealign.data.dataset import FaceDataset as FaceDataset
 from stylealign.data.dataset_writer import write_dataset as write_dataset

@@ -282,7 +282,7 @@ def test_the_blocks_of_the_page_run_as_they_stand(
     capsys.readouterr()
     names: dict[str, Any] = {"__name__": "__main__"}
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 7
     for block in blocks:
         exec(compile(block, "api.md", "exec"), names)
     said = capsys.readouterr().out.splitlines()

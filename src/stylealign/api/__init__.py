@@ -1,1 +1,2 @@
-"""What a person imports: `load` and `Detector`, `StyleTranslator`, `StyleAugmentation`."""
+"""What a person imports: `load` and `Detector`, `StyleTranslator`, `StyleAugmentation`, `training_batches`,
+`evaluate_landmarks`."""

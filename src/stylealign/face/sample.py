@@ -17,7 +17,10 @@ def _frozen(array: object, dtype: type, shape: tuple[int | None, ...], what: str
     ):
         raise ValueError(f"{what} has shape {values.shape}, expected {tuple('P' if s is None else s for s in shape)}")
     if not np.isfinite(values).all():
-        raise ValueError(f"{what} holds a value that is not a finite number")
+        missing = ""
+        if what.endswith(": landmarks") and np.isnan(values).any():
+            missing = "; a point that nobody placed is any number with visible False and point_trust 0"
+        raise ValueError(f"{what} holds a value that is not a finite number{missing}")
     values.setflags(write=False)
     return values
 

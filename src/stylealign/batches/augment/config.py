@@ -65,6 +65,10 @@ _PRESET_HELP = (
 )
 
 
+MARGIN = 1.25
+"""Side of the crops that are moved over that of the result: context for rotations and shifts."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentConfig:
     """How training faces are varied. A geometric value is the largest change, 0 is none; draws are uniform between."""

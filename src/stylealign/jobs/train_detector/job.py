@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stylealign.batches.augment import AugmentConfig, augment
+from stylealign.batches.augment import MARGIN, AugmentConfig, augment
 from stylealign.batches.batch import Batch, Step, join
 from stylealign.batches.crops import CropCache, mean_shape
 from stylealign.batches.shards import open_cache
@@ -68,7 +68,6 @@ from stylealign.training.warm_start import describe_start, start_from
 
 STYLES = "styles.png"
 """Among the previews: what style arms make of the first faces."""
-MARGIN = 1.25  # context round the crop for rotations and shifts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
