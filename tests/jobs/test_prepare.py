@@ -354,17 +354,18 @@ def _real(name: str) -> Path:
 
 
 @pytest.mark.slow
-def test_real_wflw_has_206_faces_and_its_subsets(tmp_path: Path) -> None:
+def test_real_wflw_has_206_faces_and_its_subsets(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     dataset = made(Prepare(reader="wflw", path=_real("wflw"), out=tmp_path / "out"))
     assert dataset.meta["splits"] == {"test": 206}
     counts = Counter(name for s in dataset for name, on in s.attributes.items() if on)
     assert counts == {"pose": 34, "expression": 34, "illumination": 86, "make_up": 27, "occlusion": 56, "blur": 77}
     assert len({s.image for s in dataset}) == 175
+    assert "warning" not in capsys.readouterr().err  # its points lie as they should
     assert dataset.verify() == []
 
 
 @pytest.mark.slow
-def test_real_300w_has_its_splits_and_nested_budgets(tmp_path: Path) -> None:
+def test_real_300w_has_its_splits_and_nested_budgets(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     budgets = ("train_0050", "train_0157", "train_0315", "train_0630")
     dataset = made(
         Prepare(
@@ -374,6 +375,7 @@ def test_real_300w_has_its_splits_and_nested_budgets(tmp_path: Path) -> None:
         )
     )  # fmt: skip
     assert dataset.meta["splits"] == {"train": 1812, "val": 200, "test": 554}
+    assert "warning" not in capsys.readouterr().err
     chosen = [set(dataset.select(subset=b).ids()) for b in budgets]
     assert [len(c) for c in chosen] == [50, 157, 315, 630]
     assert all(small < large for small, large in itertools.pairwise(chosen))
@@ -381,10 +383,15 @@ def test_real_300w_has_its_splits_and_nested_budgets(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_real_youtube_faces_have_their_splits_and_unlabelled_frames(tmp_path: Path) -> None:
+def test_real_youtube_faces_have_their_splits_and_unlabelled_frames(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     dataset = made(Prepare(reader="csv", path=_real("ytfaces"), out=tmp_path / "out", check_images=False))
     assert dataset.meta["splits"] == {"train": 2600, "val": 410, "test": 579, "unlabelled": 946}
     assert dataset.meta["labelled"] == 3589
+    said = capsys.readouterr().err
+    assert "68 landmarks a face and no --schema: taken for ibug68" in said
+    assert "warning" not in said
 
 
 def test_the_recipe_in_the_docs_is_one(tmp_path: Path) -> None:
@@ -451,7 +458,8 @@ def test_a_face_that_stands_twice_is_said_and_kept(tmp_path: Path, capsys: pytes
 
 
 def test_good_faces_leave_no_notes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    dataset = made(Prepare(reader="csv", path=five_faces(tmp_path / "in"), out=tmp_path / "out"))
+    source = five_faces(tmp_path / "in", ("a", "b", "c"))  # too few to say whether these points are those of `five`
+    dataset = made(Prepare(reader="csv", path=source, schema="five", out=tmp_path / "out"))
     assert "notes" not in dataset.meta["how"]
     assert capsys.readouterr().err == f"wrote {tmp_path / 'out'}\n"
 

@@ -25,6 +25,7 @@ from stylealign.evaluation.draw import contact_sheet, draw_numbered, flipped
 from stylealign.face.schema import SCHEMAS, LandmarkSchema, schema_from_dict
 from stylealign.jobs import VERBS
 from stylealign.progress import say, track
+from stylealign.toyfaces.numbering import numbered_otherwise
 
 _FACES_A_SHEET, _COLUMNS, _SHOWN = 16, 8, 5
 
@@ -91,9 +92,8 @@ def draw_faces(dataset: FaceDataset, config: Check) -> list[Path]:
     return paths
 
 
-def check_dataset(config: Check) -> list[str]:
+def check_dataset(config: Check, dataset: FaceDataset) -> list[str]:
     """Describe and draw a data set; returns its problems."""
-    dataset = FaceDataset.open(config.path)
     describe(dataset)
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     synthetic, styles, modes = 0, set(), Counter[str]()
@@ -229,10 +229,14 @@ def main(config: Check) -> None:
     """Check whatever `path` is. Raises UserError when something is wrong with it."""
     path = config.path
     is_dataset = (path / "dataset.yaml").exists()
+    warning = None
     if config.draw and not is_dataset:
         raise UserError(f"{path}: --draw is for dataset folders")
     if is_dataset:
-        problems = check_dataset(config)
+        dataset = FaceDataset.open(path)
+        problems = check_dataset(config, dataset)
+        if warning := numbered_otherwise(dataset):
+            say(f"warning: {path}: {warning}; --draw 16 shows where they lie")
     elif (path / "card.json").exists() or (path / "config.yaml").exists():
         problems = check_run(path)
     elif path.suffix in (".yaml", ".yml"):
@@ -252,4 +256,4 @@ def main(config: Check) -> None:
     if problems:
         more = f"\n  and {len(problems) - _SHOWN:,} more" if len(problems) > _SHOWN else ""
         raise UserError(f"{path}: {counted(len(problems), 'problem')}\n  " + "\n  ".join(problems[:_SHOWN]) + more)
-    say(f"{path}: nothing wrong found")
+    say(f"{path}: nothing{' else' if warning else ''} wrong found")

@@ -4,10 +4,9 @@ Nothing is left behind when a face is bad. Knows splits, subsets and merging; da
 """
 
 import dataclasses
-import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,17 +20,27 @@ from stylealign.data.carve import carved, named_shares
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.data.describe import describe
-from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, check_name, listed, schema_of, taking
+from stylealign.data.formats import (
+    FORMATS,
+    BadEntry,
+    ReadOptions,
+    check_name,
+    counts_points,
+    listed,
+    schema_of,
+    taking,
+)
 from stylealign.data.formats.entry import folder_of, is_text, lines_of
 from stylealign.data.formats.missing import Missing, without
 from stylealign.data.image import image_size
 from stylealign.data.lists import FaceLists, named_lists
-from stylealign.data.paths import inside
+from stylealign.data.once import Copies, Twins
 from stylealign.data.shards import ShardConfig, refuse_few, shown
 from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import CONVERSIONS, LandmarkSchema, convert, get_schema
 from stylealign.progress import say, track
+from stylealign.toyfaces.numbering import numbered_otherwise
 
 SKIPPED_FILE = "skipped.txt"
 _SKIPPED_IN_META = 100
@@ -248,41 +257,18 @@ def _refuse_odd_names(config: Prepare) -> None:
     walk(to_dict(config), "")
 
 
-class _Twins:
-    """Notices a face that stands twice: the same picture with the same landmarks, or box where there are none."""
-
-    def __init__(self) -> None:
-        self._seen: dict[bytes, str] = {}
-
-    def of(self, sample: FaceSample) -> str | None:
-        """The id of the same face, seen before."""
-        array = sample.box_xyxy if sample.landmarks is None else sample.landmarks
-        digest = hashlib.blake2b(os.fsencode(os.path.abspath(sample.image)), digest_size=12)
-        digest.update(b"" if array is None else array.tobytes())
-        before = self._seen.setdefault(digest.digest(), sample.id)
-        return None if before == sample.id else before
-
-
-class _Copies:
-    """Copies each picture once, keeping its path below its source's folder."""
-
-    def __init__(self, images: Path):
-        self._images, self._done = images, dict[Path, Path]()
-
-    def of(self, image: Path, root: Path, prefix: str) -> Path:
-        """Where the copy of a picture is, made now unless it is there; `prefix` sets sources apart."""
-        if image.is_relative_to(self._images):
-            return image
-        if image not in self._done:
-            relative = (
-                image.relative_to(root).as_posix()
-                if image.is_relative_to(root)
-                else f"{len(self._done):07d}{image.suffix}"
-            )
-            self._done[image] = inside(self._images, f"{prefix}{relative}", f"a copy of {image}")
-            self._done[image].parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(image, self._done[image])
-        return self._done[image]
+def _by_source(dataset: FaceDataset, sources: list[Source]) -> Iterator[tuple[Source, FaceDataset]]:
+    """The faces of each source in the data set that was made of them; a source without any is passed over."""
+    if len(sources) == 1:
+        yield sources[0], dataset
+        return
+    rows: dict[str, list[int]] = {_name(source): [] for source in sources}
+    longest = sorted(rows, key=len, reverse=True)  # a name may be the beginning of another
+    for i, face in enumerate(dataset.ids()):
+        rows[next(name for name in longest if face.startswith(f"{name}/"))].append(i)
+    for source in sources:
+        if rows[_name(source)]:
+            yield source, dataset.take(rows[_name(source)])
 
 
 @making("out")
@@ -314,7 +300,7 @@ def _write(config: Prepare, out: Path) -> None:
     skipped: list[str] = []
     left_out: dict[str, int] = {}
     notes: list[str] = []
-    twins = _Twins()
+    twins = Twins()
 
     def bad(entry: BadEntry) -> None:
         if not config.skip_bad:
@@ -329,7 +315,7 @@ def _write(config: Prepare, out: Path) -> None:
             missing=config.missing, point_names=_point_names(source, schema),
         )  # fmt: skip
         lists = FaceLists(folder_of(source.path), source.splits, source.subsets)
-        copies, root = _Copies(extracted), _image_root(source)
+        copies, root = Copies(extracted), _image_root(source)
         for entry in track(FORMATS[source.reader].read(source.path, options), f"reading {source.path.name}"):
             if isinstance(entry, BadEntry):
                 lists.mark(entry.face)
@@ -375,7 +361,17 @@ def _write(config: Prepare, out: Path) -> None:
         if notes:
             writer.how = {**writer.how, "notes": [_text(note) for note in notes]}
 
-    describe(FaceDataset.open(out))
+    dataset = FaceDataset.open(out)
+    describe(dataset)
+    for source, schema in zip(sources, schemas, strict=True):
+        if counts_points(source.reader, source.schema):
+            say(
+                f"{source.path}: {counted(schema.num_points, 'landmark')} a face and no --schema: taken for "
+                f"{schema.name}; --schema names another"
+            )
+    for source, view in _by_source(dataset, sources):
+        if warning := numbered_otherwise(view):
+            say(f"warning: {source.path}: {warning}")
     for note in notes:
         say(note)
     for name, count in left_out.items():

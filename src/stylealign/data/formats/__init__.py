@@ -303,6 +303,12 @@ def _refuse_another(name: str, source: Path) -> None:
         )
 
 
+def counts_points(name: str, named: str | None) -> bool:
+    """Whether nothing but the number of points tells the mark-up of a source in the format `name`."""
+    entry = FORMATS[name]
+    return named is None and entry.schema is None and entry.count_points is not None
+
+
 def schema_of(name: str, source: Path, named: str | None) -> LandmarkSchema | None:
     """The mark-up of a source in the format `name`: the one the user named, else the format's own, else by counting.
 
