@@ -1,4 +1,4 @@
-"""Own points that are as many as a built-in mark-up's: `prepare` and `check` say what they take them for."""
+"""Own points that are as many as a built-in mark-up's: `prepare`, `check` and `fit` say what they take them for."""
 
 from pathlib import Path
 
@@ -8,8 +8,12 @@ import pytest
 from builders.layouts import csv_text, picture
 from stylealign.cli import main
 from stylealign.data.dataset import FaceDataset
-from stylealign.face.schema import SCHEMAS
+from stylealign.face.sample import FaceSample
+from stylealign.face.schema import SCHEMAS, LandmarkSchema
 from stylealign.jobs import prepare
+from stylealign.jobs.fit import looking
+from stylealign.jobs.fit.config import Fit
+from stylealign.jobs.init import MarkedUp
 from stylealign.jobs.prepare import Prepare, Source
 from stylealign.toyfaces import landmarks, random_structure
 from stylealign.toyfaces.numbering import drawn_as
@@ -80,3 +84,46 @@ def test_of_several_sources_the_one_that_does_not_fit_is_named(tmp_path: Path, c
     assert len(warnings) == 1
     assert warnings[0].startswith(f"warning: {wrong}: the landmarks do not lie")
     assert len(FaceDataset.open(tmp_path / "out")) == 25
+
+
+def looked(folder: Path, shapes: np.ndarray, capsys: pytest.CaptureFixture, **more: object) -> tuple[str, str]:
+    """Name of the mark-up that `fit` takes, and what it says."""
+    found = looking._marked_up(Fit(path=source_of(folder, shapes), **more), "csv")  # type: ignore[arg-type]
+    return found.schema.name, capsys.readouterr().err
+
+
+def test_fit_takes_a_large_mark_up_by_pairs_and_places(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    name, said = looked(tmp_path / "wflw", drawn(30), capsys)
+    assert name == "wflw98"
+    assert "the mirror pairs are those of wflw98, and the landmarks lie as its do" in said
+    # The same pairs, other points: eyes and brows exchanged whole, as COFW's table allows.
+    cofw = SCHEMAS["cofw29"]
+    order = np.arange(29)
+    order[:8], order[8:16] = np.arange(8, 16), np.arange(8)
+    order[[22, 23, 28]], order[[0, 1, 20]] = order[[0, 1, 20]], order[[22, 23, 28]]
+    name, said = looked(tmp_path / "own", drawn_as(cofw, drawn(30))[:, order], capsys)
+    assert name == "own"
+    assert "the mirror pairs are those of cofw29, but the landmarks lie elsewhere: it is not taken" in said
+    # Three faces tell nothing of the places, whatever pairs they have.
+    faces = [FaceSample(id=str(i), image=Path("x"), landmarks=face) for i, face in enumerate(drawn_as(cofw, drawn(4)))]
+    own = LandmarkSchema(name="own", num_points=29, flip_pairs=cofw.flip_pairs)
+    assert looking._known(MarkedUp(own, faces, [], 0.0)).schema == cofw
+    assert looking._known(MarkedUp(own, faces[:3], [], 0.0)).schema == own
+    assert "too few faces tell where the landmarks lie" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "points", [(33, 46, 54, 76, 82), (35, 44, 54, 76, 82), (60, 72, 54, 76, 82), (96, 97, 54, 76, 82)]
+)
+def test_fit_takes_no_small_mark_up_by_pairs(
+    points: tuple[int, ...], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Outer brows, middles of brows, eye corners and pupils: all mirror alike, and five points tell no more."""
+    name, said = looked(tmp_path / "own", drawn(30)[:, list(points)], capsys)
+    assert name == "own"
+    assert "the mirror pairs are those of five too, but 5 landmarks are too few to tell" in said
+    assert "--schema five" in said
+    name, said = looked(tmp_path / "named", drawn(30)[:, list(points)], capsys, schema="five")
+    assert name == "five"
+    assert "too few" not in said
+    assert looked(tmp_path / "eyes", drawn(30)[:, list(points)], capsys, eyes=(0, 1))[0] == "eyes"

@@ -20,6 +20,7 @@ from stylealign.jobs.init import MarkedUp, marked_up, pairs_sheet, schema_text
 from stylealign.predicting.finders import MtcnnFinder
 from stylealign.predicting.places import how_found
 from stylealign.progress import say
+from stylealign.toyfaces.numbering import FEW_POINTS, LIMIT, misfit
 
 SCALE = 1.4
 MOST_UNLABELLED = 2000
@@ -42,12 +43,27 @@ def _marked_up(config: Fit, reader: str) -> MarkedUp:
                 f"--schema {config.schema}: {counted(schema.num_points, 'point')}, but {config.path} has "
                 f"{found.schema.num_points} a face"
             )
+    return found if config.eyes is not None else _known(found)
+
+
+def _known(found: MarkedUp) -> MarkedUp:
+    """The same with the built-in mark-up whose mirror pairs the faces have, if its points are theirs; says why."""
     pairs = {frozenset(pair) for pair in found.schema.flip_pairs}
     for known in SCHEMAS.values():
-        same = known.num_points == found.schema.num_points and {frozenset(p) for p in known.flip_pairs} == pairs
-        if same and config.eyes is None:
-            say(f"the mirror pairs are those of {known.name}, which is taken for the mark-up (--schema names another)")
+        if known.num_points != found.schema.num_points or {frozenset(p) for p in known.flip_pairs} != pairs:
+            continue
+        same, away = f"the mirror pairs are those of {known.name}", misfit(found.faces, known)
+        if known.num_points < FEW_POINTS:
+            say(
+                f"{same} too, but {counted(known.num_points, 'landmark')} are too few to tell whether they are its: "
+                f"errors are divided by the face's box. If they are, --schema {known.name}"
+            )
+        elif away is not None and away <= LIMIT:
+            say(f"{same}, and the landmarks lie as its do: it is taken for the mark-up (--schema names another)")
             return found._replace(schema=known)
+        else:
+            why = "too few faces tell where the landmarks lie" if away is None else "the landmarks lie elsewhere"
+            say(f"{same}, but {why}: it is not taken for the mark-up (--schema {known.name} does)")
     return found
 
 
