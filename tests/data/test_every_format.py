@@ -1,10 +1,12 @@
 """The contract that every entry of FORMATS keeps: what it says of itself, and that faces written are read back."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from builders.layouts import three_faces, write_and_read
+from builders.places import ROOT
 from stylealign.data.formats import FORMATS, having
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import FIVE, IBUG68, SCHEMAS, WFLW98, LandmarkSchema
@@ -20,9 +22,19 @@ def test_an_entry_says_what_others_ask_of_it(name: str) -> None:
     assert entry.source
     assert bool(entry.writes) == (entry.write is not None)
     assert set(entry.flags) <= {"images", "frame", "point_names"}
-    assert set(entry.keeps) <= {"visible", "attributes", "box_xyxy"}
+    assert set(entry.keeps) <= {"visible", "attributes", "box_xyxy", "id"}
     assert not isinstance(entry.schema, str) or entry.schema in SCHEMAS
     assert entry.recognise is None or entry.count_points is not None  # `init` counts what it recognises
+
+
+def test_the_page_promises_what_is_read_back() -> None:
+    """Its table of layouts that are written, against `keeps`, which faces written are held to below."""
+    words = {"box_xyxy": "box", "visible": "visibility", "attributes": "attributes|six flags", "id": "id"}
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8").partition("| kept beside landmarks |")[2]
+    rows = dict(re.findall(r"^\| `(.+?)` \| (.+?) \|", page, flags=re.MULTILINE))
+    for name in having("write"):
+        told = {field for field, word in words.items() if re.search(rf"\b({word})\b", rows[name])}
+        assert told == set(FORMATS[name].keeps), name
 
 
 def test_names_of_predict_are_different() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -361,6 +362,37 @@ def test_bad_coco_annotations_are_named(annotation: object, message: str, tmp_pa
     bad = refused(read("coco", _coco(tmp_path, [annotation]), "five"))
     assert bad.where.endswith("val.json: annotations[0]")
     assert message in bad.message
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        (["mine", "x/y#3"], ["mine", "x/y#3"]),
+        (["mine", None], ["a", "a#1"]),
+        (["mine", "mine"], ["a", "a#1"]),
+        (["mine", ""], ["a", "a#1"]),
+        (["mine", 7], ["a", "a#1"]),
+        (["mine", "\ud800"], ["a", "a#1"]),
+        ([None, None], ["a", "a#1"]),
+    ],
+)
+def test_coco_faces_keep_the_ids_that_all_of_a_file_s_have(own: list, expected: list[str], tmp_path: Path) -> None:
+    annotations = [
+        {"image_id": 7, "keypoints": _keypoints(points(5, i)), **({} if face is None else {"face_id": face})}
+        for i, face in enumerate(own)
+    ]
+    assert [face.id for face in read("coco", _coco(tmp_path, annotations))] == expected
+
+
+def test_coco_ids_that_another_file_has_too_are_not_taken(tmp_path: Path) -> None:
+    _coco(tmp_path, [{"image_id": 7, "keypoints": _keypoints(points(5)), "face_id": "mine"}])
+    (first,) = tmp_path.rglob("*.json")
+    shutil.copy(first, first.with_name("z.json"))
+    assert [face.id for face in read("coco", tmp_path)] == ["mine", "a"]
+    crowd = {"image_id": 7, "keypoints": _keypoints(points(5)), "iscrowd": 1}  # passed over, whatever it is called
+    _coco(tmp_path, [crowd, {"image_id": 7, "keypoints": _keypoints(points(5)), "face_id": "mine"}])
+    first.with_name("z.json").unlink()
+    assert [face.id for face in read("coco", tmp_path)] == ["mine"]
 
 
 def test_json_that_is_none_is_named_with_its_line(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ FORMATS: dict[str, Format] = {
         coco.read, count_points=coco.count_points, recognise=coco.recognise, point_names=coco.point_names,
         flags=("images", "point_names"),
         write=coco.write, writes="images/ and annotations/<split>.json",
-        keeps=("visible", "attributes", "box_xyxy"), predicted=Predicted("coco", coco.write_predicted),
+        keeps=("visible", "attributes", "box_xyxy", "id"), predicted=Predicted("coco", coco.write_predicted),
     ),
     "ibug": Format(
         "300-W and others: a .pts file beside each image",

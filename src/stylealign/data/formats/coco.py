@@ -2,8 +2,8 @@
 
 v is 2 visible, 1 hidden, 0 not labelled. A face with every v 0 (or no keypoints) is unlabelled; a landmark with v 0, or
 at 0 0 or -1 -1, is missing. A source is one .json or a folder of them (also in `annotations/`); the split is in the
-file's name or, if there, in an annotation's own `split`. `attributes` (name -> true/false) are kept. Coordinates count
-from 0.
+file's name or, if there, in an annotation's own `split`. `attributes` (name -> true/false) are kept, and so is
+`face_id`, our id of a face, where all of a file's faces have one. Coordinates count from 0.
 
 What a file says twice is compared: the declared size of an image with the file's, the key points' names of one category
 with another's. Of several categories those called face are read (or else head, or person); crowds are not.
@@ -106,9 +106,10 @@ def _points(annotation: Mapping[str, Any], options: ReadOptions) -> np.ndarray |
 
 
 def _face(
-    source: CocoFile, number: int, annotation: Any, order: np.ndarray | None, sizes: DeclaredSizes, ids: Ids,
+    source: CocoFile, number: int, annotation: Any, order: np.ndarray | None, sizes: DeclaredSizes, ids: Ids | None,
     options: ReadOptions,
 ) -> Entry:  # fmt: skip
+    """The face of an annotation; no `ids`: it has its own."""
     where = f"{source.path}: annotations[{number}]"
     key = key_of(annotation.get("image_id")) if isinstance(annotation, Mapping) else None
     image = None if key is None else source.images.get(key)
@@ -117,7 +118,10 @@ def _face(
     name = image["file_name"]
     path = image_path(source, name)
     below = path.relative_to(source.root).as_posix() if path.is_relative_to(source.root) else name
-    face = ids.of(f"{source.within}/{below}" if source.within else below, number)
+    if ids is None:
+        face = annotation["face_id"]
+    else:
+        face = ids.of(f"{source.within}/{below}" if source.within else below, number)
     points = _points(annotation, options)
     if isinstance(points, str):
         return BadEntry(where, points, face)
@@ -188,7 +192,8 @@ def point_names(source: Path) -> Sequence[str]:
 
 
 def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Yield a face an annotation; ids are image paths without suffix, further faces of an image get their position."""
+    """Yield a face an annotation; ids are the file's own (`face_id`), else image paths without suffix, where further
+    faces of an image get their position."""
     ids, order = Ids(), PointNames(options.schema.num_points, options.notes, options.point_names)
     versions: dict[str, str] = {}
     files = coco_files(source)
@@ -204,6 +209,8 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
             if opened.faces is None or key in opened.faces:
                 orders[key] = order.of(category.get("keypoints"), f"{path}: categories[{n}].keypoints")
         names = {key: str(c.get("name")) for c in opened.categories if (key := key_of(c.get("id"))) is not None}
+        faces = [a for a in opened.annotations if not _passed_over(opened, a, names)]
+        own = ids.own([a.get("face_id") if isinstance(a, Mapping) else None for a in faces])
         for n, annotation in enumerate(opened.annotations):
             where = f"{path}: annotations[{n}]"
             if why := _passed_over(opened, annotation, names):
@@ -216,7 +223,7 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
                 )
                 continue
             only = orders.get(category_id) if len(orders) != 1 else next(iter(orders.values()))
-            yield _face(opened, n, annotation, only, sizes, ids, options)
+            yield _face(opened, n, annotation, only, sizes, None if own else ids, options)
 
 
 def coco_content(

@@ -165,6 +165,15 @@ class Ids:
         self._seen.add(name)
         return name
 
+    def own(self, names: Sequence[object]) -> bool:
+        """Take the ids that a file itself gives to its faces; False, and none is taken, unless each is a text and the
+        id of one face alone."""
+        texts = {name for name in names if isinstance(name, str) and name and is_text(name)}
+        if not names or len(texts) < len(names) or texts & self._seen:
+            return False
+        self._seen |= texts
+        return True
+
 
 def stem_of(image: str) -> str:
     """An image's relative path with '/' and without its suffix."""
