@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from builders.dots import dots
-from builders.layouts import own_schema, picture
+from builders.layouts import own_schema, picture, points
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import read_image
@@ -39,6 +39,41 @@ def test_drawing_goes_over_several_sheets_and_never_draws_more_than_there_is(tmp
     check.main(Check(path=dataset.folder, draw=3, split="val", out=tmp_path / "val", size=32))
     with pytest.raises(UserError, match="no face with split 'nope'"):
         check.main(Check(path=dataset.folder, draw=3, split="nope", out=tmp_path / "nope", size=32))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"landmarks": points(5) + 5000}, "landmark 0 is at .50.* more than one image side outside the 60 x 40 image"),
+        ({"landmarks": points(5) * [1, 0] - [0, 41]}, "landmark 0 is at .* outside the 60 x 40 image"),
+        ({"landmarks": points(5) / 100}, "all landmarks lie within the first pixel"),
+        ({"landmarks": np.full((5, 2), 7.0)}, r"all landmarks are at \(7, 7\), expected a face"),
+        ({"landmarks": points(5), "box_xyxy": (70, 2, 90, 30)}, "box .* does not touch the 60 x 40 image"),
+        ({"box_xyxy": (20, 2, 10, 30)}, "box .* expected x0 < x1"),
+    ],
+)
+def test_a_face_that_cannot_be_in_its_picture_is_named(change: dict, said: str, tmp_path: Path) -> None:
+    """Whoever wrote the data set; readers refuse the same."""
+    image = picture(tmp_path / "a.png")
+    faces = [FaceSample(id="good", image=image, landmarks=points(5)), FaceSample(id="bad", image=image, **change)]
+    write_dataset(tmp_path / "set", faces, schema=FIVE, name="x")
+    with pytest.raises(UserError, match=rf"1 problem\n.*index\.jsonl:2: face 'bad': {said}"):
+        check.main(Check(path=tmp_path / "set"))
+
+
+def test_a_face_at_the_bound_and_one_with_missing_points_are_right(tmp_path: Path) -> None:
+    image, edge = picture(tmp_path / "a.png"), points(5)
+    edge[:2] = [[-60, -40], [120, 80]]  # one picture's side outside, exactly
+    lost = points(5)
+    lost[3] = 1e6
+    there = np.array([1, 1, 1, 0, 1])
+    faces = [
+        FaceSample(id="edge", image=image, landmarks=edge),
+        FaceSample(id="lost", image=image, landmarks=lost, visible=there, point_trust=there),
+        FaceSample(id="none", image=image, landmarks=lost, visible=0 * there, point_trust=0 * there),
+    ]
+    write_dataset(tmp_path / "set", faces, schema=FIVE, name="x")
+    check.main(Check(path=tmp_path / "set"))
 
 
 def test_unlabelled_faces_are_drawn_too(tmp_path: Path) -> None:

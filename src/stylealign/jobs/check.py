@@ -20,6 +20,7 @@ from stylealign.data.atomic import partial_of
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.describe import describe
 from stylealign.data.image import write_image
+from stylealign.data.placed import misplaced
 from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet, draw_numbered, flipped
 from stylealign.face.schema import SCHEMAS, LandmarkSchema, schema_from_dict
@@ -117,7 +118,7 @@ def check_dataset(config: Check, dataset: FaceDataset) -> list[str]:
         console.print(
             "its mark-up has no mirror table: faces are never mirrored, and the mirrored drawings keep their numbers"
         )
-    problems = dataset.verify()
+    problems = dataset.verify() or misplaced(dataset)
     if config.draw and not problems:
         for path in draw_faces(dataset, config):
             say(f"drew {path}")

@@ -19,6 +19,7 @@ from stylealign.data.formats.missing import Missing, missing_in, problem_of, wit
 from stylealign.data.formats.notes import Notes
 from stylealign.data.image import IMAGE_SUFFIXES, MAX_PIXELS, image_size, read_image
 from stylealign.data.paths import outside, spelled
+from stylealign.data.placed import box_problem, landmark_problem
 from stylealign.errors import UserError, counted, plain_number
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
@@ -213,40 +214,6 @@ def _points_of(schema: LandmarkSchema) -> str:
     return f"{schema.num_points} of {schema.name}"
 
 
-def _landmark_problem(landmarks: np.ndarray, size_wh: tuple[int, int]) -> str | None:
-    finite = np.isfinite(landmarks).all(axis=1)
-    if not finite.all():
-        i = int(np.flatnonzero(~finite)[0])
-        return f"landmark {i} is ({landmarks[i, 0]:g}, {landmarks[i, 1]:g}), expected finite numbers"
-    size = np.array(size_wh)
-    far = ((landmarks < -size) | (landmarks > 2 * size)).any(axis=1)
-    if far.any():
-        i = int(np.flatnonzero(far)[0])
-        x, y = landmarks[i]
-        return (
-            f"landmark {i} is at ({x:g}, {y:g}), more than one image side outside the {size_wh[0]} x {size_wh[1]} "
-            "image: are these the coordinates of another image size (see --frame)?"
-        )
-    if len(landmarks) > 1 and ((landmarks >= 0) & (landmarks <= 1)).all() and size.min() > 8:
-        return (
-            f"all landmarks lie within the first pixel, landmark 0 at ({landmarks[0, 0]:g}, {landmarks[0, 1]:g}): "
-            "shares of the image's sides? Expected pixels"
-        )
-    if (np.ptp(landmarks, axis=0) <= 0).all():
-        return f"all landmarks are at ({landmarks[0, 0]:g}, {landmarks[0, 1]:g}), expected a face"
-    return None
-
-
-def _box_problem(box: np.ndarray, size_wh: tuple[int, int]) -> str | None:
-    with np.errstate(over="ignore"):
-        kept = box.astype(np.float32)  # as a face keeps it: a number may be finite and too large for that
-    if not np.isfinite(kept).all() or box[2] <= box[0] or box[3] <= box[1]:
-        return f"box {tuple(float(v) for v in box)}, expected x0 < x1 and y0 < y1"
-    if box[0] > size_wh[0] or box[1] > size_wh[1] or box[2] < 0 or box[3] < 0:
-        return f"box {tuple(float(v) for v in box)} does not touch the {size_wh[0]} x {size_wh[1]} image"
-    return None
-
-
 def is_text(name: str) -> bool:
     """Whether a name can be written as UTF-8, which bytes of a file name that are none cannot."""
     try:
@@ -322,7 +289,7 @@ def checked_face(
             fields |= without(landmarks, absent, fields.get("visible"))
             landmarks = fields.pop("landmarks")
             options.notes.add("faces lack landmarks, which have point_trust 0 there", id)
-        if problem := _landmark_problem(landmarks, size_wh):
+        if problem := landmark_problem(landmarks, size_wh, " (see --frame)"):
             return BadEntry(where, problem, id)
         if not stored and turn_of(image) != 1:
             options.notes.add(
@@ -331,7 +298,7 @@ def checked_face(
         if box_xyxy is not None and (box_xyxy[:2] == box_xyxy[2:]).all():
             box_xyxy = geometry.landmark_box(landmarks)
             options.notes.add("faces have a box without width and height; the box of their landmarks is taken", id)
-    if box_xyxy is not None and (problem := _box_problem(box_xyxy, size_wh)):
+    if box_xyxy is not None and (problem := box_problem(box_xyxy, size_wh)):
         return BadEntry(where, problem, id)
     if options.split is not None:
         fields["split"] = options.split
