@@ -222,7 +222,8 @@ class _PlainLoader(yaml.SafeLoader):
             raise _problem(f"{found} is no {kind[2:]}", node) from None
 
 
-def _read_text(path: Path, most: int, encoding: str) -> str:
+def read_text(path: Path, most: int = MAX_JSON, encoding: str = "utf-8-sig") -> str:
+    """The text of a file or pipe of at most so many bytes. Raises UserError where it cannot be read."""
     try:
         with open(path, "rb") as file:
             content = file.read(most + 1)
@@ -237,7 +238,7 @@ def _read_text(path: Path, most: int, encoding: str) -> str:
 
 def read_yaml(path: Path) -> Any:
     """Read a YAML file of plain values (never of objects), within limits: see `MAX_DEPTH` and those beside it."""
-    text = _read_text(path, MAX_YAML, "utf-8")
+    text = read_text(path, MAX_YAML, "utf-8")
     try:
         return yaml.load(text, Loader=_PlainLoader)  # a SafeLoader with limits
     except yaml.YAMLError as error:
@@ -295,7 +296,7 @@ def parse_json(text: str | bytes, where: str, lines: bool = False) -> Any:
 
 def read_json(path: Path, most: int = MAX_JSON) -> Any:
     """The plain values of a JSON file (UTF-8, with or without a byte-order mark) of at most so many bytes."""
-    return parse_json(_read_text(path, most, "utf-8-sig"), str(path), lines=True)
+    return parse_json(read_text(path, most), str(path), lines=True)
 
 
 def read_note(path: Path) -> dict[str, Any]:

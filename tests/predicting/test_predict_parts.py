@@ -2,8 +2,11 @@
 
 import json
 import math
+import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from builders.dot_network import DotNetwork, find_dots
 from builders.dots import PLACES, paint
 from builders.layouts import picture
 from stylealign.data.formats import ibug, labelme
+from stylealign.data.lists import FaceLists
 from stylealign.data.threads import ahead
 from stylealign.errors import UserError
 from stylealign.evaluation.point_trust import PointTrust
@@ -140,6 +144,64 @@ def test_boxes_are_read_from_every_layout_and_found_by_the_end_of_the_path(tmp_p
         assert [b.tolist() for b in boxes] == [[1, 2, 30, 40], [5, 6, 7, 8]], name
         with pytest.raises(UserError, match=r"x/c.jpg: no box in"):
             BoxFile(tmp_path / name).of("x/c.jpg")
+
+
+@contextmanager
+def piped(text: str) -> Iterator[Path]:
+    """A pipe with a text in it, by the name that a shell gives to `<(command)`."""
+    out, into = os.pipe()
+    try:
+        os.write(into, text.encode())
+        os.close(into)
+        yield Path(f"/dev/fd/{out}")
+    finally:
+        os.close(out)
+
+
+needs_pipes = pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="pipes have no names here")
+
+
+@needs_pipes
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffimage,x0,y0,x1,y1\r\nb/c.jpg,1,2,30,40\r\n",
+        '{"b/c.jpg": [[1, 2, 30, 40]]}',
+        '{\n "b/c.jpg": [1, 2, 30, 40],\n "d.jpg": [1, 2, 3, 4]\n}\n',
+        '[{"image": "b/c.jpg", "box_xyxy": [1, 2, 30, 40]}]',
+        '{"image": "b/c.jpg", "box_xyxy": [1, 2, 30, 40]}\n',
+        '\n{"id": "b/c.jpg", "box": [1, 2, 30, 40]}\n\n{"id": "d.jpg", "box_xyxy": [1, 2, 30, 40]}\n',
+    ],
+)
+def test_boxes_are_read_from_a_pipe_in_every_layout(text: str) -> None:
+    with piped(text) as path:
+        assert [b.tolist() for b in BoxFile(path).of("b/c.jpg")] == [[1, 2, 30, 40]]
+
+
+@needs_pipes
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("image,x0,y0,x1,y1\na.jpg,1,2,0,4\n", r"/dev/fd/\d+:2: box \(1, 2, 0, 4\) has no area"),
+        ("", r"/dev/fd/\d+: the header is ''"),
+        ('{"a.jpg": [[1, 2, 3', r"/dev/fd/\d+:1: not valid JSON"),
+        ('{"image": "a", "box": [1, 2, 9, 9]}\n{"image": 3}\n', r"/dev/fd/\d+:2: expected \{"),
+    ],
+)
+def test_what_is_wrong_in_a_pipe_is_named_by_its_line(text: str, said: str) -> None:
+    with piped(text) as path, pytest.raises(UserError, match=said):
+        BoxFile(path)
+
+
+@needs_pipes
+def test_a_list_of_a_split_may_be_a_pipe(tmp_path: Path) -> None:
+    face = FaceSample(id="b/c", image=tmp_path / "b" / "c.png")
+    with piped("b/c.png\n") as path:
+        lists = FaceLists(tmp_path, (f"val={path}",), ())
+    assigned = lists.assign(face, True)
+    assert assigned is not None
+    assert assigned.split == "val"
+    assert not list(lists.unmatched())
 
 
 @pytest.mark.parametrize(

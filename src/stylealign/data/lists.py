@@ -22,7 +22,7 @@ def named_lists(entries: Sequence[str], what: str) -> list[tuple[str, str]]:
 
 def _list_path(folder: Path, path: str) -> Path:
     found = folder / path if (folder / path).exists() else Path(path)
-    if not found.is_file():
+    if not found.is_file() and not found.is_fifo():  # a pipe, as a shell's <(command)
         raise UserError(f"{path}: no such list, neither in {folder} nor here")
     return found
 

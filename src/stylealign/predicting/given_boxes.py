@@ -7,18 +7,20 @@ CSV         a header with image,x0,y0,x1,y1 (any order, other columns are passed
 JSON        {"image.jpg": [[x0, y0, x1, y1], ...], ...}, or a list of {"image": ..., "box_xyxy": [...]}
 JSON lines  an object a line with `image` (or `id`) and `box_xyxy`: our own predictions.jsonl is one
 
-A picture is named by the path given to `predict`, or by the end of it.
+A picture is named by the path given to `predict`, or by the end of it. A file's suffix tells the layout; a pipe, as a
+shell's `<(command)`, has none, and its text does.
 """
 
 import csv
+import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from stylealign.config import parse_json, read_json
+from stylealign.config import parse_json, read_json, read_text
 from stylealign.errors import UserError, counted, plain_number
 from stylealign.face.geometry import landmark_box
 from stylealign.face.sample import FaceSample
@@ -52,18 +54,20 @@ def refuse_outside(box: np.ndarray, width: int, height: int, where: str) -> None
         raise UserError(f"{where}: box {_text(box)} lies outside of the picture of {width} x {height} pixels")
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, object, str]]:
-    """(picture's name, box as it stands there, file:line) a line."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        names = [n.strip().lower().removeprefix("box_") for n in reader.fieldnames or []]
-        if "image" not in names or not set(_COLUMNS) <= set(names):
-            raise UserError(f"{path}: the header is {','.join(names)!r}, expected columns image,x0,y0,x1,y1")
-        if "x2" in names:
-            raise UserError(f"{path}: columns of landmarks (x2 among them), expected boxes: image,x0,y0,x1,y1")
-        reader.fieldnames = names
-        for row in reader:
-            yield row["image"] or "", [row[c] for c in _COLUMNS], f"{path}:{reader.line_num}"
+_Rows = Iterator[tuple[str, object, str]]
+"""(picture's name, box as it stands there, where) a box"""
+
+
+def _csv_rows(lines: Iterable[str], path: Path) -> _Rows:
+    reader = csv.DictReader(lines)
+    names = [n.strip().lower().removeprefix("box_") for n in reader.fieldnames or []]
+    if "image" not in names or not set(_COLUMNS) <= set(names):
+        raise UserError(f"{path}: the header is {','.join(names)!r}, expected columns image,x0,y0,x1,y1")
+    if "x2" in names:
+        raise UserError(f"{path}: columns of landmarks (x2 among them), expected boxes: image,x0,y0,x1,y1")
+    reader.fieldnames = names
+    for row in reader:
+        yield row["image"] or "", [row[c] for c in _COLUMNS], f"{path}:{reader.line_num}"
 
 
 def _object_row(record: object, where: str) -> tuple[str, object, str]:
@@ -74,15 +78,13 @@ def _object_row(record: object, where: str) -> tuple[str, object, str]:
     raise UserError(f'{where}: expected {{"image": "...", "box_xyxy": [x0, y0, x1, y1]}}')
 
 
-def _json_rows(path: Path) -> Iterator[tuple[str, object, str]]:
-    """(picture's name, box as it stands there, where) a box of either JSON layout."""
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield _object_row(parse_json(line, f"{path}:{number}"), f"{path}:{number}")
-        return
-    content = read_json(path)
+def _line_rows(lines: Iterable[str], path: Path) -> _Rows:
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield _object_row(parse_json(line, f"{path}:{number}"), f"{path}:{number}")
+
+
+def _json_rows(content: Any, path: Path) -> _Rows:
     if isinstance(content, dict):
         for name, boxes in content.items():
             if not isinstance(boxes, list):
@@ -95,6 +97,35 @@ def _json_rows(path: Path) -> Iterator[tuple[str, object, str]]:
             yield _object_row(record, f"{path}: entry {i}")
     else:
         raise UserError(f"{path}: found {type(content).__name__}, expected an object or a list")
+
+
+def _pipe_rows(path: Path) -> _Rows:
+    text = read_text(path)
+    if not text.lstrip().startswith(("{", "[")):
+        return _csv_rows(io.StringIO(text, newline=""), path)
+    first, _, _ = text.strip().partition("\n")
+    try:
+        a_line_each = bool({"box_xyxy", "box"} & parse_json(first, str(path)).keys())
+    except (UserError, AttributeError):  # the first line is a part of JSON, or a list
+        a_line_each = False
+    return _line_rows(text.splitlines(), path) if a_line_each else _json_rows(parse_json(text, str(path), True), path)
+
+
+def _rows(path: Path) -> _Rows:
+    """The boxes of a file, whose name tells the layout, or of a pipe."""
+    suffix = path.suffix.lower()
+    if path.is_fifo():
+        yield from _pipe_rows(path)
+    elif suffix == ".csv":
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            yield from _csv_rows(file, path)
+    elif suffix in (".jsonl", ".ndjson"):
+        with path.open(encoding="utf-8-sig") as file:
+            yield from _line_rows(file, path)
+    elif suffix == ".json":
+        yield from _json_rows(read_json(path), path)
+    else:
+        raise UserError(f"{path}: boxes in a {suffix or 'nameless'} file; expected .csv, .json or .jsonl")
 
 
 class GivenBoxes(Protocol):
@@ -119,16 +150,13 @@ class BoxFile:
     """The boxes of a file, asked for by picture."""
 
     def __init__(self, path: Path):
-        if not path.is_file():
+        if not path.is_file() and not path.is_fifo():
             raise UserError(f"{path}: no such file of boxes")
-        suffix = path.suffix.lower()
-        if suffix not in (".csv", ".json", ".jsonl", ".ndjson"):
-            raise UserError(f"{path}: boxes in a {suffix or 'nameless'} file; expected .csv, .json or .jsonl")
         self.path = path
         self._boxes: dict[str, list[np.ndarray]] = {}
         self._by_file: dict[str, set[str]] = {}
         try:
-            for name, values, where in _csv_rows(path) if suffix == ".csv" else _json_rows(path):
+            for name, values, where in _rows(path):
                 name = name.replace("\\", "/").removeprefix("./")
                 self._boxes.setdefault(name, []).append(checked_box(values, where))
                 self._by_file.setdefault(PurePosixPath(name).name, set()).add(name)
