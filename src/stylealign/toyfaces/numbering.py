@@ -3,11 +3,11 @@
 A face is compared with the drawn head's landmarks in that mark-up, seen from many sides, wherever it is, however large
 and however turned in the picture. `misfit` is what then remains, as a share of the face's spread round its middle.
 Medians: drawn faces 0.06 to 0.07, and up to 0.14 for four of them or in profile; the 206 faces of WFLW's test set that
-are in some subset 0.12 to 0.15, those in large pose 0.15 to 0.18; 856 faces of 300-W 0.13. Shuffled points of 19 or
-more have 0.7 or more.
+are in some subset 0.12 to 0.15, those in large pose 0.15 to 0.18; 856 faces of 300-W 0.13 (0.09 as five
+points). Shuffled points of 19 or more have 0.7 or more.
 
-Five points tell less: shuffled, they have 0.35 or more once faces lie on their side count as others, and the middles of
-the brows look like pupils. So few never prove a mark-up, they only speak against it.
+Five points tell less: shuffled, they have 0.35 or more once faces that lie on their side count as others, and the
+middles of the brows look like pupils. So few never prove a mark-up, they only speak against it.
 """
 
 from collections.abc import Iterable
