@@ -266,6 +266,12 @@ def test_a_stopped_fit_goes_on_with_its_plan(tmp_path: Path, quick: None, monkey
     assert (tmp_path / "out" / "plan.yaml").read_bytes() == plan
     assert (tmp_path / "out" / "detector" / "model.safetensors").read_bytes() == weights
     assert (tmp_path / "out" / "next.md").exists()
+    rows = (tmp_path / "mine" / "faces.csv").read_text().splitlines()
+    name, x, *others = rows[-1].split(",")
+    corrected = [*rows[:-1], ",".join([name, str(float(x) + 1), *others])]
+    (tmp_path / "mine" / "faces.csv").write_text("\n".join(corrected))
+    with pytest.raises(UserError, match="its labels have changed since this fit read them; choose another --out"):
+        fit.main(config)
 
 
 def test_too_few_minutes_and_a_folder_without_labels_leave_nothing(

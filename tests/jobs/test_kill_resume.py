@@ -21,6 +21,7 @@ from stylealign.data.dataset_writer import write_dataset
 from stylealign.errors import UserError
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.training.run import Run
+from stylealign.training.weights import read_card
 
 SOURCE = SRC
 LOOP = {"steps": 16, "checkpoint_every": 4, "log_every": 2, "preview_every": 0}
@@ -164,3 +165,29 @@ def test_a_stopped_training_does_not_go_on_over_other_faces(
     write_dataset(data, list(faces)[3:], schema=faces.schema, name=faces.name, image_root=Path("/"))
     with pytest.raises(UserError, match=r"has finished, and learnt from other faces than .*data holds now"):
         train_detector(job)
+
+
+def test_a_stopped_training_is_not_measured_on_other_faces_either(
+    tmp_path: Path, faces: FaceDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out = tmp_path / "held_out"
+    shutil.copytree(faces.folder, held_out)
+    job = detector_job(tmp_path / "run", faces.folder, loop=LOOP, val=held_out)
+
+    def stop(self: Run, *_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_detector(job)
+    shutil.rmtree(held_out)
+    write_dataset(held_out, list(faces)[3:], schema=faces.schema, name="other", image_root=Path("/"))
+    with pytest.raises(UserError, match=r"run.partial: learnt from other faces than other holds now"):
+        train_detector(job)
+    shutil.rmtree(held_out)
+    shutil.copytree(faces.folder, held_out)
+    train_detector(job)
+    card = read_card(tmp_path / "run")
+    assert "val_data" not in card
+    assert card["val"]["content_hash"] == faces.content_hash

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from builders.places import ROOT
-from builders.tiny import OF_THE_MACHINE
+from builders.tiny import OF_THE_MACHINE, metrics_of
 from stylealign.batches import together
 from stylealign.batches.batch import Batch
 from stylealign.batches.source import BatchSource
 from stylealign.config import first_difference
+from stylealign.data.atomic import partial_of
 from stylealign.errors import Stopped, UserError
 from stylealign.training import loop as loop_module
 from stylealign.training import run as run_module
@@ -486,3 +487,5 @@ def test_a_training_that_is_told_to_end_saves_first_and_goes_on_to_the_same_weig
     assert again.seen == list(range(7, 12)), "nothing that was learnt is learnt again"
     for mine, theirs in zip(again.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+    told, untold = (metrics_of(partial_of(tmp_path / name)) for name in ("told", "whole"))
+    assert told == untold, "each line is a mean of the same updates"

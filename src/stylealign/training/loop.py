@@ -181,6 +181,10 @@ class TrainState:
     ema: EMA | None = None
     step: int = 0
     card: Mapping[str, Any] = field(default_factory=dict)
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    """Loss terms, summed over the updates since the last line of the log"""
+    summed: int = 0
+    """How many those are"""
 
     def result(self) -> nn.Module:
         """The module to evaluate and save: the averaged weights where there are any."""
@@ -192,6 +196,8 @@ class TrainState:
             "modules": {k: unwrap(m).state_dict() for k, m in self.modules.items()},
             "optimizers": {k: o.state_dict() for k, o in self.optimizers.items()},
             "ema": self.ema.module.state_dict() if self.ema else {},
+            "sums": self.sums,
+            "summed": self.summed,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -208,6 +214,7 @@ class TrainState:
                         kept[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         if self.ema:
             self.ema.module.load_state_dict(state["ema"])
+        self.sums, self.summed = dict(state.get("sums", {})), state.get("summed", 0)
 
 
 def mean_over_processes(engine: Fabric, value: Tensor) -> Tensor:
@@ -330,8 +337,7 @@ def fit(
     if main:
         look(state.step)
     with clipped(state.optimizers.values(), config.clip_norm), told_to_end() as told:
-        sums: dict[str, Tensor] = {}
-        summed, pace, first = 0, Pace(), state.step
+        pace, first, sums = Pace(), state.step, state.sums
         for batch in _one_ahead(batches, state.step, schedule, engine.device, config.pinned):
             step = state.step
 
@@ -343,8 +349,8 @@ def fit(
                 state.ema.update(unwrap(state.modules["model"]), step)
             for name, value in terms.items():
                 value = torch.as_tensor(value).detach().float()
-                sums[name] = value if name not in sums else sums[name] + value
-            summed += 1
+                sums[name] = value if name not in sums else sums[name].to(value.device) + value
+            state.summed += 1
             step = state.step = step + 1
             schedule.review(step)
             last = step == schedule.end
@@ -352,11 +358,11 @@ def fit(
             end = told()
             if engine.world_size > 1:
                 end = _agreed(engine, end) if save or log else 0
-            save = save or end > 0
 
-            # Log. A checkpoint closes the running mean too, so that resuming there changes no line.
+            # Log. A checkpoint that is due closes the running mean too; one for a signal keeps it, so that the lines
+            # after it are those of a training that was not stopped.
             if log or save:
-                means = {name: float(mean_over_processes(engine, total / summed)) for name, total in sums.items()}
+                means = {name: float(mean_over_processes(engine, total / state.summed)) for name, total in sums.items()}
                 if not all(math.isfinite(v) for v in means.values()):
                     raise UserError(
                         f"step {step}: a loss is not finite ({means}); lower lr, or start again from an earlier "
@@ -370,7 +376,8 @@ def fit(
                     speed = (step - first) * config.batch_size / max(seconds, 1e-9)
                     machine = {"images_per_s": round(speed, 1), **memory_mb(engine.device)}
                     record(step, {**means, **seen, **epoch, **rate, "seconds": round(seconds, 3), **machine})
-                sums, summed = {}, 0
+                sums.clear()
+                state.summed = 0
                 shown = "  ".join(f"{k} {v:.4g}" for k, v in list(means.items())[:6])
                 if main:
                     shown += f"  {machine['images_per_s']:.0f} images/s  {machine.get('memory_mb', 0):.0f} MB"
@@ -383,7 +390,7 @@ def fit(
 
             # Save, then look: whatever happens while looking, nothing learnt is lost.
             with schedule.looking():
-                if save:
+                if save or end:
                     if main:
                         run.write_checkpoint(step, state.result().state_dict(), state.card, state.state_dict())
                         schedule.saved(step)

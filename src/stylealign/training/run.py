@@ -229,9 +229,10 @@ class Run:
             ) from None
 
     def refuse_other_faces(self, card: Mapping[str, Any]) -> None:
-        """Raises UserError where the newest checkpoint learnt from other faces than a card's data sets hold now."""
+        """Raises UserError where the newest checkpoint learnt from other faces than a card's data sets hold now, or was
+        measured on others."""
         before = read_json(self.checkpoints()[-1] / "card.json")
-        for key in ("data", "teacher_data", "donors"):
+        for key in ("data", "teacher_data", "donors", "val_data"):
             for then, now in zip(_data_sets(before, key), _data_sets(card, key), strict=False):
                 if then.get("content_hash") != now.get("content_hash"):
                     raise UserError(

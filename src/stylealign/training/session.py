@@ -16,7 +16,7 @@ from stylealign.training.run import Run
 from stylealign.training.weights import read_card
 
 C = TypeVar("C")
-LEARNT_FROM = ("data", "real", "synthetic", "other", "extra", "donors")
+LEARNT_FROM = ("data", "real", "synthetic", "other", "extra", "donors", "val")
 """Keys of a training's configuration that name data sets whose content hashes its card holds."""
 
 

@@ -31,7 +31,7 @@ from stylealign.jobs.fit import BEGAN
 from stylealign.jobs.fit.after import Result, next_page
 from stylealign.jobs.fit.choosing import choose
 from stylealign.jobs.fit.config import Fit, out_of
-from stylealign.jobs.fit.looking import look, prepared
+from stylealign.jobs.fit.looking import look, prepared, refuse_other_labels
 from stylealign.jobs.fit.stopwatch import Stopwatch
 from stylealign.jobs.pseudo_label import job as pseudo_label
 from stylealign.jobs.report import job as report
@@ -170,6 +170,7 @@ def _plan(config: Fit, out: Path, watch: Stopwatch) -> tuple[dict[str, Any], Fac
     """plan.yaml, made or found again, and the faces."""
     if (out / "plan.yaml").exists():
         plan = read_yaml(out / "plan.yaml")
+        refuse_other_labels(config, plan)
         return plan, prepared(config, out, plan)
     began, worked = time.monotonic(), time.process_time()
     plan = look(config, out, watch)

@@ -1,18 +1,22 @@
 """The beginning of `fit`: what lies there, which mark-up it is, who is held out, and the data set made of it."""
 
+import hashlib
 import os
 import time
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats import FORMATS, format_of
 from stylealign.data.formats.files import pictures_below
 from stylealign.data.image import write_image
 from stylealign.errors import UserError, counted
+from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, get_schema
 from stylealign.jobs import prepare
-from stylealign.jobs.fit.config import Fit
+from stylealign.jobs.fit.config import Fit, out_of
 from stylealign.jobs.fit.groups import Groups, groups_of, hold_out, in_both
 from stylealign.jobs.fit.stopwatch import Stopwatch
 from stylealign.jobs.fit.unlabelled import some_of, write_unlabelled
@@ -84,6 +88,29 @@ def _splits(config: Fit, found: MarkedUp, groups: Groups, explicit: bool) -> dic
     return {"train": sorted(set(pool) - held_out), "val": sorted(held_out), **others}
 
 
+def _digest(faces: list[FaceSample]) -> str:
+    """SHA-256 of who is labelled and where."""
+    found = hashlib.sha256()
+    for face in sorted(faces, key=lambda face: face.id):
+        found.update(f"{face.id} {face.split}\n".encode("utf-8", "surrogateescape"))
+        for values in (face.landmarks, face.visible, face.box_xyxy):
+            found.update(b"-" if values is None else np.ascontiguousarray(values).tobytes())
+    return found.hexdigest()
+
+
+def refuse_other_labels(config: Fit, plan: dict[str, Any]) -> None:
+    """Raises UserError where the labels have changed since the plan was made.
+
+    Not asked where the fit lies among them, whose own tables are there by now.
+    """
+    among = config.path.absolute() in out_of(config).absolute().parents
+    if "labels" in plan and not among and _digest(_marked_up(config, plan["reader"]).faces) != plan["labels"]:
+        raise UserError(
+            f"{config.path}: its labels have changed since this fit read them; choose another --out, or remove "
+            f"{out_of(config)}, to fit them as they are now"
+        )
+
+
 def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
     """Find out all that is planned once, and write what it needs into `out`; returns what plan.yaml holds."""
     is_dataset = (config.path / "dataset.yaml").is_file()
@@ -134,7 +161,7 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
         "reader": reader, "bad": len(found.bad), "groups": groups.sentence(), "splits": sorted(splits),
         "note": groups.note([face for face, split in now.items() if split == "val"]),
         "places": places._asdict(), "unlabelled": str(beside) if count else None, "unlabelled_faces": count,
-        "missing": "keep",
+        "missing": "keep", "labels": _digest(found.faces),
     }  # fmt: skip
 
 

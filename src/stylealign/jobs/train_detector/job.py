@@ -308,6 +308,7 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
             for mix in faces.mixes
             for part in mix
         ],
+        **({} if validation is None else {"val_data": describe_data(validation.faces, split=config.val_split)}),
         **extra,
         **learner.card,
     }
@@ -315,8 +316,6 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
     state = TrainState(modules=learner.modules, optimizers=learner.optimizers, ema=ema, card=card)
     if restore(state, run):
         say(f"continuing {config.run} at step {state.step}")
-
-    described = None if validation is None else describe_data(validation.faces, split=config.val_split)
 
     def vary(batch: Batch, step: int, head: int) -> Batch:
         key = (loop.seed, step, 0, 7, *[head] * (head > 0))
@@ -381,6 +380,7 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
     # Result.
     if engine.is_global_zero:
         card = {**state.card, "step": state.step}
+        described = card.pop("val_data", None)
         if validation:
             held_out, unit = validation.faces, validation.denominator
             nme = measured.get(state.step) or evaluate()["nme"]  # a run stopped after its last update has not measured
