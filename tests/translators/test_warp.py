@@ -250,6 +250,33 @@ def test_of_a_donor_with_one_eye_shut_both_are_the_content_s(pairs) -> None:
     assert all(float(made[0, 0][eye].mean()) > -0.5 for eye in inside), "lighter than the donor in both"
 
 
+def test_what_is_laid_in_comes_into_the_donor_s_light_and_of_a_grey_donor_is_grey(pairs) -> None:
+    """Skin and teeth by how much of each colour they give back; blue light on the content, warm light on the donor."""
+    content, donor = pairs[0][:1].copy(), pairs[1][:1].copy()
+    content[:, 65:68, 1] = content[:, [63, 62, 61], 1] + 30
+    donor[:, 65:68, 1] = donor[:, [63, 62, 61], 1] + 4
+    points, donors = torch.from_numpy(content), torch.from_numpy(donor)
+    y, x = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    distance = outline_distance(torch.stack([x, y], dim=-1).view(1, -1, 2).double(), points[:, list(MOUTH)])
+    distance = distance.view(SIZE, SIZE)
+    skin, teeth = torch.tensor([0.7, 0.55, 0.45]), torch.tensor([0.8, 0.8, 0.8])
+    blue, warm = torch.tensor([0.8, 1.0, 1.2]), torch.tensor([1.2, 1.0, 0.8])
+
+    def picture(colour: Tensor) -> Tensor:
+        return (2 * colour - 1)[None, :, None, None].expand(1, 3, SIZE, SIZE).contiguous()
+
+    image = torch.where(distance < 0, picture(teeth * blue), picture(skin * blue))
+
+    def warmth(of: Tensor) -> float:
+        laid, _ = warped(image, points, of, donors, IBUG68)
+        red, _, blues = laid[0, :, distance < -4].mean(dim=1) / 2
+        return float(red - blues)
+
+    true, raw = float((teeth * warm)[0] - (teeth * warm)[2]), float((teeth * blue)[0] - (teeth * blue)[2])
+    assert abs(warmth(picture(skin * warm)) - true) < 0.65 * abs(raw - true)
+    assert abs(warmth(picture(torch.full((3,), 0.5)))) < 1e-3
+
+
 def test_outlines_have_an_inside_and_an_area() -> None:
     square = torch.tensor([[[2.0, 2], [6, 2], [6, 6], [2, 6]]])
     points = torch.tensor([[[4.0, 4], [4, 3], [8, 4], [9, 10], [0, 2]]])

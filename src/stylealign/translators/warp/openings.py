@@ -21,6 +21,8 @@ SLIT = 0.002
 _EDGES = (("left_eye_top", "left_eye_bottom"), ("right_eye_top", "right_eye_bottom"))
 _LIPS = ("inner_upper_lip", "inner_lower_lip")
 _EDGE, _RING = 0.02, 0.06  # softness of a seam, and width of the ring whose tone counts, in face sizes
+_SKIN = (0.1, 0.2)  # the ring of skin whose colour tells the light, in face sizes
+_CAST = 0.6  # how much of the difference of their skins is taken for the light's; the rest is that of two people
 _GAIN = (0.5, 1.6)  # limits of the contrast that what is laid in takes on
 
 
@@ -83,8 +85,9 @@ def lacking(opening: Opening, content: Tensor, donors: Tensor, sizes: tuple[Tens
 def lay_in(bent: Tensor, content: Tensor, landmarks: Tensor, outline: tuple[int, ...], sizes: Tensor) -> Tensor:
     """Bent donors with the content's own pixels in an opening, in the tone that the donor has round it.
 
-    The tone is the mean and the deviation of lightness, and how strong colours are, in a ring round the opening: the
-    lips, the lids. Not their hue: teeth do not take on what lips differ by.
+    The tone is the mean and the deviation of lightness, and how much weaker colours are, in a ring round the opening:
+    the lips, the lids. Not their hue: teeth do not take on what lips differ by. The light's colour is told by the skin
+    farther out: an eye from a blue light would be cold in a face under a warm one.
 
     Args:
         bent, content: (B, 3, S, S) in [-1, 1], of the same structure.
@@ -98,10 +101,11 @@ def lay_in(bent: Tensor, content: Tensor, landmarks: Tensor, outline: tuple[int,
     distance = outline_distance(grid, landmarks[:, list(outline)].float()).view(-1, 1, size, size)
     scale = sizes.float()[:, None, None, None]
     ring = ((distance > 0) & (distance < (_RING * scale).clamp(min=2))).float()
-    count = ring.sum(dim=(2, 3), keepdim=True).clamp(min=1)
 
-    def mean(values: Tensor) -> Tensor:
-        return (values * ring).sum(dim=(2, 3), keepdim=True) / count
+    skin = ((distance > _SKIN[0] * scale) & (distance < _SKIN[1] * scale)).float()
+
+    def mean(values: Tensor, where: Tensor = ring) -> Tensor:
+        return (values * where).sum(dim=(2, 3), keepdim=True) / where.sum(dim=(2, 3), keepdim=True).clamp(min=1)
 
     lights = [image.mean(dim=1, keepdim=True) for image in (bent, content)]
     means = [mean(light) for light in lights]
@@ -109,7 +113,8 @@ def lay_in(bent: Tensor, content: Tensor, landmarks: Tensor, outline: tuple[int,
     colours = [image - light for image, light in zip((bent, content), lights, strict=True)]
     strengths = [mean(colour.square().sum(dim=1, keepdim=True)).sqrt() for colour in colours]
     gain = (spreads[0] / spreads[1].clamp(min=1e-3)).clamp(*_GAIN)
-    vivid = (strengths[0] / strengths[1].clamp(min=1e-3)).clamp(max=_GAIN[1])
-    toned = ((lights[1] - means[1]) * gain + means[0] + vivid * colours[1]).clamp(-1, 1)
+    vivid = (strengths[0] / strengths[1].clamp(min=1e-3)).clamp(max=1)  # a photograph in grey has grey eyes
+    cast = mean(colours[0], skin) - vivid * mean(colours[1], skin)
+    toned = ((lights[1] - means[1]) * gain + means[0] + vivid * colours[1] + _CAST * cast).clamp(-1, 1)
     share = soft_inside(distance, (_EDGE * scale).clamp(min=1))
     return bent + share * (toned - bent)
