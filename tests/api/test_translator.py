@@ -139,6 +139,23 @@ def test_a_free_style_of_strength_0_is_the_photograph_and_of_itself_too() -> Non
     assert np.abs(np.median(full.crop, axis=(0, 1)) - DAY).max() <= 2  # the ground becomes the other's ground
 
 
+def test_a_hat_at_the_edge_of_what_is_pasted_does_not_burn_the_face_out() -> None:
+    """By gradients alone the step from a black hat to a bright forehead would be added to the whole face."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(110, 130, (120, 200, 3)).astype(np.uint8)
+    points = PLACES * 1.5 + [100, 60]
+    hat = image.copy()
+    hat[: int(points[:, 1].min()) - 4] = 0
+    plain, made = (
+        StyleTranslator.load("warp").translate(image, points, other, points, paste=True).picture
+        for other in (image, hat)
+    )
+    assert plain is not None
+    assert made is not None
+    face = np.s_[55:77, 93:107]
+    assert (made[face].astype(float) - plain[face]).mean() < 6
+
+
 def test_a_pasted_face_changes_the_face_and_nothing_far_from_it_and_has_no_seam() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(80, 120, (120, 200, 3)).astype(np.uint8)

@@ -15,6 +15,9 @@ from stylealign.styling.alignment import hull_distance
 from stylealign.styling.learned import SEAM
 
 EDGE = 0.3  # of the square's side: how wide the look near a face fades into that of the rest
+SPREAD = 24.0  # levels by which a face laid in may differ at its edge from what is there, and be spread over it
+FADE = 0.06  # of a laid face's size: how wide its edge is faded
+GAIN = (0.6, 1.6)  # limits of the contrast that it takes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +65,10 @@ def _ramp(size: int, width: float) -> np.ndarray:
 def pasted(face: PlacedFace, crop: np.ndarray, scale: float) -> np.ndarray:
     """The stored picture (H, W, 3) with the face of a crop (S, S, 3) uint8 of that scale in its face's place.
 
-    What is laid in is the hull of the landmarks with a forehead, by its gradients (Perez et al., 2003): its edge has
-    the photograph's colours, whatever the crop's light, and nothing shows where it ends. Nothing is laid at the crop's
-    border or the picture's, however large the face is.
+    What is laid in is the hull of the landmarks with a forehead, in the tone of what it covers, by its gradients (Perez
+    et al., 2003): its edge has the photograph's colours. Where the two differ there all the same, as a hat's edge does
+    from a forehead, gradients alone would burn the whole face out: by more than SPREAD they do not count, and the edge
+    is faded. Nothing is laid at the crop's border or the picture's, however large the face is.
     """
     size = len(crop)
     distance = hull_distance(points_tensor(face.points(scale, size)), size)[0, 0].numpy()
@@ -80,13 +84,28 @@ def pasted(face: PlacedFace, crop: np.ndarray, scale: float) -> np.ndarray:
     # OpenCV solves on the mask's box alone, and wants a border round it.
     where = np.s_[max(0, rows[0] - 2) : rows[-1] + 3, max(0, columns[0] - 2) : columns[-1] + 3]
     laid, ground, mask = warp(crop, home, (width, height))[where], picture[where], hull[where]
+    laid = _in_the_tone_of(ground, laid, mask)
+    near = laid + np.clip(ground.astype(np.float32) - laid, -SPREAD, SPREAD)
     middle = tuple((int(lines[0]) + int(lines[-1])) // 2 - start.start for lines, start in zip(
         (columns, rows), (where[1], where[0]), strict=True))  # fmt: skip
     with one_opencv_thread():  # the last bits do not depend on the machine
-        picture[where] = cv2.seamlessClone(
-            np.ascontiguousarray(laid), np.ascontiguousarray(ground), 255 * mask, middle, cv2.NORMAL_CLONE
-        )
+        cloned = cv2.seamlessClone(_bytes(laid), _bytes(near), 255 * mask, middle, cv2.NORMAL_CLONE)
+        share = cv2.distanceTransform(mask, cv2.DIST_L2, 3) / max(1.0, FADE * np.sqrt(mask.sum()))
+    share = np.clip(share, 0, 1)[..., None]
+    picture[where] = _bytes(ground + share * (cloned.astype(np.float32) - ground))
     return picture
+
+
+def _bytes(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.round(values).clip(0, 255).astype(np.uint8))
+
+
+def _in_the_tone_of(ground: np.ndarray, laid: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(h, w, 3) float32: a picture with the middle colour and the spread of lightness of another, in the mask."""
+    ours, theirs = (picture[mask > 0].astype(np.float32) for picture in (laid, ground))
+    spread = theirs.mean(axis=1).std() / max(float(ours.mean(axis=1).std()), 1.0)
+    gain = np.float32(np.clip(spread, *GAIN))
+    return (laid - np.median(ours, axis=0)) * gain + np.median(theirs, axis=0)
 
 
 def in_its_look(face: PlacedFace, content: np.ndarray, made: np.ndarray, scale: float) -> np.ndarray:
