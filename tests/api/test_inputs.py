@@ -311,7 +311,7 @@ def test_a_seed_is_a_whole_number_of_any_library_and_grey_with_transparency_stay
     restyle: StyleAugmentation,
 ) -> None:
     first = restyle(IMAGE, PLACES + 50, seed=3)
-    for seed in (np.int64(3), torch.tensor(3), (3,), [np.int32(3)]):
+    for seed in (np.int64(3), torch.tensor(3), (3,), [np.int32(3)], np.array([3])):
         assert np.array_equal(restyle(IMAGE, PLACES + 50, seed=seed), first)  # type: ignore[arg-type]
     for seed, said in ((-1, "seed is -1, expected 0 or more"), (1.5, "seed is 1.5, expected a whole number")):
         with pytest.raises(ValueError, match=said):

@@ -278,7 +278,7 @@ def _run(style: str | Path) -> Path | None:
 def _whole(seed: Any) -> tuple[int, ...]:
     """One whole number, of whatever library, or several. Raises ValueError for others."""
     try:
-        numbers = tuple(operator.index(s) for s in (seed if isinstance(seed, Sequence) else (seed,)))
+        numbers = tuple(operator.index(s) for s in (seed if isinstance(seed, Sequence | np.ndarray) else (seed,)))
     except TypeError:
         raise ValueError(f"seed is {seed!r:.60}, expected a whole number, or several") from None
     if any(number < 0 for number in numbers):

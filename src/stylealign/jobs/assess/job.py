@@ -238,7 +238,7 @@ def main(config: Assess) -> None:
             "name": subject.name, "model": card.get("model"), "hash": subject.hash, "step": card.get("step"),
         },
         "judge": {"name": judge_name, "hash": judge.card.get("model_hash")},
-        "held_out": held,
+        "held_out": held, "learns": learnt,
     }  # fmt: skip
     found = assess(subject, faces, judge, network, out, about, config, eye)
     for figure, value, aim, met in summary(found).rows:

@@ -26,9 +26,10 @@ def protocol(found: Mapping[str, Any]) -> str:
         False: "NOT held out: the translator was trained on this split",
         None: "whether the translator was trained on faces of this data set is not known",
     }
+    trained = seen[held] if found.get("learns", True) else "it has nothing to learn"
     return (
         f"{data['name']}, split {data['split']}{', subset ' + data['subset'] if data['subset'] else ''}, "
-        f"{counted(data['faces'], 'face')}: {seen[held]}. Judge: {found['judge']['name']}. Features: "
+        f"{counted(data['faces'], 'face')}: {trained}. Judge: {found['judge']['name']}. Features: "
         f"{found['features']}. Seed {found['seed']}."
     )
 
