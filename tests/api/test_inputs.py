@@ -253,6 +253,18 @@ def restyle(tmp_path_factory: pytest.TempPathFactory) -> StyleAugmentation:
     return StyleAugmentation([donor], "histogram", strength=(1.0, 1.0))
 
 
+def test_a_folder_of_pictures_is_the_list_of_them(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    paths = [tmp_path / "a.png", tmp_path / "more" / "b.png"]
+    for path, picture in zip(paths, (255 - IMAGE, IMAGE[:, ::-1]), strict=True):
+        Image.fromarray(picture).save(path)
+    (tmp_path / "notes.txt").write_text("no picture")
+    of_folder, of_list = StyleAugmentation(tmp_path, "histogram"), StyleAugmentation(paths, "histogram")
+    for seed in range(4):
+        made = of_folder(IMAGE, PLACES + 50, seed=seed)
+        assert np.array_equal(made, of_list(IMAGE, PLACES + 50, seed=seed))
+
+
 @pytest.mark.parametrize(
     "image",
     [IMAGE, RGBA, GREY, GREY[..., None], IMAGE / 255, (PLANES / 255).astype(np.float32), torch.from_numpy(PLANES),

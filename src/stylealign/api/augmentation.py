@@ -29,6 +29,7 @@ from stylealign.api.translator import model_path
 from stylealign.batches.batch import to_uint8
 from stylealign.batches.crops import box_of
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.formats.files import pictures_below
 from stylealign.data.image import read_image, warp
 from stylealign.errors import UserError
 from stylealign.evaluation.trust import may_be_bent
@@ -74,8 +75,9 @@ class StyleAugmentation:
         """Prepare; nothing is decoded yet.
 
         Args:
-            donors: faces that styles are taken from: a data set (its training split, where it has one), or pictures and
-                FaceSamples. Labels are not needed; a picture without any is taken to hold its face in its middle 60 %.
+            donors: faces that styles are taken from: a data set (its training split, where it has one), a folder of
+                pictures, or a list of pictures and FaceSamples. Labels are not needed; a picture without any is taken
+                to hold its face in its middle 60 %.
                 `warp` and `repaint` need them: each face gets the nearest in shape of 20 random donors, and stays as it
                 is where even that one does not fit. They must not be faces that you test on.
             style: a preset of style arms (`none`, `free`, `free_jitter`, `mixture`) or an arm's name; a folder of a
@@ -95,7 +97,7 @@ class StyleAugmentation:
         load_plugins()
         self.faces: FaceDataset | tuple[FaceSample, ...] = _faces(donors)
         if not len(self.faces):
-            raise UserError("style augmentation: no donor; expected a data set, or a list of pictures")
+            raise UserError("style augmentation: no donor; expected a data set, a folder or a list of pictures")
         schema = get_schema(schema) if isinstance(schema, str) else schema
         self.schema = schema or (self.faces.schema if isinstance(self.faces, FaceDataset) else None)
         self.strength = strength
@@ -253,7 +255,10 @@ def _trusted(face: FaceSample) -> FaceSample:
 
 def _faces(donors: Donors) -> FaceDataset | tuple[FaceSample, ...]:
     if isinstance(donors, Path | str):
-        donors = FaceDataset.open(donors)
+        folder = Path(donors)
+        if folder.is_dir() and not (folder / "dataset.yaml").exists() and (found := sorted(pictures_below(folder))):
+            return tuple(FaceSample(id=str(path), image=path) for path in found)
+        donors = FaceDataset.open(folder)
         return donors.select("train") if "train" in donors.meta["splits"] else donors
     if isinstance(donors, FaceDataset):
         return donors

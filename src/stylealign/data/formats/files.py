@@ -35,7 +35,7 @@ def find_images(folder: Path, notes: Notes | None = None) -> Iterator[Path]:
             notes.add(f"{kind} passed over, being no picture of a kind that is read", name)
 
 
-def pictures_below(folder: Path, without: Path) -> Iterator[Path]:
+def pictures_below(folder: Path, without: Path | None = None) -> Iterator[Path]:
     """Every picture file below a folder, one at a time and in no order, for folders of any size.
 
     Nothing in folders and files whose name begins with a dot, behind links, or below `without`.
@@ -43,7 +43,8 @@ def pictures_below(folder: Path, without: Path) -> Iterator[Path]:
     with os.scandir(folder) as entries:
         for entry in entries:
             path = Path(entry.path)
-            if entry.name.startswith(".") or entry.is_symlink() or os.path.abspath(path) == os.path.abspath(without):
+            left_out = without is not None and os.path.abspath(path) == os.path.abspath(without)
+            if entry.name.startswith(".") or entry.is_symlink() or left_out:
                 continue
             if entry.is_dir():
                 yield from pictures_below(path, without)

@@ -105,7 +105,7 @@ class Generate:
     quality: int = 95
     """Quality of JPEG files, 1 to 100."""
     sheets: int = 4
-    """Style sheets (structures x styles) to look at."""
+    """Style sheets (structures x styles) to look at; grey is a pair that cannot be bent."""
     sheet_size: int = 6
     """Structures and styles on a sheet."""
     faces_per_unit: int = 8
