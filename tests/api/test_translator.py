@@ -551,6 +551,8 @@ def test_wrong_styles_donors_and_images_are_said(donors: Path, runs: dict[str, P
     ):
         with pytest.raises(UserError, match=sentence):
             StyleAugmentation(*arguments)
+    with pytest.raises(UserError, match="none of the 1 donor has any; `stylealign pseudo-label` writes them"):
+        StyleAugmentation([tmp_path / "a.png"], "warp", schema=FIVE)
     with pytest.raises(UserError, match="a translator of five faces"):
         StyleAugmentation(donors, runs["spade"], schema=stylealign.SCHEMAS["ibug68"])
     with pytest.raises(ValueError, match="expected a range in 0 to 1"):

@@ -352,7 +352,16 @@ def test_donors_are_bent_by_landmarks_that_are_trusted_alone(
         tmp_path / "nobody", [dataclasses.replace(face, trust=0.2) for face in train], schema=train.schema,
         name="nobody", image_root=Path("/"),
     )  # fmt: skip
-    for donors, said in ((mixed, "of {n} donors are not trusted: they are not bent"), (nobody, "larger --half")):
+    bare = [dataclasses.replace(f, landmarks=None, visible=None, point_trust=None, trust=1.0) for f in train]
+    unlabelled, some = (
+        write_dataset(tmp_path / name, these, schema=train.schema, name=name, image_root=Path("/"))
+        for name, these in (("unlabelled", bare), ("some", [*list(train)[:2], *bare[2:]]))
+    )
+    for donors, said in (
+        (mixed, "of {n} donors are not trusted: they are not bent"), (nobody, "larger --half"),
+        (unlabelled, "{n} of {n} donors without landmarks of wflw98, and an arm bends donors by theirs"),
+        (some, "donors without landmarks of wflw98: they are not bent"),
+    ):  # fmt: skip
         job = tiny.detector_job(
             tmp_path / donors.name / "run", faces.folder, {"steps": 1},
             style=StyleConfig(preset="warp", donors=(donors.folder,)),

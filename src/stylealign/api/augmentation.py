@@ -31,7 +31,7 @@ from stylealign.batches.crops import box_of
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.files import pictures_below
 from stylealign.data.image import read_image, warp
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.trust import may_be_bent
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
@@ -124,8 +124,19 @@ class StyleAugmentation:
             assert self.schema is not None
             open_translator_arm(self.run, CropConfig(), self.schema, torch.device("cpu"))
         self._by_fit = run_bends_donors(self.run) if self.run else any(ARMS[kind].donors_by_fit for kind in arms)
+        if self._by_fit and not self._labelled():
+            raise UserError(
+                "style augmentation: donors are bent by their landmarks, and none of the "
+                f"{counted(len(self.faces), 'donor')} has any; `stylealign pseudo-label` writes them"
+            )
         self._chain: tuple[Link, ...] | None = None
         self._translator: LoadedTranslator | None = None
+
+    def _labelled(self) -> bool:
+        """Whether any donor has landmarks."""
+        if isinstance(self.faces, FaceDataset):
+            return any(self.faces.head(i)["labelled"] for i in range(len(self.faces)))
+        return any(face.landmarks is not None for face in self.faces)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_chain": None, "_translator": None}

@@ -188,6 +188,11 @@ class DonorPool:
         return np.concatenate([cache.trust >= LEAST_TRUST for cache in self.caches])
 
     @cached_property
+    def bendable(self) -> np.ndarray:
+        """(M,) bool: the donors that can be bent by their landmarks, which are known in this mark-up and trusted."""
+        return np.asarray(np.isfinite(self._shapes[1]).all(axis=1))
+
+    @cached_property
     def _shapes(self) -> tuple[np.ndarray, np.ndarray]:
         """The mean shape of the donors, and the descriptors (M, D) of each."""
         landmarks = np.full((len(self), self.schema.num_points, 2), np.nan, dtype=np.float32)

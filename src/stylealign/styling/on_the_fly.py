@@ -107,29 +107,39 @@ def open_styling(
         for cut in loose:
             _refuse_too_few(sum(map(len, cut)))
         pools = tuple(DonorPool(cut, schema) for cut, schema in zip(loose, schemas, strict=True))
-        _say_trusted(chains, pools)
+        _say_bendable(chains, pools)
         return Styling(chains=chains, pools=pools, own=True)
     trained_on = [cache.dataset for cut in loose for cache in cut]
     faces = donor_faces(style.donors, style.donor_split, trained_on, validation)
     donor_caches = [CropCache(donors, crop, margin) for donors in faces]
     pools = tuple(DonorPool(donor_caches, schema) for schema in schemas)
-    _say_trusted(chains, pools)
+    _say_bendable(chains, pools)
     return Styling(chains=chains, pools=pools, own=False, donor_data=[describe_data(donors) for donors in faces])
 
 
-def _say_trusted(chains: Sequence[tuple[Link, ...]], pools: Sequence[DonorPool]) -> None:
-    """Say how many donors are left out where arms bend them. Raises UserError where that is all of them."""
+def _say_bendable(chains: Sequence[tuple[Link, ...]], pools: Sequence[DonorPool]) -> None:
+    """Say how many donors are left out where arms bend them, for want of trust or of landmarks. Raises UserError where
+    that is all of them."""
     for chain, pool in zip(chains, pools, strict=True):
-        doubted = int((~pool.trusted).sum())
-        if not (chooses_by_fit(chain) and doubted):
+        doubted, known = int((~pool.trusted).sum()), int(pool.bendable.sum())
+        if not chooses_by_fit(chain):
             continue
-        said = f"style: the landmarks of {doubted} of {counted(len(pool), 'donor')} are not trusted"
-        if doubted == len(pool):
+        of = counted(len(pool), "donor")
+        lacking = len(pool) - doubted - known
+        without = f"style: {lacking} of {of} without landmarks of {pool.schema.name}"
+        said = f"style: the landmarks of {doubted} of {of} are not trusted"
+        if not known and not doubted:
+            raise UserError(
+                f"{without}, and an arm bends donors by theirs: expected some with landmarks, as `stylealign "
+                "pseudo-label` writes for pictures without labels"
+            )
+        if not known:
             raise UserError(
                 f"{said} (below {LEAST_TRUST}), and an arm bends donors by theirs: expected some that are, as by a "
                 "larger --half of `pseudo-label`"
             )
-        say(f"{said}: they are not bent")
+        if lacking or doubted:
+            say(f"{'; '.join([without] * bool(lacking) + [said] * bool(doubted))}: they are not bent")
         return
 
 
