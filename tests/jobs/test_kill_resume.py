@@ -19,6 +19,7 @@ from stylealign.config import save_config
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_dataset
 from stylealign.errors import UserError
+from stylealign.jobs.train_detector.job import TrainDetector as DetectorJob
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.training.run import Run
 from stylealign.training.weights import read_card
@@ -139,12 +140,8 @@ def test_a_translator_killed_three_times_ends_in_the_same_bytes(tmp_path: Path, 
         assert_same(tmp_path / "killed" / "out" / name, tmp_path / "whole" / "out" / name)
 
 
-def test_a_stopped_training_does_not_go_on_over_other_faces(
-    tmp_path: Path, faces: FaceDataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = tmp_path / "data"
-    shutil.copytree(faces.folder, data)
-    job = detector_job(tmp_path / "run", data, loop=LOOP)
+def stop_at_the_end(job: DetectorJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that is interrupted after its last checkpoint, before its result is there."""
 
     def stop(self: Run, *_: object) -> None:
         raise KeyboardInterrupt
@@ -153,6 +150,15 @@ def test_a_stopped_training_does_not_go_on_over_other_faces(
         patch.setattr(Run, "finish", stop)
         with pytest.raises(KeyboardInterrupt):
             train_detector(job)
+
+
+def test_a_stopped_training_does_not_go_on_over_other_faces(
+    tmp_path: Path, faces: FaceDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(faces.folder, data)
+    job = detector_job(tmp_path / "run", data, loop=LOOP)
+    stop_at_the_end(job, monkeypatch)
     shutil.rmtree(data)
     write_dataset(data, list(faces)[3:], schema=faces.schema, name=faces.name, image_root=Path("/"))
     with pytest.raises(UserError, match=r"run.partial: learnt from other faces than drawn holds now \(content hash"):
@@ -173,14 +179,7 @@ def test_a_stopped_training_is_not_measured_on_other_faces_either(
     held_out = tmp_path / "held_out"
     shutil.copytree(faces.folder, held_out)
     job = detector_job(tmp_path / "run", faces.folder, loop=LOOP, val=held_out)
-
-    def stop(self: Run, *_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "finish", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train_detector(job)
+    stop_at_the_end(job, monkeypatch)
     shutil.rmtree(held_out)
     write_dataset(held_out, list(faces)[3:], schema=faces.schema, name="other", image_root=Path("/"))
     with pytest.raises(UserError, match=r"run.partial: learnt from other faces than other holds now"):
