@@ -20,8 +20,8 @@ from stylealign.batches.source import BatchSource
 from stylealign.config import first_difference
 from stylealign.data.atomic import partial_of
 from stylealign.errors import Stopped, UserError
-from stylealign.training import loop as loop_module
 from stylealign.training import run as run_module
+from stylealign.training.ahead import one_ahead
 from stylealign.training.ema import EMA
 from stylealign.training.loop import (
     LoopConfig,
@@ -292,7 +292,7 @@ def test_the_flags_of_the_loop_reach_network_optimizer_and_batches(monkeypatch: 
 
     gpu = torch.device("cuda")  # named alone: nothing is done on it
     for pinned in (True, False):
-        given = list(loop_module._one_ahead(Waiting, 1, Schedule(4), gpu, pinned))
+        given = list(one_ahead(Waiting, 1, Schedule(4), gpu, pinned))
         assert given == [Waiting(step, pinned) for step in (1, 2, 3)]
 
 

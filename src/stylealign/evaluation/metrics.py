@@ -72,6 +72,11 @@ def usual_denominator(schema: LandmarkSchema, boxed: bool = True) -> str:
     return "landmark_box" if usual == "box" and not boxed else usual
 
 
+def kinds_for(schema: LandmarkSchema) -> tuple[str, ...]:
+    """The denominators that may be named for a mark-up: the usual ones and its own lengths."""
+    return tuple(dict.fromkeys((*DENOMINATORS, *schema.anchors)))
+
+
 def describe_denominator(kind: str, schema: LandmarkSchema) -> str:
     """What a denominator is, for captions: a length of the mark-up's own is told by its landmarks."""
     if kind in DENOMINATORS:
@@ -83,9 +88,14 @@ def describe_denominator(kind: str, schema: LandmarkSchema) -> str:
     return f"distance of {first} from {second}"
 
 
+def length_of(described: Mapping[str, Any], kind: str) -> str:
+    """What a denominator is, by a stored description of a data set or, of an old one, by its name."""
+    return str(described.get("divided_by") or DENOMINATORS.get(kind, kind))
+
+
 def divided_by(described: Mapping[str, Any], kind: str) -> str:
-    """What a stored description of a data set says of the denominator, and how many faces lack it; for captions."""
-    what = described.get("divided_by") or DENOMINATORS.get(kind, kind)
+    """The same for captions: and how many faces lack it."""
+    what = length_of(described, kind)
     left_out = described.get("left_out") or 0
     return f"{what}; {counted(left_out, 'face')} without it left out" if left_out else what
 
@@ -134,8 +144,7 @@ def denominators(
         raise UserError(
             f"landmarks of shape {landmarks.shape}, expected (faces, {schema.num_points}, 2) of {schema.name}"
         )
-    known = dict.fromkeys((*DENOMINATORS, *schema.anchors))
-    if kind not in known:
+    if kind not in (known := kinds_for(schema)):
         raise UserError(f"unknown denominator {kind!r}: expected one of {', '.join(known)}")
     if kind in ("box", "diagonal"):
         if boxes is None:

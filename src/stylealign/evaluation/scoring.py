@@ -102,7 +102,7 @@ def measured_by(measured: np.ndarray, schema: LandmarkSchema, kind: str, fixed: 
 
     Raises UserError where none can and it is.
     """
-    if kind not in (*metrics.DENOMINATORS, *schema.anchors):
+    if kind not in metrics.kinds_for(schema):
         return kind, list(range(len(measured)))  # refused by its name
     rows = np.flatnonzero(metrics.measurable(measured, schema, kind)).tolist()
     what = f"{kind} ({metrics.describe_denominator(kind, schema)})"

@@ -13,8 +13,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,6 +27,7 @@ from stylealign.batches.together import spread, with_normalisation_together
 from stylealign.data.image import write_image
 from stylealign.errors import Stopped, UserError, counted
 from stylealign.progress import Pace, open_bars, say
+from stylealign.training.ahead import one_ahead
 from stylealign.training.ema import EMA
 from stylealign.training.following import Follow, memory_mb, open_followers, refuse_missing, write_table
 from stylealign.training.optim import clipped, lr_of
@@ -182,9 +182,8 @@ class TrainState:
     step: int = 0
     card: Mapping[str, Any] = field(default_factory=dict)
     sums: dict[str, Tensor] = field(default_factory=dict)
-    """Loss terms, summed over the updates since the last line of the log"""
+    """Loss terms, summed over so many updates since the last line of the log (`summed`)"""
     summed: int = 0
-    """How many those are"""
 
     def result(self) -> nn.Module:
         """The module to evaluate and save: the averaged weights where there are any."""
@@ -250,33 +249,6 @@ def restore(state: TrainState, run: Run) -> bool:
     return True
 
 
-def _one_ahead(
-    batches: Callable[[int], Any], first: int, schedule: Schedule, device: torch.device, pinned: bool
-) -> Iterator[Any]:
-    """Batches from `first` to the schedule's end, which may move; for a GPU each is gathered in a thread while the one
-    before is learnt from.
-
-    On a CPU gathering costs a hundredth of a step, and a second thread with its own team of
-    workers made steps twice as long.
-    """
-    if device.type == "cpu":
-        while first < schedule.end:
-            yield batches(first)
-            first += 1
-        return
-
-    def gathered(step: int) -> Any:
-        batch = batches(step)
-        return batch.pin_memory() if pinned and device.type == "cuda" else batch
-
-    with ThreadPoolExecutor(1, "next-batch") as thread:
-        upcoming = thread.submit(gathered, first) if first < schedule.end else None
-        while upcoming is not None and first < schedule.end:
-            batch, first = upcoming.result(), first + 1
-            upcoming = thread.submit(gathered, first) if first < schedule.end else None
-            yield batch
-
-
 def fit(
     update: Callable[[Any, int], Mapping[str, Tensor]],
     *,
@@ -338,7 +310,7 @@ def fit(
         look(state.step)
     with clipped(state.optimizers.values(), config.clip_norm), told_to_end() as told:
         pace, first, sums = Pace(), state.step, state.sums
-        for batch in _one_ahead(batches, state.step, schedule, engine.device, config.pinned):
+        for batch in one_ahead(batches, state.step, schedule, engine.device, config.pinned):
             step = state.step
 
             # One update.
@@ -359,8 +331,7 @@ def fit(
             if engine.world_size > 1:
                 end = _agreed(engine, end) if save or log else 0
 
-            # Log. A checkpoint that is due closes the running mean too; one for a signal keeps it, so that the lines
-            # after it are those of a training that was not stopped.
+            # Log. A checkpoint that is due closes the running mean too; one for a signal keeps it, and changes no line.
             if log or save:
                 means = {name: float(mean_over_processes(engine, total / state.summed)) for name, total in sums.items()}
                 if not all(math.isfinite(v) for v in means.values()):
@@ -369,13 +340,12 @@ def fit(
                         "checkpoint with it lowered"
                     )
                 if main:
-                    seen = {"images_seen": step * config.batch_size}
                     epoch = {} if epochs is None else {"epoch": round(epochs(step), 4)}
-                    rate = {"lr": lr_of(state.optimizers)}
+                    seen = {"images_seen": step * config.batch_size, **epoch, "lr": lr_of(state.optimizers)}
                     seconds = pace.seconds()
                     speed = (step - first) * config.batch_size / max(seconds, 1e-9)
                     machine = {"images_per_s": round(speed, 1), **memory_mb(engine.device)}
-                    record(step, {**means, **seen, **epoch, **rate, "seconds": round(seconds, 3), **machine})
+                    record(step, {**means, **seen, "seconds": round(seconds, 3), **machine})
                 sums.clear()
                 state.summed = 0
                 shown = "  ".join(f"{k} {v:.4g}" for k, v in list(means.items())[:6])

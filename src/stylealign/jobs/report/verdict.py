@@ -6,7 +6,7 @@ from typing import Any
 
 from stylealign.config import read_json
 from stylealign.errors import counted
-from stylealign.evaluation.metrics import DENOMINATORS
+from stylealign.evaluation.metrics import length_of
 from stylealign.jobs.assess.tables import AIMS
 from stylealign.jobs.study import tables as study_tables
 
@@ -22,7 +22,7 @@ def _who(arm: str, baseline: str) -> str:
 
 def _unit(described: Mapping[str, Any], denominator: str) -> str:
     """What errors on a described data set are divided by, in words that follow "of"."""
-    words = described.get("divided_by") or DENOMINATORS.get(denominator, denominator)
+    words = length_of(described, denominator)
     return words.replace("sqrt(width * height)", "the geometric mean side") if "sqrt" in words else f"the {words}"
 
 
