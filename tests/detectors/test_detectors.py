@@ -8,7 +8,7 @@ from torch import Tensor
 from builders.places import SRC
 from stylealign.detectors import build_detector
 from stylealign.detectors.losses import LossConfig, coordinate_loss, landmark_loss, mean_error, wing
-from stylealign.detectors.resnet import ResNet18, ResNetConfig, load_imagenet
+from stylealign.detectors.resnet import BasicBlock, ResNet18, ResNetConfig, load_imagenet
 from stylealign.errors import UserError
 from stylealign.face.schema import SCHEMAS
 
@@ -117,6 +117,27 @@ def test_a_missing_weight_is_named() -> None:
     del state["layer1.1.bn2.weight"]
     with pytest.raises(UserError, match=r"'layer1\.1\.bn2\.weight' is missing"):
         load_imagenet(ResNet18(5, 64, ResNetConfig()), state, "w.pth")
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 7, 8, 9])
+def test_a_shortcut_s_gradient_is_right_at_any_width(channels: int) -> None:
+    """Below 8 channels, in channels-last order and without AVX-512, a library's came out wrong or ended all."""
+    torch.manual_seed(0)
+    shortcut = BasicBlock(channels, 12, 2).to(memory_format=torch.channels_last).downsample
+    assert isinstance(shortcut, torch.nn.Sequential)
+    assert shortcut.state_dict()["0.weight"].shape == (12, channels, 1, 1)
+    x = torch.randn(4, channels, 17, 16).to(memory_format=torch.channels_last).requires_grad_()
+    made = shortcut[0](x)
+    weights = shortcut[0].weight
+    torch.testing.assert_close(made, torch.einsum("bcij,oc->boij", x[:, :, ::2, ::2], weights[:, :, 0, 0]))
+    (made * (asked := torch.randn_like(made))).sum().backward()
+    expected = torch.einsum("bcij,boij->oc", x.detach()[:, :, ::2, ::2], asked)
+    assert weights.grad is not None
+    assert x.grad is not None
+    torch.testing.assert_close(weights.grad[:, :, 0, 0], expected, rtol=1e-4, atol=1e-4)
+    from_every_other = torch.einsum("oc,boij->bcij", weights.detach()[:, :, 0, 0], asked)
+    torch.testing.assert_close(x.grad[:, :, ::2, ::2], from_every_other, rtol=1e-4, atol=1e-4)
+    assert x.grad[:, :, 1::2].abs().max() == 0
 
 
 def test_one_batch_is_learnt_tenfold() -> None:

@@ -51,11 +51,24 @@ class ResNetConfig:
             )
 
 
+class EveryOtherCell(nn.Conv2d):
+    """A 1x1 convolution with a stride, of the cells that it reads.
+
+    The same sums. oneDNN's for processors without AVX-512, asked for the weights' gradient of fewer than 8 channels in
+    channels-last order, writes beside its memory (uxlfoundation/oneDNN issue 6035): wrong weights, a hang or a crash.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        down, right = self.stride
+        return nn.functional.conv2d(x[:, :, ::down, ::right], self.weight, self.bias)
+
+
 def _shortcut(channels_in: int, channels: int, stride: int) -> nn.Module | None:
     """The shortcut's 1x1 convolution, where it cannot be the input itself."""
     if stride == 1 and channels_in == channels:
         return None
-    return nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
+    convolution = EveryOtherCell if channels_in < 8 else nn.Conv2d
+    return nn.Sequential(convolution(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
 
 
 class BasicBlock(nn.Module):
