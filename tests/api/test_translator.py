@@ -495,7 +495,9 @@ def test_spawned_workers_give_the_same(donors: Path, runs: dict[str, Path]) -> N
         assert torch.equal(epoch(restyle, 2, seeded=True, context="spawn"), epoch(restyle, 0, seeded=True))
 
 
-@pytest.mark.parametrize("style", ["none", "free", "free_jitter", "mixture", "adain", "spade", "bilateral"])
+@pytest.mark.parametrize(
+    "style", ["none", "free", "free_jitter", "mixture", "warp_mixture", "adain", "spade", "bilateral"]
+)
 def test_every_style_keeps_kind_and_shape_and_survives_pickling(
     style: str, donors: Path, runs: dict[str, Path]
 ) -> None:

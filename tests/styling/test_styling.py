@@ -115,6 +115,14 @@ def test_presets_are_chains_of_known_arms_and_every_arm_is_one() -> None:
     assert StyleConfig(preset="free").needs_donors() is True
 
 
+def test_bent_photographs_are_restyled_by_the_whole_mixture() -> None:
+    first, *then = StyleConfig(preset="warp_mixture").groups()
+    assert [arm.kind for arm in first] == ["warp"]
+    links = [[(arm.kind, arm.prob, arm.strength) for arm in group] for group in then]
+    mixture = StyleConfig(preset="mixture").groups()
+    assert links == [[(arm.kind, arm.prob, arm.strength) for arm in group] for group in mixture]
+
+
 def test_a_recipe_s_style_comes_back_from_its_own_text() -> None:
     values = {
         "arms": [{"kind": "adain"}, {"kind": "jitter", "prob": 0.5, "strength": [0.2, 0.4], "group": 1}],
@@ -129,7 +137,7 @@ def test_a_recipe_s_style_comes_back_from_its_own_text() -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"preset": "fre"}, "no style preset is called 'fre'; there are none, free, free_jitter, mixture"),
+        ({"preset": "fre"}, "'fre'; there are none, free, free_jitter, mixture, warp_mixture"),
         ({"arms": [{"kind": "adian"}]}, "no style arm is called 'adian'; there are jitter, histogram"),
         ({"arms": [{"kind": "mixstyle"}]}, r"a layer of the detector, not an arm: set resnet\.mixstyle\.prob"),
         ({"arms": [{"kind": "translator"}]}, "arm translator: needs a run folder"),

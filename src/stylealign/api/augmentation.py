@@ -78,11 +78,11 @@ class StyleAugmentation:
             donors: faces that styles are taken from: a data set (its training split, where it has one), a folder of
                 pictures, or a list of pictures and FaceSamples. Labels are not needed; a picture without any is taken
                 to hold its face in its middle 60 %.
-                `warp` and `repaint` need them: each face gets the nearest in shape of 20 random donors, and stays as it
-                is where even that one does not fit. They must not be faces that you test on.
-            style: a preset of style arms (`none`, `free`, `free_jitter`, `mixture`) or an arm's name; a folder of a
-                finished `train-translator` run ("shipped": the translator that came with the package; the name of one
-                that needs no training); or a ChainConfig.
+                `warp`, `warp_mixture` and `repaint` need them: each face gets the nearest in shape of 20 random donors,
+                and stays as it is where even that one does not fit. They must not be faces that you test on.
+            style: a preset of style arms (`none`, `free`, `free_jitter`, `mixture`, `warp_mixture`) or an arm's name;
+                a folder of a finished `train-translator` run ("shipped": the translator that came with the package; the
+                name of one that needs no training); or a ChainConfig.
             schema: mark-up (or its name) of the landmarks that will be given, for translators and `make_up`; None: that
                 of the donors' data set.
             prob: share of the images that each link of the chain restyles.

@@ -6,7 +6,7 @@ what one link draws does not change what the next one draws. Knows no data sets 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -60,17 +60,25 @@ def _arms(*kinds: str, group: int = 0, prob: float = 1.0) -> tuple[ArmConfig, ..
     return tuple(ArmConfig(kind=kind, group=group, prob=prob) for kind in kinds)
 
 
+def _after(first: tuple[ArmConfig, ...], chain: tuple[ArmConfig, ...]) -> tuple[ArmConfig, ...]:
+    """The alternatives `first`, and then the chain."""
+    return (*first, *(replace(arm, group=arm.group + 1) for arm in chain))
+
+
+_MIXTURE = (
+    *_arms("adain", "histogram", "fda"),
+    *_arms("relight", "shadow", "occlude", "occlude_aligned", group=1, prob=0.5),
+    *_arms("context", "degrade", group=1),
+)
+
 # Chains with a name, beside every arm's own name, which is that arm alone.
 PRESETS: dict[str, tuple[ArmConfig, ...]] = {
     "none": (),
     "free": _arms("adain", "histogram", "fda"),
     "free_jitter": (*_arms("adain", "histogram", "fda"), *_arms("jitter", group=1)),
-    "mixture": (
-        *_arms("adain", "histogram", "fda"),
-        *_arms("relight", "shadow", "occlude", "occlude_aligned", group=1, prob=0.5),
-        *_arms("context", "degrade", group=1),
-    ),
-}  # fmt: skip
+    "mixture": _MIXTURE,
+    "warp_mixture": _after(_arms("warp"), _MIXTURE),
+}
 
 
 def _grouped(arms: Sequence[ArmConfig]) -> list[tuple[ArmConfig, ...]]:
