@@ -343,6 +343,17 @@ def test_a_finished_study_is_left_alone_and_a_new_seed_trains_only_itself(
     assert not again.trained
 
 
+def test_a_precision_that_slows_every_cell_is_said_once(data: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    base = {**BASE, "loop": {**LOOP, "precision": "bf16-mixed"}}
+    with pytest.raises(SystemExit):  # every cell is said to have failed
+        main(
+            study_of(data, tmp_path / "out", base=base), lambda cells, place: {cell.name: "not here" for cell in cells}
+        )
+    assert capsys.readouterr().err.count("this processor has no bfloat16") == 1
+
+
 def test_a_finished_cell_under_another_configuration_is_named_and_kept(data: Path, done: Path) -> None:
     before = tree(done / "cells")
     changed = {"A": {}, "B": {"lr": 2e-3}}

@@ -22,6 +22,7 @@ from stylealign.data.atomic import partial_of
 from stylealign.errors import Stopped, UserError
 from stylealign.training import run as run_module
 from stylealign.training.ahead import one_ahead
+from stylealign.training.devices import said_of_precision
 from stylealign.training.ema import EMA
 from stylealign.training.loop import (
     LoopConfig,
@@ -489,3 +490,29 @@ def test_a_training_that_is_told_to_end_saves_first_and_goes_on_to_the_same_weig
         assert torch.equal(mine, theirs)
     told, untold = (metrics_of(partial_of(tmp_path / name)) for name in ("told", "whole"))
     assert told == untold, "each line is a mean of the same updates"
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "machine", "capability", "said"),
+    [
+        ("bf16-mixed", "cpu", "x86_64", "AVX2", True),
+        ("bf16-mixed", "cpu", "AMD64", "DEFAULT", True),
+        ("bf16-mixed", "cpu", "x86_64", "AVX512", False),
+        ("bf16-mixed", "cpu", "arm64", "DEFAULT", False),
+        ("bf16-mixed", "cuda", "x86_64", "AVX2", False),
+        ("32-true", "cpu", "x86_64", "AVX2", False),
+    ],
+)
+def test_a_precision_that_the_processor_only_imitates_is_said(
+    monkeypatch, precision: str, device: str, machine: str, capability: str, said: bool
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert ("has no bfloat16" in said_of_precision(precision, torch.device(device))) == said
+
+
+def test_a_training_tells_of_it_as_it_starts(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    start_engine(LoopConfig(steps=1, precision="bf16-mixed", **CPU))
+    assert "--loop.precision 32-true" in capsys.readouterr().err

@@ -28,6 +28,7 @@ from stylealign.data.image import write_image
 from stylealign.errors import Stopped, UserError, counted
 from stylealign.progress import Pace, open_bars, say
 from stylealign.training.ahead import one_ahead
+from stylealign.training.devices import said_of_precision
 from stylealign.training.ema import EMA
 from stylealign.training.following import Follow, memory_mb, open_followers, refuse_missing, write_table
 from stylealign.training.optim import clipped, lr_of
@@ -149,6 +150,8 @@ def start_engine(loop: LoopConfig) -> Fabric:
             raise
         raise UserError(f"cannot use {counted(devices, f'{loop.accelerator} device')}: {error}") from None
     engine.launch()
+    if engine.is_global_zero and (slow := said_of_precision(loop.precision, engine.device)):
+        say(slow)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         atexit.unregister(_leave_processes)  # once, also where a process trains several times
         atexit.register(_leave_processes)
