@@ -139,6 +139,7 @@ def test_values_that_no_command_takes_are_refused(detector: Detector, tmp_path: 
     for values, said in (
         ({"least_confidence": 2.0}, "least_confidence is 2.0, expected 0 to 1"),
         ({"least_confidence": float("nan")}, "least_confidence is nan"),
+        ({"least_confidence": "0.5"}, "least_confidence is '0.5', expected 0 to 1"),
         ({"refine": -1}, "refine is -1, expected a whole number, 0 or more"),
         ({"refine": 1.5}, "refine is 1.5"),
         ({"boxes": [box], "whole_image": True}, "boxes and whole_image: expected one of the two"),
@@ -149,6 +150,9 @@ def test_values_that_no_command_takes_are_refused(detector: Detector, tmp_path: 
         detector.predict_batch([IMAGE], batch_size=0)
     with pytest.raises(ValueError, match="most is -1"):
         next(detector.predict_video("none.avi", most=-1))
+    for video in (True, None, 0.5, b"x.avi"):
+        with pytest.raises(ValueError, match=r"video is .*, expected a file's path or a camera's number"):
+            next(detector.predict_video(video))  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"none.avi: no such file"):
         next(detector.predict_video("none.avi"))
     with pytest.raises(UserError, match=r"clip.mp4: a video; expected a picture here"):

@@ -9,11 +9,12 @@ from PIL import Image
 
 from builders.dot_network import DotNetwork, find_dots
 from builders.dots import PLACES, paint
+from stylealign.errors import UserError
 from stylealign.predicting.clock import Clock
 from stylealign.predicting.finders import FoundFace
 from stylealign.predicting.sources import Source
 from stylealign.predicting.tracking import TrackConfig, Tracker
-from stylealign.predicting.video import Video
+from stylealign.predicting.video import Video, VideoWriter
 
 
 def dot_face(centre: tuple[float, float], width: int) -> np.ndarray:
@@ -118,6 +119,26 @@ def test_a_frame_without_a_stamp_is_a_guess_and_never_before_the_last(
     video = Video(Source("video", Path("v.mp4"), "v"))
     assert [frame.time for frame in video.frames(Clock())] == pytest.approx(times)
     assert (video.guessed, video.times_from) == (guessed, "guess" if guessed else "stamps")
+
+
+@pytest.mark.parametrize("name", ["take: 1.mp4", "http:x.mp4", "50%d.mp4", "-a.mp4"])
+def test_a_video_s_name_is_no_address(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenCV takes what stands before a colon for a protocol, and asked the network for `http:x.mp4`."""
+    monkeypatch.chdir(tmp_path)
+    writer = VideoWriter(Path(name), 25)
+    for _ in range(3):
+        writer.write(np.zeros((16, 24, 3), np.uint8))
+    writer.close()
+    video = Video(Source("video", Path(name), name))
+    assert [frame.image.shape for frame in video.frames(Clock())] == [(16, 24, 3)] * 3
+    assert video.problem() is None
+
+
+@pytest.mark.parametrize("number", [-1, 2**31, 10**12])
+def test_a_camera_that_no_machine_has_is_refused_before_opencv_sees_it(number: int) -> None:
+    """OpenCV ends the process at -1, and calls a number that is too large a fault of ours."""
+    with pytest.raises(UserError, match=f"camera {number}: there is no such camera, expected a number from 0 to"):
+        Video(Source("camera", Path(str(number)), f"camera{number}"))
 
 
 def test_smoothing_goes_by_the_time_between_frames() -> None:

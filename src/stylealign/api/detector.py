@@ -47,8 +47,8 @@ def _check(refine: int, batch_size: int, least_confidence: float) -> None:
     for name, value, least in (("refine", refine, 0), ("batch_size", batch_size, 1)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name} is {value!r}, expected a whole number, {least} or more")
-    if not 0 <= least_confidence <= 1:
-        raise ValueError(f"least_confidence is {least_confidence}, expected 0 to 1")
+    if not isinstance(least_confidence, int | float | np.number) or not 0 <= least_confidence <= 1:
+        raise ValueError(f"least_confidence is {least_confidence!r}, expected 0 to 1")
 
 
 class Detector:
@@ -185,6 +185,8 @@ class Detector:
         """
         if isinstance(most, bool) or not isinstance(most, int) or most < 0:
             raise ValueError(f"most is {most!r}, expected a whole number, 0 or more")
+        if isinstance(video, bool) or not isinstance(video, Path | str | int):
+            raise ValueError(f"video is {video!r:.60}, expected a file's path or a camera's number")
         kind: Literal["camera", "video"] = "camera" if isinstance(video, int) else "video"
         opened = Video(Source(kind, Path(str(video)), str(video)))
         quick = None if self._own_finder else MtcnnFinder(quick=True)

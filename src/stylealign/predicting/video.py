@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -17,6 +18,12 @@ from stylealign.predicting.sources import Source
 
 AHEAD = 4
 USUAL_FPS = 25.0
+LAST_CAMERA = 2**31 - 1  # OpenCV takes no larger number, and ends the process at -1
+
+
+def _for_opencv(path: Path) -> str:
+    """The whole path: OpenCV takes what stands before a colon, as in `take: 1.mp4`, for a protocol of the network."""
+    return os.path.abspath(path)
 
 
 class Frame(NamedTuple):
@@ -38,9 +45,12 @@ class Video:
         self.name = source.name
         self._is_camera = source.kind == "camera"
         if self._is_camera:
-            self._capture = cv2.VideoCapture(int(str(source.path)))
+            number = int(str(source.path))
+            if not 0 <= number <= LAST_CAMERA:
+                raise UserError(f"camera {number}: there is no such camera, expected a number from 0 to {LAST_CAMERA}")
+            self._capture = cv2.VideoCapture(number)
         else:
-            self._capture = cv2.VideoCapture(str(source.path))
+            self._capture = cv2.VideoCapture(_for_opencv(source.path))
         if not self._capture.isOpened():
             if source.kind == "camera":
                 raise UserError(f"camera {source.path}: there is no such camera, or it is in use")
@@ -132,7 +142,7 @@ class VideoWriter:
     def _open(self, width: int, height: int) -> cv2.VideoWriter:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         codec, self._size = cv2.VideoWriter.fourcc(*"mp4v"), (width, height)
-        writer = cv2.VideoWriter(str(self._path), codec, self._fps, self._size)
+        writer = cv2.VideoWriter(_for_opencv(self._path), codec, self._fps, self._size)
         if not writer.isOpened():
             raise UserError(
                 f"{self._path}: a video of {width} x {height} at {self._fps:g} frames/s cannot be written here"
