@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from builders.tiny import detector_job, drawn, metrics_of, tree
@@ -15,6 +16,9 @@ from stylealign.batches.crops import CropCache
 from stylealign.cli import main
 from stylealign.config import save_config
 from stylealign.data.dataset import FaceDataset
+from stylealign.jobs import predict
+from stylealign.predicting.sources import Source
+from stylealign.predicting.video import Video, VideoWriter
 
 resource = pytest.importorskip("resource")
 
@@ -108,3 +112,26 @@ def test_faces_that_do_not_fit_are_made_once_there_is_room(
     assert main(one) == 0
     assert main(two) == 0
     assert tree(tmp_path / "a" / "out") == tree(tmp_path / "b" / "out")
+
+
+def test_a_drawn_video_that_does_not_fit_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV, which writes it, says nothing: an overlay without its end, which no player opens, was called done."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(predict, "MtcnnFinder", lambda quick=False: lambda _: [])
+    frames = np.random.default_rng(0).integers(0, 255, (8, 64, 96, 3), np.uint8)
+    writer = VideoWriter(tmp_path / "a.mp4", 25)
+    for frame in frames:
+        writer.write(frame)
+    writer.close()
+    command = ["predict", "a.mp4", "--draw"]
+    with files_of_at_most((tmp_path / "a.mp4").stat().st_size // 2):
+        assert main(command) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.endswith(
+        "predictions.partial/drawn/a_landmarks.mp4: 0 of 8 frames can be read again: the disk may be full"
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+    assert main(command) == predict.LEFT_OUT  # there is no face in it
+    assert Video(Source("video", Path("predictions/drawn/a_landmarks.mp4"), "drawn")).expected == 8

@@ -139,6 +139,15 @@ def test_where_nothing_can_be_done_nothing_is_left_in_the_way(photos: Path, caps
     assert run("nobody.png", "in") == predict.LEFT_OUT
 
 
+def test_a_video_without_a_frame_is_nothing_done(photos: Path) -> None:
+    cv2.VideoWriter("none.avi", cv2.VideoWriter.fourcc(*"MJPG"), 20.0, (320, 192)).release()
+    with pytest.raises(UserError, match=r"^no face: none.avi: no frame of this video can be read$"):
+        run("none.avi")
+    assert not (photos / "out").exists()
+    assert run("none.avi", "in") == predict.LEFT_OUT
+    assert json.loads((photos / "out" / "summary.json").read_text())["videos"] == {}
+
+
 def test_wrong_pictures_get_a_sentence_each_and_the_rest_is_done(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -243,6 +243,9 @@ def _video(
         for faces in track(drawn, source.name, total):
             with_face += bool(faces)
             out.add(faces)
+    writer.refuse_cut()
+    if not video.read:
+        raise UserError(str(video.problem()))
     out.pictures += video.read
     out.frames += video.read
     out.videos[source.name] = {

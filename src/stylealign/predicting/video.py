@@ -1,5 +1,6 @@
 """A video file or a camera -> frames and when each is shown, one at a time. Knows no faces."""
 
+import errno
 import itertools
 import math
 import os
@@ -124,12 +125,13 @@ class Video:
 
 
 class VideoWriter:
-    """Writes RGB frames as MPEG-4 (.mp4), as large as the first of them; without a frame no file is made."""
+    """Writes RGB frames as MPEG-4 (.mp4), as large as the first (even sides); without a frame no file is made."""
 
     def __init__(self, path: Path, fps: float):
         self._path, self._fps = path, fps
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
+        self._written = 0
 
     def write(self, frame: np.ndarray) -> None:
         """Add a (H, W, 3) uint8 RGB frame. Raises UserError where such videos cannot be written."""
@@ -138,6 +140,7 @@ class VideoWriter:
         if frame.shape[1::-1] != self._size:
             frame = cv2.resize(frame, self._size)
         self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        self._written += 1
 
     def _open(self, width: int, height: int) -> cv2.VideoWriter:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,3 +155,13 @@ class VideoWriter:
     def close(self) -> None:
         if self._writer is not None:
             self._writer.release()
+
+    def refuse_cut(self) -> None:
+        """Once it is closed: raise OSError where the file has not all frames. OpenCV says nothing of a full disk."""
+        if self._written:
+            file = cv2.VideoCapture(_for_opencv(self._path))
+            there = int(file.get(cv2.CAP_PROP_FRAME_COUNT)) if file.isOpened() else 0
+            file.release()
+            if there < self._written:
+                said = f"{there} of {counted(self._written, 'frame')} can be read again: the disk may be full"
+                raise OSError(errno.EIO, said, str(self._path))
