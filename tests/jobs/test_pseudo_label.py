@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from builders.dots import PLACES
+from builders.dots import PLACES, dots
 from builders.tiny import tree
 from stylealign.batches.augment import NO_AUGMENTATION, augment
 from stylealign.batches.batch import Batch, join
@@ -167,6 +167,18 @@ def test_matched_poses_are_as_frequent_as_the_labelled_sets() -> None:
     frontal = np.flatnonzero(turns == 0)
     assert set(kept[turns[kept] == 0]) == set(frontal[np.argsort(disagreement[frontal])[:40]])
     assert match_poses(faces(turns), disagreement, wanted, 160, 3)[1] == 20  # 40 of either side wanted, 30 there
+    for count in (0, 1, 2, 3, 5, 7):  # shares of a face are added up, so that no place is lost
+        kept, missing = match_poses(faces(turns), disagreement, wanted, count, 3)
+        assert (len(kept), missing) == (count, 0)
+
+
+def test_a_share_that_leaves_no_face_of_the_matched_poses_is_refused(tmp_path: Path) -> None:
+    faces = dots(tmp_path / "faces")
+    config = PseudoLabel(
+        data=faces.folder, detectors=(tmp_path / "run",), out=tmp_path / "out", match=faces.folder, keep=0.01
+    )
+    with pytest.raises(UserError, match=r"faces: keep 0.01 of 12 faces with the head poses of .*faces leaves none"):
+        pseudo_label._choose(config, faces, faces.landmarks_array(), np.arange(12.0))
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -127,10 +127,13 @@ def match_poses(
     yaw = coefficients(np.concatenate([wanted, landmarks]))
     edges = np.linspace(yaw[: len(wanted)].min(), yaw[: len(wanted)].max(), bins + 1)[1:-1]
     bin_of = np.searchsorted(edges, yaw, side="right")
-    quota = np.bincount(bin_of[: len(wanted)], minlength=bins) / len(wanted) * count
+    exact = np.bincount(bin_of[: len(wanted)], minlength=bins) / len(wanted) * count
+    quota = np.floor(exact).astype(int)
+    over = np.argsort(quota - exact, kind="stable")[: count - quota.sum()]  # the largest remainders get what is left
+    quota[over] += 1
     chosen, mine = [], bin_of[len(wanted) :]
     for number in range(bins):
         members = np.flatnonzero(mine == number)
-        chosen.append(members[np.argsort(disagreement[members], kind="stable")][: round(quota[number])])
+        chosen.append(members[np.argsort(disagreement[members], kind="stable")][: quota[number]])
     found = np.sort(np.concatenate(chosen))
     return found, max(0, count - len(found))

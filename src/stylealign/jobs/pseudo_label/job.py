@@ -36,6 +36,11 @@ def _choose(
         )
     count = round(config.keep * len(overall))
     among, missing = match_poses(found[allowed], overall[allowed], labelled.landmarks_array(), count, config.match_bins)
+    if not len(among):
+        raise UserError(
+            f"{faces.folder}: keep {config.keep:g} of {counted(len(overall), 'face')} with the head poses of "
+            f"{config.match} leaves none; expected a larger --keep, or faces with such poses"
+        )
     if missing:
         say(f"{missing} of {counted(count, 'place')} left empty: too few faces have such head poses")
     return allowed[among], {"match": {"wanted": count, "without_a_face": missing}}
