@@ -427,6 +427,7 @@ def test_other_mark_ups_and_wrong_flags_are_said(
     for words, sentence in (
         ("a.png", "expected a face and at least one style"),
         ("a.png b.png --out out.xyz", "expected a picture's name"),
+        ("a.png b.png --out out.psd", "expected a picture's name such as translated.png (.jpg, "),
         ("a.png b.png c.png --paste", "--paste writes one photograph"),
         ("a.png b.png --strength 2", "expected 0 to 1"),
         ("a.png b.png --translator nowhere", "nowhere: no such run"),

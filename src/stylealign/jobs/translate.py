@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import tyro
-from PIL import Image
 
 from stylealign.api.detector import Detector
 from stylealign.data.atomic import making, refuse_existing, write_whole
-from stylealign.data.image import encode_image
+from stylealign.data.image import IMAGE_SUFFIXES, encode_image
 from stylealign.errors import UserError, counted
 from stylealign.face.orientation import view_of
 from stylealign.predicting.finders import yunet_finder
@@ -80,8 +79,10 @@ class Translate:
             raise ValueError(
                 f"{counted(len(self.inputs), 'picture')}; expected a face and at least one style: translate a.jpg b.jpg"
             )
-        if self.out.suffix.lower() not in Image.registered_extensions():
-            raise ValueError(f"out is {self.out}, expected a picture's name such as translated.png")
+        if self.out.suffix.lower() not in IMAGE_SUFFIXES:  # Pillow knows more kinds, many of which it only reads
+            raise ValueError(
+                f"out is {self.out}, expected a picture's name such as translated.png ({', '.join(IMAGE_SUFFIXES)})"
+            )
         if self.only_after and (self.sheet or len(self.inputs) > 2):
             raise ValueError("--only-after writes one picture: expected one face and one style")
         if self.paste and (self.sheet or len(self.inputs) > 2):
