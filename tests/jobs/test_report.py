@@ -17,7 +17,7 @@ from stylealign.jobs.report.faces import TILE, faces_by_split
 from stylealign.jobs.report.job import Report, main, report
 from stylealign.jobs.report.page import embed
 from stylealign.jobs.report.sections import read_curves
-from stylealign.jobs.report.verdict import comparison, evaluation_verdict
+from stylealign.jobs.report.verdict import comparison, evaluation_verdict, study_verdict
 
 VOID = {"meta", "img", "br"}
 
@@ -266,6 +266,16 @@ def pair(arm: str, difference: float, low: float, high: float) -> dict:
 )  # fmt: skip
 def test_a_comparison_is_a_sentence_that_says_whether_it_is_shown(found: dict, sentence: str) -> None:
     assert comparison(found) == sentence
+
+
+@pytest.mark.parametrize("order", [(8, 32), (32, 8)])
+def test_a_study_is_told_by_its_most_labels_in_whatever_order_budgets_were_given(order: tuple[int, ...]) -> None:
+    blocks = [
+        {"budget": f"few_{n}", "arms": [{"name": "A", "labels": n, "nme": {"mean": 1 / n}}], "paired": []}
+        for n in order
+    ]
+    study = {"rows": [], "sets": [{"name": "d test", "role": "test", "blocks": blocks}]}
+    assert study_verdict(study) == "A has the least error, 3.12 % (d test, labels: few_32)."
 
 
 def test_of_several_arms_the_best_is_told_first_and_then_each_of_the_others() -> None:

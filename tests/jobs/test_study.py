@@ -30,7 +30,7 @@ from stylealign.jobs.export_dataset import ExportDataset
 from stylealign.jobs.study.job import main
 from stylealign.jobs.study.plan import Study, plan, row_name, rows_of
 from stylealign.jobs.study.scores import seconds_per_update
-from stylealign.jobs.study.tables import verdicts
+from stylealign.jobs.study.tables import curve_names, protocol, verdicts
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.training.fan_out import Job, last_line, run_jobs
 from stylealign.training.processes import Pool
@@ -124,6 +124,7 @@ def test_cells_are_detectors_by_arms_by_budgets_by_seeds_with_overrides_on_top(t
         ({"arms": {"{detector}": {}, "AVS({detector})": {"synthetic_share": 0.5}}}, r"'AVS\(A\)' needs synthetic "
                                                                                     r"faces; give --synthetic"),
         ({"detectors": {"A b": {}, "A-b": {}}}, r"names differ only in characters"),
+        ({"detectors": {"A": {}, "B": {"minutes": 2.5}}}, r"row 'B' is trained for 2.5 min, .*needs equal updates"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_before_anything_is_made(
@@ -504,8 +505,33 @@ def test_label_budgets_make_blocks_and_a_curve_and_arms_are_compared_with_the_fi
     labels = [block["arms"][0]["labels"] for block in one["blocks"]]
     assert labels[0] == 12
     assert 0 < labels[1] < 12
+    assert {arm["trained_on"] for block in one["blocks"] for arm in block["arms"]} == {"faces"}
     assert [(p["arm"], p["baseline"]) for p in one["blocks"][1]["paired"]] == [("A, slow", "A")]
     assert (tmp_path / "o" / "nme_faces-val.png").exists()
+
+
+def test_a_table_says_what_its_own_budget_learnt_from() -> None:
+    row = {"name": "A", "crop": "square", "updates": 2, "batch_size": 4, "trained_on": "d + made_few / d + made_all"}
+    data = {"name": "d", "split": "test", "faces": 6, "points": 5, "schema": "five", "content_hash": "0"}
+    one = {"name": "d test", "dataset": data, "denominator": "inter_pupil"}
+
+    def said(**more: str) -> str:
+        arm = {"name": "A", "labels": 8, "seeds": 1, **more}
+        return protocol({"rows": [row]}, one, {"budget": "few", "arms": [arm]})
+
+    assert "Labels: few (8 faces) of d + made_few. Updates" in said(trained_on="d + made_few")
+    assert "(8 faces) of d + made_few / d + made_all. Updates" in said()  # scored before arms said so
+
+
+def test_test_sets_whose_names_no_file_can_tell_apart_have_a_curve_each(tmp_path: Path) -> None:
+    def one(name: str, nme: float) -> dict[str, Any]:
+        arm = {"name": "A", "nme": {"mean": nme}}
+        blocks = [{"budget": str(n), "arms": [{**arm, "labels": n}], "paired": []} for n in (4, 8)]
+        return {"name": name, "role": "test", "blocks": blocks}
+
+    names = ["лица test", "фото test", "d test"]
+    result = {"sets": [one(name, 0.1 * i) for i, name in enumerate(names, start=1)]}
+    assert curve_names(result) == ["nme_test.png", "nme_test-2.png", "nme_d-test.png"]
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def evaluation_verdict(evaluation: Mapping[str, Any]) -> str:
 def study_verdict(study: Mapping[str, Any]) -> str:
     """What a study found: on its first test set (else the faces to choose by), at its largest label budget."""
     one = min(study["sets"], key=lambda one: one["role"] == "val")
-    block = one["blocks"][-1]
+    block = max(one["blocks"], key=lambda block: max(arm["labels"] for arm in block["arms"]))
     said = study_tables.verdicts(study, one, block)
     if said:
         return f"{study_tables.title(one, block)}: {' '.join(said)}"

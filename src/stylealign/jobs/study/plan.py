@@ -209,6 +209,11 @@ def plan(study: Study) -> list[Cell]:
 def refuse_unequal(cells: Sequence[Cell], kind: str, expected: str) -> None:
     """Raise UserError where cells learn from more updates or faces than the first: that measures the updates."""
     for cell in cells:
+        if cell.config.minutes:
+            raise UserError(
+                f"{kind} {cell.row!r} is trained for {cell.config.minutes:g} min, in which a faster network makes more "
+                f"updates: {expected}"
+            )
         theirs, ours = ((c.config.loop.steps, c.config.loop.batch_size) for c in (cell, cells[0]))
         if theirs != ours:
             raise UserError(

@@ -80,10 +80,14 @@ def _describe_row(row: Row, cells: Sequence[Cell]) -> dict[str, Any]:
     run, config = cells[0].run, cells[0].config
     size: dict[str, Any] = describe(load_detector(run).model, config.crop.size)._asdict()
     known = [seconds for cell in cells if (seconds := seconds_per_update(cell.run)) is not None]
+    trained_on = dict.fromkeys(_trained_on(read_card(cell.run, "detector")) for cell in cells)  # `{budget}` in a path
+    steps = config.loop.steps
+    if config.minutes:  # as many as its machine made of them
+        steps = round(median(read_card(cell.run, "detector")["step"] for cell in cells))
     return {
-        **row._asdict(), **size, "updates": config.loop.steps, "batch_size": config.loop.batch_size,
+        **row._asdict(), **size, "updates": steps, "batch_size": config.loop.batch_size,
         "seconds_per_update": median(known) if known else None, "crop": config.crop.describe(),
-        "trained_on": _trained_on(read_card(run, "detector")),
+        "trained_on": " / ".join(trained_on),
     }  # fmt: skip
 
 
@@ -174,10 +178,11 @@ def score_study(study: Study, rows: Sequence[Row], cells: Sequence[Cell], tests:
                 figures, nme = score_arm(predicted, truth, 0, study.resamples)
                 seeds = [cell.config.loop.seed for cell in found]
                 errors[row.name] = dict(zip(seeds, nme, strict=True))
-                labels = _labels(read_card(found[0].run, "detector"))
+                card = read_card(found[0].run, "detector")
                 arms.append({
-                    "name": row.name, "seeds": len(seeds), "seed_numbers": seeds, "labels": labels,
-                    "mean_shape_nme": mean_shape_nme(study, found[0], truth), **figures,
+                    "name": row.name, "seeds": len(seeds), "seed_numbers": seeds, "labels": _labels(card),
+                    "trained_on": _trained_on(card), "mean_shape_nme": mean_shape_nme(study, found[0], truth),
+                    **figures,
                 })  # fmt: skip
             paired: list[dict[str, Any]] = []
             for name, base in _pairs(present, baseline):

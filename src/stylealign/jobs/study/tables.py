@@ -43,12 +43,14 @@ def protocol(result: Mapping[str, Any], one: Mapping[str, Any], block: Mapping[s
     """What a table cannot be read without."""
     data, rows = one["dataset"], {row["name"]: row for row in result["rows"]}
     mine = [rows[arm["name"]] for arm in block["arms"]]
+    # A study scored before arms said so has it of the row alone, whose budgets may differ.
+    trained_on = [arm.get("trained_on", rows[arm["name"]]["trained_on"]) for arm in block["arms"]]
     labels = _same([arm["labels"] for arm in block["arms"]])
     return (
         f"{data['name']}, split {data['split']}, {counted(data['faces'], 'face')}, {counted(data['points'], 'point')} "
         f"({data['schema']}). Denominator: {one['denominator']} ({divided_by(data, one['denominator'])}). Crop: "
         f"{_same([row['crop'] for row in mine])}. Labels: {block['budget']} ({labels} faces) of "
-        f"{_same([row['trained_on'] for row in mine])}. Updates: {_same([row['updates'] for row in mine])} of "
+        f"{_same(trained_on)}. Updates: {_same([row['updates'] for row in mine])} of "
         f"{_same([row['batch_size'] for row in mine])} faces. Seeds: {_same([arm['seeds'] for arm in block['arms']])}; "
         "± is the standard deviation over them."
     )
@@ -192,13 +194,19 @@ def title(one: Mapping[str, Any], block: Mapping[str, Any]) -> str:
     return f"{one['name']}{' (to choose by)' if one['role'] == 'val' else ''}, labels: {block['budget']}"
 
 
-def _curve_name(one: Mapping[str, Any]) -> str:
-    return f"nme_{slug(one['name'])}.png"
+def curve_names(result: Mapping[str, Any]) -> list[str]:
+    """The picture file of each test set's curve. Names that differ only in characters which file names lack are told
+    apart by numbers."""
+    slugs = [slug(one["name"]) for one in result["sets"]]
+    return [
+        f"nme_{name}{f'-{number + 1}' if (number := slugs[:i].count(name)) else ''}.png" for i, name in enumerate(slugs)
+    ]
 
 
 def to_markdown(result: Mapping[str, Any]) -> str:
     """The study as a Markdown page: tests first, the split to choose by after them."""
     methods = models_table(result)
+    curves = dict(zip((one["name"] for one in result["sets"]), curve_names(result), strict=True))
     lines = [f"# Study on {result['data']['name']}", "", "## Methods", "", *markdown_of(methods), "", methods.note, ""]
     for one in sorted(result["sets"], key=lambda one: one["role"] == "val"):
         for block in one["blocks"]:
@@ -207,7 +215,7 @@ def to_markdown(result: Mapping[str, Any]) -> str:
                 lines += [f"### {table.title}", "", *markdown_of(table), "", *([table.note, ""] if table.note else [])]
             lines += [text for sentence in verdicts(result, one, block) for text in (f"**{sentence}**", "")]
         if len(one["blocks"]) > 1:
-            lines += [f"![NME over labels]({_curve_name(one)})", ""]
+            lines += [f"![NME over labels]({curves[one['name']]})", ""]
     hashes = dict.fromkeys(f"{one['dataset']['name']} {one['dataset']['content_hash']}" for one in result["sets"])
     return "\n".join([*lines, f"Content hashes: {'; '.join(hashes)}.", ""])
 
@@ -216,9 +224,9 @@ def write_study(out: Path, result: Mapping[str, Any]) -> None:
     """Write study.json, study.md and, of several label budgets, a curve a test set."""
     write_whole(out / "study.json", json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_whole(out / "study.md", to_markdown(result))
-    for one in result["sets"]:
+    for one, name in zip(result["sets"], curve_names(result), strict=True):
         if len(one["blocks"]) > 1:
-            curve_plot(one, out / _curve_name(one))
+            curve_plot(one, out / name)
 
 
 def curve_plot(one: Mapping[str, Any], path: Path | BinaryIO) -> None:
