@@ -1,5 +1,6 @@
 """SIGKILL, then the same command again: the result is byte for byte that of a run nobody stopped."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from stylealign.errors import UserError
 from stylealign.jobs.train_detector.job import TrainDetector as DetectorJob
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.training.run import Run
+from stylealign.training.session import replaced_data
 from stylealign.training.weights import read_card
 
 SOURCE = SRC
@@ -171,6 +173,20 @@ def test_a_stopped_training_does_not_go_on_over_other_faces(
     write_dataset(data, list(faces)[3:], schema=faces.schema, name=faces.name, image_root=Path("/"))
     with pytest.raises(UserError, match=r"has finished, and learnt from other faces than .*data holds now"):
         train_detector(job)
+
+
+def test_a_data_set_that_is_named_and_not_learnt_from_is_no_other(tmp_path: Path, faces: FaceDataset) -> None:
+    made, run = tmp_path / "made", tmp_path / "run"
+    shutil.copytree(faces.folder, tmp_path / "data")
+    write_dataset(made, list(faces)[3:], schema=faces.schema, name="made", image_root=Path("/"))
+    job = detector_job(run, tmp_path / "data", synthetic=made, synthetic_share=0.0)
+    run.mkdir()
+    (run / "card.json").write_text(
+        json.dumps({"kind": "detector", "data": [{"content_hash": faces.content_hash}], "model_hash": "0"})
+    )
+    assert replaced_data(run, job) is None
+    shutil.copy(made / "dataset.yaml", tmp_path / "data" / "dataset.yaml")
+    assert replaced_data(run, job) == (str(tmp_path / "data"), FaceDataset.open(made).content_hash)
 
 
 def test_a_stopped_training_is_not_measured_on_other_faces_either(

@@ -27,7 +27,7 @@ from stylealign.evaluation import metrics
 from stylealign.evaluation.scoring import interval_over_seeds
 from stylealign.jobs import export_dataset
 from stylealign.jobs.export_dataset import ExportDataset
-from stylealign.jobs.study.job import main
+from stylealign.jobs.study.job import check_unchanged, main
 from stylealign.jobs.study.plan import Study, plan, row_name, rows_of
 from stylealign.jobs.study.scores import seconds_per_update
 from stylealign.jobs.study.tables import curve_names, protocol, verdicts
@@ -374,6 +374,19 @@ def test_a_cell_trained_on_faces_that_have_changed_since_is_refused(data: Path, 
     card.write_text(json.dumps(found))
     with pytest.raises(UserError, match=r"'A, all, seed 0'.*trained on other faces"):
         main(study_of(data, out, detectors={"A": {}}), Here())
+
+
+def test_faces_that_have_changed_are_noticed_among_several_data_sets_too(data: Path, tmp_path: Path) -> None:
+    sources = [{"path": str(data)}, {"path": "unused", "share": 0}]
+    (cell,) = plan(study_of(data, tmp_path / "out", detectors={"A": {"data": sources}}))
+    cell.run.mkdir(parents=True)
+    (cell.run / "card.json").write_text(
+        json.dumps({"kind": "detector", "data": [{"content_hash": FaceDataset.open(data).content_hash}]})
+    )
+    check_unchanged(cell)
+    (cell.run / "card.json").write_text(json.dumps({"kind": "detector", "data": [{"content_hash": "0" * 64}]}))
+    with pytest.raises(UserError, match=r"'A, all, seed 0': .*s0 was trained on other faces than .*faces holds now"):
+        check_unchanged(cell)
 
 
 def test_a_stopped_study_continues_and_ends_as_if_it_had_not_been(data: Path, done: Path, tmp_path: Path) -> None:

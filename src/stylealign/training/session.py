@@ -67,18 +67,28 @@ def _hashes(card: Any) -> Iterator[str]:
         yield from _hashes(value)
 
 
+def replaced_data(target: Path, config: Any) -> tuple[str, str] | None:
+    """A data set that a finished run has learnt from and that holds other faces since, and its content hash now.
+
+    One that is named and was not learnt from (a share of 0, donors without a style arm) is none: all that the card
+    names is still there.
+    """
+    learnt = set(_hashes(read_card(target)))
+    metas = {name: Path(name, "dataset.yaml") for name in _named(plain(config), LEARNT_FROM)}
+    now = {name: str(read_yaml(meta).get("content_hash")) for name, meta in metas.items() if meta.is_file()}
+    if not learnt - set(now.values()):
+        return None
+    return next(((name, content) for name, content in now.items() if content not in learnt), None)
+
+
 def refuse_replaced_data(target: Path, config: Any) -> None:
     """Raises UserError where a data set that a finished run has learnt from holds other faces since."""
-    learnt = set(_hashes(read_card(target)))
-    for name in _named(plain(config), LEARNT_FROM):
-        if learnt and (meta := Path(name, "dataset.yaml")).is_file():
-            now = read_yaml(meta).get("content_hash")
-            if now not in learnt:
-                raise UserError(
-                    f"{target}: has finished, and learnt from other faces than {name} holds now (content hash "
-                    f"{str(now)[:12]}, which its card does not name): choose another --run to learn from them, or "
-                    "remove it"
-                )
+    found = replaced_data(target, config)
+    if found:
+        raise UserError(
+            f"{target}: has finished, and learnt from other faces than {found[0]} holds now (content hash "
+            f"{found[1][:12]}, which its card does not name): choose another --run to learn from them, or remove it"
+        )
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from stylealign.progress import open_console, say
 from stylealign.training.devices import pick_device, said_of_precision
 from stylealign.training.faces import resolve_data, resolve_others, validation_faces
 from stylealign.training.fan_out import Place, run_jobs
+from stylealign.training.session import replaced_data
 from stylealign.training.slurm import place_for, states_of
 from stylealign.training.weights import read_card
 
@@ -69,6 +70,12 @@ def check_unchanged(cell: Cell) -> None:
             raise UserError(
                 f"cell {cell.name!r}: {cell.run} was trained on other faces than "
                 f"{' and '.join(map(str, hashes.values()))} hold now; "
+                "choose another --out, or remove that folder"
+            )
+        replaced = replaced_data(cell.run, cell.config)
+        if replaced:
+            raise UserError(
+                f"cell {cell.name!r}: {cell.run} was trained on other faces than {replaced[0]} holds now; "
                 "choose another --out, or remove that folder"
             )
 
