@@ -82,6 +82,11 @@ def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Planning
 
 
+def test_names_in_any_script_have_folders_of_their_own(data: Path, tmp_path: Path) -> None:
+    study = study_of(data, tmp_path / "out", detectors={"基准": {}, "风格": {}, "Rés 18 (a_b)": {}})
+    assert [cell.run.parent.parent.name for cell in plan(study)] == ["基准", "风格", "Rés-18-a-b"]
+
+
 def test_rows_are_named_by_their_arm_and_detector() -> None:
     assert row_name("LAB", "AVS({detector})") == "AVS(LAB)"
     assert row_name("LAB", "jitter") == "LAB, jitter"
@@ -542,9 +547,9 @@ def test_test_sets_whose_names_no_file_can_tell_apart_have_a_curve_each(tmp_path
         blocks = [{"budget": str(n), "arms": [{**arm, "labels": n}], "paired": []} for n in (4, 8)]
         return {"name": name, "role": "test", "blocks": blocks}
 
-    names = ["лица test", "фото test", "d test"]
+    names = ["лица test", "лица, test", "d test"]
     result = {"sets": [one(name, 0.1 * i) for i, name in enumerate(names, start=1)]}
-    assert curve_names(result) == ["nme_test.png", "nme_test-2.png", "nme_d-test.png"]
+    assert curve_names(result) == ["nme_лица-test.png", "nme_лица-test-2.png", "nme_d-test.png"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ What each verb says in tables stands in its own folder: jobs/evaluate, jobs/stud
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -29,8 +30,8 @@ def millions(number: int) -> str:
 
 
 def slug(name: str) -> str:
-    """The name as part of a file name."""
-    return re.sub(r"[^A-Za-z0-9.+-]+", "-", name).strip("-.") or "arm"
+    """The name as part of a file name: letters and digits of any script stay."""
+    return re.sub(r"([^\w.+-]|_)+", "-", unicodedata.normalize("NFC", name)).strip("-.") or "arm"
 
 
 def percent(figure: Mapping[str, Any] | None, digits: int = 2) -> str:
