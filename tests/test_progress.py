@@ -34,7 +34,7 @@ def words_of(lines: list[str]) -> list[str]:
     return ["".join(column) for column in found]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data(), st.integers(1, 6), st.integers(0, 3), st.integers(20, 100))
 def test_every_word_of_a_table_is_shown_at_any_width(data: st.DataObject, columns: int, rows: int, width: int) -> None:
     header = [data.draw(CELLS) for _ in range(columns)]

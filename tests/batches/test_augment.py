@@ -229,7 +229,7 @@ def test_an_occlusion_covers_a_part_and_leaves_the_rest_untouched() -> None:
     assert bool((changed < 0.3).all())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), rotation=st.floats(0, 180), scale=st.floats(0, 1), shift=st.floats(0, 0.5))
 def test_motions_are_similarities_within_their_ranges(seed: int, rotation: float, scale: float, shift: float) -> None:
     batch = make_batch(torch.zeros(4, 5, 2), 40)._replace(

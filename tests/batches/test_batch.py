@@ -284,7 +284,7 @@ def test_unlabelled_faces_have_nan_landmarks(tmp_path: Path) -> None:
 # The mix
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     counts=st.lists(st.integers(1, 40), min_size=1, max_size=4),
     weights=st.lists(st.integers(0, 9), min_size=4, max_size=4),

@@ -60,7 +60,7 @@ def test_every_point_and_flag_comes_back(name: str, named: bool, tmp_path: Path)
     images = [picture(tmp_path / "pictures" / name, seed=i) for i, name in enumerate(("a b.png", "sub/a.jpg"))]
     round_ = iter(range(1000))
 
-    @settings(max_examples=12, deadline=None)
+    @settings(max_examples=12)
     @given(faces_drawn)
     def holds(drawn: list[dict]) -> None:
         folder = tmp_path / f"{next(round_)}"

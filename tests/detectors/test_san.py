@@ -113,7 +113,7 @@ def decode_slowly(maps: np.ndarray, stride: int, radius: int, floor: float) -> n
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6), height=st.integers(1, 9), width=st.integers(1, 9), radius=st.integers(1, 4),
     stride=st.sampled_from([1, 4, 8]), lift=st.sampled_from([-2.0, -0.3, 0.0]), floor=st.sampled_from([0.0, 0.1]),

@@ -44,7 +44,7 @@ def test_curves_start_and_end_at_their_landmarks(schema) -> None:
     assert np.array_equal(faces, given_faces)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(number, number), min_size=2, max_size=6), number, number, st.floats(0.1, 10))
 def test_curves_move_and_grow_with_their_points(points: list, dx: float, dy: float, scale: float) -> None:
     face = np.array(points)
@@ -61,7 +61,7 @@ def test_a_curve_backwards_is_the_same_curve() -> None:
     np.testing.assert_allclose(forward, backward[::-1], atol=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from([0.0, 5.0]), st.sampled_from([0.0, 5.0])), min_size=2, max_size=7))
 def test_faces_with_coincident_points_give_finite_curves(points: list) -> None:
     curve = sample_curves(np.array(points), tuple(range(len(points))), 30)

@@ -37,7 +37,7 @@ def faces(tmp_path_factory) -> FaceDataset:
 # ------------------------------------------------------------------------------------------------------------ pairing
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 12), st.integers(4, 30), st.integers(1, 4), st.integers(0, 99))
 def test_a_face_gets_k_different_donors_and_never_itself(contents, donors, k, seed):
     same = np.random.default_rng(seed).integers(-1, donors, contents)

@@ -167,7 +167,7 @@ def test_what_is_no_translator_is_refused(tmp_path: Path, trained: Path) -> None
 
 
 @given(num=st.integers(2, 60), seed=st.integers(0, 2**31))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_face_gets_one_partner_and_never_itself(num: int, seed: int) -> None:
     partners = swap_partners(num, seed)
     assert sorted(partners) == list(range(num))
