@@ -51,7 +51,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return picture(tmp_path_factory.mktemp("pictures") / "é f.png")
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.data())
 def test_what_is_written_is_what_is_read(
     tmp_path_factory: pytest.TempPathFactory, image: Path, data: st.DataObject

@@ -173,6 +173,7 @@ def test_half_precision_halves_the_layers_and_not_the_last() -> None:
 def test_int8_weights_have_a_scale_a_channel_and_the_last_layer_none() -> None:
     graph, crops = tiny_graph(), images(8, 8).numpy()
     small = quantize(graph, crops, kept_in_float(graph))
+    import onnxruntime
     from onnx import numpy_helper
 
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in small.graph.initializer}
@@ -186,7 +187,6 @@ def test_int8_weights_have_a_scale_a_channel_and_the_last_layer_none() -> None:
     exact, rough = (start_session(g.SerializeToString(), 1).run(None, {"image": crops})[0] for g in (graph, small))
     assert 0 < np.abs(rough - exact).max() < 0.05 * np.abs(exact).max()
     # The same numbers as where every product is one of floats: on processors without VNNI they were ten times as far.
-    onnxruntime = pytest.importorskip("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     plain = onnxruntime.InferenceSession(small.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -137,7 +137,8 @@ def test_a_recipe_s_style_comes_back_from_its_own_text() -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"preset": "fre"}, "'fre'; there are none, free, free_jitter, mixture, warp_mixture"),
+        ({"preset": "fre"}, "no style preset is called 'fre'; there are none, free, free_jitter, mixture, "
+                            "warp_mixture"),
         ({"arms": [{"kind": "adian"}]}, "no style arm is called 'adian'; there are jitter, histogram"),
         ({"arms": [{"kind": "mixstyle"}]}, r"a layer of the detector, not an arm: set resnet\.mixstyle\.prob"),
         ({"arms": [{"kind": "translator"}]}, "arm translator: needs a run folder"),
