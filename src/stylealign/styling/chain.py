@@ -60,11 +60,6 @@ def _arms(*kinds: str, group: int = 0, prob: float = 1.0) -> tuple[ArmConfig, ..
     return tuple(ArmConfig(kind=kind, group=group, prob=prob) for kind in kinds)
 
 
-def _after(first: tuple[ArmConfig, ...], chain: tuple[ArmConfig, ...]) -> tuple[ArmConfig, ...]:
-    """The alternatives `first`, and then the chain."""
-    return (*first, *(replace(arm, group=arm.group + 1) for arm in chain))
-
-
 _MIXTURE = (
     *_arms("adain", "histogram", "fda"),
     *_arms("relight", "shadow", "occlude", "occlude_aligned", group=1, prob=0.5),
@@ -77,7 +72,7 @@ PRESETS: dict[str, tuple[ArmConfig, ...]] = {
     "free": _arms("adain", "histogram", "fda"),
     "free_jitter": (*_arms("adain", "histogram", "fda"), *_arms("jitter", group=1)),
     "mixture": _MIXTURE,
-    "warp_mixture": _after(_arms("warp"), _MIXTURE),
+    "warp_mixture": (*_arms("warp"), *(replace(arm, group=arm.group + 1) for arm in _MIXTURE)),
 }
 
 

@@ -77,13 +77,12 @@ def _labels(card: Mapping[str, Any]) -> int:
 
 def _describe_row(row: Row, cells: Sequence[Cell]) -> dict[str, Any]:
     """What stands in front of a row's scores."""
-    run, config = cells[0].run, cells[0].config
-    size: dict[str, Any] = describe(load_detector(run).model, config.crop.size)._asdict()
+    config, cards = cells[0].config, [read_card(cell.run, "detector") for cell in cells]
+    size: dict[str, Any] = describe(load_detector(cells[0].run).model, config.crop.size)._asdict()
     known = [seconds for cell in cells if (seconds := seconds_per_update(cell.run)) is not None]
-    trained_on = dict.fromkeys(_trained_on(read_card(cell.run, "detector")) for cell in cells)  # `{budget}` in a path
-    steps = config.loop.steps
-    if config.minutes:  # as many as its machine made of them
-        steps = round(median(read_card(cell.run, "detector")["step"] for cell in cells))
+    trained_on = dict.fromkeys(_trained_on(card) for card in cards)  # several with `{budget}` in a path
+    # Of a row trained for some minutes, as many as its machine made of them.
+    steps = round(median(card["step"] for card in cards)) if config.minutes else config.loop.steps
     return {
         **row._asdict(), **size, "updates": steps, "batch_size": config.loop.batch_size,
         "seconds_per_update": median(known) if known else None, "crop": config.crop.describe(),

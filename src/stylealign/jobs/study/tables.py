@@ -194,19 +194,22 @@ def title(one: Mapping[str, Any], block: Mapping[str, Any]) -> str:
     return f"{one['name']}{' (to choose by)' if one['role'] == 'val' else ''}, labels: {block['budget']}"
 
 
-def curve_names(result: Mapping[str, Any]) -> list[str]:
-    """The picture file of each test set's curve. Names that differ only in characters which file names lack are told
-    apart by numbers."""
-    slugs = [slug(one["name"]) for one in result["sets"]]
-    return [
-        f"nme_{name}{f'-{number + 1}' if (number := slugs[:i].count(name)) else ''}.png" for i, name in enumerate(slugs)
-    ]
+def curve_names(result: Mapping[str, Any]) -> dict[str, str]:
+    """Name of a test set -> the picture file of its curve. Names that differ only in characters which file names lack
+    are told apart by numbers."""
+    found: dict[str, str] = {}
+    slugs: list[str] = []
+    for one in result["sets"]:
+        slugs.append(slug(one["name"]))
+        number = slugs.count(slugs[-1])
+        found[one["name"]] = f"nme_{slugs[-1]}{f'-{number}' if number > 1 else ''}.png"
+    return found
 
 
 def to_markdown(result: Mapping[str, Any]) -> str:
     """The study as a Markdown page: tests first, the split to choose by after them."""
     methods = models_table(result)
-    curves = dict(zip((one["name"] for one in result["sets"]), curve_names(result), strict=True))
+    curves = curve_names(result)
     lines = [f"# Study on {result['data']['name']}", "", "## Methods", "", *markdown_of(methods), "", methods.note, ""]
     for one in sorted(result["sets"], key=lambda one: one["role"] == "val"):
         for block in one["blocks"]:
@@ -224,9 +227,10 @@ def write_study(out: Path, result: Mapping[str, Any]) -> None:
     """Write study.json, study.md and, of several label budgets, a curve a test set."""
     write_whole(out / "study.json", json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_whole(out / "study.md", to_markdown(result))
-    for one, name in zip(result["sets"], curve_names(result), strict=True):
+    curves = curve_names(result)
+    for one in result["sets"]:
         if len(one["blocks"]) > 1:
-            curve_plot(one, out / name)
+            curve_plot(one, out / curves[one["name"]])
 
 
 def curve_plot(one: Mapping[str, Any], path: Path | BinaryIO) -> None:
