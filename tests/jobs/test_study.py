@@ -25,6 +25,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
 from stylealign.evaluation import metrics
 from stylealign.evaluation.scoring import interval_over_seeds
+from stylealign.evaluation.tables import slugs
 from stylealign.jobs import export_dataset
 from stylealign.jobs.export_dataset import ExportDataset
 from stylealign.jobs.study.job import check_unchanged, main
@@ -374,9 +375,7 @@ def test_a_cell_trained_on_faces_that_have_changed_since_is_refused(data: Path, 
     out = tmp_path / "copy"
     shutil.copytree(done / "cells" / "A" / "all" / "s0", out / "cells" / "A" / "all" / "s0")
     card = out / "cells" / "A" / "all" / "s0" / "card.json"
-    found = json.loads(card.read_text())
-    found["data"][0]["content_hash"] = "0" * 8
-    card.write_text(json.dumps(found))
+    card.write_text(card.read_text().replace(FaceDataset.open(data).content_hash, "0" * 64))
     with pytest.raises(UserError, match=r"'A, all, seed 0'.*trained on other faces"):
         main(study_of(data, out, detectors={"A": {}}), Here())
 
@@ -506,6 +505,26 @@ def test_tables_are_made_again_without_any_network(data: Path, done: Path, monke
     assert (done / "study.json").read_text() == before
 
 
+def test_test_sets_whose_names_no_folder_can_tell_apart_keep_their_answers(
+    data: Path, tmp_path: Path, monkeypatch
+) -> None:
+    import shutil
+
+    from stylealign.jobs.study import scores
+
+    tests = []
+    for name in ("a,b", "a;b"):
+        meta = shutil.copytree(data, tmp_path / name) / "dataset.yaml"
+        meta.write_text(meta.read_text().replace("name: faces\n", f"name: {name}\n"))
+        tests.append(f"{meta.parent}:test")
+    study = study_of(data, tmp_path / "o", detectors={"A": {}}, tests=tests)
+    main(study, Here())
+    monkeypatch.setattr(scores, "answers_of", None)  # asked again, it fails
+    main(study, Here())
+    parts = sorted(path.name for path in (tmp_path / "o" / "predictions").iterdir())
+    assert parts == ["a-b-test", "a-b-test-2", "faces-val"]
+
+
 def test_choosing_leaves_the_tests_unopened(data: Path, tmp_path: Path) -> None:
     main(study_of(data, tmp_path / "o", detectors={"A": {}}, val_only=True), Here())
     assert [one["role"] for one in json.loads((tmp_path / "o" / "study.json").read_text())["sets"]] == ["val"]
@@ -539,6 +558,12 @@ def test_a_table_says_what_its_own_budget_learnt_from() -> None:
 
     assert "Labels: few (8 faces) of d + made_few. Updates" in said(trained_on="d + made_few")
     assert "(8 faces) of d + made_few / d + made_all. Updates" in said()  # scored before arms said so
+
+
+def test_names_told_apart_by_numbers_stay_apart_whatever_the_names() -> None:
+    names = ["a b", "a,b-2", "a-b", "A b", "a b", "c"]
+    found = slugs(names)
+    assert found == {"a b": "a-b", "a,b-2": "a-b-2", "a-b": "a-b-3", "A b": "A-b-4", "c": "c"}
 
 
 def test_test_sets_whose_names_no_file_can_tell_apart_have_a_curve_each(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ What each verb says in tables stands in its own folder: jobs/evaluate, jobs/stud
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from stylealign.progress import draw_table
@@ -32,6 +32,19 @@ def millions(number: int) -> str:
 def slug(name: str) -> str:
     """The name as part of a file name: letters and digits of any script stay."""
     return re.sub(r"([^\w.+-]|_)+", "-", unicodedata.normalize("NFC", name)).strip("-.") or "arm"
+
+
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """Each name's slug, with a number where one before it has the same: names that differ only in characters that
+    file names lack, or in case, which some file systems do not tell apart."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        plain, number, taken = slug(name), 1, {each.casefold() for each in found.values()}
+        found[name] = plain
+        while found[name].casefold() in taken:
+            number += 1
+            found[name] = f"{plain}-{number}"
+    return found
 
 
 def percent(figure: Mapping[str, Any] | None, digits: int = 2) -> str:

@@ -25,7 +25,6 @@ from stylealign.training.faces import resolve_data, resolve_others, validation_f
 from stylealign.training.fan_out import Place, run_jobs
 from stylealign.training.session import replaced_data
 from stylealign.training.slurm import place_for, states_of
-from stylealign.training.weights import read_card
 
 # --------------------------------------------------------------------------------------------------------------------
 # Before the first training
@@ -63,15 +62,6 @@ def check_unchanged(cell: Cell) -> None:
             holds = f"cell {cell.name!r}: {folder} holds a run of another configuration"
             refuse_another(there, now, holds, "name the row anew, choose another --out, or remove that folder")
     if cell.finished:
-        hashes = {FaceDataset.open(p).content_hash: p for p in (cell.config.real, cell.config.synthetic) if p}
-        learnt_from = {data.get("content_hash") for data in read_card(cell.run, "detector").get("data", [])}
-        # A data set with share 0 is not among those learnt from, so only strangers count.
-        if hashes and learnt_from - hashes.keys() and not cell.config.other:
-            raise UserError(
-                f"cell {cell.name!r}: {cell.run} was trained on other faces than "
-                f"{' and '.join(map(str, hashes.values()))} hold now; "
-                "choose another --out, or remove that folder"
-            )
         replaced = replaced_data(cell.run, cell.config)
         if replaced:
             raise UserError(

@@ -22,7 +22,7 @@ from stylealign.detectors.size import describe
 from stylealign.evaluation.matching import match_predictions
 from stylealign.evaluation.metrics import nme_per_face
 from stylealign.evaluation.scoring import Truth, compare, interval_over_seeds, read_truth, score_arm
-from stylealign.evaluation.tables import slug
+from stylealign.evaluation.tables import slugs
 from stylealign.face.geometry import apply, invert
 from stylealign.face.sample import Prediction
 from stylealign.face.schema import convert
@@ -94,13 +94,13 @@ def _describe_row(row: Row, cells: Sequence[Cell]) -> dict[str, Any]:
 # Scores
 
 
-def answers(study: Study, cell: Cell, test: ScoredOn, truth: Truth) -> np.ndarray:
-    """(N, P, 2) px: a cell's model on the faces of a test set, from the file it was
-    written to, or computed and written."""
+def answers(study: Study, cell: Cell, part: str, truth: Truth) -> np.ndarray:
+    """(N, P, 2) px: a cell's model on the faces of a test set, from the file it was written to in that part of
+    `predictions`, or computed and written."""
     card = read_card(cell.run, "detector")
     made_from = json.dumps([card["model_hash"], truth.faces.content_hash, truth.faces.ids()])
     stamp = hashlib.sha256(made_from.encode()).hexdigest()[:12]
-    folder = study.out / "predictions" / slug(test.name) / cell.run.parent.relative_to(study.out / "cells")
+    folder = study.out / "predictions" / part / cell.run.parent.relative_to(study.out / "cells")
     path = folder / f"{cell.run.name}-{stamp}.jsonl"
     if not path.exists():
         landmarks = answers_of(
@@ -163,6 +163,7 @@ def score_study(study: Study, rows: Sequence[Row], cells: Sequence[Cell], tests:
     baseline = study.baseline or rows[0].name
     budgets = [budget for budget in study.budgets if any(cell.budget == budget for cell in cells)]
     sets: list[dict[str, Any]] = []
+    parts = slugs(test.name for test in tests)
     for test in tests:
         truth = read_truth(test.dataset, test.split, None, study.denominator, thirds=study.thirds)
         blocks: list[dict[str, Any]] = []
@@ -173,7 +174,7 @@ def score_study(study: Study, rows: Sequence[Row], cells: Sequence[Cell], tests:
                 found = [cell for cell in cells if (cell.row, cell.budget) == (row.name, budget)]
                 if not found:
                     continue
-                predicted = np.stack([answers(study, cell, test, truth) for cell in found])
+                predicted = np.stack([answers(study, cell, parts[test.name], truth) for cell in found])
                 figures, nme = score_arm(predicted, truth, 0, study.resamples)
                 seeds = [cell.config.loop.seed for cell in found]
                 errors[row.name] = dict(zip(seeds, nme, strict=True))

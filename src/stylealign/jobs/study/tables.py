@@ -22,7 +22,7 @@ from stylealign.evaluation.tables import (
     p_value,
     percent,
     print_table,
-    slug,
+    slugs,
     subset_differences,
 )
 from stylealign.progress import open_console
@@ -195,15 +195,8 @@ def title(one: Mapping[str, Any], block: Mapping[str, Any]) -> str:
 
 
 def curve_names(result: Mapping[str, Any]) -> dict[str, str]:
-    """Name of a test set -> the picture file of its curve. Names that differ only in characters which file names lack
-    are told apart by numbers."""
-    found: dict[str, str] = {}
-    slugs: list[str] = []
-    for one in result["sets"]:
-        slugs.append(slug(one["name"]))
-        number = slugs.count(slugs[-1])
-        found[one["name"]] = f"nme_{slugs[-1]}{f'-{number}' if number > 1 else ''}.png"
-    return found
+    """Name of a test set -> the picture file of its curve."""
+    return {name: f"nme_{part}.png" for name, part in slugs(one["name"] for one in result["sets"]).items()}
 
 
 def to_markdown(result: Mapping[str, Any]) -> str:
