@@ -124,7 +124,7 @@ def test_cells_are_detectors_by_arms_by_budgets_by_seeds_with_overrides_on_top(t
         ({"detectors": {"A": {"learning": 1}}}, r"row 'A': unknown key 'learning'"),
         ({"rows": ["C"]}, r"no row is called 'C'; there are 'A', 'B'"),
         ({"baseline": "C"}, r"no row is called 'C'"),
-        ({"rows": ["A"], "baseline": "B"}, r"baseline 'B' is not among the rows 'A'"),
+        ({"rows": ["A"], "baseline": "B"}, r"baseline 'B' is not among the rows 'A': expected a --baseline of these"),
         ({"base": {**BASE, "run": "here"}}, r"run: the study sets it"),
         ({"base": {"loop": {**LOOP, "seed": 1}}}, r"loop.seed: the study sets it"),
         ({"arms": {"{detector}": {}, "AVS({detector})": {"synthetic_share": 0.5}}}, r"'AVS\(A\)' needs synthetic "

@@ -139,7 +139,10 @@ def rows_of(study: Study) -> list[Row]:
             raise UserError(f"no row is called {name!r}; there are {quoted(known)}")
     rows = [known[name] for name in study.rows or known]
     if study.baseline and study.baseline not in [row.name for row in rows]:
-        raise UserError(f"baseline {study.baseline!r} is not among the rows {quoted(row.name for row in rows)}")
+        raise UserError(
+            f"baseline {study.baseline!r} is not among the rows {quoted(row.name for row in rows)}: expected a "
+            "--baseline of these, or that row too"
+        )
     return rows
 
 
