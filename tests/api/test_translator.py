@@ -375,6 +375,23 @@ def test_what_is_kept_is_said_and_faces_that_cannot_be_bent_too(
     assert not (photos / "no.png").exists()
 
 
+def test_a_face_that_is_drawn_out_is_shown_and_doubted(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Between what `generate` takes and what nobody would look at: the photograph is bent, and the doubt is said."""
+    bent = StyleTranslator.load("warp")
+    (image, points), (other, theirs) = face(NIGHT), face(DAY)
+    assert bent.translate(image, points, other, theirs).doubt == ""
+    theirs[[0, 3]] += 0.72 * (theirs[2] - theirs[[0, 3]])  # a head turned aside: one half of the face is narrow
+    drawn_out = r"\d+% of the face is enlarged over 4 times, as of heads that are turned differently"
+    assert re.fullmatch(drawn_out, bent.translate(image, points, paint(theirs, 110, 90, DAY), theirs).doubt)
+    write_image(photos / "d.png", paint(theirs, 110, 90, DAY))
+    assert translate("a.png", "d.png", translator="warp") == 0
+    assert re.search(rf"d.png in the structure of a.png: look closely: {drawn_out}\n", capsys.readouterr().err)
+    assert translate("a.png", "d.png", "d.png", "b.png", out="row.png", translator="warp") == 0
+    assert re.search(rf"{drawn_out} \(and 1 more pair like it\)\n", capsys.readouterr().err)
+    assert translate("a.png", "b.png", out="fine.png", translator="warp") == 0
+    assert "look closely" not in capsys.readouterr().err
+
+
 def test_several_styles_give_a_row_and_a_sheet_every_pair(photos: Path) -> None:
     assert translate("a.png", "b.png", "c.png", size=32) == 0
     row = read_image(photos / "out.png")

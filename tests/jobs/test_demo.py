@@ -151,6 +151,11 @@ def test_both_ways_are_offered_and_a_pair_that_cannot_be_bent_is_said(tmp_path: 
     assert made == (None, None)
     assert problems
     assert all(sentence.startswith("The two faces cannot be bent into each other: ") for sentence in problems)
+    drawn_out = seen[1].landmarks.copy()
+    drawn_out[[0, 3]] += 0.72 * (drawn_out[2] - drawn_out[[0, 3]])  # one half of the face is narrow
+    made, problems = swapped(ways["structure"], {0: seen[0], 1: dataclasses.replace(seen[1], landmarks=drawn_out)}, 1.0)
+    assert made[0] is not None
+    assert any(s.startswith("Look closely: ") and s.endswith("heads that are turned differently.") for s in problems)
 
 
 def test_the_examples_are_faces_to_the_detector_in_the_package() -> None:

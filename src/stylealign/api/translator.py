@@ -74,6 +74,8 @@ class Translation:
     style_found: FoundStyle
     """how the style's face was found: by given landmarks or the detector's, by a finder's box, or not at all, so that
     the picture's middle was taken"""
+    doubt: str = ""
+    """why the style's face, bent onto the content's, may look wrong: `generate` would take another one"""
     picture: np.ndarray | None = None
     """(H, W, 3) with `paste`: the content picture, as stored, in the new look or with the new face in its place"""
 
@@ -126,11 +128,14 @@ def _restyle(name: str, face: PlacedFace, donor: PlacedFace, strength: float, si
 
 
 # For looking at two given faces: nobody learns from the picture, and no other donor can be taken.
-_LOOKED_AT = WarpConfig(stretched=0.15, apart=0.05)
+_LOOKED_AT, _GENERATED = WarpConfig(stretched=0.15, apart=0.05), WarpConfig()
 
 
-def _bend(model: LoadedTranslator, face: PlacedFace, donor: PlacedFace, strength: float, size: int) -> np.ndarray:
-    """(size, size, 3) the donor's photograph on the face's landmarks, by a translator that bends donors."""
+def _bend(
+    model: LoadedTranslator, face: PlacedFace, donor: PlacedFace, strength: float, size: int
+) -> tuple[np.ndarray, str]:
+    """(size, size, 3) the donor's photograph on the face's landmarks, by a translator that bends donors; and why
+    `generate` would refuse the pair, if it would."""
     scale, own, name = model.crop.scale, model.crop.size, model.card.get("model")
     points = face.points(scale, own)
     if donor.landmarks is None or len(donor.landmarks) != len(points):
@@ -140,11 +145,12 @@ def _bend(model: LoadedTranslator, face: PlacedFace, donor: PlacedFace, strength
     found = faults(bend(landmarks, theirs), landmarks, theirs, openings_of(model.schema), _LOOKED_AT.stretch)
     if bool(found.refused(_LOOKED_AT)):
         raise UserError(f"the two faces cannot be bent into each other: {found.reason(_LOOKED_AT)}")
+    doubt = found.reason(_GENERATED) if bool(found.refused(_GENERATED)) else ""
     image = image_tensor(face.cut(scale, size))
     style = model.encode_style(image_tensor(donor.cut(scale * room / size, room)), theirs)
     made = model.decode_on(encode_contents(model, landmarks, image), style, image)
     assert made is not None  # whoever bends a photograph does so at any size
-    return pictures(torch.lerp(image, made.to(image), strength))[0]
+    return pictures(torch.lerp(image, made.to(image), strength))[0], doubt
 
 
 def _draw(model: LoadedTranslator, face: PlacedFace, donor: PlacedFace, strength: float, size: int) -> np.ndarray:
@@ -276,18 +282,19 @@ class StyleTranslator:
         face, _ = self._placed(content, landmarks, "content", channels)
         donor, found = self._placed(style, style_landmarks, "style", channels)
         scale, size = self.crop.scale, size or self.crop.size
-        made, picture = self._made(face, donor, strength, size), None
+        (made, doubt), picture = self._made(face, donor, strength, size), None
         if paste:
             side = round(size / geometry.scale_of(face.affine(scale, size)))
             fitting = int(np.clip(side, self.crop.size, MOST_PX))
-            fitted = made if fitting == size else self._made(face, donor, strength, fitting)
+            fitted = made if fitting == size else self._made(face, donor, strength, fitting)[0]
             if self.keeps == "photo":
                 picture = in_its_look(face, face.cut(scale, fitting), fitted, scale)
             else:
                 picture = pasted(face, fitted, scale)
         return Translation(
             crop=made, landmarks=face.points(scale, size), crop_from_source=face.affine(scale, size),
-            content=face.cut(scale, size), style=donor.cut(scale, size), style_found=found, picture=picture,
+            content=face.cut(scale, size), style=donor.cut(scale, size), style_found=found, doubt=doubt,
+            picture=picture,
         )  # fmt: skip
 
     def _placed(
@@ -336,13 +343,15 @@ class StyleTranslator:
             )
         return points
 
-    def _made(self, face: PlacedFace, donor: PlacedFace, strength: float, size: int) -> np.ndarray:
-        """(size, size, 3) the face in the donor's style."""
+    def _made(self, face: PlacedFace, donor: PlacedFace, strength: float, size: int) -> tuple[np.ndarray, str]:
+        """(size, size, 3) the face in the donor's style, and `Translation.doubt`."""
         model = self.model
         if isinstance(model, str):
             if model not in untrained_names():
-                return _restyle(model, face, donor, strength, size)
+                return _restyle(model, face, donor, strength, size), ""
             assert face.landmarks is not None
             schema = self.detector.schema if self.detector else _schema_of(len(face.landmarks))
             model = open_untrained(model, schema, dataclasses.replace(FREE_CROP, size=size))
-        return (_bend if model.bends_donor else _draw)(model, face, donor, strength, size)
+        if model.bends_donor:
+            return _bend(model, face, donor, strength, size)
+        return _draw(model, face, donor, strength, size), ""

@@ -111,18 +111,22 @@ def swapped(
 ) -> tuple[tuple[np.ndarray | None, np.ndarray | None], list[str]]:
     """The first face in the second's style, and the second in the first's: (FACE_PX, FACE_PX, 3) uint8 each.
 
-    None, and a sentence, for one that the translator cannot make of these two faces.
+    None, and a sentence, for one that the translator cannot make of these two faces; a sentence for one that may look
+    wrong.
     """
     problems: dict[str, None] = {}
 
     def in_style_of(face: PhotoWithFaces, other: PhotoWithFaces) -> np.ndarray | None:
         try:
-            return translator.translate(
+            made = translator.translate(
                 face.image, face.landmarks, other.image, other.landmarks, strength=strength, size=FACE_PX
-            ).crop
+            )
         except UserError as error:
             problems[f"{str(error)[:1].upper()}{str(error)[1:]}."] = None
             return None
+        if made.doubt:
+            problems[f"Look closely: {made.doubt}."] = None
+        return made.crop
 
     return (in_style_of(opened[0], opened[1]), in_style_of(opened[1], opened[0])), list(problems)
 

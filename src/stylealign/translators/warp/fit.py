@@ -77,8 +77,8 @@ class Faults(NamedTuple):
             return "the picture would fold over itself, as of heads that are turned to other sides"
         if float(self.stretched[0]) > config.stretched:
             return (
-                f"{float(self.stretched[0]):.0%} of the face would be enlarged over {config.stretch:g} times, as of "
-                "heads that are turned differently"
+                f"{float(self.stretched[0]):.0%} of the face is enlarged over {config.stretch:g} times, as of heads "
+                "that are turned differently"
             )
         return "a mouth or an eye that is shut in the one is open in the other"
 
