@@ -15,7 +15,7 @@ from PIL import Image
 
 import stylealign
 from builders.dot_network import DotNetwork, find_dots
-from builders.dots import PLACES, dots, paint
+from builders.dots import COLOURS, PLACES, dots, paint
 from builders.places import ROOT
 from builders.tiny import detector_job, drawn
 from stylealign.api import augmentation, translator
@@ -390,6 +390,30 @@ def test_a_face_that_is_drawn_out_is_shown_and_doubted(photos: Path, capsys: pyt
     assert re.search(rf"{drawn_out} \(and 1 more pair like it\)\n", capsys.readouterr().err)
     assert translate("a.png", "b.png", out="fine.png", translator="warp") == 0
     assert "look closely" not in capsys.readouterr().err
+
+
+def test_a_head_turned_to_the_other_side_is_mirrored_and_then_bent(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bent, (_, points) = StyleTranslator.load("warp"), face(NIGHT)
+    left, right = points.copy(), points.copy()
+    left[[0, 3]] += 0.8 * (points[2] - points[[0, 3]])  # that half of the face is narrow
+    right[[1, 4]] += 0.8 * (points[2] - points[[1, 4]])
+    seen, other = paint(left, 110, 90, NIGHT), paint(right, 110, 90, DAY)
+    same = bent.translate(seen, left, paint(left, 110, 90, DAY), left, size=128)
+    made = bent.translate(seen, left, other, right, size=128)
+    assert (same.mirrored, same.doubt) == (False, "")
+    assert (made.mirrored, made.doubt) == (True, "")
+    x, y = made.landmarks.round().astype(int).T
+    apart = np.linalg.norm(made.crop[y, x][:, None].astype(float) - COLOURS, axis=2)
+    assert apart.argmin(axis=1).tolist() == [1, 0, 2, 4, 3], (
+        "on each landmark what the style's picture shows of its twin"
+    )
+    assert np.array_equal(made.style, bent.translate(other, right, other, right, size=128).content), "as it was given"
+    write_image(photos / "left.png", seen)
+    write_image(photos / "right.png", other)
+    assert translate("left.png", "right.png", translator="warp") == 0
+    assert "right.png is mirrored, which fits left.png better\n" in capsys.readouterr().err
 
 
 def test_several_styles_give_a_row_and_a_sheet_every_pair(photos: Path) -> None:

@@ -24,13 +24,15 @@ from stylealign.detectors import DETECTORS
 from stylealign.detectors.mixstyle import MixStyle, MixStyleConfig, mix_styles
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
 from stylealign.errors import UserError
+from stylealign.evaluation.draw import flipped
 from stylealign.face.crop import CropConfig
+from stylealign.face.geometry import apply
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS
 from stylealign.jobs.train_detector.job import TrainDetector, main
 from stylealign.styling.arms import ARMS, ArmEntry, names_without_run
 from stylealign.styling.chain import PRESETS, ArmConfig, ChainConfig, StyleConfig, draw_arms, open_chain, restyle
-from stylealign.styling.donors import DonorPool, donor_faces
+from stylealign.styling.donors import DonorPool, donor_faces, to_planes
 from stylealign.styling.learned import translator_arm, translator_from_crop
 from stylealign.styling.on_the_fly import Styling
 from stylealign.training.weights import read_card
@@ -260,6 +262,39 @@ def test_a_pool_gives_faces_donors_of_their_own_shape_where_they_are_chosen_by_f
     found = [int(pool.draw((0, k), 1, None, turned).index) for k in range(8)]
     assert found.count(3) >= 6, "the nearest of those drawn, and 20 draws seldom miss one of a few"
     assert 0 <= int(pool.draw((0, 0), 1, None, nobody).index) < len(pool)
+
+
+def test_a_pool_that_mirrors_finds_a_face_turned_to_the_other_side(faces: FaceDataset) -> None:
+    train = faces.select("train")
+    cache = CropCache(train, CROP)
+    pool, plain = DonorPool([cache], train.schema, mirrored=True), DonorPool([cache], train.schema)
+    order = train.schema.flip_permutation
+    wanted = torch.from_numpy(cache.landmarks[:, order] * (-1, 1)).float()  # nobody's own shape, everybody's mirrored
+    own, drawn = torch.arange(len(pool)), pool.draw((0, 1), len(pool), None, wanted)
+    where = drawn.index.numpy()
+    assert (where == own.numpy()).mean() > 0.6, "the nearest of those drawn, and 20 draws seldom miss one of a few"
+    as_they_are, away = plain.batch(where), 0
+    for i, sample in enumerate(where):
+        image, points = drawn.image[i], drawn.landmarks[i].numpy()
+        if torch.equal(image, as_they_are.image[i]):
+            assert (points == as_they_are.landmarks[i].numpy()).all()
+            continue
+        away += 1
+        seen, there = flipped(cache.images[sample], cache.landmarks[sample], train.schema)
+        assert torch.equal(image, to_planes(seen[None])[0])
+        assert np.abs(points - there).max() < 1e-4
+        of_source = apply(drawn.crop_from_source[i].numpy(), np.asarray(train[int(sample)].landmarks))
+        assert np.abs(of_source[order] - points).max() < 1e-3
+    assert away > 0.6 * len(pool)
+    reference = reference_shape(cache.landmarks)
+    shapes = descriptors(wanted.numpy(), reference, train.schema)
+    gaps = [
+        np.linalg.norm(descriptors(each.landmarks.numpy(), reference, train.schema) - shapes, axis=1).mean()
+        for each in (drawn, plain.draw((0, 1), len(pool), None, wanted))
+    ]
+    assert gaps[0] < 0.5 * gaps[1]
+    without_twins = dataclasses.replace(train.schema, flip_pairs=(), boundaries={})
+    assert not DonorPool([cache], without_twins, mirrored=True).mirrored
 
 
 def test_a_pool_gives_each_face_another_and_is_a_function_of_its_key(tmp_path: Path, faces: FaceDataset) -> None:

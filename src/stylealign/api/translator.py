@@ -17,7 +17,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -45,7 +45,7 @@ from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.loaded import load_translator, open_untrained
 from stylealign.translators.swapping import encode_contents, mixed, pictures
 from stylealign.translators.warp.field import bend
-from stylealign.translators.warp.fit import WarpConfig, faults
+from stylealign.translators.warp.fit import Faults, WarpConfig, faults
 from stylealign.translators.warp.openings import openings_of
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "translator"
@@ -76,6 +76,8 @@ class Translation:
     the picture's middle was taken"""
     doubt: str = ""
     """why the style's face, bent onto the content's, may look wrong: `generate` would take another one"""
+    mirrored: bool = False
+    """whether the style's face was mirrored before it was bent, which fits better: of heads turned to other sides"""
     picture: np.ndarray | None = None
     """(H, W, 3) with `paste`: the content picture, as stored, in the new look or with the new face in its place"""
 
@@ -131,26 +133,49 @@ def _restyle(name: str, face: PlacedFace, donor: PlacedFace, strength: float, si
 _LOOKED_AT, _GENERATED = WarpConfig(stretched=0.15, apart=0.05), WarpConfig()
 
 
-def _bend(
-    model: LoadedTranslator, face: PlacedFace, donor: PlacedFace, strength: float, size: int
-) -> tuple[np.ndarray, str]:
-    """(size, size, 3) the donor's photograph on the face's landmarks, by a translator that bends donors; and why
-    `generate` would refuse the pair, if it would."""
-    scale, own, name = model.crop.scale, model.crop.size, model.card.get("model")
+class _Made(NamedTuple):
+    picture: np.ndarray
+    """(size, size, 3)"""
+    doubt: str = ""
+    mirrored: bool = False
+
+
+def _bend(model: LoadedTranslator, face: PlacedFace, donor: PlacedFace, strength: float, size: int) -> _Made:
+    """The donor's photograph on the face's landmarks, by a translator that bends donors: mirrored where `generate`
+    would refuse it as it is, and it then fits better."""
+    scale, own, schema = model.crop.scale, model.crop.size, model.schema
     points = face.points(scale, own)
     if donor.landmarks is None or len(donor.landmarks) != len(points):
-        raise UserError(f"translator '{name}' bends the style's photograph by its landmarks: no such face found in it")
+        raise UserError(
+            f"translator '{model.card.get('model')}' bends the style's photograph by its landmarks: no such face found "
+            "in it"
+        )
     room = round(_ROOM * size)
-    landmarks, theirs = points_tensor(points), points_tensor(donor.points(scale * room / size, room))
-    found = faults(bend(landmarks, theirs), landmarks, theirs, openings_of(model.schema), _LOOKED_AT.stretch)
+    landmarks, theirs = points_tensor(points), donor.points(scale * room / size, room)
+
+    def found_of(places: np.ndarray) -> Faults:
+        known = points_tensor(places)
+        return faults(bend(landmarks, known), landmarks, known, openings_of(schema), _LOOKED_AT.stretch)
+
+    found, mirrored = found_of(theirs), False
+    if bool(found.refused(_GENERATED)) and schema.flip_pairs:
+        others = geometry.apply(geometry.flip_affine(room), theirs)[schema.flip_permutation]
+        of_others = found_of(others)
+        if _unfit(of_others) < _unfit(found):
+            found, theirs, mirrored = of_others, others, True
     if bool(found.refused(_LOOKED_AT)):
         raise UserError(f"the two faces cannot be bent into each other: {found.reason(_LOOKED_AT)}")
     doubt = found.reason(_GENERATED) if bool(found.refused(_GENERATED)) else ""
-    image = image_tensor(face.cut(scale, size))
-    style = model.encode_style(image_tensor(donor.cut(scale * room / size, room)), theirs)
+    image, looks = image_tensor(face.cut(scale, size)), image_tensor(donor.cut(scale * room / size, room))
+    style = model.encode_style(looks.flip(-1) if mirrored else looks, points_tensor(theirs))
     made = model.decode_on(encode_contents(model, landmarks, image), style, image)
     assert made is not None  # whoever bends a photograph does so at any size
-    return pictures(torch.lerp(image, made.to(image), strength))[0], doubt
+    return _Made(pictures(torch.lerp(image, made.to(image), strength))[0], doubt, mirrored)
+
+
+def _unfit(found: Faults) -> tuple[bool, bool]:
+    """Less is better: whether nobody would look at the picture, and whether `generate` would refuse the pair."""
+    return bool(found.refused(_LOOKED_AT)), bool(found.refused(_GENERATED))
 
 
 def _draw(model: LoadedTranslator, face: PlacedFace, donor: PlacedFace, strength: float, size: int) -> np.ndarray:
@@ -282,19 +307,19 @@ class StyleTranslator:
         face, _ = self._placed(content, landmarks, "content", channels)
         donor, found = self._placed(style, style_landmarks, "style", channels)
         scale, size = self.crop.scale, size or self.crop.size
-        (made, doubt), picture = self._made(face, donor, strength, size), None
+        made, picture = self._made(face, donor, strength, size), None
         if paste:
             side = round(size / geometry.scale_of(face.affine(scale, size)))
             fitting = int(np.clip(side, self.crop.size, MOST_PX))
-            fitted = made if fitting == size else self._made(face, donor, strength, fitting)[0]
+            fitted = (made if fitting == size else self._made(face, donor, strength, fitting)).picture
             if self.keeps == "photo":
                 picture = in_its_look(face, face.cut(scale, fitting), fitted, scale)
             else:
                 picture = pasted(face, fitted, scale)
         return Translation(
-            crop=made, landmarks=face.points(scale, size), crop_from_source=face.affine(scale, size),
-            content=face.cut(scale, size), style=donor.cut(scale, size), style_found=found, doubt=doubt,
-            picture=picture,
+            crop=made.picture, landmarks=face.points(scale, size), crop_from_source=face.affine(scale, size),
+            content=face.cut(scale, size), style=donor.cut(scale, size), style_found=found, picture=picture,
+            doubt=made.doubt, mirrored=made.mirrored,
         )  # fmt: skip
 
     def _placed(
@@ -343,15 +368,15 @@ class StyleTranslator:
             )
         return points
 
-    def _made(self, face: PlacedFace, donor: PlacedFace, strength: float, size: int) -> tuple[np.ndarray, str]:
-        """(size, size, 3) the face in the donor's style, and `Translation.doubt`."""
+    def _made(self, face: PlacedFace, donor: PlacedFace, strength: float, size: int) -> _Made:
+        """The face in the donor's style."""
         model = self.model
         if isinstance(model, str):
             if model not in untrained_names():
-                return _restyle(model, face, donor, strength, size), ""
+                return _Made(_restyle(model, face, donor, strength, size))
             assert face.landmarks is not None
             schema = self.detector.schema if self.detector else _schema_of(len(face.landmarks))
             model = open_untrained(model, schema, dataclasses.replace(FREE_CROP, size=size))
         if model.bends_donor:
             return _bend(model, face, donor, strength, size)
-        return _draw(model, face, donor, strength, size), ""
+        return _Made(_draw(model, face, donor, strength, size))

@@ -162,14 +162,14 @@ def _picture(
         return grey if there is None else getattr(there, which)
 
     grid = [[translation(a, b) for b in styles] for a in track(contents, "translating", len(contents))]
-    doubts = [
-        f"{b} in the structure of {a}: look closely: {made.doubt}"
-        for a, row in zip(contents, grid, strict=True)
-        for b, made in zip(styles, row, strict=True)
-        if made is not None and made.doubt
-    ]
-    if doubts:
-        say(doubts[0] + (f" (and {counted(len(doubts) - 1, 'more pair')} like it)" if len(doubts) > 1 else ""))
+    pairs = [(a, b, m) for a, row in zip(contents, grid, strict=True) for b, m in zip(styles, row, strict=True) if m]
+    for remarks in (
+        [f"{b} is mirrored, which fits {a} better" for a, b, made in pairs if made.mirrored],
+        [f"{b} in the structure of {a}: look closely: {made.doubt}" for a, b, made in pairs if made.doubt],
+    ):
+        if remarks:
+            more = f" (and {counted(len(remarks) - 1, 'more pair')} like it)" if len(remarks) > 1 else ""
+            say(remarks[0] + more)
     if several:
         if not any(made for row in grid for made in row):
             raise UserError("; ".join(left_out))

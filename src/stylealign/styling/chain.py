@@ -134,6 +134,9 @@ class StyleConfig(ChainConfig):
     """Data sets whose faces give styles; labels are not needed. Not given: the training faces themselves."""
     donor_split: str | None = None
     """Their split. Not given: of the training data set its training split, of others their `train` or else all."""
+    mirror: bool = False
+    """Donors that are chosen by their shape, to be bent, may be mirrored too: twice as many fit each face, and a head
+    turned to one side fits one turned to the other. Only where the mark-up says which landmarks are twins."""
 
     def __post_init__(self) -> None:
         ChainConfig.__post_init__(self)

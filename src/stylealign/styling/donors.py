@@ -18,6 +18,7 @@ from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError, counted
 from stylealign.evaluation.trust import LEAST_TRUST
+from stylealign.face.geometry import compose, flip_affine
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
 from stylealign.translators.warp.fit import descriptors, nearest, reference_shape
@@ -124,10 +125,12 @@ OFFERED = 20
 
 class DonorPool:
     """Donors by number, of one or more data sets cut alike; their landmarks are NaN where their mark-up is another than
-    `schema`. Those drawn by likeness are bent by their landmarks, which are NaN too where they are not trusted."""
+    `schema`. Those drawn by likeness are bent by their landmarks, which are NaN too where they are not trusted; with
+    `mirrored` they may be mirrored, in a mark-up that says which landmarks are twins."""
 
-    def __init__(self, caches: list[CropCache], schema: LandmarkSchema):
+    def __init__(self, caches: list[CropCache], schema: LandmarkSchema, mirrored: bool = False):
         self.caches, self.schema = caches, schema
+        self.mirrored = mirrored and bool(schema.flip_pairs)
         self.ends = np.cumsum([len(cache) for cache in caches])
 
     def __len__(self) -> int:
@@ -163,7 +166,7 @@ class DonorPool:
 
         `own` (num,) is for faces that are in the pool themselves: their positions in it. No face gets itself. With
         `like` (num, P, 2), landmarks of the faces, each gets the nearest in shape of OFFERED random donors, of those
-        whose landmarks are trusted.
+        whose landmarks are trusted; of as many mirrored ones besides, if the pool has them.
         """
         rank, world = part
         whole = num * world
@@ -175,12 +178,13 @@ class DonorPool:
             position = position + (position >= own.numpy())
         if like is None:
             return self.batch(position)
-        reference, shapes = self._shapes
+        reference, *shapes = self._shapes
         wanted = descriptors(like.numpy(), reference, self.schema)
-        chosen = position[nearest(shapes[position], wanted), np.arange(num)]
+        which = nearest(np.concatenate([each[position] for each in shapes]), wanted)
+        chosen = position[which % OFFERED, np.arange(num)]
         donors = self.batch(chosen)
         donors.landmarks[torch.from_numpy(~self.trusted[chosen])] = torch.nan
-        return donors
+        return _mirrored(donors, which >= OFFERED, self.schema) if self.mirrored else donors
 
     @cached_property
     def trusted(self) -> np.ndarray:
@@ -193,15 +197,33 @@ class DonorPool:
         return np.asarray(np.isfinite(self._shapes[1]).all(axis=1))
 
     @cached_property
-    def _shapes(self) -> tuple[np.ndarray, np.ndarray]:
-        """The mean shape of the donors, and the descriptors (M, D) of each."""
+    def _shapes(self) -> tuple[np.ndarray, ...]:
+        """The mean shape of the donors, and the descriptors (M, D) of each; then those of each mirrored."""
         landmarks = np.full((len(self), self.schema.num_points, 2), np.nan, dtype=np.float32)
         for start, cache in zip((0, *self.ends), self.caches, strict=False):
             if cache.dataset.schema == self.schema:
                 landmarks[start : start + len(cache)] = cache.landmarks
         landmarks[~self.trusted] = np.nan
         reference = reference_shape(landmarks)
-        return reference, descriptors(landmarks, reference, self.schema)
+        ways = [landmarks]
+        if self.mirrored:
+            ways.append(landmarks[:, self.schema.flip_permutation] * np.array([-1, 1], np.float32))
+        return reference, *(descriptors(each, reference, self.schema) for each in ways)
+
+
+def _mirrored(donors: Batch, rows: np.ndarray, schema: LandmarkSchema) -> Batch:
+    """The donors with some of them (B,) bool mirrored, their landmarks in the order of their twins."""
+    flip, order = flip_affine(donors.image.shape[-1]), torch.from_numpy(schema.flip_permutation.copy())
+    which = torch.from_numpy(rows)
+    affines = donors.crop_from_source.numpy()
+    turned = np.stack([compose(flip, affine) for affine in affines])
+    points = donors.landmarks[:, order] * torch.tensor([-1.0, 1.0]) + torch.tensor([flip[0, 2], 0.0]).float()
+    return donors._replace(
+        image=torch.where(which[:, None, None, None], donors.image.flip(-1), donors.image),
+        landmarks=torch.where(which[:, None, None], points, donors.landmarks),
+        visible=torch.where(which[:, None], donors.visible[:, order], donors.visible),
+        crop_from_source=torch.from_numpy(np.where(rows[:, None, None], turned, affines)),
+    )
 
 
 def to_planes(images: np.ndarray) -> Tensor:

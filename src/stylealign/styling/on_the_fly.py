@@ -106,13 +106,13 @@ def open_styling(
     if not style.donors:
         for cut in loose:
             _refuse_too_few(sum(map(len, cut)))
-        pools = tuple(DonorPool(cut, schema) for cut, schema in zip(loose, schemas, strict=True))
+        pools = tuple(DonorPool(cut, schema, style.mirror) for cut, schema in zip(loose, schemas, strict=True))
         _say_bendable(chains, pools)
         return Styling(chains=chains, pools=pools, own=True)
     trained_on = [cache.dataset for cut in loose for cache in cut]
     faces = donor_faces(style.donors, style.donor_split, trained_on, validation)
     donor_caches = [CropCache(donors, crop, margin) for donors in faces]
-    pools = tuple(DonorPool(donor_caches, schema) for schema in schemas)
+    pools = tuple(DonorPool(donor_caches, schema, style.mirror) for schema in schemas)
     _say_bendable(chains, pools)
     return Styling(chains=chains, pools=pools, own=False, donor_data=[describe_data(donors) for donors in faces])
 

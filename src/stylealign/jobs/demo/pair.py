@@ -124,6 +124,8 @@ def swapped(
         except UserError as error:
             problems[f"{str(error)[:1].upper()}{str(error)[1:]}."] = None
             return None
+        if made.mirrored:
+            problems["One photo is mirrored where it is bent onto the other, which fits better."] = None
         if made.doubt:
             problems[f"Look closely: {made.doubt}."] = None
         return made.crop
