@@ -1,9 +1,9 @@
 """Images a second of every translator in `generate`, beside its bare network; the n x n pass; peak memory.
 
-    python benchmarks/translators.py [--sizes 64 128 256] [--models vunet spade bilateral] [--out table.md]
+    python benchmarks/translators.py [--sizes 64 128 256] [--models vunet spade bilateral] [--faces 24] [--out table.md]
 
 Each line is one fresh process: drawn faces, a translator of two updates (speed does not depend on what it has learnt)
-with the networks' default widths, `generate` of 24 faces x 4 styles with JPEGs, and the bare network: encode every face
+with the networks' default widths, `generate` of N faces x 4 styles with JPEGs, and the bare network: encode every face
 and style once, decode every pair. The n x n pass is every structure of 8 faces in every style of them, over the 64 bare
 decodes. Each is measured in turn with its bare work, medians of three, by the clock and in CPU seconds: a busy machine
 changes the first far more. Memory is the peak of the process above what it held before the translator was opened.
@@ -21,11 +21,11 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-FACES, STYLES, BATCH = 24, 4, 8
+STYLES, BATCH = 4, 8
 TURNS = 3
 
 
-def measure(model: str, size: int, scratch: Path) -> dict[str, float]:
+def measure(model: str, size: int, num_faces: int, scratch: Path) -> dict[str, float]:
     """One line of the table, in this process."""
     import numpy as np
     import torch
@@ -46,7 +46,7 @@ def measure(model: str, size: int, scratch: Path) -> dict[str, float]:
     # Of a translator that bends donors: drawn faces are few, and what the pictures look like takes no time.
     any_that_does_not_fold = WarpConfig(stretch=100.0, stretched=1.0, apart=10.0, variety=0.0)
     faces, run = scratch / "faces", scratch / "run"
-    draw_faces.main(draw_faces.DrawFaces(out=faces, count=FACES, size=size, seed=0))
+    draw_faces.main(draw_faces.DrawFaces(out=faces, count=num_faces, size=size, seed=0))
     training = TrainTranslator(
         data=faces, run=run, model=model, crop=CropConfig(size=size, scale=1.6), auxiliary=AuxiliaryConfig(steps=2),
         loop=LoopConfig(steps=2, batch_size=2, preview_every=0),
@@ -128,13 +128,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--models", nargs="+", help="not given: all")
+    parser.add_argument("--faces", type=int, default=24, help="few of them, and starting and ending weigh more")
     parser.add_argument("--out", type=Path, help="also write the table to this Markdown file")
     parser.add_argument("--one", nargs=2, metavar=("MODEL", "SIZE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         with tempfile.TemporaryDirectory() as scratch:
             os.environ["STYLEALIGN_CACHE"] = str(Path(scratch) / "cache")
-            found = measure(options.one[0], int(options.one[1]), Path(scratch))
+            found = measure(options.one[0], int(options.one[1]), options.faces, Path(scratch))
         print(json.dumps(found))
         return
     header = "translator", "px", "parameters M", "`generate`, images/s", "bare network, images/s"
@@ -143,7 +144,7 @@ def main() -> None:
     print("\n".join(lines))
     for model in options.models or trained_names():
         for size in options.sizes:
-            code = [sys.executable, __file__, "--one", model, str(size)]
+            code = [sys.executable, __file__, "--one", model, str(size), "--faces", str(options.faces)]
             done = subprocess.run(code, capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(done.stderr)
@@ -152,7 +153,8 @@ def main() -> None:
             speeds = f"{speeds} | {f['pass']:.2f} / {f['pass_cpu']:.2f}"
             lines.append(f"| `{model}` | {size} | {f['parameters']:.2f} | {speeds} | {f['mb']:.0f} |")
             print(lines[-1], flush=True)
-    lines += ["", f"{platform.machine()}, {os.cpu_count()} cores, {FACES} faces x {STYLES} styles, batches of {BATCH}."]
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    lines += ["", f"{machine}, {options.faces} faces x {STYLES} styles, batches of {BATCH}."]
     print("\n".join(lines[-2:]))
     if options.out:
         options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
