@@ -143,13 +143,10 @@ class _Made(NamedTuple):
 def _bend(model: LoadedTranslator, face: PlacedFace, donor: PlacedFace, strength: float, size: int) -> _Made:
     """The donor's photograph on the face's landmarks, by a translator that bends donors: mirrored where `generate`
     would refuse it as it is, and it then fits better."""
-    scale, own, schema = model.crop.scale, model.crop.size, model.schema
+    scale, own, schema, name = model.crop.scale, model.crop.size, model.schema, model.card.get("model")
     points = face.points(scale, own)
     if donor.landmarks is None or len(donor.landmarks) != len(points):
-        raise UserError(
-            f"translator '{model.card.get('model')}' bends the style's photograph by its landmarks: no such face found "
-            "in it"
-        )
+        raise UserError(f"translator '{name}' bends the style's photograph by its landmarks: no such face found in it")
     room = round(_ROOM * size)
     landmarks, theirs = points_tensor(points), donor.points(scale * room / size, room)
 
@@ -159,7 +156,7 @@ def _bend(model: LoadedTranslator, face: PlacedFace, donor: PlacedFace, strength
 
     found, mirrored = found_of(theirs), False
     if bool(found.refused(_GENERATED)) and schema.flip_pairs:
-        others = geometry.apply(geometry.flip_affine(room), theirs)[schema.flip_permutation]
+        others = geometry.mirrored_back(theirs, room, schema.flip_permutation)
         of_others = found_of(others)
         if _unfit(of_others) < _unfit(found):
             found, theirs, mirrored = of_others, others, True

@@ -18,7 +18,7 @@ from stylealign.batches.crops import CropCache
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError, counted
 from stylealign.evaluation.trust import LEAST_TRUST
-from stylealign.face.geometry import compose, flip_affine
+from stylealign.face.geometry import compose, flip_affine, mirrored_back
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
 from stylealign.translators.warp.fit import descriptors, nearest, reference_shape
@@ -184,7 +184,9 @@ class DonorPool:
         chosen = position[which % OFFERED, np.arange(num)]
         donors = self.batch(chosen)
         donors.landmarks[torch.from_numpy(~self.trusted[chosen])] = torch.nan
-        return _mirrored(donors, which >= OFFERED, self.schema) if self.mirrored else donors
+        if self.mirrored:
+            _mirror(donors, np.flatnonzero(which >= OFFERED), self.schema)
+        return donors
 
     @cached_property
     def trusted(self) -> np.ndarray:
@@ -207,23 +209,19 @@ class DonorPool:
         reference = reference_shape(landmarks)
         ways = [landmarks]
         if self.mirrored:
-            ways.append(landmarks[:, self.schema.flip_permutation] * np.array([-1, 1], np.float32))
+            ways.append(mirrored_back(landmarks, self.caches[0].size, self.schema.flip_permutation))
         return reference, *(descriptors(each, reference, self.schema) for each in ways)
 
 
-def _mirrored(donors: Batch, rows: np.ndarray, schema: LandmarkSchema) -> Batch:
-    """The donors with some of them (B,) bool mirrored, their landmarks in the order of their twins."""
-    flip, order = flip_affine(donors.image.shape[-1]), torch.from_numpy(schema.flip_permutation.copy())
-    which = torch.from_numpy(rows)
-    affines = donors.crop_from_source.numpy()
-    turned = np.stack([compose(flip, affine) for affine in affines])
-    points = donors.landmarks[:, order] * torch.tensor([-1.0, 1.0]) + torch.tensor([flip[0, 2], 0.0]).float()
-    return donors._replace(
-        image=torch.where(which[:, None, None, None], donors.image.flip(-1), donors.image),
-        landmarks=torch.where(which[:, None, None], points, donors.landmarks),
-        visible=torch.where(which[:, None], donors.visible[:, order], donors.visible),
-        crop_from_source=torch.from_numpy(np.where(rows[:, None, None], turned, affines)),
-    )
+def _mirror(donors: Batch, rows: np.ndarray, schema: LandmarkSchema) -> None:
+    """Mirror the donors of these rows in place, their landmarks in the order of their twins."""
+    size, order = donors.image.shape[-1], schema.flip_permutation
+    which, flip = torch.from_numpy(rows), flip_affine(size)
+    donors.image[which] = donors.image[which].flip(-1)
+    donors.landmarks[which] = mirrored_back(donors.landmarks[which], size, order)
+    donors.visible[which] = donors.visible[which][:, order.tolist()]
+    for i in rows:
+        donors.crop_from_source[i] = torch.from_numpy(compose(flip, donors.crop_from_source[i].numpy()))
 
 
 def to_planes(images: np.ndarray) -> Tensor:
