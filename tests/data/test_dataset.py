@@ -16,6 +16,7 @@ from builders.layouts import own_schema, picture, three_faces
 from stylealign.data.atomic import partial_of
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.data.dataset_writer import DatasetWriter, write_dataset
+from stylealign.data.rows import to_line, to_row
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import FIVE, get_schema
@@ -68,6 +69,14 @@ def test_what_is_written_is_what_is_read(
     parts = [dataset.select(split=split).ids() for split in dataset.meta["splits"]]
     assert Counter(i for part in parts for i in part) == Counter(dataset.ids())  # splitting loses no face
     assert dataset.meta["splits"] == Counter(s.split for s in samples)
+
+
+@given(st.data(), st.dictionaries(st.sampled_from(["crop_from_source", "more"]), st.lists(real, max_size=3)))
+def test_a_line_is_the_json_of_its_row_with_the_landmarks_at_its_end(drawn: st.DataObject, more: dict) -> None:
+    sample = drawn.draw(faces(Path("a.png")))
+    line, row = to_line(sample, "a.png", "d", **more), to_row(sample, "a.png", "d")
+    points = row.pop("landmarks")
+    assert line.decode() == json.dumps({**row, **more, "landmarks": points}, ensure_ascii=False)
 
 
 def simple(folder: Path, count: int = 6, **options) -> FaceDataset:

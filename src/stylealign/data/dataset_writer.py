@@ -110,7 +110,7 @@ class DatasetWriter:
         row = to_row(sample, relative, file_digest(path))
         if problem := row_problem(row):  # what could not be read again
             raise UserError(f"face '{sample.id}': {problem}")
-        self._file.write(json.dumps(row, ensure_ascii=False, separators=(", ", ": ")) + "\n")
+        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._splits[sample.split] = self._splits.get(sample.split, 0) + 1
         self._labelled += sample.landmarks is not None
 

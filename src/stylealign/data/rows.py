@@ -50,8 +50,20 @@ def _decimals(content: bytes, shape: tuple[int, ...]) -> list:
     return flat if len(shape) == 1 else [flat[i : i + shape[1]] for i in range(0, len(flat), shape[1])]
 
 
+@lru_cache(maxsize=32)
+def _text(content: bytes, shape: tuple[int, ...]) -> str:
+    """`_decimals` as JSON; kept for the same reason."""
+    return json.dumps(_decimals(content, shape))
+
+
 def to_row(sample: FaceSample, image: str, digest: str) -> dict[str, Any]:
     """The values of a face's line in index.jsonl: its image's path below image_root, the digest of the image's file."""
+    row = _all_but_landmarks(sample, image, digest)
+    row["landmarks"] = None if sample.landmarks is None else _numbers(sample.landmarks)
+    return row
+
+
+def _all_but_landmarks(sample: FaceSample, image: str, digest: str) -> dict[str, Any]:
     row: dict[str, Any] = {"id": sample.id, "image": image, "split": sample.split}
     if sample.attributes:
         row["attributes"] = {k: bool(v) for k, v in sample.attributes.items()}
@@ -67,8 +79,14 @@ def to_row(sample: FaceSample, image: str, digest: str) -> dict[str, Any]:
     if sample.point_trust is not None:
         row["point_trust"] = _numbers(sample.point_trust)
     row["digest"] = digest
-    row["landmarks"] = None if sample.landmarks is None else _numbers(sample.landmarks)
     return row
+
+
+def to_line(sample: FaceSample, image: str, digest: str, **more: Any) -> bytes:
+    """The values of `to_row`, and more before the landmarks, as a line without its end."""
+    rest = json.dumps({**_all_but_landmarks(sample, image, digest), **more}, ensure_ascii=False)
+    points = "null" if sample.landmarks is None else _text(sample.landmarks.tobytes(), sample.landmarks.shape)
+    return rest[:-1].encode() + LANDMARKS_KEY + points.encode() + b"}"
 
 
 def row_problem(row: dict[str, Any]) -> str | None:

@@ -23,7 +23,7 @@ import numpy as np
 from stylealign.config import from_dict, parse_json, to_dict
 from stylealign.data.atomic import write_whole
 from stylealign.data.paths import inside
-from stylealign.data.rows import digest_of, from_row, row_problem, to_row
+from stylealign.data.rows import digest_of, from_row, row_problem, to_line
 from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
@@ -312,10 +312,8 @@ class ShardWriter:
         """A face whose landmarks and box are in px of its picture, and how the picture was cut."""
         waiting = self._waiting.setdefault(sample.split, [])
         key = f"{len(waiting):08d}"
-        row = {**to_row(sample, f"{key}{suffix}", digest_of(image)), "crop_from_source": affine.tolist()}
-        row["landmarks"] = row.pop("landmarks")  # last, as in format 1
-        text = json.dumps(row, ensure_ascii=False, separators=(", ", ": "))
-        waiting.append({"__key__": key, suffix[1:]: image, "json": text.encode()})
+        line = to_line(sample, f"{key}{suffix}", digest_of(image), crop_from_source=affine.tolist())
+        waiting.append({"__key__": key, suffix[1:]: image, "json": line})
         if sample.landmarks is not None:
             self._count(sample.split, np.asarray(sample.landmarks, dtype=np.float32), sample.labelled_points)
         if len(waiting) == self.faces:

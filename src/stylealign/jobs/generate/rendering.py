@@ -18,7 +18,7 @@ import torch
 
 from stylealign.data.atomic import write_whole
 from stylealign.data.image import encode_image
-from stylealign.data.rows import digest_of, to_row
+from stylealign.data.rows import digest_of, to_line
 from stylealign.evaluation.draw import style_sheet
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample, Provenance
@@ -86,9 +86,7 @@ class Work:
                         own.provenance, style_id=plan.style_id(face, style), translator=drawn.made_by[number]
                     ),
                 )
-                values = to_row(made, f"{folder.name}/{name}", digest_of(content))
-                line = json.dumps(values, ensure_ascii=False, separators=(", ", ": "))
-                lines.append(line.encode() + b"\n")
+                lines.append(to_line(made, f"{folder.name}/{name}", digest_of(content)) + b"\n")
         assert len(lines) == plan.styles_per_face * len(faces)
         write_whole(self.unit_file(unit), b"".join(lines))
 
