@@ -129,7 +129,8 @@ def test_cells_are_detectors_by_arms_by_budgets_by_seeds_with_overrides_on_top(t
         ({"base": {"loop": {**LOOP, "seed": 1}}}, r"loop.seed: the study sets it"),
         ({"arms": {"{detector}": {}, "AVS({detector})": {"synthetic_share": 0.5}}}, r"'AVS\(A\)' needs synthetic "
                                                                                     r"faces; give --synthetic"),
-        ({"detectors": {"A b": {}, "A-b": {}}}, r"names differ only in characters"),
+        ({"detectors": {"A b": {}, "A-b": {}}}, r"names differ only in case, or in characters"),
+        ({"detectors": {"Warp": {}, "warp": {}}}, r"names differ only in case, or in characters"),
         ({"detectors": {"A": {}, "B": {"minutes": 2.5}}}, r"row 'B' is trained for 2.5 min, .*needs equal updates"),
     ],
 )  # fmt: skip

@@ -34,7 +34,7 @@ from stylealign.styling.arms import ARMS, ArmEntry, names_without_run
 from stylealign.styling.chain import PRESETS, ArmConfig, ChainConfig, StyleConfig, draw_arms, open_chain, restyle
 from stylealign.styling.donors import DonorPool, donor_faces, to_planes
 from stylealign.styling.learned import translator_arm, translator_from_crop
-from stylealign.styling.on_the_fly import Styling
+from stylealign.styling.on_the_fly import Styling, open_styling
 from stylealign.training.weights import read_card
 from stylealign.translators.warp.fit import descriptors, reference_shape
 
@@ -295,6 +295,24 @@ def test_a_pool_that_mirrors_finds_a_face_turned_to_the_other_side(faces: FaceDa
     assert gaps[0] < 0.5 * gaps[1]
     without_twins = dataclasses.replace(train.schema, flip_pairs=(), boundaries={})
     assert not DonorPool([cache], without_twins, mirrored=True).mirrored
+
+
+def test_where_nothing_can_be_mirrored_it_is_said(
+    tmp_path: Path, faces: FaceDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = faces.select("train")
+    own = dataclasses.replace(train.schema, name="own", flip_pairs=(), boundaries={})
+    without_twins = write_dataset(tmp_path / "own", list(train), schema=own, name="own", image_root=faces.folder)
+
+    def said(preset: str, data: FaceDataset, mirror: bool = True) -> str:
+        style = StyleConfig(preset=preset, mirror=mirror)
+        open_styling(style, CROP, 0.0, [[CropCache(data, CROP)]], [data.schema], None, CPU)
+        return capsys.readouterr().err
+
+    for preset in ("jitter", "adain"):
+        assert "style.mirror: no arm of this chain bends donors; none are mirrored" in said(preset, train)
+    assert "style.mirror: own does not say which landmarks are twins" in said("warp", without_twins)
+    assert "mirror" not in said("warp", train) + said("jitter", without_twins, mirror=False)
 
 
 def test_a_pool_gives_each_face_another_and_is_a_function_of_its_key(tmp_path: Path, faces: FaceDataset) -> None:

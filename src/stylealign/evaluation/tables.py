@@ -47,6 +47,12 @@ def slugs(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def share_a_folder(names: Iterable[str]) -> bool:
+    """Whether two of some names, or two that are the same, are one as the name of a file or folder."""
+    names = list(names)
+    return len(set(names)) < len(names) or any(part != slug(name) for name, part in slugs(names).items())
+
+
 def percent(figure: Mapping[str, Any] | None, digits: int = 2) -> str:
     """A figure of evaluation.json in per cent, with its spread over seeds."""
     if figure is None:

@@ -24,7 +24,7 @@ from stylealign.config import config_text, from_dict, merged, plain, refuse_anot
 from stylealign.data.atomic import making, write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError, counted, quoted
-from stylealign.evaluation.tables import slug
+from stylealign.evaluation.tables import share_a_folder, slug
 from stylealign.jobs.evaluate.tables import show
 from stylealign.progress import say
 from stylealign.training.cluster import Cluster, On
@@ -76,10 +76,10 @@ class Pipeline:
     """Values of `report` (recipe only)."""
 
     def __post_init__(self) -> None:
-        if not self.arms or len({slug(name) for name in self.arms}) < len(self.arms):
+        if not self.arms or share_a_folder(self.arms):
             raise ValueError(
                 f"arms: found {quoted(self.arms) or 'none'}, expected at least one, and names that differ in more "
-                "than signs"
+                "than signs and case"
             )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: found {self.seeds}, expected at least one, each once")

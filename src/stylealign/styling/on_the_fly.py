@@ -92,6 +92,8 @@ def open_styling(
     if not style.groups() or style.prob == 0:
         return None
     chains = tuple(open_chain(style, style.prob, crop, schema, device) for schema in schemas)
+    if style.mirror:
+        _say_unmirrored(chains, schemas)
     if not style.needs_donors():
         if style.donors:
             say("style.donors: no arm of this chain looks at a donor; they are left alone")
@@ -141,6 +143,15 @@ def _say_bendable(chains: Sequence[tuple[Link, ...]], pools: Sequence[DonorPool]
         if lacking or doubted:
             say(f"{'; '.join([without] * bool(lacking) + [said] * bool(doubted))}: they are not bent")
         return
+
+
+def _say_unmirrored(chains: Sequence[tuple[Link, ...]], schemas: Sequence[LandmarkSchema]) -> None:
+    """Say where donors that were to be mirrored will not be."""
+    if not any(chooses_by_fit(chain) for chain in chains):
+        say("style.mirror: no arm of this chain bends donors; none are mirrored")
+    for schema in schemas:
+        if not schema.flip_pairs:
+            say(f"style.mirror: {schema.name} does not say which landmarks are twins; its donors are not mirrored")
 
 
 def _refuse_too_few(num_faces: int) -> None:

@@ -16,7 +16,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.data.predictions import read_predictions
 from stylealign.errors import UserError, counted, quoted
 from stylealign.evaluation.matching import match_predictions
-from stylealign.evaluation.tables import slug
+from stylealign.evaluation.tables import share_a_folder
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema
 from stylealign.face.schema import convert as convert_landmarks
@@ -65,8 +65,10 @@ def parse_arms(texts: Iterable[str]) -> list[ArmPaths]:
             found.setdefault(label, []).append(path)
             named[label] = explicit
     arms = [ArmPaths(name, tuple(paths)) for name, paths in found.items()]
-    if len({slug(arm.name) for arm in arms}) < len(arms):
-        raise UserError(f"arms {quoted(found)}: two names differ only in characters that file names cannot hold")
+    if share_a_folder(arm.name for arm in arms):
+        raise UserError(
+            f"arms {quoted(found)}: two names differ only in case, or in characters that file names cannot hold"
+        )
     return arms
 
 

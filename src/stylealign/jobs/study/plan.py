@@ -10,7 +10,7 @@ import tyro
 
 from stylealign.config import from_dict, merged
 from stylealign.errors import UserError, counted, quoted
-from stylealign.evaluation.tables import slug
+from stylealign.evaluation.tables import share_a_folder, slug
 from stylealign.jobs.train_detector.job import DetectorJob, config_class
 from stylealign.training.cluster import Cluster, On
 
@@ -176,8 +176,8 @@ def plan(study: Study) -> list[Cell]:
     """
     rows = rows_of(study)
     for kind in ([row.name for row in rows], study.budgets):
-        if len({slug(name) for name in kind}) < len(kind):
-            raise UserError(f"{quoted(kind)}: two names differ only in characters that folders cannot hold")
+        if share_a_folder(kind):
+            raise UserError(f"{quoted(kind)}: two names differ only in case, or in characters that folders cannot hold")
     cells = []
     for seed in study.seeds:
         for budget in study.budgets:
