@@ -1,5 +1,7 @@
 """The original's recipe keys and mosaics: what each becomes, and that labels are found by looking, not by counting."""
 
+import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,14 @@ from builders.release import FRAME, TILE, Release, original_map
 from stylealign.cli import parse
 from stylealign.config import from_dict
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import read_image, write_image
 from stylealign.errors import UserError
 from stylealign.face.schema import get_schema
 from stylealign.jobs import gen_landmark
 from stylealign.jobs.gen_landmark import GenLandmark, batch_rows, matching_rows, rendered
 from stylealign.jobs.generate.job import Generate, generate
+from stylealign.jobs.generate.maker import GREY
 from stylealign.jobs.train_translator.legacy_recipes import LEGACY_KEYS, is_legacy_recipe, translate_recipe
 from stylealign.translators.kl import KL_PRESETS
 from stylealign.translators.reconstruction import RECONSTRUCTION_PRESETS
@@ -209,6 +213,36 @@ def test_upsampled_faces_have_their_labels_in_the_frame(tmp_path):
 def test_what_does_not_fit_is_refused_in_a_sentence(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
         gen_landmark.main(Release(tmp_path / "gen").config(**change))
+
+
+def test_what_nobody_placed_stays_missing_on_our_own_sheets_and_grey_tiles_are_no_faces(tmp_path, capsys):
+    faces = make_faces(tmp_path / "data", 4)
+    placed = [np.arange(5) != number for number in range(4)]  # each face lacks another landmark
+    lacking = [
+        dataclasses.replace(face, visible=there, point_trust=there.astype(np.float32))
+        for face, there in zip(faces, placed, strict=True)
+    ]
+    data = write_dataset(tmp_path / "lacking", lacking, schema=FIVE, name="lacking", image_root=tmp_path)
+    made = Generate(
+        data=data.folder, translator=Path("none"), out=tmp_path / "made", sheets=1, sheet_size=4, styles_per_face=2
+    )
+    generate(made, PaintedTranslator())
+    sheets = made.out / "sheets"
+    side, sheet = json.loads((sheets / "sheet_00.json").read_text()), read_image(sheets / "sheet_00.png").copy()
+    for x, y in (side["tiles_xy"][0][1], side["tiles_xy"][3][2]):  # as of pairs that cannot be bent
+        sheet[y : y + side["tile"], x : x + side["tile"]] = GREY
+    write_image(sheets / "sheet_00.png", sheet)
+    gen_landmark.main(GenLandmark(gen_dir=sheets, out_dir=tmp_path / "cut"))
+    assert "2 tiles of pairs that could not be drawn: left out" in capsys.readouterr().err
+    cut, by_id = FaceDataset.open(tmp_path / "cut"), {face.id: face for face in lacking}
+    assert len(cut) == 14
+    for face in cut:
+        assert (face.missing_points == by_id[face.provenance.content_id].missing_points).all()
+        assert face.missing_points.sum() == 1
+    del side["tiles_xy"]
+    (sheets / "sheet_00.json").write_text(json.dumps(side))
+    with pytest.raises(UserError, match=r"sheet_00.json: a style sheet's sidecar without tiles_xy"):
+        gen_landmark.main(GenLandmark(gen_dir=sheets, out_dir=tmp_path / "again"))
 
 
 def test_our_own_sheets_are_cut_by_their_sidecar(tmp_path):

@@ -6,6 +6,7 @@ the label file renders to, and a mosaic that matches no line is refused. Our own
 that lies beside them. Knows the original's layouts; its recipes are read by train_translator/legacy_recipes.py.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +28,11 @@ from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import LandmarkSchema, get_schema, schema_from_dict
+from stylealign.jobs.generate.maker import GREY
 from stylealign.progress import say, track
+
+_SIDECAR = ("tile", "schema", "translator", "seed", "mode", "structure_ids", "style_ids", "landmarks",
+            "crop_from_source", "tiles_xy")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,12 +264,16 @@ def _original(
 
 
 def _ours(sidecars: list[Path]) -> Iterator[tuple[FaceSample, np.ndarray]]:
-    """Faces and pictures of our own style sheets, each tile where its sidecar says."""
+    """Faces and pictures of our own style sheets, each tile where its sidecar says. A grey one is no face."""
+    num_grey = 0
     for path in track(sidecars, "cutting style sheets"):
         side = _read_sidecar(path)
         sheet = read_image(path.with_suffix(".png"))
         size = side["tile"]
         for i, content in enumerate(side["structure_ids"]):
+            placed = None
+            if missing := side.get("missing", [[]] * (i + 1))[i]:  # sheets of earlier versions do not say
+                placed = np.isin(np.arange(len(side["landmarks"][i])), missing, invert=True)
             for j, style in enumerate(side["style_ids"]):
                 x, y = side["tiles_xy"][i][j]
                 picture = sheet[y : y + size, x : x + size]
@@ -272,12 +281,17 @@ def _ours(sidecars: list[Path]) -> Iterator[tuple[FaceSample, np.ndarray]]:
                     raise UserError(
                         f"{path}: tile ({i}, {j}) at ({x}, {y}) does not lie on {path.with_suffix('.png').name}"
                     )
+                if (picture == GREY).all():
+                    num_grey += 1
+                    continue
                 name = f"{path.stem}-{i}-{j}"
                 yield (
                     FaceSample(
                         id=name,
                         image=Path(f"{name}.png"),
                         landmarks=side["landmarks"][i],
+                        visible=placed,
+                        point_trust=None if placed is None else placed.astype(np.float32),
                         provenance=Provenance(
                             content_id=content, style_id=style,
                             translator=side["translator"], seed=side["seed"], mode=side["mode"],
@@ -286,6 +300,8 @@ def _ours(sidecars: list[Path]) -> Iterator[tuple[FaceSample, np.ndarray]]:
                     ),
                     np.ascontiguousarray(picture),
                 )  # fmt: skip
+    if num_grey:
+        say(f"{counted(num_grey, 'tile')} of pairs that could not be drawn: left out")
 
 
 def _read_sidecar(path: Path) -> dict[str, Any]:
@@ -295,6 +311,8 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a sidecar that can be read ({error})") from None
     if not isinstance(side, dict) or side.get("format") != 1:
         raise UserError(f"{path}: not a style sheet's sidecar of format 1")
+    if lacking := [key for key in _SIDECAR if key not in side]:
+        raise UserError(f"{path}: a style sheet's sidecar without {', '.join(lacking)}")
     return side
 
 
@@ -339,8 +357,6 @@ def main(config: GenLandmark) -> None:
         count = 0
         for sample, picture in faces:
             written = writer.add_image(sample.image.name, picture)
-            writer.add(
-                FaceSample(id=sample.id, image=written, landmarks=sample.landmarks, provenance=sample.provenance),
-            )
+            writer.add(dataclasses.replace(sample, image=written))
             count += 1
     say(f"finished: {config.out_dir}: {counted(count, 'face')}")

@@ -20,7 +20,7 @@ from stylealign.face.sample import Mode
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.generate.pairing import Paired
 
-GREY = 224  # of the header of a style sheet where no donor stands
+GREY = 224  # of a style sheet: of its header where no donor stands, of a tile where a pair cannot be drawn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,6 +140,7 @@ class Work:
             "translator": self.maker.hash, "seed": plan.seed, "mode": self.maker.mode,
             "structure_ids": [s.id for s in samples], "style_ids": ids,
             "landmarks": [[[float(str(v)) for v in point] for point in face] for face in structures],
+            "missing": [np.flatnonzero(sample.missing_points).tolist() for sample in samples],
             "crop_from_source": affines.tolist(), "tiles_xy": places,
         }  # fmt: skip
         path = self.sheet_file(number)
