@@ -17,7 +17,7 @@ from builders.places import SRC
 from builders.tiny import tree
 from stylealign.batches.crops import crop_sample
 from stylealign.cli import main as command_line
-from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset, sources_of
 from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
@@ -114,6 +114,20 @@ def test_the_result_is_a_data_set_with_exactly_inherited_labels(tmp_path, faces)
         x, y = np.round(face.landmarks[2]).astype(int)
         drawn = np.abs(picture - np.median(picture, axis=(0, 1))).sum(-1)
         assert drawn[y, x] > 0.5 * drawn.max()  # ... and the content's structure, where its label says
+
+
+def test_faces_made_from_made_faces_name_the_real_ones_whose_labels_they_have(tmp_path, faces):
+    generate(job(faces, tmp_path / "made", styles_per_face=1), PaintedTranslator())
+    made = FaceDataset.open(tmp_path / "made")
+    generate(job(made, tmp_path / "again", styles_per_face=1), PaintedTranslator())
+    again, by_id = FaceDataset.open(tmp_path / "again"), {face.id: face for face in faces}
+    assert again.ids() == [f"{i}@0@0" for i in faces.ids()]
+    for face in again:
+        origin, affine = by_id[face.provenance.content_id], np.array(face.provenance.crop_from_source)
+        assert face.id == f"{origin.id}@0@0"
+        assert np.allclose(geometry.apply(affine, origin.landmarks), face.landmarks, atol=1e-3)
+    assert sources_of(made.meta) == [faces.content_hash]
+    assert sources_of(again.meta) == [made.content_hash, faces.content_hash]
 
 
 def test_structures_and_donors_are_encoded_once(tmp_path, faces):

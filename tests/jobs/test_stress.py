@@ -15,7 +15,7 @@ from stylealign.data.atomic import partial_of
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import warp
 from stylealign.errors import UserError
-from stylealign.face.geometry import crop_affine, landmark_box
+from stylealign.face.geometry import apply, crop_affine, landmark_box
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import FIVE, SCHEMAS
 from stylealign.jobs import draw_faces
@@ -143,6 +143,9 @@ def test_the_job_makes_a_split_for_each_cause_and_strength_and_the_same_twice(tm
     assert [s.id for s in hard.select("blur_3")] == [f"{s.id}@blur_3" for s in data.select("val")]
     for before, after in zip(data.select("val"), hard.select("blur_3"), strict=True):
         assert dict(after.attributes) == dict(before.attributes)
+        assert after.provenance.content_id == before.id
+        moved = np.array(after.provenance.crop_from_source)
+        assert np.allclose(apply(moved, before.landmarks), after.landmarks, atol=1e-3)
         assert (landmark_box(after.landmarks)[2:] - landmark_box(after.landmarks)[:2]).max() * SCALE == pytest.approx(
             64, rel=1e-4
         )

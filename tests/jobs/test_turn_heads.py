@@ -8,16 +8,18 @@ import pytest
 
 from builders.dots import dots
 from builders.tiny import detector_job, tree
-from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset, sources_of
 from stylealign.data.dataset_writer import write_dataset
 from stylealign.errors import UserError
 from stylealign.face.schema import SCHEMAS
-from stylealign.jobs import VERBS, draw_faces
+from stylealign.jobs import VERBS, draw_faces, stress
 from stylealign.jobs.draw_faces import DrawFaces
 from stylealign.jobs.prepare import Prepare
+from stylealign.jobs.stress import Stress
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.jobs.turn_heads import TurnHeads, main, turns_of
 from stylealign.toyfaces.side_view import pose_of
+from stylealign.training.faces import DataSource, resolve_data
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,34 @@ def test_a_detector_trains_on_them_and_never_on_those_of_its_val(faces: Path, tm
     train_detector(replace(job, synthetic=tmp_path / "train"))
     with pytest.raises(UserError, match="of split val"):
         train_detector(replace(job, run=tmp_path / "other", synthetic=tmp_path / "val"))
+
+
+def test_what_is_made_of_turned_heads_is_of_the_split_and_budget_of_the_real_faces(
+    faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = FaceDataset.open(faces)
+    few = {name: i < 3 for i, name in enumerate(data.select("train").ids())}
+    samples = [replace(s, attributes={"few": few.get(s.id, False)}) for s in data]
+    real = write_dataset(tmp_path / "real", samples, schema=data.schema, name="real", image_root=data.image_root)
+    for split in ("train", "val"):
+        main(TurnHeads(data=real.folder, out=tmp_path / f"turned_{split}", split=split, copies=1, size=96))
+        stress.main(
+            Stress(data=tmp_path / f"turned_{split}", out=tmp_path / split, split=split, causes=("blur",),
+                   strengths=(2,), size=64)
+        )  # fmt: skip
+    hard = FaceDataset.open(tmp_path / "train")
+    assert sources_of(hard.meta)[1:] == [real.content_hash]
+    assert {sample.provenance.content_id for sample in hard} <= set(few)
+    of_few = sum(few[sample.provenance.content_id] for sample in hard)
+    assert 0 < of_few < len(hard)
+    config = detector_job(tmp_path / "run", real.folder, {"steps": 1, "preview_every": 0}, subset="few")
+    by_flags = resolve_data(replace(config, synthetic=tmp_path / "train", synthetic_share=0.5))
+    sources = (DataSource(path=real.folder, subset="few"), DataSource(path=tmp_path / "train", split=None))
+    by_recipe = resolve_data(replace(config, real=None, subset=None, data=sources))
+    assert [len(part.faces) for part in by_flags] == [len(part.faces) for part in by_recipe] == [3, of_few]
+    assert f"{of_few} of {len(hard)} faces made from faces of few" in capsys.readouterr().err
+    with pytest.raises(UserError, match="of split val"):
+        resolve_data(replace(config, subset=None, synthetic=tmp_path / "val", synthetic_share=0.5))
 
 
 def test_what_comes_next_is_said_only_where_it_would_be_taken() -> None:

@@ -323,3 +323,18 @@ def describe_data(dataset: "FaceDataset | ShardedFaces", **more: Any) -> dict[st
             "as it is now"
         )
     return {"name": dataset.name, "content_hash": dataset.content_hash, "faces": len(dataset), **more}
+
+
+def describe_source(dataset: "FaceDataset | ShardedFaces") -> dict[str, Any]:
+    """`describe_data` of what another is made from, and `made_from`: the content hashes of those that it was made from
+    itself, where it was."""
+    before = sources_of(dataset.meta)
+    return describe_data(dataset, **({"made_from": before} if before else {}))
+
+
+def sources_of(meta: dict[str, Any]) -> list[str]:
+    """The content hashes of the data sets that the faces of one, of that dataset.yaml, were made from: the last
+    first."""
+    how = meta.get("how") or {}
+    source = (how.get("inputs") or {}).get("data") or {}
+    return [source["content_hash"], *source.get("made_from", [])] if "content_hash" in source else []

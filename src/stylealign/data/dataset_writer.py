@@ -14,7 +14,7 @@ import yaml
 
 from stylealign.config import to_dict
 from stylealign.data.atomic import partial_of, whole_folder
-from stylealign.data.dataset import FORMAT, FaceDataset
+from stylealign.data.dataset import FORMAT, FaceDataset, describe_source
 from stylealign.data.image import write_image
 from stylealign.data.paths import inside
 from stylealign.data.rows import content_hash, file_digest, row_problem, to_row
@@ -54,15 +54,17 @@ class DatasetWriter:
         self._labelled = 0
 
     @classmethod
-    def made_from(cls, faces: FaceDataset, config: Any, done: str) -> "DatasetWriter":
+    def made_from(cls, faces: FaceDataset, config: Any, verb: str, done: str) -> "DatasetWriter":
         """A writer at `config.out` of pictures of its own, made from `faces`, the split `config.split` of a data set.
 
-        `done` says what was done to them, by which verb.
+        `done` says what the verb did to them.
         """
+        told = {key: value for key, value in to_dict(config).items() if key != "out"}
         return cls(
             config.out, schema=faces.schema, name=config.out.name, images="own",
-            source=f"{faces.name}, split {config.split}, {done}", licence=faces.meta.get("licence", ""),
-            how={key: value for key, value in to_dict(config).items() if key != "out"},
+            source=f"{faces.name}, split {config.split}, {done} by stylealign {verb}",
+            licence=faces.meta.get("licence", ""),
+            how={"verb": verb, "inputs": {"data": describe_source(faces)}, "config": told},
         )  # fmt: skip
 
     def __enter__(self) -> "DatasetWriter":

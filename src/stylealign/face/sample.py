@@ -7,7 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stylealign.face.geometry import compose
+
 Mode = Literal["transfer", "interpolate", "prior", "arm"]
+CropFromSource = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 def _frozen(array: object, dtype: type, shape: tuple[int | None, ...], what: str) -> np.ndarray:
@@ -30,15 +33,15 @@ class Provenance:
     """How a synthetic face was made."""
 
     content_id: str
-    """The face whose structure (and label) it has."""
+    """The real face whose label it has, through however many data sets made one of another: `FaceSample.origin`."""
     style_id: str | None
     """The face whose style it has; None for a sample of the prior; 'a + b' for an interpolation."""
     translator: str
     """Hash of the translator's weights; the names of style arms where those made it (mode `arm`)."""
     seed: int
     mode: Mode = "transfer"
-    crop_from_source: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
-    """The affine from the content face's source pixels to this image's pixels."""
+    crop_from_source: CropFromSource | None = None
+    """The affine from the pixels of that face's picture to this image's; None where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,6 +87,20 @@ class FaceSample:
             freeze(self, "point_trust", _frozen(self.point_trust, np.float32, (points,), f"{self.id}: point_trust"))
             if self.point_trust.min(initial=1) < 0 or self.point_trust.max(initial=0) > 1:
                 raise ValueError(f"{self.id}: point_trust holds a value outside of 0 to 1")
+
+    @property
+    def origin(self) -> str:
+        """The id of the real face whose label it has: its own, unless it was made from another."""
+        return self.id if self.provenance is None else self.provenance.content_id
+
+    def from_origin(self, moved: np.ndarray) -> CropFromSource | None:
+        """What `moved` (2, 3), an affine of this picture's pixels, is for the pixels of the origin's picture; None
+        where it is not known how that became this one."""
+        if self.provenance is not None:
+            if self.provenance.crop_from_source is None:
+                return None
+            moved = compose(moved, np.array(self.provenance.crop_from_source))
+        return tuple(tuple(float(v) for v in row) for row in moved)  # type: ignore[return-value]
 
     @property
     def labelled_points(self) -> np.ndarray:

@@ -97,15 +97,16 @@ def check_dataset(config: Check, dataset: FaceDataset) -> list[str]:
     """Describe and draw a data set; returns its problems."""
     describe(dataset)
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-    synthetic, styles, modes = 0, set(), Counter[str]()
+    synthetic, styles, modes = 0, set[str](), Counter[str]()
     for i in range(len(dataset)):
         if (provenance := dataset.head(i).get("provenance")) is not None:
             synthetic += 1
-            styles.add(provenance.get("style_id"))
+            styles |= {provenance.get("style_id")} - {None}
             modes[provenance.get("mode", "transfer")] += 1
     if synthetic:
         counts = ", ".join(f"{n:,} {m}" for m, n in modes.items())
-        console.print(f"synthetic: {counted(synthetic, 'face')} ({counts}) in {counted(len(styles), 'style')}")
+        worn = f" in {counted(len(styles), 'style')}" if styles else ""
+        console.print(f"synthetic: {counted(synthetic, 'face')} ({counts}){worn}")
     console.print(
         f"images: {dataset.image_root}" + ("" if dataset.meta["image_root"] == "images" else " (not in the folder)")
     )

@@ -24,7 +24,7 @@ from stylealign.data.image import one_opencv_thread, read_image, warp
 from stylealign.data.threads import on_every_core
 from stylealign.errors import UserError, counted
 from stylealign.face.geometry import apply, crop_affine, landmark_box, scale_of
-from stylealign.face.sample import FaceSample
+from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say, track
 from stylealign.toyfaces import hardships
@@ -180,7 +180,12 @@ def _samples(faces: FaceDataset, config: Stress, writer: DatasetWriter) -> Itera
                     box_xyxy=_moved_box(sample.box_xyxy, harder.moved),
                     visible=harder.visible,
                     split=split,
-                )
+                    provenance=Provenance(
+                        content_id=sample.origin, style_id=None, translator=f"stress {cause} {strength}",
+                        seed=config.seed, mode="arm",
+                        crop_from_source=None if cause == "pose" and strength else sample.from_origin(harder.moved),
+                    ),
+                )  # fmt: skip
 
 
 @making("out")
@@ -189,7 +194,7 @@ def main(config: Stress) -> None:
     faces = FaceDataset.open(config.data).select(config.split, config.subset, labelled=True)
     faces = whole_faces(faces, "what is made harder")
     # One thread: the crops are too small for more to pay
-    with one_opencv_thread(), DatasetWriter.made_from(faces, config, "made harder by stylealign stress") as writer:
+    with one_opencv_thread(), DatasetWriter.made_from(faces, config, "stress", "made harder") as writer:
         for sample in _samples(faces, config, writer):
             writer.add(sample)
     num_causes, num_strengths = len(config.causes), len(config.strengths)

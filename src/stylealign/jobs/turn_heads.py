@@ -129,7 +129,7 @@ def _samples(
                     box_xyxy=landmark_box(view.landmarks),
                     visible=view.visible if sample.visible is None else view.visible & sample.visible,
                     provenance=Provenance(
-                        content_id=sample.id, style_id=None, translator="side view", seed=config.seed, mode="arm"
+                        content_id=sample.origin, style_id=None, translator="side view", seed=config.seed, mode="arm"
                     ),
                 )
 
@@ -144,7 +144,7 @@ def main(config: TurnHeads) -> None:
     # One thread: the pictures are too small for more to pay
     with (
         one_opencv_thread(),
-        DatasetWriter.made_from(faces, config, "seen from the side by stylealign turn-heads") as writer,
+        DatasetWriter.made_from(faces, config, "turn-heads", "seen from the side") as writer,
     ):
         for sample in _samples(faces, config, writer, left_out):
             writer.add(sample)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 import tyro
 
-from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset, sources_of
 from stylealign.data.shards import ShardedFaces, holds_shards
 from stylealign.errors import UserError, counted
 from stylealign.face.pose import BalanceConfig, repeats
@@ -217,11 +217,11 @@ def _sources(config: FacesConfig) -> Mix:
         for faces, source in zip(opened, config.data, strict=True)
     ]
     for i, faces in enumerate(opened):
-        made_from = faces.meta.get("how", {}).get("inputs", {}).get("data", {}).get("content_hash")
+        made_from = sources_of(faces.meta)
         for j, source in enumerate(config.data):
             if i != j and labels_seen(faces, opened[j], source.split, source.subset):
                 continue
-            if i != j and opened[j].content_hash == made_from:
+            if i != j and opened[j].content_hash in made_from:
                 chosen[i] = synthetic_of(chosen[i], opened[j], chosen[j], source.split, source.subset)
     described = [
         {

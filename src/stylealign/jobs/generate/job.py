@@ -27,7 +27,7 @@ import torch
 from stylealign.batches.shards import pack
 from stylealign.config import config_text, plain, read_yaml, refuse_another, to_dict
 from stylealign.data.atomic import partial_of, whole_file, write_whole
-from stylealign.data.dataset import FaceDataset, describe_data
+from stylealign.data.dataset import FaceDataset, describe_data, describe_source
 from stylealign.data.dataset_writer import write_meta
 from stylealign.data.rows import content_hash
 from stylealign.data.shards import INDEX, ShardConfig, ShardedFaces, refuse_few, shown
@@ -175,7 +175,7 @@ def describe(config: Generate, maker: Maker, contents: FaceDataset, donors: Face
     values = {
         "verb": "generate",
         "inputs": {
-            "data": describe_data(contents),
+            "data": describe_source(contents),
             "donors": None if donors is None else describe_data(donors),
             "translator": {"hash": maker.hash, "crop": to_dict(maker.crop)},
         },

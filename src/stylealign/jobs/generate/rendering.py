@@ -111,12 +111,12 @@ class Work:
             attributes=inherited_attributes(sample),
             split="train",
             provenance=Provenance(
-                content_id=sample.id,
+                content_id=sample.origin,
                 style_id=None,
                 translator="",
                 seed=self.plan.seed,
                 mode=self.maker.mode,
-                crop_from_source=tuple(tuple(float(v) for v in r) for r in affine),  # type: ignore[arg-type]
+                crop_from_source=sample.from_origin(affine),
             ),
         )
 
