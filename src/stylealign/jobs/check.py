@@ -105,8 +105,8 @@ def check_dataset(config: Check, dataset: FaceDataset) -> list[str]:
             modes[provenance.get("mode", "transfer")] += 1
     if synthetic:
         counts = ", ".join(f"{n:,} {m}" for m, n in modes.items())
-        worn = f" in {counted(len(styles), 'style')}" if styles else ""
-        console.print(f"synthetic: {counted(synthetic, 'face')} ({counts}){worn}")
+        in_styles = f" in {counted(len(styles), 'style')}" if styles else ""
+        console.print(f"synthetic: {counted(synthetic, 'face')} ({counts}){in_styles}")
     console.print(
         f"images: {dataset.image_root}" + ("" if dataset.meta["image_root"] == "images" else " (not in the folder)")
     )
