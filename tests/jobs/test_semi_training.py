@@ -29,6 +29,7 @@ from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNetConfig
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
+from stylealign.face.sample import Provenance
 from stylealign.face.schema import FIVE, IBUG68
 from stylealign.jobs import pretrain, self_train
 from stylealign.jobs.pretrain import Pretrain
@@ -420,18 +421,28 @@ def test_pseudo_labels_go_beside_a_budget_unless_their_detectors_saw_more(
         schema=FIVE, name="few", image_root=faces.image_root,
     )  # fmt: skip
 
-    def pseudo(name: str, subset: str | None) -> Path:
+    def pseudo(name: str, subset: str | None, of_made_faces: bool = False) -> Path:
         learnt = [{"content_hash": few.content_hash, "split": "train", "subset": subset}]
         how = {"verb": "pseudo-label", "inputs": {"detectors": [{"run": "r", "data": learnt}]}}
         samples = [dataclasses.replace(s, id=f"p{s.id}", split="train") for s in faces]
+        if of_made_faces:  # whose pictures were made from the labelled ones
+            how["inputs"]["data"] = {"content_hash": few.content_hash}
+            samples = [
+                dataclasses.replace(
+                    s, provenance=Provenance(content_id=s.id[1:], style_id=None, translator="t", seed=0)
+                )
+                for s in samples[: len(few)]
+            ]  # fmt: skip
         return write_dataset(
             tmp_path / name, samples, schema=FIVE, name=name, image_root=faces.image_root, how=how
         ).folder
 
-    within, beyond = pseudo("within", "few"), pseudo("beyond", None)
-    for source, sentence in (
-        (within, None),
-        (beyond, "labelled by r, which learnt from split train, subset all of .*expected split train, subset few"),
+    beyond = "labelled by r, which learnt from split train, subset all of .*expected split train, subset few"
+    for source, num_pseudo, sentence in (
+        (pseudo("within", "few"), 12, None),
+        (pseudo("beyond", None), 0, beyond),
+        (pseudo("made_within", "few", True), 3, None),
+        (pseudo("made_beyond", None, True), 0, beyond),
     ):
         mixed = (DataSource(path=few.folder, subset="few"), DataSource(path=source))
         for values in ({"real": few.folder, "subset": "few", "synthetic": source}, {"data": mixed}):
@@ -440,7 +451,7 @@ def test_pseudo_labels_go_beside_a_budget_unless_their_detectors_saw_more(
                 with pytest.raises(UserError, match=sentence):
                     resolve_data(config)
             else:
-                assert [len(part.faces) for part in resolve_data(config)] == [3, 12]
+                assert [len(part.faces) for part in resolve_data(config)] == [3, num_pseudo]
 
 
 def test_a_landmark_that_one_source_never_trusts_is_the_others_mean(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def labels_seen(
     budget (`subset`) trained on now.
     """
     how = pseudo.meta.get("how") or {}
-    if how.get("verb") != "pseudo-label" or how.get("inputs", {}).get("data"):
+    if how.get("verb") != "pseudo-label":
         return False
     for detector in how["inputs"]["detectors"]:
         for learnt in detector["data"]:
@@ -205,7 +205,7 @@ def labels_seen(
                     f"{subset or 'all'}: labels that must "
                     "not be seen would come in through it"
                 )
-    return True
+    return not how["inputs"].get("data")
 
 
 def _sources(config: FacesConfig) -> Mix:
