@@ -31,12 +31,15 @@ from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import Provenance
 from stylealign.face.schema import FIVE, IBUG68
-from stylealign.jobs import pretrain, self_train
+from stylealign.jobs import prepare, pretrain, self_train
+from stylealign.jobs.prepare import Prepare, Source
 from stylealign.jobs.pretrain import Pretrain
+from stylealign.jobs.pseudo_label.labelling import describe
 from stylealign.jobs.self_train import SelfTrain
 from stylealign.jobs.train_detector import beside
 from stylealign.jobs.train_detector.job import TrainDetector
 from stylealign.jobs.train_detector.job import main as train_detector
+from stylealign.jobs.trust import Trust
 from stylealign.styling.chain import StyleConfig
 from stylealign.training.faces import DataSource, resolve_data
 from stylealign.training.fan_out import Job
@@ -437,13 +440,7 @@ def test_pseudo_labels_go_beside_a_budget_unless_their_detectors_saw_more(
             tmp_path / name, samples, schema=FIVE, name=name, image_root=faces.image_root, how=how
         ).folder
 
-    beyond = "labelled by r, which learnt from split train, subset all of .*expected split train, subset few"
-    for source, num_pseudo, sentence in (
-        (pseudo("within", "few"), 12, None),
-        (pseudo("beyond", None), 0, beyond),
-        (pseudo("made_within", "few", True), 3, None),
-        (pseudo("made_beyond", None, True), 0, beyond),
-    ):
+    def check(source: Path, num_pseudo: int, sentence: str | None) -> None:
         mixed = (DataSource(path=few.folder, subset="few"), DataSource(path=source))
         for values in ({"real": few.folder, "subset": "few", "synthetic": source}, {"data": mixed}):
             config = TrainDetector(run=tmp_path / "run", **values)
@@ -452,6 +449,29 @@ def test_pseudo_labels_go_beside_a_budget_unless_their_detectors_saw_more(
                     resolve_data(config)
             else:
                 assert [len(part.faces) for part in resolve_data(config)] == [3, num_pseudo]
+
+    beyond = "labelled by r, which learnt from split train, subset all of .*expected split train, subset few"
+    for source, num_pseudo, sentence in (
+        (pseudo("within", "few"), 12, None),
+        (pseudo("beyond", None), 0, beyond),
+        (pseudo("made_within", "few", True), 3, None),
+        (pseudo("made_beyond", None, True), 0, beyond),
+    ):
+        copied = tmp_path / f"{source.name}_copied"
+        prepare.main(Prepare(reader="dataset", path=source, out=copied))
+        weighed = tmp_path / f"{source.name}_weighed"
+        judge = SimpleNamespace(card={"model_hash": "f" * 64, "model": "resnet18"})
+        how = describe(
+            Trust(data=copied, detectors=(Path("t"),), out=weighed), "trust", FaceDataset.open(copied), [judge]
+        )
+        write_dataset(
+            weighed, list(FaceDataset.open(copied)), schema=FIVE, name="w", image_root=faces.image_root, how=how
+        )
+        for made in (source, copied, weighed):
+            check(made, num_pseudo, sentence)
+    sources = (Source(reader="dataset", path=few.folder), Source(reader="dataset", path=tmp_path / "beyond"))
+    prepare.main(Prepare(sources=sources, out=tmp_path / "merged"))  # it is known all the same
+    check(tmp_path / "merged", 0, beyond)
 
 
 def test_a_landmark_that_one_source_never_trusts_is_the_others_mean(tmp_path: Path) -> None:

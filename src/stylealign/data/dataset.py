@@ -326,15 +326,29 @@ def describe_data(dataset: "FaceDataset | ShardedFaces", **more: Any) -> dict[st
 
 
 def describe_source(dataset: "FaceDataset | ShardedFaces") -> dict[str, Any]:
-    """`describe_data` of what another is made from, and `made_from`: the content hashes of those that it was made from
-    itself, where it was."""
-    before = sources_of(dataset.meta)
-    return describe_data(dataset, **({"made_from": before} if before else {}))
+    """`describe_data` of what another is made from; and, where there are any, the content hashes of those that it was
+    made from itself (`made_from`) and the detectors whose answers are its labels (`labelled_by`)."""
+    meta = dataset.meta
+    known = {"made_from": sources_of(meta), "labelled_by": labellers_of(meta)}
+    return describe_data(dataset, **{name: value for name, value in known.items() if value})
+
+
+def _inputs(meta: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What dataset.yaml says that the faces were made with, and of the data set that they were made from."""
+    inputs = (meta.get("how") or {}).get("inputs") or {}
+    return inputs, inputs.get("data") or {}
 
 
 def sources_of(meta: dict[str, Any]) -> list[str]:
     """The content hashes of the data sets that the faces of one, of that dataset.yaml, were made from: the last
     first."""
-    how = meta.get("how") or {}
-    source = (how.get("inputs") or {}).get("data") or {}
-    return [source["content_hash"], *source.get("made_from", [])] if "content_hash" in source else []
+    _, source = _inputs(meta)
+    return [*([source["content_hash"]] if "content_hash" in source else []), *source.get("made_from", [])]
+
+
+def labellers_of(meta: dict[str, Any]) -> list[dict[str, Any]]:
+    """The detectors whose answers are labels of a data set of that dataset.yaml, of `pseudo-label`: each with the
+    `data` that it learnt from."""
+    inputs, source = _inputs(meta)
+    now = inputs.get("detectors", []) if (meta.get("how") or {}).get("verb") == "pseudo-label" else []
+    return [*now, *source.get("labelled_by", [])]

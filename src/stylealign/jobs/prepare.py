@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -17,7 +17,7 @@ import tyro
 from stylealign.config import to_dict
 from stylealign.data.atomic import making, partial_of, refuse_existing, whole_folder
 from stylealign.data.carve import carved, named_shares
-from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset, labellers_of, sources_of
 from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.data.describe import describe
 from stylealign.data.formats import (
@@ -244,6 +244,22 @@ def _image_root(source: Source) -> Path:
     return source.images or FORMATS[source.reader].image_root(source.path)
 
 
+def _how(config: Prepare, sources: list[Source]) -> dict[str, Any]:
+    """What dataset.yaml says of how the data set was made: by `prepare`; of one made by another verb, by that still.
+
+    So a training goes on to refuse labels that it must not see, of faces that were converted or merged.
+    """
+    told = {"command": "prepare", "config": shown(to_dict(config))}
+    before = [FaceDataset.open(s.path).meta for s in sources if s.reader == "dataset"]
+    made = [meta["how"] for meta in before if "verb" in (meta.get("how") or {})]
+    if made and len(sources) == 1:
+        return {**made[0], "prepared": told}
+    labellers = [detector for meta in before for detector in labellers_of(meta)]
+    origins = list(dict.fromkeys(content for meta in before for content in sources_of(meta)))
+    merged = {"data": {"made_from": origins, "labelled_by": labellers}}
+    return {**told, "inputs": merged} if labellers or origins else told
+
+
 def _refuse_odd_names(config: Prepare) -> None:
     """Raise UserError for a path or name that dataset.yaml cannot hold, since it is no UTF-8."""
 
@@ -343,7 +359,7 @@ def _write(config: Prepare, out: Path) -> None:
         image_root=None if own else Path(os.path.commonpath([os.path.abspath(_image_root(s)) for s in sources])),
         source=", ".join(f"{_name(s)} ({s.reader})" for s in sources),
         licence=config.licence,
-        how={"command": "prepare", "config": shown(to_dict(config))},
+        how=_how(config, sources),
     ) as writer:
         found = (sample for source, schema in zip(sources, schemas, strict=True) for sample in faces(source, schema))
         for sample in carved(found, named_shares(config.carve), config.carve_seed) if config.carve else found:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 import tyro
 
-from stylealign.data.dataset import FaceDataset, sources_of
+from stylealign.data.dataset import FaceDataset, labellers_of, sources_of
 from stylealign.data.shards import ShardedFaces, holds_shards
 from stylealign.errors import UserError, counted
 from stylealign.face.pose import BalanceConfig, repeats
@@ -184,15 +184,14 @@ def synthetic_of(
 def labels_seen(
     pseudo: FaceDataset | ShardedFaces, opened: FaceDataset | ShardedFaces, split: str | None, subset: str | None
 ) -> bool:
-    """Whether a data set is pseudo-labelled: its faces inherit no label, but its detectors have learnt some.
+    """Whether a data set is pseudo-labelled, or made from one that is: its faces inherit no label of `opened`, but the
+    detectors have learnt some.
 
     Raises UserError where one of them learnt from faces of `opened` outside of the split or the label
     budget (`subset`) trained on now.
     """
-    how = pseudo.meta.get("how") or {}
-    if how.get("verb") != "pseudo-label":
-        return False
-    for detector in how["inputs"]["detectors"]:
+    labellers = labellers_of(pseudo.meta)
+    for detector in labellers:
         for learnt in detector["data"]:
             if learnt.get("content_hash") == opened.content_hash and (
                 (split is not None and learnt.get("split") != split)
@@ -205,7 +204,8 @@ def labels_seen(
                     f"{subset or 'all'}: labels that must "
                     "not be seen would come in through it"
                 )
-    return not how["inputs"].get("data")
+    merged = "verb" not in (pseudo.meta.get("how") or {})  # perhaps with faces whose labels are people's
+    return bool(labellers) and not merged and opened.content_hash not in sources_of(pseudo.meta)
 
 
 def _sources(config: FacesConfig) -> Mix:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stylealign.config import to_dict
-from stylealign.data.dataset import FaceDataset, describe_data
+from stylealign.data.dataset import FaceDataset, describe_data, labellers_of
 from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.data.image import read_image, warp, write_image
 from stylealign.detectors.loaded import LoadedDetector
@@ -79,8 +79,8 @@ class Labelling:
 def describe(config: Labelling, verb: str, faces: FaceDataset, detectors: list[LoadedDetector]) -> dict[str, Any]:
     """What made the data set, for its dataset.yaml.
 
-    Where the faces were themselves made from another data set, that one stays named under inputs.data, so that training
-    still refuses labels it must not see.
+    Where the faces were themselves made from another data set, or labelled by other detectors, those stay named under
+    inputs.data, so that training still refuses labels it must not see.
     """
     inputs: dict[str, Any] = {
         "faces": describe_data(faces),
@@ -94,9 +94,13 @@ def describe(config: Labelling, verb: str, faces: FaceDataset, detectors: list[L
             for run, loaded in zip(config.detectors, detectors, strict=True)
         ],
     }
-    made_from = (faces.meta.get("how") or {}).get("inputs", {}).get("data")
-    if made_from:
-        inputs["data"] = made_from
+    source = dict((faces.meta.get("how") or {}).get("inputs", {}).get("data") or {})
+    if verb == "trust" and (labellers := labellers_of(faces.meta)):  # the labels stay theirs
+        source["labelled_by"] = labellers
+    elif verb == "pseudo-label":
+        source.pop("labelled_by", None)
+    if source:
+        inputs["data"] = source
     # How the work was shared out is nothing that the labels depend on.
     told = {key: value for key, value in to_dict(config).items() if key not in ("jobs", "on", "cluster", "part")}
     return {"verb": verb, "inputs": inputs, "config": told}
