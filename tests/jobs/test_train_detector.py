@@ -271,6 +271,28 @@ def test_a_recipe_of_several_data_sets_guards_the_labels_of_the_one_another_was_
         mix([*train[:7], val[0]])
 
 
+@pytest.mark.parametrize(
+    ("how", "role"),
+    [
+        (None, "real"),
+        ({"command": "prepare"}, "real"),
+        ({"verb": "trust", "inputs": {"faces": {"content_hash": "a"}, "detectors": [{"data": []}]}}, "real"),
+        ({"verb": "trust", "inputs": {"data": {"content_hash": "a"}}}, "synthetic"),
+        ({"verb": "trust", "inputs": {"data": {"labelled_by": [{"data": []}]}}}, "synthetic"),
+        ({"verb": "turn-heads", "inputs": {"data": {"content_hash": "a"}}}, "synthetic"),
+        ({"verb": "pseudo-label", "inputs": {"detectors": [{"data": []}]}}, "synthetic"),
+    ],
+)
+def test_a_recipe_s_data_set_counts_as_real_where_people_placed_its_labels(
+    tmp_path: Path, real: FaceDataset, how: dict[str, Any] | None, role: str
+) -> None:
+    told = write_dataset(
+        tmp_path / "told", list(real), schema=real.schema, name="t", image_root=real.image_root, how=how
+    )
+    (part,) = resolve_data(job(tmp_path / "run", None, data=(DataSource(path=told.folder),)))
+    assert part.described["role"] == role
+
+
 def test_synthetic_faces_made_from_held_out_faces_are_refused(tmp_path: Path, real: FaceDataset) -> None:
     leak = dots(
         tmp_path / "leak",

@@ -208,6 +208,12 @@ def labels_seen(
     return bool(labellers) and not merged and opened.content_hash not in sources_of(pseudo.meta)
 
 
+def _is_made(meta: dict[str, Any]) -> bool:
+    """Whether a data set's pictures or labels were made, not taken and placed by people. `trust` leaves both alone."""
+    verb = (meta.get("how") or {}).get("verb")
+    return verb not in (None, "trust") or bool(sources_of(meta) or labellers_of(meta))
+
+
 def _sources(config: FacesConfig) -> Mix:
     """The data sets of a `data:` recipe; one that was made from another of them keeps only
     what that one's choice allows."""
@@ -225,7 +231,7 @@ def _sources(config: FacesConfig) -> Mix:
                 chosen[i] = synthetic_of(chosen[i], opened[j], chosen[j], source.split, source.subset)
     described = [
         {
-            "role": "synthetic" if "verb" in (faces.meta.get("how") or {}) else "real",
+            "role": "synthetic" if _is_made(faces.meta) else "real",
             "split": source.split,
             "subset": source.subset,
         }
