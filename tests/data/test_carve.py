@@ -12,7 +12,7 @@ from stylealign.config import from_dict
 from stylealign.data.carve import carved, named_shares
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
-from stylealign.face.sample import FaceSample
+from stylealign.face.sample import FaceSample, Provenance
 from stylealign.jobs import prepare
 from stylealign.jobs.prepare import Prepare
 
@@ -59,6 +59,26 @@ def test_copies_of_one_picture_under_two_names_stay_together(faces: list[FaceSam
     for seed in range(8):
         now = splits(carved([*faces, twin], {"val": 0.5}, seed))
         assert now["twin"] == now[faces[0].id]
+
+
+def test_faces_made_from_one_face_stay_with_it_and_with_all_of_its_picture(
+    faces: list[FaceSample], tmp_path: Path
+) -> None:
+    made = []
+    for i, origin in enumerate(faces[:40:3] * 2):
+        image = tmp_path / f"made{i}.png"
+        image.write_bytes(f"made {i}".encode())
+        provenance = Provenance(content_id=origin.id, style_id=None, translator="t", seed=0)
+        made.append(dataclasses.replace(origin, id=f"made{i}", image=image, provenance=provenance))
+    for seed in range(8):
+        of: dict[str, set[str]] = {}
+        now = carved([*made[:5], *faces, *made[5:]], {"val": 0.4}, seed)
+        for face in now:
+            if face.split != "test":
+                of.setdefault(face.origin.split("#")[0], set()).add(face.split)  # the picture of the real face
+        assert all(len(some) == 1 for some in of.values())
+        held = sum(face.split == "val" for face in now)
+        assert abs(held - 0.4 * (60 + len(made))) <= 3
 
 
 def test_unlabelled_faces_do_not_count_and_go_where_their_picture_goes(faces: list[FaceSample]) -> None:

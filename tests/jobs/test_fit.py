@@ -1,6 +1,7 @@
 """`fit`: from a folder of labelled faces to a detector and the commands that come next; groups; places; the choice."""
 
 import csv
+import dataclasses
 import json
 import re
 import shlex
@@ -17,7 +18,7 @@ from stylealign.config import read_yaml
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.files import pictures_below
 from stylealign.errors import UserError
-from stylealign.face.sample import FaceSample
+from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.fit import choosing
 from stylealign.jobs.fit import job as fit
@@ -57,6 +58,21 @@ PEOPLE = [f"{name}_{n:02d}" for name in ("Ann_B", "Cy_D", "Eve_F", "Gus_H", "Ida
 )
 def test_who_is_one_person_is_guessed_from_names(names: list[str], expected: set[str]) -> None:
     assert set(grouped(names).values()) == expected
+
+
+@pytest.mark.parametrize("how", ["auto", "none"])
+def test_faces_made_from_one_face_are_of_its_group(how: str) -> None:
+    made = [
+        dataclasses.replace(
+            face, provenance=Provenance(content_id=face.id.rpartition("@")[0], style_id=None, translator="t", seed=0)
+        )
+        for face in faces_named(["a@blur", "b@blur", "lost@blur", "a@dark", "lost@dark"])
+    ]  # fmt: skip
+    found = groups_of([*made, *faces_named(["a", "b", "c"])], how, Path("/r"), Path("/r"), "ibug").of
+    assert found == {
+        "a": "a", "b": "b", "c": "c", "a@blur": "a", "b@blur": "b", "lost@blur": "lost", "a@dark": "a",
+        "lost@dark": "lost",
+    }  # fmt: skip
 
 
 def test_groups_are_held_out_whole_and_near_the_share() -> None:

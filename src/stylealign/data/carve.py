@@ -32,12 +32,31 @@ def named_shares(entries: Sequence[str]) -> dict[str, float]:
     return shares
 
 
+def _together(rows: Sequence[int], pairs: Sequence[tuple[str, str]]) -> dict[str, list[int]]:
+    """Rows by the least picture among those that (picture, face) pairs tie together, through however many."""
+    least: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(key: tuple[str, str]) -> tuple[str, str]:
+        while least.setdefault(key, key) != key:
+            key = least[key]
+        return key
+
+    for picture, face in pairs:
+        one, other = sorted((root(("0", picture)), root(("1", face))))  # pictures come before faces
+        least[other] = one
+    found: dict[str, list[int]] = {}
+    for row, (picture, _) in zip(rows, pairs, strict=True):
+        found.setdefault(root(("0", picture))[1], []).append(row)
+    return found
+
+
 def carved(samples: Iterable[FaceSample], shares: Mapping[str, float], seed: int) -> list[FaceSample]:
     """The same faces in the same order, some of split train in new splits.
 
     A split gets its share of the labelled training faces, to the nearest face that whole pictures allow. Pictures are
     taken in an order that their content and the seed decide, so that faces of one picture (or of two files with the
-    same content) stay together, on every machine and in whatever order they were read.
+    same content) stay together, on every machine and in whatever order they were read. So do all that were made from
+    one face, and that face.
 
     Args:
         samples: all faces, held in memory.
@@ -49,12 +68,11 @@ def carved(samples: Iterable[FaceSample], shares: Mapping[str, float], seed: int
     """
     faces = list(samples)
     digest = lru_cache(maxsize=None)(file_digest)
-    pictures: dict[str, list[int]] = {}
-    for i, face in enumerate(faces):
+    for face in faces:
         if face.split in shares:
             raise UserError(f"carve: split {face.split} is there already: face '{face.id}' is in it")
-        if face.split == CARVED_FROM:
-            pictures.setdefault(digest(face.image), []).append(i)
+    rows = [i for i, face in enumerate(faces) if face.split == CARVED_FROM]
+    pictures = _together(rows, [(digest(faces[i].image), faces[i].origin) for i in rows])
     labelled = {key: sum(faces[i].landmarks is not None for i in rows) for key, rows in pictures.items()}
     order = sorted(
         (key for key in pictures if labelled[key]), key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest()

@@ -59,12 +59,17 @@ class Groups(NamedTuple):
 
 
 def names_of(faces: Sequence[FaceSample], root: Path) -> dict[str, str]:
-    """id -> path of the face's picture below `root`, with '/' and without suffix."""
+    """id -> path of the face's picture below `root`, with '/' and without suffix; of a face that was made from another
+    that of the other, or its id, so that both, and all that were made from it, are of one group."""
     names = {}
     for face in faces:
-        path = face.image
-        relative = path.relative_to(root) if path.is_relative_to(root) else path
-        names[face.id] = relative.with_suffix("").as_posix()
+        if face.provenance is None:
+            path = face.image
+            relative = path.relative_to(root) if path.is_relative_to(root) else path
+            names[face.id] = relative.with_suffix("").as_posix()
+    for face in faces:
+        if face.provenance is not None:
+            names[face.id] = names.get(face.origin, face.origin)
     return names
 
 
