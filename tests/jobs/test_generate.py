@@ -1,5 +1,6 @@
 """`generate`: pairing, inheritance, resumption, and the same bytes however the work was cut."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -223,6 +224,27 @@ def test_unlabelled_donors_of_another_data_set_give_styles(tmp_path, faces):
     made = FaceDataset.open(tmp_path / "made")
     assert {f.provenance.style_id for f in made} <= set(donors.ids())
     assert made.meta["how"]["inputs"]["donors"]["content_hash"] == donors.content_hash
+
+
+@pytest.mark.parametrize(
+    ("split", "donor_split", "said"),
+    [
+        ("test_common", "train", ["these faces inherit labels of split test_common"]),
+        ("train", "val", ["styles are taken from pictures of split val"]),
+        ("val", "test", ["these faces inherit labels of split val", "styles are taken from pictures of split test"]),
+        ("train", "train", []),
+    ],
+)
+def test_labels_and_styles_of_faces_that_are_measured_on_are_warned_of(
+    tmp_path, faces, capsys, split, donor_split, said
+):
+    splits = ["train", "train", "train", "val", "val", "test", "test", "test_common", "test_common", "train", "train"]
+    samples = [dataclasses.replace(face, split=name) for face, name in zip(faces, splits, strict=True)]
+    data = write_dataset(tmp_path / "split", samples, schema=FIVE, name="split", image_root=faces.image_root)
+    made = job(data, tmp_path / "made", split=split, donor_split=donor_split, styles_per_face=1, sheets=0)
+    generate(made, PaintedTranslator())
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "must not be measured there" in line]
+    assert [line.removeprefix("warning: ").partition(":")[0] for line in warnings] == said
 
 
 def test_structures_of_a_label_budget_wear_the_styles_of_the_whole_split(tmp_path, faces):

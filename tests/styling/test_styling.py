@@ -27,7 +27,7 @@ from stylealign.errors import UserError
 from stylealign.evaluation.draw import flipped
 from stylealign.face.crop import CropConfig
 from stylealign.face.geometry import apply
-from stylealign.face.sample import FaceSample
+from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import SCHEMAS
 from stylealign.jobs.train_detector.job import TrainDetector, main
 from stylealign.styling.arms import ARMS, ArmEntry, names_without_run
@@ -219,6 +219,38 @@ def test_pictures_of_held_out_faces_are_no_donors_under_another_name_either(
         donor_faces([tmp_path / "test"], None, [train], None)
 
 
+def test_pictures_made_from_held_out_faces_are_no_donors(
+    tmp_path: Path, faces: FaceDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor those in which a held-out face gave the style."""
+    train, ids = faces.select("train"), {split: faces.select(split).ids() for split in ("train", "val", "test")}
+    pairs = [
+        (ids["train"][0], ids["train"][1]), (ids["val"][0], ids["train"][1]), (ids["train"][2], ids["val"][0]),
+        (ids["train"][3], f"{ids['train'][0]} + {ids['test'][0]}"), (ids["test"][1], None), (ids["train"][4], None),
+    ]  # fmt: skip
+    made = [
+        dataclasses.replace(
+            train[i], id=f"made{i}", provenance=Provenance(content_id=one, style_id=other, translator="t", seed=0)
+        )
+        for i, (one, other) in enumerate(pairs)
+    ]
+
+    def chosen(name: str, **inputs: dict[str, str]) -> list[str]:
+        data = write_dataset(
+            tmp_path / name, made, schema=faces.schema, name=name, image_root=faces.image_root,
+            how={"verb": "generate", "inputs": inputs},
+        )  # fmt: skip
+        (found,) = donor_faces([data.folder], None, [train], faces.select("val"))
+        return found.ids()
+
+    same, other = {"content_hash": faces.content_hash}, {"content_hash": "another"}
+    assert chosen("both", data=same, donors=same) == ["made0", "made5"]
+    assert "4 of 6 donors left out: pictures that the training holds out" in capsys.readouterr().err
+    assert chosen("styles", data=other, donors=same) == ["made0", "made1", "made4", "made5"]
+    assert chosen("chain", data={**other, "made_from": [faces.content_hash]}, donors=other) == ["made0", "made5"]
+    assert chosen("neither", data=other, donors=other) == [face.id for face in made]  # ids may be alike by chance
+
+
 def test_other_data_sets_give_their_training_split_or_all_and_a_test_split_is_warned_of(
     tmp_path: Path, faces: FaceDataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,7 +267,7 @@ def test_other_data_sets_give_their_training_split_or_all_and_a_test_split_is_wa
     assert chosen("b", ("train", "val", "test")) == ["b0", "b3"]
     assert "2 faces of split train taken as donors, the other 4 left alone" in capsys.readouterr().err
     assert chosen("b", (), donor_split="test") == ["b2", "b5"]
-    assert "must not be tested there" in capsys.readouterr().err
+    assert "warning: pictures of split test of" in capsys.readouterr().err
     with pytest.raises(UserError, match="no face with split 'films'; it has splits"):
         chosen("b", (), donor_split="films")
 

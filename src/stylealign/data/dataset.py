@@ -212,6 +212,11 @@ class FaceDataset:
         """Every attribute that at least one face of this view has set."""
         return sorted({name for i in range(len(self)) for name, on in self.head(i).get("attributes", {}).items() if on})
 
+    def held_out_splits(self) -> list[str]:
+        """The splits of this view's faces that by their names are not trained on: `val`, `test` and its like."""
+        splits = {self.head(i)["split"] for i in range(len(self))}
+        return sorted(split for split in splits if split == "val" or split.startswith("test"))
+
     def landmarks_array(self) -> np.ndarray:
         """(N, P, 2) float32 of a view whose faces are all labelled; UserError where one is not."""
         found = np.empty((len(self), self.schema.num_points, 2), dtype=np.float32)

@@ -1,10 +1,12 @@
 """Whose style a face may get: which faces of which data sets may be donors, and batches of them. Knows no arm.
 
 A donor gives no label, but the network sees its picture all the same: pictures of faces that are held out of a
-training (labelled faces of another split of its data sets, its validation faces) are refused or left out.
+training (labelled faces of another split of its data sets, its validation faces) are refused or left out, and so are
+those that were made from them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from stylealign.batches.batch import Batch
 from stylealign.batches.crops import CropCache
-from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset, sources_of
 from stylealign.errors import UserError, counted
 from stylealign.evaluation.trust import LEAST_TRUST
 from stylealign.face.geometry import compose, flip_affine, mirrored_back
@@ -28,8 +30,34 @@ def _splits_of(faces: FaceDataset) -> set[str]:
     return {faces.head(i)["split"] for i in range(len(faces))}
 
 
-def _digests(faces: FaceDataset) -> set[str]:
-    return {faces.head(i)["digest"] for i in range(len(faces))}
+@dataclass
+class _HeldOut:
+    """Faces whose pictures no network of a training may see."""
+
+    digests: set[str] = field(default_factory=set)
+    """of their pictures"""
+    ids: dict[str, set[str]] = field(default_factory=dict)
+    """content hash of a data set -> theirs in it"""
+
+    def add(self, faces: FaceDataset, heads: Iterable[dict[str, Any]]) -> None:
+        """Hold some faces of a data set out, by their index lines."""
+        for head in heads:
+            self.digests.add(head["digest"])
+            self.ids.setdefault(faces.content_hash, set()).add(head["id"])
+
+    def shown_in(self, faces: FaceDataset) -> list[int]:
+        """Positions of the faces whose pictures are those, or were made from them."""
+        inputs = (faces.meta.get("how") or {}).get("inputs") or {}
+        sources = sources_of(faces.meta)
+        made = set[str]().union(*(self.ids.get(source, ()) for source in sources))
+        worn = made.union(self.ids.get((inputs.get("donors") or {}).get("content_hash", ""), ()))
+        found = []
+        for i, head in enumerate(map(faces.head, range(len(faces)))):
+            origin = head.get("provenance") or {}
+            styles = (origin.get("style_id") or "").split(" + ")
+            if head["digest"] in self.digests or origin.get("content_id") in made or not worn.isdisjoint(styles):
+                found.append(i)
+        return found
 
 
 def _held_out(faces: FaceDataset, trained_splits: set[str]) -> list[dict[str, Any]]:
@@ -55,11 +83,12 @@ def donor_faces(
     trained: dict[str, set[str]] = {}  # content hash of a training data set: its splits that are trained on
     for faces in training:
         trained.setdefault(faces.content_hash, set()).update(_splits_of(faces))
-    held_out = set() if validation is None else _digests(validation)
+    held_out = _HeldOut()
+    if validation is not None:
+        held_out.add(validation, map(validation.head, range(len(validation))))
     if donors:
         for faces in {f.content_hash: f for f in training}.values():
-            others = _held_out(FaceDataset.open(faces.folder), trained[faces.content_hash])
-            held_out |= {head["digest"] for head in others}
+            held_out.add(faces, _held_out(FaceDataset.open(faces.folder), trained[faces.content_hash]))
     chosen = []
     for path in donors:
         opened = FaceDataset.open(path)
@@ -94,19 +123,20 @@ def _of_others(opened: FaceDataset, split: str | None, path: Path) -> FaceDatase
             say(f"{path}: {counted(len(faces), 'face')} of split train taken as donors, the other {left} left alone")
         return faces
     faces = opened.select(split)
-    if any(name.startswith("test") for name in _splits_of(faces)):
+    if held_out := faces.held_out_splits():
         say(
-            f"warning: pictures of a test split of {path} are donors: "
-            "a detector trained with them must not be tested there"
+            f"warning: pictures of split {', '.join(held_out)} of {path} are donors: a detector trained with them must "
+            "not be measured there"
         )
     return faces
 
 
-def _not_held_out(faces: FaceDataset, held_out: set[str], path: Path) -> FaceDataset:
-    """The faces whose pictures are not among those (digests) that the training holds out."""
-    if not held_out:
+def _not_held_out(faces: FaceDataset, held_out: _HeldOut, path: Path) -> FaceDataset:
+    """The faces whose pictures are not those that the training holds out, nor made from those."""
+    if not held_out.digests:
         return faces
-    kept = [i for i in range(len(faces)) if faces.head(i)["digest"] not in held_out]
+    shown = set(held_out.shown_in(faces))
+    kept = [i for i in range(len(faces)) if i not in shown]
     if not kept:
         raise UserError(
             f"{path}: all {counted(len(faces), 'donor')} left out, pictures that the training holds out: expected "

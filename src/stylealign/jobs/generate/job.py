@@ -244,8 +244,11 @@ def _begin(config: Generate, work: Work, how: dict[str, Any]) -> None:
     """Say what is known of the translator, and make the folder."""
     for line in _judged(config, work):
         say(line)
-    if config.split == "test":
-        say("warning: these faces inherit labels of split test: a detector trained on them must not be tested there")
+    plan, not_there = work.plan, "a detector trained on them must not be measured there"
+    if held_out := plan.contents.held_out_splits():
+        say(f"warning: these faces inherit labels of split {', '.join(held_out)}: {not_there}")
+    if plan.donors is not None and (held_out := plan.donors.take(plan.used_donors).held_out_splits()):
+        say(f"warning: styles are taken from pictures of split {', '.join(held_out)}: {not_there}")
     folder = work.plan.folder
     for name in ("styles", "units", "images", "sheets"):
         (folder / name).mkdir(parents=True, exist_ok=True)

@@ -107,10 +107,10 @@ def describe(config: Labelling, verb: str, faces: FaceDataset, detectors: list[L
 
 
 def warn_of_seen_faces(faces: FaceDataset, detectors: list[LoadedDetector], labels_are_judged: bool) -> None:
-    held_out = {s for s in {faces.head(i)["split"] for i in range(len(faces))} if s == "val" or s.startswith("test")}
+    held_out = faces.held_out_splits()
     if held_out and not labels_are_judged:
         say(
-            f"warning: faces of split {', '.join(sorted(held_out))} are among them: a detector trained on them must "
+            f"warning: faces of split {', '.join(held_out)} are among them: a detector trained on them must "
             "not be measured there"
         )
     for loaded in detectors:
