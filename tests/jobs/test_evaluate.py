@@ -20,9 +20,9 @@ from stylealign.data.predictions import write_predictions
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample, Prediction
 from stylealign.face.schema import FIVE, IBUG68, WFLW98, convert
-from stylealign.jobs.evaluate.arms import parse_arms
+from stylealign.jobs.evaluate.arms import num_learnt_from, parse_arms
 from stylealign.jobs.evaluate.job import Evaluate, curve_end, evaluate, main
-from stylealign.jobs.evaluate.tables import tables
+from stylealign.jobs.evaluate.tables import protocol_line, tables
 from stylealign.jobs.prepare import Prepare
 from stylealign.jobs.prepare import main as prepare
 
@@ -68,6 +68,37 @@ def test_errors_known_beforehand_come_out(folder: Path, tmp_path: Path) -> None:
     assert (pair["arm"], pair["baseline"], pair["better"], pair["worse"]) == ("bad", "good", 0, 8)
     assert pair["difference"] == pytest.approx(0.03, rel=1e-3)
     assert pair["seeds"] is None  # one seed cannot be paired with two
+
+
+@pytest.mark.parametrize(
+    ("learnt", "split", "count"),
+    [
+        ({"split": "train"}, "test", 0),
+        ({"split": "train"}, "train", 4),
+        ({"split": "train"}, "all", 4),
+        ({"split": None}, "test", 8),
+        ({"split": None, "subset": "pose"}, "test", 3),
+        ({"split": "train", "content_hash": "another"}, "train", 0),
+    ],
+)
+def test_a_run_that_learnt_from_the_faces_it_is_scored_on_is_told(
+    folder: Path, tmp_path: Path, learnt: dict[str, str | None], split: str, count: int
+) -> None:
+    data = FaceDataset.open(folder / "data")
+    scored = data if split == "all" else data.select(split)
+    card = {"kind": "detector", "data": [{"content_hash": data.content_hash, **learnt}]}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    assert num_learnt_from(tmp_path, data, set(scored.ids())) == count
+    assert num_learnt_from(folder / "good.jsonl", data, set(scored.ids())) == 0
+
+
+def test_the_tables_say_who_learnt_from_the_faces_scored_on(folder: Path, tmp_path: Path) -> None:
+    found = evaluate(
+        Evaluate(data=folder / "data", arms=(f"good={folder}/good.jsonl",), out=tmp_path / "out", draw=0, resamples=100)
+    )
+    assert "Learnt from" not in protocol_line(found)
+    found["arms"][0]["learnt_from"] = 3
+    assert "Learnt from these very faces: good from 3 of 8; its error says little of others." in protocol_line(found)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "ascii:replace", "cp1252"])

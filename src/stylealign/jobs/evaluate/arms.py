@@ -89,6 +89,25 @@ def crop_text(path: Path, flip: bool) -> str:
     return f"{said}, averaged with the mirrored face" if flip else said
 
 
+def num_learnt_from(path: Path, dataset: FaceDataset, faces: set[str]) -> int:
+    """How many of some faces of a data set, by their ids, a run learnt from, as its card says."""
+    from stylealign.training.weights import read_card
+
+    seen: set[str] = set()
+    for learnt in read_card(path).get("data", []) if is_run(path) else ():
+        if learnt.get("content_hash") == dataset.content_hash:
+            split, subset = learnt.get("split"), learnt.get("subset")
+            heads = map(dataset.head, range(len(dataset)))
+            seen |= {
+                head["id"]
+                for head in heads
+                if split in (None, head["split"])
+                and (subset is None or head.get("attributes", {}).get(subset))
+                and head["labelled"]
+            }
+    return len(seen & faces)
+
+
 def _fitted(
     landmarks: np.ndarray, source: str | None, schema: LandmarkSchema, where: str, may_convert: bool
 ) -> np.ndarray:

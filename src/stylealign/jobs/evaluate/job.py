@@ -28,7 +28,7 @@ from stylealign.evaluation.tables import THRESHOLDS, slug
 from stylealign.face.geometry import apply, crop_affine, landmark_box
 from stylealign.face.sample import FaceSample, Prediction
 from stylealign.face.schema import LandmarkSchema
-from stylealign.jobs.evaluate.arms import Answered, ArmPaths, answers_of, crop_text, is_run, parse_arms
+from stylealign.jobs.evaluate.arms import Answered, ArmPaths, answers_of, crop_text, is_run, num_learnt_from, parse_arms
 from stylealign.jobs.evaluate.tables import show, to_markdown
 from stylealign.progress import say, track
 
@@ -263,6 +263,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         figures["trust"] = _trust(answers, truth)
         if elsewhere is not None and all(is_run(path) for path in arm.paths):
             figures["without_offset"] = _without_offset(config, arm, predicted[arm.name], truth, elsewhere)
+        figures["learnt_from"] = max(num_learnt_from(path, dataset, set(faces.ids())) for path in arm.paths)
         crops = sorted({crop_text(path, config.flip) for path in arm.paths})
         paths = [str(path) for path in arm.paths]
         results.append({"name": arm.name, "paths": paths, "seeds": len(paths), "crop": " / ".join(crops), **figures})

@@ -46,11 +46,17 @@ def protocol_line(evaluation: Mapping[str, Any]) -> str:
     data, arms = evaluation["dataset"], evaluation["arms"]
     which = f"split {data['split']}" + (f", subset {data['subset']}" if data["subset"] else "")
     points = "visible landmarks only" if evaluation["visible_only"] else "all landmarks"
+    seen = ", ".join(f"{arm['name']} from {arm['learnt_from']:,}" for arm in arms if arm.get("learnt_from"))
     return (
         f"{data['name']}, {which}, {counted(data['faces'], 'face')}, {counted(data['points'], 'point')} "
         f"({data['schema']}), {points}. Denominator: {evaluation['denominator']} "
         f"({divided_by(data, evaluation['denominator'])}). Crop: {_per_arm(arms, 'crop')}. Seeds: "
         f"{_per_arm(arms, 'seeds')}."
+        + (
+            f" Learnt from these very faces: {seen} of {data['faces']:,}; its error says little of others."
+            if seen
+            else ""
+        )
     )
 
 
