@@ -247,6 +247,18 @@ def test_labels_and_styles_of_faces_that_are_measured_on_are_warned_of(
     assert [line.removeprefix("warning: ").partition(":")[0] for line in warnings] == said
 
 
+def test_a_translator_that_saw_more_labels_than_are_inherited_is_warned_of(tmp_path, faces, capsys):
+    translator = PaintedTranslator()
+    translator.card = {"data": [{"name": "d", "content_hash": faces.content_hash, "split": "train", "subset": None}]}
+    for subset, said in ((None, False), ("tenth", True)):
+        made = job(faces, tmp_path / f"made_{subset}", subset=subset, donor_subset=None, styles_per_face=1, sheets=0)
+        generate(made, translator)
+        found = (
+            "learnt from split train, subset all of d, expected split train, subset tenth" in capsys.readouterr().err
+        )
+        assert found == said
+
+
 def test_structures_of_a_label_budget_wear_the_styles_of_the_whole_split(tmp_path, faces):
     generate(job(faces, tmp_path / "made", subset="tenth", styles_per_face=8), PaintedTranslator())
     made = FaceDataset.open(tmp_path / "made")

@@ -41,9 +41,15 @@ from stylealign.jobs.train_detector.job import TrainDetector
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.jobs.trust import Trust
 from stylealign.styling.chain import StyleConfig
-from stylealign.training.faces import DataSource, resolve_data
+from stylealign.training.faces import DataSource, Part, resolve_data
 from stylealign.training.fan_out import Job
-from stylealign.training.mean_teacher import TeacherConfig, labelled_by_teacher, ramp, unlabelled_in_batch
+from stylealign.training.mean_teacher import (
+    TeacherConfig,
+    labelled_by_teacher,
+    ramp,
+    teacher_faces,
+    unlabelled_in_batch,
+)
 from stylealign.training.processes import Pool
 from stylealign.training.warm_start import start_from
 from stylealign.training.weights import read_card, read_tensors
@@ -227,6 +233,30 @@ def test_a_detector_starts_from_another_with_all_its_weights(teaching: Path) -> 
     assert start["fresh"] == []
     there = read_tensors(teaching / "model.safetensors")
     assert all(torch.equal(value, there[key]) for key, value in model.state_dict().items())
+
+
+def test_a_start_that_saw_more_labels_than_the_training_is_warned_of(
+    teaching: Path, faces: FaceDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(role: str, split: str, subset: str | None, of: FaceDataset = faces) -> str:
+        model = build_detector("resnet18", (FIVE,), SIZE, ResNetConfig(width=4))
+        start_from(model, teaching, FIVE, [Part(of, 1.0, {"role": role, "split": split, "subset": subset})])
+        return capsys.readouterr().err
+
+    warning = "learnt from split train, subset all of dots, expected split {}: labels that must not be seen"
+    assert warning.format("train, subset few") in said("real", "train", "few")
+    assert warning.format("val, subset all") in said("real", "val", None)
+    assert said("real", "train", None) + said("synthetic", "train", "few") == ""
+
+
+def test_unlabelled_faces_that_are_measured_on_are_warned_of(
+    faces: FaceDataset, blind: FaceDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for data, split, said in ((faces, None, "val"), (faces, "val", "val"), (faces, "train", ""), (blind, None, "")):
+        teacher_faces(TeacherConfig(data=data.folder, split=split), FIVE, 0.9)
+        found = capsys.readouterr().err
+        assert ("must not be measured there" in found) == bool(said)
+        assert f"shows pictures of split {said}" in found or not said
 
 
 def test_heads_that_do_not_fit_start_fresh_and_are_named(teaching: Path) -> None:

@@ -33,6 +33,7 @@ from stylealign.training.ema import EMA
 from stylealign.training.loop import Engine, LoopConfig, TrainState, fit, restore
 from stylealign.training.optim import OptimizerConfig, lr_factor, make_optimizer, set_lr
 from stylealign.training.run import Run
+from stylealign.training.seen import say_held_out
 from stylealign.training.session import run_training
 
 MARGIN = 1.25
@@ -185,6 +186,8 @@ def train(config: Pretrain, engine: Engine, run: Run) -> None:
     if config.split is not None and not any(config.split in faces.meta["splits"] for faces in sets):
         sets[0].select(config.split)  # says which splits there are
     sets = [faces.select(config.split) if config.split in faces.meta["splits"] else faces for faces in sets]
+    for path, faces in zip(config.data, sets, strict=True):
+        say_held_out(f"--data {path}", faces)
     if not engine.is_global_zero:
         engine.barrier()
     caches = [CropCache(faces, config.crop, MARGIN) for faces in sets]

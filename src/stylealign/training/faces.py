@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 import tyro
 
-from stylealign.data.dataset import FaceDataset, labellers_of, sources_of
+from stylealign.data.dataset import FaceDataset, sources_of
 from stylealign.data.shards import ShardedFaces, holds_shards
 from stylealign.errors import UserError, counted
 from stylealign.face.pose import BalanceConfig, repeats
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
+from stylealign.training.seen import is_made, labels_seen, synthetic_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,106 +115,6 @@ def open_faces(path: Path) -> FaceDataset | ShardedFaces:
     return ShardedFaces.open(path) if holds_shards(path) else FaceDataset.open(path)
 
 
-def _as_described(
-    synthetic: FaceDataset | ShardedFaces, opened: FaceDataset | ShardedFaces, split: str | None, subset: str | None
-) -> FaceDataset | ShardedFaces:
-    """`synthetic_of` where either are shards, whose faces are not looked at one by one: what is said of how the faces
-    were made has to suffice."""
-    how = synthetic.meta.get("how") or {}
-    made = (how.get("inputs", {}).get("data") or {}).get("content_hash")
-    used = how.get("config", {})
-    if made == opened.content_hash:
-        if split is not None and used.get("split") != split:
-            raise UserError(
-                f"{synthetic.folder}: made from split {used.get('split')} of {opened.folder}, expected split {split}: "
-                "its labels would be trained on"
-            )
-        if subset is not None and used.get("subset") != subset:
-            raise UserError(
-                f"{synthetic.folder}: made from subset {used.get('subset') or 'all'} of {opened.folder}, expected "
-                f"{subset}: shards are taken as a whole"
-            )
-    elif subset is not None:
-        raise UserError(f"{synthetic.folder}: not made from {opened.folder}, of which only subset {subset} may be seen")
-    return synthetic
-
-
-def _ids_by_split(dataset: FaceDataset) -> dict[str, str]:
-    heads = (dataset.head(i) for i in range(len(dataset)))
-    return {head["id"]: head["split"] for head in heads}
-
-
-def synthetic_of(
-    synthetic: FaceDataset | ShardedFaces,
-    opened: FaceDataset | ShardedFaces,
-    real: FaceDataset | ShardedFaces,
-    split: str | None,
-    subset: str | None,
-) -> FaceDataset | ShardedFaces:
-    """The synthetic faces that may be trained on beside `real`, a view of `opened`: labels of
-    no other face of it may come in.
-
-    Raises UserError where faces were made from another split. Under a label budget (`subset`), only
-    faces made from its faces are kept.
-    """
-    if not (isinstance(synthetic, FaceDataset) and isinstance(opened, FaceDataset) and isinstance(real, FaceDataset)):
-        return _as_described(synthetic, opened, split, subset)
-    split_of, allowed = _ids_by_split(opened), set(real.ids())
-    kept = []
-    for i in range(len(synthetic)):
-        head = synthetic.head(i)
-        content = (head.get("provenance") or {}).get("content_id")
-        if split is not None and content in split_of and split_of[content] != split:
-            raise UserError(
-                f"{synthetic.folder}: face '{head['id']}' was made from '{content}' of split "
-                f"{split_of[content]} of {opened.folder}, "
-                f"expected faces of split {split} only: its label would be trained on"
-            )
-        if subset is None or content in allowed:
-            kept.append(i)
-    if not kept:
-        raise UserError(f"{synthetic.folder}: no face made from one of subset {subset} of {opened.folder}")
-    if len(kept) < len(synthetic):
-        say(
-            f"{synthetic.folder}: {len(kept)} of {counted(len(synthetic), 'face')} made from faces of {subset}; "
-            "the others are left out"
-        )
-    return synthetic.take(kept)
-
-
-def labels_seen(
-    pseudo: FaceDataset | ShardedFaces, opened: FaceDataset | ShardedFaces, split: str | None, subset: str | None
-) -> bool:
-    """Whether a data set is pseudo-labelled, or made from one that is: its faces inherit no label of `opened`, but the
-    detectors have learnt some.
-
-    Raises UserError where one of them learnt from faces of `opened` outside of the split or the label
-    budget (`subset`) trained on now.
-    """
-    labellers = labellers_of(pseudo.meta)
-    for detector in labellers:
-        for learnt in detector["data"]:
-            if learnt.get("content_hash") == opened.content_hash and (
-                (split is not None and learnt.get("split") != split)
-                or (subset is not None and learnt.get("subset") != subset)
-            ):
-                raise UserError(
-                    f"{pseudo.folder}: labelled by {detector['run']}, which learnt from split "
-                    f"{learnt.get('split')}, subset "
-                    f"{learnt.get('subset') or 'all'} of {opened.folder}, expected split {split}, subset "
-                    f"{subset or 'all'}: labels that must "
-                    "not be seen would come in through it"
-                )
-    merged = "verb" not in (pseudo.meta.get("how") or {})  # perhaps with faces whose labels are people's
-    return bool(labellers) and not merged and opened.content_hash not in sources_of(pseudo.meta)
-
-
-def _is_made(meta: dict[str, Any]) -> bool:
-    """Whether a data set's pictures or labels were made, not taken and placed by people. `trust` leaves both alone."""
-    verb = (meta.get("how") or {}).get("verb")
-    return verb not in (None, "trust") or bool(sources_of(meta) or labellers_of(meta))
-
-
 def _sources(config: FacesConfig) -> Mix:
     """The data sets of a `data:` recipe; one that was made from another of them keeps only
     what that one's choice allows."""
@@ -231,7 +132,7 @@ def _sources(config: FacesConfig) -> Mix:
                 chosen[i] = synthetic_of(chosen[i], opened[j], chosen[j], source.split, source.subset)
     described = [
         {
-            "role": "synthetic" if _is_made(faces.meta) else "real",
+            "role": "synthetic" if is_made(faces.meta) else "real",
             "split": source.split,
             "subset": source.subset,
         }

@@ -20,6 +20,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.schema import LandmarkSchema
+from stylealign.training.seen import say_held_out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +76,9 @@ def teacher_faces(config: TeacherConfig, schema: LandmarkSchema, ema_decay: floa
             f"teacher.data {config.data}: its mark-up is {faces.schema.name}, expected {schema.name} as "
             "the labelled faces have"
         )
-    return faces.select(config.split, config.subset) if config.split or config.subset else faces
+    chosen = faces.select(config.split, config.subset) if config.split or config.subset else faces
+    say_held_out(f"teacher.data {config.data}", chosen)
+    return chosen
 
 
 def unlabelled_in_batch(batch_size: int, share: float, world: int) -> int:

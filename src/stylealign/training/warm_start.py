@@ -4,6 +4,7 @@ trained without labels (`pretrain`).
 What fits is taken, what does not (heads of another number of points, say) stays fresh and is named.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from stylealign.errors import UserError, counted
 from stylealign.face.schema import LandmarkSchema
+from stylealign.training.faces import Part
+from stylealign.training.seen import say_more_seen
 from stylealign.training.weights import load_model, read_card
 
 KINDS = ("detector", "encoder")
@@ -22,12 +25,13 @@ def _trunks(names: list[str]) -> list[str]:
     return [name.removesuffix("layer1.0.conv1.weight") for name in names if name.endswith("layer1.0.conv1.weight")]
 
 
-def start_from(model: nn.Module, run: Path, schema: LandmarkSchema) -> dict[str, Any]:
+def start_from(model: nn.Module, run: Path, schema: LandmarkSchema, mix: Sequence[Part] = ()) -> dict[str, Any]:
     """Load what fits of a finished run into a fresh detector; returns what the card says of it.
 
     Weights are matched by name; where the other network is of another kind, its ResNet trunk is
     matched with this one's. A ResNet's last layer (fc) and those of fpn's heads are left fresh under another
-    mark-up even where they would fit: its points are others.
+    mark-up even where they would fit: its points are others. Says where it learnt from labels that the training's
+    own faces (`mix`) leave out.
 
     Raises UserError where the run is neither a detector nor an encoder, or where nothing but a few stray tensors fits.
     """
@@ -35,6 +39,10 @@ def start_from(model: nn.Module, run: Path, schema: LandmarkSchema) -> dict[str,
     if kind not in KINDS:
         raise UserError(f"--init-from {run}: holds a {kind}, expected a detector or an encoder (`stylealign pretrain`)")
     state, card = load_model(Path(run), kind)
+    for part in mix:
+        if kind == "detector" and part.described.get("role") == "real":
+            split, subset = part.described["split"], part.described["subset"]
+            say_more_seen(f"--init-from {run}", card.get("data", []), part.faces.content_hash, split, subset)
     own = model.state_dict()
     same_points = kind == "detector" and card["schema"] == schema.to_dict()
     last = {f"{prefix}fc.{part}" for prefix in _trunks(list(own)) for part in ("weight", "bias")}

@@ -37,11 +37,12 @@ from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.generate.by_arms import open_arms
 from stylealign.jobs.generate.by_translator import ByTranslator, StyleMode
 from stylealign.jobs.generate.by_warp import ByWarp
-from stylealign.jobs.generate.maker import Maker, Plan
+from stylealign.jobs.generate.maker import Maker, Plan, say_held_out
 from stylealign.jobs.generate.rendering import Work, run_all
 from stylealign.progress import say
 from stylealign.styling.chain import ChainConfig
 from stylealign.training.loop import LoopConfig, start_engine
+from stylealign.training.seen import say_more_seen
 from stylealign.training.session import alone_among, going_on_later
 from stylealign.translators import TRANSLATORS
 from stylealign.translators.base import LoadedTranslator
@@ -244,11 +245,10 @@ def _begin(config: Generate, work: Work, how: dict[str, Any]) -> None:
     """Say what is known of the translator, and make the folder."""
     for line in _judged(config, work):
         say(line)
-    plan, not_there = work.plan, "a detector trained on them must not be measured there"
-    if held_out := plan.contents.held_out_splits():
-        say(f"warning: these faces inherit labels of split {', '.join(held_out)}: {not_there}")
-    if plan.donors is not None and (held_out := plan.donors.take(plan.used_donors).held_out_splits()):
-        say(f"warning: styles are taken from pictures of split {', '.join(held_out)}: {not_there}")
+    for card in work.maker.judged(work.plan):
+        content = work.plan.contents.content_hash
+        say_more_seen(f"translator {config.translator}", card.get("data", []), content, config.split, config.subset)
+    say_held_out(work.plan)
     folder = work.plan.folder
     for name in ("styles", "units", "images", "sheets"):
         (folder / name).mkdir(parents=True, exist_ok=True)

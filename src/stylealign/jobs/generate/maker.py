@@ -19,6 +19,7 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.sample import Mode
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.generate.pairing import Paired
+from stylealign.progress import say
 
 GREY = 224  # of a style sheet: of its header where no donor stands, of a tile where a pair cannot be drawn
 
@@ -64,6 +65,15 @@ class Plan:
     def _names(self) -> dict[int, str]:
         """Names of donors that were asked for: many faces have a donor in common."""
         return {}
+
+
+def say_held_out(plan: Plan) -> None:
+    """Warn of labels and styles that are taken from faces which detectors are measured on."""
+    not_there = "a detector trained on them must not be measured there"
+    if held_out := plan.contents.held_out_splits():
+        say(f"warning: these faces inherit labels of split {', '.join(held_out)}: {not_there}")
+    if plan.donors is not None and (held_out := plan.donors.take(plan.used_donors).held_out_splits()):
+        say(f"warning: styles are taken from pictures of split {', '.join(held_out)}: {not_there}")
 
 
 class Drawn(NamedTuple):

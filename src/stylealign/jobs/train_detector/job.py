@@ -264,7 +264,7 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
     model = build_detector(config.model, schemas, size, network)
     if config.pretrained is not None:
         load_pretrained(model, config.model, config.pretrained)
-    start = None if config.init_from is None else start_from(model, config.init_from, schemas[0])
+    start = None if config.init_from is None else start_from(model, config.init_from, schemas[0], faces.mixes[0])
     if start is not None:
         say(describe_start(start))
     model.mean_shape.copy_(torch.as_tensor(faces.mean_shapes[0]))  # type: ignore[union-attr,operator]
