@@ -595,6 +595,18 @@ def test_a_translator_s_picture_is_laid_where_the_landmarks_are(crop: CropConfig
     unknown = batch._replace(landmarks=torch.full_like(batch.landmarks, float("nan")))
     kept = translator_arm(Painter(crop), CropConfig(size=64))(unknown, donors, torch.ones(3), torch.rand(3, 16))
     assert torch.equal(kept.image, batch.image), "without landmarks a face stays as it is"
+    some = batch._replace(landmarks=batch.landmarks.clone())
+    some.landmarks[1, 2] = torch.nan  # the nose, which is not what the box is made of
+    some.landmarks[2, :3] = torch.nan
+    partly = translator_arm(Painter(crop), CropConfig(size=64))(some, donors, torch.ones(3), torch.rand(3, 16))
+    assert bool(torch.isfinite(partly.image).all())
+    assert torch.equal(partly.image[0], found.image[0])
+    x, y = batch.landmarks[1].T
+    for point, drawn in enumerate([True, True, False, True, True]):
+        px, py = round(float(x[point])), round(float(y[point]))
+        same = torch.equal(partly.image[1, :, py, px], found.image[1, :, py, px])
+        assert same == drawn, "a landmark that nobody placed is not drawn, the others are where they were"
+    assert torch.equal(partly.image[2], batch.image[2]), "two landmarks are too few"
 
 
 def test_the_translator_s_square_is_the_one_it_was_trained_on(faces: FaceDataset) -> None:

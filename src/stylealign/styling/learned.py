@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stylealign.batches.augment import invert, transform, warp
 from stylealign.batches.batch import Batch
+from stylealign.batches.pixels import MIN_POINTS
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
@@ -34,9 +35,9 @@ def translator_from_crop(batch: Batch, crop: CropConfig, translator: CropConfig)
     """The affine of each face from px of its upright crop to px of the translator's square: (B, 2, 3) float64.
 
     Both squares stand on the middle of the face's box. Where the translator's box is that of the landmarks, it is
-    measured on them, as geometry.crop_affine does (an upright crop only scales a box). For faces without landmarks and
-    for boxes that were given: the crop was cut round the middle of the same box, and `crop.size / crop.scale` px of it
-    are the box's longer side.
+    measured on those that are known, as geometry.crop_affine does (an upright crop only scales a box). For faces
+    without any and for boxes that were given: the crop was cut round the middle of the same box, and `crop.size /
+    crop.scale` px of it are the box's longer side.
 
     Args:
         batch: faces cut by `crop`, with whatever margin.
@@ -48,9 +49,10 @@ def translator_from_crop(batch: Batch, crop: CropConfig, translator: CropConfig)
     longer = torch.full((num,), crop.size / crop.scale, dtype=torch.float64)
     if translator.box == "landmarks":
         points = batch.landmarks.cpu().double()
-        known = torch.isfinite(points).all(dim=2).all(dim=1)
-        low, high = points.amin(dim=1), points.amax(dim=1)
-        known &= (high - low).amax(dim=1) > 0
+        there = torch.isfinite(points)
+        low = torch.where(there, points, torch.inf).amin(dim=1)
+        high = torch.where(there, points, -torch.inf).amax(dim=1)
+        known = (high - low).amax(dim=1) > 0  # of a face without landmarks it is minus infinity
         middle = torch.where(known[:, None], (low + high) / 2, middle)
         longer = torch.where(known, (high - low).amax(dim=1), longer)
     scale = translator.size / (longer * translator.scale)
@@ -69,14 +71,14 @@ def _window(size: int, like: Tensor) -> Tensor:
 
 
 def translator_arm(translator: Translator, crop: CropConfig) -> Arm:
-    """An open translator as an arm, for crops cut by `crop` with whatever margin. It leaves unlabelled faces alone, and
-    one that bends donors those whose donor cannot be bent onto them."""
+    """An open translator as an arm, for crops cut by `crop` with whatever margin. It leaves faces alone of which fewer
+    than MIN_POINTS landmarks are known, and one that bends donors those whose donor cannot be bent onto them."""
     size, openings, limits = translator.crop.size, openings_of(translator.schema), WarpConfig()
     bends = isinstance(translator, LoadedTranslator) and translator.bends_donor
 
     def arm(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
         image = content.image
-        labelled = torch.isfinite(content.landmarks).all(dim=2).all(dim=1)
+        labelled = torch.isfinite(content.landmarks).all(dim=2).sum(dim=1) >= MIN_POINTS
         if bends:
             found = bend(content.landmarks, donors.landmarks)
             labelled &= ~faults(
