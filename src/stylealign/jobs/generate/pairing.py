@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset, sources_of
 from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 
@@ -56,14 +56,23 @@ def pair_styles(num_contents: int, num_donors: int, k: int, seed: int, same: np.
 def own_positions(contents: FaceDataset, donors: FaceDataset) -> np.ndarray:
     """(N,) position of each content face among the donors, -1 where it is none of them.
 
-    In one and the same data set a face is its id; in another it is the same picture (by digest) under the same name.
+    In one and the same data set a face is its id; where the contents were made from the donors, it is the one that each
+    was made from; in another data set it is the same picture (by digest) under the same name.
     """
-    one = contents.content_hash == donors.content_hash
+    one, made = contents.content_hash == donors.content_hash, donors.content_hash in sources_of(contents.meta)
+
+    def seen(head: dict[str, Any]) -> Any:
+        return head["digest"], head["id"].rsplit("/", 1)[-1]
 
     def key(head: dict[str, Any]) -> Any:
-        return head["id"] if one else (head["digest"], head["id"].rsplit("/", 1)[-1])
+        if one:
+            return head["id"]
+        return (head.get("provenance") or {}).get("content_id") if made else seen(head)
 
-    where = {key(donors.head(j)): j for j in reversed(range(len(donors)))}
+    where = {}
+    for j in reversed(range(len(donors))):
+        head = donors.head(j)
+        where[head["id"] if one or made else seen(head)] = j
     return np.array([where.get(key(contents.head(i)), -1) for i in range(len(contents))], dtype=np.int64)
 
 
