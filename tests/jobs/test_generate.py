@@ -26,7 +26,7 @@ from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS
 from stylealign.jobs.generate.job import generate
-from stylealign.jobs.generate.pairing import inherited_attributes, own_positions, pair_styles
+from stylealign.jobs.generate.pairing import inherited_attributes, other_donors, own_positions, pair_styles
 from stylealign.translators.swapping import swap_matrix
 
 
@@ -226,6 +226,20 @@ def test_unlabelled_donors_of_another_data_set_give_styles(tmp_path, faces):
     made = FaceDataset.open(tmp_path / "made")
     assert {f.provenance.style_id for f in made} <= set(donors.ids())
     assert made.meta["how"]["inputs"]["donors"]["content_hash"] == donors.content_hash
+
+
+def test_donors_of_another_data_set_are_its_train_where_it_has_one(tmp_path, faces, capsys):
+    def data(name: str, splits: list[str]) -> Path:
+        samples = [dataclasses.replace(face, split=split) for face, split in zip(faces, splits, strict=False)]
+        return write_dataset(tmp_path / name, samples, schema=FIVE, name=name, image_root=faces.image_root).folder
+
+    mixed, wild = data("mixed", ["train", "val", "test", "train"]), data("wild", ["street", "street", "test"])
+    assert other_donors(mixed, None, None).ids() == [faces[0].id, faces[3].id]
+    assert "faces of split train taken as donors, the other 2 left alone" in capsys.readouterr().err
+    assert other_donors(mixed, "val", None).ids() == [faces[1].id]
+    assert len(other_donors(mixed, None, "tenth")) == 4  # asked for by a name of theirs
+    assert len(other_donors(wild, None, None)) == 3
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,46 @@ def test_pairs_that_fold_stretch_or_miss_are_refused_each_for_its_reason(pairs) 
     assert not bool(found(some).refused(LIMITS))
 
 
+@pytest.mark.parametrize("count", [1, 40])
+def test_what_is_quickly_seen_refuses_no_other_pairs(count: int) -> None:
+    """`refused_pairs` looks at what is cheap first; `faults` looks at all of it."""
+    contents, donors = shapes(40, seed=3), shapes(40, seed=4)
+    donors[::5, 3] = np.nan
+    donors[7] = np.nan
+    a, b = torch.from_numpy(contents), torch.from_numpy(donors)
+    expected = faults(bend(a, b), a, b, OPENINGS, LIMITS.stretch).refused(LIMITS).numpy()
+    assert 0.2 < expected.mean() < 0.95
+    found = [
+        refused_pairs(contents[i : i + count], donors[i : i + count], OPENINGS, LIMITS) for i in range(0, 40, count)
+    ]
+    assert (np.concatenate(found) == expected).all()
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_donors_are_those_of_a_search_one_by_one(k: int) -> None:
+    """However many pairs are looked at together, and counted as if so many as are wanted were looked at a time."""
+    donors = shapes(120, seed=6)
+    strict = WarpConfig(stretch=1.5, stretched=0.005)  # few fit, so that the search goes far
+    most = 0
+    for content in shapes(8, seed=5)[:, None]:
+        found, queue = (
+            fitting_donors(content, donors, k, 0, np.array([-1]), IBUG68, strict),
+            plain_queue(content, donors),
+        )
+        taken: list[int] = []
+        tried = refused = 0
+        for start in range(0, len(queue), k):
+            if len(taken) < k:
+                some = queue[start : start + k]
+                bad = refused_pairs(np.repeat(content, len(some), axis=0), donors[some], OPENINGS, strict)
+                taken += some[~bad][: k - len(taken)].tolist()
+                tried, refused = tried + len(some), refused + int(bad.sum())
+        assert found.donors[0].tolist() == taken + [-1] * (k - len(taken))
+        assert (found.tried[0], found.refused[0]) == (tried, refused)
+        most = max(most, tried)
+    assert most > 40
+
+
 def test_donors_are_the_nearest_in_shape_and_a_function_of_the_seed(pairs) -> None:
     content = pairs[0][:1]
     turned = content[:, :, ::-1].copy() * [1, -1] * 0.7 + 300  # a quarter turn, smaller, elsewhere: the same shape

@@ -38,6 +38,7 @@ from stylealign.jobs.generate.by_arms import open_arms
 from stylealign.jobs.generate.by_translator import ByTranslator, StyleMode
 from stylealign.jobs.generate.by_warp import ByWarp
 from stylealign.jobs.generate.maker import Maker, Plan, say_held_out
+from stylealign.jobs.generate.pairing import other_donors
 from stylealign.jobs.generate.rendering import Work, run_all
 from stylealign.progress import say
 from stylealign.styling.chain import ChainConfig
@@ -82,7 +83,8 @@ class Generate:
     donors: Path | None = None
     """Data set whose faces give styles; labels are not needed. Default: `data`."""
     donor_split: str | None = None
-    """Split of the donors. Default: `split`, whole, where the donors are `data`, else all faces."""
+    """Split of the donors. Default: `split`, whole, where the donors are `data`; of others their `train`, or all faces
+    where they have none."""
     donor_subset: str | None = None
     """Use only donors with this attribute."""
     styles_per_face: int = 8
@@ -160,9 +162,9 @@ def _select(config: Generate, donors_needed: bool) -> tuple[FaceDataset, FaceDat
     contents = contents.take(labelled)
     if not donors_needed:
         return contents, None
-    split = config.donor_split or (config.split if config.donors is None else None)
-    donors = data if config.donors is None else FaceDataset.open(config.donors)
-    return contents, donors.select(split, config.donor_subset) if split or config.donor_subset else donors
+    if config.donors is None:
+        return contents, data.select(config.donor_split or config.split, config.donor_subset)
+    return contents, other_donors(config.donors, config.donor_split, config.donor_subset)
 
 
 def describe(config: Generate, maker: Maker, contents: FaceDataset, donors: FaceDataset | None) -> dict[str, Any]:

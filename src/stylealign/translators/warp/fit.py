@@ -11,7 +11,8 @@ from torch import Tensor
 from stylealign.batches.pixels import MIN_POINTS
 from stylealign.face.geometry import align, face_size
 from stylealign.face.schema import LandmarkSchema
-from stylealign.translators.warp.field import Bend, bend, determinants, donor_places
+from stylealign.progress import track
+from stylealign.translators.warp.field import Bend, bend, determinants, donor_places, of_rows
 from stylealign.translators.warp.openings import Opening, area, lacking, openings_of, outline_distance
 
 _OPEN = 0.3  # weight of the width of mouth and eyes beside the shape
@@ -21,6 +22,8 @@ ARM_SPACING = 0.08
 _SHUT = 0.004  # squared face sizes: area below which an opening nearly touches
 _NEAR = 0.2  # face sizes: what is nearer to a landmark than that is the face
 _STREAM = 41  # of random numbers, that draws the donors offered
+_FEW = 4  # pairs that are gone through at once, not from what is quickly seen on
+_AT_ONCE = 32  # pairs that are looked at together where those before were refused
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,8 +86,8 @@ class Faults(NamedTuple):
         return "a mouth or an eye that is shut in the one is open in the other"
 
 
-def _places(device: torch.device, spacing: float) -> Tensor:
-    axis = torch.arange(-_REACH, _REACH + 1e-6, spacing, dtype=torch.float64, device=device)
+def _places(device: torch.device, spacing: float, every: int = 1) -> Tensor:
+    axis = torch.arange(-_REACH, _REACH + 1e-6, spacing, dtype=torch.float64, device=device)[::every]
     return torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).view(-1, 2)
 
 
@@ -94,12 +97,22 @@ def faults(
 ) -> Faults:  # fmt: skip
     """What is wrong with the maps `found` from (B, P, 2) content landmarks to the donors'.
 
-    They are looked at on a grid of `spacing` face sizes. Openings do not count where the content's own pixels are laid
-    in, nor inside of lips and lids that nearly touch.
+    They are looked at on a grid of `spacing` face sizes.
     """
-    at = _places(content.device, spacing)
+    folded, stretched = _bent_wrong(found, content, donors, openings, stretch, _places(content.device, spacing))
+    return Faults(~found.ok, folded, stretched, _apart(found, content, donors))
+
+
+def _bent_wrong(
+    found: Bend, content: Tensor, donors: Tensor, openings: tuple[Opening, ...], stretch: float, at: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(B,) whether the map folds at one of the places (G, 2), and the share of those on the face that are enlarged more
+    than `stretch` times.
+
+    Openings do not count where the content's own pixels are laid in, nor inside of lips and lids that nearly touch.
+    """
     values, square = determinants(found, at)
-    source, target = (torch.nan_to_num(points.double()) for points in (content, donors))
+    source = torch.nan_to_num(content.double())
     looked_at = torch.ones_like(values, dtype=torch.bool)
     px = at[None] * found.content[:, None, 2:] + found.content[:, None, :2]
     for opening in openings:
@@ -112,9 +125,14 @@ def faults(
             looked_at[rows] &= ~inside
     face = looked_at & (square < _NEAR**2)
     stretched = ((values < 1 / stretch) & face).sum(dim=1) / face.sum(dim=1).clamp(min=1)
+    return ((values <= 0) & looked_at).any(dim=1), stretched
+
+
+def _apart(found: Bend, content: Tensor, donors: Tensor) -> Tensor:
+    """(B,) how far off its place the worst landmark lies, in face sizes."""
+    source, target = (torch.nan_to_num(points.double()) for points in (content, donors))
     miss = (donor_places(found, source) - target).norm(dim=-1) / found.donor[:, 2:]
-    miss = torch.where(found.known, miss, 0.0).amax(dim=1)
-    return Faults(~found.ok, ((values <= 0) & looked_at).any(dim=1), stretched, miss)
+    return torch.where(found.known, miss, 0.0).amax(dim=1)
 
 
 def reference_shape(landmarks: np.ndarray) -> np.ndarray:
@@ -213,7 +231,7 @@ def fitting_donors(
         seen[usable] = found
     rows, openings = np.full((len(contents), k), -1, np.int64), openings_of(schema)
     tried, refused = np.zeros((2, len(contents)), np.int64)
-    for i, itself in enumerate(same):
+    for i, itself in enumerate(track(same, "finding donors that fit", len(same))):
         if not np.isfinite(ours[i]).all():
             continue
         drawn = np.random.default_rng((seed, i, _STREAM)).permutation(usable[usable != itself])[: config.offered]
@@ -225,14 +243,17 @@ def fitting_donors(
         near = 0 if seen is None else max(k, round(config.variety * len(drawn)))
         taken, tried[i] = _differing(queue[:near], k, fit, seen) if seen is not None else ([], 0)
         refused[i] = tried[i] - len(taken)
-        for start in range(near, len(queue), k):
-            if len(taken) == k:
-                break
-            some = queue[start : start + k]
+        start, count = near, k
+        while len(taken) < k and start < len(queue):
+            some = queue[start : start + count]
             fits = fit(some)
-            taken += some[fits][: k - len(taken)].tolist()
-            tried[i] += len(some)
-            refused[i] += (~fits).sum()
+            for first in range(0, len(some), k):  # as if k at a time were looked at
+                if len(taken) < k:
+                    part, good = some[first : first + k], fits[first : first + k]
+                    taken += part[good][: k - len(taken)].tolist()
+                    tried[i] += len(part)
+                    refused[i] += (~good).sum()
+            start, count = start + count, count if fits.any() or count >= _AT_ONCE else 2 * count
         rows[i, : len(taken)] = taken
     return Fitting(rows, tried, refused)
 
@@ -258,6 +279,20 @@ def _differing(
 def refused_pairs(
     contents: np.ndarray, donors: np.ndarray, openings: tuple[Opening, ...], config: WarpConfig
 ) -> np.ndarray:
-    """(B,) bool: which of the pairs of landmarks (B, P, 2) cannot be bent."""
+    """(B,) bool: which of the pairs of landmarks (B, P, 2) cannot be bent.
+
+    What is quickly seen is looked at first: landmarks that come to lie apart, then, of more than a few pairs, folds in
+    every fourth row and column of the grid. Of heads turned to other sides hardly one needs more.
+    """
     source, target = torch.from_numpy(np.ascontiguousarray(contents)), torch.from_numpy(np.ascontiguousarray(donors))
-    return faults(bend(source, target), source, target, openings, config.stretch).refused(config).numpy()
+    found = bend(source, target)
+    refused = ~found.ok | (_apart(found, source, target) > config.apart)
+    for every in (4, 1) if len(contents) > _FEW else (1,):
+        rows = torch.nonzero(~refused).view(-1)
+        if len(rows):
+            at = _places(source.device, _SPACING, every)
+            folded, stretched = _bent_wrong(
+                of_rows(found, rows), source[rows], target[rows], openings, config.stretch, at
+            )  # fmt: skip
+            refused[rows] = folded if every > 1 else folded | (stretched > config.stretched)
+    return refused.numpy()
