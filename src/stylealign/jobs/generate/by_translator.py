@@ -32,7 +32,7 @@ from stylealign.translators.swapping import (
     take_rows,
 )
 
-DONORS_A_FILE, DONORS_A_PASS = 64, 16
+DONORS_A_FILE = 16  # and at a time
 _PRIOR = 2  # stream of random numbers
 
 StyleMode = Literal["transfer", "interpolate", "prior"]
@@ -85,16 +85,11 @@ class ByTranslator:
 
         No .npy: a unit looks into most of the files, and their headers took longer to parse than the codes to read.
         """
-        codes = []
-        donors = plan.used_donors[number * DONORS_A_FILE :][:DONORS_A_FILE]
-        for part in np.split(donors, range(DONORS_A_PASS, len(donors), DONORS_A_PASS)):
-            _, style, _ = self._encoded(plan, part)
-            style = [s.float().cpu() for s in style]
-            codes.append(torch.cat([s.flatten(1) for s in style], dim=1).numpy())
-            shapes = [list(s.shape[1:]) for s in style]
+        _, style, _ = self._encoded(plan, plan.used_donors[number * DONORS_A_FILE :][:DONORS_A_FILE])
+        style = [s.float().cpu() for s in style]
         file = _code_file(plan, number)
-        write_whole(file.with_suffix(".shapes"), json.dumps(shapes).encode())
-        write_whole(file, np.concatenate(codes).tobytes())
+        write_whole(file.with_suffix(".shapes"), json.dumps([list(s.shape[1:]) for s in style]).encode())
+        write_whole(file, torch.cat([s.flatten(1) for s in style], dim=1).numpy().tobytes())
 
     def _encoded(self, plan: Plan, donors: np.ndarray) -> tuple[np.ndarray, list[Tensor], list[str | None]]:
         """Donors by position: their crops (n, S, S, 3), their codes and their names."""
