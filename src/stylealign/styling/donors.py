@@ -50,12 +50,12 @@ class _HeldOut:
         inputs = (faces.meta.get("how") or {}).get("inputs") or {}
         sources = sources_of(faces.meta)
         made = set[str]().union(*(self.ids.get(source, ()) for source in sources))
-        worn = made.union(self.ids.get((inputs.get("donors") or {}).get("content_hash", ""), ()))
+        by_style = made.union(self.ids.get((inputs.get("donors") or {}).get("content_hash", ""), ()))
         found = []
         for i, head in enumerate(map(faces.head, range(len(faces)))):
             origin = head.get("provenance") or {}
             styles = (origin.get("style_id") or "").split(" + ")
-            if head["digest"] in self.digests or origin.get("content_id") in made or not worn.isdisjoint(styles):
+            if head["digest"] in self.digests or origin.get("content_id") in made or not by_style.isdisjoint(styles):
                 found.append(i)
         return found
 
