@@ -276,6 +276,7 @@ def test_a_recipe_of_several_data_sets_guards_the_labels_of_the_one_another_was_
     [
         (None, "real"),
         ({"command": "prepare"}, "real"),
+        ({"command": "prepare", "inputs": {"data": {"made_from": ["a"]}}}, "real"),
         ({"verb": "trust", "inputs": {"faces": {"content_hash": "a"}, "detectors": [{"data": []}]}}, "real"),
         ({"verb": "trust", "inputs": {"data": {"content_hash": "a"}}}, "synthetic"),
         ({"verb": "trust", "inputs": {"data": {"labelled_by": [{"data": []}]}}}, "synthetic"),

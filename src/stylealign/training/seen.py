@@ -101,9 +101,10 @@ def labels_seen(
 
 
 def is_made(meta: dict[str, Any]) -> bool:
-    """Whether a data set's pictures or labels were made, not taken and placed by people. `trust` leaves both alone."""
+    """Whether a data set's pictures or labels were made, not taken and placed by people. `trust` leaves both alone; of
+    several that `prepare` merged some are people's."""
     verb = (meta.get("how") or {}).get("verb")
-    return verb not in (None, "trust") or bool(sources_of(meta) or labellers_of(meta))
+    return bool(sources_of(meta) or labellers_of(meta)) if verb == "trust" else verb is not None
 
 
 def seen_beyond(learnt: Iterable[Mapping[str, Any]], content: str, split: str | None, subset: str | None) -> str:
