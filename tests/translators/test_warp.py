@@ -151,10 +151,10 @@ def test_what_is_quickly_seen_refuses_no_other_pairs(count: int) -> None:
 @pytest.mark.parametrize("k", [1, 3])
 def test_donors_are_those_of_a_search_one_by_one(k: int) -> None:
     """However many pairs are looked at together, and counted as if so many as are wanted were looked at a time."""
-    donors = shapes(120, seed=6)
+    donors = shapes(60, seed=6)
     strict = WarpConfig(stretch=1.5, stretched=0.005)  # few fit, so that the search goes far
     most = 0
-    for content in shapes(8, seed=5)[:, None]:
+    for content in shapes(3, seed=5)[:, None]:
         found, queue = (
             fitting_donors(content, donors, k, 0, np.array([-1]), IBUG68, strict),
             plain_queue(content, donors),
@@ -170,7 +170,7 @@ def test_donors_are_those_of_a_search_one_by_one(k: int) -> None:
         assert found.donors[0].tolist() == taken + [-1] * (k - len(taken))
         assert (found.tried[0], found.refused[0]) == (tried, refused)
         most = max(most, tried)
-    assert most > 40
+    assert most > 30
 
 
 def test_donors_are_the_nearest_in_shape_and_a_function_of_the_seed(pairs) -> None:
