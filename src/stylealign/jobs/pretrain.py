@@ -187,7 +187,7 @@ def train(config: Pretrain, engine: Engine, run: Run) -> None:
         sets[0].select(config.split)  # says which splits there are
     sets = [faces.select(config.split) if config.split in faces.meta["splits"] else faces for faces in sets]
     for path, faces in zip(config.data, sets, strict=True):
-        say_held_out(f"--data {path}", faces)
+        say_held_out(f"--data {path} shows pictures of", faces)
     if not engine.is_global_zero:
         engine.barrier()
     caches = [CropCache(faces, config.crop, MARGIN) for faces in sets]

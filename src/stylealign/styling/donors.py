@@ -23,6 +23,7 @@ from stylealign.evaluation.trust import LEAST_TRUST
 from stylealign.face.geometry import compose, flip_affine, mirrored_back
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
+from stylealign.training.seen import say_held_out
 from stylealign.translators.warp.fit import descriptors, nearest, reference_shape
 
 
@@ -96,7 +97,9 @@ def donor_faces(
         if splits is not None:
             chosen.append(_of_training(opened, split, splits, path))
         else:
-            chosen.append(_not_held_out(_of_others(opened, split, path), held_out, path))
+            others = of_others(opened, split, path)
+            say_held_out("pictures of", others, f" of {path} are donors")
+            chosen.append(_not_held_out(others, held_out, path))
     if sum(map(len, chosen)) == 1:
         say(f"warning: one donor: every restyled face takes the style of '{chosen[0].head(0)['id']}'")
     return chosen
@@ -114,21 +117,16 @@ def _of_training(opened: FaceDataset, split: str | None, trained_splits: set[str
     return opened.select(split)
 
 
-def _of_others(opened: FaceDataset, split: str | None, path: Path) -> FaceDataset:
-    """The donors of a data set that is not trained on; says which faces are left alone or are of a test split."""
+def of_others(opened: FaceDataset, split: str | None, path: Path) -> FaceDataset:
+    """The donors of a data set that is not trained on: a split, or its `train` where it has one, or all faces. Says how
+    many are left alone where nobody asked for it."""
     if split is None and "train" in opened.meta["splits"]:
         faces = opened.select("train")
         if len(faces) < len(opened):
             left = len(opened) - len(faces)
             say(f"{path}: {counted(len(faces), 'face')} of split train taken as donors, the other {left} left alone")
         return faces
-    faces = opened.select(split)
-    if held_out := faces.held_out_splits():
-        say(
-            f"warning: pictures of split {', '.join(held_out)} of {path} are donors: a detector trained with them must "
-            "not be measured there"
-        )
-    return faces
+    return opened.select(split)
 
 
 def _not_held_out(faces: FaceDataset, held_out: _HeldOut, path: Path) -> FaceDataset:

@@ -77,7 +77,7 @@ def teacher_faces(config: TeacherConfig, schema: LandmarkSchema, ema_decay: floa
             "the labelled faces have"
         )
     chosen = faces.select(config.split, config.subset) if config.split or config.subset else faces
-    say_held_out(f"teacher.data {config.data}", chosen)
+    say_held_out(f"teacher.data {config.data} shows pictures of", chosen)
     return chosen
 
 

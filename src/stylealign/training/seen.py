@@ -4,7 +4,7 @@ Real faces are chosen by a split and a subset (a label budget). What was made fr
 labelled by detectors that learnt from others, is refused or left out. Knows no configuration.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from stylealign.data.dataset import FaceDataset, labellers_of, sources_of
@@ -124,17 +124,17 @@ def seen_beyond(learnt: Iterable[Mapping[str, Any]], content: str, split: str | 
 
 
 def say_more_seen(
-    what: str, learnt: Sequence[Mapping[str, Any]], content: str, split: str | None, subset: str | None
+    what: str, card: Mapping[str, Any], faces: FaceDataset | ShardedFaces, split: str | None, subset: str | None
 ) -> None:
-    """Warn of a model, such as one to start from, that learnt from labels which a training does not see."""
-    if said := seen_beyond(learnt, content, split, subset):
+    """Warn of a model of that card, such as one to start from, that learnt from labels which a training that sees these
+    faces, a split and a subset of their data set, does not see."""
+    if said := seen_beyond(card.get("data", []), faces.content_hash, split, subset):
         say(f"warning: {what} learnt from {said}: labels that must not be seen come in through it")
 
 
-def say_held_out(what: str, faces: FaceDataset) -> None:
-    """Warn of pictures to be learnt from without their labels that detectors are measured on."""
+def say_held_out(what: str, faces: FaceDataset, which: str = "") -> None:
+    """Warn of faces to be learnt from, with or without their labels, that detectors are measured on: `what` of a split,
+    which is `which`."""
     if held_out := faces.held_out_splits():
-        say(
-            f"warning: {what} shows pictures of split {', '.join(held_out)}: a detector that learns from them must not "
-            "be measured there"
-        )
+        split = f"split {', '.join(held_out)}{which}"
+        say(f"warning: {what} {split}: a detector trained on them must not be measured there")

@@ -41,8 +41,7 @@ def start_from(model: nn.Module, run: Path, schema: LandmarkSchema, mix: Sequenc
     state, card = load_model(Path(run), kind)
     for part in mix:
         if kind == "detector" and part.described.get("role") == "real":
-            split, subset = part.described["split"], part.described["subset"]
-            say_more_seen(f"--init-from {run}", card.get("data", []), part.faces.content_hash, split, subset)
+            say_more_seen(f"--init-from {run}", card, part.faces, part.described["split"], part.described["subset"])
     own = model.state_dict()
     same_points = kind == "detector" and card["schema"] == schema.to_dict()
     last = {f"{prefix}fc.{part}" for prefix in _trunks(list(own)) for part in ("weight", "bias")}

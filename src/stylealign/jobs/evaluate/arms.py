@@ -96,15 +96,7 @@ def num_learnt_from(path: Path, dataset: FaceDataset, faces: set[str]) -> int:
     seen: set[str] = set()
     for learnt in read_card(path).get("data", []) if is_run(path) else ():
         if learnt.get("content_hash") == dataset.content_hash:
-            split, subset = learnt.get("split"), learnt.get("subset")
-            heads = map(dataset.head, range(len(dataset)))
-            seen |= {
-                head["id"]
-                for head in heads
-                if split in (None, head["split"])
-                and (subset is None or head.get("attributes", {}).get(subset))
-                and head["labelled"]
-            }
+            seen.update(dataset.select(learnt.get("split"), learnt.get("subset"), labelled=True).ids())
     return len(seen & faces)
 
 

@@ -37,7 +37,7 @@ from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.generate.by_arms import open_arms
 from stylealign.jobs.generate.by_translator import ByTranslator, StyleMode
 from stylealign.jobs.generate.by_warp import ByWarp
-from stylealign.jobs.generate.maker import Maker, Plan, say_held_out
+from stylealign.jobs.generate.maker import Maker, Plan
 from stylealign.jobs.generate.pairing import other_donors
 from stylealign.jobs.generate.rendering import Work, run_all
 from stylealign.progress import say
@@ -247,14 +247,13 @@ def _begin(config: Generate, work: Work, how: dict[str, Any]) -> None:
     """Say what is known of the translator, and make the folder."""
     for line in _judged(config, work):
         say(line)
-    for card in work.maker.judged(work.plan):
-        content = work.plan.contents.content_hash
-        say_more_seen(f"translator {config.translator}", card.get("data", []), content, config.split, config.subset)
-    say_held_out(work.plan)
-    folder = work.plan.folder
+    plan = work.plan
+    for card in work.maker.judged(plan):
+        say_more_seen(f"translator {config.translator}", card, plan.contents, config.split, config.subset)
+    plan.say_held_out()
     for name in ("styles", "units", "images", "sheets"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "generate.yaml", config_text(how))
+        (plan.folder / name).mkdir(parents=True, exist_ok=True)
+    write_whole(plan.folder / "generate.yaml", config_text(how))
 
 
 def _render(config: Generate, work: Work, how: dict[str, Any], processes: Processes) -> None:

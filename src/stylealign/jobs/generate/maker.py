@@ -19,7 +19,7 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.sample import Mode
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.generate.pairing import Paired
-from stylealign.progress import say
+from stylealign.training.seen import say_held_out
 
 GREY = 224  # of a style sheet: of its header where no donor stands, of a tile where a pair cannot be drawn
 
@@ -51,6 +51,12 @@ class Plan:
         """The positions of donors of some faces, ascending."""
         return np.empty(0, dtype=np.int64) if self.pairs is None else np.unique(self.pairs[list(faces)])
 
+    def say_held_out(self) -> None:
+        """Warn of labels and styles that are taken from faces which detectors are measured on."""
+        say_held_out("these faces inherit labels of", self.contents)
+        if self.donors is not None:
+            say_held_out("styles are taken from pictures of", self.donors.take(self.used_donors))
+
     def style_id(self, face: int, style: int) -> str | None:
         """The name of the donor (`a + b` of two) of a face's style of that number."""
         if self.pairs is None or self.donors is None:
@@ -65,15 +71,6 @@ class Plan:
     def _names(self) -> dict[int, str]:
         """Names of donors that were asked for: many faces have a donor in common."""
         return {}
-
-
-def say_held_out(plan: Plan) -> None:
-    """Warn of labels and styles that are taken from faces which detectors are measured on."""
-    not_there = "a detector trained on them must not be measured there"
-    if held_out := plan.contents.held_out_splits():
-        say(f"warning: these faces inherit labels of split {', '.join(held_out)}: {not_there}")
-    if plan.donors is not None and (held_out := plan.donors.take(plan.used_donors).held_out_splits()):
-        say(f"warning: styles are taken from pictures of split {', '.join(held_out)}: {not_there}")
 
 
 class Drawn(NamedTuple):

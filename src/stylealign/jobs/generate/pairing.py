@@ -8,7 +8,7 @@ import numpy as np
 from stylealign.data.dataset import FaceDataset, sources_of
 from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
-from stylealign.progress import say
+from stylealign.styling.donors import of_others
 
 # Named subsets that belong to a picture's style and are therefore not inherited with its structure.
 STYLE_ATTRIBUTES = frozenset({"illumination", "make_up", "makeup", "occlusion", "blur"})
@@ -16,16 +16,10 @@ _PAIRS = 1  # the stream of random numbers that draws donors
 
 
 def other_donors(folder: Path, split: str | None, subset: str | None) -> FaceDataset:
-    """The faces of a data set that is not the contents' own that give styles: of a split and a subset. With neither
-    those of its `train`, and all where it has none; says how many are left alone."""
+    """The faces of a data set that is not the contents' own that give styles: of a split and a subset, or those that a
+    training would take."""
     donors = FaceDataset.open(folder)
-    if split is None and subset is None:
-        if "train" not in donors.meta["splits"]:
-            return donors
-        split = "train"
-        if left := len(donors) - donors.meta["splits"][split]:
-            say(f"{folder}: faces of split train taken as donors, the other {left:,} left alone")
-    return donors.select(split, subset)
+    return of_others(donors, split, folder) if subset is None else donors.select(split, subset)
 
 
 class Paired(NamedTuple):

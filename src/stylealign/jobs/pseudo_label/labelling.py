@@ -30,6 +30,7 @@ from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.predicting.ensemble import LookConfig
 from stylealign.progress import say
+from stylealign.training.seen import say_held_out
 
 TILE = 160
 ATTRIBUTE = "pseudo"
@@ -107,12 +108,8 @@ def describe(config: Labelling, verb: str, faces: FaceDataset, detectors: list[L
 
 
 def warn_of_seen_faces(faces: FaceDataset, detectors: list[LoadedDetector], labels_are_judged: bool) -> None:
-    held_out = faces.held_out_splits()
-    if held_out and not labels_are_judged:
-        say(
-            f"warning: faces of split {', '.join(held_out)} are among them: a detector trained on them must "
-            "not be measured there"
-        )
+    if not labels_are_judged:
+        say_held_out("faces of", faces, " are among them")
     for loaded in detectors:
         if labels_are_judged and any(d.get("content_hash") == faces.content_hash for d in loaded.card.get("data", [])):
             say(
