@@ -214,20 +214,26 @@ def test_a_study_is_shown_with_its_curve_tables_and_protocol(tmp_path: Path) -> 
 
 def test_predictions_are_shown_with_what_was_left_out(tmp_path: Path) -> None:
     video = {"frames": 30, "frames_with_faces": 28, "tracks": 2, "lost": 1, "jitter": 0.0042}
+    still = {"frames": 1, "frames_with_faces": 1, "tracks": 1, "lost": 0, "jitter": None}
     summary = {
         "faces": 40, "pictures_and_frames": 33, "left_out": ["<nobody>.png: no face found"],
-        "videos": {"a.mp4": video}, "timing": {"faces_per_s": 12.5}, "model_hash": "abc", "schema": "five",
+        "videos": {"a.mp4": video, "b.mp4": still}, "timing": {"faces_per_s": 12.5}, "model_hash": "abc",
+        "schema": "five",
     }  # fmt: skip
     (tmp_path / "summary.json").write_text(json.dumps(summary))
-    (tmp_path / "drawn").mkdir()
     for i in range(26):
-        write_image(tmp_path / "drawn" / f"{i:02d}.jpg", np.full((8, 8, 3), 9 * i, np.uint8))
+        path = tmp_path / "drawn" / ("outside" if i % 2 else "inside") / f"{i:02d}_landmarks.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, np.full((8, 8, 3), 9 * i, np.uint8))
     text = report(Report(inputs=(tmp_path,), out=tmp_path / "page.html")).read_text(encoding="utf-8")
     checker = Checker()
     checker.feed(text)
     assert checker.open == []
     assert sum(r.startswith("data:image/jpeg") for r in checker.references) == 24
-    for words in ("the first 24 of 26 overlays", "&lt;nobody&gt;.png: no face found", "a.mp4", "0.42", "Left out: 1"):
+    for words in (
+        "the first 24 of 26 overlays", "&lt;nobody&gt;.png: no face found", "a.mp4", "0.42", "Left out: 1",
+        "<td>b.mp4</td><td>1</td><td>1</td><td>1</td><td>0</td><td>–</td>", ">inside/02_landmarks<",
+    ):  # fmt: skip
         assert words in text, words
 
 

@@ -238,7 +238,7 @@ def predictions_section(folder: Path) -> str:
             (
                 name,
                 *(str(v[key]) for key in ("frames", "frames_with_faces", "tracks", "lost")),
-                f"{100 * (v['jitter'] or 0):.2f}",
+                "–" if v["jitter"] is None else f"{100 * v['jitter']:.2f}",  # no face in two frames on end
             )
             for name, v in videos.items()
         ]  # fmt: skip
@@ -248,8 +248,9 @@ def predictions_section(folder: Path) -> str:
         if left:
             items = "".join(f"<li>{escaped(sentence)}</li>" for sentence in left)
             parts.append(f"<details><summary>Left out: {len(left)}</summary><ul>{items}</ul></details>")
-    drawn = sorted((folder / "drawn").glob("*.jpg"))
-    shown = [figure_of(embed(path), path.stem) for path in drawn[:_MOST_OVERLAYS]]
+    drawn = sorted((folder / "drawn").rglob("*.jpg"))  # in the folders of their photos
+    names = [path.relative_to(folder / "drawn").with_suffix("").as_posix() for path in drawn]
+    shown = [figure_of(embed(path), name) for path, name in zip(drawn[:_MOST_OVERLAYS], names, strict=False)]
     if len(drawn) > len(shown):
         parts.append(f'<p class="note">the first {len(shown)} of {counted(len(drawn), "overlay")}</p>')
     return "".join(parts) + (f'<div class="row">{"".join(shown)}</div>' if shown else "")
