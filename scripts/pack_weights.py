@@ -1,6 +1,6 @@
 """Put a finished run's weights into the package, with a card that names no path of the machine they were made on.
 
-    python scripts/pack_weights.py RUN src/stylealign/weights/detector --data "300-W, 1,812 of its training images"
+    python scripts/pack_weights.py RUN src/stylealign/weights/compact --data "300-W, 1,812 of its training images"
 
 The weights are copied as they are, so that their hash stays; with --half, matrices and kernels are rounded to 16 bits
 (the file is half as large, and the hash is another). The README.md beside them is written by hand: data, licence,

@@ -1,6 +1,6 @@
 """Write the ONNX twin of weights in the package, which OpenCV answers from without torch (opencv_network.py).
 
-    python scripts/write_twin.py [src/stylealign/weights/detector]
+    python scripts/write_twin.py [src/stylealign/weights/compact]
 
 To be run whenever the weights or their card change; a test says so. Shapes are fixed to one crop and constants folded,
 as OpenCV cannot compute some graphs else. Nothing is written where OpenCV's answers on drawn faces are more than

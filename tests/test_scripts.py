@@ -68,7 +68,7 @@ def test_weights_in_16_bits_answer_almost_alike(tmp_path: Path, monkeypatch: pyt
 
     from stylealign.training.weights import read_card, read_tensors
 
-    run, out = ROOT / "src/stylealign/weights/detector", tmp_path / "out"
+    run, out = ROOT / "src/stylealign/weights/compact", tmp_path / "out"
     monkeypatch.setattr(sys, "argv", ["pack_weights.py", str(run), str(out), "--data", "faces", "--half"])
     pack_weights.main()
     before, after = read_tensors(run / "model.safetensors"), read_tensors(out / "model.safetensors")

@@ -25,7 +25,7 @@ def site() -> object:
 def test_links_become_links_of_the_site_and_code_stays(site: object) -> None:
     text = (
         "[a](docs/formats.md#boxes) [b](docs/jobs) ![c](docs/images/models.png) [its card](src/stylealign/weights/"
-        "detector/README.md) [recipes](src/stylealign/recipes) [d](https://x.y/z)\n```\n[a](docs/formats.md)\n```\n"
+        "compact/README.md) [recipes](src/stylealign/recipes) [d](https://x.y/z)\n```\n[a](docs/formats.md)\n```\n"
     )
     assert site.relinked(text, "README.md", "index.md") == (  # type: ignore[attr-defined]
         "[a](formats.md#boxes) [b](verbs.md) ![c](images/models.png) [its card](detector_card.md) "

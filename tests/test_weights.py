@@ -12,16 +12,20 @@ import stylealign
 from stylealign.cli import main
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import write_image
+from stylealign.data.packaged import COMPACT
+from stylealign.detectors.loaded import load_detector
+from stylealign.errors import UserError
 from stylealign.evaluation.metrics import nme_per_face
 from stylealign.face import geometry
 from stylealign.face.schema import convert, get_schema
 from stylealign.jobs.draw_faces import DrawFaces
-from stylealign.predicting.network import SHIPPED
+from stylealign.jobs.evaluate.arms import parse_arms
 from stylealign.predicting.on_datasets import answer_dataset
 from stylealign.toyfaces import draw_face, face_of
+from stylealign.training.weights import read_card
 from stylealign.translators.loaded import load_translator
 
-WEIGHTS = SHIPPED.parent
+WEIGHTS = COMPACT.parent
 MOST_BYTES = 12_000_000
 
 
@@ -40,10 +44,10 @@ def eye_distances(landmarks: np.ndarray) -> np.ndarray:
     return np.linalg.norm(landmarks[:, 36] - landmarks[:, 45], axis=1)
 
 
-@pytest.mark.parametrize("name", ["detector", "translator"])
+@pytest.mark.parametrize("name", ["compact", "translator"])
 def test_weights_are_small_and_their_card_names_hash_data_and_licence(name: str) -> None:
     folder = WEIGHTS / name
-    twin = ["twin.json", "twin.onnx"] if name == "detector" else []
+    twin = ["twin.json", "twin.onnx"] if name == "compact" else []
     assert sorted(p.name for p in folder.iterdir()) == ["README.md", "card.json", "model.safetensors", *twin]
     for part in ("model.safetensors", *twin[1:]):
         assert (folder / part).stat().st_size <= MOST_BYTES
@@ -53,7 +57,7 @@ def test_weights_are_small_and_their_card_names_hash_data_and_licence(name: str)
         assert words in said, words
     assert "/home" not in json.dumps(card)
     assert "runs/" not in json.dumps(card)
-    if name == "detector":
+    if name == "compact":
         assert f"| 300-W `val`, {card['val']['faces']} | {100 * card['val']['nme']:.2f} |" in said
     else:
         assert f"| {100 * card['judge']['gap']:+.2f} points" in said
@@ -107,6 +111,20 @@ def test_the_card_says_what_the_detector_does_on_common(tmp_path: Path, monkeypa
     assert main(["prepare", "--reader", "ibug", "--path", f"{data}/300w", "--out", str(tmp_path / "data")]) == 0
     faces = FaceDataset.open(tmp_path / "data").select("test")  # Common
     truth = np.stack([face.landmarks for face in faces])
-    nme = nme_per_face(answer_dataset(SHIPPED, faces).landmarks, truth, eye_distances(truth))
+    nme = nme_per_face(answer_dataset(COMPACT, faces).landmarks, truth, eye_distances(truth))
     assert len(faces) == 554
     assert 100 * nme.mean() == pytest.approx(3.17, abs=0.02)
+
+
+def test_a_detector_in_the_package_has_a_name_wherever_a_run_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert read_card(Path("compact")) == read_card(COMPACT)
+    assert [arm.paths for arm in parse_arms(["box=compact", "compact"])] == [(COMPACT,), (COMPACT,)]
+    assert load_detector(Path("compact")).card["model_hash"] == read_card(COMPACT)["model_hash"]
+    with pytest.raises(UserError, match="largest: no such run"):
+        read_card(Path("largest"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "compact").mkdir()  # somebody's own folder comes first
+    with pytest.raises(UserError, match="compact: not a run folder"):
+        load_detector(Path("compact"))

@@ -254,7 +254,7 @@ def test_what_cannot_be_translated_is_said(runs: dict[str, Path], tmp_path: Path
 def test_the_shipped_translator_is_found_or_missed_with_a_sentence(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(translator, "SHIPPED", tmp_path / "translator")
+    monkeypatch.setattr(translator, "TRANSLATOR", tmp_path / "translator")
     with pytest.raises(UserError, match="no translator came with this copy of stylealign: name one with --translator"):
         StyleTranslator.load()
     shutil.copytree(runs["bilateral"], tmp_path / "translator")

@@ -351,9 +351,9 @@ def _read_run_rehashed(folder: Path, rng: random.Random) -> object:
 
 
 def _write_translators(folder: Path) -> None:
-    from stylealign.predicting.network import SHIPPED
+    from stylealign.data.packaged import TRANSLATOR
 
-    shipped = SHIPPED.parent / "translator"
+    shipped = TRANSLATOR
     (folder / "0").mkdir(parents=True)
     shutil.copyfile(shipped / "card.json", folder / "0" / "card.json")
     (folder / "0" / "model.safetensors").symlink_to(shipped / "model.safetensors")  # 1.6 MB, never damaged

@@ -13,18 +13,19 @@ import pytest
 
 import stylealign
 from builders.places import ROOT
+from stylealign.data.packaged import COMPACT
 from stylealign.jobs.export.job import drawn_crops
-from stylealign.predicting.network import SHIPPED, open_network
+from stylealign.predicting.network import open_network
 from stylealign.predicting.opencv_network import ABOUT, TWIN, TwinNetwork, twin_fits
 from stylealign.predicting.torch_network import TorchNetwork
 
 
 def test_the_twin_in_the_package_belongs_to_its_weights() -> None:
-    assert twin_fits(SHIPPED), "run: python scripts/write_twin.py"
+    assert twin_fits(COMPACT), "run: python scripts/write_twin.py"
 
 
 def test_it_answers_as_torch_does_one_face_or_several() -> None:
-    twin, torch = open_network(), TorchNetwork(SHIPPED)
+    twin, torch = open_network(), TorchNetwork(COMPACT)
     assert isinstance(twin, TwinNetwork)
     assert (twin.crop, twin.schema, twin.trust) == (torch.crop, torch.schema, torch.trust)
     crops = drawn_crops(twin.crop, 3)
@@ -39,7 +40,7 @@ def test_it_answers_as_torch_does_one_face_or_several() -> None:
 
 def test_a_twin_of_other_weights_or_a_damaged_one_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "detector"
-    shutil.copytree(SHIPPED, folder)
+    shutil.copytree(COMPACT, folder)
     assert twin_fits(folder)
     about = json.loads((folder / ABOUT).read_text())
     (folder / ABOUT).write_text(json.dumps({**about, "model_hash": "0" * 64}))
@@ -53,7 +54,8 @@ def test_a_twin_of_other_weights_or_a_damaged_one_is_left_alone(tmp_path: Path) 
 
 
 def test_weights_without_a_twin_and_a_named_accelerator_go_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(open_network(SHIPPED), TorchNetwork)  # a folder that is named is opened as any run is
+    assert isinstance(open_network(COMPACT), TorchNetwork)  # a folder that is named is opened as any run is
+    assert not isinstance(open_network(Path("compact")), TorchNetwork)
     monkeypatch.setattr("stylealign.predicting.opencv_network.twin_fits", lambda folder: False)
     assert isinstance(open_network(), TorchNetwork)
 

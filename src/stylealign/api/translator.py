@@ -27,6 +27,7 @@ from stylealign.api.detector import Detector
 from stylealign.api.pictures import Channels, Image, name_of, picture_of
 from stylealign.api.placed_face import PlacedFace, in_its_look, pasted, placed_by_landmarks
 from stylealign.api.tensors import face_batch, image_tensor, points_tensor
+from stylealign.data.packaged import TRANSLATOR
 from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
@@ -48,7 +49,6 @@ from stylealign.translators.warp.field import bend
 from stylealign.translators.warp.fit import Faults, WarpConfig, faults
 from stylealign.translators.warp.openings import openings_of
 
-SHIPPED = Path(__file__).parents[1] / "weights" / "translator"
 FREE_CROP = CropConfig(size=128, scale=1.6)
 _ROOM = 1.5  # side of the donor's crop over that of the face's: a turned head brings real background along
 MOST_PX = 1024  # side of the square that is rendered to be pasted: faces larger than that are enlarged
@@ -86,12 +86,12 @@ def model_path(translator: Path | str | None) -> Path:
     """The folder of a translator: the one given, else the one that came with the package."""
     if translator is not None:
         return Path(translator)
-    if not (SHIPPED / "card.json").exists():
+    if not (TRANSLATOR / "card.json").exists():
         raise UserError(
             "no translator came with this copy of stylealign: name one with --translator (a finished run folder, "
             f"or one of {', '.join(names_without_run_folder())}, which need no training)"
         )
-    return SHIPPED
+    return TRANSLATOR
 
 
 def names_without_run_folder() -> list[str]:

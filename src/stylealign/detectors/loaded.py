@@ -67,9 +67,10 @@ def learnt_lean(card: Mapping[str, Any]) -> bool:
 
 
 def load_detector(run: Path, device: torch.device | str = "cpu") -> LoadedDetector:
-    """Load the detector of a finished run or a checkpoint folder. Raises UserError for anything else."""
+    """Load the detector of a finished run or a checkpoint folder, or one in the package by its name. Raises UserError
+    for anything else."""
     load_plugins()
-    state, card = load_model(Path(run), "detector")
+    state, card = load_model(run, "detector")
     schema = schema_from_dict(card["schema"], f"{run}/card.json: schema")
     crop = from_dict(CropConfig, card["crop"], f"{run}/card.json: crop")
     if card.get("model") not in DETECTORS:

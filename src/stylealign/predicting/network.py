@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from stylealign.data.packaged import COMPACT, run_folder
 from stylealign.errors import UserError
 from stylealign.evaluation.point_trust import PointTrust
 from stylealign.face.crop import CropConfig
@@ -15,7 +16,6 @@ from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.answer import Answer
 
 NVIDIA = Path("/dev/nvidiactl")  # where it is, torch may find a processor that is faster than this one
-SHIPPED = Path(__file__).parents[1] / "weights" / "detector"
 
 
 class LandmarkNetwork(Protocol):
@@ -54,21 +54,22 @@ class LandmarkNetwork(Protocol):
 
 
 def model_path(model: Path | None) -> Path:
-    """The folder or file of a model: the one given, else the detector that came with the package."""
+    """The folder or file of a model: the one given, by its name where it came with the package; else `compact`."""
     if model is not None:
-        return model
-    if not (SHIPPED / "card.json").exists():
+        return run_folder(model)
+    if not (COMPACT / "card.json").exists():
         raise UserError("no detector came with this copy of stylealign: name one with --model (a finished run folder)")
-    return SHIPPED
+    return COMPACT
 
 
 def open_network(model: Path | None = None, accelerator: str = "cpu", threads: int | None = None) -> LandmarkNetwork:
     """Load a detector.
 
     Args:
-        model: a finished detector run or a checkpoint folder; or an ONNX file that `stylealign export` wrote, which
-            onnxruntime runs on the CPU, without importing torch; None: the detector that came with the package, which
-            OpenCV answers from its ONNX twin, without torch, unless a graphics processor is asked for or there.
+        model: a finished detector run or a checkpoint folder; an ONNX file that `stylealign export` wrote, which
+            onnxruntime runs on the CPU, without importing torch; or the name of a detector that came with the package,
+            None: `compact`, which OpenCV answers from its ONNX twin, without torch, unless a graphics processor is
+            asked for or there.
         accelerator: auto, cpu, cuda or mps.
         threads: how many this whole process may use for the network on the CPU; None: as many as there are.
 
@@ -84,7 +85,8 @@ def open_network(model: Path | None = None, accelerator: str = "cpu", threads: i
                 f"{path}: ONNX files run on the CPU here, not on {accelerator}; give the run folder instead"
             )
         return OnnxDetector(path, threads)
-    if model is None and (accelerator == "cpu" or (accelerator == "auto" and not NVIDIA.exists())):
+    in_package = model is None or path != model
+    if in_package and (accelerator == "cpu" or (accelerator == "auto" and not NVIDIA.exists())):
         from stylealign.predicting import opencv_network
 
         if opencv_network.twin_fits(path):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from stylealign.config import read_json, to_dict
 from stylealign.data.atomic import partial_of
+from stylealign.data.packaged import run_folder
 from stylealign.errors import UserError, counted
 
 MAX_CARD = 16_000_000
@@ -129,8 +130,9 @@ def save_model(folder: Path, state: Mapping[str, Tensor], card: Mapping[str, Any
 
 
 def read_card(folder: Path, kind: str | None = None) -> dict[str, Any]:
-    """card.json of a finished run or checkpoint folder; `kind` ("detector", "translator") is what the caller needs."""
-    folder = Path(folder)
+    """card.json of a finished run, a checkpoint folder or a detector in the package by its name; `kind` ("detector",
+    "translator") is what the caller needs."""
+    folder = run_folder(folder)
     if not (folder / "card.json").exists():
         if partial_of(folder).exists():
             raise UserError(
@@ -155,13 +157,14 @@ def read_card(folder: Path, kind: str | None = None) -> dict[str, Any]:
 def load_model(
     folder: Path, kind: str, needed: tuple[str, ...] = ("schema", "crop")
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(weights, card) of a finished run or checkpoint folder. Raises UserError for another
+    """(weights, card) of what `read_card` reads. Raises UserError for another
     kind, a card without what is `needed`, or weights that changed."""
+    folder = run_folder(folder)
     card = read_card(folder, kind)
     missing = [key for key in (*needed, "model_hash") if key not in card]
     if missing:
-        raise UserError(f"{Path(folder) / 'card.json'}: missing key {', '.join(missing)}")
-    path = Path(folder) / "model.safetensors"
+        raise UserError(f"{folder / 'card.json'}: missing key {', '.join(missing)}")
+    path = folder / "model.safetensors"
     state = read_tensors(path)
     if hashlib.sha256(path.read_bytes()).hexdigest() != card["model_hash"]:
         raise UserError(f"{path}: the weights are not those card.json was written for (hash differs)")

@@ -7,6 +7,7 @@ import torch
 
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.packaged import COMPACT
 from stylealign.detectors.loaded import LoadedDetector, load_detector
 from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
@@ -14,7 +15,6 @@ from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.assess.images import FeatureNetwork
 from stylealign.jobs.assess.subject import Subject, subject_of, subject_of_arm
 from stylealign.jobs.train_detector.pretrained import open_trunk
-from stylealign.predicting.network import SHIPPED
 from stylealign.progress import say
 from stylealign.styling.arms import open_arm
 from stylealign.translators.loaded import load_translator, open_untrained
@@ -61,8 +61,8 @@ def open_styled(arm: str, judge: Path, seed: int, device: torch.device) -> Opene
 
 def open_named(name: str, judge: Path | None, device: torch.device) -> Opened:
     """A translator that needs no training by its name, on faces that are cut as the judge's are."""
-    run = judge or SHIPPED
-    if judge is None and not (SHIPPED / "card.json").exists():
+    run = judge or COMPACT
+    if judge is None and not (COMPACT / "card.json").exists():
         raise UserError(f"translator {name} has no run that holds a judge: expected --judge")
     detector = load_detector(run)
     translator = open_untrained(name, detector.schema, detector.crop, device)

@@ -13,6 +13,7 @@ import numpy as np
 from stylealign.config import from_dict
 from stylealign.data.atomic import partial_of
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.packaged import run_folder
 from stylealign.data.predictions import read_predictions
 from stylealign.errors import UserError, counted, quoted
 from stylealign.evaluation.matching import match_predictions
@@ -31,7 +32,8 @@ class ArmPaths(NamedTuple):
 
 
 def parse_arms(texts: Iterable[str]) -> list[ArmPaths]:
-    """Turn `name=path` and `path` texts, with globs, into arms in the order given.
+    """Turn `name=path` and `path` texts, with globs, into arms in the order given; a path may be the name of a detector
+    in the package.
 
     Raises:
         UserError: a pattern without a match, or two plain paths that would get one name.
@@ -43,7 +45,7 @@ def parse_arms(texts: Iterable[str]) -> list[ArmPaths]:
         explicit = bool(equals) and "/" not in name and not Path(text).exists()
         if not explicit:
             name, pattern = "", text
-        paths = [Path(pattern)]
+        paths = [run_folder(pattern)]
         if glob.has_magic(pattern) and not paths[0].exists():
             paths = [Path(match) for match in sorted(glob.glob(pattern)) if not match.endswith((".partial", ".lock"))]
         if not paths or not all(path.exists() for path in paths):

@@ -21,6 +21,7 @@ from stylealign.batches.crops import CropCache
 from stylealign.data.atomic import making, refuse_existing, write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import warp
+from stylealign.data.packaged import run_folder
 from stylealign.detectors.loaded import LoadedDetector, load_detector
 from stylealign.errors import UserError, counted
 from stylealign.evaluation.point_trust import PointTrust, refuse_not_positive, trust_of_card
@@ -48,7 +49,7 @@ class Export:
     """Write a trained detector as an ONNX file, and show that it answers as the detector does."""
 
     run: tyro.conf.Positional[Path]
-    """Finished detector run or checkpoint folder."""
+    """Finished detector run or checkpoint folder, or `compact`, the one that came with the package."""
     out: Path
     """File to make, ending in .onnx."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
@@ -291,7 +292,8 @@ def main(config: Export) -> None:
 
     trust = trust_of_card(loaded.card, schema.num_points, f"{config.run}/card.json")
     graph = trace(answering(loaded.model, trust), crop.size)
-    models = [torch_model(loaded, config.run / "model.safetensors", trust), onnx_model("ONNX fp32", graph)]
+    weights = run_folder(config.run) / "model.safetensors"
+    models = [torch_model(loaded, weights, trust), onnx_model("ONNX fp32", graph)]
     parity = check_parity(models[0], models[1], crops)
     parity_of_scales = check_scales(models[0], models[1], crops)
     where = "drawn faces" if seen is None else f"faces of {config.data}, {config.split}"

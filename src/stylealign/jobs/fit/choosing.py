@@ -19,12 +19,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from stylealign.config import from_dict, merged, read_json
+from stylealign.data.packaged import COMPACT
 from stylealign.detectors import DETECTORS, build_detector
 from stylealign.errors import counted
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.init import recipe_for
 from stylealign.jobs.train_detector.pretrained import PACKAGE
-from stylealign.predicting.network import SHIPPED
 from stylealign.training.devices import place
 
 Start = Literal["imagenet", "package", "scratch"]
@@ -54,10 +54,10 @@ def network_values(start: Start, pretrained: Path | None) -> dict[str, Any]:
         trunk = "efficientnet_lite0" if pretrained == PACKAGE else "mobilenet_v2"
         return merged(_FPN, {"fpn": {"trunk": trunk}, "pretrained": str(pretrained)})
     if start == "package":
-        card = read_json(SHIPPED / "card.json")
+        card = read_json(COMPACT / "card.json")
         section = DETECTORS[card["model"]].section
         learning = {"lr": 1e-3, "weight_decay": 0.02} if card["model"] == "fpn" else {"lr": 3e-3}
-        return {"model": card["model"], section: card["network"], **learning, "init_from": str(SHIPPED)}
+        return {"model": card["model"], section: card["network"], **learning, "init_from": str(COMPACT)}
     recipe = recipe_for(0)
     return {key: recipe[key] for key in ("model", "resnet", "lr")}
 

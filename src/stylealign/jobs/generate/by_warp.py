@@ -19,6 +19,7 @@ from torch import Tensor
 from stylealign.batches.batch import Batch, to_float
 from stylealign.batches.crops import crop_sample
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.packaged import COMPACT
 from stylealign.data.threads import on_every_core
 from stylealign.detectors.loaded import LoadedDetector, load_detector
 from stylealign.errors import UserError, counted
@@ -28,7 +29,6 @@ from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.generate.donor_points import donor_points
 from stylealign.jobs.generate.maker import GREY, Drawn, NothingToPrepare, Plan, Tiles
 from stylealign.jobs.generate.pairing import Paired, own_positions
-from stylealign.predicting.network import SHIPPED
 from stylealign.progress import say, track
 from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.judge import judge_swaps
@@ -202,9 +202,9 @@ class ByWarp(NothingToPrepare):
         return self._cards
 
     def _open_judge(self) -> LoadedDetector | None:
-        if self.judge_run is None and not (SHIPPED / "card.json").exists():
+        if self.judge_run is None and not (COMPACT / "card.json").exists():
             return None
-        judge = load_detector(self.judge_run or SHIPPED, self.device)
+        judge = load_detector(self.judge_run or COMPACT, self.device)
         if judge.schema == self.schema:
             return judge
         if self.judge_run is None:
