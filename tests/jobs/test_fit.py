@@ -1,12 +1,10 @@
 """`fit`: from a folder of labelled faces to a detector and the commands that come next; groups; places; the choice."""
 
 import csv
-import dataclasses
 import json
 import re
 import shlex
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,94 +16,15 @@ from stylealign.config import read_yaml
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.files import pictures_below
 from stylealign.errors import UserError
-from stylealign.face.sample import FaceSample, Provenance
+from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.fit import choosing
 from stylealign.jobs.fit import job as fit
-from stylealign.jobs.fit.groups import groups_of, hold_out, in_both
 from stylealign.jobs.fit.stopwatch import Stopwatch
 from stylealign.jobs.fit.unlabelled import some_of
 from stylealign.predicting.finders import FoundFace
 from stylealign.predicting.places import how_found, placed
 from stylealign.training.schedule import Timed
-
-# --------------------------------------------------------------------------------------------------------------------
-# Groups
-
-
-def faces_named(names: Sequence[str], splits: Sequence[str] = ()) -> list[FaceSample]:
-    splits = splits or ["train"] * len(names)
-    return [FaceSample(id=n, image=Path("/r") / f"{n}.png", split=s) for n, s in zip(names, splits, strict=True)]
-
-
-def grouped(names: Sequence[str], how: str = "auto") -> dict[str, str]:
-    return groups_of(faces_named(names), how, Path("/r"), Path("/r"), "ibug").of
-
-
-PEOPLE = [f"{name}_{n:02d}" for name in ("Ann_B", "Cy_D", "Eve_F", "Gus_H", "Ida_J") for n in (0, 1, 10)]
-
-
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        (PEOPLE, {name.rpartition("_")[0] for name in PEOPLE}),
-        ([f"{name.rpartition('_')[0]}_t{name[-2:]}" for name in PEOPLE], {n.rpartition("_")[0] for n in PEOPLE}),
-        ([f"{name[0]}/{i}" for i, name in enumerate(PEOPLE)], {"A", "C", "E", "G", "I"}),
-        ([f"img{i:03d}" for i in range(9)], {f"img{i:03d}" for i in range(9)}),
-        ([f"images/{i:03d}" for i in range(9)], {f"images/{i:03d}" for i in range(9)}),
-    ],
-    ids=["person and number", "person and frame", "folders", "numbers alone", "one folder"],
-)
-def test_who_is_one_person_is_guessed_from_names(names: list[str], expected: set[str]) -> None:
-    assert set(grouped(names).values()) == expected
-
-
-@pytest.mark.parametrize("how", ["auto", "none"])
-def test_faces_made_from_one_face_are_of_its_group(how: str) -> None:
-    made = [
-        dataclasses.replace(
-            face, provenance=Provenance(content_id=face.id.rpartition("@")[0], style_id=None, translator="t", seed=0)
-        )
-        for face in faces_named(["a@blur", "b@blur", "lost@blur", "a@dark", "lost@dark"])
-    ]  # fmt: skip
-    found = groups_of([*made, *faces_named(["a", "b", "c"])], how, Path("/r"), Path("/r"), "ibug").of
-    assert found == {
-        "a": "a", "b": "b", "c": "c", "a@blur": "a", "b@blur": "b", "lost@blur": "lost", "a@dark": "a",
-        "lost@dark": "lost",
-    }  # fmt: skip
-
-
-def test_groups_are_held_out_whole_and_near_the_share() -> None:
-    groups = grouped(PEOPLE)
-    held = hold_out(groups, 0.2, seed=0)
-    assert len(held) == 3
-    assert len({groups[face] for face in held}) == 1
-    assert held == hold_out(dict(reversed(groups.items())), 0.2, seed=0)  # whatever order they come in
-    assert len({frozenset(hold_out(groups, 0.2, seed)) for seed in range(20)}) > 2
-    assert len(hold_out({"a": "1", "b": "1", "c": "2", "d": "2"}, 0.1, 0)) == 2
-    splits = {face: "val" if face in list(groups)[:4] else "train" for face in groups}
-    assert in_both(groups, splits) == (1, 4)  # the fourth face is of the second person
-    found = groups_of(faces_named(PEOPLE), "auto", Path("/r"), Path("/r"), "ibug")
-    assert found.holds("elsewhere/Cy_D_77", {"Cy_D"})  # a picture without a label, of one who is held out
-    assert not found.holds("elsewhere/Xu_Z_77", {"Cy_D"})
-
-
-def test_a_pattern_and_a_column_say_who_is_who(tmp_path: Path) -> None:
-    assert set(grouped(PEOPLE, "^([A-Z])").values()) == {"A", "C", "E", "G", "I"}
-    with pytest.raises(
-        UserError, match=r"--group x\(\\d\+\): matches none of 15 names, the first 'Ann_B_00'; expected"
-    ):
-        grouped(PEOPLE, r"x(\d+)")
-    with pytest.raises(UserError, match=r"--group \(: not a regular expression"):
-        grouped(PEOPLE, "(")
-    with pytest.raises(UserError, match="no column 'group'"):
-        grouped(PEOPLE, "column")
-    with pytest.raises(UserError, match="of one group, 'x': nothing can be held out"):
-        hold_out({"a": "x", "b": "x"}, 0.5, 0)
-    (tmp_path / "f.csv").write_text("image,group,x0,y0\na.png,ann,1,2\nb.png,bo,1,2\nc.png,ann,1,2\n")
-    found = groups_of(faces_named(["a", "b", "c"]), "auto", Path("/r"), tmp_path / "f.csv", "csv")
-    assert found.of == {"a": "ann", "b": "bo", "c": "ann"}
-
 
 # --------------------------------------------------------------------------------------------------------------------
 # Places, pictures beside, the choice, the time

@@ -8,7 +8,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import tyro
@@ -16,6 +16,7 @@ import yaml
 
 from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, format_of
+from stylealign.data.groups import groups_of, splits_by_group
 from stylealign.data.image import read_image, warp, write_image
 from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet, draw_numbered, flipped
@@ -51,6 +52,9 @@ class Init:
     face's box does."""
     val_frac: float = 0.15
     """Share of the faces held out to choose by, where the source names no split val."""
+    group: Annotated[str, tyro.conf.arg(metavar="HOW")] = "auto"
+    """What is held out together: folder, column (`group` of a CSV), none, or a regular expression of a picture's path
+    whose first bracket is the person, such as '(.+)_[0-9]+'. auto: guessed, and said."""
     seed: int = 0
     """Draws them."""
 
@@ -170,21 +174,6 @@ def pairs_sheet(faces: list[FaceSample], schema: LandmarkSchema) -> np.ndarray:
     return contact_sheet(tiles, 4, labels)
 
 
-def split_lists(faces: list[FaceSample], config: Init) -> dict[str, list[str]]:
-    """Ids of split train and val, where the source names no val; empty otherwise."""
-    if any(face.split == "val" for face in faces):
-        return {}
-    ids = sorted(face.id for face in faces if face.split == "train")
-    if len(ids) < 2:
-        return {}
-    order = np.random.default_rng(config.seed).permutation(len(ids))
-    num_val = min(len(ids) - 1, max(1, round(config.val_frac * len(ids))))
-    chosen = {ids[i] for i in order[:num_val]}
-    lists = {"train": [i for i in ids if i not in chosen], "val": sorted(chosen)}
-    others = sorted({face.split for face in faces} - {"train"})
-    return {**lists, **{split: sorted(f.id for f in faces if f.split == split) for split in others}}
-
-
 def commands_for(
     config: Init, reader: str, out: Path, splits: dict[str, list[str]], bad: int, picture: Path, places: Places
 ) -> str:
@@ -240,7 +229,10 @@ def main(config: Init) -> None:
         ) from None
     found = marked_up(config.path, reader, name, config.points, config.eyes)
     schema, faces, bad, num_points = found.schema, found.faces, found.bad, found.schema.num_points
-    splits = split_lists(faces, config)
+    groups = groups_of(faces, config.group, FORMATS[reader].image_root(config.path), config.path, reader)
+    splits = splits_by_group(faces, groups, config.val_frac, config.seed, anew=config.group != "auto")
+    if splits:
+        say(groups.sentence())
     num_train = len(splits["train"]) if splits else sum(face.split == "train" for face in faces)
 
     with whole_folder(out) as partial:

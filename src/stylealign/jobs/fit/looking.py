@@ -11,13 +11,13 @@ import numpy as np
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats import FORMATS, format_of
 from stylealign.data.formats.files import pictures_below
+from stylealign.data.groups import groups_of, splits_by_group
 from stylealign.data.image import write_image
 from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, get_schema
 from stylealign.jobs import prepare
 from stylealign.jobs.fit.config import Fit, out_of
-from stylealign.jobs.fit.groups import Groups, groups_of, hold_out, in_both
 from stylealign.jobs.fit.stopwatch import Stopwatch
 from stylealign.jobs.fit.unlabelled import some_of, write_unlabelled
 from stylealign.jobs.init import MarkedUp, marked_up, pairs_sheet, schema_text
@@ -71,23 +71,6 @@ def _known(found: MarkedUp) -> MarkedUp:
     return found
 
 
-def _splits(config: Fit, found: MarkedUp, groups: Groups, explicit: bool) -> dict[str, list[str]]:
-    """Ids of each split, where faces have to be held out anew; empty where the source's own splits are kept."""
-    own = {face.id: face.split for face in found.faces}
-    if "val" in own.values() and not explicit:
-        both, held = in_both(groups.of, own)
-        if both:
-            say(
-                f"warning: {both} of {held} `val` faces are of groups that are also in `train`, if {groups.by} tells "
-                "them: their error is too good. --group holds out whole groups instead"
-            )
-        return {}
-    pool = {face: group for face, group in groups.of.items() if own[face] in ("train", "val")}
-    held_out = hold_out(pool, config.val_frac, config.seed)
-    others = {split: sorted(f for f in own if own[f] == split) for split in set(own.values()) - {"train", "val"}}
-    return {"train": sorted(set(pool) - held_out), "val": sorted(held_out), **others}
-
-
 def _digest(faces: list[FaceSample]) -> str:
     """SHA-256 of who is labelled and where."""
     found = hashlib.sha256()
@@ -119,7 +102,7 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
     root = FaceDataset.open(config.path).image_root if is_dataset else FORMATS[reader].image_root(config.path)
     groups = groups_of(found.faces, config.group, root, config.path, reader)
     say(groups.sentence())
-    splits = _splits(config, found, groups, config.group != "auto")
+    splits = splits_by_group(found.faces, groups, config.val_frac, config.seed, anew=config.group != "auto")
     now = {**{f.id: f.split for f in found.faces}, **{f: s for s, ids in splits.items() for f in ids}}
     (out / "splits").mkdir(parents=True, exist_ok=True)
     for split, ids in splits.items():

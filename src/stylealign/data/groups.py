@@ -13,6 +13,7 @@ from typing import NamedTuple
 from stylealign.data.formats import csv
 from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
+from stylealign.progress import say
 
 _LAST_NUMBER = re.compile(r"^(.*?)[-_. ]*[A-Za-z]{0,5}\d+$")
 LEAST_GROUPS, LARGEST_SHARE, LEAST_MEAN = 4, 0.5, 1.5
@@ -165,6 +166,36 @@ def hold_out(groups: Mapping[str, str], share: float, seed: int) -> set[str]:
             wanted -= sizes[name]
     taken = taken or {min(order, key=lambda name: sizes[name])}
     return {face for face, name in groups.items() if name in taken}
+
+
+def splits_by_group(
+    faces: Sequence[FaceSample], groups: Groups, share: float, seed: int, anew: bool = False
+) -> dict[str, list[str]]:
+    """Ids of each split, where faces have to be held out; empty where the source's own splits are kept.
+
+    Args:
+        faces: labelled.
+        groups: of these faces.
+        share: of those in train (and val) that are held out in val.
+        seed: draws them.
+        anew: where the source has a val, hold out others; else it is kept, and a warning says so where groups are in
+            both.
+    """
+    own = {face.id: face.split for face in faces}
+    if "val" in own.values() and not anew:
+        both, held = in_both(groups.of, own)
+        if both:
+            say(
+                f"warning: {both} of {held} `val` faces are of groups that are also in `train`, if {groups.by} tells "
+                "them: their error is too good. --group holds out whole groups instead"
+            )
+        return {}
+    pool = {face: group for face, group in groups.of.items() if own[face] in ("train", "val")}
+    if not pool:
+        return {}
+    held_out = hold_out(pool, share, seed)
+    others = {split: sorted(f for f in own if own[f] == split) for split in set(own.values()) - {"train", "val"}}
+    return {"train": sorted(set(pool) - held_out), "val": sorted(held_out), **others}
 
 
 def in_both(groups: Mapping[str, str], splits: Mapping[str, str]) -> tuple[int, int]:
