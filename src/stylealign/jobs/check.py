@@ -20,6 +20,7 @@ from stylealign.data.atomic import partial_of
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.describe import describe
 from stylealign.data.image import write_image
+from stylealign.data.packaged import run_folder
 from stylealign.data.placed import misplaced
 from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet, draw_numbered, flipped
@@ -229,7 +230,7 @@ def describe_schema(schema: LandmarkSchema) -> None:
 
 def main(config: Check) -> None:
     """Check whatever `path` is. Raises UserError when something is wrong with it."""
-    path = config.path
+    path = run_folder(config.path)
     is_dataset = (path / "dataset.yaml").exists()
     warning = None
     if config.draw and not is_dataset:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stylealign.data.atomic import making, write_whole
+from stylealign.data.packaged import run_folder
 from stylealign.errors import UserError
 from stylealign.jobs.report.page import GENERATOR, heading_of, page
 from stylealign.jobs.report.sections import SECTIONS
@@ -51,14 +52,15 @@ def report(config: Report) -> Path:
             if f'content="{GENERATOR}"'.encode() not in file.read(2000):
                 raise UserError(f"{out}: exists and is not a report of ours; choose another --out or remove it")
     sections = []
-    for folder in track(config.inputs, "writing the report"):
+    inputs = tuple(map(run_folder, config.inputs))
+    for folder in track(inputs, "writing the report"):
         kind = next((kind for kind in SECTIONS if (folder / kind).is_file()), None)
         if kind is None:
             found = f"holds none of {', '.join(SECTIONS)}" if folder.exists() else "does not exist"
             raise UserError(f"{folder}: {found}; expected a folder that a verb of stylealign made")
         what, section = SECTIONS[kind]
         sections.append((heading_of(what, folder.absolute().name), section(folder)))
-    lead = f"{verdict_of(config.inputs)} {config.note}".strip()
+    lead = f"{verdict_of(inputs)} {config.note}".strip()
     write_whole(out, page(config.title, sections, lead, config.about))
     return out
 
