@@ -153,6 +153,45 @@ def test_conversions_name_existing_points_and_commute_with_mirroring(source: str
     np.testing.assert_allclose(convert(face[:, src.flip_permutation], source, target), out[:, dst.flip_permutation])
 
 
+# Shares of a curve's length before each of iBUG's points: medians of the labels of 1,115 faces of 300-W's training
+# images that are seen from the front, and those of WFLW's points on the same curve (102 faces of its test images).
+SHARES = {
+    "inner_upper_lip": ((60, 61, 62, 63, 64), (0, 0.349, 0.496, 0.663, 1), range(88, 93), (0, 0.257, 0.512, 0.755, 1)),
+    "outer_lower_lip": (
+        (48, 59, 58, 57, 56, 55, 54), (0, 0.216, 0.385, 0.498, 0.625, 0.791, 1),
+        (76, 87, 86, 85, 84, 83, 82), (0, 0.170, 0.341, 0.513, 0.675, 0.837, 1),
+    ),
+    "left_eye_top": ((36, 37, 38, 39), (0, 0.322, 0.655, 1), range(60, 65), (0, 0.233, 0.465, 0.732, 1)),
+    "right_eye_top": ((42, 43, 44, 45), (0, 0.362, 0.688, 1), range(68, 73), (0, 0.287, 0.575, 0.786, 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_wflw_s_labels_are_put_where_300_w_s_lie_on_the_same_curve(name: str) -> None:
+    ours, wanted, theirs, shares = SHARES[name]
+    face = np.zeros((98, 2))
+    face[list(theirs), 0] = shares  # the curve drawn straight
+    if name == "inner_upper_lip":  # its lower half, whose points the corners' means need
+        face[[95, 94, 93], 0] = 0.257, 0.512, 0.755
+    if name.endswith("eye_top"):
+        low = (67, 66, 65) if name.startswith("left") else (75, 74, 73)
+        face[list(low), 0] = shares[1:4]
+    found = convert(face, "wflw98", "ibug68")[list(ours), 0]
+    found = (found - found[0]) / (found[-1] - found[0])
+    assert np.abs(found - wanted).max() < 0.035
+    nearest = [0, *(shares[int(np.abs(np.array(shares) - share).argmin())] for share in wanted[1:-1]), 1]
+    assert np.abs(np.array(nearest) - wanted).max() > 0.04  # what the nearest number would give
+
+
+def test_ibug_s_contour_begins_lower_than_wflw_s_and_ends_at_the_same_chin() -> None:
+    face = np.zeros((98, 2))
+    face[:33, 1] = 16 - np.abs(np.arange(33) - 16)  # steps down from the ears
+    found = convert(face, "wflw98", "ibug68")[:17, 1]
+    assert found[0] == found[16] == 0.5
+    assert found[8] == 16
+    assert np.ptp(np.diff(found[:9])) < 0.3  # evenly spaced, as before
+
+
 def test_points_cannot_be_invented() -> None:
     with pytest.raises(UserError, match="no conversion of landmarks from five to wflw98"):
         convert(np.zeros((5, 2)), "five", "wflw98")

@@ -201,7 +201,7 @@ class Detector:
 
 
 def load(model: Path | str | None = None, accelerator: str = "cpu", *, finder: Path | str | None = None) -> Detector:
-    """Load a finished detector run (or a checkpoint folder); not given: the detector that came with the package.
+    """Load a finished detector run (or a checkpoint folder), or a detector in the package by its name; None: `compact`.
 
     `finder`: a finished `train-finder` run, which finds faces instead of MTCNN.
 
