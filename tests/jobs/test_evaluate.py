@@ -12,6 +12,7 @@ import pytest
 
 from builders.answers import predict
 from builders.dots import dots
+from builders.many_faces import LIPS, many_as_dataset, many_faces, with_lips_marked_elsewhere
 from builders.places import DATA, SRC
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_dataset
@@ -412,3 +413,19 @@ def test_missing_landmarks_are_not_scored_and_no_distance_is_measured_to_them(tm
     found = evaluate(Evaluate(data=eyeless, arms=(f"p={tmp_path}/p.jsonl",), out=tmp_path / "o", draw=0))
     assert found["denominator"] == "landmark_box"
     assert found["arms"][0]["nme"]["mean"] == pytest.approx(2 / (35 * 40) ** 0.5)
+
+
+def test_answers_that_lie_elsewhere_in_every_face_are_said(tmp_path: Path) -> None:
+    labelled = many_faces(80)
+    data = many_as_dataset(tmp_path / "data", labelled)
+    noise = np.random.default_rng(0).normal(0, 1, labelled.shape)
+    head = ",".join(["id", *(f"{axis}{i}" for i in range(68) for axis in "xy")])
+    for name, points in (("near", labelled + noise), ("lips", with_lips_marked_elsewhere(labelled, 0.05) + noise)):
+        rows = [",".join([i, *(f"{v:.3f}" for v in np.ravel(p))]) for i, p in zip(data.ids(), points, strict=True)]
+        (tmp_path / f"{name}.csv").write_text("\n".join([head, *rows]) + "\n")
+    arms = tuple(f"{name}={tmp_path / name}.csv" for name in ("near", "lips"))
+    near, lips = evaluate(Evaluate(data=data.folder, split="train", arms=arms, out=tmp_path / "out"))["arms"]
+    assert near["elsewhere"] == ""
+    assert sorted(map(int, lips["elsewhere"].split(" by ")[0].split(", "))) == LIPS
+    assert lips["elsewhere"].endswith("% of the face's size")
+    assert "answers lie elsewhere than these labels: lips: " in (tmp_path / "out" / "evaluation.md").read_text()

@@ -17,6 +17,7 @@ import numpy as np
 import tyro
 
 from stylealign.data.atomic import making, refuse_existing, whole_folder
+from stylealign.data.convention import landmarks_elsewhere
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image, warp, write_image
 from stylealign.data.predictions import write_predictions
@@ -25,6 +26,7 @@ from stylealign.evaluation.draw import ced_plot, contact_sheet, draw_landmarks, 
 from stylealign.evaluation.reliability import reliability
 from stylealign.evaluation.scoring import Truth, compare, median_offset, read_truth, score_arm
 from stylealign.evaluation.tables import THRESHOLDS, slug
+from stylealign.face.convention import shifts, typical_face
 from stylealign.face.geometry import apply, crop_affine, landmark_box
 from stylealign.face.sample import FaceSample, Prediction
 from stylealign.face.schema import LandmarkSchema
@@ -224,6 +226,16 @@ def _without_offset(
     }
 
 
+def _elsewhere(landmarks: np.ndarray, truth: Truth) -> str:
+    """Where answers (N, P, 2) lie beside the labels in the mean of faces seen from the front, in words."""
+    whole = slice(None) if truth.mask is None else truth.mask.all(axis=1)
+    shapes = (typical_face(points[whole], truth.faces.schema) for points in (landmarks, truth.landmarks))
+    answered, labelled = shapes
+    if answered is None or labelled is None:
+        return ""
+    return landmarks_elsewhere(shifts(answered, labelled), truth.faces.schema)
+
+
 def evaluate(config: Evaluate) -> dict[str, Any]:
     """Score every arm and write the output folder; returns what evaluation.json holds.
 
@@ -264,6 +276,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         if elsewhere is not None and all(is_run(path) for path in arm.paths):
             figures["without_offset"] = _without_offset(config, arm, predicted[arm.name], truth, elsewhere)
         figures["learnt_from"] = max(num_learnt_from(path, dataset, set(faces.ids())) for path in arm.paths)
+        figures["elsewhere"] = _elsewhere(predicted[arm.name].mean(axis=0), truth)
         crops = sorted({crop_text(path, config.flip) for path in arm.paths})
         paths = [str(path) for path in arm.paths]
         results.append({"name": arm.name, "paths": paths, "seeds": len(paths), "crop": " / ".join(crops), **figures})

@@ -47,6 +47,7 @@ def protocol_line(evaluation: Mapping[str, Any]) -> str:
     which = f"split {data['split']}" + (f", subset {data['subset']}" if data["subset"] else "")
     points = "visible landmarks only" if evaluation["visible_only"] else "all landmarks"
     seen = ", ".join(f"{arm['name']} from {arm['learnt_from']:,}" for arm in arms if arm.get("learnt_from"))
+    apart = "; ".join(f"{arm['name']}: {arm['elsewhere']}" for arm in arms if arm.get("elsewhere"))
     return (
         f"{data['name']}, {which}, {counted(data['faces'], 'face')}, {counted(data['points'], 'point')} "
         f"({data['schema']}), {points}. Denominator: {evaluation['denominator']} "
@@ -55,6 +56,12 @@ def protocol_line(evaluation: Mapping[str, Any]) -> str:
         + (
             f" Learnt from these very faces: {seen} of {data['faces']:,}; its error says little of others."
             if seen
+            else ""
+        )
+        + (
+            f" In faces seen from the front, on average, answers lie elsewhere than these labels: {apart}. That is "
+            "another way of labelling, or an error that all faces share."
+            if apart
             else ""
         )
     )

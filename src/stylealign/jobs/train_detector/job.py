@@ -1,7 +1,6 @@
 """The job `train-detector`: data sets in, a landmark detector out.
 
-Each data set has a fixed share of every batch, so that arms of a comparison
-differ in what they see and never in how many updates they get.
+Each data set has a fixed share of every batch: arms differ in what they see and never in how many updates they get.
 """
 
 import math
@@ -20,6 +19,7 @@ from stylealign.batches.crops import CropCache, mean_shape
 from stylealign.batches.shards import open_cache
 from stylealign.batches.source import BatchSource
 from stylealign.config import to_dict, with_sections
+from stylealign.data.convention import say_of_other_ways
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.data.image import write_image
 from stylealign.data.shards import ShardedFaces
@@ -142,8 +142,7 @@ def network_of(config: DetectorJob) -> Any:
 
 
 def fill_generators(config: DetectorJob, model: nn.Module, faces: FaceDataset | ShardedFaces, folder: Path) -> None:
-    """Give a network that looks through style generators those of the run it is given, or
-    of one trained inside this run."""
+    """Give a network that looks through style generators those of a run, or of one trained inside this one."""
     entry = DETECTORS[config.model]
     generators = entry.style_generators(model) if entry.style_generators else None
     if generators is None:
@@ -218,7 +217,9 @@ def open_faces(config: DetectorJob, engine: Engine) -> Faces:
     val_faces = validation_faces(config, schemas[0])
     unlabelled = _unlabelled(config, schemas[0])
     margin = MARGIN if config.augment.is_geometric else 1.0
-    if not engine.is_global_zero:
+    if engine.is_global_zero:
+        say_of_other_ways(part.faces for part in mixes[0] if isinstance(part.faces, FaceDataset))
+    else:
         engine.barrier()
     caches = [[open_cache(part.faces, config.crop, margin) for part in mix] for mix in mixes]
     unlabelled_cache = None if unlabelled is None else CropCache(unlabelled, config.crop, margin)
@@ -384,9 +385,8 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
         if validation:
             held_out, unit = validation.faces, validation.denominator
             nme = measured.get(state.step) or evaluate()["nme"]  # a run stopped after its last update has not measured
-            step, least = run.best("nme")
-            if step:  # it was evaluated on the way
-                card["best"] = {"step": step, "nme": least}
+            if (best := run.best("nme"))[0]:  # it was evaluated on the way
+                card["best"] = {"step": best[0], "nme": best[1]}
             divided_by = describe_denominator(unit, held_out.schema)
             card["val"] = {"nme": nme, "denominator": unit, "divided_by": divided_by, **(described or {})}
             trust = validation.trust(state.result())
