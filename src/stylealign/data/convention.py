@@ -1,6 +1,6 @@
 """Whether two data sets of one mark-up mean the same places by its landmarks: `face/convention.py`, in sentences."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -50,15 +50,14 @@ def landmarks_elsewhere(moved: np.ndarray, schema: LandmarkSchema) -> str:
     return f"{names}{more} by up to {far.max():.1%} of the face's size"
 
 
-def say_of_other_ways(parts: Iterable[FaceDataset]) -> None:
-    """Warn where data sets that are learnt together under one mark-up are labelled in different ways."""
-    first = None
-    for faces in parts:
-        if first is None:
-            first = faces if typical_of(faces) is not None else None
-            continue
-        moved = shifts_between(faces, first)
-        if moved is not None and (where := landmarks_elsewhere(moved, faces.schema)):
+def say_of_other_ways(parts: Sequence[FaceDataset]) -> None:
+    """Warn where data sets that are learnt together under one mark-up are labelled in another way than the first of
+    them that has a typical face."""
+    typical = [(faces, typical_of(faces)) for faces in parts] if len(parts) > 1 else []
+    told = [(faces, shape) for faces, shape in typical if shape is not None]
+    for faces, shape in told[1:]:
+        first, other = told[0]
+        if where := landmarks_elsewhere(shifts(shape, other), faces.schema):
             say(
                 f"warning: {faces.folder}: its landmarks lie elsewhere than those of {first.folder}, in faces seen "
                 f"from the front: {where}. One network learns to tell the two kinds of pictures apart, and answers "
