@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from stylealign.training.seen import data_learnt
 from stylealign.training.weights import read_card, read_tensors, save_model
 
 KEEP = (
@@ -45,8 +46,12 @@ def halved(tensor: Tensor) -> Tensor:
 def packed_card(card: dict[str, Any], data: list[str]) -> dict[str, Any]:
     """What the package says of weights: no path of a machine, the data by the names `data` (one, or one for each)."""
     packed = {key: card[key] for key in KEEP if key in card}
-    names = data if len(data) == len(card["data"]) else data[:1] * len(card["data"])
-    packed["data"] = [{**one, "name": name} for one, name in zip(card["data"], names, strict=True)]
+    learnt = data_learnt(card)
+    names = data if len(data) == len(learnt) else data[:1] * len(learnt)
+    named = [{**one, "name": name} for one, name in zip(learnt, names, strict=True)]
+    packed["data"] = named[: len(card["data"])]
+    if "start" in card:
+        packed["start"] = {**{key: card["start"][key] for key in ("kind", "hash")}, "data": named[len(card["data"]) :]}
     if card["kind"] == "translator":  # the network and its structure maps are read from there
         packed["config"] = {key: card["config"][key] for key in (card["model"], "structure")}
     else:
@@ -58,7 +63,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--data", required=True, nargs="+", help="what the training data are called, in their order")
+    parser.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        help="what the training data are called, in their order, those of earlier trainings last",
+    )
     parser.add_argument("--half", action="store_true", help="round matrices and kernels to 16 bits")
     given = parser.parse_args()
     card, state = read_card(given.run), given.run / "model.safetensors"

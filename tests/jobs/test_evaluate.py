@@ -91,6 +91,9 @@ def test_a_run_that_learnt_from_the_faces_it_is_scored_on_is_told(
     (tmp_path / "card.json").write_text(json.dumps(card))
     assert num_learnt_from(tmp_path, data, set(scored.ids())) == count
     assert num_learnt_from(folder / "good.jsonl", data, set(scored.ids())) == 0
+    later = {"kind": "detector", "data": [], "start": {"data": card["data"]}}  # trained on, from that one
+    (tmp_path / "card.json").write_text(json.dumps(later))
+    assert num_learnt_from(tmp_path, data, set(scored.ids())) == count
 
 
 def test_the_tables_say_who_learnt_from_the_faces_scored_on(folder: Path, tmp_path: Path) -> None:

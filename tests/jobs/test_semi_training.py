@@ -51,6 +51,7 @@ from stylealign.training.mean_teacher import (
     unlabelled_in_batch,
 )
 from stylealign.training.processes import Pool
+from stylealign.training.seen import data_learnt
 from stylealign.training.warm_start import start_from
 from stylealign.training.weights import read_card, read_tensors
 
@@ -231,6 +232,11 @@ def test_a_detector_starts_from_another_with_all_its_weights(teaching: Path) -> 
     model = build_detector("resnet18", (FIVE,), SIZE, ResNetConfig(width=4))
     start = start_from(model, teaching, FIVE)
     assert start["fresh"] == []
+    learnt = read_card(teaching)["data"]
+    assert start["data"] == learnt
+    assert data_learnt({"data": learnt, "start": start}) == learnt
+    other = {**learnt[0], "split": "val"}
+    assert data_learnt({"data": [other], "start": start}) == [other, *learnt]
     there = read_tensors(teaching / "model.safetensors")
     assert all(torch.equal(value, there[key]) for key, value in model.state_dict().items())
 

@@ -107,6 +107,20 @@ def is_made(meta: dict[str, Any]) -> bool:
     return bool(sources_of(meta) or labellers_of(meta)) if verb == "trust" else verb is not None
 
 
+def data_learnt(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a model's labels came from, as its card describes data: of its own training, and of those before it that it
+    started from (`--init-from`), each once."""
+    found: list[dict[str, Any]] = []
+    for one in [*(card.get("data") or []), *((card.get("start") or {}).get("data") or [])]:
+        if isinstance(one, dict) and not any(_same_faces(one, other) for other in found):
+            found.append(one)
+    return found
+
+
+def _same_faces(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one.get(key) == other.get(key) for key in ("content_hash", "split", "subset"))
+
+
 def seen_beyond(learnt: Iterable[Mapping[str, Any]], content: str, split: str | None, subset: str | None) -> str:
     """What a model learnt from, by its card's `data`, of a data set of that content hash outside of a split or a label
     budget, in words; empty where nothing is outside."""
@@ -128,7 +142,7 @@ def say_more_seen(
 ) -> None:
     """Warn of a model of that card, such as one to start from, that learnt from labels which a training that sees these
     faces, a split and a subset of their data set, does not see."""
-    if said := seen_beyond(card.get("data", []), faces.content_hash, split, subset):
+    if said := seen_beyond(data_learnt(card), faces.content_hash, split, subset):
         say(f"warning: {what} learnt from {said}: labels that must not be seen come in through it")
 
 

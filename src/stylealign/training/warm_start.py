@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from stylealign.errors import UserError, counted
 from stylealign.face.schema import LandmarkSchema
 from stylealign.training.faces import Part
-from stylealign.training.seen import say_more_seen
+from stylealign.training.seen import data_learnt, say_more_seen
 from stylealign.training.weights import load_model, read_card
 
 KINDS = ("detector", "encoder")
@@ -77,6 +77,7 @@ def start_from(model: nn.Module, run: Path, schema: LandmarkSchema, mix: Sequenc
         "run": str(run),
         "kind": kind,
         "hash": card["model_hash"],
+        **({"data": data_learnt(card)} if kind == "detector" else {}),  # an encoder saw pictures without their labels
         "taken": len(trained) - len(fresh),
         "fresh": fresh,
     }

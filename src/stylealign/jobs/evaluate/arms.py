@@ -92,11 +92,13 @@ def crop_text(path: Path, flip: bool) -> str:
 
 
 def num_learnt_from(path: Path, dataset: FaceDataset, faces: set[str]) -> int:
-    """How many of some faces of a data set, by their ids, a run learnt from, as its card says."""
+    """How many of some faces of a data set, by their ids, a run or one that it started from learnt from, as its card
+    says."""
+    from stylealign.training.seen import data_learnt
     from stylealign.training.weights import read_card
 
     seen: set[str] = set()
-    for learnt in read_card(path).get("data", []) if is_run(path) else ():
+    for learnt in data_learnt(read_card(path)) if is_run(path) else ():
         if learnt.get("content_hash") == dataset.content_hash:
             seen.update(dataset.select(learnt.get("split"), learnt.get("subset"), labelled=True).ids())
     return len(seen & faces)

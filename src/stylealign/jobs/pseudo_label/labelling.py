@@ -30,7 +30,7 @@ from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.predicting.ensemble import LookConfig
 from stylealign.progress import say
-from stylealign.training.seen import say_held_out
+from stylealign.training.seen import data_learnt, say_held_out
 
 TILE = 160
 ATTRIBUTE = "pseudo"
@@ -90,7 +90,7 @@ def describe(config: Labelling, verb: str, faces: FaceDataset, detectors: list[L
                 "run": str(run),
                 "hash": loaded.card["model_hash"],
                 "model": loaded.card["model"],
-                "data": loaded.card.get("data", []),
+                "data": data_learnt(loaded.card),
             }
             for run, loaded in zip(config.detectors, detectors, strict=True)
         ],
@@ -111,7 +111,7 @@ def warn_of_seen_faces(faces: FaceDataset, detectors: list[LoadedDetector], labe
     if not labels_are_judged:
         say_held_out("faces of", faces, " are among them")
     for loaded in detectors:
-        if labels_are_judged and any(d.get("content_hash") == faces.content_hash for d in loaded.card.get("data", [])):
+        if labels_are_judged and any(d.get("content_hash") == faces.content_hash for d in data_learnt(loaded.card)):
             say(
                 "warning: a detector was trained on these very faces, and will find their labels right: expected "
                 "one that never saw them"
