@@ -26,7 +26,7 @@ from stylealign.jobs.export.graph import answering, trace
 from stylealign.jobs.export.job import PARITY, drawn_crops, torch_model
 from stylealign.predicting.opencv_network import ABOUT, TWIN
 
-FOLDER = Path(__file__).parents[1] / "src" / "stylealign" / "weights" / "detector"
+FOLDER = Path(__file__).parents[1] / "src" / "stylealign" / "weights" / "compact"
 
 
 def for_one_crop(graph: Any) -> Any:
