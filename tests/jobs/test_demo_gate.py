@@ -173,7 +173,8 @@ def test_the_page_takes_uploads_and_fetches_nothing(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(processing_utils, "async_ssrf_protected_download", fetch)
     monkeypatch.setattr(processing_utils, "async_ssrf_protected_get", fetch)
-    page = build_page(Detector(DotNetwork(scale=2.2), find_dots), StyleTranslator.load("histogram"), 10**6)
+    ways = {"photo": StyleTranslator.load("histogram")}
+    page = build_page(Detector(DotNetwork(scale=2.2), find_dots), ways, 10**6)  # type: ignore[arg-type]
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     address = serve(page, "127.0.0.1", port, names=NAMES, folder=tmp_path, max_bytes=10**5, max_total=10**7).rstrip("/")
@@ -197,7 +198,7 @@ def test_the_page_takes_uploads_and_fetches_nothing(tmp_path: Path, monkeypatch:
 
         def changed(path: str, session: str) -> str:
             file = {"path": path, "url": path, "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}
-            asked = {"data": [file, file, 1, None], "fn_index": 0, "session_hash": session}
+            asked = {"data": [file, file, "photo", 1, None], "fn_index": 0, "session_hash": session}
             status, _ = ask(
                 address, "/gradio_api/queue/join", json.dumps(asked).encode(), content_type="application/json"
             )
