@@ -19,6 +19,7 @@ PAGES = {  # file of the repository -> page of the site
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "src/stylealign/weights/compact/README.md": "detector_card.md",
+    "src/stylealign/weights/accurate/README.md": "accurate_card.md",
     "src/stylealign/weights/translator/README.md": "translator_card.md",
     "docs/jobs": "verbs.md",
     "docs/notebooks": "notebooks/own_faces.md",

@@ -7,7 +7,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 COMPACT = WEIGHTS / "compact"
 """The detector that is taken where none is named"""
 TRANSLATOR = WEIGHTS / "translator"
-DETECTORS = {"compact": COMPACT}
+DETECTORS = {"compact": COMPACT, "accurate": WEIGHTS / "accurate"}
 
 
 def run_folder(run: Path | str) -> Path:

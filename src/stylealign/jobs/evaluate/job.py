@@ -46,9 +46,9 @@ class Evaluate:
     data: Path
     """Dataset folder with the true landmarks."""
     arms: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=PATH ...")]
-    """What to score, `name=path` or `path`: a detector run folder (or `compact`, the detector in the package), or
-    predictions as a .csv or .jsonl file, a folder with predictions.jsonl, or a folder of .pts files. `*` is expanded.
-    Several paths under one name are seeds of that arm."""
+    """What to score, `name=path` or `path`: a detector run folder (or `compact` or `accurate`, the detectors in the
+    package), or predictions as a .csv or .jsonl file, a folder with predictions.jsonl, or a folder of .pts files. `*`
+    is expanded. Several paths under one name are seeds of that arm."""
     out: Path
     """Folder to make: evaluation.json, evaluation.md, plots, pictures, per-face errors, predictions."""
     split: str = "test"

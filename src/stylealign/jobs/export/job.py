@@ -49,7 +49,7 @@ class Export:
     """Write a trained detector as an ONNX file, and show that it answers as the detector does."""
 
     run: tyro.conf.Positional[Path]
-    """Finished detector run or checkpoint folder, or `compact`, the one that came with the package."""
+    """Finished detector run or checkpoint folder, or `compact` or `accurate`, which came with the package."""
     out: Path
     """File to make, ending in .onnx."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"

@@ -46,7 +46,7 @@ class Labelling:
     data: Path
     """Data set folder."""
     detectors: tuple[Path, ...]
-    """Run folders of finished detectors of one mark-up; `compact` is the one that came with the package."""
+    """Run folders of finished detectors of one mark-up; `compact` and `accurate` came with the package."""
     out: Path
     """Data set folder to make; it points at the same pictures."""
     split: str | None = None
