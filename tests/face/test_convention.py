@@ -72,13 +72,23 @@ def test_sets_that_are_learnt_together_are_compared(tmp_path: Path, capsys: pyte
     alike = many_as_dataset(tmp_path / "alike", many_faces(80, seed=2))
     other = many_as_dataset(tmp_path / "other", with_lips_marked_elsewhere(many_faces(80, seed=1), 2 * LIMIT))
     made = many_as_dataset(tmp_path / "made", with_lips_marked_elsewhere(many_faces(80, seed=1), 2 * LIMIT), made=True)
-    say_of_other_ways([first, alike, made])
+    say_of_other_ways({str(faces.folder): faces for faces in (first, alike, made)})
     assert capsys.readouterr().err == ""
     assert typical_of(made) is None
-    say_of_other_ways([first, other])
+    say_of_other_ways({"one": first, str(other.folder): other})
     said = capsys.readouterr().err
-    assert f"warning: {other.folder}: its landmarks lie elsewhere than those of {first.folder}" in said
+    assert f"warning: {other.folder}: its landmarks lie elsewhere than those of one, in faces" in said
     assert "by up to 6." in said
     five = many_as_dataset(tmp_path / "five", np.zeros((2, 5, 2)), LandmarkSchema(name="own5", num_points=5))
     with pytest.raises(UserError, match=r"is of own5, .* of ibug68: expected one mark-up"):
         shifts_between(five, first)
+
+
+def test_prepare_says_so_of_what_it_merges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    many_as_dataset(tmp_path / "one", many_faces(70))
+    many_as_dataset(tmp_path / "two", with_lips_marked_elsewhere(many_faces(70, seed=1), 2 * LIMIT))
+    sources = ", ".join(f"{{reader: dataset, path: {tmp_path / name}, name: {name}}}" for name in ("one", "two"))
+    (tmp_path / "merge.yaml").write_text(f"sources: [{sources}]\nout: {tmp_path / 'both'}\n")
+    assert main(["prepare", str(tmp_path / "merge.yaml")]) == 0
+    said = capsys.readouterr().err
+    assert f"warning: {tmp_path / 'two'}: its landmarks lie elsewhere than those of {tmp_path / 'one'}" in said

@@ -1,6 +1,6 @@
 """Whether two data sets of one mark-up mean the same places by its landmarks: `face/convention.py`, in sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -50,17 +50,17 @@ def landmarks_elsewhere(moved: np.ndarray, schema: LandmarkSchema) -> str:
     return f"{names}{more} by up to {far.max():.1%} of the face's size"
 
 
-def say_of_other_ways(parts: Sequence[FaceDataset]) -> None:
-    """Warn where data sets that are learnt together under one mark-up are labelled in another way than the first of
-    them that has a typical face."""
-    typical = [(faces, typical_of(faces)) for faces in parts] if len(parts) > 1 else []
-    told = [(faces, shape) for faces, shape in typical if shape is not None]
-    for faces, shape in told[1:]:
+def say_of_other_ways(sets: Mapping[str, FaceDataset]) -> None:
+    """Warn where data sets of one mark-up that are learnt together, by their names, are labelled in another way than
+    the first of them that has a typical face."""
+    typical = {name: typical_of(faces) for name, faces in sets.items()} if len(sets) > 1 else {}
+    told = [(name, shape) for name, shape in typical.items() if shape is not None]
+    for name, shape in told[1:]:
         first, other = told[0]
-        if where := landmarks_elsewhere(shifts(shape, other), faces.schema):
+        if where := landmarks_elsewhere(shifts(shape, other), sets[name].schema):
             say(
-                f"warning: {faces.folder}: its landmarks lie elsewhere than those of {first.folder}, in faces seen "
-                f"from the front: {where}. One network learns to tell the two kinds of pictures apart, and answers "
-                "blurred or otherwise unlike ones in the other's way: `pseudo-label` labels one set in the way of the "
-                "other, and dvln --other gives it a head of its own (docs/schemas.md)"
+                f"warning: {name}: its landmarks lie elsewhere than those of {first}, in faces seen from the front: "
+                f"{where}. One network learns to tell the two kinds of pictures apart, and answers blurred or "
+                "otherwise unlike ones in the other's way: `pseudo-label` labels one set in the way of the other, and "
+                "dvln --other gives it a head of its own (docs/schemas.md)"
             )

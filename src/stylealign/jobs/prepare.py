@@ -17,6 +17,7 @@ import tyro
 from stylealign.config import to_dict
 from stylealign.data.atomic import making, partial_of, refuse_existing, whole_folder
 from stylealign.data.carve import carved, named_shares
+from stylealign.data.convention import say_of_other_ways
 from stylealign.data.dataset import FaceDataset, labellers_of, sources_of
 from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.data.describe import describe
@@ -385,9 +386,10 @@ def _write(config: Prepare, out: Path) -> None:
                 f"{source.path}: {counted(schema.num_points, 'landmark')} a face and no --schema: taken for "
                 f"{schema.name}; --schema names another"
             )
-    for source, view in _by_source(dataset, sources):
+    for source, view in (views := list(_by_source(dataset, sources))):
         if warning := numbered_otherwise(view):
             say(f"warning: {source.path}: {warning}")
+    say_of_other_ways({str(source.path): view for source, view in views})
     for note in notes:
         say(note)
     for name, count in left_out.items():

@@ -218,7 +218,7 @@ def open_faces(config: DetectorJob, engine: Engine) -> Faces:
     unlabelled = _unlabelled(config, schemas[0])
     margin = MARGIN if config.augment.is_geometric else 1.0
     if engine.is_global_zero:
-        say_of_other_ways([part.faces for part in mixes[0] if isinstance(part.faces, FaceDataset)])
+        say_of_other_ways({str(p.faces.folder): p.faces for p in mixes[0] if isinstance(p.faces, FaceDataset)})
     else:
         engine.barrier()
     caches = [[open_cache(part.faces, config.crop, margin) for part in mix] for mix in mixes]
