@@ -138,3 +138,15 @@ def test_init_says_where_a_source_has_one_person_in_both_splits(
     assert main(["init", str(tmp_path / "mine"), "--out", str(tmp_path / "out")]) == 0
     assert "3 of 3 `val` faces are of groups that are also in `train`" in capsys.readouterr().err
     assert not list((tmp_path / "out" / "splits").iterdir())  # the source's own are kept
+
+
+def test_fit_writes_nothing_where_every_face_is_of_a_test_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels_of_people(tmp_path / "mine")
+    lines = (tmp_path / "mine" / "labels.csv").read_text().splitlines()
+    text = "\n".join([f"{lines[0]},split", *(f"{line},test" for line in lines[1:])])
+    (tmp_path / "mine" / "labels.csv").write_text(text + "\n")
+    assert main(["fit", str(tmp_path / "mine"), "--minutes", "1", "--out", str(tmp_path / "out")]) == 2
+    assert "mine: no labelled face in split train or val, expected some to learn from" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -104,6 +104,8 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
     say(groups.sentence())
     splits = splits_by_group(found.faces, groups, config.val_frac, config.seed, anew=config.group != "auto")
     now = {**{f.id: f.split for f in found.faces}, **{f: s for s, ids in splits.items() for f in ids}}
+    if not {"train", "val"} & set(now.values()):
+        raise UserError(f"{config.path}: no labelled face in split train or val, expected some to learn from")
     (out / "splits").mkdir(parents=True, exist_ok=True)
     for split, ids in splits.items():
         (out / "splits" / f"{split}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
