@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,8 +19,11 @@ from stylealign.errors import UserError
 from stylealign.evaluation.metrics import nme_per_face
 from stylealign.face import geometry
 from stylealign.face.schema import convert, get_schema
+from stylealign.jobs.assess.opening import beside
 from stylealign.jobs.draw_faces import DrawFaces
 from stylealign.jobs.evaluate.arms import parse_arms
+from stylealign.jobs.study.job import check_data
+from stylealign.jobs.train_detector.job import config_class
 from stylealign.predicting.on_datasets import answer_dataset
 from stylealign.toyfaces import draw_face, face_of
 from stylealign.training.weights import read_card
@@ -124,6 +128,11 @@ def test_a_detector_in_the_package_has_a_name_wherever_a_run_is_asked_for(
     assert load_detector(Path("compact")).card["model_hash"] == read_card(COMPACT)["model_hash"]
     with pytest.raises(UserError, match="largest: no such run"):
         read_card(Path("largest"))
+    assert beside(tmp_path, {"config": {"judge": "compact"}}, "judge", "judge") == Path("compact")
+    for start, said in (("compact", "no data: give --real"), ("largest", "init_from largest: no such file or folder")):
+        cell = SimpleNamespace(name="row", config=config_class()(run=tmp_path / "run", init_from=Path(start)))
+        with pytest.raises(UserError, match=said):
+            check_data([cell])  # type: ignore[list-item]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "compact").mkdir()  # somebody's own folder comes first
     with pytest.raises(UserError, match="compact: not a run folder"):

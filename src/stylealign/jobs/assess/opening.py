@@ -7,7 +7,7 @@ import torch
 
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset
-from stylealign.data.packaged import COMPACT
+from stylealign.data.packaged import COMPACT, run_folder
 from stylealign.detectors.loaded import LoadedDetector, load_detector
 from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
@@ -40,7 +40,7 @@ def beside(translator: Path, card: dict[str, Any], name: str, key: str) -> Path 
     if (inside / "card.json").exists():
         return inside
     given = (card.get("config") or {}).get(key)
-    return Path(given) if given and (Path(given) / "card.json").exists() else None
+    return Path(given) if given and (run_folder(given) / "card.json").exists() else None
 
 
 def open_translator(run: Path, device: torch.device) -> Opened:

@@ -10,6 +10,7 @@ from stylealign.config import (
 )
 from stylealign.data.atomic import alone, partial_of, write_whole
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.packaged import run_folder
 from stylealign.errors import UserError, counted
 from stylealign.evaluation.scoring import read_truth
 from stylealign.evaluation.tables import Table, print_table
@@ -77,7 +78,7 @@ def check_data(cells: Sequence[Cell]) -> None:
         c = cell.config
         for name in ("pretrained", "styles", "init_from"):
             path = getattr(c, name)
-            if path is not None and path != PACKAGE and not path.exists():
+            if path is not None and path != PACKAGE and not run_folder(path).exists():
                 raise UserError(f"cell {cell.name!r}: {name} {path}: no such file or folder")
         key = repr(
             (c.real, c.synthetic, c.real_split, c.subset, c.data, c.other, c.other_split, c.val, c.val_split, c.mix)
