@@ -49,9 +49,10 @@ def packed_card(card: dict[str, Any], data: list[str]) -> dict[str, Any]:
     learnt = data_learnt(card)
     names = data if len(data) == len(learnt) else data[:1] * len(learnt)
     named = [{**one, "name": name} for one, name in zip(learnt, names, strict=True)]
-    packed["data"] = named[: len(card["data"])]
+    own = len(data_learnt({"data": card["data"]}))
+    packed["data"] = named[:own]
     if "start" in card:
-        packed["start"] = {**{key: card["start"][key] for key in ("kind", "hash")}, "data": named[len(card["data"]) :]}
+        packed["start"] = {"kind": card["start"]["kind"], "hash": card["start"]["hash"], "data": named[own:]}
     if card["kind"] == "translator":  # the network and its structure maps are read from there
         packed["config"] = {key: card["config"][key] for key in (card["model"], "structure")}
     else:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset, evenly_spread
 from stylealign.errors import UserError
 from stylealign.face.convention import LIMIT, shifts, typical_face
 from stylealign.face.schema import LandmarkSchema
@@ -18,7 +18,7 @@ def typical_of(faces: FaceDataset) -> np.ndarray | None:
     """`typical_face` of a view, from at most MOST_FACES of it, evenly spread; without faces made from others, which are
     labelled as those are."""
     found = []
-    for i in np.unique(np.linspace(0, len(faces) - 1, min(MOST_FACES, len(faces))).round().astype(int)):
+    for i in evenly_spread(len(faces), MOST_FACES):
         face = faces[int(i)]
         if face.landmarks is not None and face.provenance is None and face.labelled_points.all():
             found.append(face.landmarks)

@@ -43,6 +43,11 @@ _META: dict[str, tuple[tuple[type, ...], str]] = {
 }
 
 
+def evenly_spread(length: int, most: int) -> np.ndarray:
+    """At most `most` of the positions 0 to `length` - 1, from first to last at even distances, in order."""
+    return np.unique(np.linspace(0, length - 1, min(most, length)).round().astype(int))
+
+
 class FaceDataset:
     """An open data set, or a view of some of its faces. `dataset[i]` reads and decodes one line."""
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from stylealign.config import parse_json, read_json, read_yaml
 from stylealign.data.atomic import partial_of
 from stylealign.data.convention import landmarks_elsewhere, shifts_between
-from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset, evenly_spread
 from stylealign.data.describe import describe
 from stylealign.data.image import write_image
 from stylealign.data.packaged import run_folder
@@ -70,7 +70,7 @@ def draw_faces(dataset: FaceDataset, config: Check) -> list[Path]:
     from stylealign.face.crop import CropConfig
 
     view = dataset.select(split=config.split, subset=config.subset) if config.split or config.subset else dataset
-    chosen = view.take(np.unique(np.linspace(0, len(view) - 1, min(config.draw, len(view))).round().astype(int)))
+    chosen = view.take(evenly_spread(len(view), config.draw))
     folder = config.out or Path(f"{config.path.absolute().name}_check")
     folder.mkdir(parents=True, exist_ok=True)
     crop_config, schema = CropConfig(scale=config.scale, size=config.size), dataset.schema

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset, evenly_spread
 from stylealign.errors import counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import CONVERSIONS, SCHEMAS, LandmarkSchema
@@ -124,7 +124,7 @@ def numbered_otherwise(faces: FaceDataset) -> str | None:
     labelled = [i for i in range(len(faces)) if faces.head(i)["labelled"]]
     if not labelled:
         return None
-    chosen = np.unique(np.linspace(0, len(labelled) - 1, min(MOST_FACES, len(labelled))).round().astype(int))
+    chosen = evenly_spread(len(labelled), MOST_FACES)
     found = misfit(faces.take(labelled[i] for i in chosen), schema)
     if found is None or found <= LIMIT:
         return None

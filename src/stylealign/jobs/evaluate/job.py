@@ -226,14 +226,10 @@ def _without_offset(
     }
 
 
-def _elsewhere(landmarks: np.ndarray, truth: Truth) -> str:
-    """Where answers (N, P, 2) lie beside the labels in the mean of faces seen from the front, in words."""
+def _typical(landmarks: np.ndarray, truth: Truth) -> np.ndarray | None:
+    """The typical face of labels or answers (N, P, 2), of the faces whose landmarks all count."""
     whole = slice(None) if truth.mask is None else truth.mask.all(axis=1)
-    shapes = (typical_face(points[whole], truth.faces.schema) for points in (landmarks, truth.landmarks))
-    answered, labelled = shapes
-    if answered is None or labelled is None:
-        return ""
-    return landmarks_elsewhere(shifts(answered, labelled), truth.faces.schema)
+    return typical_face(landmarks[whole], truth.faces.schema)
 
 
 def evaluate(config: Evaluate) -> dict[str, Any]:
@@ -251,6 +247,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     dataset = FaceDataset.open(config.data)
     truth = read_truth(dataset, config.split, config.subset, config.denominator, config.visible_only, config.thirds)
     faces, samples = truth.faces, truth.samples
+    labelled = _typical(truth.landmarks, truth)
 
     elsewhere = None
     if config.offset_from is not None:
@@ -276,7 +273,11 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         if elsewhere is not None and all(is_run(path) for path in arm.paths):
             figures["without_offset"] = _without_offset(config, arm, predicted[arm.name], truth, elsewhere)
         figures["learnt_from"] = max(num_learnt_from(path, dataset, set(faces.ids())) for path in arm.paths)
-        figures["elsewhere"] = _elsewhere(predicted[arm.name].mean(axis=0), truth)
+        answered = _typical(predicted[arm.name].mean(axis=0), truth)
+        figures["elsewhere"] = (
+            "" if labelled is None or answered is None
+            else landmarks_elsewhere(shifts(answered, labelled), dataset.schema)
+        )  # fmt: skip
         crops = sorted({crop_text(path, config.flip) for path in arm.paths})
         paths = [str(path) for path in arm.paths]
         results.append({"name": arm.name, "paths": paths, "seeds": len(paths), "crop": " / ".join(crops), **figures})

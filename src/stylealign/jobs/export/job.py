@@ -19,7 +19,7 @@ import tyro
 from stylealign.batches.batch import to_float
 from stylealign.batches.crops import CropCache
 from stylealign.data.atomic import making, refuse_existing, write_whole
-from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset, evenly_spread
 from stylealign.data.image import warp
 from stylealign.data.packaged import run_folder
 from stylealign.detectors.loaded import LoadedDetector, load_detector
@@ -130,9 +130,7 @@ def batches(answer: Answer, crops: np.ndarray, batch: int) -> np.ndarray:
 
 def as_crops(cache: CropCache, count: int | None = None) -> np.ndarray:
     """(N, 3, S, S) float32 in [-1, 1] of a crop cache, or `count` of them evenly spread."""
-    rows = (
-        np.arange(len(cache)) if count is None else np.unique(np.linspace(0, len(cache) - 1, count).round().astype(int))
-    )
+    rows = evenly_spread(len(cache), len(cache) if count is None else count)
     return to_float(torch.from_numpy(cache.images[rows])).contiguous(memory_format=torch.contiguous_format).numpy()
 
 

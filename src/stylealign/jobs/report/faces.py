@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset, evenly_spread
 from stylealign.data.image import encode_image, read_image, warp
 from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet
@@ -35,7 +35,7 @@ def faces_by_split(folder: Path) -> Iterator[tuple[str, bytes]]:
     except UserError:  # what is wrong with a data set is told by `check`; its figures stand here all the same
         return
     for name, faces in splits:
-        places = np.unique(np.linspace(0, len(faces) - 1, min(SHOWN, len(faces))).round().astype(int))
+        places = evenly_spread(len(faces), SHOWN)
         tiles, labelled = [], 0
         for i in places:
             try:

@@ -249,8 +249,10 @@ def predictions_section(folder: Path) -> str:
             items = "".join(f"<li>{escaped(sentence)}</li>" for sentence in left)
             parts.append(f"<details><summary>Left out: {len(left)}</summary><ul>{items}</ul></details>")
     drawn = sorted((folder / "drawn").rglob("*.jpg"))  # in the folders of their photos
-    names = [path.relative_to(folder / "drawn").with_suffix("").as_posix() for path in drawn]
-    shown = [figure_of(embed(path), name) for path, name in zip(drawn[:_MOST_OVERLAYS], names, strict=False)]
+    shown = [
+        figure_of(embed(path), path.relative_to(folder / "drawn").with_suffix("").as_posix())
+        for path in drawn[:_MOST_OVERLAYS]
+    ]
     if len(drawn) > len(shown):
         parts.append(f'<p class="note">the first {len(shown)} of {counted(len(drawn), "overlay")}</p>')
     return "".join(parts) + (f'<div class="row">{"".join(shown)}</div>' if shown else "")
