@@ -14,7 +14,7 @@ from stylealign.config import from_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.detectors import DETECTORS, Preset, build_detector
 from stylealign.detectors.lab.network import LAB
-from stylealign.detectors.on_trunk import TrunkRegressor
+from stylealign.detectors.on_trunk import LastFeatures, TrunkRegressor
 from stylealign.detectors.trunks import TRUNKS, build_trunk, trunks_in
 from stylealign.errors import UserError
 
@@ -115,6 +115,13 @@ def test_lone_faces_of_a_single_cell_are_refused(name: str) -> None:
         DETECTORS[name].learn(learning_of(model, schemas_of(name), batch_size=1))
 
 
+@pytest.mark.parametrize("name", ["resnet18", "wing"])
+def test_lone_faces_of_any_size_are_refused_where_each_number_is_normalised(name: str) -> None:
+    model = made(name, 64)
+    with pytest.raises(UserError, match=rf"{name}: each feature is normalised, and batch_size 1 is one face at a time"):
+        DETECTORS[name].learn(learning_of(model, schemas_of(name), batch_size=1, size=64))
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # What each looks at
 
@@ -127,6 +134,23 @@ def test_a_regression_starts_at_the_mean_shape_and_takes_means_of_large_crops() 
     model.mean_shape.copy_(torch.rand(68, 2) * 128)
     nn.init.zeros_(model.fc.weight)
     assert torch.equal(model.eval()(images(1, 128)).landmarks[0], model.mean_shape)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "wing", "dvln"])
+@pytest.mark.parametrize("size", [64, 128])
+def test_fully_connected_layers_see_numbers_of_one_size_whatever_the_trunk_answers(name: str, size: int) -> None:
+    """MobileNetV2's last features have a spread of a quarter, EfficientNet's of eight."""
+    seen: list[Tensor] = []
+    model = made(name, size).train()
+    (last,) = (module for module in model.modules() if isinstance(module, LastFeatures))
+    ((_, trunk),) = trunks_in(model)
+    last.register_forward_hook(lambda module, given, out: seen.append(out))
+    trunk.register_forward_hook(lambda module, given, out: [*out[:-1], 8 * out[-1] + 0.3])
+    model(images(16, size))
+    cells = (size // 32) ** 2 if name == "wing" or size < 128 else 1
+    assert seen[0].shape == (16, 40 * cells)
+    assert seen[0].mean(dim=0).abs().max() < 1e-3
+    assert 0.8 < seen[0].std(dim=0).median() < 1.2
 
 
 def lab(**more: Any) -> LAB:

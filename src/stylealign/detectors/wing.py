@@ -18,7 +18,7 @@ from stylealign.batches.batch import Batch
 from stylealign.detectors.learning import Learner, Learning, learn_coordinates
 from stylealign.detectors.losses import landmark_loss, mean_error
 from stylealign.detectors.mixstyle import MixStyle, MixStyleConfig
-from stylealign.detectors.on_trunk import LAST, last_numbers, last_of, refuse_lone_faces
+from stylealign.detectors.on_trunk import LAST, LastFeatures, refuse_lone_faces
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.resnet import ResNet50, ResNetConfig
 from stylealign.detectors.trunk_choice import TrunkName, refuse_beside_trunk
@@ -150,7 +150,8 @@ class WingTrunk(nn.Module):
         assert config.trunk is not None
         self.num_points, self.unit = num_points, size / 16
         self.trunk, (channels,) = build_trunk(config.trunk, size, config.trunk_width, LAST, LAST)
-        self.hidden = nn.Linear(last_numbers(channels, size, flatten=True), config.hidden)
+        self.last = LastFeatures(channels, size, flatten=True)
+        self.hidden = nn.Linear(self.last.numbers, config.hidden)
         self.fc = nn.Linear(config.hidden, 2 * num_points)
         nn.init.kaiming_normal_(self.hidden.weight, nonlinearity="relu")
         nn.init.zeros_(self.hidden.bias)
@@ -158,7 +159,7 @@ class WingTrunk(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = F.relu(self.hidden(last_of(self.trunk(image), flatten=True)))
+        x = F.relu(self.hidden(self.last(self.trunk(image))))
         with torch.autocast(x.device.type, enabled=False):  # bf16 has 8 bits: half a pixel at 128
             return self.fc(x.float()).view(-1, self.num_points, 2) * self.unit
 
