@@ -34,6 +34,7 @@ from stylealign.jobs.export.graph import Answering, answering, halved, import_on
 from stylealign.predicting.onnx_network import start_session, to_metadata
 from stylealign.predicting.validation import Validation
 from stylealign.progress import open_console, say, track
+from stylealign.training.seen import data_learnt
 
 PARITY = 0.01  # px by which float32 may differ from PyTorch
 SCALE_PARITY = 0.01  # share of itself by which the scale of a point may
@@ -314,7 +315,8 @@ def main(config: Export) -> None:
     nme = {} if seen is None else {model.name: nme_of(model, seen) for model in models}
     latency = latencies(models, crops) if config.latency else {}
     table = table_of(models, batches(models[0].answer, crops, BATCHES[-1]), crops, nme, latency)
-    _write(graph, to_metadata(loaded.card, config.precision, described, loaded.upright), config.out)
+    card = {**loaded.card, "data": data_learnt(loaded.card)}  # a file is not started from others: all in one list
+    _write(graph, to_metadata(card, config.precision, described, loaded.upright), config.out)
     console = open_console()
     print_table(console, table)
     if seen is not None:
