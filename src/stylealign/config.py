@@ -340,7 +340,7 @@ def merged(values: Mapping[str, Any], *more: Mapping[str, Any]) -> dict[str, Any
 # The same configuration or another
 
 
-FREE_KEYS = {"run", "accelerator", "devices", "num_nodes", "follow", "pinned", "jobs", "on", "cluster"}
+FREE_KEYS = {"run", "accelerator", "devices", "num_nodes", "follow", "pinned", "jobs", "on", "cluster", "learnt_from"}
 """What may differ between the start of a job and its continuation without changing its result."""
 
 

@@ -18,7 +18,7 @@ from builders.places import SRC
 from builders.tiny import tree
 from stylealign.batches.crops import crop_sample
 from stylealign.cli import main as command_line
-from stylealign.data.dataset import FaceDataset, sources_of
+from stylealign.data.dataset import FaceDataset, drawn_by, sources_of
 from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
@@ -27,6 +27,9 @@ from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS
 from stylealign.jobs.generate.job import generate
 from stylealign.jobs.generate.pairing import inherited_attributes, other_donors, own_positions, pair_styles
+from stylealign.jobs.prepare import Prepare, Source
+from stylealign.jobs.prepare import main as prepare
+from stylealign.training.seen import labels_seen
 from stylealign.translators.swapping import swap_matrix
 
 
@@ -273,6 +276,27 @@ def test_a_translator_that_saw_more_labels_than_are_inherited_is_warned_of(tmp_p
             "learnt from split train, subset all of d, expected split train, subset tenth" in capsys.readouterr().err
         )
         assert found == said
+
+
+def test_a_training_under_a_label_budget_hears_of_faces_drawn_by_a_translator_that_saw_more(tmp_path, faces, capsys):
+    """Also of those made again, labelled anew or merged from them: their index says what the translator learnt from."""
+    learnt = {"name": "d", "content_hash": faces.content_hash, "split": "train", "subset": None}
+    translator = PaintedTranslator()
+    translator.card = {"data": [learnt]}
+    generate(job(faces, tmp_path / "made", styles_per_face=1, sheets=0), translator)
+    made = FaceDataset.open(tmp_path / "made")
+    assert drawn_by(made.meta) == [learnt]
+    generate(job(made, tmp_path / "again", styles_per_face=1, sheets=0), PaintedTranslator())
+    others = make_faces(tmp_path / "others", 3)
+    both = [Source(path=folder, reader="dataset") for folder in (made.folder, others.folder)]
+    prepare(Prepare(sources=tuple(both), out=tmp_path / "merged"))
+    for folder in (made.folder, tmp_path / "again", tmp_path / "merged"):
+        assert drawn_by(FaceDataset.open(folder).meta) == [learnt]
+    capsys.readouterr()
+    said = "drawn by a translator that learnt from split train, subset all of d, expected split train, subset tenth"
+    for subset, warned in ((None, False), ("tenth", True)):
+        labels_seen(made, faces, "train", subset)
+        assert (said in capsys.readouterr().err) == warned
 
 
 def test_structures_of_a_label_budget_wear_the_styles_of_the_whole_split(tmp_path, faces):

@@ -15,7 +15,7 @@ format (formats/ do).
 import mmap
 import operator
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -336,11 +336,20 @@ def describe_data(dataset: "FaceDataset | ShardedFaces", **more: Any) -> dict[st
 
 
 def describe_source(dataset: "FaceDataset | ShardedFaces") -> dict[str, Any]:
-    """`describe_data` of what another is made from; and, where there are any, the content hashes of those that it was
-    made from itself (`made_from`) and the detectors whose answers are its labels (`labelled_by`)."""
-    meta = dataset.meta
-    known = {"made_from": sources_of(meta), "labelled_by": labellers_of(meta)}
-    return describe_data(dataset, **{name: value for name, value in known.items() if value})
+    """`describe_data` of what another is made from, and its `origins`."""
+    return describe_data(dataset, **origins([dataset.meta]))
+
+
+def origins(metas: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What dataset.yaml files say of how their faces were made, where they do: the content hashes of the data sets that
+    they were made from (`made_from`), the detectors whose answers are labels (`labelled_by`), and what the translators
+    learnt from that drew them (`drawn_by`)."""
+    known = {
+        "made_from": list(dict.fromkeys(content for meta in metas for content in sources_of(meta))),
+        "labelled_by": [detector for meta in metas for detector in labellers_of(meta)],
+        "drawn_by": [learnt for meta in metas for learnt in drawn_by(meta)],
+    }
+    return {name: value for name, value in known.items() if value}
 
 
 def _inputs(meta: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -362,3 +371,10 @@ def labellers_of(meta: dict[str, Any]) -> list[dict[str, Any]]:
     inputs, source = _inputs(meta)
     now = inputs.get("detectors", []) if (meta.get("how") or {}).get("verb") == "pseudo-label" else []
     return [*now, *source.get("labelled_by", [])]
+
+
+def drawn_by(meta: dict[str, Any]) -> list[dict[str, Any]]:
+    """The data sets that the translators learnt from which drew the faces of one, of that dataset.yaml, as their cards
+    describe them."""
+    inputs, source = _inputs(meta)
+    return [*(inputs.get("translator") or {}).get("learnt_from", []), *source.get("drawn_by", [])]

@@ -18,7 +18,7 @@ from stylealign.config import to_dict
 from stylealign.data.atomic import making, partial_of, refuse_existing, whole_folder
 from stylealign.data.carve import carved, named_shares
 from stylealign.data.convention import say_of_other_ways
-from stylealign.data.dataset import FaceDataset, labellers_of, sources_of
+from stylealign.data.dataset import FaceDataset, origins
 from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.data.describe import describe
 from stylealign.data.formats import (
@@ -255,10 +255,8 @@ def _how(config: Prepare, sources: list[Source]) -> dict[str, Any]:
     made = [meta["how"] for meta in before if "verb" in (meta.get("how") or {})]
     if made and len(sources) == 1:
         return {**made[0], "prepared": told}
-    labellers = [detector for meta in before for detector in labellers_of(meta)]
-    origins = list(dict.fromkeys(content for meta in before for content in sources_of(meta)))
-    merged = {"data": {"made_from": origins, "labelled_by": labellers}}
-    return {**told, "inputs": merged} if labellers or origins else told
+    merged = origins(before)
+    return {**told, "inputs": {"data": merged}} if merged else told
 
 
 def _refuse_odd_names(config: Prepare) -> None:

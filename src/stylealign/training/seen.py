@@ -7,7 +7,7 @@ labelled by detectors that learnt from others, is refused or left out. Knows no 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from stylealign.data.dataset import FaceDataset, labellers_of, sources_of
+from stylealign.data.dataset import FaceDataset, drawn_by, labellers_of, sources_of
 from stylealign.data.shards import ShardedFaces
 from stylealign.errors import UserError, counted
 from stylealign.progress import say
@@ -87,8 +87,13 @@ def labels_seen(
     detectors have learnt some.
 
     Raises UserError where one of them learnt from faces of `opened` outside of the split or the label
-    budget (`subset`) trained on now.
+    budget (`subset`) trained on now; warns of a translator that did and drew the faces.
     """
+    if said := seen_beyond(drawn_by(pseudo.meta), opened.content_hash, split, subset):
+        say(
+            f"warning: {pseudo.folder}: drawn by a translator that learnt from {said}: labels that must not be seen "
+            "come in through it"
+        )
     labellers = labellers_of(pseudo.meta)
     for detector in labellers:
         if said := seen_beyond(detector["data"], opened.content_hash, split, subset):

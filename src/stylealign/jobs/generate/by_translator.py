@@ -61,8 +61,12 @@ class ByTranslator:
     def hash(self) -> str:
         return self.translator.hash
 
-    def judged(self, plan: Plan) -> list[dict[str, Any]]:
+    @property
+    def cards(self) -> list[dict[str, Any]]:
         return [self.translator.card]
+
+    def judged(self, plan: Plan) -> list[dict[str, Any]]:
+        return self.cards
 
     @property
     def donors_per_style(self) -> int:

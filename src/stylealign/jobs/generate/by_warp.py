@@ -188,13 +188,17 @@ class ByWarp(NothingToPrepare):
 
     # The judge.
 
+    @property
+    def cards(self) -> list[dict[str, Any]]:
+        return [self.translator.card] if self.untrained is None else []
+
     def judged(self, plan: Plan) -> list[dict[str, Any]]:
         """A card with what a judge finds on some of the plan's own pairs; without a judge of the mark-up, none.
 
         A trained translator's was judged when it was trained.
         """
         if self.untrained is None:
-            return [self.translator.card]
+            return self.cards
         if self._cards is None:
             card = {"model": self.untrained, "model_hash": self.hash}
             judge = self._open_judge()

@@ -25,18 +25,19 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from stylealign.batches.shards import pack
-from stylealign.config import config_text, plain, read_yaml, refuse_another, to_dict
+from stylealign.config import config_text, read_yaml
 from stylealign.data.atomic import partial_of, whole_file, write_whole
-from stylealign.data.dataset import FaceDataset, describe_data, describe_source
+from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_meta
 from stylealign.data.rows import content_hash
-from stylealign.data.shards import INDEX, ShardConfig, ShardedFaces, refuse_few, shown
+from stylealign.data.shards import INDEX, ShardConfig, refuse_few
 from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.generate.by_arms import open_arms
 from stylealign.jobs.generate.by_translator import ByTranslator, StyleMode
 from stylealign.jobs.generate.by_warp import ByWarp
+from stylealign.jobs.generate.description import describe, refuse_other, refuse_other_result
 from stylealign.jobs.generate.maker import Maker, Plan
 from stylealign.jobs.generate.pairing import other_donors
 from stylealign.jobs.generate.rendering import Work, run_all
@@ -53,9 +54,6 @@ from stylealign.translators.swapping import Translator
 from stylealign.translators.warp.fit import WarpConfig
 
 GPU_WORKERS = 4  # one decodes while the others write pictures
-_OF_WARP = ("warp", "skip_unfit", "judge")  # of all translators that bend donors
-# Keys that say where things are, or what was allowed, and so change no picture.
-_PLACES = ("data", "donors", "translator", "out", "accelerator", "devices", "num_nodes", "accept_gap")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,41 +165,6 @@ def _select(config: Generate, donors_needed: bool) -> tuple[FaceDataset, FaceDat
     return contents, other_donors(config.donors, config.donor_split, config.donor_subset)
 
 
-def describe(config: Generate, maker: Maker, contents: FaceDataset, donors: FaceDataset | None) -> dict[str, Any]:
-    """What fixes the result, as plain YAML values: the same description, the same bytes."""
-    # What others than this maker look at; data sets made before `warp` never had its keys.
-    idle: tuple[str, ...] = ("style", "crop") if config.translator else ()
-    if not isinstance(maker, ByWarp):
-        idle = (*idle, *_OF_WARP)
-    elif maker.untrained is not None:
-        idle = ("style",)
-    values = {
-        "verb": "generate",
-        "inputs": {
-            "data": describe_source(contents),
-            "donors": None if donors is None else describe_data(donors),
-            "translator": {"hash": maker.hash, "crop": to_dict(maker.crop)},
-        },
-        "config": {k: v for k, v in shown(to_dict(config)).items() if k not in (*_PLACES, *idle)},
-    }
-    return plain(values)
-
-
-def _refuse_other(there: Any, now: dict[str, Any], where: Path) -> None:
-    holds = f"{where}: holds the work of another configuration"
-    refuse_another(there if isinstance(there, dict) else {}, now, holds, "choose another --out or remove it")
-
-
-def _refuse_other_result(folder: Path, now: dict[str, Any]) -> None:
-    """Raises UserError unless a folder's dataset.yaml, or its shards, say that it was made as now."""
-    meta = read_yaml(folder / "dataset.yaml") if (folder / "dataset.yaml").exists() else {}
-    if (folder / INDEX).exists():
-        meta = ShardedFaces.open(folder).meta
-    if not isinstance(meta, dict) or not isinstance(meta.get("how"), dict) or meta["how"].get("verb") != "generate":
-        raise UserError(f"{folder}: exists and was not made by generate; choose another --out")
-    _refuse_other(meta["how"], now, folder)
-
-
 def _is_whole(folder: Path, schema: LandmarkSchema) -> bool:
     """Whether a folder's dataset.yaml was written to its end, and for the index beside it."""
     try:
@@ -248,7 +211,7 @@ def _begin(config: Generate, work: Work, how: dict[str, Any]) -> None:
     for line in _judged(config, work):
         say(line)
     plan = work.plan
-    for card in work.maker.judged(plan):
+    for card in work.maker.cards:
         say_more_seen(f"translator {config.translator}", card, plan.contents, config.split, config.subset)
     plan.say_held_out()
     for name in ("styles", "units", "images", "sheets"):
@@ -319,14 +282,14 @@ def make_dataset(config: Generate, maker: Maker, processes: Processes = ONE_PROC
     how = describe(config, maker, contents, donors)
     partial = partial_of(config.out)
     if config.out.exists():
-        _refuse_other_result(config.out, how)
+        refuse_other_result(config.out, how)
         if main_process:
             say(f"{config.out}: already there, made with this configuration; nothing to do")
         return
     if (partial / "generate.yaml").exists():
-        _refuse_other(read_yaml(partial / "generate.yaml"), how, partial)
+        refuse_other(read_yaml(partial / "generate.yaml"), how, partial)
     elif (partial / "dataset.yaml").exists() or (partial / INDEX).exists():  # stopped just before its renaming
-        _refuse_other_result(partial, how)
+        refuse_other_result(partial, how)
     pairs = None
     if donors is not None:
         faces, pairs = maker.pair(contents, donors, config.styles_per_face, config.seed)

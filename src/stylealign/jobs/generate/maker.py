@@ -114,6 +114,10 @@ class Maker(Protocol):
     def hash(self) -> str:
         """SHA-256 of all that its pictures depend on beside the plan."""
 
+    @property
+    def cards(self) -> list[dict[str, Any]]:
+        """Those of the trained translators at work."""
+
     def judged(self, plan: Plan) -> list[dict[str, Any]]:
         """The cards of the translators at work, whose judges are asked first."""
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stylealign.config import to_dict
-from stylealign.data.dataset import FaceDataset, describe_data, labellers_of
+from stylealign.data.dataset import FaceDataset, describe_data, drawn_by, labellers_of
 from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.data.image import read_image, warp, write_image
 from stylealign.detectors.loaded import LoadedDetector
@@ -100,6 +100,8 @@ def describe(config: Labelling, verb: str, faces: FaceDataset, detectors: list[L
         source["labelled_by"] = labellers
     elif verb == "pseudo-label":
         source.pop("labelled_by", None)
+    if drawn := drawn_by(faces.meta):
+        source["drawn_by"] = drawn
     if source:
         inputs["data"] = source
     # How the work was shared out is nothing that the labels depend on.
