@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from builders.dots import dots
+from builders.painted import untrained_translator
 from builders.places import DATA
 from builders.tiny import detector_job, drawn, metrics_of, tree
 from stylealign.batches.augment import NO_AUGMENTATION, AugmentConfig
@@ -27,9 +28,11 @@ from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.train_detector.job import TrainDetector, main
+from stylealign.jobs.train_detector.opened import open_faces
 from stylealign.predicting.on_datasets import answer_dataset
+from stylealign.styling.chain import ArmConfig, StyleConfig, trained_arms
 from stylealign.training.faces import DataSource, resolve_data
-from stylealign.training.loop import LoopConfig
+from stylealign.training.loop import LoopConfig, start_engine
 from stylealign.training.run import Run
 from stylealign.training.weights import read_card, read_tensors
 
@@ -308,6 +311,22 @@ def test_synthetic_faces_made_from_held_out_faces_are_refused(tmp_path: Path, re
     assert len(resolve_data(job(tmp_path / "run", real, synthetic=strangers.folder))) == 2
     with pytest.raises(UserError, match="no face made from one of subset few"):
         resolve_data(job(tmp_path / "run", real, synthetic=strangers.folder, subset="few"))
+
+
+def test_a_style_arm_whose_translator_saw_more_labels_is_warned_of(
+    tmp_path: Path, real: FaceDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = untrained_translator(tmp_path / "translator", real.schema)
+    card = read_card(run)
+    card["data"] = [{"name": "d", "content_hash": real.content_hash, "split": "train", "subset": None}]
+    (run / "card.json").write_text(json.dumps(card))
+    style = StyleConfig(arms=(ArmConfig(kind="translator", run=run), ArmConfig(kind="translator", run=Path("warp"))))
+    assert trained_arms(style) == [run]
+    said = f"style arm {run} learnt from split train, subset all of d, expected split train, subset few"
+    for subset, warned in ((None, False), ("few", True)):
+        config = job(tmp_path / "run", real, subset=subset, style=style)
+        open_faces(config, start_engine(config.loop))
+        assert (said in capsys.readouterr().err) == warned
 
 
 def test_balancing_by_pose_repeats_rare_faces_under_any_detector(

@@ -20,6 +20,7 @@ from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.arm import NUM_DRAWS, Arm
 from stylealign.styling.arms import ARMS, names_without_run, open_arm
 from stylealign.styling.learned import run_bends_donors
+from stylealign.translators.loaded import named_translator
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,6 +169,12 @@ def chooses_by_fit(chain: Sequence[Link]) -> bool:
 
 def _donors_by_fit(arm: ArmConfig) -> bool:
     return ARMS[arm.kind].donors_by_fit or (arm.run is not None and run_bends_donors(arm.run))
+
+
+def trained_arms(config: ChainConfig) -> list[Path]:
+    """The runs of a configuration's learned arms, each once, without the translators that need no training."""
+    runs = dict.fromkeys(arm.run for group in config.groups() for arm in group if arm.run)
+    return [run for run in runs if named_translator(run) is None]
 
 
 def open_chain(

@@ -4,6 +4,7 @@ Real and synthetic faces meet here and only here. A synthetic face inherits its 
 not be seen (another split, beyond the label budget) is refused or left out.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -17,7 +18,7 @@ from stylealign.errors import UserError, counted
 from stylealign.face.pose import BalanceConfig, repeats
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say
-from stylealign.training.seen import is_made, labels_seen, synthetic_of
+from stylealign.training.seen import is_made, labels_seen, say_more_seen, synthetic_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,6 +143,13 @@ def _sources(config: FacesConfig) -> Mix:
         Part(faces, source.share, more, source.lean_px)
         for faces, source, more in zip(chosen, config.data, described, strict=True)
     ]
+
+
+def say_more_seen_than(mix: Sequence[Part], what: str, card: Mapping[str, Any]) -> None:
+    """Warn of a model of that card, `what`, that learnt from labels which the real faces of a mix leave out."""
+    for part in mix:
+        if part.described.get("role") == "real":
+            say_more_seen(what, card, part.faces, part.described["split"], part.described["subset"])
 
 
 def resolve_data(config: FacesConfig) -> Mix:

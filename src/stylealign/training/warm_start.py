@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from stylealign.errors import UserError, counted
 from stylealign.face.schema import LandmarkSchema
-from stylealign.training.faces import Part
-from stylealign.training.seen import data_learnt, say_more_seen
+from stylealign.training.faces import Part, say_more_seen_than
+from stylealign.training.seen import data_learnt
 from stylealign.training.weights import load_model, read_card
 
 KINDS = ("detector", "encoder")
@@ -39,9 +39,8 @@ def start_from(model: nn.Module, run: Path, schema: LandmarkSchema, mix: Sequenc
     if kind not in KINDS:
         raise UserError(f"--init-from {run}: holds a {kind}, expected a detector or an encoder (`stylealign pretrain`)")
     state, card = load_model(Path(run), kind)
-    for part in mix:
-        if kind == "detector" and part.described.get("role") == "real":
-            say_more_seen(f"--init-from {run}", card, part.faces, part.described["split"], part.described["subset"])
+    if kind == "detector":
+        say_more_seen_than(mix, f"--init-from {run}", card)
     own = model.state_dict()
     same_points = kind == "detector" and card["schema"] == schema.to_dict()
     last = {f"{prefix}fc.{part}" for prefix in _trunks(list(own)) for part in ("weight", "bias")}
