@@ -42,7 +42,8 @@ def training_batches(
     The first call cuts all crops into the cache (`STYLEALIGN_CACHE`, or the system's temporary folder).
 
     Args:
-        faces: a data set or its folder, of which the split `train` is taken where there is one.
+        faces: a data set or its folder. Where some faces are of the split `train`, those are taken and no others;
+            `faces.select("val")` has none of them, and is taken as it is.
         size: side of the crops, px.
         scale: side of the crop over that of the landmarks' box.
         batch_size: faces in each.
@@ -61,9 +62,9 @@ def training_batches(
         UserError: no face, or a folder that holds none.
         ValueError: a size, scale or batch size that is none.
     """
-    if isinstance(faces, Path | str):
-        faces = FaceDataset.open(faces)
-        faces = faces.select("train") if "train" in faces.meta["splits"] else faces
+    faces = FaceDataset.open(faces) if isinstance(faces, Path | str) else faces
+    if any(faces.head(i)["split"] == "train" for i in range(len(faces))):
+        faces = faces.select("train")  # a data set opened and given as a whole has its test faces with it
     if not len(faces):
         raise UserError("training batches: no face; expected a data set with some")
     if batch_size < 1 or first < 0:
