@@ -115,11 +115,10 @@ def test_lone_faces_of_a_single_cell_are_refused(name: str) -> None:
         DETECTORS[name].learn(learning_of(model, schemas_of(name), batch_size=1))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "wing"])
-def test_lone_faces_of_any_size_are_refused_where_each_number_is_normalised(name: str) -> None:
-    model = made(name, 64)
-    with pytest.raises(UserError, match=rf"{name}: each feature is normalised, and batch_size 1 is one face at a time"):
-        DETECTORS[name].learn(learning_of(model, schemas_of(name), batch_size=1, size=64))
+def test_lone_faces_of_any_size_are_refused_where_each_number_is_normalised() -> None:
+    with pytest.raises(UserError, match="wing: each feature is normalised, and batch_size 1 is one face at a time"):
+        DETECTORS["wing"].learn(learning_of(made("wing", 64), schemas_of("wing"), batch_size=1, size=64))
+    DETECTORS["resnet18"].learn(learning_of(made("resnet18", 64), schemas_of("resnet18"), batch_size=1, size=64))
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -136,9 +135,9 @@ def test_a_regression_starts_at_the_mean_shape_and_takes_means_of_large_crops() 
     assert torch.equal(model.eval()(images(1, 128)).landmarks[0], model.mean_shape)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "wing", "dvln"])
+@pytest.mark.parametrize("name", ["wing", "dvln"])
 @pytest.mark.parametrize("size", [64, 128])
-def test_fully_connected_layers_see_numbers_of_one_size_whatever_the_trunk_answers(name: str, size: int) -> None:
+def test_hidden_layers_see_numbers_of_one_size_whatever_the_trunk_answers(name: str, size: int) -> None:
     """MobileNetV2's last features have a spread of a quarter, EfficientNet's of eight."""
     seen: list[Tensor] = []
     model = made(name, size).train()
