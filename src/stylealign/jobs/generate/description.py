@@ -1,7 +1,7 @@
 """What dataset.yaml says of how faces were drawn, and whether a folder holds what a command would draw."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stylealign.config import plain, read_yaml, refuse_another, to_dict
 from stylealign.data.dataset import FaceDataset, describe_data, describe_source
@@ -11,18 +11,15 @@ from stylealign.jobs.generate.by_warp import ByWarp
 from stylealign.jobs.generate.maker import Maker
 from stylealign.training.seen import data_learnt
 
-if TYPE_CHECKING:
-    from stylealign.jobs.generate.job import Generate
-
 _OF_WARP = ("warp", "skip_unfit", "judge")  # of all translators that bend donors
 # Keys that say where things are, or what was allowed, and so change no picture.
 _PLACES = ("data", "donors", "translator", "out", "accelerator", "devices", "num_nodes", "accept_gap")
 
 
-def describe(config: "Generate", maker: Maker, contents: FaceDataset, donors: FaceDataset | None) -> dict[str, Any]:
-    """What fixes the result, as plain YAML values: the same description, the same bytes."""
+def describe(config: dict[str, Any], maker: Maker, contents: FaceDataset, donors: FaceDataset | None) -> dict[str, Any]:
+    """What fixes the result of a configuration's values, as plain YAML values: the same description, the same bytes."""
     # What others than this maker look at; data sets made before `warp` never had its keys.
-    idle: tuple[str, ...] = ("style", "crop") if config.translator else ()
+    idle: tuple[str, ...] = ("style", "crop") if config["translator"] else ()
     if not isinstance(maker, ByWarp):
         idle = (*idle, *_OF_WARP)
     elif maker.untrained is not None:
@@ -39,7 +36,7 @@ def describe(config: "Generate", maker: Maker, contents: FaceDataset, donors: Fa
                 **({"learnt_from": learnt} if learnt else {}),
             },
         },
-        "config": {k: v for k, v in shown(to_dict(config)).items() if k not in (*_PLACES, *idle)},
+        "config": {k: v for k, v in shown(config).items() if k not in (*_PLACES, *idle)},
     }
     return plain(values)
 

@@ -25,7 +25,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from stylealign.batches.shards import pack
-from stylealign.config import config_text, read_yaml
+from stylealign.config import config_text, read_yaml, to_dict
 from stylealign.data.atomic import partial_of, whole_file, write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_meta
@@ -279,7 +279,7 @@ def make_dataset(config: Generate, maker: Maker, processes: Processes = ONE_PROC
             f"the translator {config.translator} draws {maker.schema.name} faces, but {config.data} holds "
             f"{contents.schema.name}: expected the same schema"
         )
-    how = describe(config, maker, contents, donors)
+    how = describe(to_dict(config), maker, contents, donors)
     partial = partial_of(config.out)
     if config.out.exists():
         refuse_other_result(config.out, how)

@@ -18,7 +18,7 @@ from stylealign.jobs.study.plan import ALL, Cell, Study, plan, rows_of
 from stylealign.jobs.study.scores import ScoredOn, score_study
 from stylealign.jobs.study.tables import show_study, write_study
 from stylealign.jobs.train_detector.beside import command_of, node_of, step_of
-from stylealign.jobs.train_detector.job import config_class
+from stylealign.jobs.train_detector.configuration import config_class
 from stylealign.jobs.train_detector.pretrained import PACKAGE
 from stylealign.progress import open_console, say
 from stylealign.training.devices import pick_device, said_of_precision

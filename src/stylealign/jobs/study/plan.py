@@ -11,7 +11,7 @@ import tyro
 from stylealign.config import from_dict, merged
 from stylealign.errors import UserError, counted, quoted
 from stylealign.evaluation.tables import share_a_folder, slug
-from stylealign.jobs.train_detector.job import DetectorJob, config_class
+from stylealign.jobs.train_detector.configuration import DetectorJob, config_class
 from stylealign.training.cluster import Cluster, On
 
 ALL = "all"

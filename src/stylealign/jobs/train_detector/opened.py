@@ -1,7 +1,6 @@
 """All that a detector's training looks at: data sets, donors of styles, validation faces, opened and cut."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.detectors import DETECTORS, having
 from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
+from stylealign.jobs.train_detector.configuration import DetectorJob
 from stylealign.predicting.validation import Validation
 from stylealign.styling.chain import trained_arms
 from stylealign.styling.on_the_fly import Styling, open_styling
@@ -29,9 +29,6 @@ from stylealign.training.faces import (
 from stylealign.training.loop import Engine
 from stylealign.training.mean_teacher import teacher_faces, unlabelled_in_batch
 from stylealign.training.weights import read_card
-
-if TYPE_CHECKING:
-    from stylealign.jobs.train_detector.job import DetectorJob
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +52,7 @@ class Faces:
     """Of the first process alone"""
 
 
-def _unlabelled(config: "DetectorJob", schema: LandmarkSchema) -> FaceDataset | None:
+def _unlabelled(config: DetectorJob, schema: LandmarkSchema) -> FaceDataset | None:
     """The faces of the mean teacher, where there is one."""
     if config.teacher.data is None:
         return None
@@ -67,7 +64,7 @@ def _unlabelled(config: "DetectorJob", schema: LandmarkSchema) -> FaceDataset | 
     return teacher_faces(config.teacher, schema, config.loop.ema_decay)
 
 
-def open_faces(config: "DetectorJob", engine: Engine) -> Faces:
+def open_faces(config: DetectorJob, engine: Engine) -> Faces:
     """Open the data sets, cut their crops and open the styles. The first process cuts, the others find what it cut."""
     loop = config.loop
     mixes = [resolve_data(config), *resolve_others(config)]
