@@ -36,8 +36,8 @@ class LastFeatures(nn.Module):
 
     Trunks differ in how large their features are (MobileNetV2's last ones have a spread of 0.23), and two layers with
     fresh weights learn the slower the smaller they are: without the normalisation Wing stood at 5.67 % on val of 300-W
-    after 1,500 updates, with it at 4.59. A single layer (`TrunkRegressor`) does not gain: its weights grow as fast as
-    the learning rate says, and with the normalisation it ended worse at any rate tried.
+    after 1,500 updates, with it at 4.59. A single layer (`TrunkRegressor`) loses: 5.29 with it and 4.75 without after
+    1,000 (three seeds).
     """
 
     def __init__(self, channels: int, size: int, flatten: bool):
