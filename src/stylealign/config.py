@@ -341,7 +341,8 @@ def merged(values: Mapping[str, Any], *more: Mapping[str, Any]) -> dict[str, Any
 
 
 FREE_KEYS = {"run", "accelerator", "devices", "num_nodes", "follow", "pinned", "jobs", "on", "cluster", "learnt_from"}
-"""What may differ between the start of a job and its continuation without changing its result."""
+"""What may differ between the start of a job and its continuation without changing its result; `learnt_from` is known
+by the hash beside it, and data sets made before it was written have none."""
 
 
 def plain(config: Any) -> Any:

@@ -138,7 +138,7 @@ def test_a_regression_starts_at_the_mean_shape_and_takes_means_of_large_crops() 
 @pytest.mark.parametrize("name", ["wing", "dvln"])
 @pytest.mark.parametrize("size", [64, 128])
 def test_hidden_layers_see_numbers_of_one_size_whatever_the_trunk_answers(name: str, size: int) -> None:
-    """MobileNetV2's last features have a spread of a quarter, EfficientNet's of eight."""
+    """The spread of MobileNetV2's last features is a quarter; here they are made eight times as large, and moved."""
     seen: list[Tensor] = []
     model = made(name, size).train()
     (last,) = (module for module in model.modules() if isinstance(module, LastFeatures))

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +30,8 @@ from stylealign.jobs.generate.job import generate
 from stylealign.jobs.generate.pairing import inherited_attributes, other_donors, own_positions, pair_styles
 from stylealign.jobs.prepare import Prepare, Source
 from stylealign.jobs.prepare import main as prepare
+from stylealign.jobs.pseudo_label.labelling import describe
+from stylealign.jobs.trust import Trust
 from stylealign.training.seen import labels_seen
 from stylealign.translators.swapping import swap_matrix
 
@@ -292,6 +295,10 @@ def test_a_training_under_a_label_budget_hears_of_faces_drawn_by_a_translator_th
     prepare(Prepare(sources=tuple(both), out=tmp_path / "merged"))
     for folder in (made.folder, tmp_path / "again", tmp_path / "merged"):
         assert drawn_by(FaceDataset.open(folder).meta) == [learnt]
+    judge = SimpleNamespace(card={"model_hash": "f" * 64, "model": "resnet18"})
+    asked = Trust(data=made.folder, detectors=(Path("r"),), out=tmp_path / "anew")
+    for verb in ("trust", "pseudo-label"):
+        assert drawn_by({"how": describe(asked, verb, made, [judge])}) == [learnt]
     capsys.readouterr()
     said = "drawn by a translator that learnt from split train, subset all of d, expected split train, subset tenth"
     for subset, warned in ((None, False), ("tenth", True)):

@@ -269,8 +269,7 @@ def _faces(donors: Donors) -> FaceDataset | tuple[FaceSample, ...]:
         folder = Path(donors)
         if folder.is_dir() and not (folder / "dataset.yaml").exists() and (found := sorted(pictures_below(folder))):
             return tuple(FaceSample(id=str(path), image=path) for path in found)
-        donors = FaceDataset.open(folder)
-        return donors.select("train") if "train" in donors.meta["splits"] else donors
+        return FaceDataset.open(folder).training_faces()
     if isinstance(donors, FaceDataset):
         return donors
     if other := next((type(d).__name__ for d in donors if not isinstance(d, FaceSample | Path | str)), None):

@@ -62,9 +62,8 @@ def training_batches(
         UserError: no face, or a folder that holds none.
         ValueError: a size, scale or batch size that is none.
     """
-    faces = FaceDataset.open(faces) if isinstance(faces, Path | str) else faces
-    if any(faces.head(i)["split"] == "train" for i in range(len(faces))):
-        faces = faces.select("train")  # a data set opened and given as a whole has its test faces with it
+    opened = FaceDataset.open(faces) if isinstance(faces, Path | str) else faces
+    faces = opened.training_faces()  # a data set opened and given as a whole has its test faces with it
     if not len(faces):
         raise UserError("training batches: no face; expected a data set with some")
     if batch_size < 1 or first < 0:

@@ -222,6 +222,11 @@ class FaceDataset:
         splits = {self.head(i)["split"] for i in range(len(self))}
         return sorted(split for split in splits if split == "val" or split.startswith("test"))
 
+    def training_faces(self) -> "FaceDataset":
+        """A view of this view's faces of the split `train`; all of them where none is."""
+        kept = [i for i in range(len(self)) if self.head(i)["split"] == "train"]
+        return self.take(kept) if kept else self
+
     def landmarks_array(self) -> np.ndarray:
         """(N, P, 2) float32 of a view whose faces are all labelled; UserError where one is not."""
         found = np.empty((len(self), self.schema.num_points, 2), dtype=np.float32)

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from stylealign.batches.batch import Batch
 from stylealign.batches.together import Dropout, shared
+from stylealign.detectors.heads.parts import started
 from stylealign.detectors.learning import Learner, Learning
 from stylealign.detectors.losses import LossConfig, coordinate_loss, landmark_loss, mean_error
 from stylealign.detectors.mixstyle import MixStyleConfig
@@ -177,10 +178,7 @@ class DVLN(nn.Module):
             self.trunk, channels = build_trunk(config.trunk, size, config.trunk_width, LAST, finest)
             shown = channels[0]
             self.last = last = LastFeatures(channels[-1], size, size < 128)
-            hidden = nn.Linear(last.numbers, config.embedding)
-            nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu")
-            nn.init.zeros_(hidden.bias)
-            self.embed = nn.Sequential(hidden, nn.ReLU())
+            self.embed = nn.Sequential(started(nn.Linear(last.numbers, config.embedding), 2**0.5), nn.ReLU())
         self.dropout = Dropout(config.dropout)
         self.heads = nn.ModuleList(Head(s.num_points, size, shown, config) for s in schemas)
         for name, schema in zip(self.mean_shape_names(), schemas, strict=True):
@@ -274,7 +272,7 @@ def learn_dvln(learning: Learning) -> Learner:
     """All heads in one update: each head's terms count by its share of the batch's faces.
 
     Raises UserError for a single data set, unless the configuration says `single`, and for batches of one face, which
-    the embedding's batch normalisation cannot learn from.
+    batch normalisation (of the embedding, or of a trunk's features) cannot learn from.
     """
     engine, net = learning.engine, learning.model
     assert isinstance(net, DVLN)

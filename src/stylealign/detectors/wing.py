@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylealign.batches.batch import Batch
+from stylealign.detectors.heads.parts import started
 from stylealign.detectors.learning import Learner, Learning, learn_coordinates
 from stylealign.detectors.losses import landmark_loss, mean_error
 from stylealign.detectors.mixstyle import MixStyle, MixStyleConfig
@@ -153,10 +154,8 @@ class WingTrunk(nn.Module):
         self.last = LastFeatures(channels, size, flatten=True)
         self.hidden = nn.Linear(self.last.numbers, config.hidden)
         self.fc = nn.Linear(config.hidden, 2 * num_points)
-        nn.init.kaiming_normal_(self.hidden.weight, nonlinearity="relu")
-        nn.init.zeros_(self.hidden.bias)
-        nn.init.normal_(self.fc.weight, std=0.1 * config.hidden**-0.5)
-        nn.init.zeros_(self.fc.bias)
+        started(self.hidden, 2**0.5)
+        started(self.fc, 0.1)
 
     def forward(self, image: Tensor) -> Tensor:
         x = F.relu(self.hidden(self.last(self.trunk(image))))

@@ -186,11 +186,11 @@ class ByWarp(NothingToPrepare):
     def _cut_donor(self, donors: FaceDataset, j: int, margin: float = MARGIN) -> Batch:
         return _cut(self._sample(donors, j), self._donor_crop, margin)
 
-    # The judge.
-
     @property
     def cards(self) -> list[dict[str, Any]]:
         return [self.translator.card] if self.untrained is None else []
+
+    # The judge.
 
     def judged(self, plan: Plan) -> list[dict[str, Any]]:
         """A card with what a judge finds on some of the plan's own pairs; without a judge of the mark-up, none.
