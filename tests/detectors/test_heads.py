@@ -222,6 +222,26 @@ def test_a_map_s_mean_and_spread_are_those_of_its_shares() -> None:
     assert covariance[0, 0].flatten().tolist() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("corner", [False, True])
+def test_moments_of_a_large_crop_lose_nothing_to_float32(corner: bool) -> None:
+    """Against plain sums in float64; a covariance is a difference of squares of places, largest in a corner."""
+    torch.manual_seed(0)
+    size, n = 256, 64
+    scores = 5 * torch.randn(1, 3, n, n)
+    if corner:
+        scores[:, :, -1, -1] = 60.0
+    places = (np.arange(n) + 0.5) * size / n - 0.5
+    shares = scores.double().flatten(2).softmax(dim=2).unflatten(2, (n, n)).numpy()[0]
+    landmarks, covariance = (answer[0].numpy() for answer in moments(scores, size))
+    for share, found, spread_found in zip(shares, landmarks, covariance, strict=True):
+        grid = np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2)  # x, y of every cell
+        mean = share.reshape(-1) @ grid
+        np.testing.assert_allclose(found, mean, atol=1e-3)
+        away = grid - mean
+        wanted = (share.reshape(-1, 1) * away).T @ away + (size / n) ** 2 / 12 * np.eye(2)
+        np.testing.assert_allclose(spread_found, wanted, rtol=1e-4, atol=2e-2)
+
+
 def test_a_drawn_gaussian_is_found_to_a_hundredth_of_a_pixel_with_its_width() -> None:
     where = torch.tensor([[[20.3, 31.9], [40.0, 12.25]]])
     truth = Truth(where, torch.ones(1, 2, dtype=torch.bool), LossConfig(), TermsConfig(sigma=4.0), 64)

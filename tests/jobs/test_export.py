@@ -156,6 +156,14 @@ def test_the_last_layer_and_what_is_in_pixels_stays_in_float() -> None:
 
 
 @needs_onnx
+def test_the_layer_that_makes_maps_stays_in_float_and_their_moments_are_no_layer() -> None:
+    """The product of a map's shares with the places of its cells has a constant, as a layer has weights."""
+    kept = kept_in_float(trace(answering(model_of("fpn")), SIZE))
+    assert [name for name in kept if name.endswith("/Conv")] == ["/model/head/points/Conv"]
+    assert any(name.endswith("/MatMul") for name in kept)
+
+
+@needs_onnx
 def test_half_precision_halves_the_layers_and_not_the_last() -> None:
     from onnx import TensorProto
 

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
-from stylealign.detectors.heads.parts import square
 from stylealign.detectors.lab.messages import BlockConv
 from stylealign.errors import UserError
 from stylealign.evaluation.point_trust import PointTrust, stretched
@@ -68,11 +67,17 @@ class Answering(nn.Module):
         if out.heatmaps is not None:
             answers["confidence"] = out.heatmaps.flatten(2).amax(dim=2).clamp(0, 1)
         if self.trust is not None:
-            raw = out.covariance
-            entries = (raw[..., 0, 0], raw[..., 0, 1], raw[..., 1, 1])
-            answers["covariance"] = square(*stretched(*entries, self.temperature, self.trust.typical, self.trust.power))
+            answers["covariance"] = self._calibrated(out.covariance)
         self.names = list(answers)
         return tuple(answers.values())
+
+    def _calibrated(self, raw: Tensor) -> Tensor:
+        """(B, P, 2, 2) as `PointTrust.calibrated`, in few nodes: entries are split off and joined by one each."""
+        assert self.trust is not None
+        num_points = int(raw.shape[1])
+        xx, xy, _, yy = raw.reshape(-1, num_points, 4).split(1, dim=2)  # (B, P, 1)
+        xx, xy, yy = stretched(xx, xy, yy, self.temperature[:, None], self.trust.typical, self.trust.power)
+        return torch.cat([xx, xy, xy, yy], dim=2).reshape(-1, num_points, 2, 2)
 
 
 def answering(model: nn.Module, trust: PointTrust | None = None) -> Answering:
