@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from builders.layouts import own_schema, picture, three_faces
 from stylealign.data.atomic import partial_of
 from stylealign.data.dataset import FaceDataset, describe_data
-from stylealign.data.dataset_writer import DatasetWriter, write_dataset
+from stylealign.data.dataset_writer import DatasetWriter, called, write_dataset
 from stylealign.data.rows import to_line, to_row
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample, Provenance
@@ -181,6 +181,23 @@ def test_a_markup_of_ones_own_is_kept_in_the_dataset(tmp_path: Path) -> None:
     sample = FaceSample(id="a", image=picture(tmp_path / "a.png"), landmarks=np.zeros((3, 2)))
     write_dataset(tmp_path / "set", [sample], schema=schema, name="x")
     assert FaceDataset.open(tmp_path / "set").schema == schema
+
+
+@pytest.mark.parametrize(
+    "folder, name",
+    [
+        ("runs/300w/data", "300w"),
+        ("runs/faces", "faces"),
+        ("data", "data"),
+        ("../data", "data"),
+        ("300w/data/", "300w"),
+    ],
+)
+def test_a_folder_called_data_is_known_by_the_one_it_lies_in(folder: str, name: str, tmp_path: Path) -> None:
+    """Else every row and column of a table over data sets laid out as in the documents would say `data`."""
+    assert called(folder) == called(Path(folder)) == name
+    sample = FaceSample(id="a", image=picture(tmp_path / "a.png"))
+    assert write_dataset(tmp_path / folder, [sample], schema=FIVE).name == called(tmp_path / folder)
 
 
 @pytest.mark.parametrize("images", ["copy", "own"])

@@ -23,11 +23,20 @@ from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema, get_schema
 
 
+def called(folder: Path | str) -> str:
+    """What a data set in this folder is called where nothing else is said: the folder's name; of a folder `data`, as
+    in runs/300w/data, that of the folder it lies in, so that a table of several names each."""
+    path = Path(folder)
+    above = path.parent.name
+    return above if path.name == "data" and above not in ("", "..") else path.absolute().name
+
+
 class DatasetWriter:
     """A context manager that writes a data set face by face, in constant memory; an exception leaves no folder behind.
 
     images="reference" points at images where they are; "copy" copies each into the folder; "own" means that the
-    caller writes them below `writer.images` (or with `add_image`) and that samples point there.
+    caller writes them below `writer.images` (or with `add_image`) and that samples point there. Without a `name` it is
+    `called` by its folder.
     """
 
     def __init__(
@@ -35,7 +44,7 @@ class DatasetWriter:
         folder: Path | str,
         *,
         schema: LandmarkSchema | str,
-        name: str,
+        name: str = "",
         images: Literal["reference", "copy", "own"] = "reference",
         image_root: Path | None = None,
         source: str = "",
@@ -45,7 +54,7 @@ class DatasetWriter:
         if images not in ("reference", "copy", "own"):
             raise ValueError(f"images is {images!r}, expected reference, copy or own")
         self.schema = get_schema(schema) if isinstance(schema, str) else schema
-        self.folder, self.name, self.how = Path(folder), name, to_dict(how or {})
+        self.folder, self.name, self.how = Path(folder), name or called(folder), to_dict(how or {})
         self._mode, self._root, self._source, self._licence = images, image_root, source, licence
         self.partial = partial_of(self.folder)
         self.images = self.partial / "images"
@@ -61,7 +70,7 @@ class DatasetWriter:
         """
         told = {key: value for key, value in to_dict(config).items() if key != "out"}
         return cls(
-            config.out, schema=faces.schema, name=config.out.name, images="own",
+            config.out, schema=faces.schema, images="own",
             source=f"{faces.name}, split {config.split}, {done} by stylealign {verb}",
             licence=faces.meta.get("licence", ""),
             how={"verb": verb, "inputs": {"data": describe_source(faces)}, "config": told},

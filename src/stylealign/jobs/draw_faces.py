@@ -75,7 +75,6 @@ def main(config: DrawFaces) -> None:
         DatasetWriter(
             config.out,
             schema=SCHEMAS["wflw98"],
-            name=config.out.name,
             images="own",
             source="drawn by stylealign draw-faces",
             licence="no rights reserved: no person is shown",

@@ -349,7 +349,6 @@ def main(config: GenLandmark) -> None:
     with DatasetWriter(
         config.out_dir,
         schema=schema,
-        name=config.out_dir.name,
         images="own",
         source=source,
         how={"verb": "gen-landmark", **how},

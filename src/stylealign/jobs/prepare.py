@@ -19,7 +19,7 @@ from stylealign.data.atomic import making, partial_of, refuse_existing, whole_fo
 from stylealign.data.carve import carved, named_shares
 from stylealign.data.convention import say_of_other_ways
 from stylealign.data.dataset import FaceDataset, origins
-from stylealign.data.dataset_writer import DatasetWriter
+from stylealign.data.dataset_writer import DatasetWriter, called
 from stylealign.data.describe import describe
 from stylealign.data.formats import (
     FORMATS,
@@ -88,7 +88,7 @@ class Source(Reading):
     reader: str
     path: Path
     name: str = ""
-    """Prefix of its faces' ids when several sources are merged; the folder's name if not given."""
+    """Prefix of its faces' ids when several sources are merged; not given: as for a data set."""
 
     def __post_init__(self) -> None:
         check_name("reader", self.reader, FORMATS)
@@ -138,7 +138,7 @@ class Prepare(Reading):
     check_images: bool = True
     """Decode every picture to the end, to find those cut short; False reads their headers only."""
     name: str = ""
-    """Name of the data set; the folder's name if not given."""
+    """Name of the data set; if not given its folder's, of a folder `data` (runs/300w/data) the one above."""
     licence: str = ""
     """Licence of the data, kept in dataset.yaml."""
     shards: int = 0
@@ -176,7 +176,7 @@ def _only(config: Prepare) -> Source:
 
 
 def _name(source: Source) -> str:
-    return source.name or source.path.absolute().name
+    return source.name or called(source.path)
 
 
 def _converted(sample: FaceSample, schema: LandmarkSchema, target: LandmarkSchema) -> FaceSample:
@@ -353,7 +353,7 @@ def _write(config: Prepare, out: Path) -> None:
     with DatasetWriter(
         out,
         schema=target,
-        name=config.name or config.out.absolute().name,
+        name=config.name or called(config.out),
         images="own" if own else "reference",
         image_root=None if own else Path(os.path.commonpath([os.path.abspath(_image_root(s)) for s in sources])),
         source=", ".join(f"{_name(s)} ({s.reader})" for s in sources),

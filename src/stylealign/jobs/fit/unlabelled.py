@@ -40,7 +40,7 @@ def write_unlabelled(
     if first is None:
         return 0
     with DatasetWriter(
-        out, schema=schema, name=out.name, image_root=root, source=f"unlabelled pictures of {root}",
+        out, schema=schema, image_root=root, source=f"unlabelled pictures of {root}",
         how={"command": "fit"},
     ) as writer:  # fmt: skip
         writer.add(first)

@@ -28,7 +28,7 @@ from stylealign.batches.shards import pack
 from stylealign.config import config_text, read_yaml, to_dict
 from stylealign.data.atomic import partial_of, whole_file, write_whole
 from stylealign.data.dataset import FaceDataset
-from stylealign.data.dataset_writer import write_meta
+from stylealign.data.dataset_writer import called, write_meta
 from stylealign.data.rows import content_hash
 from stylealign.data.shards import INDEX, ShardConfig, refuse_few
 from stylealign.errors import UserError, counted
@@ -243,7 +243,7 @@ def _render(config: Generate, work: Work, how: dict[str, Any], processes: Proces
         torch.set_num_threads(threads)
     barrier()
     if rank == 0:
-        _join(work, config.out.name, how)
+        _join(work, called(config.out), how)
 
 
 def generate(config: Generate, translator: Translator, **processes: Any) -> None:

@@ -170,7 +170,7 @@ def write_labelled(
         samples.append(sample)
     root = faces.image_root
     with DatasetWriter(
-        config.out, schema=faces.schema, name=config.out.absolute().name, images="reference", image_root=root,
+        config.out, schema=faces.schema, images="reference", image_root=root,
         source=f"{faces.name} ({verb})", licence=faces.meta.get("licence", ""), how=how,
     ) as writer:  # fmt: skip
         for sample in samples:
