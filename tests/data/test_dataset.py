@@ -184,14 +184,8 @@ def test_a_markup_of_ones_own_is_kept_in_the_dataset(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "folder, name",
-    [
-        ("runs/300w/data", "300w"),
-        ("runs/faces", "faces"),
-        ("data", "data"),
-        ("../data", "data"),
-        ("300w/data/", "300w"),
-    ],
+    ("folder", "name"),
+    [("runs/300w/data", "300w"), ("runs/faces", "faces"), ("data", "data"), ("../data", "data"), ("a/data/", "a")],
 )
 def test_a_folder_called_data_is_known_by_the_one_it_lies_in(folder: str, name: str, tmp_path: Path) -> None:
     """Else every row and column of a table over data sets laid out as in the documents would say `data`."""
