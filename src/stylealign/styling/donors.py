@@ -120,13 +120,12 @@ def _of_training(opened: FaceDataset, split: str | None, trained_splits: set[str
 def of_others(opened: FaceDataset, split: str | None, path: Path) -> FaceDataset:
     """The donors of a data set that is not trained on: a split, or its `train` where it has one, or all faces. Says how
     many are left alone where nobody asked for it."""
-    if split is None and "train" in opened.meta["splits"]:
-        faces = opened.select("train")
-        if len(faces) < len(opened):
-            left = len(opened) - len(faces)
-            say(f"{path}: {counted(len(faces), 'face')} of split train taken as donors, the other {left} left alone")
-        return faces
-    return opened.select(split)
+    if split is not None:
+        return opened.select(split)
+    faces = opened.training_faces()
+    if left := len(opened) - len(faces):
+        say(f"{path}: {counted(len(faces), 'face')} of split train taken as donors, the other {left} left alone")
+    return faces
 
 
 def _not_held_out(faces: FaceDataset, held_out: _HeldOut, path: Path) -> FaceDataset:
