@@ -14,6 +14,11 @@ says it, a list of
       output: 0                    # which of its outputs
       points: fraction             # of the crop, (0, 0) its corner; or pixels of the crop
 
+    - name: dlib                   # a shape predictor of dlib (`pip install dlib-bin`), which is told where a face is
+      file: shape_predictor_68_face_landmarks.dat
+      scale: 1.0                   # of the square that it is told, which is the middle half of the crop
+      size: 320                    # side of that crop
+
 Every network has the same faces and one thread; single crops go round among the networks, so that a busy machine slows
 all alike, and medians are taken. Parameters and MACs are counted in the graph (convolutions and products of matrices).
 Writes OUT/peers.md and OUT/peers.png, error over latency.
@@ -23,6 +28,7 @@ import argparse
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +47,7 @@ from stylealign.predicting.onnx_network import read_metadata, start_session
 from stylealign.progress import say, track
 
 KEYS = {"name", "file", "scale", "shift", "values", "mean", "std", "channels", "output", "points"}
+OF_DLIB = {"name", "file", "scale", "shift", "size"}
 
 
 class Peer(NamedTuple):
@@ -89,8 +96,45 @@ def ours(file: Path) -> Peer:
     )  # fmt: skip
 
 
+class ShapePredictor:
+    """dlib's regression trees (Kazemi and Sullivan, CVPR 2014), asked as an ONNX session is."""
+
+    def __init__(self, file: Path, size: int):
+        try:
+            import dlib
+        except ImportError:
+            raise UserError(f"{file}: a shape predictor needs dlib: pip install dlib-bin") from None
+        if not file.is_file():
+            raise UserError(f"{file}: no such file")
+        quarter = size // 4
+        self.predictor = dlib.shape_predictor(str(file))
+        self.face = dlib.rectangle(quarter, quarter, size - quarter - 1, size - quarter - 1)
+
+    def get_inputs(self) -> list[Any]:
+        return [SimpleNamespace(name="image")]
+
+    def run(self, outputs: None, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """A (1, 3, S, S) crop of 0 to 255 -> [(P, 2) pixels of it]."""
+        crop = np.ascontiguousarray(feed["image"][0].transpose(1, 2, 0).round().astype(np.uint8))
+        return [np.array([(point.x, point.y) for point in self.predictor(crop, self.face).parts()], np.float64)]
+
+
+def of_dlib(entry: Mapping[str, Any], where: Path) -> Peer:
+    """A shape predictor that a YAML file describes."""
+    if not {"name", "file"} <= entry.keys() <= OF_DLIB:
+        raise UserError(f"{where}: {str(entry)[:200]}: expected name, file and, of {', '.join(sorted(OF_DLIB))}, any")
+    file, size = where.parent / str(entry["file"]), int(entry.get("size", 320))
+    x, y = entry.get("shift", (0, 0))
+    return Peer(
+        str(entry["name"]), file, 2 * float(entry.get("scale", 1.0)), (float(x) / 2, float(y) / 2), np.zeros(3),
+        np.full(3, 255.0), False, 0, False, ShapePredictor(file, size), size,
+    )  # fmt: skip
+
+
 def described(entry: Mapping[str, Any], where: Path) -> Peer:
     """A network that a YAML file describes."""
+    if isinstance(entry, dict) and str(entry.get("file", "")).endswith(".dat"):
+        return of_dlib(entry, where)
     if not isinstance(entry, dict) or not {"name", "file"} <= entry.keys() <= KEYS:
         raise UserError(f"{where}: {str(entry)[:200]}: expected name, file and, of {', '.join(sorted(KEYS))}, any")
     session, size = _opened(where.parent / str(entry["file"]))
@@ -144,8 +188,10 @@ def answer(peer: Peer, seen: np.ndarray, affine: np.ndarray, num_points: int) ->
     return apply(invert(affine), points * peer.size - 0.5 if peer.fraction else points)
 
 
-def counted(file: Path) -> tuple[float, float | None]:
-    """Parameters and MACs of one crop, in millions; MACs None where shapes are not known."""
+def counted(file: Path) -> tuple[float | None, float | None]:
+    """Parameters and MACs of one crop, in millions; MACs None where shapes are not known, both for no network."""
+    if file.suffix == ".dat":
+        return None, None
     model = onnx.load(file)
     weights = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
     parameters = sum(w.size for w in weights.values() if w.dtype.kind in "fiu" and w.ndim > 0)
@@ -189,7 +235,8 @@ def errors(peers: list[Peer], faces: FaceDataset) -> dict[str, np.ndarray]:
 
 def latencies(peers: list[Peer], rounds: int) -> dict[str, float]:
     """name -> median milliseconds of one crop, the networks in turn."""
-    seen = {p.name: np.random.default_rng(0).random((1, 3, p.size, p.size), np.float32) for p in peers}
+    noise = np.random.default_rng(0)
+    seen = {p.name: noise.random((1, 3, p.size, p.size), np.float32) * p.factor.max() for p in peers}
     times: dict[str, list[float]] = {peer.name: [] for peer in peers}
     for number in track(range(rounds + 5), "timing", rounds + 5):
         for peer in peers:
@@ -201,11 +248,11 @@ def latencies(peers: list[Peer], rounds: int) -> dict[str, float]:
 
 
 def plot(rows: list[dict[str, Any]], path: Path, faces: str) -> None:
-    """Error over latency; a dot's area is the file's size."""
+    """Error over latency; a dot's area is the file's size, up to 20 MB."""
     figure = new_figure(6.4, 4.2)
     axes = figure.subplots()
     for i, row in enumerate(rows):
-        axes.scatter(row["ms"], row["nme"], s=20 + 25 * row["mb"], color=COLOURS[i % len(COLOURS)], alpha=0.7)
+        axes.scatter(row["ms"], row["nme"], s=20 + 25 * min(row["mb"], 20), color=COLOURS[i % len(COLOURS)], alpha=0.7)
         axes.annotate(f"{row['name'][:40]} ({row['mb']:.1f} MB)", (row["ms"], row["nme"]), textcoords="offset points",
                       xytext=(8, 6), fontsize=8)  # fmt: skip
     axes.set(
@@ -241,8 +288,9 @@ def main() -> None:
     ]
     for row in rows:
         macs = "-" if row["macs"] is None else f"{row['macs']:.0f}"
+        parameters = "-" if row["parameters"] is None else f"{row['parameters']:.2f}"
         lines.append(
-            f"| {row['name']} | {row['size']} | {row['mb']:.1f} | {row['parameters']:.2f} | {macs} | {row['ms']:.2f} | "
+            f"| {row['name']} | {row['size']} | {row['mb']:.1f} | {parameters} | {macs} | {row['ms']:.2f} | "
             f"{row['nme']:.2f} |"
         )
     said = (
