@@ -19,6 +19,7 @@ from stylealign.config import parse_json, read_json, read_yaml
 from stylealign.data.atomic import partial_of
 from stylealign.data.convention import landmarks_elsewhere, shifts_between
 from stylealign.data.dataset import FaceDataset, evenly_spread
+from stylealign.data.dataset_writer import called
 from stylealign.data.describe import describe
 from stylealign.data.image import write_image
 from stylealign.data.packaged import run_folder
@@ -44,7 +45,7 @@ class Check:
     draw: int = 0
     """Draw this many faces, evenly spread over the data set, as crops and mirrored, with their landmarks."""
     out: Path | None = None
-    """Folder for the drawings; `<name>_check` here if not given."""
+    """Folder for the drawings; `<name>_check` here if not given (300w_check for runs/300w/data)."""
     split: str | None = None
     """Draw faces of this split only."""
     subset: str | None = None
@@ -71,7 +72,7 @@ def draw_faces(dataset: FaceDataset, config: Check) -> list[Path]:
 
     view = dataset.select(split=config.split, subset=config.subset) if config.split or config.subset else dataset
     chosen = view.take(evenly_spread(len(view), config.draw))
-    folder = config.out or Path(f"{config.path.absolute().name}_check")
+    folder = config.out or Path(f"{called(config.path)}_check")
     folder.mkdir(parents=True, exist_ok=True)
     crop_config, schema = CropConfig(scale=config.scale, size=config.size), dataset.schema
     tiles: list[tuple[str, np.ndarray, np.ndarray]] = []

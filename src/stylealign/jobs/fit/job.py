@@ -25,6 +25,7 @@ import yaml
 from stylealign.config import config_text, from_dict, merged, plain, read_yaml, refuse_another
 from stylealign.data.atomic import making, write_whole
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import called
 from stylealign.errors import UserError
 from stylealign.jobs.evaluate import job as evaluation
 from stylealign.jobs.fit import BEGAN
@@ -139,7 +140,7 @@ def finish(config: Fit, plan: dict[str, Any], out: Path, runs: dict[str, Path], 
     inputs, note = (out / "evaluation", *runs.values(), out / "data"), plan.get("note", "")
     report.report(
         report.Report(
-            inputs=inputs, out=out / "report.html", title=f"A detector of {config.path.absolute().name}", note=note
+            inputs=inputs, out=out / "report.html", title=f"A detector of {called(config.path)}", note=note
         )
     )
     stored = json.loads((out / "evaluation" / "evaluation.json").read_text(encoding="utf-8"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stylealign.data.atomic import making, write_whole
+from stylealign.data.dataset_writer import called
 from stylealign.data.packaged import run_folder
 from stylealign.errors import UserError
 from stylealign.jobs.report.page import GENERATOR, heading_of, page
@@ -59,7 +60,7 @@ def report(config: Report) -> Path:
             found = f"holds none of {', '.join(SECTIONS)}" if folder.exists() else "does not exist"
             raise UserError(f"{folder}: {found}; expected a folder that a verb of stylealign made")
         what, section = SECTIONS[kind]
-        sections.append((heading_of(what, folder.absolute().name), section(folder)))
+        sections.append((heading_of(what, called(folder)), section(folder)))
     lead = f"{verdict_of(inputs)} {config.note}".strip()
     write_whole(out, page(config.title, sections, lead, config.about))
     return out
