@@ -89,8 +89,8 @@ def test_the_page_is_one_whole_file_without_outside_links(inputs: tuple[Path, ..
 def test_the_page_shows_what_the_folders_say(inputs: tuple[Path, ...], tmp_path: Path) -> None:
     text = report(Report(inputs=inputs, out=tmp_path / "page.html", title="Faces <1>")).read_text(encoding="utf-8")
     shown = [
-        "Faces &lt;1&gt;", ">Evaluation<", ">Run<", f"Data set: {inputs[-1].parent.name}<", "2.000", "inter_pupil", "6 faces",
-        "6.12", "5.89", "to style 0.1", "&lt;dots &amp; dots&gt;", "run: &lt;here&gt;", "sheet_00.png",
+        "Faces &lt;1&gt;", ">Evaluation<", ">Run<", f"Data set: {inputs[-1].parent.name}<", "2.000", "inter_pupil",
+        "6 faces", "6.12", "5.89", "to style 0.1", "&lt;dots &amp; dots&gt;", "run: &lt;here&gt;", "sheet_00.png",
         "width=device-width",
     ]  # fmt: skip
     for words in shown:

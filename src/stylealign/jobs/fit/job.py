@@ -139,9 +139,7 @@ def finish(config: Fit, plan: dict[str, Any], out: Path, runs: dict[str, Path], 
         write_boxes(out / "boxes.csv", held_out)
     inputs, note = (out / "evaluation", *runs.values(), out / "data"), plan.get("note", "")
     report.report(
-        report.Report(
-            inputs=inputs, out=out / "report.html", title=f"A detector of {called(config.path)}", note=note
-        )
+        report.Report(inputs=inputs, out=out / "report.html", title=f"A detector of {called(config.path)}", note=note)
     )
     stored = json.loads((out / "evaluation" / "evaluation.json").read_text(encoding="utf-8"))
     unlabelled = None if plan["unlabelled"] is None else Path(plan["unlabelled"])
