@@ -11,10 +11,11 @@ from pathlib import Path
 
 import torch
 
+from stylealign.data.packaged import run_folder
 from stylealign.errors import UserError
 from stylealign.training.weights import read_card, read_tensors, save_model
 
-MEASURED = ("trust", "lean", "val", "model_hash")
+MEASURED = ("trust", "lean", "val", "best", "model_hash")
 
 
 def averaged(runs: dict[Path, float]) -> dict[str, torch.Tensor]:
@@ -35,13 +36,14 @@ def averaged(runs: dict[Path, float]) -> dict[str, torch.Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder to make")
-    parser.add_argument("runs", nargs="+", metavar="RUN=SHARE", help="finished runs, the first of which gives the card")
+    of_runs = "finished runs, or `compact` and `accurate`; the first gives the card"
+    parser.add_argument("runs", nargs="+", metavar="RUN=SHARE", help=of_runs)
     options = parser.parse_args()
     runs = {}
     for words in options.runs:
         run, _, share = words.rpartition("=")
         try:
-            runs[Path(run)] = float(share)
+            runs[run_folder(Path(run))] = float(share)
         except ValueError:
             raise SystemExit(f"{words}: expected RUN=SHARE, such as runs/compact_blur=0.2") from None
     if options.out.exists():
