@@ -262,9 +262,10 @@ def plain_faces() -> Batch:
 
 def test_it_learns_to_paint_what_the_donor_lacks() -> None:
     learner = learn_repaint(learning_of(plain_faces(), RepaintLearningConfig(adversarial=0)))
-    terms = [{k: v.item() for k, v in learner.update(plain_faces(), step).items()} for step in range(35)]
+    terms = [{k: v.item() for k, v in learner.update(plain_faces(), step).items()} for step in range(70)]
     assert "discriminator" not in terms[0]
-    assert sum(late["total"] for late in terms[-5:]) / 5 < 0.8 * terms[0]["total"]
+    early, late = (sum(term["total"] for term in some) for some in (terms[:5], terms[-5:]))
+    assert late < 0.75 * early  # 0.67 on one processor; each pair is another, so that one update says little
     assert 0 < terms[0]["painted"] < 0.3
 
 
