@@ -120,9 +120,7 @@ class ShapePredictor:
 
 
 def of_dlib(entry: Mapping[str, Any], where: Path) -> Peer:
-    """A shape predictor that a YAML file describes."""
-    if not {"name", "file"} <= entry.keys() <= OF_DLIB:
-        raise UserError(f"{where}: {str(entry)[:200]}: expected name, file and, of {', '.join(sorted(OF_DLIB))}, any")
+    """A shape predictor that a YAML file describes, by keys that are known."""
     file, size = where.parent / str(entry["file"]), int(entry.get("size", 320))
     x, y = entry.get("shift", (0, 0))
     return Peer(
@@ -133,10 +131,12 @@ def of_dlib(entry: Mapping[str, Any], where: Path) -> Peer:
 
 def described(entry: Mapping[str, Any], where: Path) -> Peer:
     """A network that a YAML file describes."""
-    if isinstance(entry, dict) and str(entry.get("file", "")).endswith(".dat"):
+    predictor = isinstance(entry, dict) and str(entry.get("file", "")).endswith(".dat")
+    keys = OF_DLIB if predictor else KEYS
+    if not isinstance(entry, dict) or not {"name", "file"} <= entry.keys() <= keys:
+        raise UserError(f"{where}: {str(entry)[:200]}: expected name, file and, of {', '.join(sorted(keys))}, any")
+    if predictor:
         return of_dlib(entry, where)
-    if not isinstance(entry, dict) or not {"name", "file"} <= entry.keys() <= KEYS:
-        raise UserError(f"{where}: {str(entry)[:200]}: expected name, file and, of {', '.join(sorted(KEYS))}, any")
     session, size = _opened(where.parent / str(entry["file"]))
     low, high = entry.get("values", (0, 1))
     offset, factor = np.full(3, -low / (high - low)), np.full(3, float(high - low))

@@ -20,7 +20,7 @@ import tyro
 
 from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.dataset import FaceDataset
-from stylealign.data.dataset_writer import DatasetWriter
+from stylealign.data.dataset_writer import DatasetWriter, called
 from stylealign.data.formats import FORMATS, WriteOptions, check_name, having
 from stylealign.data.formats.files import pictures_below
 from stylealign.data.image import read_image, warp, write_image
@@ -118,7 +118,7 @@ def _write(
 ) -> None:  # fmt: skip
     """Fill the output folder."""
     with DatasetWriter(
-        folder / "data", schema=schema, name=config.out.absolute().name, image_root=root,
+        folder / "data", schema=schema, name=called(config.out), image_root=root,
         source=f"{config.pictures} (suggest)", how={"verb": "suggest"},
     ) as writer:  # fmt: skip
         for face in chosen:
