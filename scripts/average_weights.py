@@ -3,7 +3,8 @@
     python scripts/average_weights.py runs/averaged runs/compact_turned=0.8 runs/compact_blur=0.2
 
 Fine-tuned from one start, networks lie so near to each other that what is between them is as good as they are (Wortsman
-et al., ICML 2022). The new card is the first run's, without what was measured of it.
+et al., ICML 2022). The new card is the first run's, with the others' data beside its own and without what was
+measured of it: `calibrate --what trust` measures it on `val`.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import torch
 
 from stylealign.data.packaged import run_folder
 from stylealign.errors import UserError
+from stylealign.training.seen import data_learnt
 from stylealign.training.weights import read_card, read_tensors, save_model
 
 MEASURED = ("trust", "lean", "val", "best", "model_hash")
@@ -52,7 +54,11 @@ def main() -> None:
         raise SystemExit("shares: expected numbers from 0 on, not all of them 0")
     try:
         tensors = averaged(runs)
-        card = {k: v for k, v in read_card(next(iter(runs))).items() if k not in MEASURED}
+        first, *others = (read_card(run) for run in runs)
+        card = {k: v for k, v in first.items() if k not in MEASURED}
+        known = data_learnt(first)
+        learnt = data_learnt({"data": [*known, *(one for other in others for one in data_learnt(other))]})
+        card["data"] = [*first.get("data", []), *learnt[len(known) :]]
         options.out.mkdir(parents=True)
         save_model(options.out, tensors, card)
     except UserError as error:

@@ -14,6 +14,7 @@ from stylealign.cli import main
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import image_size
 from stylealign.face.geometry import landmark_box
+from stylealign.training.seen import data_learnt
 from stylealign.training.weights import read_card, read_tensors, save_model
 
 ROOT = Path(__file__).parents[1]
@@ -112,7 +113,8 @@ def test_averaged_weights_lie_between_and_other_networks_are_refused(
     for number, (name, run) in enumerate(runs.items()):
         run.mkdir()
         tensors = {"w": torch.full((2, 3 + (name == "other")), float(number)), "count": torch.tensor(7 + number)}
-        save_model(run, tensors, {"kind": "detector", "val": {"nme": 0.1}, "step": number})
+        card = {"kind": "detector", "val": {"nme": 0.1}, "step": number, "data": [{"content_hash": name}]}
+        save_model(run, tensors, {**card, "start": {"data": [{"content_hash": "start"}]}})
 
     def run(*words: str) -> None:
         monkeypatch.setattr(sys, "argv", ["average_weights.py", *words])
@@ -125,6 +127,8 @@ def test_averaged_weights_lie_between_and_other_networks_are_refused(
     card = read_card(tmp_path / "out")
     assert card["step"] == 0
     assert "val" not in card
+    assert [one["content_hash"] for one in card["data"]] == ["a", "b"]
+    assert [one["content_hash"] for one in data_learnt(card)] == ["a", "b", "start"]
     for words, said in (
         ([f"{runs['a']}=1", f"{runs['other']}=1"], "other names or shapes"),
         ([str(runs["a"])], "expected RUN=SHARE"),

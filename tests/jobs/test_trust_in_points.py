@@ -108,15 +108,17 @@ def test_a_model_of_before_gets_a_trust_in_a_copy_and_itself_stays_as_it_was(
     shutil.copytree(fpn, without)
     card = card_of(without)
     del card["trust"]
+    measured = card.pop("val")
     (without / "card.json").write_text(json.dumps(card), encoding="utf-8")
     before, common = tiny.tree(without), ["--data", str(faces.folder), "--what", "trust", "--accelerator", "cpu"]
     assert main(["calibrate", *common, "--model", str(without), "--out", str(fpn.parent / "copy")]) == 0
     assert "Reliability: without" in capsys.readouterr().out
     assert tiny.tree(without) == before
     copy = card_of(fpn.parent / "copy")
-    assert {k: v for k, v in copy.items() if k not in ("trust", "lean")} == {
+    assert {k: v for k, v in copy.items() if k not in ("trust", "lean", "val")} == {
         k: v for k, v in card.items() if k != "lean"
     }
+    assert copy["val"] == {**measured, "nme": pytest.approx(measured["nme"], rel=1e-3)}
     assert copy["lean"] == pytest.approx(card_of(fpn)["lean"], rel=1e-3)  # measured anew
     assert copy["trust"]["temperature"] == pytest.approx(card_of(fpn)["trust"]["temperature"], rel=1e-3)
     assert open_network(fpn.parent / "copy").trust is not None

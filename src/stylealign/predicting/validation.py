@@ -1,5 +1,6 @@
 """The faces a training is measured on: their NME, what they say of a model's trust in its points, a picture of them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,11 @@ class Validation:
     def nme_of(self, found: np.ndarray) -> float:
         """Mean NME of (N, P, 2) landmarks found, source px, a fraction."""
         return float(metrics.nme_per_face(found, self.truth, self.denominators, self.mask).mean())
+
+    def entry(self, nme: float, described: Mapping[str, Any]) -> dict[str, Any]:
+        """What a card says under `val` of that NME on them; `described`: the data set (describe_data)."""
+        divided_by = metrics.describe_denominator(self.denominator, self.schema)
+        return {"nme": nme, "denominator": self.denominator, "divided_by": divided_by, **described}
 
     def trust(self, model: nn.Module) -> dict[str, Any] | None:
         """How a model's raw answers of how sure it is are to be taken, for its card; None where it has none.

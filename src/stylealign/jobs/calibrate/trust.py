@@ -19,6 +19,7 @@ from stylealign.evaluation.tables import print_table
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.calibrate.config import Calibrate
 from stylealign.predicting.on_datasets import answer_crops, calibrated_on, lean_on
+from stylealign.predicting.validation import Validation
 from stylealign.progress import open_console, say
 from stylealign.training.devices import pick_device
 from stylealign.training.weights import load_model, save_model
@@ -56,6 +57,9 @@ def calibrate_trust(config: Calibrate, path: Path, faces_of: Callable[[LandmarkS
     figures = reliability(answers.landmarks, answers.covariance, truth, lengths, schema, faces.labelled_array())
     described = {**trust.to_dict(), **fit, "data": describe_data(faces, split=config.split)}
     state, card = load_model(path, "detector")
+    if config.split == "val" and "val" not in card:  # of averaged weights, say, which no training has measured
+        validation = Validation(faces, loaded.crop)
+        card["val"] = validation.entry(validation.nme(loaded.model), described["data"])
     with whole_folder(config.out) as partial:
         save_model(partial, state, {**card, "trust": described, **({"lean": lean} if lean else {})})
         content = {"trust": described, "lean": lean, "denominator": denominator, **figures}

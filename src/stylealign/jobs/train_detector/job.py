@@ -20,7 +20,6 @@ from stylealign.detectors import DETECTORS, build_detector, refuse_other_answers
 from stylealign.detectors.learning import Learning
 from stylealign.detectors.loaded import learnt_lean
 from stylealign.errors import UserError, counted
-from stylealign.evaluation.metrics import describe_denominator
 from stylealign.jobs.train_detector.configuration import DetectorJob, config_class
 from stylealign.jobs.train_detector.generators import StylesToTrain, load_generators, train_generators
 from stylealign.jobs.train_detector.opened import open_faces
@@ -219,8 +218,7 @@ def train(config: DetectorJob, engine: Engine, run: Run) -> None:
             nme = measured.get(state.step) or evaluate()["nme"]  # a run stopped after its last update has not measured
             if (best := run.best("nme"))[0]:  # it was evaluated on the way
                 card["best"] = {"step": best[0], "nme": best[1]}
-            divided_by = describe_denominator(unit, held_out.schema)
-            card["val"] = {"nme": nme, "denominator": unit, "divided_by": divided_by, **(described or {})}
+            card["val"] = validation.entry(nme, described or {})
             trust = validation.trust(state.result())
             if trust is not None:
                 card["trust"] = {**trust, "data": described}
