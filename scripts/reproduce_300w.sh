@@ -4,8 +4,9 @@
 #
 #   scripts/reproduce_300w.sh PATH_TO_300W [OUT]
 #
-# PATH_TO_300W holds afw/, helen/, lfpw/ with .pts beside the pictures, and splits/{train,val,test_common}.txt (one
-# picture a line). OUT (default runs/300w) receives everything; a stopped script continues with the same command. SEEDS
+# PATH_TO_300W holds afw/, helen/, lfpw/ with .pts beside the pictures. Which are train, val and test_common, and which
+# are the nested lists of few labels, say scripts/lists_300w/*.txt (a picture a line), or PATH_TO_300W/splits/*.txt where
+# that is there. OUT (default runs/300w) receives everything; a stopped script continues with the same command. SEEDS
 # (default "0 1 2 3 4") and JOBS (detectors trained side by side, default 2) may be set. About 80 minutes on two CPU
 # cores; expected: docs/results.md.
 #
@@ -17,13 +18,15 @@ SEEDS=${SEEDS:-0 1 2 3 4}
 JOBS=${JOBS:-2}
 HERE=$(cd "$(dirname "$0")/.." && pwd)
 STYLEALIGN=${STYLEALIGN:-$HERE/.venv/bin/stylealign}
+LISTS=$HERE/scripts/lists_300w
+[ -d "$SOURCE/splits" ] && LISTS=$SOURCE/splits
 mkdir -p "$OUT"
 
 # 1. The faces. Budgets (nested lists of few labels) become subsets where they are there.
 if [ ! -e "$OUT/data" ]; then
   splits=(); subsets=()
-  for name in train val test_common; do splits+=("$name=$SOURCE/splits/$name.txt"); done
-  for list in "$SOURCE"/splits/train_*.txt; do
+  for name in train val test_common; do splits+=("$name=$LISTS/$name.txt"); done
+  for list in "$LISTS"/train_*.txt; do
     [ -e "$list" ] && subsets+=("budget_$(basename "$list" .txt | cut -d_ -f2)=$list")
   done
   "$STYLEALIGN" prepare --reader ibug --path "$SOURCE" --out "$OUT/data" \

@@ -1,5 +1,6 @@
 """Scripts that pack faces and weights, and the one that uses a GPU for minutes."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -137,3 +138,18 @@ def test_averaged_weights_lie_between_and_other_networks_are_refused(
         with pytest.raises(SystemExit, match=said):
             run(str(tmp_path / "none"), *words)
         assert not (tmp_path / "none").exists()
+
+
+def test_the_lists_of_300w_part_its_faces_and_few_labels_lie_in_one_another() -> None:
+    folder = ROOT / "scripts" / "lists_300w"
+    lists = {path.stem: path.read_text(encoding="utf-8").split() for path in folder.glob("*.txt")}
+    assert {name: len(faces) for name, faces in lists.items()} == {
+        "train": 1812, "val": 200, "test_common": 554,
+        "train_0050": 50, "train_0157": 157, "train_0315": 315, "train_0630": 630,
+    }  # fmt: skip
+    every = [face for name in ("train", "val", "test_common") for face in lists[name]]
+    assert len(set(every)) == len(every)
+    budgets = [set(lists[name]) for name in ("train_0050", "train_0157", "train_0315", "train_0630", "train")]
+    assert all(few < more for few, more in itertools.pairwise(budgets))
+    assert {face.rpartition("/")[0] for face in lists["test_common"]} == {"helen/testset", "lfpw/testset"}
+    assert not any("testset" in face for name in ("train", "val") for face in lists[name])
