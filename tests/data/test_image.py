@@ -7,11 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from stylealign.data.image import image_size, read_image, warp, write_image
+from stylealign.data.image import image_size, one_opencv_thread, orientation_of, read_image, warp, write_image
 from stylealign.errors import UserError
 from stylealign.face import geometry
+from stylealign.face.orientation import upright_affine
 
 RED = np.full((12, 20, 3), (255, 0, 0), np.uint8)
 
@@ -41,6 +42,25 @@ def test_an_exif_rotation_is_not_applied(tmp_path: Path) -> None:
     assert image_size(tmp_path / "r.jpg") == (20, 12)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_a_picture_is_turned_once_by_whoever_turns_it(suffix: str, orientation: int, tmp_path: Path) -> None:
+    """Pillow turns a TIFF as it decodes it, and nothing else: pixels, size and orientation have to tell one story."""
+    path = tmp_path / f"turned{suffix}"
+    stored = np.zeros((40, 64, 3), np.uint8)
+    stored[:16, :32] = 255  # in the stored picture's first corner
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(path, exif=exif)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("L")) > 127
+
+    size, said, pixels = image_size(path), orientation_of(path), read_image(path)
+    assert pixels.shape[:2] == size[::-1]
+    view = upright_affine(said, *size)
+    corners = geometry.apply(view, np.argwhere(pixels[..., 0] > 127)[:, ::-1].astype(float)).round().astype(int)
+    assert set(map(tuple, corners)) == set(map(tuple, np.argwhere(upright)[:, ::-1]))
+
+
 @pytest.mark.parametrize(
     ("image", "want"),
     [
@@ -57,6 +77,17 @@ def test_an_exif_rotation_is_not_applied(tmp_path: Path) -> None:
 def test_every_kind_of_pixel_becomes_rgb(image: Image.Image, want: tuple, tmp_path: Path) -> None:
     image.save(tmp_path / "x.png")
     assert read_image(tmp_path / "x.png")[1, 1].tolist() == list(want)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_12_bits_in_16_are_scaled_with_or_without_an_opaque_alpha(channels: int, tmp_path: Path) -> None:
+    values = np.zeros((4, 4, channels), np.uint16)
+    values[..., :3] = (300, 2000, 4000)  # BGR, of 4,095
+    values[0, 0, 0] = 0
+    if channels == 4:
+        values[..., 3] = 65535
+    cv2.imwrite(str(tmp_path / "x.png"), values)
+    assert read_image(tmp_path / "x.png")[1, 1].tolist() == [round(v * 255 / 4095) for v in (4000, 2000, 300)]
 
 
 def test_cmyk_jpegs_are_read(tmp_path: Path) -> None:
@@ -150,6 +181,32 @@ def test_shrinking_averages_instead_of_skipping_pixels(factor: float) -> None:
     size = int(160 / factor)
     small = warp(checks, geometry.crop_affine(np.array([-0.5, -0.5, 159.5, 159.5]), 1.0, size), size)
     assert np.abs(small[1:-1, 1:-1].astype(int) - 127.5).max() < 40
+
+
+def test_pictures_longer_than_opencv_moves_are_moved_by_their_part() -> None:
+    image = np.zeros((30, 40_000, 3), np.uint8)
+    image[10:20, 35_000:35_010] = (10, 20, 30)
+    for scale in (1.0, 2.0, 0.4):
+        found = warp(image, np.array([[scale, 0, -35_000 * scale], [0, scale, -10 * scale]]), int(10 * scale))
+        assert (found[1:-1, 1:-1] == (10, 20, 30)).all()
+    assert not warp(image, np.array([[1.0, 0, 0], [0, 1, 0]]), 20).any()
+    with pytest.raises(UserError, match=r"40000 x 30 px into 40000 x 30, expected below 32,767"):
+        warp(image, np.array([[1.0, 0, 0], [0, 1, 0]]), (40_000, 30))
+
+
+def test_opencvs_threads_come_back_when_the_last_of_several_leaves() -> None:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        first, second = one_opencv_thread(), one_opencv_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert cv2.getNumThreads() == 1
+        second.__exit__(None, None, None)
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_the_arguments_are_left_alone() -> None:

@@ -43,7 +43,8 @@ def num_structure_channels(kind: StructureKind, schema: LandmarkSchema) -> int:
     """Channels of `structure_maps` for a schema."""
     if kind in ("boundaries", "boundaries_points") and not schema.boundaries:
         raise UserError(
-            f"schema {schema.name} has no boundaries: use --structure.kind points, or list its curves in the schema's YAML"
+            f"schema {schema.name} has no boundaries: use --structure.kind points, or list its curves in the schema's "
+            "YAML"
         )
     curves = len(schema.boundaries)
     return {"points": 3, "boundaries": curves, "boundaries_points": curves + 1, "landmarks": schema.num_points}[kind]

@@ -10,6 +10,7 @@ import io
 import math
 import os
 import stat
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ KINDS = {
 IMAGE_SUFFIXES = tuple(KINDS)
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 1 << 30
+OPENCV_SIDE = 32_767  # px; OpenCV moves pictures whose sides are shorter
 """Of a picture's file: what 100 million pixels of 16-bit colour need, and some."""
 LUMA = (0.299, 0.587, 0.114)
 """Parts of red, green and blue in a picture's brightness (ITU-R BT.601)."""
@@ -79,15 +81,16 @@ def _open(path: Path, max_pixels: int, content: bytes | None = None) -> Image.Im
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) from the file's header, without decoding it."""
+    """(width, height) of what `read_image` reads, from the file's header; a TIFF that says it is turned is decoded."""
     with _open(path, 2**62) as image:
+        _orientation(image)
         return image.size
 
 
 def orientation_of(path: Path, max_pixels: int = MAX_PIXELS, content: bytes | None = None) -> int:
     """The EXIF orientation, 1 to 8, from the file's header; 1 (as stored) where it says none or nonsense.
 
-    A PNG is decoded for it, so it has at most `max_pixels` (else UserError). `content`: as of `read_image`.
+    PNG and TIFF are decoded for it, and have at most `max_pixels` (else UserError). `content`: as of `read_image`.
     """
     with _open(path, max_pixels, content) as image:
         return _orientation(image)
@@ -96,6 +99,9 @@ def orientation_of(path: Path, max_pixels: int = MAX_PIXELS, content: bytes | No
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(0x0112, 1)
+        if image.format == "TIFF" and value != 1:
+            image.load()  # by which Pillow turns a TIFF, and forgets how it lay
+            value = image.getexif().get(0x0112, 1)
     except Exception:  # a damaged EXIF block is no reason not to look at the picture
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
@@ -115,7 +121,8 @@ def pixels_of(image: Image.Image, name: str) -> tuple[np.ndarray, int]:
 def read_image(path: Path, max_pixels: int = MAX_PIXELS, content: bytes | None = None) -> np.ndarray:
     """Read a picture as (H, W, 3) uint8 RGB, as stored.
 
-    An EXIF orientation is NOT applied, since annotations of published sets belong to the stored pixels. Grey and CMYK
+    An EXIF orientation is NOT applied, since annotations of published sets belong to the stored pixels (of a TIFF it
+    is, by Pillow, and `orientation_of` says 1). Grey and CMYK
     are converted, transparency laid on white. More than 8 bits are scaled to 8: whole numbers as 8, 12 or 16 bits,
     the least that hold the picture's largest value, floating-point ones as 0 to 1 or 0 to 255 by the same rule;
     whatever is not simply 16 bits is said. `content`: the file's bytes, where they are at hand.
@@ -190,9 +197,11 @@ def _of_dark_colour(path: Path, rgb: np.ndarray, content: bytes | None) -> np.nd
     """A colour picture of 12 (or 8) bits in 16, whose upper bits are `rgb`, read with all of its bits."""
     file = np.fromfile(path, np.uint8) if content is None else np.frombuffer(content, np.uint8)
     values = cv2.imdecode(file, cv2.IMREAD_UNCHANGED) if len(file) else None
-    if values is None or values.dtype != np.uint16 or values.shape != rgb.shape:
+    if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[:2] != rgb.shape[:2]:
         return rgb
-    return _of_whole(path, values[..., ::-1])
+    if values.shape[2] == 4 and values[..., 3].min() < values[..., 3].max():
+        return rgb  # what shows through is already in it
+    return _of_whole(path, values[..., 2::-1])
 
 
 def encode_image(rgb: np.ndarray, suffix: str, quality: int = 95) -> bytes:
@@ -233,15 +242,29 @@ def _seen(image: np.ndarray, to_from: np.ndarray, shape: tuple[int, int], factor
     return int(first[0]), int(first[1]), int(last[0]), int(last[1])
 
 
+_alone = threading.Lock()
+_inside, _threads = 0, 0  # how many threads are in the block below, and OpenCV's own number before the first came
+
+
 @contextmanager
 def one_opencv_thread() -> Iterator[None]:
-    """OpenCV's functions in one thread: faster for small pictures, and last bits that do not depend on the machine."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
+    """OpenCV's functions in one thread: faster for small pictures, and last bits that do not depend on the machine.
+
+    The number is the process's: it is put back as the last of several threads leaves.
+    """
+    global _inside, _threads
+    with _alone:
+        if not _inside:
+            _threads = cv2.getNumThreads()
+            cv2.setNumThreads(1)
+        _inside += 1
     try:
         yield
     finally:
-        cv2.setNumThreads(threads)
+        with _alone:
+            _inside -= 1
+            if not _inside:
+                cv2.setNumThreads(_threads)
 
 
 def warp(image: np.ndarray, to_from: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
@@ -252,11 +275,17 @@ def warp(image: np.ndarray, to_from: np.ndarray, size: int | tuple[int, int]) ->
     """
     shape = (size, size) if isinstance(size, int) else size
     factor = math.floor(1 / max(geometry.scale_of(to_from), 1e-6) / 1.5)
-    if factor >= 2:
+    if factor >= 2 or max(image.shape[:2]) >= OPENCV_SIDE:
+        factor = max(factor, 1)
         x0, y0, x1, y1 = _seen(image, to_from, shape, factor)
         if x1 > x0 and y1 > y0:
             small = (x1 - x0) // factor, (y1 - y0) // factor
-            image = cv2.resize(image[y0:y1, x0:x1], small, interpolation=cv2.INTER_AREA)
+            image = image[y0:y1, x0:x1]
+            if factor >= 2:
+                image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
             moved = geometry.compose(to_from, np.array([[1.0, 0, x0], [0, 1, y0]]))
             to_from = geometry.compose(moved, geometry.resize_affine(factor))
+    if max(*image.shape[:2], *shape) >= OPENCV_SIDE:
+        found = f"{image.shape[1]} x {image.shape[0]} px into {shape[0]} x {shape[1]}"
+        raise UserError(f"a picture's side is too long to be moved: {found}, expected below {OPENCV_SIDE:,}")
     return cv2.warpAffine(image, to_from, shape, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
