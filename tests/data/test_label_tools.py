@@ -67,7 +67,7 @@ def test_every_point_and_flag_comes_back(name: str, named: bool, tmp_path: Path)
         samples = []
         for i, face in enumerate(drawn):
             gone, seen = np.array(face["missing"]), np.array(face["visible"])
-            landmarks = points(5, 10 * i + face["seed"]) + 0.1234
+            landmarks = points(5, 1000 * i + face["seed"]) + 0.1234  # of no two faces alike, which tell them apart
             landmarks[gone] = landmarks[~gone].mean(axis=0)
             samples.append(FaceSample(
                 id=f"f{i}", image=images[face["image"]], landmarks=landmarks, split=face["split"], visible=seen & ~gone,

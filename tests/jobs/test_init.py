@@ -12,6 +12,7 @@ from builders.dots import dots
 from builders.places import ROOT
 from stylealign.cli import main
 from stylealign.config import read_yaml
+from stylealign.face import geometry
 from stylealign.face.mirror import flip_pairs, mirror_twins
 from stylealign.face.schema import SCHEMAS, convert
 from stylealign.toyfaces import landmarks, random_structure
@@ -45,6 +46,16 @@ def test_numbering_size_place_and_a_turn_of_the_camera_change_nothing(shapes: np
     twins, _ = mirror_twins(3 * shapes[:, order] @ turn + 50)
     found = {(min(p), max(p)) for p in ((int(order[i]), int(order[j])) for i, j in flip_pairs(twins))}
     assert found == pairs_of("wflw98")
+
+
+@pytest.mark.parametrize("schema", ["wflw98", "ibug68", "five"])
+@pytest.mark.parametrize("degrees", [-20, 45, 90, 130, 180, 250])
+def test_twins_are_found_however_faces_lie(shapes: np.ndarray, schema: str, degrees: float) -> None:
+    turn = geometry.rotate_scale_affine((0.0, 0.0), degrees, 1.0)
+    points = [shape if schema == "wflw98" else convert(shape, "wflw98", schema) for shape in shapes]
+    twins, residual = mirror_twins(np.stack([geometry.apply(turn, each) for each in points]))
+    assert set(flip_pairs(twins)) == pairs_of(schema)
+    assert residual < 0.03
 
 
 def test_three_points_by_hand() -> None:

@@ -35,6 +35,7 @@ from stylealign.errors import UserError, counted
 from stylealign.evaluation.trust import may_be_bent
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
+from stylealign.face.orientation import shown_crop_affine
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema, get_schema
 from stylealign.styling.arms import ARMS, names_without_run
@@ -318,7 +319,7 @@ def _cut(donor: FaceSample, scale: float, side: int, num_points: int) -> tuple[n
 
     NaN where the donor has not `num_points` landmarks.
     """
-    affine = geometry.crop_affine(box_of(donor, "landmarks"), scale, side)
+    affine = shown_crop_affine(donor.orientation, box_of(donor, "landmarks"), scale, side)
     pixels = warp(read_image(donor.image), affine, side)
     if donor.landmarks is None or len(donor.landmarks) != num_points:
         return pixels, np.full((num_points, 2), np.nan)

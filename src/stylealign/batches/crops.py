@@ -22,6 +22,7 @@ from stylealign.data.threads import on_every_core
 from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
+from stylealign.face.orientation import shown_crop_affine
 from stylealign.face.sample import FaceSample
 from stylealign.progress import track
 
@@ -45,7 +46,7 @@ def sample_affine(sample: FaceSample, crop: CropConfig, margin: float = 1.0) -> 
     """crop_from_source (2, 3); `margin` widens the crop at the same resolution (its size is round(size * margin))."""
     size = round(crop.size * margin)
     try:
-        return geometry.crop_affine(box_of(sample, crop.box), crop.scale * size / crop.size, size)
+        return shown_crop_affine(sample.orientation, box_of(sample, crop.box), crop.scale * size / crop.size, size)
     except ValueError as error:
         raise UserError(f"face '{sample.id}' in {sample.image}: {error}") from None
 

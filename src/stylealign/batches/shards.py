@@ -25,6 +25,7 @@ from stylealign.data.threads import num_cores, on_every_core
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
+from stylealign.face.orientation import map_box
 from stylealign.face.sample import FaceSample
 from stylealign.progress import track
 
@@ -147,11 +148,11 @@ def _cut(sample: FaceSample, config: ShardConfig) -> tuple[FaceSample, bytes, np
     """A face in px of its crop, the crop's file, and crop_from_source."""
     affine = sample_affine(sample, config.crop, config.margin)
     pixels = warp(read_image(sample.image), affine, round(config.crop.size * config.margin))
-    moved: dict[str, Any] = {}
+    moved: dict[str, Any] = {"orientation": 1}  # the crop's
     if sample.landmarks is not None:
         moved["landmarks"] = geometry.apply(affine, sample.landmarks)
     if sample.box_xyxy is not None:
-        moved["box_xyxy"] = geometry.apply(affine, sample.box_xyxy.reshape(2, 2)).reshape(4)
+        moved["box_xyxy"] = map_box(affine, sample.box_xyxy)
     return replace(sample, **moved), encode_image(pixels, f".{config.image_format}", config.quality), affine
 
 

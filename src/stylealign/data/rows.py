@@ -28,6 +28,7 @@ _KINDS: _Kinds = {
     "visible": ((str, type(None)), "a text of 0 and 1"),
     "provenance": ((dict, type(None)), "a mapping"),
     "trust": ((int, float, type(None)), "a number"),
+    "orientation": (int, "a whole number"),
 }
 _MADE_KINDS: _Kinds = {
     "content_id": (str, "text"),
@@ -78,6 +79,8 @@ def _all_but_landmarks(sample: FaceSample, image: str, digest: str) -> dict[str,
         row["trust"] = float(sample.trust)
     if sample.point_trust is not None:
         row["point_trust"] = _numbers(sample.point_trust)
+    if sample.orientation != 1:
+        row["orientation"] = sample.orientation
     row["digest"] = digest
     return row
 
@@ -124,6 +127,7 @@ def from_row(row: dict[str, Any], image: Path) -> FaceSample:
         provenance=provenance,
         trust=row.get("trust"),
         point_trust=row.get("point_trust"),
+        orientation=row.get("orientation", 1),
     )
 
 

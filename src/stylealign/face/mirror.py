@@ -4,6 +4,8 @@ Mirrored faces are faces: the mean shape, mirrored and renumbered, must be the m
 renumbering for which it comes nearest, and a person has to look at it (init.py draws it).
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
@@ -14,6 +16,10 @@ MIDLINE = 0.02
 """Of the shape's width: a point this near the mirror line is its own twin, even where a neighbour fits better."""
 STEPS = np.linspace(-1.5, 1.5, 13)
 """Standard deviations by which the mean is moved."""
+LYING = np.radians([45.0, 90.0, 135.0])
+"""Where else than upright the mirror line is looked for."""
+BETTER = 0.5
+"""Of the residual: how much better a lying mirror line has to fit than an upright one. Few points have several."""
 
 
 def mirror_twins(shapes: np.ndarray) -> tuple[np.ndarray, float]:
@@ -24,7 +30,7 @@ def mirror_twins(shapes: np.ndarray) -> tuple[np.ndarray, float]:
     varying, of which one is the turn of the head, and the most symmetric of these shapes decides.
 
     Args:
-        shapes: (N, P, 2) px of N >= 1 faces, more or less upright.
+        shapes: (N, P, 2) px of N >= 1 faces, better upright: then points that are symmetric in several ways are told.
 
     Returns:
         (P,) int: landmark i of a mirrored face is `mirrored[twins[i]]`, with twins[twins[i]] = i; and the root mean
@@ -38,12 +44,18 @@ def mirror_twins(shapes: np.ndarray) -> tuple[np.ndarray, float]:
         _, deviations, modes = np.linalg.svd((turned - mean).reshape(len(turned), -1), full_matrices=False)
         for mode, deviation in zip(modes[:3], deviations[:3] / np.sqrt(len(turned)), strict=False):
             tried += [mean + step * deviation * mode.reshape(mean.shape) for step in STEPS if step]
-    return min((_twins_of(shape, moves) for shape in tried), key=lambda found: found[1])
+
+    def best(angles: Iterable[float]) -> tuple[np.ndarray, float]:
+        return min((_twins_of(shape, moves, angle) for angle in angles for shape in tried), key=lambda found: found[1])
+
+    upright, lying = best([0.0]), best(LYING)
+    return lying if lying[1] < BETTER * upright[1] else upright
 
 
-def _twins_of(mean: np.ndarray, moves: np.ndarray) -> tuple[np.ndarray, float]:
-    width = np.ptp(mean[:, 0])
-    twins, angle = np.arange(len(mean)), 0.0  # of the mirror line to the vertical
+def _twins_of(mean: np.ndarray, moves: np.ndarray, angle: float) -> tuple[np.ndarray, float]:
+    """The renumbering found from a mirror line that is `angle` off the vertical, and its residual."""
+    width = np.ptp(mean @ np.array([np.cos(angle), -np.sin(angle)]))  # across that line
+    twins = np.arange(len(mean))
     for _ in range(ROUNDS):
         mirrored = _reflected(mean, angle)
         away = np.linalg.norm(mean[:, None] - mirrored[None], axis=2)

@@ -4,9 +4,12 @@ A view is the picture as a person would hold it. `view_from_source` is an affine
 rectangle, so that the turned picture is the same pixels in another order.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from stylealign.face import geometry
+from stylealign.face.sample import FaceSample
 
 # orientation: linear part of view_from_source (x to the right, y down); the shift follows from the picture's size.
 _EXIF = {
@@ -45,6 +48,34 @@ def view_of(image: np.ndarray, view_from_source: np.ndarray) -> np.ndarray:
     flip_x = view_from_source[0, :2].sum() < 0
     flip_y = view_from_source[1, :2].sum() < 0
     return np.ascontiguousarray(view[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
+
+
+def shown_crop_affine(orientation: int, box: np.ndarray, scale: float, size: int) -> np.ndarray:
+    """crop_from_source (2, 3) of `geometry.crop_affine` round a box (4,) of the stored picture, cut from the view that
+    an EXIF orientation makes of it."""
+    if orientation == 1:
+        return geometry.crop_affine(box, scale, size)
+    view = _placed(_EXIF[orientation], 1, 1)  # where the view begins does not matter to a crop round a box in it
+    return geometry.compose(geometry.crop_affine(map_box(view, box), scale, size), view)
+
+
+def shown_points(sample: FaceSample) -> np.ndarray | None:
+    """(P, 2) landmarks of a face as whoever labelled it saw them lie to each other, px from some origin; None of a face
+    without."""
+    if sample.landmarks is None or sample.orientation == 1:
+        return sample.landmarks
+    return geometry.apply(_placed(_EXIF[sample.orientation], 1, 1), sample.landmarks)
+
+
+def shown_face(sample: FaceSample, width: int, height: int) -> tuple[FaceSample, np.ndarray]:
+    """The face in px of the picture as it was labelled, and view_from_source (2, 3); (width, height) is the stored
+    picture's size. Its `image` stays, and is that view no longer: for whoever makes another picture of it."""
+    view = upright_affine(sample.orientation, width, height)
+    if sample.orientation == 1:
+        return sample, view
+    landmarks = None if sample.landmarks is None else geometry.apply(view, sample.landmarks)
+    box = None if sample.box_xyxy is None else map_box(view, sample.box_xyxy)
+    return replace(sample, landmarks=landmarks, box_xyxy=box, orientation=1), view
 
 
 def map_box(to_from: np.ndarray, box: np.ndarray) -> np.ndarray:

@@ -66,12 +66,17 @@ class FaceSample:
     point_trust: np.ndarray | None = None
     """(P,) float32 in [0, 1], on top of `trust`; a landmark of trust 0 counts as not labelled. None: all 1.
     One that is hidden besides is missing: nobody placed it, and its numbers mean nothing."""
+    orientation: int = 1
+    """EXIF's number, 1 to 8, of how the picture was held when it was labelled: crops are cut as it was seen then.
+    Coordinates are of the stored pixels all the same."""
 
     def __post_init__(self) -> None:
         freeze = object.__setattr__
         for name, said in (("id", self.id), ("split", self.split)):
             if not isinstance(said, str):
                 raise ValueError(f"{name} is {said!r}, expected text")
+        if self.orientation not in range(1, 9):
+            raise ValueError(f"{self.id}: orientation is {self.orientation!r}, expected 1 to 8")
         freeze(self, "image", Path(self.image))
         if self.landmarks is not None:
             freeze(self, "landmarks", _frozen(self.landmarks, np.float32, (None, 2), f"{self.id}: landmarks"))
@@ -126,7 +131,8 @@ class FaceSample:
         if not isinstance(other, FaceSample):
             return NotImplemented
         same = all(
-            getattr(self, name) == getattr(other, name) for name in ("id", "image", "split", "provenance", "trust")
+            getattr(self, name) == getattr(other, name)
+            for name in ("id", "image", "split", "provenance", "trust", "orientation")
         )
         arrays = all(
             (a is None) == (b is None) and (a is None or np.array_equal(a, b))

@@ -22,6 +22,7 @@ from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet, draw_numbered, flipped
 from stylealign.face import geometry
 from stylealign.face.mirror import flip_pairs, mirror_twins
+from stylealign.face.orientation import shown_crop_affine, shown_points
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema
 from stylealign.predicting.finders import MtcnnFinder
@@ -88,6 +89,11 @@ class MarkedUp(NamedTuple):
     residual: float
     """How far the mirrored shapes are from the shapes, over their width: see UNSURE"""
 
+    @property
+    def unsure(self) -> bool:
+        """Whether the mirror pairs are a guess that fits badly."""
+        return self.residual >= UNSURE
+
 
 def marked_up(path: Path, reader: str, name: str, points: int | None, eyes: tuple[int, int] | None) -> MarkedUp:
     """Count the points of a source, guess its mirror twins, and take over the names of its points.
@@ -112,7 +118,7 @@ def marked_up(path: Path, reader: str, name: str, points: int | None, eyes: tupl
     names = names if len(names) == num_points else ()
     # Read in the order of the names, which is the one that the mark-up and its mirror pairs are written in.
     faces, bad = faces_of(path, reader, LandmarkSchema(name=name, num_points=num_points, point_names=names))
-    twins, residual = mirror_twins(np.stack([face.landmarks for face in faces if face.landmarks is not None]))
+    twins, residual = mirror_twins(np.stack([seen for face in faces if (seen := shown_points(face)) is not None]))
     anchors = {}
     if eyes is not None:
         if not all(0 <= i < num_points for i in eyes) or eyes[0] == eyes[1]:
@@ -167,7 +173,7 @@ def pairs_sheet(faces: list[FaceSample], schema: LandmarkSchema) -> np.ndarray:
     tiles, labels = [], []
     for sample in faces[:: max(1, len(faces) // SHOWN)][:SHOWN]:
         assert sample.landmarks is not None
-        affine = geometry.crop_affine(geometry.landmark_box(sample.landmarks), 1.4, TILE)
+        affine = shown_crop_affine(sample.orientation, geometry.landmark_box(sample.landmarks), 1.4, TILE)
         crop, landmarks = warp(read_image(sample.image), affine, TILE), geometry.apply(affine, sample.landmarks)
         tiles += [draw_numbered(crop, landmarks, schema), draw_numbered(*flipped(crop, landmarks, schema), schema)]
         labels += [sample.id[-24:], "mirrored"]
@@ -256,14 +262,14 @@ def main(config: Init) -> None:
         (partial / "commands.sh").write_text(commands, encoding="utf-8")
 
     middle = num_points - 2 * len(schema.flip_pairs)
-    sure = found.residual < UNSURE and len(faces) >= 10
+    unsure = ", a guess from too little" if len(faces) < 10 else ", a guess that fits badly" if found.unsure else ""
     say(
         f"{config.path}: {counted(len(faces), 'face')} of {counted(num_points, 'point')} ({FORMATS[reader].summary})"
         + (f"; {len(bad)} cannot be used, first {bad[0]}" if bad else "")
     )
     say(
         f"{counted(len(schema.flip_pairs), 'mirror pair')} and {counted(middle, 'point')} on the mirror line"
-        f"{'' if sure else ', a guess from too little'}: look at {out / 'pairs.png'}"
+        f"{unsure}: look at {out / 'pairs.png'}"
     )
     if not schema.anchors:
         say(

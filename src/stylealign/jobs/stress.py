@@ -23,7 +23,8 @@ from stylealign.data.describe import whole_faces
 from stylealign.data.image import one_opencv_thread, read_image, warp
 from stylealign.data.threads import on_every_core
 from stylealign.errors import UserError, counted
-from stylealign.face.geometry import apply, crop_affine, landmark_box, scale_of
+from stylealign.face.geometry import apply, compose, crop_affine, landmark_box, scale_of
+from stylealign.face.orientation import shown_face, view_of
 from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say, track
@@ -152,40 +153,42 @@ def _moved_box(box: np.ndarray | None, moved: np.ndarray) -> np.ndarray | None:
     return np.concatenate([centre - half, centre + half])
 
 
-def _harden(faces: FaceDataset, config: Stress, i: int) -> tuple[FaceSample, list[tuple[str, int, Harder]]]:
-    """Every version of face i."""
-    sample = faces[i]
-    source = read_image(sample.image)
+def _harden(faces: FaceDataset, config: Stress, i: int) -> list[tuple[FaceSample, np.ndarray]]:
+    """Every version of face i, which has no picture yet, and its pixels."""
+    source = read_image(faces[i].image)
+    sample, view_from_source = shown_face(faces[i], source.shape[1], source.shape[0])
+    source = view_of(source, view_from_source)
     versions = []
     for cause in config.causes:
         for strength in config.strengths:
             rng = np.random.default_rng((config.seed, faces.row_number(i), zlib.crc32(cause.encode())))
             harder = stress_face(source, sample, faces.schema, cause, strength, rng, config.size, config.scale)
-            versions.append((cause, strength, harder))
-    return sample, versions
+            crop_from_source = None
+            if cause != "pose" or not strength:
+                crop_from_source = faces[i].from_origin(compose(harder.moved, view_from_source))
+            made = replace(
+                sample,
+                id=f"{sample.id}@{cause}_{strength}",
+                landmarks=harder.landmarks,
+                box_xyxy=_moved_box(sample.box_xyxy, harder.moved),
+                visible=harder.visible,
+                split=f"{cause}_{strength}",
+                provenance=Provenance(
+                    content_id=sample.origin, style_id=None, translator=f"stress {cause} {strength}",
+                    seed=config.seed, mode="arm", crop_from_source=crop_from_source,
+                ),
+            )  # fmt: skip
+            versions.append((made, harder.image))
+    return versions
 
 
 def _samples(faces: FaceDataset, config: Stress, writer: DatasetWriter) -> Iterator[FaceSample]:
     """Make, write and describe every face."""
     with closing(on_every_core(partial(_harden, faces, config), range(len(faces)))) as todo:
-        for number, (sample, versions) in enumerate(track(todo, "making faces harder", len(faces))):
-            for cause, strength, harder in versions:
-                split = f"{cause}_{strength}"
-                path = writer.add_image(f"{split}/{number:06d}.{'png' if config.png else 'jpg'}", harder.image)
-                yield replace(
-                    sample,
-                    id=f"{sample.id}@{split}",
-                    image=path,
-                    landmarks=harder.landmarks,
-                    box_xyxy=_moved_box(sample.box_xyxy, harder.moved),
-                    visible=harder.visible,
-                    split=split,
-                    provenance=Provenance(
-                        content_id=sample.origin, style_id=None, translator=f"stress {cause} {strength}",
-                        seed=config.seed, mode="arm",
-                        crop_from_source=None if cause == "pose" and strength else sample.from_origin(harder.moved),
-                    ),
-                )  # fmt: skip
+        for number, versions in enumerate(track(todo, "making faces harder", len(faces))):
+            for made, pixels in versions:
+                name = f"{made.split}/{number:06d}.{'png' if config.png else 'jpg'}"
+                yield replace(made, image=writer.add_image(name, pixels))
 
 
 @making("out")

@@ -18,10 +18,11 @@ from stylealign.data.atomic import making
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.data.describe import whole_faces
-from stylealign.data.image import one_opencv_thread, read_image
+from stylealign.data.image import image_size, one_opencv_thread, read_image
 from stylealign.data.threads import on_every_core
 from stylealign.errors import UserError, counted
 from stylealign.face.geometry import crop_affine, landmark_box
+from stylealign.face.orientation import shown_face, view_of
 from stylealign.face.sample import FaceSample, Provenance
 from stylealign.progress import say, track
 from stylealign.toyfaces.side_view import MISFIT, SideView, face_box, head_of, own_yaw, pose_of, side_view, turn_to
@@ -86,7 +87,7 @@ def turns_of(yaw: float, config: TurnHeads, rng: np.random.Generator) -> list[fl
 
 def _copies(faces: FaceDataset, config: TurnHeads, i: int) -> tuple[FaceSample, list[SideView | str]]:
     """The views of face i; for a copy that is not made why."""
-    sample = faces[i]
+    sample, view_from_source = shown_face(faces[i], *image_size(faces[i].image))
     assert sample.landmarks is not None, "only labelled faces are taken"
     pose = pose_of(sample.landmarks, faces.schema)
     if pose.misfit > MISFIT:
@@ -98,7 +99,7 @@ def _copies(faces: FaceDataset, config: TurnHeads, i: int) -> tuple[FaceSample, 
     turns = turns_of(
         own_yaw(sample.landmarks, faces.schema), config, np.random.default_rng((config.seed, faces.row_number(i)))
     )
-    source = read_image(sample.image) if any(turns) else None
+    source = view_of(read_image(sample.image), view_from_source) if any(turns) else None
     views: list[SideView | str] = []
     for turn in turns:
         if source is None or not turn:

@@ -21,6 +21,7 @@ from stylealign.data.image import read_image, warp
 from stylealign.detectors.loaded import LoadedDetector, load_detector
 from stylealign.errors import UserError, counted
 from stylealign.face import geometry
+from stylealign.face.orientation import shown_crop_affine
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.landmarks import usable_box
@@ -114,18 +115,26 @@ class Answers(NamedTuple):
     """Why a picture could not be read, a sentence each"""
 
 
+class _Read(NamedTuple):
+    """A face of the data set with its decoded picture."""
+
+    position: int
+    sample: FaceSample
+    image: np.ndarray
+
+
 @torch.no_grad()
 def _answer(
-    detector: LoadedDetector, images: list[np.ndarray], boxes: list[np.ndarray], looks: Sequence[Look]
+    detector: LoadedDetector, group: Sequence[_Read], boxes: list[np.ndarray], looks: Sequence[Look]
 ) -> np.ndarray:
-    """(n, looks, P, 2) float64 source px: a detector's answers for n pictures, cut round a box (4,) px each."""
+    """(n, looks, P, 2) float64 source px: a detector's answers for n faces, cut round a box (4,) px each."""
     crop, order = detector.crop, detector.schema.flip_permutation
-    asked = [(image, box, look) for image, box in zip(images, boxes, strict=True) for look in looks]
+    asked = [(face, box, look) for face, box in zip(group, boxes, strict=True) for look in looks]
     affines = [
-        geometry.compose(look.affine(crop.size), geometry.crop_affine(box, crop.scale, crop.size))
-        for _, box, look in asked
+        geometry.compose(look.affine(crop.size), shown_crop_affine(face.sample.orientation, box, crop.scale, crop.size))
+        for face, box, look in asked
     ]
-    crops = np.stack([warp(image, affine, crop.size) for (image, _, _), affine in zip(asked, affines, strict=True)])
+    crops = np.stack([warp(face.image, affine, crop.size) for (face, _, _), affine in zip(asked, affines, strict=True)])
     device = next(detector.model.parameters()).device
     found = np.concatenate(
         [
@@ -139,15 +148,7 @@ def _answer(
             affine = geometry.compose(geometry.flip_affine(crop.size), affine)
             points = geometry.mirrored_back(points, crop.size, order, detector.lean)
         home.append(geometry.apply(geometry.invert(affine), points))
-    return np.stack(home).reshape(len(images), len(looks), -1, 2)
-
-
-class _Read(NamedTuple):
-    """A face of the data set with its decoded picture."""
-
-    position: int
-    sample: FaceSample
-    image: np.ndarray
+    return np.stack(home).reshape(len(group), len(looks), -1, 2)
 
 
 def _groups(faces: Iterable[FaceSample], unreadable: list[str], total: int | None) -> Iterator[list[_Read]]:
@@ -170,7 +171,6 @@ def _answer_group(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n, M, P, 2) source px of n faces, a row for each look of each detector, and (n, P) `Answers.settled`."""
     looks = looks_of(config, detectors[0].schema)
-    images = [face.image for face in group]
     samples = [face.sample for face in group]
     if not use_labels:
         samples = [FaceSample(id=s.id, image=s.image, box_xyxy=s.box_xyxy) for s in samples]
@@ -179,12 +179,12 @@ def _answer_group(
     boxes = [list(b) for b in first_boxes]
     before: np.ndarray | None = None
     for _ in range(config.refine if any(refined) else 0):
-        plain = [_answer(d, images, box, looks[:1])[:, 0] for d, box in zip(detectors, boxes, strict=True)]
+        plain = [_answer(d, group, box, looks[:1])[:, 0] for d, box in zip(detectors, boxes, strict=True)]
         before = np.mean(plain, axis=0)
         found = [geometry.landmark_box(points) for points in before]
         for j in np.flatnonzero(refined):
             boxes[j] = [usable_box(box, first) for box, first in zip(found, first_boxes[j], strict=True)]
-    answers = [_answer(d, images, box, looks) for d, box in zip(detectors, boxes, strict=True)]
+    answers = [_answer(d, group, box, looks) for d, box in zip(detectors, boxes, strict=True)]
     now = np.mean([a[:, 0] for a in answers], axis=0)
     moved = np.zeros(now.shape[:2]) if before is None else np.linalg.norm(now - before, axis=-1)
     return np.concatenate(answers, axis=1), moved

@@ -7,9 +7,12 @@ without labels are then placed the same way. Knows no network.
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from stylealign.data.image import read_image
+import numpy as np
+
+from stylealign.data.image import orientation_of, read_image
 from stylealign.errors import UserError, counted
 from stylealign.face import geometry
+from stylealign.face.orientation import map_box, shown_face, upright_affine, view_of
 from stylealign.face.sample import FaceSample
 from stylealign.predicting.candidates import whole_box
 from stylealign.predicting.finders import Finder
@@ -64,6 +67,8 @@ def how_found(faces: Sequence[FaceSample], finder: Finder, scale: float, most: i
         except UserError:
             continue
         asked += 1
+        sample, image = _as_shown(sample, image)
+        assert sample.landmarks is not None
         truth = geometry.square_of(sample.landmarks[~sample.missing_points])
         hits += any(geometry.intersection_over_union(face.box, truth) > SAME for face in finder(image))
         whole = whole_box(image.shape[1], image.shape[0], scale)
@@ -73,6 +78,12 @@ def how_found(faces: Sequence[FaceSample], finder: Finder, scale: float, most: i
     if max(found, whole_share) >= ENOUGH:
         how = "finder" if found >= ENOUGH and found >= whole_share - 0.1 else "whole"
     return Places(how, asked, found, whole_share)
+
+
+def _as_shown(sample: FaceSample, image: np.ndarray) -> tuple[FaceSample, np.ndarray]:
+    """A face and its stored picture (H, W, 3) as whoever labelled it saw them."""
+    sample, view = shown_face(sample, image.shape[1], image.shape[0])
+    return sample, view_of(image, view)
 
 
 def placed(faces: Iterator[FaceSample], how: How, finder: Finder, scale: float) -> Iterator[FaceSample]:
@@ -88,13 +99,16 @@ def placed(faces: Iterator[FaceSample], how: How, finder: Finder, scale: float) 
             continue
         try:
             image = read_image(sample.image)
+            turn = orientation_of(sample.image)
         except UserError:
             continue
+        view = upright_affine(turn, image.shape[1], image.shape[0])
         if how == "whole":
             box = whole_box(image.shape[1], image.shape[0], scale)
         else:
-            found = finder(image)
+            found = finder(view_of(image, view))
             if not found:
                 continue
             box = max(found, key=lambda face: float((face.box[2:] - face.box[:2]).max())).box
-        yield FaceSample(id=sample.id, image=sample.image, box_xyxy=box, split=sample.split)
+            box = map_box(geometry.invert(view), box)
+        yield FaceSample(id=sample.id, image=sample.image, box_xyxy=box, split=sample.split, orientation=turn)

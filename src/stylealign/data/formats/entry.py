@@ -298,6 +298,8 @@ def checked_face(
         if box_xyxy is not None and (box_xyxy[:2] == box_xyxy[2:]).all():
             box_xyxy = geometry.landmark_box(landmarks)
             options.notes.add("faces have a box without width and height; the box of their landmarks is taken", id)
+    else:
+        fields.setdefault("orientation", turn_of(image))  # nobody has labelled it: as a person would see it
     if box_xyxy is not None and (problem := box_problem(box_xyxy, size_wh)):
         return BadEntry(where, problem, id)
     if options.split is not None:

@@ -15,6 +15,7 @@ from stylealign.errors import UserError
 from stylealign.evaluation.draw import COLOURS, new_figure, save_figure
 from stylealign.evaluation.metrics import denominators, nme_per_face, usual_denominator
 from stylealign.face.geometry import landmark_box
+from stylealign.face.orientation import upright_affine
 from stylealign.face.sample import FaceSample
 from stylealign.jobs.calibrate.config import Calibrate
 from stylealign.predicting.candidates import Candidate
@@ -79,7 +80,8 @@ def measure_boxes(config: Calibrate, network: LandmarkNetwork, faces: FaceDatase
     errors = np.empty((len(faces), len(cases)))
     for i in track(range(len(faces)), "calibrating"):
         sample = faces[i]
-        photo, box = Photo(read_image(sample.image), np.eye(2, 3)), true_box(sample, network.crop.box)
+        image, box = read_image(sample.image), true_box(sample, network.crop.box)
+        photo = Photo(image, upright_affine(sample.orientation, image.shape[1], image.shape[0]))
         candidates = [Candidate(photo, jittered(box, scale, shift)) for _, _, scale, shift in cases]
         answers = find_landmarks(network, candidates, config.refine, False, config.batch_size)
         found = np.stack([face.landmarks for face in answers])

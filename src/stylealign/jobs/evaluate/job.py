@@ -27,7 +27,8 @@ from stylealign.evaluation.reliability import reliability
 from stylealign.evaluation.scoring import Truth, compare, median_offset, read_truth, score_arm
 from stylealign.evaluation.tables import THRESHOLDS, slug
 from stylealign.face.convention import shifts, typical_face
-from stylealign.face.geometry import apply, crop_affine, landmark_box
+from stylealign.face.geometry import apply, landmark_box
+from stylealign.face.orientation import shown_crop_affine
 from stylealign.face.sample import FaceSample, Prediction
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.evaluate.arms import Answered, ArmPaths, answers_of, crop_text, is_run, num_learnt_from, parse_arms
@@ -111,7 +112,7 @@ def _face_sheet(
     tiles, labels = [], []
     for i in track(which.tolist(), "drawing faces"):
         box = landmark_box(truth[i]) + np.array([-1, -1, 1, 1])  # a box with an area, even of coincident points
-        crop_from_source = crop_affine(box, 1.45, TILE)
+        crop_from_source = shown_crop_affine(samples[i].orientation, box, 1.45, TILE)
         try:
             face = warp(read_image(samples[i].image), crop_from_source, TILE)
         except UserError as error:

@@ -111,6 +111,11 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
         (out / "splits" / f"{split}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
     (out / "schema.yaml").write_text(schema_text(found.schema, len(found.faces)), encoding="utf-8")
     write_image(out / "pairs.png", pairs_sheet(found.faces, found.schema))
+    if found.unsure:
+        say(
+            f"warning: the mirror pairs were guessed, and fit badly: look at {out / 'pairs.png'}; where they are "
+            "wrong, `stylealign init` writes a mark-up to put them right in"
+        )
 
     finder, began = MtcnnFinder(), time.monotonic()
     places = how_found(found.faces, finder, SCALE)

@@ -27,6 +27,7 @@ from stylealign.errors import counted
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks, lines_plot
 from stylealign.evaluation.trust import face_and_point_trust, keep_curve
 from stylealign.face import geometry
+from stylealign.face.orientation import shown_crop_affine
 from stylealign.face.sample import FaceSample
 from stylealign.predicting.ensemble import LookConfig
 from stylealign.progress import say
@@ -125,8 +126,9 @@ def _sheet(
 ) -> np.ndarray:
     tiles: list[np.ndarray] = []
     for i, points in zip(chosen, found, strict=True):
-        affine = geometry.crop_affine(geometry.landmark_box(points), 1.5, TILE)
-        picture = warp(read_image(faces[int(i)].image), affine, TILE)
+        face = faces[int(i)]
+        affine = shown_crop_affine(face.orientation, geometry.landmark_box(points), 1.5, TILE)
+        picture = warp(read_image(face.image), affine, TILE)
         truth = None if labels is None else geometry.apply(affine, labels[len(tiles)])
         tiles.append(draw_landmarks(picture, geometry.apply(affine, points), faces.schema, truth=truth))
     return contact_sheet(tiles, columns=8, labels=texts)

@@ -9,7 +9,8 @@ from stylealign.data.dataset import FaceDataset, evenly_spread
 from stylealign.data.image import encode_image, read_image, warp
 from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet
-from stylealign.face.geometry import crop_affine, landmark_box
+from stylealign.face.geometry import landmark_box
+from stylealign.face.orientation import shown_crop_affine
 from stylealign.face.sample import FaceSample
 
 SHOWN = 8  # faces of a split
@@ -24,7 +25,7 @@ def _cut(sample: FaceSample) -> np.ndarray:
     box, scale = (landmark_box(points) if points is not None and len(points) else sample.box_xyxy), SCALE
     if box is None or not (box[2:] > box[:2]).all():
         box, scale = np.array([0, 0, image.shape[1], image.shape[0]], float) - 0.5, 1.0
-    return warp(image, crop_affine(box, scale, TILE), TILE)
+    return warp(image, shown_crop_affine(sample.orientation, box, scale, TILE), TILE)
 
 
 def faces_by_split(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -27,6 +27,7 @@ from stylealign.data.image import read_image, warp, write_image
 from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks
 from stylealign.face import geometry
+from stylealign.face.orientation import shown_crop_affine
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.suggest.ranking import Candidate, Sample, candidates_of, describe_face, suggested
@@ -136,7 +137,7 @@ def _write(
             table.writerow([rank, str(face.sample.image), f"{face.unsure:.5f}"])
     tiles, texts = [], []
     for rank, face in enumerate(chosen[:SHOWN], 1):
-        affine = geometry.crop_affine(geometry.landmark_box(face.landmarks), 1.5, TILE)
+        affine = shown_crop_affine(face.sample.orientation, geometry.landmark_box(face.landmarks), 1.5, TILE)
         picture = warp(read_image(face.sample.image), affine, TILE)
         tiles.append(draw_landmarks(picture, geometry.apply(affine, face.landmarks), schema))
         texts.append(f"{rank}: {face.unsure:.1%}")
