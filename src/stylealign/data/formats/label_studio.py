@@ -13,11 +13,12 @@ there is missing. Choices of the rectangle and of the picture are the face's att
 labels: tasks with nothing else are passed over. The split is `data.split`, or in the file's name.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 import numpy as np
 
@@ -34,12 +35,18 @@ from stylealign.errors import counted, quoted
 
 HIDDEN = ("hidden", "occluded", "invisible")
 """Choices of a point's region that say so; the first is what we write."""
+_QUOTED = re.compile(r"(?:[^\s&#?%]|%[0-9A-Fa-f]{2})*")
+"""A path as it may stand in an address"""
 _NUMBERS = (int, float)  # what JSON's numbers become; no bool
 FILES = ToolFiles(LABEL_STUDIO, ".json", "Label Studio export in it or below it, expected a .json list of tasks")
 
 
+def _has_suffix(path: str) -> bool:
+    return Path(path).suffix.lower() in IMAGE_SUFFIXES
+
+
 def _is_picture(text: Any) -> bool:
-    return isinstance(text, str) and Path(_paths(text)[0]).suffix.lower() in IMAGE_SUFFIXES
+    return isinstance(text, str) and any(map(_has_suffix, _paths(text)))
 
 
 def _address(data: Any, shown_by: str, page: int | None) -> tuple[str, str]:
@@ -71,15 +78,32 @@ def _address(data: Any, shown_by: str, page: int | None) -> tuple[str, str]:
 
 
 def _paths(address: str) -> list[str]:
-    """The paths that an address may stand for, the likeliest first; uploads have a tag before their names."""
+    """The paths that an address may stand for, the likeliest first; uploads have a tag before their names.
+
+    An address in which everything is quoted that has to be is decoded, as the tool and a browser do. One with a bare
+    `&`, `#` or `%` in the picture's name was put together without quoting: its text is the likelier path.
+    """
+    address = address.replace("\\", "/")
     try:
-        parts = urlsplit(address.replace("\\", "/"))
-        local = parse_qs(parts.query).get("d") if "local-files" in parts.path else None
+        parts = urlsplit(address)
     except ValueError:
         return [address]
-    path = (local[0] if local else unquote(parts.path) or address).lstrip("/")
+    local = re.search(r"[?&]d=(.*)", address) if "local-files" in parts.path else None
+    text = local[1] if local else re.sub(r"^[a-z0-9.+-]+://[^/]*", "", address)
+    cut = re.split("[&#]" if local else "[?#]", text)[0]
+    if parts.scheme in ("http", "https") and not local:
+        text = cut
+    named = text if _has_suffix(text) else cut  # what follows a mark may be of the name
+    decoded = unquote_plus(named) if local else unquote(named)
+    likeliest = (decoded, text) if _QUOTED.fullmatch(text) else (text, decoded)
+    paths = dict.fromkeys(path.lstrip("/") for path in likeliest if path.strip("/"))
+    return [path for each in paths for path in _bare(each, uploads=not local)] or [address]
+
+
+def _bare(path: str, uploads: bool) -> list[str]:
+    """The path; of an upload also that without the tag before its name."""
     folder, slash, name = path.rpartition("/")
-    bare = re.sub(r"^[0-9a-f]{8}-", "", name) if not local and "upload" in folder.split("/") else name
+    bare = re.sub(r"^[0-9a-f]{8}-", "", name) if uploads and "upload" in folder.split("/") else name
     return [path] if bare == name or not bare else [path, f"{folder}{slash}{bare}"]
 
 
@@ -242,6 +266,15 @@ def _picture_faces(
         )  # fmt: skip
 
 
+def _picture(address: str, beside: Path, pictures: PictureFinder) -> Path:
+    """The picture of an address, the first of its paths at which one lies, else the first of all."""
+    names = _paths(address)
+    places = (pictures.of(name, beside, beside / "images", written=address) for name in names)
+    return next((place for place in places if os.path.exists(place)), None) or pictures.of(
+        names[0], beside, beside / "images", written=address
+    )
+
+
 def _task_faces(
     items: list[Any],
     task: Mapping[str, Any],
@@ -268,8 +301,7 @@ def _task_faces(
         if wrong:
             yield BadEntry(where, wrong)
             continue
-        places = [pictures.of(name, path.parent, path.parent / "images", written=address) for name in _paths(address)]
-        image = next((place for place in places if place.exists()), places[0])
+        image = _picture(address, path.parent, pictures)
         common = {
             "image": image, "name": pictures.name_of(image), "written": address,
             "split": split_called(split) if isinstance(split, str) else split_of(below),

@@ -1,9 +1,11 @@
 """Writes Label Studio's lists of tasks, and the labelling configuration of a project that takes them."""
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -75,6 +77,11 @@ def _config(schema: LandmarkSchema, attributes: Sequence[str]) -> str:
     return f"<View>{inner}\n</View>\n"
 
 
+def _address(path: str) -> str:
+    """The address of a local file; whatever would end the path in an address, or be read as another sign, is quoted."""
+    return f"{_LOCAL}{quote(os.fsencode(path))}"
+
+
 def _save(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
@@ -87,7 +94,7 @@ def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
     for split, samples in by_split(dataset):
         tasks = []
         for image, faces in by_picture(samples):
-            data = {"image": f"{_LOCAL}images/{pictures.name_of(image)}", "split": split}
+            data = {"image": _address(f"images/{pictures.name_of(image)}"), "split": split}
             tasks.append({"data": data, "annotations": [{"result": _result(faces, dataset.schema)}]})
             attributes |= dict.fromkeys(name for face in faces for name in face.attributes)
         _save(folder / "tasks" / f"{split}.json", tasks)
@@ -98,7 +105,7 @@ def write_predicted(folder: Path, faces: Iterable[FaceSample], schema: LandmarkS
     """Write label_studio/tasks.json, whose predictions the tool shows to be corrected, and the configuration."""
     tasks = [
         {
-            "data": {"image": f"{_LOCAL}{image.as_posix().lstrip('/')}"},
+            "data": {"image": _address(image.as_posix().lstrip("/"))},
             "predictions": [{"model_version": "stylealign", "result": _result(own, schema)}],
         }
         for image, own in by_picture(faces)
