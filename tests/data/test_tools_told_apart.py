@@ -155,6 +155,28 @@ def test_a_project_s_subsets_may_have_pictures_of_one_name(tmp_path: Path) -> No
     assert found == {"train": "Train", "val": "Validation", "set_1": "set_1"}
 
 
+@pytest.mark.parametrize(("word", "split"), [("Train", "train"), ("valid", "val"), ("Validation", "val"),
+                                             ("testing", "test"), ("few", "few")])  # fmt: skip
+@pytest.mark.parametrize("name", ["csv", "coco", "labelme", "label-studio", "imglab"])
+def test_a_split_is_called_as_tools_call_it_in_every_file_that_has_a_word_for_one(
+    name: str, word: str, split: str, tmp_path: Path
+) -> None:
+    images = tmp_path / "pictures"
+    face = FaceSample(id="a", image=picture(images / "a.png"), landmarks=PLACES, split="mine")
+    data = write_dataset(tmp_path / "data", [face], schema=THREE, name="x", image_root=images, how={})
+    out = tmp_path / "out"
+    out.mkdir()
+    write = FORMATS[name].write
+    assert write is not None
+    write(data, out, WriteOptions())
+    if name == "csv":  # its writer names files alone
+        head, row = (out / "mine.csv").read_text().splitlines()
+        (out / "mine.csv").write_text(f"split,{head}\nmine,{row}\n")
+    for path in (path for path in out.rglob("*") if path.suffix in (".csv", ".json", ".xml")):
+        path.write_text(path.read_text().replace("mine", word))
+    assert [found.split for found in faces_of(out, name)] == [split]
+
+
 def test_regions_lie_on_the_picture_that_they_say(tmp_path: Path) -> None:
     right = [{**region, "to_name": "right"} for region in regions("r")]
     left = [{**region, "to_name": "left"} for region in regions("l")]

@@ -36,6 +36,7 @@ from stylealign.data.formats.entry import (
     Ids,
     ReadOptions,
     checked_face,
+    split_called,
     turn_of,
 )
 from stylealign.data.formats.point_names import PointNames, in_order
@@ -140,6 +141,7 @@ def _face(
     if isinstance(fitted, str):
         return BadEntry(where, fitted, face)
     labels: dict[str, Any] = {}
+    split = annotation.get("split")
     if points is not None:
         points = points if order is None else points[order]
         labels = {"landmarks": points[:, :2], "numbers": points[:, :2], "visible": points[:, 2] == 2}
@@ -153,7 +155,7 @@ def _face(
     return checked_face(
         where, options, id=face, image=path, root=source.root, box_xyxy=box,
         attributes={str(k): v for k, v in attributes.items() if isinstance(v, bool)},
-        split=str(annotation.get("split") or source.split), stored=fitted is not None, **labels,
+        split=split_called(str(split)) if split else source.split, stored=fitted is not None, **labels,
     )  # fmt: skip
 
 

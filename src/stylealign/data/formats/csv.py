@@ -26,6 +26,7 @@ from stylealign.data.formats.entry import (
     image_root,
     lines_of,
     numbers_of,
+    split_called,
     split_of,
     stem_of,
 )
@@ -146,7 +147,8 @@ def _faces(path: Path, root: Path, ids: Ids, options: ReadOptions) -> Iterator[E
         split = row[columns["split"]] if "split" in columns else ""
         yield checked_face(
             where, options, id=face, image=below_root(root, image), root=root, box_xyxy=box,
-            landmarks=None if landmarks is None else landmarks.reshape(-1, 2), split=split or split_of(path.stem),
+            landmarks=None if landmarks is None else landmarks.reshape(-1, 2),
+            split=split_called(split) if split else split_of(path.stem),
         )  # fmt: skip
 
 

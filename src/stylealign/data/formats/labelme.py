@@ -20,7 +20,7 @@ import numpy as np
 from stylealign.config import read_json
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.declared_size import Size
-from stylealign.data.formats.entry import BadEntry, split_of
+from stylealign.data.formats.entry import BadEntry, split_called, split_of
 from stylealign.data.formats.face_boxes import box_round
 from stylealign.data.formats.named_points import Found, ToolFace
 from stylealign.data.formats.notes import Notes
@@ -166,7 +166,7 @@ def _faces(path: Path, source: Path, pictures: PictureFinder, notes: Notes) -> I
         if wrong:
             yield BadEntry(_shape_at(path, number), wrong)
             return
-    image = pictures.of(name, path.parent)
+    image, split = pictures.of(name, path.parent), content.get("split")
     below = path.relative_to(source).parent.as_posix() if path != source else ""
     faces = _with_boxes(list(groups.values()), path, notes)
     if not faces:
@@ -178,7 +178,7 @@ def _faces(path: Path, source: Path, pictures: PictureFinder, notes: Notes) -> I
             points=np.array(group.points, dtype=np.float64).reshape(-1, 2),
             hidden=np.array(group.hidden) if group.says_hidden else None,
             box=group.box, attributes=_flags(content.get("flags")) | group.flags, declared=_size(content),
-            split=str(content.get("split") or split_of(below)),
+            split=split_called(str(split)) if split else split_of(below),
         )  # fmt: skip
 
 
