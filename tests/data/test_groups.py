@@ -6,13 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from builders.dots import dots
+from builders.layouts import picture
 from stylealign.cli import main
 from stylealign.data.dataset import FaceDataset
-from stylealign.data.groups import groups_of, hold_out, in_both
+from stylealign.data.formats import FORMATS, ReadOptions
+from stylealign.data.groups import Groups, groups_of, hold_out, in_both, splits_by_group
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample, Provenance
+from stylealign.face.schema import LandmarkSchema
 
 
 def faces_named(names: Sequence[str], splits: Sequence[str] = ()) -> list[FaceSample]:
@@ -87,6 +92,61 @@ def test_a_pattern_and_a_column_say_who_is_who(tmp_path: Path) -> None:
     (tmp_path / "f.csv").write_text("image,group,x0,y0\na.png,ann,1,2\nb.png,bo,1,2\nc.png,ann,1,2\n")
     found = groups_of(faces_named(["a", "b", "c"]), "auto", Path("/r"), tmp_path / "f.csv", "csv")
     assert found.of == {"a": "ann", "b": "bo", "c": "ann"}
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.tuples(
+        st.sampled_from(["ann#1.png", "ann#2.png", "ann.png", "a.jpg", "a.png", "b/a.png", "both.png", "both#4.png"]),
+        st.sampled_from(["ann", "bob", "cy", "dee"]),
+    ), min_size=2, max_size=12),
+    st.integers(0, 3),
+    st.integers(0, 9),
+)  # fmt: skip
+def test_each_face_has_the_group_of_its_row_and_none_leaks(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], bad: int, seed: int
+) -> None:
+    """Also of the rows behind one that cannot be read, and of files of one source; x0 tells which row a face is."""
+    folder = tmp_path_factory.mktemp("people")
+    for name in {name for name, _ in rows}:
+        picture(folder / name)
+    half = len(rows) // 2
+    for file, part in (("one.csv", range(half)), ("two.csv", range(half, len(rows)))):
+        lines = [f"{rows[i][0]},{rows[i][1]},{i + 1},2,20,30" for i in part]
+        lines[min(bad, len(lines)) : 0] = ["ann.png,ann,1", "ann.png,ann,?,2,20,30"]
+        (folder / file).write_text("\n".join(["image,group,x0,y0,x1,y1", *lines]) + "\n")
+    schema = LandmarkSchema(name="two", num_points=2)
+    entries = list(FORMATS["csv"].read(folder, ReadOptions(schema=schema)))
+    faces = [entry for entry in entries if isinstance(entry, FaceSample)]
+    assert len(faces) == len(rows)
+    found = groups_of(faces, "column", folder, folder, "csv")
+    of_row = {face.id: rows[round(float(face.landmarks[0, 0])) - 1][1] for face in faces}
+    assert found.of == of_row
+    try:
+        splits = splits_by_group(faces, found, 0.3, seed)
+    except UserError as error:
+        assert "nothing can be held out" in str(error)
+        return
+    split_of = {face: split for split, ids in splits.items() for face in ids}
+    assert set(split_of) == set(of_row)
+    assert set(split_of.values()) == {"train", "val"}
+    for one in faces:
+        for other in faces:
+            if one.image == other.image or of_row[one.id] == of_row[other.id]:
+                assert split_of[one.id] == split_of[other.id]
+
+
+def test_people_of_one_picture_are_held_out_together_or_not_at_all() -> None:
+    """ann and bob share one picture, bob and cy another; only dee can be on the other side."""
+    faces = faces_named(["1", "2", "2#", "3", "3#", "4", "5"])
+    shared = [dataclasses.replace(face, image=Path("/r") / f"{face.id[0]}.png") for face in faces]
+    of = dict(zip((face.id for face in faces), ["ann", "ann", "bob", "bob", "cy", "dee", "cy"], strict=True))
+    groups = Groups(of, "column 'group'", False, str)
+    for seed in range(5):
+        splits = splits_by_group(shared, groups, 0.1, seed)
+        assert sorted(splits.values(), key=len) == [["4"], ["1", "2", "2#", "3", "3#", "5"]]
+    with pytest.raises(UserError, match="all 5 faces are of groups that share pictures, such as 'ann', 'bob': nothing"):
+        splits_by_group(shared[:5], groups._replace(of={face.id: of[face.id] for face in shared[:5]}), 0.1, 0)
 
 
 def labels_of_people(folder: Path) -> None:

@@ -32,7 +32,7 @@ def named_shares(entries: Sequence[str]) -> dict[str, float]:
     return shares
 
 
-def _together(rows: Sequence[int], pairs: Sequence[tuple[str, str]]) -> dict[str, list[int]]:
+def together(rows: Sequence[int], pairs: Sequence[tuple[str, str]]) -> dict[str, list[int]]:
     """Rows by the least picture among those that (picture, face) pairs tie together, through however many."""
     least: dict[tuple[str, str], tuple[str, str]] = {}
 
@@ -72,7 +72,7 @@ def carved(samples: Iterable[FaceSample], shares: Mapping[str, float], seed: int
         if face.split in shares:
             raise UserError(f"carve: split {face.split} is there already: face '{face.id}' is in it")
     rows = [i for i, face in enumerate(faces) if face.split == CARVED_FROM]
-    pictures = _together(rows, [(digest(faces[i].image), faces[i].origin) for i in rows])
+    pictures = together(rows, [(digest(faces[i].image), faces[i].origin) for i in rows])
     labelled = {key: sum(faces[i].landmarks is not None for i in rows) for key, rows in pictures.items()}
     order = sorted(
         (key for key in pictures if labelled[key]), key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest()

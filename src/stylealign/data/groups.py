@@ -4,14 +4,16 @@ A group is told by a pattern of file names, by folder, or by the column `group` 
 """
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from stylealign.data.carve import together
 from stylealign.data.formats import csv
-from stylealign.errors import UserError, counted
+from stylealign.errors import UserError, counted, quoted
 from stylealign.face.sample import FaceSample
 from stylealign.progress import say
 
@@ -135,7 +137,7 @@ def groups_of(faces: Sequence[FaceSample], how: str, root: Path, source: Path, r
     if how == "column" or (how == "auto" and column):
         if not column:
             raise UserError(f"--group column: {source} has no column 'group'; expected one in a CSV")
-        of = {face: column.get(face.rpartition("#")[0] or face, face) for face in names}
+        of = {face: column.get(face, face) for face in names}
         return Groups(of, "column 'group'", how == "auto", str)
     if how == "auto":
         return guess(names)
@@ -168,6 +170,23 @@ def hold_out(groups: Mapping[str, str], share: float, seed: int) -> set[str]:
     return {face for face, name in groups.items() if name in taken}
 
 
+def _sharing(pool: Mapping[str, str], images: Mapping[str, Path]) -> dict[str, str]:
+    """The groups of faces, those that share a picture, through however many, under the first of their names."""
+    ids = list(pool)
+    tied = together(range(len(ids)), [(os.fspath(images[face]), pool[face]) for face in ids])
+    found = {}
+    for rows in tied.values():
+        first = min(pool[ids[row]] for row in rows)
+        found |= {ids[row]: first for row in rows}
+    if len(set(found.values())) < 2 <= len(set(pool.values())):
+        raise UserError(
+            f"all {counted(len(pool), 'face')} are of groups that share pictures, such as "
+            f"{quoted(sorted(set(pool.values()))[:2])}: nothing can be held out; expected pictures of one group each "
+            "(--group none takes every picture for one)"
+        )
+    return {face: found[face] for face in ids}
+
+
 def splits_by_group(
     faces: Sequence[FaceSample], groups: Groups, share: float, seed: int, anew: bool = False
 ) -> dict[str, list[str]]:
@@ -180,6 +199,8 @@ def splits_by_group(
         seed: draws them.
         anew: where the source has a val, hold out others; else it is kept, and a warning says so where groups are in
             both.
+
+    Groups that share a picture are held out together. Raises UserError where there is but one, or all share pictures.
     """
     own = {face.id: face.split for face in faces}
     if "val" in own.values() and not anew:
@@ -193,7 +214,7 @@ def splits_by_group(
     pool = {face: group for face, group in groups.of.items() if own[face] in ("train", "val")}
     if not pool:
         return {}
-    held_out = hold_out(pool, share, seed)
+    held_out = hold_out(_sharing(pool, {face.id: face.image for face in faces}), share, seed)
     others = {split: sorted(f for f in own if own[f] == split) for split in set(own.values()) - {"train", "val"}}
     return {"train": sorted(set(pool) - held_out), "val": sorted(held_out), **others}
 

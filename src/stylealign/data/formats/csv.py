@@ -28,7 +28,6 @@ from stylealign.data.formats.entry import (
     numbers_of,
     split_called,
     split_of,
-    stem_of,
 )
 from stylealign.data.formats.files import with_suffix
 from stylealign.data.formats.writing import Pictures, WriteOptions, by_split, decimals, landmarks_of
@@ -102,14 +101,20 @@ def count_points(source: Path) -> int:
 
 
 def groups(source: Path) -> dict[str, str]:
-    """Id of a picture's first face -> its cell of the column `group`; empty where no file has one."""
-    found: dict[str, str] = {}
+    """Id of each face that a row names -> its cell of the column `group`; empty where no file has one.
+
+    Ids are given as `read` gives them: by the file's order, so that every row counts.
+    """
+    found, ids = dict[str, str](), Ids()
     for path in _files(source):
         rows = _open_rows(path)
         _, header = next(rows, (0, []))
         columns, _ = _columns(path, header) if header else ({}, 0)
-        if GROUP in columns:
-            found |= {stem_of(row[columns["image"]]): row[columns[GROUP]] for _, row in rows if len(row) == len(header)}
+        for line, row in rows:
+            if len(row) == len(header) and row[columns["image"]]:
+                face = ids.of(row[columns["image"]], line)
+                if GROUP in columns:
+                    found[face] = row[columns[GROUP]]
     return found
 
 
