@@ -16,8 +16,9 @@ from torch import nn
 
 from builders.dots import dots
 from builders.tiny import LOOP, detector_job, metrics_of
-from stylealign.batches.augment import AugmentConfig, augment, invert, transform
-from stylealign.batches.batch import Batch
+from stylealign.batches import together
+from stylealign.batches.augment import NO_AUGMENTATION, AugmentConfig, augment, invert, transform
+from stylealign.batches.batch import Batch, take_faces
 from stylealign.batches.crops import CropCache, mean_shape
 from stylealign.cli import main
 from stylealign.data.dataset import FaceDataset
@@ -140,6 +141,53 @@ def test_a_teachers_label_is_the_mean_of_both_answers_and_its_trust_their_agreem
     )  # right of its places, both times
     known = labelled_by_teacher(leaning, half_red(2), SIZE, TeacherConfig(half=0.05), FIVE, 0.7, leans=True)
     torch.testing.assert_close(known.landmarks.mean((0, 1)), (PLAIN + torch.tensor([6.0, 4.0])).mean(0))
+
+
+def test_a_teachers_labels_that_lean_right_lean_right_in_mirrored_faces_too() -> None:
+    """As people's do (`Batch.lean`): crops of twice their pictures' size, answers 2 px to the right on either side."""
+    right = torch.tensor([2.0, 0])
+    shape = (PLAIN + (torch.tensor([SIZE - 1.0, 0]) + PLAIN * torch.tensor([-1.0, 1]))[[1, 0, 2, 4, 3]]) / 2
+    batch = half_red(16)._replace(crop_from_source=2 * torch.eye(2, 3).double().expand(16, 2, 3))
+    teacher = Fixed(shape + right, shape + right)  # which is its own mirror image
+    known = labelled_by_teacher(teacher, batch, SIZE, TeacherConfig(), FIVE, 1.0, leans=True)
+    torch.testing.assert_close(known.leans(), torch.ones(16))  # px of the picture
+    mirroring = dataclasses.replace(NO_AUGMENTATION, flip=True)
+    seen = augment(known, SIZE, mirroring, torch.Generator().manual_seed(3), FIVE)
+    assert 0 < int((seen.crop_from_source[:, :, :2].det() < 0).sum()) < 16
+    torch.testing.assert_close(seen.landmarks, (shape + right).expand(16, 5, 2))
+    unknown = labelled_by_teacher(teacher, batch, SIZE, TeacherConfig(), FIVE, 1.0)
+    assert not unknown.leans().any()
+
+
+def test_a_teachers_lean_is_that_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two faces on which it leans by 1 px and by 3, one in each of two processes: both learn what one process would."""
+
+    class ByFace(nn.Module):
+        def forward(self, image: torch.Tensor) -> DetectorOutput:
+            return DetectorOutput(PLAIN + image[:, :1, 0, 0, None] * torch.tensor([1.0, 0]))
+
+    whole = half_red(2)
+    whole.image[0, 0], whole.image[1, 0] = 1.0, 3.0
+    one = labelled_by_teacher(ByFace(), whole, SIZE, TeacherConfig(), FIVE, 1.0, leans=True)
+    sent: list[torch.Tensor] = []
+
+    def part(rank: int) -> Batch:
+        return labelled_by_teacher(
+            ByFace(), take_faces(whole, torch.tensor([rank])), SIZE, TeacherConfig(), FIVE, 1.0, leans=True
+        )
+
+    monkeypatch.setattr(together, "_sum", lambda value: sent.append(value) or value)
+    for rank in range(2):
+        with together.spread(rank, 2):
+            part(rank)
+    assert len(sent) == 2
+    monkeypatch.setattr(together, "_sum", lambda value: sent[0] + sent[1])
+    for rank in range(2):
+        with together.spread(rank, 2):
+            found = part(rank)
+        torch.testing.assert_close(found.landmarks[0], one.landmarks[rank])
+        torch.testing.assert_close(found.point_weight[0], one.point_weight[rank])
+        torch.testing.assert_close(found.leans()[0], one.leans()[rank])
 
 
 def test_a_teachers_labels_move_exactly_with_the_picture_mirrored_or_not() -> None:

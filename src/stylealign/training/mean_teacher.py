@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from stylealign.batches.augment import centre_crop
 from stylealign.batches.batch import Batch
+from stylealign.batches.together import shared
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError, counted
 from stylealign.face import geometry
@@ -112,16 +113,18 @@ def labelled_by_teacher(
         schema: knows which landmark a mirrored one is; where it does not, there is one answer, trusted fully.
         factor: of all weights, such as the ramp's.
         leans: whether the labels it learnt from are known to lean to one side (evaluation/lean.py): by how much its
-            answers do is measured on these faces.
+            answers do is measured on these faces, those of all processes, and is the labels' lean.
     """
-    image = centre_crop(batch, size).image
+    image, lean = centre_crop(batch, size).image, batch.lean
     found = teacher(image).landmarks.float()
     trust = torch.ones_like(found[..., 0])
     if schema.flip_pairs:
         mirrored = teacher(image.flip(3).contiguous(memory_format=torch.channels_last)).landmarks.float()
         mirrored = geometry.mirrored_back(mirrored, size, schema.flip_permutation)
         if leans:
-            mirrored[..., 0] += (found - mirrored)[..., 0].mean()
+            right = shared((found - mirrored)[..., 0].mean()) / 2  # px of the crop
+            mirrored[..., 0] += 2 * right
+            lean = (right / batch.crop_from_source[:, :, 0].norm(dim=1)).to(batch.weight)
         away = (found - mirrored).norm(dim=-1) / size
         trust = torch.exp2(-away / config.half)
         trust = torch.where(trust < config.threshold, 0.0, trust)
@@ -130,7 +133,7 @@ def labelled_by_teacher(
     return batch._replace(
         landmarks=found + margin, visible=torch.ones_like(trust, dtype=torch.bool),
         weight=torch.full_like(batch.weight, factor),
-        point_weight=trust,
+        point_weight=trust, lean=lean,
     )  # fmt: skip
 
 
