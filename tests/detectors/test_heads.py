@@ -111,6 +111,27 @@ def test_what_is_not_labelled_teaches_nothing(head: str) -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
+def test_a_landmark_of_no_weight_teaches_nothing_wherever_its_label_lies(head: str) -> None:
+    """Nor does it as another one's neighbour: its weight is 0, or it is hidden and hidden ones weigh 0."""
+    model = make(config(head, trunk="resnet18"))
+    given = batch(SCHEMA, size=SIZE)
+    weight, hidden = torch.ones(4, 68), torch.ones(4, 68, dtype=torch.bool)
+    weight[:, 30], hidden[:, 30] = 0.0, False
+    out = model(given.image)
+    found = []
+    for place in (10.0, 1000.0, torch.nan):
+        given.landmarks[:, 30] = place
+        found += [
+            fpn_terms(model, out, given._replace(point_weight=weight), LossConfig()),
+            fpn_terms(model, out, given._replace(visible=hidden), LossConfig(hidden_weight=0.0)),
+        ]
+    for terms in found:
+        assert {name: float(value.detach()) for name, value in terms.items()} == pytest.approx(
+            {name: float(value.detach()) for name, value in found[0].items()}
+        )
+
+
+@pytest.mark.parametrize("head", HEADS)
 def test_bfloat16_is_close_and_answers_in_float32(head: str) -> None:
     model = settled(make(config(head)))
     with torch.no_grad():
@@ -303,6 +324,27 @@ def test_pip_learns_nothing_more_where_all_is_right() -> None:
     # Scores: ten times one sixteenth for a cell that should be 1 and is 0.
     blank = out._replace(stages=(torch.zeros_like(out.stages[0]), *out.stages[1:]))
     assert pip_term(head, blank, truth)[0].tolist() == pytest.approx([10 / 16] * 3, abs=1e-5)
+
+
+def test_pip_s_neighbours_count_by_their_weights() -> None:
+    """Answers say that all lie in one place; the third lies half a cell to the right: 0.25, the mean of x and y."""
+    head = PIPHead((4,), 16, 3, 64, 4, HeadConfig(kind="pip", neighbours=2), ())
+    head.neighbours.copy_(torch.tensor([[1, 2], [0, 2], [0, 1]]))
+    where = torch.tensor([[[1.0, 1.0], [1.0, 1.0], [1.5, 1.0]]]) * 16 - 0.5
+    stages = torch.zeros(1, 3, 4, 4), torch.zeros(1, 2, 3, 4, 4), torch.zeros(1, 2, 6, 4, 4)
+    terms = TermsConfig(terms=("pip",), pip_score=0.0)
+    truth = Truth(where, torch.ones(1, 3, dtype=torch.bool), LossConfig(), terms, 64)
+    for weights, expected in (
+        ([1.0, 1.0, 1.0], [0.125, 0.125, 0.25]),
+        ([1.0, 3.0, 1.0], [0.0625, 0.125, 0.25]),
+        ([1.0, 1.0, 0.0], [0.0, 0.0, 0.25]),
+        ([0.0, 0.0, 0.0], [0.0, 0.0, 0.25]),
+    ):
+        found = pip_term(head, DetectorOutput(where, stages=stages), truth._replace(weight=torch.tensor([weights])))
+        assert found[0].tolist() == pytest.approx(expected)
+    assert pip_term(head, DetectorOutput(where, stages=stages), truth)[0].tolist() == pytest.approx(
+        [0.125, 0.125, 0.25]
+    )
 
 
 def test_pip_s_neighbours_are_the_nearest_of_the_mean_shape() -> None:

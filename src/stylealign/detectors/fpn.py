@@ -77,7 +77,8 @@ def fpn_terms(model: FPN, out: DetectorOutput, batch: Batch, loss: LossConfig) -
     """
     labelled = torch.isfinite(batch.landmarks).all(dim=-1)
     target = torch.where(labelled[..., None], batch.landmarks.float(), out.landmarks.detach())
-    truth = Truth(target, labelled, loss, model.config.loss, model.size)
+    within = point_weights(batch.landmarks, batch.visible, batch.point_weights(), loss.hidden_weight, target.dtype)
+    truth = Truth(target, labelled, loss, model.config.loss, model.size, within)
     weights = point_weights(batch.landmarks, batch.visible, batch.weights(), loss.hidden_weight, target.dtype)
     each: dict[str, Tensor] = {
         name: HEADS[model.config.head.kind].terms[name](model.head, out, truth) for name in model.config.loss.terms

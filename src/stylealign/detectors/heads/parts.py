@@ -95,6 +95,8 @@ class Truth(NamedTuple):
     terms: TermsConfig
     size: int
     """Side of the crop in px"""
+    weight: Tensor = torch.ones(0)
+    """(B, P) what each landmark counts within its face, where a term looks at others beside its own; empty: all 1"""
 
 
 Term = Callable[[nn.Module, DetectorOutput, Truth], Tensor]

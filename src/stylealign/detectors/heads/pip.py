@@ -84,8 +84,8 @@ def at_cell(maps: Tensor, cells: Tensor) -> Tensor:
 
 def pip_term(head: nn.Module, out: DetectorOutput, truth: Truth) -> Tensor:
     """The paper's three losses: squared error of a landmark's scores, which shall be 1 in its cell and 0 elsewhere,
-    the mean over cells; at that cell the absolute error of its place and of its neighbours', in cells. Landmarks beyond
-    the crop count to the nearest cell."""
+    the mean over cells; at that cell the absolute error of its place and of its neighbours', in cells, the mean
+    over neighbours by their weights. Landmarks beyond the crop count to the nearest cell."""
     scores, offsets, others = out.stages
     n = scores.shape[-1]
     k = others.shape[2] // scores.shape[1]
@@ -100,8 +100,11 @@ def pip_term(head: nn.Module, out: DetectorOutput, truth: Truth) -> Tensor:
     mine = (at_cell(offsets, cell) - where).abs().mean(dim=1)
     told = at_cell(others, cell.repeat_interleave(k, dim=1)).unflatten(2, (-1, k))  # (B, 2, P, k)
     theirs = (place[:, neighbours] - corner[:, :, None]).permute(0, 3, 1, 2)
-    known = truth.labelled[:, neighbours].to(score.dtype)  # (B, P, k)
-    apart = ((told - theirs).abs().mean(dim=1) * known).sum(dim=2) / known.sum(dim=2).clamp_min(1)
+    known = truth.labelled.to(score.dtype)
+    if truth.weight.numel():
+        known = known * truth.weight
+    known = known[:, neighbours]  # (B, P, k)
+    apart = ((told - theirs).abs().mean(dim=1) * known).sum(dim=2) / known.sum(dim=2).clamp_min(1e-8)
     return truth.terms.pip_score * score + mine + apart
 
 
