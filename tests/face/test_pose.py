@@ -106,6 +106,22 @@ def test_counts_by_hand() -> None:
     np.testing.assert_array_equal(repeats(shapes, BalanceConfig(bins=3)), [1] * 7 + [4] * 2 + [7])
 
 
+def test_faces_that_lack_landmarks_are_shown_once_and_change_nothing_for_the_others() -> None:
+    """Missing landmarks hold placeholders, here in the middle of the others: three faces in ten lack theirs."""
+    shapes, gone = heads(YAW[:200]), np.zeros((200, 20), dtype=bool)
+    rows = np.arange(200) % 10 < 3
+    gone[np.ix_(rows, range(8))] = True
+    held = np.where(gone[..., None], shapes[:, 8:].mean(axis=1, keepdims=True), shapes)
+    found = repeats(held, NINE, ~gone)
+    np.testing.assert_array_equal(found[rows], 1)
+    np.testing.assert_array_equal(found[~rows], repeats(shapes[~rows], NINE))
+    with pytest.raises(UserError, match=r"15 training faces with every landmark, of 24, for 9 bins.* to 7 or less"):
+        repeats(held[:24], NINE, ~gone[:24])
+    held[5] = 5.0
+    with pytest.raises(UserError, match="all landmarks of face number 5 are one point"):
+        repeats(held, NINE, ~gone)
+
+
 def test_off_or_one_bin_repeats_nothing() -> None:
     shapes = heads(YAW[:10])
     for bins in (0, 1):

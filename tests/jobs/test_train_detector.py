@@ -19,6 +19,7 @@ from stylealign.batches.crops import crop_sample
 from stylealign.config import from_dict, to_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_dataset
+from stylealign.data.formats.missing import without
 from stylealign.detectors import learning as learning_module
 from stylealign.detectors.loaded import load_detector
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
@@ -346,6 +347,13 @@ def test_balancing_by_pose_repeats_rare_faces_under_any_detector(
     with pytest.raises(UserError, match="8 training faces for 9 bins"):
         main(job(tmp_path / "other", real, balance=BalanceConfig(bins=9)))
     assert not (tmp_path / "other").exists()
+    gone = np.arange(5) == 2
+    samples = [dataclasses.replace(s, **without(s.landmarks, gone, None)) if i == 3 else s for i, s in enumerate(faces)]
+    some = write_dataset(tmp_path / "some", samples, schema=faces.schema, name="some", image_root=faces.image_root)
+    (order,) = epoch_of(resolve_data(job(tmp_path / "run", some)), config.balance)
+    times = repeats(np.delete(faces.landmarks_array(), 3, axis=0), config.balance)
+    assert np.bincount(order, minlength=len(faces)).tolist() == np.insert(times, 3, 1).tolist()
+    assert "; 1 face without some landmarks once" in capsys.readouterr().err
 
 
 def test_mark_ups_that_differ_and_empty_selections_are_refused(tmp_path: Path, real: FaceDataset) -> None:

@@ -39,38 +39,45 @@ def coefficients(landmarks: np.ndarray, component: int = 0) -> np.ndarray:
     return shapes @ axis
 
 
-def repeats(landmarks: np.ndarray, config: BalanceConfig) -> np.ndarray:
+def repeats(landmarks: np.ndarray, config: BalanceConfig, labelled: np.ndarray | None = None) -> np.ndarray:
     """How often each face is to be shown so that every bin of |yaw| gets about as much as the fullest.
 
     A face in a bin of n is shown round(n of the fullest bin / n) times (a half rounds up). Bins are of equal width
     from the smallest to the largest |coefficient|; a bin of a single face may repeat it hundreds of times, in the
-    original too, which is why faces are varied at random wherever they are shown.
+    original too, which is why faces are varied at random wherever they are shown. A face that lacks landmarks tells no
+    pose: it is shown once, and in no bin.
 
     Args:
         landmarks: (N, P, 2), in any coordinates: place, size and rotation of a face change nothing.
         config: how many bins; 0 repeats nothing.
+        labelled: (N, P) bool, which landmarks count as labels; not given: all.
 
     Returns:
         (N,) int64, 1 or more.
 
     Raises:
-        UserError: where a face is not fully labelled or has no extent, or where there are too few faces or points.
+        UserError: where a labelled landmark is not a number or a face has no extent, or where there are too few whole
+            faces or points.
     """
     num, points = landmarks.shape[:2]
+    times = np.ones(num, dtype=np.int64)
     if config.bins == 0:
-        return np.ones(num, dtype=np.int64)
+        return times
     landmarks = np.asarray(landmarks, dtype=np.float64)
-    incomplete = ~np.isfinite(landmarks).all(axis=(1, 2))
+    whole = np.ones(num, dtype=bool) if labelled is None else labelled.all(axis=1)
+    incomplete = whole & ~np.isfinite(landmarks).all(axis=(1, 2))
     if incomplete.any():
         raise UserError(
             f"balancing by pose: {incomplete.sum()} of {counted(num, 'training face')} without some landmarks (the "
             f"first is number {np.argmax(incomplete)}), expected every landmark of every face: leave those faces out, "
             "or set balance.bins to 0"
         )
+    lacking = "" if whole.all() else f" with every landmark, of {num},"
+    num = int(whole.sum())
     if num < 2 * config.bins:
         raise UserError(
-            f"balancing by pose: {counted(num, 'training face')} for {counted(config.bins, 'bin')}, expected at least "
-            f"two faces a bin: set balance.bins to {num // 2} or less, or to 0 for none"
+            f"balancing by pose: {counted(num, 'training face')}{lacking} for {counted(config.bins, 'bin')}, expected "
+            f"at least two faces a bin: set balance.bins to {num // 2} or less, or to 0 for none"
         )
     most = min(num - 1, 2 * points - 4)  # aligning takes four degrees of freedom, the mean a face
     if config.component >= most:
@@ -80,13 +87,14 @@ def repeats(landmarks: np.ndarray, config: BalanceConfig) -> np.ndarray:
             f"{counted(max(most, 0), 'component')} (the first is 0): set a lower balance.component, or balance.bins "
             "to 0"
         )
-    flat = (np.ptp(landmarks, axis=1) == 0).all(axis=1)
+    flat = whole & (np.ptp(landmarks, axis=1) == 0).all(axis=1)
     if flat.any():
         raise UserError(
             f"balancing by pose: all landmarks of face number {np.argmax(flat)} are one point, expected a face: "
             "correct its labels"
         )
-    yaw = np.abs(coefficients(landmarks, config.component))
+    yaw = np.abs(coefficients(landmarks[whole], config.component))
     sizes, edges = np.histogram(yaw, bins=config.bins)
     bins = np.searchsorted(edges[1:-1], yaw, side="right")  # the largest belongs to the last bin
-    return np.floor(sizes.max() / sizes[bins] + 0.5).astype(np.int64)
+    times[whole] = np.floor(sizes.max() / sizes[bins] + 0.5)
+    return times

@@ -213,11 +213,14 @@ def epoch_of(mix: Mix, config: BalanceConfig) -> list[np.ndarray | None]:
         if config.bins:
             if isinstance(faces, ShardedFaces):
                 raise UserError(f"balance.bins with {faces.folder}: shards are not looked at face by face; expected 0")
-            times = repeats(faces.landmarks_array(), config)
+            labelled = faces.labelled_array()
+            times = repeats(faces.landmarks_array(), config, labelled)
+            lacking = int((~labelled.all(axis=1)).sum())
             once = np.repeat(np.arange(len(faces)), times)
             say(
                 f"{faces.folder}: balancing by pose shows {counted(len(faces), 'face')} {counted(len(once), 'time')} "
                 f"an epoch, one of them {counted(times.max(), 'time')}"
+                + (f"; {counted(lacking, 'face')} without some landmarks once" if lacking else "")
             )
         found.append(once)
     return found
