@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from scipy.special import ellipe
 
-from stylealign.evaluation.point_trust import NEAR, face_confidence
+from stylealign.evaluation.metrics import masked_mean
+from stylealign.evaluation.point_trust import NEAR, point_confidence
 from stylealign.evaluation.tables import Table
 from stylealign.face.schema import LandmarkSchema
 
@@ -110,7 +111,7 @@ def reliability(
         truth: (N, P, 2) px.
         lengths: (N,) denominators, px.
         schema: knows the contours.
-        mask: (N, P) landmarks that count; None: all.
+        mask: (N, P) landmarks that count, in what is expected as in what is seen; None: all.
 
     Returns:
         `deciles`, `points` and `faces` (what is left without the least sure), `near` (share of landmarks within 5 % of
@@ -123,14 +124,15 @@ def reliability(
     seen, expected = np.linalg.norm(errors, axis=-1), expected_distance(scaled)
     squared = (errors * np.linalg.solve(scaled, errors[..., None])[..., 0]).sum(axis=-1)
     sizes = np.sqrt(np.maximum(np.ptp(found, axis=1).prod(axis=1), 1e-12))  # geometry.face_size
-    confidence = face_confidence(covariance, sizes)
+    confidence = point_confidence(covariance, sizes)
     near = np.linalg.norm(found - truth, axis=-1) <= NEAR * sizes[:, None]
-    per_face = np.where(known, seen, 0).sum(axis=1) / known.sum(axis=1)
+    some = known.any(axis=1)
+    doubt, per_face = -masked_mean(confidence, known, axis=1)[some], masked_mean(seen, known, axis=1)[some]
     return {
         "deciles": _deciles(expected[known], seen[known], squared[known]),
         "points": _left(expected[known], seen[known]),
-        "faces": _left(-confidence, per_face),
-        "near": {"expected": float(confidence.mean()), "seen": float(near[known].mean())},
+        "faces": _left(doubt, per_face),
+        "near": {"expected": float(confidence[known].mean()), "seen": float(near[known].mean())},
         "directions": _directions(errors, scaled, truth, known, schema),
     }
 
