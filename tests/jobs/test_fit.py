@@ -22,6 +22,7 @@ from stylealign.jobs.fit import choosing
 from stylealign.jobs.fit import job as fit
 from stylealign.jobs.fit.stopwatch import Stopwatch
 from stylealign.jobs.fit.unlabelled import some_of
+from stylealign.jobs.train_detector.job import TrainDetector
 from stylealign.predicting.finders import FoundFace
 from stylealign.predicting.places import how_found, placed
 from stylealign.training.schedule import Timed
@@ -207,6 +208,39 @@ def test_a_stopped_fit_goes_on_with_its_plan(tmp_path: Path, quick: None, monkey
     (tmp_path / "mine" / "faces.csv").write_text("\n".join(corrected))
     with pytest.raises(UserError, match="its labels have changed since this fit read them; choose another --out"):
         fit.main(config)
+
+
+def test_a_training_for_which_no_time_is_left_gets_some_updates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cutting the crops takes 5.5 minutes of 10, before the clock of the first training starts; a plan that has minutes
+    below 0, as were written once, goes on."""
+    seconds, trained = [0.0], []
+
+    def training(config: TrainDetector) -> None:
+        trained.append((config.run.name, config.minutes))
+        seconds[0] += 330 + 60 * config.minutes
+
+    monkeypatch.setattr(fit.detector, "main", training)
+    monkeypatch.setattr(fit.pseudo_label, "main", lambda config: config.out.mkdir())
+    plan = {
+        "seconds_for_the_end": 12.0, "unlabelled_faces": 50, "minutes": {}, "seconds_looking": 60.0,
+        "detector": {"model": "resnet18", "lr": 3e-3},
+    }  # fmt: skip
+    config = fit.Fit(path=Path("x"), minutes=10)
+    watch = Stopwatch(10, tmp_path, clock=lambda: seconds[0])
+    seconds[0] = 60.0
+    fit.train(config, plan, tmp_path, watch)
+    first = fit.FIRST_SHARE * (600 - 60 - 12) / 60
+    assert trained == [("first", pytest.approx(first)), ("detector", fit.LEAST)]
+    assert "detector is trained for 6 s all the same" in capsys.readouterr().err
+    kept = read_yaml(tmp_path / "plan.yaml")
+    assert kept["minutes"] == {"first": pytest.approx(first), "detector": fit.LEAST}
+
+    kept["minutes"]["detector"] = -0.5533
+    fit.train(config, kept, tmp_path, watch)
+    assert trained[2:] == trained[:2]
+    assert read_yaml(tmp_path / "plan.yaml")["minutes"] == {"first": pytest.approx(first), "detector": fit.LEAST}
 
 
 def test_too_few_minutes_and_a_folder_without_labels_leave_nothing(

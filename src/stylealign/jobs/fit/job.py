@@ -52,6 +52,8 @@ FIRST_SHARE = 0.4
 """Of the training's time for the detector that labels the unlabelled faces."""
 PSEUDO_SHARE, KEPT = 0.25, 0.5
 """Of a batch that is pseudo-labelled, and of the unlabelled faces those agreed on best, as in `self-train`."""
+LEAST = 0.1
+"""Minutes that a training gets where the time is used up, such as by the cutting of many crops: some updates."""
 END = 10.0
 """Seconds of an idle core for evaluation, report, ONNX file and starting up."""
 
@@ -65,10 +67,12 @@ def _save(out: Path, plan: dict[str, Any]) -> None:
 
 
 def _train(config: Fit, plan: dict[str, Any], out: Path, name: str, minutes: float, more: dict[str, Any]) -> Path:
-    """One training of so many minutes, which are written down before it begins."""
+    """One training of so many minutes, but LEAST, which are written down before it begins."""
     run = out / name
-    if name not in plan["minutes"]:
-        plan["minutes"][name] = round(minutes, 4)
+    if not plan["minutes"].get(name, 0.0) > 0:  # minutes below 0 were written once, and refused whenever one went on
+        if minutes < LEAST:
+            say(f"the time is used up: {run} is trained for {60 * LEAST:g} s all the same")
+        plan["minutes"][name] = round(max(minutes, LEAST), 4)
         _save(out, plan)
     values = merged(
         plan["detector"], {"run": str(run), "minutes": plan["minutes"][name]},
