@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from builders.places import ROOT, SRC
+from stylealign import cli
 from stylealign.cli import SPINS, find_recipe, main, parse, recipes
 from stylealign.flags import closest
 from stylealign.jobs import VERBS
@@ -225,6 +226,24 @@ def test_wrong_words_get_one_sentence_and_no_traceback(
     err = capsys.readouterr().err
     assert said in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_interrupted_command_says_whether_it_goes_on(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "parse", interrupted)
+    assert main([verb]) == 130
+    said = capsys.readouterr().err.strip().rpartition(", and the same command ")[2]
+    keep = {  # those of docs/reliability.md that keep what is done
+        "train-detector", "train-finder", "train-translator", "train-styles", "pretrain", "generate", "pipeline",
+        "self-train", "study", "fit",
+    }  # fmt: skip
+    some = {"pseudo-label": "begins anew, but for what --jobs or --on has finished"}
+    assert said == some.get(verb, "goes on" if verb in keep else "begins anew")
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,8 @@ def main(argv: list[str] | None = None) -> int:
         say(f"stylealign {verb}: told to end (signal {stopped.number}); the same command goes on")
         return stopped.status
     except KeyboardInterrupt:
-        say(f"\nstylealign {verb}: interrupted; nothing is left half-written, and the same command goes on")
+        again = VERBS[verb].again if verb in VERBS else "begins anew"
+        say(f"\nstylealign {verb}: interrupted; nothing is left half-written, and the same command {again}")
         return 130
     except Exception as error:
         if debug:

@@ -5,9 +5,11 @@ import doctest
 import json
 import os
 import re
+import signal
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from builders.tiny import detector_job, drawn, tree
 from stylealign.api import detector as detector_api
 from stylealign.api.detector import Detector
 from stylealign.cli import main
+from stylealign.data.atomic import lock_of
 from stylealign.data.formats.coco import read as read_coco
 from stylealign.data.formats.entry import ReadOptions
 from stylealign.data.image import read_image, write_image
@@ -321,6 +324,55 @@ def test_a_video_is_followed_smoothed_drawn_and_measured(photos: Path) -> None:
     again = Video(Source("video", photos / "out" / "drawn" / "clip_landmarks.mp4", "drawn"))
     assert again.expected == 18
     assert (again.width, again.height) == (320, 192)
+
+
+def test_ctrl_c_is_the_end_of_a_camera_whose_answers_and_overlay_are_kept(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = cv2.VideoCapture
+
+    class Camera:
+        """A dot face for as long as one looks; while it shows the tenth frame somebody presses Ctrl-C."""
+
+        def __init__(self) -> None:
+            self.shown = 0
+
+        def isOpened(self) -> bool:
+            return True
+
+        def get(self, what: int) -> float:
+            return 20.0 if what == cv2.CAP_PROP_FPS else 0.0
+
+        def read(self) -> tuple[bool, np.ndarray]:
+            self.shown += 1
+            if self.shown == 10:
+                if lock_of(Path("lost")).exists():
+                    lock_of(Path("lost")).write_text('{"token": "theirs"}')
+                os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.02)
+            return self.shown < 1000, cv2.resize(paint(at(60, 48), 160, 96, GROUND), (320, 192))[..., ::-1]
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(cv2, "VideoCapture", lambda what: Camera() if what == 0 else real(what))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started pytest deaf to it
+    try:
+        assert run("0", draw=True, formats=("csv",)) == 0
+        with pytest.raises(KeyboardInterrupt):  # the folder has become another command's
+            run("0", out="lost")
+        assert not (photos / "lost").exists()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    frames = [face["frame"] for face in lines(photos / "out")]
+    assert 0 < len(frames) <= 10
+    assert frames == list(range(len(frames)))
+    assert (photos / "out" / "summary.json").exists()
+    assert json.loads((photos / "out" / "summary.json").read_text())["videos"]["camera0"]["frames"] == len(frames)
+    drawn = Video(Source("video", photos / "out" / "drawn" / "camera0_landmarks.mp4", "drawn"))
+    assert drawn.expected == len(frames)
+    assert "camera0: ended by Ctrl-C" in capsys.readouterr().err
 
 
 def test_videos_that_cannot_be_read_are_left_out(photos: Path) -> None:

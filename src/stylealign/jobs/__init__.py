@@ -21,6 +21,8 @@ class Verb(NamedTuple):
     """one line of `stylealign --help`"""
     then: str = ""
     """what one would type next, with fields of its config in braces; empty: the verb says so itself, or ends a way"""
+    again: str = "begins anew"
+    """what the same command does after one that was interrupted"""
 
     def next_words(self, config: Any) -> str:
         """`then` with the values of a config; empty where one that it names was not given, and where it would train on
@@ -41,11 +43,14 @@ class Verb(NamedTuple):
         return getattr(self.load(), self.config)
 
 
+GOES_ON = "goes on"
+
 VERBS = {
     "pipeline": Verb(
         "pipeline", "Pipeline",
         "The whole job from one recipe: draw or take faces, translate, train, compare, report",
         then="open {out}/report.html in a browser",
+        again=GOES_ON,
     ),
     "draw-faces": Verb(
         "draw_faces", "DrawFaces", "Draw faces with exact landmarks: a dataset without any download",
@@ -54,6 +59,7 @@ VERBS = {
     "fit": Verb(
         "fit.job", "Fit",
         "Train on your own labelled faces in so many minutes: a detector, a report and what to type next",
+        again=GOES_ON,
     ),
     "init": Verb("init", "Init", "Look at your own annotated faces: write their mark-up, a recipe and the commands"),
     "prepare": Verb(
@@ -72,6 +78,7 @@ VERBS = {
         "train_translator.job", "TrainTranslator",
         "Train a translator: structure of one face, style of another",
         then="stylealign assess --translator {run} --data {data} --out {run}_assessed",
+        again=GOES_ON,
     ),
     "assess": Verb(
         "assess.job", "Assess",
@@ -82,25 +89,30 @@ VERBS = {
         "generate.job", "Generate", "Render every labelled face in many styles: a synthetic dataset",
         then="stylealign train-detector small/resnet18 --real {data} --synthetic {out} --run "
         "runs/with_synthetic",
+        again=GOES_ON,
     ),
     "train-detector": Verb(
         "train_detector.job", "TrainDetector",
         "Train a landmark detector on real and synthetic faces",
         then="stylealign predict PHOTOS --model {run} --draw, or stylealign export {run} --out {run}.onnx",
+        again=GOES_ON,
     ),
     "train-finder": Verb(
         "train_finder", "TrainFinder",
         "Train a finder of faces on your own pictures, for faces that no public finder knows",
         then="stylealign predict PICTURES --finder {run} --draw",
+        again=GOES_ON,
     ),
     "train-styles": Verb(
         "train_styles", "TrainStyles",
         "Train the generators that the style-aggregated detector (san) looks through",
         then="stylealign train-detector small/san --styles {run} --real {data} --run runs/san",
+        again=GOES_ON,
     ),
     "study": Verb(
         "study.job", "Study", "Detectors x arms x label budgets x seeds at equal updates, in one table",
         then="stylealign report --inputs {out} --out {out}.html",
+        again=GOES_ON,
     ),
     "models": Verb("models", "Models", "Every detector's parameters and MACs; --measure: its speed and memory"),
     "pseudo-label": Verb(
@@ -108,6 +120,7 @@ VERBS = {
         "Label faces by an ensemble of detectors, with a trust from how far they agree",
         then="look at {out}/sheets, then stylealign train-detector small/resnet18 --real LABELLED --synthetic "
         "{out} --run runs/more",
+        again="begins anew, but for what --jobs or --on has finished",
     ),
     "trust": Verb(
         "trust", "Trust",
@@ -122,10 +135,12 @@ VERBS = {
     "self-train": Verb(
         "self_train", "SelfTrain", "Rounds of pseudo-labels and training on them, from one recipe",
         then="stylealign predict PHOTOS --model {out}/round_{rounds}/s0 --draw",
+        again=GOES_ON,
     ),
     "pretrain": Verb(
         "pretrain", "Pretrain", "Train a detector's trunk without labels: geometry apart from style",
         then="stylealign train-detector small/resnet18 --init-from {run} --real LABELLED --run runs/first",
+        again=GOES_ON,
     ),
     "stress": Verb(
         "stress", "Stress",

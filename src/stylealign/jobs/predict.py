@@ -41,7 +41,7 @@ from stylealign.predicting.pictures import GROUP_PIXELS, Picture, answer_picture
 from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Photo, Source, expand
 from stylealign.predicting.tracking import TrackConfig, Tracker
-from stylealign.predicting.video import Frame, Video, VideoWriter
+from stylealign.predicting.video import Frame, Video, VideoWriter, ended_by_key
 from stylealign.predicting.writing import overlay_names, refuse_formats, safe_name, write_formats
 from stylealign.progress import say, track
 
@@ -53,7 +53,7 @@ class Predict:
     """Find the landmarks of faces in pictures, folders, videos or a camera's frames."""
 
     inputs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PHOTO ...")]
-    """Pictures, folders, globs, videos; a number is a camera."""
+    """Pictures, folders, globs, videos; a number is a camera, which Ctrl-C ends: what it showed is kept."""
     out: Path = Path("predictions")
     """Folder to make."""
     model: Annotated[Path | None, tyro.conf.arg(aliases=["--onnx"])] = None
@@ -236,6 +236,7 @@ def _video(
     total = min(config.max_frames, video.expected or config.max_frames) if config.max_frames else video.expected
     with_face = 0
     with (
+        ended_by_key(video),
         closing(writer),
         closing(video.frames(clock, config.max_frames)) as frames,
         closing(ahead(draw, map(follow, frames), 1, 4)) as drawn,
@@ -244,6 +245,8 @@ def _video(
             with_face += bool(faces)
             out.add(faces)
     writer.refuse_cut()
+    if video.ended:
+        say(f"{source.name}: ended by Ctrl-C")
     if not video.read:
         raise UserError(str(video.problem()))
     out.pictures += video.read

@@ -4,14 +4,19 @@ import errno
 import itertools
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
 
+from stylealign.data.lock import is_taken_over
 from stylealign.data.threads import ahead
 from stylealign.errors import UserError, counted
 from stylealign.predicting.clock import Clock
@@ -39,13 +44,14 @@ class Frame(NamedTuple):
 class Video:
     """An open video: `fps`, `width`, `height`, `expected` frames (None where unknown), and how many were `read`.
 
+    Once it is `ended`, which somebody else may say, no further frame comes.
     `guessed` of those read had no time stamp of their own: they are taken to follow the frame before at `fps`.
     """
 
     def __init__(self, source: Source):
         self.name = source.name
-        self._is_camera = source.kind == "camera"
-        if self._is_camera:
+        self.is_camera = source.kind == "camera"
+        if self.is_camera:
             number = int(str(source.path))
             if not 0 <= number <= LAST_CAMERA:
                 raise UserError(f"camera {number}: there is no such camera, expected a number from 0 to {LAST_CAMERA}")
@@ -65,6 +71,7 @@ class Video:
         self.width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
         self.height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         self.read = self.guessed = 0
+        self.ended = False
         self._first: float | None = None
         self._before = -math.inf
         self._stopped = False
@@ -72,7 +79,7 @@ class Video:
     @property
     def times_from(self) -> Literal["stamps", "arrival", "guess"]:
         """Where times of frames come from: the stream's stamps, when a camera gave each, or `fps` (of some of them)."""
-        return "arrival" if self._is_camera else "guess" if self.guessed else "stamps"
+        return "arrival" if self.is_camera else "guess" if self.guessed else "stamps"
 
     def _time(self) -> float:
         """Seconds from the first frame to the one that was just read.
@@ -80,7 +87,7 @@ class Video:
         OpenCV's position is the frame's own stamp once the frame is read, also where frames last unequally; it is 0
         for a stream without stamps.
         """
-        stamp = time.monotonic() if self._is_camera else self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        stamp = time.monotonic() if self.is_camera else self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         if self._first is None:
             self._first = stamp if math.isfinite(stamp) else 0.0
             found = 0.0
@@ -103,7 +110,7 @@ class Video:
         numbers = range(most) if most else itertools.count()
         try:
             for frame in ahead(decode, numbers, 1, AHEAD):
-                if frame is None:
+                if frame is None or self.ended:
                     return
                 self.read += 1
                 yield frame
@@ -122,6 +129,28 @@ class Video:
                 "short, damaged, or trimmed by hiding frames"
             )
         return None
+
+
+@contextmanager
+def ended_by_key(video: Video) -> Iterator[None]:
+    """While the block runs, Ctrl-C is the end of a camera's frames, which have no other: what was begun with them is
+    done. Pressed again, it interrupts; so it does at once for a file, and in a thread that is not the main one."""
+    plain = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not (video.is_camera and plain and threading.current_thread() is threading.main_thread()):
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        video.ended = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if is_taken_over():
+            signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class VideoWriter:
