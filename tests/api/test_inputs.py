@@ -18,6 +18,7 @@ from builders.dots import PLACES, paint
 from builders.places import ROOT
 from stylealign import StyleAugmentation
 from stylealign.api.detector import Detector
+from stylealign.api.pictures import rgb_of
 from stylealign.errors import UserError
 from stylealign.predicting.video import VideoWriter
 
@@ -82,6 +83,18 @@ def test_grey_pictures_are_the_same_in_every_form(detector: Detector) -> None:
     assert np.abs(np.stack(landmarks) - landmarks[0]).max() < 0.3
 
 
+def test_what_resizing_rounds_past_black_and_white_is_black_and_white(detector: Detector) -> None:
+    for kind in (np.float16, np.float32, np.float64):
+        least = np.nextafter(kind(1), kind(2))
+        for past, end in ((least, 255), (kind(1.001), 255), (-np.finfo(kind).eps, 0), (kind(-0.001), 0)):
+            assert (rgb_of(np.full((4, 5, 3), past, kind)) == end).all()
+    white = torch.ones(1, 3, 480, 640)
+    sizes = (100, 112, 133, 160, 224, 300)
+    smaller = [torch.nn.functional.interpolate(white, (s, s), mode="bilinear", antialias=True)[0] for s in sizes]
+    assert max(float(each.max()) for each in smaller) > 1
+    assert all((rgb_of(each) == 255).all() for each in smaller)
+
+
 def test_a_pillow_image_and_bytes_heed_their_orientation(detector: Detector) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -122,6 +135,8 @@ def test_the_table_of_the_page_is_what_is_tested() -> None:
         (IMAGE.astype(np.float32), r"with values from .* to .* \(undo a normalisation first; 0 to 255 belongs"),
         (np.full((8, 8, 3), np.nan), "with values from nan to nan"),
         (torch.zeros(3, 9, 9) - 1, r"a tensor of shape \(3, 9, 9\) and type float32 with values from -1 to -1"),
+        (np.full((8, 8, 3), 1.002), r"with values from 1\.002 to 1\.002 "),  # not `from 1 to 1`
+        (np.full((8, 8, 3), -0.002), r"with values from -0\.002 to -0\.002 "),
         (np.zeros((9, 9, 5), np.uint8), r"found an array of shape \(9, 9, 5\)"),
         (np.zeros((2, 9, 9, 3), np.uint8), r"found an array of shape \(2, 9, 9, 3\)"),
         (np.zeros((0, 9, 3), np.uint8), r"found an array of shape \(0, 9, 3\)"),

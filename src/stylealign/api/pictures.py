@@ -1,6 +1,7 @@
 """Whatever a person has a picture in -> the picture: a path, Pillow's image, an array, a tensor, bytes, an open file.
 
-Arrays and tensors are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, uint8, or floating point from 0 to 1.
+Arrays and tensors are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, uint8, or floating point from 0 to 1;
+what resizing has rounded past either end by less than half a grey level is that end.
 Knows tensors by their methods, so that it needs no torch to read them.
 """
 
@@ -27,6 +28,7 @@ FORMS = (
     "1 or 4 channels, uint8 or floating point from 0 to 1"
 )
 CHANNELS = (1, 3, 4)
+SLACK = 0.5 / 255
 
 
 def name_of(image: Image) -> str:
@@ -92,12 +94,12 @@ def rgb_of(image: Any, channels: Channels = "rgb") -> np.ndarray:
         raise ValueError(f"a picture is expected to be {FORMS}; found {described(image)}")
     if array.dtype != np.uint8:
         lowest, highest = float(array.min()), float(array.max())
-        if not (lowest >= 0 and highest <= 1):  # NaN is not either
+        if not (lowest >= -SLACK and highest <= 1 + SLACK):  # NaN is not either
             raise ValueError(
                 f"a picture is expected to be {FORMS}; found {described(image)} with values from {lowest:g} to "
                 f"{highest:g} (undo a normalisation first; 0 to 255 belongs in uint8)"
             )
-        array = np.rint(array * 255).astype(np.uint8)
+        array = np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
     if array.shape[2] == 4:
         colour, cover = array[..., :3].astype(np.uint16), array[..., 3:].astype(np.uint16)
         array = ((colour * cover + 255 * (255 - cover) + 127) // 255).astype(np.uint8)
