@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from builders import tiny
 from builders.dot_network import DotNetwork, find_dots
@@ -196,6 +197,35 @@ def test_faces_of_less_confidence_are_left_out_and_named(photo: Path) -> None:
     assert [face["box_xyxy"] for face in found] == [seen["box_xyxy"]]
     said = (photo / "some" / "left_out.txt").read_text(encoding="utf-8")
     assert said == f"a.png: 1 face has a confidence of {hidden['confidence']:.2f}, below --least-confidence\n"
+
+
+def test_an_unsure_face_takes_no_place_of_a_sure_one(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--faces 1` where the larger face is the one that is not sure, in a picture and in a video."""
+    from stylealign.jobs import predict
+    from stylealign.predicting.finders import FoundFace
+    from stylealign.predicting.video import VideoWriter
+
+    _, (seen, hidden) = predicted(trusted(), refine=0)
+    assert seen["confidence"] > 1.2 * hidden["confidence"]
+    limit = 0.87 * seen["confidence"]
+    image = np.asarray(Image.open("a.png"))
+    writer = VideoWriter(photo / "v.mp4", 10)
+    for _ in range(3):
+        writer.write(image.repeat(4, axis=0).repeat(4, axis=1))  # a codec's colours are coarse
+    writer.close()
+
+    def finder(view: np.ndarray) -> list[FoundFace]:
+        first, second = (np.array(box) * view.shape[0] / 90 for box in BOXES)
+        return [FoundFace(first, 1.0, "frontal"), FoundFace(second + np.array([-2, -2, 2, 2]), 1.0, "frontal")]
+
+    monkeypatch.setattr(predict, "MtcnnFinder", lambda quick=False: finder)
+    for name, factor in (("a.png", 1), ("v.mp4", 4)):
+        config = Predict(inputs=(name,), out=Path(f"of_{name}"), faces=1, least_confidence=limit, refine=0)
+        run_predict(config, trusted())
+        text = (photo / f"of_{name}" / "predictions.jsonl").read_text(encoding="utf-8")
+        found = [json.loads(line)["landmarks"] for line in text.splitlines()]
+        assert len(found) == (1 if name == "a.png" else 3)
+        assert all(np.abs(np.array(landmarks) - factor * FACE).max() < 3 * factor for landmarks in found)
 
 
 def test_a_confidence_is_refused_where_no_trust_gives_one(photo: Path) -> None:

@@ -535,6 +535,22 @@ def test_candidates_that_are_no_face_are_dropped_unless_the_user_gave_them() -> 
     assert len(find_faces(network, [found], 0, False, 3, check=False)[0].faces) == 2
 
 
+def test_the_largest_faces_are_kept_of_those_that_are_faces() -> None:
+    image = np.full((90, 300, 3), 30, np.uint8)
+    places = [PLACES * scale + np.array(centre) for scale, centre in ((0.8, (40, 45)), (1.2, (130, 45)))]
+    for landmarks in places:
+        image = np.maximum(image, paint(landmarks, 300, 90, np.array([30, 20, 40])))
+    small, large = (geometry.landmark_box(landmarks) for landmarks in places)
+    nothing = np.array([215.0, 10, 285, 80])  # the largest of all
+    network, expected = DotNetwork(scale=2.2), {0: {0, 1}, 1: {1}, 2: {0, 1}, 3: {0, 1}}
+    for boxes in ([small, large, nothing], [nothing, large, small]):
+        asked = [Candidate(Photo(image, EYE), box, "frontal") for box in boxes]
+        for most, wanted in expected.items():
+            (found,) = find_faces(network, [asked], 0, most=most)
+            kept = [int(np.argmin([np.abs(each - face.landmarks).max() for each in places])) for face in found.faces]
+            assert (set(kept), len(kept), found.none) == (wanted, len(wanted), 1)
+
+
 def test_a_tracker_follows_loses_and_finds_again() -> None:
     config = TrackConfig(check_every=2, find_every=1000)
     tracker = Tracker(DotNetwork(scale=2.2), find_dots, config)

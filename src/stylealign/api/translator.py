@@ -336,9 +336,9 @@ class StyleTranslator:
                     "no landmarks of the content picture and no detector to find them: expected one of the two"
                 )
             raise UserError(f"{name}: no face found")
-        candidates = candidates_in(photo, Search(crop_scale=self.crop.scale, finder=self._finder, most=1))
+        candidates = candidates_in(photo, Search(crop_scale=self.crop.scale, finder=self._finder))
         if candidates:
-            return PlacedFace(candidates[0], None), "finder"
+            return PlacedFace(max(candidates, key=lambda each: each.side), None), "finder"
         return PlacedFace(_middle(photo, self.crop.scale), None), "middle"
 
     def _checked(self, landmarks: Landmarks, name: str, pixels: np.ndarray) -> np.ndarray:

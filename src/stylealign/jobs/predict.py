@@ -71,7 +71,7 @@ class Predict:
     yunet: Path | None = None
     """YuNet's ONNX file, to find faces with instead of MTCNN."""
     faces: int = 0
-    """Keep the largest so many faces of a picture; 0: all."""
+    """Keep the largest so many faces of a picture, of those that nothing else leaves out; 0: all."""
     refine: int = 1
     """Rounds of cutting again round the landmarks found (pictures; in a video each frame refines the one before)."""
     flip: bool = False
@@ -176,7 +176,7 @@ def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], ou
     needs_finder = not (given or config.whole_image) or (config.rotate == "auto" and not tells)
     search = Search(
         crop_scale=network.crop.scale, finder=open_finder(config) if needs_finder else None,
-        whole_image=config.whole_image, rotate=config.rotate, network_turns=tells, most=config.faces,
+        whole_image=config.whole_image, rotate=config.rotate, network_turns=tells,
     )  # fmt: skip
 
     def draw(picture: Picture) -> Picture:
@@ -190,7 +190,7 @@ def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], ou
     found = find_in_pictures(sources, search, given, clock, config.batch_size)
     answered = answer_pictures(
         found, network, clock, config.refine, config.flip, config.batch_size, config.check, config.rotate == "auto",
-        config.least_confidence,
+        config.least_confidence, config.faces,
     )  # fmt: skip
     depth = config.batch_size if config.draw else 0  # a whole group: the network must not wait for its drawings
     drawn = ahead(draw, answered, 1, depth, lambda picture: picture.num_pixels, GROUP_PIXELS)
@@ -210,7 +210,7 @@ def _video(
     video = Video(source)
     tracker = Tracker(
         network, finder, config.track, refine=config.refine, flip=config.flip, batch_size=config.batch_size,
-        most=config.faces, clock=clock,
+        most=0 if config.least_confidence else config.faces, clock=clock,  # the unsure take no place of others
         first_look=None if config.yunet or config.finder else MtcnnFinder(quick=True),
     )  # fmt: skip
 
@@ -222,7 +222,7 @@ def _video(
             faces = tracker(frame.image, frame.time)
         sure = [face for face in faces if is_sure(face, config.least_confidence)]
         unsure += len(faces) - len(sure)
-        return Photo(frame.image, np.eye(2, 3)), named(sure, source.name)
+        return Photo(frame.image, np.eye(2, 3)), named(sure[: config.faces or None], source.name)
 
     writer = VideoWriter(out.path_of_drawn(source.name, ".mp4"), video.fps)
 

@@ -40,6 +40,11 @@ class Candidate(NamedTuple):
     """degrees clockwise by which the face is turned in the view: it is cut turned back by them"""
 
     @property
+    def side(self) -> float:
+        """Longer side of the box, px of the picture."""
+        return float((self.box[2:] - self.box[:2]).max())
+
+    @property
     def frame_from_source(self) -> np.ndarray:
         """(2, 3) affine from the stored picture to where the box is: the view, turned about its first pixel so that
         the face is upright."""
@@ -67,8 +72,6 @@ class Search:
     network_turns: bool = False
     """With `rotate` auto: the network tells itself which way up a face is (predicting/faces.py), so that the finder's
     word is only where to look"""
-    most: int = 0
-    """Keep so many of the largest; 0: all"""
 
 
 def whole_box(width: int, height: int, scale: float) -> np.ndarray:
@@ -223,6 +226,4 @@ def candidates_in(
             elif any(geometry.intersection_over_union(stored, box) > SAME_PLACE for box in boxes_of_first):
                 continue
             candidates.append(_candidate(held, face, orientation))
-    if search.most:
-        candidates = sorted(candidates, key=lambda c: -float((c.box[2:] - c.box[:2]).max()))[: search.most]
     return candidates

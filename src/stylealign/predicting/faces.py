@@ -87,6 +87,7 @@ def find_faces(
     check: bool = True,
     turn: bool = False,
     least_confidence: float = 0.0,
+    most: int = 0,
 ) -> list[Found]:
     """The faces of several pictures, given the candidates of each, answered in common batches; without pictures' names.
 
@@ -100,6 +101,7 @@ def find_faces(
             nothing of the second kind is asked.
         turn: with `check`, answer those that are not upright again, turned.
         least_confidence: leave out faces of a lower `Face.confidence`, given ones too.
+        most: the largest so many faces of a picture, largest first; smaller ones are not said to be left out. 0: all.
     """
     asked = [candidate for each in candidates for candidate in each]
     faces = find_landmarks(network, asked, refine, flip, batch_size)
@@ -119,10 +121,18 @@ def find_faces(
     found, first = [], 0
     for each in candidates:
         those = range(first, first + len(each))
-        good = [faces[i] for i in those if i not in none and i not in askew]
-        sure = [face for face in good if is_sure(face, least_confidence)]
-        unsure = [face.confidence or 0.0 for face in good if not is_sure(face, least_confidence)]
-        turned_away = tuple(askew[i] for i in those if i in askew)
-        found.append(Found(sure, turned_away, tuple(unsure), sum(i in none for i in those)))
+        good = [i for i in those if i not in none]
+        sure: list[Face] = []
+        unsure, turned_away = [], []
+        for i in sorted(good, key=lambda i: -asked[i].side) if most else good:
+            if i in askew:
+                turned_away.append(askew[i])
+            elif is_sure(faces[i], least_confidence):
+                sure.append(faces[i])
+            else:
+                unsure.append(faces[i].confidence or 0.0)
+            if len(sure) == most > 0:
+                break
+        found.append(Found(sure, tuple(turned_away), tuple(unsure), len(those) - len(good)))
         first += len(each)
     return found

@@ -98,6 +98,7 @@ def answer_pictures(
     check: bool = True,
     turn: bool = False,
     least_confidence: float = 0.0,
+    most: int = 0,
 ) -> Iterator[Picture]:
     """Pictures with candidates -> the same with faces, in order; the last arguments are those of `find_faces`."""
     group: list[Picture] = []
@@ -106,9 +107,11 @@ def answer_pictures(
         candidates = sum(len(each.candidates) for each in group)
         pixels = sum(each.num_pixels for each in group)
         if candidates >= batch_size or pixels >= GROUP_PIXELS or len(group) >= 4 * batch_size:
-            yield from _answer_group(group, network, clock, refine, flip, batch_size, check, turn, least_confidence)
+            yield from _answer_group(
+                group, network, clock, refine, flip, batch_size, check, turn, least_confidence, most
+            )
             group = []
-    yield from _answer_group(group, network, clock, refine, flip, batch_size, check, turn, least_confidence)
+    yield from _answer_group(group, network, clock, refine, flip, batch_size, check, turn, least_confidence, most)
 
 
 def _answer_group(
@@ -121,10 +124,11 @@ def _answer_group(
     check: bool,
     turn: bool,
     least_confidence: float,
+    most: int,
 ) -> list[Picture]:
     asked = [picture.candidates for picture in group]
     with clock("network"):
-        found = find_faces(network, asked, refine, flip, batch_size, check, turn, least_confidence)
+        found = find_faces(network, asked, refine, flip, batch_size, check, turn, least_confidence, most)
     answered = []
     for picture, each in zip(group, found, strict=True):
         name = picture.source.name
