@@ -2,6 +2,7 @@
 
 import dataclasses
 import doctest
+import io
 import pickle
 import re
 import shutil
@@ -224,6 +225,22 @@ def test_without_landmarks_the_detector_finds_them_and_without_one_the_style_is_
     assert alone.translate(image, points, np.full_like(image, 90)).style_found == "middle"
     with pytest.raises(ValueError, match="no detector to find them"):
         alone.translate(image, None, other)
+
+
+def test_a_file_is_read_once_whatever_is_looked_for_in_it(tmp_path: Path) -> None:
+    (image, points), (other, _) = face(NIGHT), face(DAY, 60)
+    paths = tmp_path / "a.png", tmp_path / "b.png"
+    for path, picture in zip(paths, (image, other), strict=True):
+        write_image(path, picture)
+    with_detector = StyleTranslator.load("adain", detector=Detector(DotNetwork(scale=2.2), find_dots))
+    expected = with_detector.translate(image, None, other)
+    for landmarks in (None, points):
+        for opened in (lambda path: path.open("rb"), lambda path: io.BytesIO(path.read_bytes())):
+            made = with_detector.translate(opened(paths[0]), landmarks, opened(paths[1]))
+            assert made.style_found == "detector"
+            assert np.abs(made.crop.astype(int) - expected.crop).mean() < 2
+    bgr = with_detector.translate(image[..., ::-1], None, other[..., ::-1], channels="bgr")
+    assert np.array_equal(bgr.crop, expected.crop)
 
 
 def test_what_cannot_be_translated_is_said(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -109,7 +109,9 @@ def rgb_of(image: Any, channels: Channels = "rgb") -> np.ndarray:
 
 
 def picture_of(image: Image, channels: Channels = "rgb") -> Photo:
-    """A photo of whatever shows one picture. `channels`: the order in arrays and tensors; files know their own.
+    """A photo of whatever shows one picture; one that is a photo already, since a file is read once, is itself.
+
+    `channels`: the order in arrays and tensors; files know their own.
 
     Raises:
         UserError: a file, or the content of one, that is no picture.
@@ -117,6 +119,8 @@ def picture_of(image: Image, channels: Channels = "rgb") -> Photo:
     """
     if channels not in ("rgb", "bgr"):
         raise ValueError(f"channels is {channels!r}, expected 'rgb' or 'bgr'")
+    if isinstance(image, Photo):
+        return image
     if isinstance(image, str | os.PathLike):
         path = Path(image)
         if path.suffix.lower() in VIDEO_SUFFIXES:

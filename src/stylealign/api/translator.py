@@ -326,7 +326,7 @@ class StyleTranslator:
         photo, name = picture_of(image, channels), name_of(image) or f"the {role} picture"
         found: FoundStyle = "given"
         if landmarks is None and self.detector is not None:
-            faces = self.detector.predict(image, channels=channels)
+            faces = self.detector.predict(photo)
             landmarks, found = (largest(faces).landmarks if faces else None), "detector"
         if landmarks is not None:
             return placed_by_landmarks(photo, self._checked(landmarks, name, photo.image)), found
