@@ -133,6 +133,15 @@ def test_boxes_come_from_a_file_or_the_command_line(photos: Path) -> None:
         assert np.abs(np.array(a["landmarks"]) - b["landmarks"]).max() < 1e-3
 
 
+def test_a_picture_that_is_said_to_have_no_box_has_no_face(photos: Path) -> None:
+    (photos / "boxes.json").write_text(json.dumps({"a.png": [[38, 35, 62, 59]], "c.png": []}))
+    for rotate in ("0", "auto"):
+        assert run("in/a.png", "in/b/c.png", out=rotate, boxes=Path("boxes.json"), rotate=rotate) == predict.LEFT_OUT
+        assert [face["image"] for face in lines(photos / rotate)] == ["in/a.png"]
+        said = "in/b/c.png: no face: its list of boxes is empty"
+        assert json.loads((photos / rotate / "summary.json").read_text())["left_out"] == [said]
+
+
 def test_where_nothing_can_be_done_nothing_is_left_in_the_way(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_image(photos / "nobody.png", np.full((60, 60, 3), 20, np.uint8))
     (photos / "text.jpg").write_text("this is no picture")

@@ -146,6 +146,26 @@ def test_boxes_are_read_from_every_layout_and_found_by_the_end_of_the_path(tmp_p
             BoxFile(tmp_path / name).of("x/c.jpg")
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", {"b/c.jpg": [[1, 2, 30, 40]], "b/nobody.jpg": []}),
+        ("a.json", [{"image": "b/c.jpg", "box": [1, 2, 30, 40]}, {"image": "b/nobody.jpg", "box_xyxy": []}]),
+    ],
+)
+def test_a_picture_with_an_empty_list_of_boxes_is_known_to_have_none(name: str, content: Any, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(json.dumps(content))
+    boxes = BoxFile(tmp_path / name)
+    assert [b.tolist() for b in boxes.of("/photos/b/c.jpg")] == [[1, 2, 30, 40]]
+    assert boxes.of("/photos/b/nobody.jpg") == []
+    with pytest.raises(UserError, match=r"other.jpg: no box in"):
+        boxes.of("other.jpg")
+    for wrong in ([[]], [[], [1, 2, 30, 40]], [[1, 2, 30, 40], []]):
+        (tmp_path / "wrong.json").write_text(json.dumps({"a.jpg": wrong}))
+        with pytest.raises(UserError, match=r"a.jpg: found .*expected a list of boxes"):
+            BoxFile(tmp_path / "wrong.json")
+
+
 @contextmanager
 def piped(text: str) -> Iterator[Path]:
     """A pipe with a text in it, by the name that a shell gives to `<(command)`."""

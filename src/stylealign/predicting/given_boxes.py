@@ -7,8 +7,8 @@ CSV         a header with image,x0,y0,x1,y1 (any order, other columns are passed
 JSON        {"image.jpg": [[x0, y0, x1, y1], ...], ...}, or a list of {"image": ..., "box_xyxy": [...]}
 JSON lines  an object a line with `image` (or `id`) and `box_xyxy`: our own predictions.jsonl is one
 
-A picture is named by the path given to `predict`, or by the end of it. A file's suffix tells the layout; a pipe, as a
-shell's `<(command)`, has none, and its text does.
+A picture whose list is empty is known to show no face. A picture is named by the path given to `predict`, or by the
+end of it. A file's suffix tells the layout; a pipe, as a shell's `<(command)`, has none, and its text does.
 """
 
 import csv
@@ -55,7 +55,7 @@ def refuse_outside(box: np.ndarray, width: int, height: int, where: str) -> None
 
 
 _Rows = Iterator[tuple[str, object, str]]
-"""(picture's name, box as it stands there, where) a box"""
+"""(picture's name, box as it stands there, where) a box; [] for a picture without one"""
 
 
 def _csv_rows(lines: Iterable[str], path: Path) -> _Rows:
@@ -89,8 +89,9 @@ def _json_rows(content: Any, path: Path) -> _Rows:
         for name, boxes in content.items():
             if not isinstance(boxes, list):
                 raise UserError(f"{path}: {name}: found {boxes!r}, expected a list of boxes")
-            several = bool(boxes) and isinstance(boxes[0], list)
-            for box in boxes if several else [boxes]:
+            for box in boxes if boxes and isinstance(boxes[0], list) else [boxes]:
+                if boxes and box == []:
+                    raise UserError(f"{path}: {name}: found {boxes!r}, expected a list of boxes")
                 yield name, box, f"{path}: {name}"
     elif isinstance(content, list):
         for i, record in enumerate(content):
@@ -132,7 +133,8 @@ class GivenBoxes(Protocol):
     """Where the boxes of a picture come from."""
 
     def of(self, name: str) -> list[np.ndarray]:
-        """The (4,) boxes of the picture of that name. Raises UserError where there are none."""
+        """The (4,) boxes of the picture of that name; none where it is said to show no face. Raises UserError where
+        nothing is said of it."""
         ...
 
 
@@ -158,13 +160,15 @@ class BoxFile:
         try:
             for name, values, where in _rows(path):
                 name = name.replace("\\", "/").removeprefix("./")
-                self._boxes.setdefault(name, []).append(checked_box(values, where))
+                known = self._boxes.setdefault(name, [])
+                if values != []:
+                    known.append(checked_box(values, where))
                 self._by_file.setdefault(PurePosixPath(name).name, set()).add(name)
         except (UnicodeDecodeError, csv.Error) as error:
             raise UserError(f"{path}: not a text file that can be read ({error})") from None
 
     def of(self, name: str) -> list[np.ndarray]:
-        """The boxes of a picture. Raises UserError where it has none, or where several names of the file fit it."""
+        """The boxes of a picture. Raises UserError where it is not named, or where several names of the file fit it."""
         name = name.removeprefix("./")
         if name in self._boxes:
             return self._boxes[name]

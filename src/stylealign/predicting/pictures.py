@@ -54,6 +54,8 @@ def find_in_picture(source: Source, search: Search, boxes: GivenBoxes | None, cl
             photo = read_photo(source.path)
         with clock("finding"):
             given = None if boxes is None else boxes.of(source.name)
+            if given == []:
+                return Picture(source, problem=f"{source.name}: no face: its list of boxes is empty")
             candidates = candidates_in(photo, search, given, source.name)
     except UserError as error:
         return Picture(source, problem=str(error))
