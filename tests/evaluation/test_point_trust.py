@@ -20,6 +20,7 @@ from stylealign.evaluation.reliability import expected_distance, neighbours_on_c
 from stylealign.face import geometry
 from stylealign.face.covariance import isotropic, mirrored_covariance, moved_covariance, not_positive, scales
 from stylealign.face.schema import SCHEMAS, LandmarkSchema
+from stylealign.predicting.predicted_face import Face
 
 
 def covariances(rng: np.random.Generator, faces: int, points: int) -> np.ndarray:
@@ -117,6 +118,19 @@ def test_the_confidence_of_a_face_is_the_share_of_landmarks_near_the_truth() -> 
     covariance = isotropic(rng.uniform(1, 6, (3000, 4)) ** 2)
     near = np.linalg.norm(errors_of(rng, covariance), axis=-1) < 0.05 * 80
     assert face_confidence(covariance, np.full(3000, 80.0)).mean() == pytest.approx(near.mean(), abs=0.01)
+
+
+def test_two_eyes_are_as_sure_however_the_face_is_turned() -> None:
+    covariance = np.tile(np.eye(2), (2, 1, 1))
+
+    def confidence(degrees: float) -> float:
+        eyes = 30 * np.array([[-1.0, -1], [1, 1]]) * [np.cos(np.radians(degrees)), np.sin(np.radians(degrees))]
+        face = Face(landmarks=eyes, box=np.zeros(4), score=None, covariance=covariance, found_by="given")
+        return float(face.confidence or 0)
+
+    level = 1 - np.exp(-((0.05 * 30) ** 2) / 2)  # 60 px apart: a size of 30 px
+    assert [confidence(0), confidence(90)] == pytest.approx([level, level])
+    assert all(level - 1e-9 <= confidence(degrees) < level + 0.25 for degrees in range(0, 180, 5))
 
 
 def test_what_is_no_covariance_is_refused_by_its_landmark() -> None:

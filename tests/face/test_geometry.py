@@ -82,6 +82,21 @@ def test_the_box_of_landmarks_is_tight() -> None:
     assert g.landmark_box(np.array([[1, 5], [3, 2], [2, 9]])).tolist() == [1, 2, 3, 9]
 
 
+def test_the_size_of_a_face_is_the_root_of_its_box_and_never_that_of_a_line() -> None:
+    assert g.face_size(np.array([[0, 0], [60, 0.0]])) == pytest.approx(30)  # two eyes at one height: 60 x 15
+    assert g.face_size(np.array([[7, 5], [7, 45.0]])) == pytest.approx(20)
+    assert g.face_size(np.array([[0, 0], [60, 30.0], [20, 15]])) == np.sqrt(60 * 30)
+    sizes = [
+        g.face_size(g.apply(g.rotate_scale_affine((0, 0), degrees, 1.0), np.array([[0, 0], [60, 0.0]])))
+        for degrees in range(0, 180, 3)
+    ]
+    assert max(sizes) < 1.5 * min(sizes)
+    for width, height in ((80.0, 20.0), (20.0, 80.0), (61.3, 59.7), (0.1, 0.3)):  # whole faces are as large as ever
+        corners = np.array([[0, height], [width, 0], [width / 3, height / 2]])
+        assert g.face_size(corners) == np.sqrt(width * height)
+    assert g.face_size(np.zeros((1, 2))) == 1e-6
+
+
 def test_rotation_turns_x_towards_y_round_its_centre() -> None:
     quarter = g.rotate_scale_affine((10, 10), 90, 1.0)
     np.testing.assert_allclose(g.apply(quarter, np.array([[10.0, 10], [11, 10]])), [[10, 10], [10, 11]], atol=1e-12)

@@ -15,6 +15,7 @@ from scipy.special import ellipe
 from stylealign.evaluation.metrics import masked_mean
 from stylealign.evaluation.point_trust import NEAR, point_confidence
 from stylealign.evaluation.tables import Table
+from stylealign.face.geometry import face_size
 from stylealign.face.schema import LandmarkSchema
 
 TITLES = ("Reliability", "Error that remains", "Along and across")
@@ -123,7 +124,7 @@ def reliability(
     scaled = covariance / (lengths**2)[:, None, None, None]
     seen, expected = np.linalg.norm(errors, axis=-1), expected_distance(scaled)
     squared = (errors * np.linalg.solve(scaled, errors[..., None])[..., 0]).sum(axis=-1)
-    sizes = np.sqrt(np.maximum(np.ptp(found, axis=1).prod(axis=1), 1e-12))  # geometry.face_size
+    sizes = np.array([face_size(landmarks) for landmarks in found])
     confidence = point_confidence(covariance, sizes)
     near = np.linalg.norm(found - truth, axis=-1) <= NEAR * sizes[:, None]
     some = known.any(axis=1)

@@ -149,10 +149,20 @@ def align(shapes: np.ndarray) -> np.ndarray:
     return np.stack([aligned.real, aligned.imag], axis=-1)
 
 
+THINNEST = 1 / 4
+"""Height of a landmark box over its width, or the other way round, that `face_size` counts at least: faces of any usual
+mark-up are wider and higher than that, whatever way they look."""
+
+
 def face_size(landmarks: np.ndarray) -> float:
-    """Square root of the landmark box's width times height, px: a denominator that every mark-up has."""
+    """Square root of the landmark box's width times height, px: a denominator that every mark-up has.
+
+    The shorter side counts as THINNEST of the longer at least: landmarks in a line, such as two eyes, are not of no
+    size where the line is level.
+    """
     x0, y0, x1, y1 = geometry.landmark_box(landmarks)
-    return float(max(np.sqrt((x1 - x0) * (y1 - y0)), 1e-6))
+    shorter, longer = min(x1 - x0, y1 - y0), max(x1 - x0, y1 - y0)
+    return float(max(np.sqrt(max(shorter, THINNEST * longer) * longer), 1e-6))
 
 
 A = TypeVar("A")
