@@ -227,6 +227,16 @@ def test_neighbours_that_cannot_be_bent_are_passed_over() -> None:
     assert len(bend_and_back(batch_of(grain(3), points), IBUG68).rows) == 0
 
 
+def test_a_lid_that_is_not_known_makes_no_picture_that_is_not_a_number() -> None:
+    points = drawn_landmarks(12)
+    points[::2, 38] = torch.nan  # in one eye; the neighbour's other eye is nearly shut
+    middle = points[1::2, 42:48, 1].mean(dim=1, keepdim=True)
+    points[1::2, 42:48, 1] = middle + 0.4 * (points[1::2, 42:48, 1] - middle)
+    pair = bend_and_back(batch_of(grain(12), points), IBUG68)
+    assert bool((pair.rows % 2 == 1).any())
+    assert all(bool(torch.isfinite(part).all()) for part in (pair.back, pair.donor, pair.mask))
+
+
 def test_a_patch_counts_by_how_much_of_it_was_painted() -> None:
     values = torch.tensor([[1.0, 2], [3, 4]])[None, None]
     mask = torch.zeros(1, 1, 8, 8)

@@ -290,6 +290,24 @@ def test_of_a_donor_with_one_eye_shut_both_are_the_content_s(pairs) -> None:
     assert all(float(made[0, 0][eye].mean()) > -0.5 for eye in inside), "lighter than the donor in both"
 
 
+def test_an_eye_whose_outline_is_not_known_leaves_both_the_donor_s(pairs) -> None:
+    content, donor = pairs[0][:1].copy(), pairs[0][:1].copy()
+    middle = donor[:, 42:48, 1].mean()
+    donor[:, 42:48, 1] = middle + 0.1 * (donor[:, 42:48, 1] - middle)  # one eye shut
+    image, dark = torch.linspace(-1, 1, SIZE).expand(1, 3, SIZE, SIZE), torch.full((1, 3, SIZE, SIZE), -0.6)
+    made, _ = warped(image, torch.from_numpy(content), dark, torch.from_numpy(donor), IBUG68)
+    assert float((made + 0.6).abs().max()) > 0.01, "the content's eyes are laid in where both are known"
+    content[:, 38] = np.nan  # a lid of the other eye
+    points, donors = torch.from_numpy(content), torch.from_numpy(donor)
+    made, ok = warped(image, points, dark, donors, IBUG68)
+    assert bool(ok.all())
+    assert float((made + 0.6).abs().max()) < 1e-5, "all is the donor's"
+    # What is not laid in is the donor's, drawn out: it counts among the faults.
+    found = bend(points, donors)
+    told, of_one = (faults(found, points, donors, some, LIMITS.stretch) for some in (OPENINGS, OPENINGS[2:]))
+    assert float(told.stretched) == float(of_one.stretched)
+
+
 def test_what_is_laid_in_comes_into_the_donor_s_light_and_of_a_grey_donor_is_grey(pairs) -> None:
     """Skin and teeth by how much of each colour they give back; blue light on the content, warm light on the donor."""
     content, donor = pairs[0][:1].copy(), pairs[1][:1].copy()

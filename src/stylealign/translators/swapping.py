@@ -120,7 +120,8 @@ def pictures(images: Tensor) -> np.ndarray:
     """(B, 3, S, S) -> (B, S, S, 3) uint8; refuses what is not a number."""
     if not bool(torch.isfinite(images).all()):
         raise UserError(
-            "the translator made pictures that are not finite: its training diverged; train it again with a lower lr"
+            "pictures were made that are not finite. Of a trained translator: its training diverged; train it again "
+            "with a lower lr"
         )
     return to_uint8(images).cpu().numpy()
 

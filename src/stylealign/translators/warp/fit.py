@@ -13,7 +13,7 @@ from stylealign.face.geometry import align, face_size
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import track
 from stylealign.translators.warp.field import Bend, bend, determinants, donor_places, of_rows
-from stylealign.translators.warp.openings import Opening, area, lacking, openings_of, outline_distance
+from stylealign.translators.warp.openings import Opening, area, lacking, openings_of, outline_distance, outlined
 
 _OPEN = 0.3  # weight of the width of mouth and eyes beside the shape
 _SPACING, _REACH = 0.04, 1.0  # of the places where the map is looked at, in face sizes from the middle
@@ -118,6 +118,7 @@ def _bent_wrong(
     for opening in openings:
         outline = source[:, list(opening.outline)]
         laid = lacking(opening, content, donors, (found.content[:, 2], found.donor[:, 2]))
+        laid &= outlined(opening.name, openings, content)
         shut = area(outline) < _SHUT * found.content[:, 2].square()
         rows = torch.nonzero(laid | shut).view(-1)
         if len(rows):

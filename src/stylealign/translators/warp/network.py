@@ -16,7 +16,7 @@ from stylealign.errors import UserError
 from stylealign.face.schema import LandmarkSchema
 from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.warp.field import Bend, bend, pixel_places
-from stylealign.translators.warp.openings import lacking, lay_in, openings_of
+from stylealign.translators.warp.openings import lacking, lay_in, openings_of, outlined
 
 VERSION = 2  # raised when the same faces give other pictures
 
@@ -69,7 +69,7 @@ def warped(
     for opening in openings:
         # Both eyes or neither, lest they differ in colour.
         laid = torch.stack([lack for other, lack in lacks.items() if other.name == opening.name]).any(dim=0)
-        rows = torch.nonzero(laid).view(-1)
+        rows = torch.nonzero(laid & outlined(opening.name, openings, landmarks)).view(-1)
         if len(rows):
             made[rows] = lay_in(made[rows], image[rows], landmarks[rows], opening.outline, sizes[0][rows])
     return torch.where(found.ok[:, None, None, None], made, image), found.ok

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stylealign.batches.pixels import soft_inside
+from stylealign.batches.pixels import known_points, soft_inside
 from stylealign.face.schema import LandmarkSchema
 
 WIDER = 1.4
@@ -80,6 +80,12 @@ def lacking(opening: Opening, content: Tensor, donors: Tensor, sizes: tuple[Tens
         for points, size in zip((content, donors), sizes, strict=True)
     )
     return (wide > SLIT) & (wide > WIDER * narrow)  # a comparison with NaN is False
+
+
+def outlined(name: str, openings: tuple[Opening, ...], content: Tensor) -> Tensor:
+    """(B,) bool: whether the outlines of all openings of that name are known in the content (B, P, 2): of both eyes, so
+    that something can be laid in."""
+    return known_points(content[:, [i for other in openings if other.name == name for i in other.outline]]).all(dim=1)
 
 
 def lay_in(bent: Tensor, content: Tensor, landmarks: Tensor, outline: tuple[int, ...], sizes: Tensor) -> Tensor:
