@@ -1,6 +1,7 @@
 """`generate` by style arms: a data set like any other, the same bytes however the work was cut, the arm's name."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from builders.tiny import tree
 from stylealign.batches.crops import crop_sample
 from stylealign.cli import main as cli
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
@@ -110,6 +112,22 @@ def test_the_bytes_are_the_same_for_one_process_and_two_and_for_a_stopped_job(
     monkeypatch.setattr(ByArms, "_cut", cut)
     made(stopped)
     assert tree(tmp_path / "stopped") == tree(tmp_path / "whole")
+
+
+def test_doubted_labels_are_as_doubted_in_the_faces_made_of_them(tmp_path: Path, faces: FaceDataset) -> None:
+    """Of the whole face, and of a landmark, which can be seen but counts as no label at trust 0."""
+    points = faces.schema.num_points
+    trust = np.linspace(0, 1, points, dtype=np.float32)
+    doubted = [dataclasses.replace(sample, trust=0.2, point_trust=trust, visible=None) for sample in faces]
+    some = write_dataset(tmp_path / "doubted", doubted, schema=faces.schema, name="d", image_root=faces.image_root)
+    config = job(some, tmp_path / "out", style=ChainConfig(preset="shadow"), styles_per_face=1)
+    for sample in made(config):
+        assert sample.trust == 0.2
+        assert sample.point_trust is not None
+        assert sample.point_trust.tolist() == trust.tolist()
+        assert np.isnan(sample.labels).any(axis=1).tolist() == [True] + [False] * (points - 1)
+    side = json.loads((tmp_path / "out/sheets/sheet_00.json").read_text())
+    assert side["missing"] == [[0]] * 2, "nor is it one for who cuts the sheet"
 
 
 def test_arms_that_need_no_donor_take_none(tmp_path: Path, faces: FaceDataset) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from builders import networks, translator_contract
 from builders.tiny import detector_job, drawn, translator_job
-from stylealign.batches.crops import CropCache, mean_shape
+from stylealign.batches.crops import CropCache, crop_sample, mean_shape
 from stylealign.cli import main
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_dataset
@@ -20,6 +21,7 @@ from stylealign.errors import UserError
 from stylealign.evaluation.scoring import read_truth
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample, Prediction
+from stylealign.jobs.generate.donor_points import donor_points
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.jobs.train_translator.job import main as train_translator
 from stylealign.predicting.validation import Validation
@@ -69,6 +71,20 @@ def test_crops_and_mean_shapes_are_those_of_the_other_landmarks(
     assert np.isnan(ours.landmarks[1::2, MISSING]).all()
     placed = theirs.landmarks[::2, MISSING].mean(axis=0)
     assert np.allclose(mean_shape([ours], [1.0])[MISSING], placed, atol=1e-4)
+
+
+def test_a_visible_landmark_of_trust_0_is_no_label_wherever_faces_are_cut(whole: FaceDataset, tmp_path: Path) -> None:
+    doubted = []
+    for sample in whole.take(range(4)):
+        trust = np.ones(98, np.float32)
+        trust[MISSING] = 0
+        doubted.append(dataclasses.replace(sample, visible=None, point_trust=trust))
+    faces = write_dataset(tmp_path / "d", doubted, schema=whole.schema, name="d", image_root=whole.image_root)
+    crop, expected = CropConfig(size=32), np.arange(98) == MISSING
+    cut = np.stack([crop_sample(sample, crop)[1] for sample in faces])
+    bent_by = donor_points(faces, faces.schema, None, torch.device("cpu")).landmarks
+    for landmarks in (CropCache(faces, crop, folder=tmp_path).landmarks, cut, bent_by):
+        assert (np.isnan(landmarks).any(axis=2) == expected).all()
 
 
 def refuse_odd_losses(run: Path) -> None:

@@ -232,7 +232,7 @@ class StyleAugmentation:
         shapes = np.full((len(offered), self.schema.num_points, 2), np.nan)
         for shape, face in zip(shapes, offered, strict=True):
             if face.landmarks is not None and face.landmarks.shape == shape.shape:
-                shape[:] = np.where(face.missing_points[:, None], np.nan, face.landmarks)
+                shape[:] = face.labels
         reference = reference_shape(points[None])
         wanted, found = (descriptors(one, reference, self.schema) for one in (points[None], shapes))
         return offered[int(nearest(found[:, None], wanted)[0])]

@@ -56,14 +56,14 @@ def crop_sample(
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """The face's crop (S, S, 3) uint8, its landmarks (P, 2) in crop pixels, and crop_from_source.
 
-    A missing landmark is NaN; an unlabelled face has None.
+    A landmark that is no label, as one of trust 0, is NaN; an unlabelled face has None.
     """
     affine = sample_affine(sample, crop, margin)
     pixels = warp(read_image(sample.image) if image is None else image, affine, round(crop.size * margin))
     if sample.landmarks is None:
         return pixels, None, affine
     landmarks = geometry.apply(affine, sample.landmarks)
-    landmarks[sample.missing_points] = np.nan
+    landmarks[~sample.labelled_points] = np.nan
     return pixels, landmarks, affine
 
 

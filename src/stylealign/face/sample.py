@@ -117,6 +117,14 @@ class FaceSample:
         return np.ones(len(self.landmarks), bool) if self.point_trust is None else self.point_trust > 0
 
     @property
+    def labels(self) -> np.ndarray:
+        """(P, 2) float32 of a labelled face: its landmarks, NaN where one does not count as a label.
+
+        ValueError of a face without."""
+        there = self.labelled_points[:, None]
+        return np.where(there, self.landmarks, np.float32(np.nan))
+
+    @property
     def missing_points(self) -> np.ndarray:
         """(P,) bool of a labelled face: the landmarks that nobody placed, which are hidden and of trust 0."""
         return ~self.labelled_points & (False if self.visible is None else ~self.visible)

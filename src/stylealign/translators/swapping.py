@@ -75,8 +75,8 @@ def encode_faces(
     """
     images = None
     samples = [faces[int(i)] for i in positions]
-    missing = np.stack([sample.missing_points for sample in samples])
-    if missing.any():  # no curve goes through a landmark that nobody placed
+    missing = np.stack([~sample.labelled_points for sample in samples])
+    if missing.any():  # no curve goes through a landmark that is no label
         structures = np.where(missing[..., None], np.float32(np.nan), structures)
     if translator.needs_content:
         pixels, _ = crops_of(samples, translator.crop, translator.schema)

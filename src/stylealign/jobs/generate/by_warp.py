@@ -222,7 +222,7 @@ class ByWarp(NothingToPrepare):
         assert plan.donors is not None
         assert plan.pairs is not None
         rows = np.random.default_rng((plan.seed, _JUDGE)).permutation(len(plan.contents))
-        rows = np.sort([i for i in rows if not plan.contents[int(i)].missing_points.any()][:JUDGED])
+        rows = np.sort([i for i in rows if plan.contents[int(i)].labelled_points.all()][:JUDGED])
         if len(rows) < 2:
             raise UserError(f"{plan.contents.folder}: fewer than 2 faces have every landmark, so none can be judged")
         crop, donor_crop = judge.crop, dataclasses.replace(judge.crop, box="landmarks")
@@ -235,12 +235,8 @@ class ByWarp(NothingToPrepare):
 
 
 def _landmarks_of(faces: FaceDataset) -> np.ndarray:
-    """(N, P, 2) px of the pictures, NaN where missing."""
-    rows = []
-    for sample in faces:
-        assert sample.landmarks is not None
-        rows.append(np.where(sample.missing_points[:, None], np.nan, sample.landmarks))
-    return np.stack(rows).astype(np.float64)
+    """(N, P, 2) px of the pictures, NaN where one is no label."""
+    return np.stack([sample.labels for sample in faces]).astype(np.float64)
 
 
 def _cut(sample: FaceSample, crop: CropConfig, margin: float = 1.0) -> Batch:

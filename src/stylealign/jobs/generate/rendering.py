@@ -100,14 +100,15 @@ class Work:
 
     def _described(self, sample: FaceSample, structure: np.ndarray, affine: np.ndarray) -> FaceSample:
         """What all pictures of a face have in common: its landmarks (P, 2) and box in px of the crop, and the like."""
-        box, missing = sample.box_xyxy, sample.missing_points
+        box = sample.box_xyxy
         return FaceSample(
             id=sample.id,
             image=sample.image,
             landmarks=structure,
             box_xyxy=None if box is None else geometry.apply(affine, box.reshape(2, 2)).ravel(),
             visible=sample.visible,
-            point_trust=(~missing).astype(np.float32) if missing.any() else None,
+            trust=sample.trust,
+            point_trust=sample.point_trust,
             attributes=inherited_attributes(sample),
             split="train",
             provenance=Provenance(
@@ -140,7 +141,7 @@ class Work:
             "translator": self.maker.hash, "seed": plan.seed, "mode": self.maker.mode,
             "structure_ids": [s.id for s in samples], "style_ids": ids,
             "landmarks": [[[float(str(v)) for v in point] for point in face] for face in structures],
-            "missing": [np.flatnonzero(sample.missing_points).tolist() for sample in samples],
+            "missing": [np.flatnonzero(~sample.labelled_points).tolist() for sample in samples],
             "crop_from_source": affines.tolist(), "tiles_xy": places,
         }  # fmt: skip
         path = self.sheet_file(number)

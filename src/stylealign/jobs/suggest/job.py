@@ -109,8 +109,7 @@ def _known(config: Suggest, schema: LandmarkSchema) -> tuple[np.ndarray, set[str
     features = []
     for sample in track(spread, "looking at the labelled faces", len(spread)):
         assert sample.landmarks is not None
-        points = np.where(sample.labelled_points[:, None], sample.landmarks, np.nan)
-        features.append(describe_face(read_image(sample.image), points))
+        features.append(describe_face(read_image(sample.image), sample.labels))
     return np.stack(features), paths
 
 
