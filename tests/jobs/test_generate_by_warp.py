@@ -91,6 +91,24 @@ def test_faces_have_their_own_structure_and_others_pictures(data: Path, tmp_path
         assert read_image(sample.image).shape == (48, 48, 3)
 
 
+def test_a_landmark_that_nobody_placed_stays_so_and_those_a_donor_hides_are_hidden(data: Path, tmp_path: Path) -> None:
+    train, schema = list(FaceDataset.open(data).select("train")), FaceDataset.open(data).schema
+    there, hidden = np.arange(98) != 62, np.arange(98) == 5
+    contents = [
+        dataclasses.replace(sample, visible=there, point_trust=there.astype(np.float32)) for sample in train[::2]
+    ]
+    givers = [dataclasses.replace(sample, visible=~hidden) for sample in train[1::2]]
+    write_dataset(tmp_path / "contents", contents, schema=schema, name="contents")
+    for name, visible in (("donors", ~hidden), ("silent", None)):
+        some = [dataclasses.replace(sample, visible=visible) for sample in givers]
+        write_dataset(tmp_path / name, some, schema=schema, name=name)
+        out = tmp_path / f"made_of_{name}"
+        main(config(tmp_path / "contents", out, donors=tmp_path / name, sheets=0, styles_per_face=1))
+        for sample in FaceDataset.open(out):
+            assert (sample.missing_points == ~there).all()
+            assert (sample.visible == (there & ~hidden if visible is not None else there)).all()
+
+
 def test_donors_outside_their_picture_or_not_trusted_are_not_used_and_counted(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from builders.arm_contract import (
     CHECKS,
+    CROP,
     NUM,
     Case,
     case_of,
@@ -66,6 +67,21 @@ def test_an_arm_is_opened_in_exactly_one_way() -> None:
 
 
 # ----------------------------------------------------------------------------------------------------- each one's claim
+
+
+@pytest.mark.parametrize("name", ["warp", "translator"])
+def test_what_lies_over_a_bent_donor_s_landmark_is_over_the_face_s(name: str, faces: tuple[Batch, Batch]) -> None:
+    content = faces[0]._replace(visible=faces[0].visible | True)
+    hidden = torch.zeros_like(content.visible)
+    hidden[:, 10:20] = True
+    donors = content._replace(visible=~hidden, image=content.image.flip(0))  # of the same shape: all can be bent
+    arm = open_arm(name, WFLW98, CROP, CPU, Path("warp") if name == "translator" else None)
+    draws = draws_of()
+    for strength, shown in ((1.0, True), (0.6, True), (0.1, False)):
+        answer = arm(content, donors, torch.full((NUM,), strength), draws)
+        assert torch.equal(answer.visible, ~hidden if shown else content.visible)
+    unknown = donors._replace(landmarks=torch.full_like(donors.landmarks, torch.nan))
+    assert torch.equal(arm(content, unknown, torch.ones(NUM), draws).visible, content.visible), "what is left alone"
 
 
 def statistics(image: Tensor) -> tuple[Tensor, Tensor]:

@@ -87,6 +87,13 @@ def restyled(content: Batch, image: Tensor, changed: Tensor, visible: Tensor | N
     return answer._replace(visible=torch.where(changed[:, None], visible, content.visible))
 
 
+def shown_of(donors: Batch, answer: Batch, shown: Tensor) -> Batch:
+    """An arm's answer, in whose faces of the rows `shown` (B,) a bent donor is seen: what lies over its landmarks lies
+    over the face's. No arm uncovers what was hidden."""
+    hidden = shown.to(answer.visible.device)[:, None] & ~donors.visible
+    return answer._replace(visible=answer.visible & ~hidden)
+
+
 def face_generator(draw: Tensor) -> torch.Generator:
     """A CPU generator for one face, seeded by one of its draws (a scalar in [0, 1))."""
     return torch.Generator().manual_seed(int(float(draw) * 2**53))

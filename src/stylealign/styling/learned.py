@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stylealign.batches.augment import invert, transform, warp
 from stylealign.batches.batch import Batch
-from stylealign.batches.pixels import MIN_POINTS
+from stylealign.batches.pixels import MIN_POINTS, shown_of
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
@@ -96,7 +96,8 @@ def translator_arm(translator: Translator, crop: CropConfig) -> Arm:
         layers = torch.cat([made, _window(size, image).expand(len(made), 1, size, size)], dim=1)
         back = warp(layers, invert(frames), image.shape[-1])
         share = torch.where(labelled, strength, torch.zeros_like(strength)).view(-1, 1, 1, 1) * back[:, 3:]
-        return content._replace(image=torch.where(share > 0, image + share * (back[:, :3] - image), image))
+        answer = content._replace(image=torch.where(share > 0, image + share * (back[:, :3] - image), image))
+        return shown_of(donors, answer, labelled & (strength >= 0.5)) if bends else answer
 
     return arm
 

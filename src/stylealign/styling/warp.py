@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from stylealign.batches.batch import Batch
-from stylealign.batches.pixels import per_face, restyled
+from stylealign.batches.pixels import per_face, restyled, shown_of
 from stylealign.face.schema import LandmarkSchema
 from stylealign.styling.arm import Arm
 from stylealign.translators.warp.field import bend, of_rows
@@ -37,6 +37,7 @@ def warp(schema: LandmarkSchema) -> Arm:
         share = per_face((2 * strength[rows]).clamp(max=1), content.image)
         image = content.image.clone()
         image[rows] = torch.lerp(image[rows], made, share)
-        return restyled(content, image, ~refused & (strength > 0))
+        answer = restyled(content, image, ~refused & (strength > 0))
+        return shown_of(donors, answer, ~refused & (2 * strength >= 0.5))
 
     return arm

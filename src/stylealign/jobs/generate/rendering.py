@@ -78,10 +78,11 @@ class Work:
                 with open(f"{folder}/{name}", "wb") as file:
                     file.write(content)
                 assert own.provenance is not None
+                missing = sample.missing_points  # which nobody placed: it stays so, whatever lies there
                 made = dataclasses.replace(
                     own,
                     id=f"{sample.id}@{style}",
-                    visible=own.visible if drawn.visible is None else drawn.visible[number],
+                    visible=own.visible if drawn.visible is None else drawn.visible[number] & ~missing,
                     provenance=dataclasses.replace(
                         own.provenance, style_id=plan.style_id(face, style), translator=drawn.made_by[number]
                     ),
