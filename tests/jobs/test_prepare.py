@@ -23,6 +23,7 @@ from builders.layouts import (
     wflw_line,
 )
 from builders.places import DATA, ROOT
+from stylealign import cli
 from stylealign.config import from_dict, load_config, save_config
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_dataset
@@ -30,7 +31,7 @@ from stylealign.data.formats import FORMATS, having
 from stylealign.data.paths import following_links
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
-from stylealign.face.schema import IBUG68, WFLW98, convert, get_schema
+from stylealign.face.schema import FIVE, IBUG68, WFLW98, convert, get_schema
 from stylealign.jobs import export_dataset, prepare
 from stylealign.jobs.export_dataset import ExportDataset
 from stylealign.jobs.prepare import Prepare, Source
@@ -51,6 +52,54 @@ def five_faces(root: Path, names: tuple[str, ...] = ("a", "b", "c", "d")) -> Pat
 
 def nothing_left(folder: Path, but: tuple[str, ...]) -> None:
     assert sorted(p.name for p in folder.iterdir()) == sorted(but)
+
+
+# -------------------------------------------------------------------------------------------------- one file of several
+
+
+@pytest.mark.parametrize("name", ["coco", "wflw", "csv", "list", "cvat", "imglab"])
+def test_one_file_of_a_source_is_read_as_the_source_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its faces and pictures, whichever folder above the file they lie in, and wherever it is named from."""
+    monkeypatch.chdir(tmp_path)
+    schema = WFLW98 if name == "wflw" else FIVE
+    three_faces(tmp_path / "faces", schema)
+    export_dataset.main(ExportDataset(data=Path("faces"), format=name, out=Path("my test photos")))
+    whole = made(Prepare(reader=name, path=Path("my test photos"), schema=schema.name, out=Path("whole")))
+    assert {face.split for face in whole} == {"train", "test"}
+    left = {face.landmarks.tobytes(): face for face in whole}
+    files = [path for path in Path("my test photos").rglob("*") if path.suffix in (".json", ".xml", ".csv", ".txt")]
+    for number, file in enumerate(path for path in files if "label" not in path.name):
+        found = made(Prepare(reader=name, path=file, schema=schema.name, out=Path(f"one{number}")))
+        monkeypatch.chdir(file.parent)
+        beside = made(Prepare(reader=name, path=Path(file.name), schema=schema.name, out=tmp_path / f"two{number}"))
+        monkeypatch.chdir(tmp_path)
+        assert [face.id for face in found] == [face.id for face in beside]
+        for face, other in zip(found, beside, strict=True):
+            was = left.pop(face.landmarks.tobytes())
+            assert other.landmarks.tobytes() == was.landmarks.tobytes()
+            assert face.image.read_bytes() == other.image.read_bytes() == was.image.read_bytes()
+            if name != "cvat":  # whose folder tells the split
+                assert face.split == other.split == was.split
+            if name in ("coco", "wflw"):  # others count further faces of a picture through all files
+                assert face.id == was.id
+    assert not left
+
+
+def test_init_takes_one_coco_file_below_annotations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids and splits are those of the file: the folder above it is no folder of a split, though it speaks of a test."""
+    monkeypatch.chdir(tmp_path)
+    five_faces(tmp_path / "source", tuple("abcdefgh"))
+    made(Prepare(reader="csv", path=tmp_path / "source", out=tmp_path / "data"))
+    export_dataset.main(ExportDataset(data=tmp_path / "data", format="coco", out=tmp_path / "test photos"))
+    file = tmp_path / "test photos" / "annotations" / "train.json"
+    file.write_text(file.read_text().replace('"face_id"', '"foreign_id"'))
+    assert cli.main(["init", str(file), "--out", "mine"]) == 0
+    splits = tuple(f"{name}={tmp_path / 'mine' / 'splits' / f'{name}.txt'}" for name in ("train", "val"))
+    again = made(Prepare(reader="coco", path=file, schema="mine/schema.yaml", splits=splits, out=tmp_path / "again"))
+    assert sorted(face.id for face in again) == [f"images/{name}" for name in "abcdefgh"]
+    assert {face.split for face in again} == {"train", "val"}
 
 
 # ------------------------------------------------------------------------------------------------------------ bad faces

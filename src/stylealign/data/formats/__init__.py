@@ -14,6 +14,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats import (
     aflw,
     coco,
+    coco_file,
     cofw,
     csv,
     cvat,
@@ -124,7 +125,7 @@ FORMATS: dict[str, Format] = {
     "wflw": Format(
         "WFLW: list files with 207 or 197 fields, six subsets",
         "the folder that holds WFLW_images and WFLW_annotations, or one list file",
-        wflw.read, schema="wflw98", flags=("images",),
+        wflw.read, schema="wflw98", flags=("images",), image_root=wflw.image_root,
         write=wflw.write, writes="WFLW_images/ and a list of 207 fields a split, for faces of 98 points",
         num_points=98, keeps=("attributes", "box_xyxy"),
         predicted=Predicted("wflw", wflw.write_predicted, num_points=98),
@@ -197,7 +198,7 @@ FORMATS: dict[str, Format] = {
         "COCO key-point JSON, also as Roboflow and CVAT write it",
         "a COCO .json file, a folder of them, or a root with train/, valid/, test/",
         coco.read, count_points=coco.count_points, recognise=coco.recognise, point_names=coco.point_names,
-        flags=("images", "point_names"),
+        flags=("images", "point_names"), image_root=coco_file.root_of,
         write=coco.write, writes="images/ and annotations/<split>.json",
         keeps=("visible", "attributes", "box_xyxy", "id"), predicted=Predicted("coco", coco.write_predicted),
     ),

@@ -34,6 +34,14 @@ def json_files(folder: Path) -> list[Path]:
     return [path for path in found if kind_of(path) == COCO] or found
 
 
+def root_of(source: Path) -> Path:
+    """The folder that holds the pictures of a source: of what lies in `annotations/`, the one above."""
+    folder = folder_of(source)
+    if folder.absolute().name != "annotations":
+        return folder
+    return folder.parent if folder.name else folder.absolute().parent
+
+
 class CocoFiles(NamedTuple):
     """The files of a source that are read."""
 
@@ -158,8 +166,8 @@ def open_coco(
 ) -> CocoFile:
     """Open one of the files of a source; `faces` are the categories' names that `coco_files` found."""
     content = _load(path)
-    folder = path.parent.parent if path.parent.name == "annotations" else path.parent
-    within = "" if source is None or folder in (source, source.parent) else folder.name
+    folder = root_of(path)
+    within = "" if source is None or folder == root_of(source) else folder.name
     categories = _mappings(content.get("categories"))
     return CocoFile(
         path,

@@ -82,12 +82,11 @@ def _lists(source: Path) -> list[tuple[Path, str]]:
     return [(path, path.stem.split("_")[-1]) for path in found]
 
 
-def _image_root(source: Path, options: ReadOptions) -> Path:
-    if options.images is not None:
-        return options.images
+def image_root(source: Path) -> Path:
+    """The folder that WFLW_images lies in: the source, or the next above it. Raises UserError where there is none."""
     for folder in (folder_of(source), *folder_of(source).absolute().parents):
         if (folder / "WFLW_images").is_dir():
-            return folder / "WFLW_images"
+            return folder
     raise UserError(f"{source}: found no WFLW_images in it or above it; say with --images where the pictures are")
 
 
@@ -108,7 +107,7 @@ def _subsets(source: Path) -> tuple[dict[Key, dict[str, str]], list[BadEntry]]:
 
 def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     """Yield the faces of every list; `attributes` come from the flags and from the subset lists."""
-    lists, root = _lists(source), _image_root(source, options)
+    lists, root = _lists(source), options.images or image_root(source) / "WFLW_images"
     has_test = any(tag == "test" for _, tag in lists)
     subsets, bad = _subsets(source) if has_test else ({}, [])
     yield from bad
