@@ -479,6 +479,7 @@ def test_every_arm_can_be_assessed(name: str, faces: FaceDataset, newborn: Path)
     assert made.shape == batch.image.shape
     assert float((made - batch.image).abs().max()) > 0.02
     assert subject.schema == faces.schema
+    assert subject.by_fit == (name == "warp"), "whose donors are chosen by shape, as in a training"
     assert torch.equal(made, swapped(subject, batch, torch.arange(6), torch.arange(6).roll(1)))
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from builders.painted import make_faces
-from builders.tiny import tree
+from builders.tiny import drawn, tree
+from stylealign.batches.batch import Batch
 from stylealign.batches.crops import crop_sample
 from stylealign.cli import main as cli
 from stylealign.data.dataset import FaceDataset
@@ -22,6 +24,8 @@ from stylealign.jobs.generate.job import Generate, Processes, make_dataset, open
 from stylealign.jobs.generate.pairing import own_positions
 from stylealign.styling.arms import ARMS, ArmEntry
 from stylealign.styling.chain import ArmConfig, ChainConfig
+from stylealign.translators.warp.fit import WarpConfig, refused_pairs
+from stylealign.translators.warp.openings import openings_of
 
 CPU = torch.device("cpu")
 
@@ -128,6 +132,39 @@ def test_doubted_labels_are_as_doubted_in_the_faces_made_of_them(tmp_path: Path,
         assert np.isnan(sample.labels).any(axis=1).tolist() == [True] + [False] * (points - 1)
     side = json.loads((tmp_path / "out/sheets/sheet_00.json").read_text())
     assert side["missing"] == [[0]] * 2, "nor is it one for who cuts the sheet"
+
+
+def test_an_arm_that_bends_gets_donors_that_fit_and_no_face_as_it_was_is_called_styled(tmp_path: Path) -> None:
+    data = drawn(tmp_path / "data", 40)
+    config = job(data, tmp_path / "out", style=ChainConfig(preset="warp"), crop=CropConfig(size=48, scale=1.75),
+                 styles_per_face=1, skip_unfit=True)  # fmt: skip
+    with pytest.raises(UserError, match=r"with fewer fitting donors than the 1 style asked for"):
+        made(dataclasses.replace(config, skip_unfit=False))
+    found, by_id = made(config), {sample.id: sample for sample in data}
+    assert len(found) >= 4
+    contents, donors = ([by_id[getattr(s.provenance, key)] for s in found] for key in ("content_id", "style_id"))
+    assert all(a.id != b.id for a, b in zip(contents, donors, strict=True))
+    pairs = [np.stack([sample.labels for sample in some]) for some in (contents, donors)]
+    assert not refused_pairs(*pairs, openings_of(data.schema), WarpConfig()).any()
+    for sample, content in zip(found, contents, strict=True):
+        assert not np.array_equal(read_image(sample.image), crop_sample(content, config.crop)[0])
+
+
+def test_a_face_that_no_arm_changed_has_no_style_and_is_no_tile(
+    tmp_path: Path, faces: FaceDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def every_second(content: Batch, donors: Batch, strength: Tensor, draws: Tensor) -> Batch:
+        return content._replace(image=torch.where((draws[:, :1, None, None] < 0.5), content.image, -content.image))
+
+    monkeypatch.setitem(ARMS, "sometimes", ArmEntry(summary="sometimes", arm=every_second))
+    config = job(faces, tmp_path / "out", style=ChainConfig(arms=(ArmConfig(kind="sometimes"),)), styles_per_face=3)
+    by_id, names = {sample.id: sample for sample in faces}, set()
+    for sample in made(config):
+        told = sample.provenance
+        same = np.array_equal(read_image(sample.image), crop_sample(by_id[told.content_id], config.crop)[0])
+        assert (told.style_id is None, told.translator) == ((True, "none") if same else (False, "sometimes"))
+        names.add(told.translator)
+    assert names == {"none", "sometimes"}
 
 
 def test_arms_that_need_no_donor_take_none(tmp_path: Path, faces: FaceDataset) -> None:

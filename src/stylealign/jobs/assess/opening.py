@@ -16,7 +16,7 @@ from stylealign.jobs.assess.images import FeatureNetwork
 from stylealign.jobs.assess.subject import Subject, subject_of, subject_of_arm
 from stylealign.jobs.train_detector.pretrained import open_trunk
 from stylealign.progress import say
-from stylealign.styling.arms import open_arm
+from stylealign.styling.arms import ARMS, open_arm
 from stylealign.translators.loaded import load_translator, open_untrained
 from stylealign.translators.perceptual import FrozenFeatures, load_vgg19
 
@@ -55,7 +55,8 @@ def open_styled(arm: str, judge: Path, seed: int, device: torch.device) -> Opene
     """A style arm by its name, on faces of the judge's mark-up that are cut as the judge's are."""
     detector = load_detector(judge)
     schema, crop = detector.schema, detector.crop
-    subject = subject_of_arm(open_arm(arm, schema, crop, device), arm, schema, crop, seed)
+    opened = open_arm(arm, schema, crop, device)
+    subject = subject_of_arm(opened, arm, schema, crop, seed, by_fit=ARMS[arm].donors_by_fit)
     return Opened(subject, {"model": f"arm {arm}", "crop": to_dict(crop)})
 
 

@@ -61,9 +61,10 @@ def subject_of(translator: LoadedTranslator, name: str) -> Subject:
 
 
 def subject_of_arm(
-    arm: Arm, name: str, schema: LandmarkSchema, crop: CropConfig, seed: int = 0, strength: float = 1.0
-) -> Subject:
-    """A style arm at a fixed strength. It has no codes.
+    arm: Arm, name: str, schema: LandmarkSchema, crop: CropConfig, seed: int = 0, strength: float = 1.0,
+    by_fit: bool = False,
+) -> Subject:  # fmt: skip
+    """A style arm at a fixed strength. It has no codes. `by_fit`: donors are chosen for it by their shape.
 
     Its draws are seeded anew at every call, so that the same faces give the same pictures.
     """
@@ -74,7 +75,7 @@ def subject_of_arm(
         content, donors = _batch(images, landmarks), _batch(style_images, style_landmarks)
         return arm(content, donors, torch.full((len(images),), strength), draws).image
 
-    return Subject(name, f"arm {name}, strength {strength:g}", schema, crop, styled)
+    return Subject(name, f"arm {name}, strength {strength:g}", schema, crop, styled, by_fit=by_fit)
 
 
 def _batch(images: Tensor, landmarks: Tensor) -> Batch:

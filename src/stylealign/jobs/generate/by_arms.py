@@ -18,15 +18,19 @@ from stylealign.batches.batch import Batch, to_float
 from stylealign.batches.crops import crop_sample
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset
+from stylealign.evaluation.trust import may_be_bent
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample, Mode
 from stylealign.face.schema import LandmarkSchema
-from stylealign.jobs.generate.maker import GREY, Drawn, NothingToPrepare, Plan, Tiles, seeded
-from stylealign.jobs.generate.pairing import Paired, paired_by_chance
-from stylealign.styling.chain import ChainConfig, Link, draw_arms, open_chain, restyle
+from stylealign.jobs.generate.maker import GREY, GREY_TILE, Drawn, NothingToPrepare, Plan, Tiles, seeded
+from stylealign.jobs.generate.pairing import Paired, paired_by_chance, paired_by_fit
+from stylealign.styling.chain import ChainConfig, Link, chooses_by_fit, draw_arms, open_chain, restyle
 from stylealign.training.weights import read_card
 from stylealign.translators.loaded import named_translator, open_untrained
+from stylealign.translators.warp.fit import WarpConfig
 
+UNCHANGED = "none"
+"""What provenance names in place of arms that all left a face as it was."""
 _PICTURE, _SHEET = 17, 19  # streams of random numbers
 
 
@@ -42,6 +46,9 @@ class ByArms(NothingToPrepare):
     cards: list[dict[str, Any]]
     """Of learned arms"""
     donors_per_style: int
+    warp: WarpConfig
+    """How many donors are offered, and which are refused, where they are chosen by fit"""
+    skip_unfit: bool = False
 
     what = "style arms"
 
@@ -53,7 +60,18 @@ class ByArms(NothingToPrepare):
         return self.cards
 
     def pair(self, contents: FaceDataset, donors: FaceDataset, styles: int, seed: int) -> Paired:
-        return paired_by_chance(contents, donors, styles * self.donors_per_style, seed)
+        if not chooses_by_fit(self.chain):
+            return paired_by_chance(contents, donors, styles * self.donors_per_style, seed)
+        landmarks = np.full((len(donors), self.schema.num_points, 2), np.nan)
+        if donors.schema == self.schema:
+            for j, donor in enumerate(donors):
+                if donor.landmarks is not None and may_be_bent(donor.trust):
+                    landmarks[j] = donor.labels
+        unknown = int(np.isnan(landmarks).any(axis=2).all(axis=1).sum())
+        left_out = f" ({unknown} without landmarks of {self.schema.name} that are trusted)" if unknown else ""
+        return paired_by_fit(
+            contents, donors, landmarks, styles, seed, self.warp, skip_unfit=self.skip_unfit, left_out=left_out
+        )
 
     def draw(self, plan: Plan, faces: range, structures: np.ndarray) -> Iterator[Drawn]:
         for i in faces:
@@ -67,9 +85,11 @@ class ByArms(NothingToPrepare):
                 found = restyle(content, donor, self.chain, seeded(*key))
                 drawn = zip(self.chain, draw_arms(self.chain, seeded(*key)), strict=True)
                 made_by = " + ".join(link.kinds[which] for link, which in drawn)
+                if unchanged := torch.equal(found.image, content.image):
+                    made_by = UNCHANGED
                 visible = found.visible.numpy()
                 known = sample.visible is not None or not visible.all()
-                yield Drawn(found.image, (made_by,), visible if known else None)
+                yield Drawn(found.image, (made_by,), visible if known else None, styled=not unchanged)
 
     def tiles(
         self, plan: Plan, sheet: int, faces: np.ndarray, structures: np.ndarray, rng: np.random.Generator
@@ -80,15 +100,19 @@ class ByArms(NothingToPrepare):
         header = np.full((len(ids), size, size, 3), GREY, np.uint8)
         if plan.donors is not None:
             positions = rng.choice(len(plan.donors), min(len(ids), len(plan.donors)), replace=False)
+            if chooses_by_fit(self.chain) and plan.pairs is not None:
+                positions = np.unique(plan.pairs[faces, 0])
             plan.donors.refuse_changed_images(positions)
             samples = [plan.donors[int(j)] for j in positions]
             header = np.stack([crop_sample(sample, self.crop)[0] for sample in samples])
             donors, ids = [self._cut(sample) for sample in samples], [sample.id for sample in samples]
         images = []
         for row, i in enumerate(faces):
+            content = self._cut(plan.contents[int(i)])
             for column, donor in enumerate(donors):
                 generator = seeded(plan.seed, sheet, row, column, _SHEET)
-                images.append(restyle(self._cut(plan.contents[int(i)]), donor, self.chain, generator).image)
+                image = restyle(content, donor, self.chain, generator).image
+                images.append(torch.full_like(image, GREY_TILE) if torch.equal(image, content.image) else image)
         return Tiles(header, ids, torch.cat(images))
 
     def _cut(self, sample: FaceSample) -> Batch:
@@ -114,10 +138,19 @@ def _card_of(run: Path, schema: LandmarkSchema, crop: CropConfig) -> dict[str, A
     return read_card(run, "translator") if name is None else open_untrained(name, schema, crop).card
 
 
-def open_arms(style: ChainConfig, crop: CropConfig, schema: LandmarkSchema, device: torch.device) -> ByArms:
-    """The arms of a configuration, ready to draw faces of that mark-up, cut so. Raises UserError where one cannot."""
+def open_arms(
+    style: ChainConfig, crop: CropConfig, schema: LandmarkSchema, device: torch.device, offered: int, skip_unfit: bool
+) -> ByArms:
+    """The arms of a configuration, ready to draw faces of that mark-up, cut so. Raises UserError where one cannot.
+
+    Where donors are chosen by fit, `offered` of them are looked at for each face, by the limits of the arms; with
+    `skip_unfit` faces that fewer fit than styles are asked for are left out.
+    """
     groups = style.groups()
     cards = [_card_of(arm.run, schema, crop) for group in groups for arm in group if arm.run]
-    described = json.dumps([to_dict(groups), [card["model_hash"] for card in cards]], sort_keys=True)
     chain = open_chain(style, 1.0, crop, schema, device)
-    return ByArms(chain, schema, crop, hashlib.sha256(described.encode()).hexdigest(), cards, int(style.needs_donors()))
+    by_fit = ["donors by fit"] * chooses_by_fit(chain)  # before, they came by chance
+    described = json.dumps([to_dict(groups), [card["model_hash"] for card in cards], *by_fit], sort_keys=True)
+    digest = hashlib.sha256(described.encode()).hexdigest()
+    warp = WarpConfig(offered=offered)
+    return ByArms(chain, schema, crop, digest, cards, int(style.needs_donors()), warp, skip_unfit)

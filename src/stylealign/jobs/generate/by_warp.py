@@ -22,19 +22,19 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.data.packaged import COMPACT
 from stylealign.data.threads import on_every_core
 from stylealign.detectors.loaded import LoadedDetector, load_detector
-from stylealign.errors import UserError, counted
+from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.generate.donor_points import donor_points
-from stylealign.jobs.generate.maker import GREY, Drawn, NothingToPrepare, Plan, Tiles
-from stylealign.jobs.generate.pairing import Paired, own_positions
-from stylealign.progress import say, track
+from stylealign.jobs.generate.maker import GREY_TILE, Drawn, NothingToPrepare, Plan, Tiles
+from stylealign.jobs.generate.pairing import Paired, paired_by_fit
+from stylealign.progress import track
 from stylealign.translators.base import LoadedTranslator
 from stylealign.translators.judge import judge_swaps
 from stylealign.translators.loaded import open_untrained
 from stylealign.translators.swapping import encode_contents
-from stylealign.translators.warp.fit import WarpConfig, fitting_donors, refused_pairs
+from stylealign.translators.warp.fit import WarpConfig, refused_pairs
 from stylealign.translators.warp.look import SIDE, looks_of
 from stylealign.translators.warp.openings import openings_of
 
@@ -85,45 +85,11 @@ class ByWarp(NothingToPrepare):
         """
         found = donor_points(donors, self.schema, self.judge_run, self.device)
         self.donor_landmarks = found.landmarks
-        usable = int(np.isfinite(found.landmarks).all(axis=2).any(axis=1).sum())
         left_out = f" ({'; '.join(found.said)})" if found.said else ""
-        if left_out:
-            say(f"{usable} of {counted(len(donors), 'donor')} can be used{left_out}")
-        own = own_positions(contents, donors)
-        if usable - bool((own >= 0).any()) < styles:
-            raise UserError(
-                f"{donors.folder}: {usable} of {counted(len(donors), 'donor')} can be used{left_out}, and "
-                f"styles_per_face asks for {styles} different ones a face, never the face itself: expected more donors "
-                "or fewer styles"
-            )
-        fitting = fitting_donors(
-            _landmarks_of(contents), self.donor_landmarks, styles, seed, own, self.schema, self.config,
-            lambda positions: self._looks(donors, positions),
+        return paired_by_fit(
+            contents, donors, found.landmarks, styles, seed, self.config, skip_unfit=self.skip_unfit,
+            looks=lambda positions: self._looks(donors, positions), left_out=left_out,
         )  # fmt: skip
-        short = fitting.short
-        if len(short) and not self.skip_unfit:
-            first = int(short[0])
-            has = int((fitting.donors[first] >= 0).sum())
-            raise UserError(
-                f"{contents.folder}: {len(short)} of {counted(len(contents), 'face')} with fewer fitting donors than "
-                f"the {counted(styles, 'style')} asked for; the first, '{contents.head(first)['id']}', has {has} of "
-                "the "
-                f"{min(self.config.offered, usable)} offered: ask for fewer --styles-per-face, offer more with "
-                "--warp.offered or other --donors, or leave such faces out with --skip-unfit"
-            )
-        faces = np.setdiff1d(np.arange(len(contents)), short)
-        tried, refused = fitting.tried[faces].sum(), fitting.refused[faces].sum()
-        if not len(faces):
-            raise UserError(
-                f"{contents.folder}: none of {counted(len(contents), 'face')} has {counted(styles, 'donor')} to fit it"
-            )
-        say(f"{refused} of {counted(tried, 'pair')} looked at ({refused / tried:.0%}) cannot be bent: passed over")
-        if len(short):
-            say(
-                f"{len(short)} of {counted(len(contents), 'face')} with fewer than {counted(styles, 'fitting donor')}: "
-                "left out"
-            )
-        return Paired(faces, fitting.donors[faces])
 
     def _looks(self, donors: FaceDataset, positions: np.ndarray) -> np.ndarray:
         """How donors look (look.py), by their pictures, cut as they will be bent."""
@@ -166,7 +132,7 @@ class ByWarp(NothingToPrepare):
             points = np.repeat(content.landmarks.numpy(), len(positions), axis=0)
             refused = refused_pairs(points, self.donor_landmarks[positions], openings, self.config)
             for bad, donor in zip(refused, donors, strict=True):
-                grey = torch.full_like(content.image, GREY / 127.5 - 1)
+                grey = torch.full_like(content.image, GREY_TILE)
                 images.append(grey if bad else _drawn(translator, content, donor))
         return Tiles(header, [plan.donors.head(int(j))["id"] for j in positions], torch.cat(images))
 
@@ -232,11 +198,6 @@ class ByWarp(NothingToPrepare):
         translator = open_untrained(name, self.schema, crop, "cpu")
         judge.model.requires_grad_(False)
         return judge_swaps(translator, batch, judge.model, judge.crop.size, self.schema, plan.seed, donors=others)
-
-
-def _landmarks_of(faces: FaceDataset) -> np.ndarray:
-    """(N, P, 2) px of the pictures, NaN where one is no label."""
-    return np.stack([sample.labels for sample in faces]).astype(np.float64)
 
 
 def _cut(sample: FaceSample, crop: CropConfig, margin: float = 1.0) -> Batch:

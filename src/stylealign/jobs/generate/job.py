@@ -96,7 +96,7 @@ class Generate:
     skip_unlabelled: bool = False
     """Leave faces without landmarks out of the structures instead of refusing them; they can be donors all the same."""
     skip_unfit: bool = False
-    """warp, repaint: leave out faces that fewer donors fit than styles are asked for, instead of refusing them."""
+    """warp, repaint, and arms that bend: leave out faces that fewer donors fit than styles are asked for, instead of refusing them."""
     judge: Path | None = None
     """warp, repaint: the detector run that finds the landmarks of donors without labels, and judges the faces of warp.
     Not given: the one that came with the package, where it is of the same mark-up."""
@@ -338,7 +338,8 @@ def open_maker(config: Generate, device: torch.device) -> Maker:
             raise UserError("missing --translator, or style arms in its place, such as --style.preset free")
         if config.mode != "transfer":
             raise UserError(f"mode {config.mode} is a translator's: style arms only transfer")
-        return open_arms(config.style, config.crop, FaceDataset.open(config.data).schema, device)
+        schema = FaceDataset.open(config.data).schema
+        return open_arms(config.style, config.crop, schema, device, config.warp.offered, config.skip_unfit)
     if config.style.groups():
         raise UserError(
             "--translator and --style are both given: expected one of the two (a chain may hold a translator as an arm)"

@@ -22,6 +22,8 @@ from stylealign.jobs.generate.pairing import Paired
 from stylealign.training.seen import say_held_out
 
 GREY = 224  # of a style sheet: of its header where no donor stands, of a tile where a pair cannot be drawn
+GREY_TILE = GREY / 127.5 - 1
+"""The same in a picture in [-1, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,8 @@ class Drawn(NamedTuple):
     """what made each, for its provenance"""
     visible: np.ndarray | None = None
     """(b, P) bool, which landmarks can be seen; None: those of the photograph"""
+    styled: bool = True
+    """whether the pictures have the look that was asked for; else they are the faces as they were"""
 
 
 class Tiles(NamedTuple):

@@ -1,5 +1,6 @@
 """Which face gets the style of which others, and which of its attributes a synthetic face inherits."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +9,9 @@ import numpy as np
 from stylealign.data.dataset import FaceDataset, sources_of
 from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
+from stylealign.progress import say
 from stylealign.styling.donors import of_others
+from stylealign.translators.warp.fit import WarpConfig, fitting_donors
 
 # Named subsets that belong to a picture's style and are therefore not inherited with its structure.
 STYLE_ATTRIBUTES = frozenset({"illumination", "make_up", "makeup", "occlusion", "blur"})
@@ -35,6 +38,67 @@ def paired_by_chance(contents: FaceDataset, donors: FaceDataset, k: int, seed: i
     """`pair_styles` of every face."""
     pairs = pair_styles(len(contents), len(donors), k, seed, own_positions(contents, donors))
     return Paired(np.arange(len(contents)), pairs)
+
+
+def paired_by_fit(
+    contents: FaceDataset, donors: FaceDataset, landmarks: np.ndarray, styles: int, seed: int, config: WarpConfig, *,
+    skip_unfit: bool, looks: Callable[[np.ndarray], np.ndarray] | None = None, left_out: str = "",
+) -> Paired:  # fmt: skip
+    """Donors of each face that can be bent onto it. Says what cannot be used, and how many pairs are refused.
+
+    Args:
+        contents, donors: the faces, and those that give styles.
+        landmarks: (M, P, 2) of the donors, px of their pictures; NaN where unknown, or not to be used.
+        styles: donors wanted of each face.
+        seed: draws who is offered.
+        config: how many are offered, and which pairs are refused.
+        skip_unfit: leave out faces that fewer donors fit.
+        looks: as `fitting_donors` asks for them.
+        left_out: in brackets, why some donors cannot be used.
+
+    Raises UserError where faces have fewer fitting donors than styles, unless those are to be left out.
+    """
+    usable = int(np.isfinite(landmarks).all(axis=2).any(axis=1).sum())
+    if left_out:
+        say(f"{usable} of {counted(len(donors), 'donor')} can be used{left_out}")
+    own = own_positions(contents, donors)
+    if usable - bool((own >= 0).any()) < styles:
+        raise UserError(
+            f"{donors.folder}: {usable} of {counted(len(donors), 'donor')} can be used{left_out}, and "
+            f"styles_per_face asks for {styles} different ones a face, never the face itself: expected more donors "
+            "or fewer styles"
+        )
+    fitting = fitting_donors(
+        labels_of(contents), landmarks, styles, seed, own, contents.schema, config, looks,
+    )  # fmt: skip
+    short = fitting.short
+    if len(short) and not skip_unfit:
+        first = int(short[0])
+        has = int((fitting.donors[first] >= 0).sum())
+        raise UserError(
+            f"{contents.folder}: {len(short)} of {counted(len(contents), 'face')} with fewer fitting donors than "
+            f"the {counted(styles, 'style')} asked for; the first, '{contents.head(first)['id']}', has {has} of the "
+            f"{min(config.offered, usable)} offered: ask for fewer --styles-per-face, offer more with "
+            "--warp.offered or other --donors, or leave such faces out with --skip-unfit"
+        )
+    faces = np.setdiff1d(np.arange(len(contents)), short)
+    tried, refused = fitting.tried[faces].sum(), fitting.refused[faces].sum()
+    if not len(faces):
+        raise UserError(
+            f"{contents.folder}: none of {counted(len(contents), 'face')} has {counted(styles, 'donor')} to fit it"
+        )
+    say(f"{refused} of {counted(tried, 'pair')} looked at ({refused / tried:.0%}) cannot be bent: passed over")
+    if len(short):
+        say(
+            f"{len(short)} of {counted(len(contents), 'face')} with fewer than {counted(styles, 'fitting donor')}: "
+            "left out"
+        )
+    return Paired(faces, fitting.donors[faces])
+
+
+def labels_of(faces: FaceDataset) -> np.ndarray:
+    """(N, P, 2) px of the pictures, NaN where one is no label."""
+    return np.stack([sample.labels for sample in faces]).astype(np.float64)
 
 
 def pair_styles(num_contents: int, num_donors: int, k: int, seed: int, same: np.ndarray | None = None) -> np.ndarray:

@@ -84,7 +84,9 @@ class Work:
                     id=f"{sample.id}@{style}",
                     visible=own.visible if drawn.visible is None else drawn.visible[number] & ~missing,
                     provenance=dataclasses.replace(
-                        own.provenance, style_id=plan.style_id(face, style), translator=drawn.made_by[number]
+                        own.provenance,
+                        style_id=plan.style_id(face, style) if drawn.styled else None,
+                        translator=drawn.made_by[number],
                     ),
                 )
                 lines.append(to_line(made, f"{folder.name}/{name}", digest_of(content)) + b"\n")
