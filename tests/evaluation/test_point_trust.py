@@ -170,15 +170,24 @@ def test_the_expected_distance_is_the_mean_length_of_the_error() -> None:
         assert expected_distance(covariance) == pytest.approx(drawn, rel=0.01)
 
 
-def drawn_answers(factor: float) -> dict[str, Any]:
-    """The figures of a detector whose errors have `factor` squared times the covariance that it answers."""
+def drawn_answers(factor: float, hidden: float = 0.0) -> dict[str, Any]:
+    """The figures of a detector whose errors have `factor` squared times the covariance that it answers. A share
+    `hidden` of the landmarks is not labelled, and it is a third as sure of those."""
     rng = np.random.default_rng(7)
     schema, faces = SCHEMAS["ibug68"], 150
     truth = 100 * rng.uniform(0, 1, (1, 68, 2)) + rng.normal(0, 1, (faces, 68, 2))
     sureness = np.exp(rng.uniform(-0.7, 0.7, (faces, 1, 1, 1)))  # some faces are harder
     covariance = covariances(rng, faces, 68) * sureness
+    if not hidden:
+        found = truth + factor * errors_of(rng, covariance)
+        return reliability(found, covariance, truth, np.full(faces, 60.0), schema)
+    known = rng.random((faces, 68)) >= hidden * rng.uniform(0, 2, (faces, 1))  # more of them in some faces
+    known[0] = False
+    covariance = np.where(known[..., None, None], covariance, 9 * covariance)
     found = truth + factor * errors_of(rng, covariance)
-    return reliability(found, covariance, truth, np.full(faces, 60.0), schema)
+    return reliability(
+        found, covariance, np.where(known[..., None], truth, np.nan), np.full(faces, 60.0), schema, known
+    )
 
 
 def test_a_calibrated_detector_has_a_diagonal_table_and_one_that_is_too_sure_has_not() -> None:
@@ -203,6 +212,16 @@ def test_without_the_least_sure_less_error_is_left_and_never_less_than_at_best()
         assert all(row["left"] >= row["best"] for row in rows)
     mean = np.mean([row["seen"] for row in figures["deciles"]])
     assert figures["points"][2]["left"] < 0.9 * mean
+
+
+def test_landmarks_without_labels_count_neither_in_what_is_expected_nor_in_what_is_seen() -> None:
+    """A detector that is unsure of them, and right to be, is as calibrated without them; nor do they say which faces
+    err most: those whose labelled landmarks it is sure of are kept."""
+    figures = drawn_answers(1.0, hidden=0.4)
+    assert figures["near"]["expected"] == pytest.approx(figures["near"]["seen"], abs=0.01)
+    for row, whole in zip(figures["faces"], drawn_answers(1.0)["faces"], strict=True):
+        assert row["left"] == pytest.approx(row["best"], rel=0.03)
+        assert row["left"] == pytest.approx(whole["left"], rel=0.1)
 
 
 def test_errors_are_told_apart_along_and_across_the_contour() -> None:

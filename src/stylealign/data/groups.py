@@ -174,7 +174,7 @@ def _sharing(pool: Mapping[str, str], images: Mapping[str, Path]) -> dict[str, s
     """The groups of faces, those that share a picture, through however many, under the first of their names."""
     ids = list(pool)
     tied = together(range(len(ids)), [(os.fspath(images[face]), pool[face]) for face in ids])
-    found = {}
+    found: dict[str, str] = {}
     for rows in tied.values():
         first = min(pool[ids[row]] for row in rows)
         found |= {ids[row]: first for row in rows}

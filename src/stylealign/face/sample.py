@@ -123,8 +123,9 @@ class FaceSample:
         """(P, 2) float32 of a labelled face: its landmarks, NaN where one does not count as a label.
 
         ValueError of a face without."""
-        there = self.labelled_points[:, None]
-        return np.where(there, self.landmarks, np.float32(np.nan))
+        labels = np.array(self.landmarks, dtype=np.float32)
+        labels[~self.labelled_points] = np.nan
+        return labels
 
     @property
     def missing_points(self) -> np.ndarray:

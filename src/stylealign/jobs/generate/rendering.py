@@ -20,7 +20,7 @@ from stylealign.data.atomic import write_whole
 from stylealign.data.image import encode_image
 from stylealign.data.rows import digest_of, to_line
 from stylealign.evaluation.draw import style_sheet
-from stylealign.face import geometry
+from stylealign.face.orientation import map_box
 from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import SCHEMAS
 from stylealign.jobs.generate.maker import Maker, NothingToPrepare, Plan
@@ -108,7 +108,7 @@ class Work:
             id=sample.id,
             image=sample.image,
             landmarks=structure,
-            box_xyxy=None if box is None else geometry.apply(affine, box.reshape(2, 2)).ravel(),
+            box_xyxy=None if box is None else map_box(affine, box),
             visible=sample.visible,
             trust=sample.trust,
             point_trust=sample.point_trust,
