@@ -27,6 +27,12 @@ def _list_path(folder: Path, path: str) -> Path:
     return found
 
 
+def _as_line(text: str) -> tuple[str, str]:
+    """What a line is kept under: its path with `/`, without the suffix of a picture, and that suffix or nothing."""
+    key = stem_of(text)
+    return key, Path(text).suffix.lower() if key != text.replace("\\", "/").removeprefix("./") else ""
+
+
 class FaceLists:
     """Which faces the split and subset lists of a source name, and which of their lines named nothing.
 
@@ -53,8 +59,7 @@ class FaceLists:
         for name, file in named:
             path = _list_path(folder, file)
             for number, text in lines_of(path):
-                key = stem_of(text)
-                suffix = Path(text).suffix.lower() if key != text.replace("\\", "/").removeprefix("./") else ""
+                key, suffix = _as_line(text)
                 self._where.setdefault(key, {}).setdefault(suffix, {})[str(path)] = f"{path}:{number}"
                 yield name, key, suffix, f"{path}:{number}"
 
@@ -62,6 +67,7 @@ class FaceLists:
         """Remember that the source has this face, which is a bad one."""
         for key in (face, face.rpartition("#")[0]):
             self._seen.update((key, suffix) for suffix in self._where.get(key, ()))
+            self._seen.add(_as_line(key))
 
     def _meant(self, key: str, image: Path) -> list[str]:
         """The suffixes of lines about `key` that mean this picture: its own, or none; else, since lists are kept when
@@ -81,6 +87,7 @@ class FaceLists:
         if image and sample.image.with_suffix("").as_posix().endswith(image):  # else the '#' is part of a file name
             keys.append(image)
         lines = [(key, suffix) for key in keys for suffix in self._meant(key, sample.image)]
+        lines += [line for line in map(_as_line, keys) if line[1]]  # an id may end as a picture's name does
         self._seen.update(lines)
         split = next((self._splits[key][s] for key, s in lines if s in self._splits.get(key, {})), None)
         if only_listed and split is None:
