@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from builders.dots import dots
 from stylealign.cli import main
@@ -25,6 +26,7 @@ from stylealign.jobs.fit.unlabelled import some_of
 from stylealign.jobs.train_detector.job import TrainDetector
 from stylealign.predicting.finders import FoundFace
 from stylealign.predicting.places import how_found, placed
+from stylealign.training.devices import pick_device
 from stylealign.training.schedule import Timed
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -76,12 +78,34 @@ def test_size_and_batch_follow_the_time(
     start = "scratch" if "scratch" in request.node.callspec.id else "package"
     schema = LandmarkSchema(name="x", num_points=5)
     choice = choosing.choose(
-        start, None, schema, 200, seconds, measure=lambda v, s, side, n: each * (1 if side == 96 else 0.5) * n / 32
+        start, None, schema, 200, seconds, measure=lambda v, s, side, n, _: each * (1 if side == 96 else 0.5) * n / 32
     )  # type: ignore[arg-type]
     assert choice.values["crop"]["size"] == size
     assert choice.values["loop"]["batch_size"] == batch
     assert choice.values["style"] == {"preset": "mixture"}
     assert ("init_from" in choice.values) == (start == "package")
+
+
+def test_an_update_is_timed_where_the_training_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that does in 0.1 s what the processor does in 1 s gets the crop and the batch of its own speed."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+    def measure(v: object, s: object, side: int, n: int, device: torch.device) -> float:
+        return (0.1 if device.type == "cuda" else 1.0) * (1 if side == 96 else 0.5) * n / 32
+
+    schema = LandmarkSchema(name="x", num_points=5)
+    for accelerator, size, batch in (("cpu", 64, 16), ("cuda", 96, 32), ("auto", 96, 32)):
+        choice = choosing.choose("package", None, schema, 200, 100, None, accelerator, measure)
+        assert (choice.values["crop"]["size"], choice.values["loop"]["batch_size"]) == (size, batch)
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "auto"])
+def test_an_update_of_the_bare_network_takes_time_and_no_chance(accelerator: str) -> None:
+    values = {"model": "resnet18", "resnet": {"width": 4}}
+    state = torch.get_rng_state()
+    schema = LandmarkSchema(name="x", num_points=5)
+    assert 0 < choosing.measure(values, schema, 32, 2, pick_device(accelerator)) < 60
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_the_time_goes_on_where_it_was_written_down(tmp_path: Path) -> None:

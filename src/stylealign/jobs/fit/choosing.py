@@ -8,7 +8,7 @@
 
 With few labels a start that has seen pictures goes further in the same updates than fresh weights; which of the three
 is best in the same minutes, on faces of one's own, has not been measured yet. The crop is the largest of SIZES at which
-the minutes are enough for LEAST_UPDATES, by how long a few updates take on this machine now.
+the minutes are enough for LEAST_UPDATES, by how long a few updates take now where it will train.
 """
 
 import time
@@ -25,7 +25,7 @@ from stylealign.errors import counted
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.init import recipe_for
 from stylealign.jobs.train_detector.pretrained import PACKAGE
-from stylealign.training.devices import place
+from stylealign.training.devices import pick_device, place
 
 Start = Literal["imagenet", "package", "scratch"]
 SIZES = (96, 64)
@@ -62,21 +62,26 @@ def network_values(start: Start, pretrained: Path | None) -> dict[str, Any]:
     return {key: recipe[key] for key in ("model", "resnet", "lr")}
 
 
-def measure(values: dict[str, Any], schema: LandmarkSchema, size: int, batch_size: int) -> float:
-    """Seconds of an update of the bare network on noise: the median of three after the first."""
+Measure = Callable[[dict[str, Any], LandmarkSchema, int, int, torch.device], float]
+
+
+def measure(values: dict[str, Any], schema: LandmarkSchema, size: int, batch_size: int, device: torch.device) -> float:
+    """Seconds of an update of the bare network on noise, on that device: the median of three after the first."""
     name = values["model"]
     section = DETECTORS[name].section
     network: Any = from_dict(DETECTORS[name].config, values.get(section, {}), section)
     state = torch.get_rng_state()
-    model = place(build_detector(name, (schema,), size, network), "cpu").train()
+    model = place(build_detector(name, (schema,), size, network), device).train()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    images = torch.randn(batch_size, 3, size, size).contiguous(memory_format=torch.channels_last)
+    images = torch.randn(batch_size, 3, size, size).contiguous(memory_format=torch.channels_last).to(device)
     took = []
     for _ in range(4):
         before = time.monotonic()
         model(images).landmarks.square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
+        if device.type != "cpu":
+            getattr(torch, device.type).synchronize()  # a GPU is only told what to do
         took.append(time.monotonic() - before)
     torch.set_rng_state(state)
     return sorted(took[1:])[1]
@@ -89,7 +94,8 @@ def choose(
     num_train: int,
     seconds: float,
     size: int | None = None,
-    measure: Callable[[dict[str, Any], LandmarkSchema, int, int], float] = measure,
+    accelerator: str = "cpu",
+    measure: Measure = measure,
 ) -> Choice:
     """Network, size, batch and rhythm for a number of labelled faces and so many seconds of training.
 
@@ -100,16 +106,17 @@ def choose(
         num_train: labelled faces to learn from.
         seconds: there are for training.
         size: side of the crop the person wants; None: chosen.
-        measure: (values, mark-up, size, batch) -> seconds of an update of the bare network.
+        accelerator: where it will train: auto, cpu, cuda or mps.
+        measure: (values, mark-up, size, batch, device) -> seconds of an update of the bare network.
     """
     recipe = recipe_for(num_train)
     batch = recipe["loop"]["batch_size"]
     values = network_values(start, pretrained)
-    sizes = SIZES if size is None else (size,)
+    sizes, device = SIZES if size is None else (size,), pick_device(accelerator)
     if start == "scratch" and size is None:
         sizes = SIZES[-1:]
     for side in sizes:
-        each = MARGIN * measure(values, schema, side, batch)
+        each = MARGIN * measure(values, schema, side, batch, device)
         if seconds / each >= LEAST_UPDATES:
             break
     else:

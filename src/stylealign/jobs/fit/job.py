@@ -182,7 +182,9 @@ def _plan(config: Fit, out: Path, watch: Stopwatch) -> tuple[dict[str, Any], Fac
     end = END * min(busy, 8.0)
     start = "imagenet" if config.pretrained else "package" if config.start == "auto" else config.start
     num_train = len(faces.select("train", labelled=True))
-    choice = choose(start, config.pretrained, faces.schema, num_train, watch.left() - end, config.size)
+    choice = choose(
+        start, config.pretrained, faces.schema, num_train, watch.left() - end, config.size, config.accelerator
+    )
     if watch.left() - end < 30 * choice.seconds:
         needed = (watch.used() + end + 60 * choice.seconds) / 60
         raise UserError(
