@@ -16,17 +16,19 @@ from builders.tiny import detector_job, drawn, metrics_of, tree
 from stylealign.batches.augment import NO_AUGMENTATION, AugmentConfig
 from stylealign.batches.batch import to_float
 from stylealign.batches.crops import crop_sample
+from stylealign.batches.shards import pack
 from stylealign.config import from_dict, to_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.formats.missing import without
+from stylealign.data.shards import ShardConfig
 from stylealign.detectors import learning as learning_module
 from stylealign.detectors.loaded import load_detector
 from stylealign.detectors.resnet import ResNet18, ResNetConfig
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
-from stylealign.face.sample import FaceSample
+from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.train_detector.job import TrainDetector, main
 from stylealign.jobs.train_detector.opened import open_faces
@@ -312,6 +314,56 @@ def test_synthetic_faces_made_from_held_out_faces_are_refused(tmp_path: Path, re
     assert len(resolve_data(job(tmp_path / "run", real, synthetic=strangers.folder))) == 2
     with pytest.raises(UserError, match="no face made from one of subset few"):
         resolve_data(job(tmp_path / "run", real, synthetic=strangers.folder, subset="few"))
+
+
+def test_a_training_that_is_measured_on_faces_it_learns_from_is_warned_of(
+    tmp_path: Path, real: FaceDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`real` has 4 faces in `val`."""
+    val, how = real.select("val"), {"inputs": {"data": {"content_hash": real.content_hash}}}
+    samples = [
+        dataclasses.replace(
+            face, id=f"of_{face.id}", split=split,
+            provenance=Provenance(content_id=face.id, style_id=None, translator="t", seed=0),
+        )
+        for split, some in (("train", real.select("train")), ("leak", val))
+        for face in list(some)[:3]
+    ]  # fmt: skip
+    made = write_dataset(
+        tmp_path / "made", samples, schema=real.schema, name="made", image_root=real.image_root, how=how
+    )
+    copied = write_dataset(
+        tmp_path / "copied", list(real), schema=real.schema, name="other", image_root=real.image_root, how={"x": 1}
+    )
+    assert copied.content_hash == real.content_hash  # what it holds, wherever it lies
+    here, others = real.folder, made.folder
+
+    def said(**changes: Any) -> str:
+        config = job(tmp_path / "run", None, **changes)
+        open_faces(config, start_engine(config.loop))
+        return "".join(line for line in capsys.readouterr().err.splitlines(True) if "must not be measured" in line)
+
+    def warning(count: int, *where: Path) -> str:
+        return (
+            f"warning: {count} of 4 faces of {here}, split val, are learnt from, themselves or as what was made from "
+            f"them ({', '.join(map(str, where))}): a detector trained on them must not be measured there\n"
+        )
+
+    assert said(data=(DataSource(path=here, split=None),)) == warning(4, here)
+    assert said(data=(DataSource(path=here), DataSource(path=here, split="val"))) == warning(4, here)
+    assert said(data=(DataSource(path=here, split="val"),), val=copied.folder).count("4 of 4 faces") == 1
+    leak, fine = DataSource(path=others, split="leak"), DataSource(path=others)
+    assert said(data=(leak,), val=here) == warning(3, others)
+    assert said(data=(leak, DataSource(path=here, split=None)), val=here) == warning(4, others, here)
+    assert said(data=(DataSource(path=here), fine)) == said(data=(fine,), val=here) == ""
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    pack(real, shards, 4, ShardConfig(crop=job(tmp_path / "run", real).crop))
+    assert said(data=(DataSource(path=shards, split=None),), val=here) == warning(4, shards)
+    assert said(data=(DataSource(path=shards),), val=here) == ""
+    # What is measured on was made from what is learnt from.
+    assert "3 of 3 faces" in said(data=(DataSource(path=here),), val=others, val_split="train")
+    assert said(data=(DataSource(path=here),), val=others, val_split="leak") == ""
 
 
 def test_a_style_arm_whose_translator_saw_more_labels_is_warned_of(

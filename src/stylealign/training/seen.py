@@ -7,6 +7,8 @@ labelled by detectors that learnt from others, is refused or left out. Knows no 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from stylealign.data.dataset import FaceDataset, drawn_by, labellers_of, sources_of
 from stylealign.data.shards import ShardedFaces
 from stylealign.errors import UserError, counted
@@ -157,3 +159,41 @@ def say_held_out(what: str, faces: FaceDataset, which: str = "") -> None:
     if held_out := faces.held_out_splits():
         split = f"split {', '.join(held_out)}{which}"
         say(f"warning: {what} {split}: a detector trained on them must not be measured there")
+
+
+def _origins(faces: FaceDataset) -> dict[str, list[str | None]]:
+    """Content hash of a data set -> of each of these faces the id that it, or what it was made from, has there."""
+    heads = [faces.head(i) for i in range(len(faces))]
+    made = [(head.get("provenance") or {}).get("content_id") for head in heads]
+    return {**dict.fromkeys(sources_of(faces.meta), made), faces.content_hash: [head["id"] for head in heads]}
+
+
+def say_measured_on(learnt: Iterable[FaceDataset | ShardedFaces], held_out: FaceDataset, split: str) -> None:
+    """Warn where faces that a training is measured on, those of a split, are learnt from, themselves or as what was
+    made from them. Of shards, which are not looked at face by face, whole splits are known."""
+    mine = {held_out.content_hash, *sources_of(held_out.meta)}
+    origins: dict[str, list[str | None]] = {}
+    seen, where = np.zeros(len(held_out), dtype=bool), []
+    for faces in learnt:
+        if isinstance(faces, ShardedFaces):
+            if faces.content_hash != held_out.content_hash:
+                continue
+            splits = {shard.split for shard in faces.shards}
+            found = np.array([held_out.head(i)["split"] in splits for i in range(len(held_out))])
+        elif mine & {faces.content_hash, *sources_of(faces.meta)}:  # else there is nothing to look at
+            origins, theirs = origins or _origins(held_out), _origins(faces)
+            found = np.zeros(len(held_out), dtype=bool)
+            for content in origins.keys() & theirs.keys():
+                ids = set(theirs[content]) - {None}
+                found |= [one in ids for one in origins[content]]
+        else:
+            continue
+        if found.any():
+            where.append(str(faces.folder))
+            seen |= found
+    if where:
+        say(
+            f"warning: {seen.sum()} of {counted(len(held_out), 'face')} of {held_out.folder}, split {split}, are "
+            f"learnt from, themselves or as what was made from them ({', '.join(dict.fromkeys(where))}): a detector "
+            "trained on them must not be measured there"
+        )

@@ -28,6 +28,7 @@ from stylealign.training.faces import (
 )
 from stylealign.training.loop import Engine
 from stylealign.training.mean_teacher import teacher_faces, unlabelled_in_batch
+from stylealign.training.seen import say_measured_on
 from stylealign.training.weights import read_card
 
 
@@ -79,6 +80,8 @@ def open_faces(config: DetectorJob, engine: Engine) -> Faces:
     unlabelled = _unlabelled(config, schemas[0])
     margin = MARGIN if config.augment.is_geometric else 1.0
     if engine.is_global_zero:
+        if val_faces is not None:
+            say_measured_on((part.faces for mix in mixes for part in mix), val_faces, config.val_split)
         say_of_other_ways({str(p.faces.folder): p.faces for p in mixes[0] if isinstance(p.faces, FaceDataset)})
         for run in trained_arms(config.style):
             say_more_seen_than(mixes[0], f"style arm {run}", read_card(run, "translator"))
