@@ -2,18 +2,25 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from builders.tiny import drawn, tree
+from builders.tiny import detector_job, drawn, tree
+from stylealign.batches.batch import Batch
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
-from stylealign.jobs.generate import rendering
+from stylealign.jobs.generate import by_warp, rendering
+from stylealign.jobs.generate.by_warp import ByWarp
 from stylealign.jobs.generate.job import Generate, main
+from stylealign.jobs.train_detector.job import main as train_detector
+from stylealign.translators.judge import judge_swaps
+from stylealign.translators.loaded import open_untrained
 from stylealign.translators.warp.fit import WarpConfig
 
 LOOSE = WarpConfig(stretch=10.0, stretched=0.1, apart=0.1)  # drawn faces are few, and differ more than people do
@@ -127,6 +134,38 @@ def test_donors_outside_their_picture_or_not_trusted_are_not_used_and_counted(
     used = {sample.provenance.style_id for sample in FaceDataset.open(tmp_path / "made") if sample.provenance}
     assert not used & {train[0].id, train[1].id}
     assert len(donors) == len(train)
+
+
+def test_the_judge_sees_all_styles_evenly_and_no_donor_that_lacks_a_landmark(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces = FaceDataset.open(data).select("train")
+    there = np.arange(98) != 62
+    lacking = [
+        dataclasses.replace(sample, visible=there, point_trust=there.astype(np.float32)) if i % 2 else sample
+        for i, sample in enumerate(faces)
+    ]
+    write_dataset(tmp_path / "donors", lacking, schema=faces.schema, name="donors")
+    train_detector(detector_job(tmp_path / "judge", data, {"steps": 1}))
+    seen: list[Batch] = []
+
+    def judged(translator, batch: Batch, *args, donors: Batch) -> dict:
+        seen.append(donors)
+        return judge_swaps(translator, batch, *args, donors=donors)
+
+    monkeypatch.setattr(by_warp, "judge_swaps", judged)
+    main(config(data, tmp_path / "out", donors=tmp_path / "donors", judge=tmp_path / "judge", accept_gap=True))
+    assert len(seen[0].landmarks) >= 2
+    assert bool(torch.isfinite(seen[0].landmarks).all())
+
+    # Each style of as many faces, where every donor is whole: told by their places.
+    maker = ByWarp(open_untrained("warp", faces.schema, CropConfig()), LOOSE, None, torch.device("cpu"))
+    k, num = 3, 3 * (len(faces) // 3)
+    maker.donor_landmarks = np.zeros((k * num, 98, 2))
+    plan = SimpleNamespace(contents=faces.take(range(num)), pairs=np.arange(k * num).reshape(num, k), seed=0)
+    pairs = maker._judged_pairs(plan)
+    assert [i for i, _ in pairs] == [j // k for _, j in pairs] == list(range(num))
+    assert np.bincount([j % k for _, j in pairs]).tolist() == [num // k] * k
 
 
 def test_what_cannot_be_done_is_said_with_counts_and_leaves_nothing(data: Path, tmp_path: Path) -> None:

@@ -184,16 +184,30 @@ class ByWarp(NothingToPrepare):
             "expected the same mark-up"
         )
 
+    def _judged_pairs(self, plan: Plan) -> list[tuple[int, int]]:
+        """Faces and donors that the judge sees, of which every landmark is known. The faces take their styles in turn,
+        as later styles are chosen to differ and fit less than the first."""
+        assert plan.pairs is not None
+        whole, found = np.isfinite(self.donor_landmarks).all(axis=(1, 2)), []
+        for i in np.random.default_rng((plan.seed, _JUDGE)).permutation(len(plan.contents)):
+            styles = np.roll(plan.pairs[i], -len(found))
+            if whole[styles].any() and plan.contents[int(i)].labelled_points.all():
+                found.append((int(i), int(styles[whole[styles]][0])))
+            if len(found) == JUDGED:
+                break
+        return sorted(found)
+
     def _judge(self, plan: Plan, judge: LoadedDetector, name: str) -> dict[str, Any]:
         assert plan.donors is not None
-        assert plan.pairs is not None
-        rows = np.random.default_rng((plan.seed, _JUDGE)).permutation(len(plan.contents))
-        rows = np.sort([i for i in rows if plan.contents[int(i)].labelled_points.all()][:JUDGED])
-        if len(rows) < 2:
-            raise UserError(f"{plan.contents.folder}: fewer than 2 faces have every landmark, so none can be judged")
+        pairs = self._judged_pairs(plan)
+        if len(pairs) < 2:
+            raise UserError(
+                f"{plan.contents.folder}: fewer than 2 faces have every landmark, and a donor that has, so none can be "
+                "judged"
+            )
         crop, donor_crop = judge.crop, dataclasses.replace(judge.crop, box="landmarks")
-        contents = [_cut(plan.contents[int(i)], crop) for i in rows]
-        donors = [_cut(self._sample(plan.donors, int(plan.pairs[i, 0])), donor_crop) for i in rows]
+        contents = [_cut(plan.contents[i], crop) for i, _ in pairs]
+        donors = [_cut(self._sample(plan.donors, j), donor_crop) for _, j in pairs]
         batch, others = (Batch(*(torch.cat(parts) for parts in zip(*all_, strict=True))) for all_ in (contents, donors))
         translator = open_untrained(name, self.schema, crop, "cpu")
         judge.model.requires_grad_(False)
