@@ -188,7 +188,8 @@ class ByWarp(NothingToPrepare):
         """Faces and donors that the judge sees, of which every landmark is known. The faces take their styles in turn,
         as later styles are chosen to differ and fit less than the first."""
         assert plan.pairs is not None
-        whole, found = np.isfinite(self.donor_landmarks).all(axis=(1, 2)), []
+        whole = np.isfinite(self.donor_landmarks).all(axis=(1, 2))
+        found: list[tuple[int, int]] = []
         for i in np.random.default_rng((plan.seed, _JUDGE)).permutation(len(plan.contents)):
             styles = np.roll(plan.pairs[i], -len(found))
             if whole[styles].any() and plan.contents[int(i)].labelled_points.all():

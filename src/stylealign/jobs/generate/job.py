@@ -96,8 +96,8 @@ class Generate:
     skip_unlabelled: bool = False
     """Leave faces without landmarks out of the structures instead of refusing them; they can be donors all the same."""
     skip_unfit: bool = False
-    """warp, repaint, arms that bend: leave out faces that fewer donors fit than styles are asked for, instead of refusing
-    them."""
+    """warp, repaint, arms that bend: leave out faces that fewer donors fit than styles are asked for, instead of
+    refusing them."""
     judge: Path | None = None
     """warp, repaint: the detector run that finds the landmarks of donors without labels, and judges the faces of warp.
     Not given: the one that came with the package, where it is of the same mark-up."""
