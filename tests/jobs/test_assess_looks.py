@@ -10,10 +10,12 @@ import torch
 from builders.tiny import detector_job, drawn
 from stylealign.batches.batch import Batch
 from stylealign.batches.crops import CropCache
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE
+from stylealign.jobs.assess import job
 from stylealign.jobs.assess import looks as eye
 from stylealign.jobs.assess.images import FeatureNetwork
 from stylealign.jobs.assess.job import Assess, main
@@ -78,6 +80,50 @@ def test_who_gives_whom_a_style() -> None:
     others = random_donors(batch, faces(25, seed=1), 3, seed=4)
     assert len(set(others.partners.tolist())) == 10, "each once while they last"
     assert others.others.shape == (10, 3)
+
+
+def test_no_face_that_is_among_the_donors_gives_itself_a_style() -> None:
+    batch = faces(10)
+    for count, where in (
+        (10, np.arange(10)),
+        (25, np.arange(5, 15)),
+        (2, np.array([0, 1] + [-1] * 8)),
+        (2, np.zeros(10)),
+    ):
+        for seed in range(20):
+            same = where.astype(np.int64)
+            found = random_donors(batch, faces(count, seed=1), 3, seed, same)
+            assert not (found.partners == same).any()
+            assert not ((found.others == same[:, None]) & (found.others >= 0)).any()
+            given = [row[row >= 0].tolist() for row in found.others]
+            assert [len(set(row)) for row in given] == [min(3, count - (j >= 0)) for j in same]
+            if count >= 10:
+                assert len(set(found.partners.tolist())) == 10, "each once while they last"
+
+
+def test_donors_that_are_the_faces_themselves_are_known_and_one_donor_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = drawn(tmp_path / "data", 40)
+    train_detector(detector_job(tmp_path / "judge", data.folder, {"steps": 1}))
+    values = {
+        "data": data.folder, "split": "train", "judge": tmp_path / "judge", "styles": 2, "sheet_size": 2,
+        "accelerator": "cpu", "out": tmp_path / "out", "arm": "adain",
+    }  # fmt: skip
+    write_dataset(tmp_path / "one", [data[0]], schema=data.schema, name="one")
+    with pytest.raises(UserError, match="one: 1 labelled face to give styles, expected at least 2"):
+        main(Assess(**values, donors=tmp_path / "one"))
+    given: list[Donors] = []
+
+    def chosen(*arguments) -> Donors:
+        given.append(random_donors(*arguments))
+        return given[-1]
+
+    monkeypatch.setattr(job, "random_donors", chosen)
+    main(Assess(**values, donors=data.folder, donor_split="train"))
+    itself = np.arange(len(given[0].partners))
+    assert not (given[0].partners == itself).any()
+    assert not (given[0].others == itself[:, None]).any()
 
 
 def test_who_shows_the_donor_is_found_and_who_shows_the_content_is_not() -> None:

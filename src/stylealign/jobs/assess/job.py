@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from stylealign.batches.batch import Batch, take_faces
+from stylealign.batches.batch import take_faces
 from stylealign.batches.crops import CropCache
 from stylealign.config import to_dict
 from stylealign.data.atomic import making, refuse_existing, whole_folder
@@ -40,6 +40,7 @@ from stylealign.jobs.assess.opening import (
 from stylealign.jobs.assess.subject import Subject
 from stylealign.jobs.assess.tables import summary
 from stylealign.jobs.assess.writing import write_assessment
+from stylealign.jobs.generate.pairing import own_positions
 from stylealign.progress import say
 from stylealign.styling.arms import ARMS, names_without_run
 from stylealign.training.devices import pick_device
@@ -142,18 +143,21 @@ def assess(
             "halve and to swap"
         )
     batch = CropCache(faces, subject.crop).batch(np.arange(len(faces)))
-    others = None if config.donors is None else _donors(config, subject)
+    givers = None if config.donors is None else _donors(config, subject)
+    others = None if givers is None else CropCache(givers, subject.crop).batch(np.arange(len(givers)))
+    same = None if givers is None else own_positions(faces, givers)
     if subject.by_fit:
-        rows, donors = fitted_donors(batch, others, config.styles, config.seed, faces.schema, config.sheet_size)
-        if len(rows) < 8:
+        rows, donors = fitted_donors(batch, others, config.styles, config.seed, faces.schema, config.sheet_size, same)
+        several = int(((donors.others >= 0).sum(axis=1) > 1).sum())
+        if len(rows) < 8 or several < 2:
             raise UserError(
                 f"{faces.folder}: {len(rows)} of {counted(len(faces), 'face')} with a donor that can be bent onto "
-                "them, expected at least 8: give more with --donors"
+                f"them, {several} with several, expected at least 8 and 2: give more with --donors"
             )
         about = {**about, "without_donor": len(faces) - len(rows)}
         faces, batch = faces.take(rows), take_faces(batch, torch.from_numpy(rows))
     else:
-        donors = random_donors(batch, others, config.styles, config.seed)
+        donors = random_donors(batch, others, config.styles, config.seed, same)
     truth: list[np.ndarray] = []
 
     def true_answers(contents: np.ndarray, donors: np.ndarray) -> np.ndarray:
@@ -177,8 +181,8 @@ def assess(
     return found
 
 
-def _donors(config: Assess, subject: Subject) -> Batch:
-    """The labelled faces that give styles. Raises UserError for another mark-up."""
+def _donors(config: Assess, subject: Subject) -> FaceDataset:
+    """The labelled faces that give styles. Raises UserError for another mark-up, and for fewer than 2."""
     assert config.donors is not None
     opened = FaceDataset.open(config.donors)
     if opened.schema != subject.schema:
@@ -187,7 +191,12 @@ def _donors(config: Assess, subject: Subject) -> Batch:
             "expected the same schema"
         )
     faces = whole_faces(opened.select(config.donor_split, labelled=True), "the donors")
-    return CropCache(faces, subject.crop).batch(np.arange(len(faces)))
+    if len(faces) < 2:
+        raise UserError(
+            f"{config.donors}: {counted(len(faces), 'labelled face')} to give styles, expected at least 2: a face gets "
+            "several, and never its own"
+        )
+    return faces
 
 
 def _out_of(config: Assess) -> Path:

@@ -44,26 +44,45 @@ class Donors(NamedTuple):
     """those of them that cannot be drawn"""
 
 
-def random_donors(faces: Batch, donors: Batch | None, styles: int, seed: int) -> Donors:
-    """Donors by chance: the faces to each other in a seeded cyclic order, or other faces, each once while they last."""
+def random_donors(
+    faces: Batch, donors: Batch | None, styles: int, seed: int, same: np.ndarray | None = None
+) -> Donors:  # fmt: skip
+    """Donors by chance: the faces to each other in a seeded cyclic order, or at least 2 others, each once while they
+    last. `same` (N,) is the position of each face among the donors, -1 where it is none: no face gets itself."""
     num, rng = len(faces.image), np.random.default_rng((seed, 61))
     if donors is None:
         strangers = [np.delete(np.arange(num), i) for i in range(num)]
         others = np.stack([rng.choice(among, min(styles, num - 1), replace=False) for among in strangers])
         return Donors(faces, swap_partners(num, seed), others, True, np.empty(0, np.int64))
     count = len(donors.image)
+    same = np.full(num, -1) if same is None else same
     partners = np.concatenate([rng.permutation(count) for _ in range(-(-num // count))])[:num]
-    others = np.stack([rng.choice(count, min(styles, count), replace=False) for _ in range(num)])
+    for i in np.flatnonzero(partners == same):  # the two change donors, neither of which is then given itself
+        free = np.flatnonzero((partners != same[i]) & (same != same[i]))
+        if partners[i] != same[i]:
+            continue  # it has changed already
+        if len(free):
+            j = free[0]
+            partners[i], partners[j] = partners[j], partners[i]
+        else:
+            partners[i] = (same[i] + 1) % count
+    k = min(styles, count)
+    others = np.full((num, k), -1)
+    for row, itself in zip(others, same, strict=True):
+        drawn = rng.choice(count - (itself >= 0), min(k, count - (itself >= 0)), replace=False)
+        row[: len(drawn)] = drawn + (drawn >= itself) if itself >= 0 else drawn
     return Donors(donors, partners, others, False, np.empty(0, np.int64))
 
 
 def fitted_donors(
-    faces: Batch, donors: Batch | None, styles: int, seed: int, schema: LandmarkSchema, sheet: int
-) -> tuple[np.ndarray, Donors]:
+    faces: Batch, donors: Batch | None, styles: int, seed: int, schema: LandmarkSchema, sheet: int,
+    same: np.ndarray | None = None,
+) -> tuple[np.ndarray, Donors]:  # fmt: skip
     """The faces that have a donor which can be bent onto them, and their donors as `generate` chooses them: near in
-    shape, different in look. Each face's partner is one of its donors, by the seed."""
+    shape, different in look. Each face's partner is one of its donors, by the seed; `same` as of `random_donors`."""
     others, num, config = donors or faces, len(faces.image), WarpConfig()
-    same = np.arange(num) if donors is None else np.full(num, -1)
+    if same is None:
+        same = np.arange(num) if donors is None else np.full(num, -1)
     own, theirs = (batch.landmarks.double().numpy() for batch in (faces, others))
 
     def seen(positions: np.ndarray) -> np.ndarray:
