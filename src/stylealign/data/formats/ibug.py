@@ -190,7 +190,7 @@ def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
         for sample in samples:
             # a .pts belongs to an image by its name, so every face gets an image of its own
             safe = "/".join(part for part in Path(sample.id).parts if part not in ("..", "/"))
-            names.append(pictures.name_of(sample.image, f"{split}/{safe}"))
+            names.append(pictures.name_of(sample.image, safe, within=split))
             (folder / names[-1]).with_suffix(".pts").write_text(pts_text(sample), encoding="ascii")
         write_lines(folder / "splits" / f"{split}.txt", names)
 
