@@ -58,6 +58,25 @@ def test_a_batch_is_that_of_the_folder_it_was_made_from(faces: FaceDataset, fold
     assert len(cached._held) <= 2 * WINDOW
 
 
+@pytest.mark.parametrize(("wide", "margin"), [(1.5, 1.25), (1.28, 1.25), (1.25, 1.0)])  # 8, 1 and 8 px wider
+def test_shards_of_a_wider_margin_mix_with_a_folder(
+    faces: FaceDataset, tmp_path: Path, wide: float, margin: float
+) -> None:
+    pack(faces, tmp_path, 20, dataclasses.replace(EXACT, margin=wide))
+    shards = ShardCache(ShardedFaces.open(tmp_path).select("train"), CROP, margin)
+    loose = CropCache(faces.select("train"), CROP, margin)
+    mixed = BatchSource([shards, loose], [0.5, 0.5], 16, 0).batch(3)
+    assert mixed.image.shape == (16, 3, loose.size, loose.size)
+    for i in range(8):  # the shards' faces: each is what the folder gives
+        expected = loose.batch(mixed.index[i : i + 1].numpy())
+        torch.testing.assert_close(mixed.landmarks[i], expected.landmarks[0], atol=1e-3, rtol=0)
+        torch.testing.assert_close(mixed.crop_from_source[i], expected.crop_from_source[0], atol=1e-6, rtol=0)
+        away = (mixed.image[i] - expected.image[0]).abs()
+        assert float(away.mean()) < (0.05 if (shards.size - loose.size) % 2 else 0.01)  # half a pixel, or rounding
+    alone = BatchSource([shards], [1.0], 4, 0).batch(0)
+    assert alone.image.shape[-1] == shards.size  # all the room there is
+
+
 def test_every_epoch_shows_every_face_once_in_another_order_that_can_be_cut_anywhere(folder: Path) -> None:
     cached = ShardCache(ShardedFaces.open(folder).select("train"), CROP)
     num = len(cached)

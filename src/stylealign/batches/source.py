@@ -6,6 +6,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from stylealign.batches.augment.affine import centre_crop
 from stylealign.batches.batch import Batch, join
 from stylealign.batches.crops import CropCache
 from stylealign.batches.shards import ShardCache
@@ -36,7 +37,7 @@ class BatchSource:
     `rank` and `world` cut each global batch between processes: rank r takes every world-th face. `orders` names for
     each source the positions that make up one epoch, where that is not each face once (face/pose.py), `leans` for each
     the px by which its labels lean to the right (`training.faces.DataSource.lean_px`). Shards have an order of their
-    own.
+    own; where sources were cut with different margins, such as shards beside a folder, all faces get the narrowest.
     """
 
     def __init__(
@@ -105,11 +106,11 @@ class BatchSource:
         """This process's part of batch number `step`."""
         offsets = np.cumsum([0] + [len(c) for c in self.caches])
         faces = [(i, int(p)) for i, positions in self.indices(step) for p in positions][self.rank :: self.world]
-        parts = []
+        side, parts = min(cache.size for cache in self.caches), []
         for i, cache in enumerate(self.caches):
             positions = np.array([p for source, p in faces if source == i], dtype=np.int64)
             if len(positions):
-                part = cache.batch(positions, int(offsets[i]))
+                part = centre_crop(cache.batch(positions, int(offsets[i])), side)
                 if lean := self._leans[i]:
                     part = part._replace(lean=torch.full_like(part.weight, lean))
                 parts.append(part)
