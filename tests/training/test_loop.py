@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from lightning_fabric.plugins.precision.amp import MixedPrecision
 from torch import Tensor, nn
 
 from builders.places import ROOT
@@ -295,6 +296,52 @@ def test_the_flags_of_the_loop_reach_network_optimizer_and_batches(monkeypatch: 
     for pinned in (True, False):
         given = list(one_ahead(Waiting, 1, Schedule(4), gpu, pinned))
         assert given == [Waiting(step, pinned) for step in (1, 2, 3)]
+
+
+@pytest.fixture
+def sixteen_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Precision 16-mixed on the CPU too, where Fabric takes bf16-mixed for it."""
+    made = "lightning_fabric.connector._Connector._check_and_init_precision"
+    monkeypatch.setattr(made, lambda _: MixedPrecision("16-mixed", "cpu"))
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
+@pytest.mark.parametrize("built", [True, None])
+def test_optimizers_learn_under_scaled_losses_fused_or_not(
+    sixteen_bits: None, kind: type[torch.optim.Optimizer], built: bool | None
+) -> None:
+    """However they were built; where a gradient overflows nothing is learnt, and the next loss is scaled by half."""
+    weights = []
+    for fused in (True, False):
+        engine = start_engine(LoopConfig(**CPU, fused=fused, precision="16-mixed"))
+        net = nn.Linear(1, 1, bias=False)
+        nn.init.ones_(net.weight)
+        model, optimizer = engine.setup(net, kind(net.parameters(), lr=0.1, fused=built))  # type: ignore[call-arg]
+        for step in range(3):
+            optimizer.zero_grad()
+            engine.backward(model(torch.tensor([[2.0]])).sum())  # 2 x 65536 is beyond 16 bits
+            optimizer.step()
+            if step == 0:
+                assert net.weight.item() == 1
+        weights.append(net.weight.item())
+    assert weights[0] == pytest.approx(weights[1])
+    assert weights[0] < 1
+
+
+def test_a_killed_run_of_16_bits_goes_on_with_the_scale_of_its_losses(sixteen_bits: None, tmp_path: Path) -> None:
+    loop = LoopConfig(steps=9, log_every=2, checkpoint_every=3, precision="16-mixed", **CPU)
+    whole = Job(tmp_path / "whole", loop).fit()
+    with pytest.raises(KeyboardInterrupt):
+        Job(tmp_path / "killed", loop, stop_at(7)).fit()
+    resumed = Job(tmp_path / "killed", loop).fit()
+    assert resumed.seen == [6, 7, 8]
+    assert resumed.lines() == whole.lines()
+    assert resumed.state.scaling == whole.state.scaling
+    assert resumed.state.scaling["scale"] < 2**16  # which it begins with: a gradient has overflowed, and halved it
+    assert flatten(resumed.state.state_dict())[1] == flatten(whole.state.state_dict())[1]
+    old = {key: value for key, value in whole.state.state_dict().items() if key != "scaling"}
+    whole.state.load_state_dict(old)  # as checkpoints were
+    assert whole.state.scaling == {}
 
 
 @pytest.mark.slow  # a minute of compiling

@@ -31,7 +31,7 @@ from stylealign.training.ahead import one_ahead
 from stylealign.training.devices import said_of_precision
 from stylealign.training.ema import EMA
 from stylealign.training.following import Follow, memory_mb, open_followers, refuse_missing, write_table
-from stylealign.training.optim import clipped, lr_of
+from stylealign.training.optim import clipped, fuse, lr_of
 from stylealign.training.run import EVALUATED, Run
 from stylealign.training.schedule import Schedule
 from stylealign.training.stopping import told_to_end
@@ -105,8 +105,8 @@ class _Processes(Fabric):
             module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             module.register_forward_pre_hook(_in_planes)
         if self.loop.fused is not None:
-            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-                group |= {"fused": self.loop.fused or None, "foreach": None}  # None: as torch chooses
+            for optimizer in optimizers:
+                fuse(optimizer, self.loop.fused)
         if self.loop.compile:
             module.compile()
         return super().setup(module, *optimizers, **more)
@@ -187,6 +187,8 @@ class TrainState:
     sums: dict[str, Tensor] = field(default_factory=dict)
     """Loss terms, summed over so many updates since the last line of the log (`summed`)"""
     summed: int = 0
+    scaling: dict[str, Any] = field(default_factory=dict)
+    """Of precision 16-mixed: by how much losses are scaled now, and for how long they have been (torch's GradScaler)"""
 
     def result(self) -> nn.Module:
         """The module to evaluate and save: the averaged weights where there are any."""
@@ -200,6 +202,7 @@ class TrainState:
             "ema": self.ema.module.state_dict() if self.ema else {},
             "sums": self.sums,
             "summed": self.summed,
+            "scaling": self.scaling,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -217,6 +220,7 @@ class TrainState:
         if self.ema:
             self.ema.module.load_state_dict(state["ema"])
         self.sums, self.summed = dict(state.get("sums", {})), state.get("summed", 0)
+        self.scaling = dict(state.get("scaling", {}))
 
 
 def mean_over_processes(engine: Fabric, value: Tensor) -> Tensor:
@@ -279,7 +283,9 @@ def fit(
     Raises Stopped, after a checkpoint, where a signal says that the machine will be taken away: after the update that
     it came in, or of several processes, which must agree, at the next line of the log.
     """
-    main = engine.is_global_zero
+    main, precision = engine.is_global_zero, engine.strategy.precision
+    if state.scaling:
+        precision.load_state_dict(state.scaling)
     schedule = schedule or Schedule(config.steps)
     schedule.begin(state.step)
     if main:
@@ -364,6 +370,7 @@ def fit(
             # Save, then look: whatever happens while looking, nothing learnt is lost.
             with schedule.looking():
                 if save or end:
+                    state.scaling = precision.state_dict()
                     if main:
                         run.write_checkpoint(step, state.result().state_dict(), state.card, state.state_dict())
                         schedule.saved(step)
