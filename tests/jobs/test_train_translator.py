@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from builders import translator_contract
 from builders.dots import dots
 from builders.places import GOLDEN
 from builders.tiny import detector_job, drawn, metrics_of, translator_job
@@ -430,6 +431,21 @@ def test_a_killed_training_continued_is_bitwise_the_same(
     assert metrics_of(tmp_path / "killed") == metrics_of(trained)
     for name in ("model.safetensors", "judge.json", "previews/step_00000006.png"):
         assert (tmp_path / "killed" / name).read_bytes() == (trained / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["spade", "repaint"])
+def test_weights_do_not_depend_on_whether_the_small_detectors_were_there_already(
+    name: str, tmp_path: Path, faces: FaceDataset
+) -> None:
+    """As after a kill before the first checkpoint: the second process finds them finished."""
+    preset = translator_contract.tiny(name)
+    changes = {"model": name, "crop": CropConfig(size=preset.size, scale=1.6), name: preset.network}
+    once = translator_job(tmp_path / "once", faces.folder, {"steps": 2, "preview_every": 0}, **changes)
+    main(once)
+    found = {"judge": tmp_path / "once/judge", "feature_detector": tmp_path / "once/features"}
+    main(dataclasses.replace(once, run=tmp_path / "again", **found))
+    one, other = ((tmp_path / run / "model.safetensors").read_bytes() for run in ("once", "again"))
+    assert one == other
 
 
 def golden(name: str, found: list[float]) -> list[float]:

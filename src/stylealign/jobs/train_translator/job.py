@@ -43,7 +43,7 @@ from stylealign.jobs.train_translator.small_detectors import (
 from stylealign.progress import say
 from stylealign.training.devices import place
 from stylealign.training.ema import EMA
-from stylealign.training.loop import Engine, LoopConfig, TrainState, fit, restore
+from stylealign.training.loop import Engine, LoopConfig, TrainState, fit, restore, seed_everything
 from stylealign.training.run import Run
 from stylealign.training.session import run_training
 from stylealign.translators import TRANSLATORS, TranslatorEntry, build_translator, trained_names
@@ -246,6 +246,9 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
     first = vary(first, 2**31 - 1)
     reconstruction = Reconstruction(config.reconstruction, features.network, features.num_levels).to(engine.device)
     assert kind.learn is not None  # those that have nothing to learn are not offered
+    # What is drawn now, such as a discriminator's weights, must not depend on whether the small detectors were trained
+    # by this process or found finished.
+    seed_everything(config.loop.seed, 0, 0, 2)
     learner = kind.learn(
         Learning(
             model=model, own=config.learning, engine=engine, schema=schema, size=size, maps=maps_of,
