@@ -459,6 +459,8 @@ def test_what_cannot_be_assessed_is_refused_with_what_was_expected(
     card = {"data": [{"content_hash": faces.content_hash, "split": "train"}]}
     assert [held_out(card, faces, s) for s in ("train", "val")] == [False, True]
     assert held_out({"data": [{"content_hash": "other", "split": "train"}]}, faces, "val") is None
+    everything = {"data": [{"content_hash": faces.content_hash, "split": None}]}
+    assert [held_out(everything, faces, s) for s in ("train", "val")] == [False, False]
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ from stylealign.data.image import image_size
 from stylealign.detectors.output import DetectorOutput
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
+from stylealign.face.sample import Provenance
 from stylealign.face.schema import FIVE, LandmarkSchema
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.jobs.train_translator.job import TrainTranslator, main, weights_warning
@@ -354,6 +355,28 @@ def test_a_mark_up_of_ones_own_trains_and_a_judge_of_training_faces_is_called_on
     assert read_card(tmp_path / "run")["judge"]["held_out"] is False
     with pytest.raises(UserError, match="schema bare has no boundaries"):
         main(translator_job(tmp_path / "other", data.folder, structure=StructureConfig(kind="boundaries"), **pixels))
+
+
+def test_faces_that_are_learnt_from_are_not_called_held_out(
+    tmp_path: Path, faces: FaceDataset, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether the split is the judge's own, or further data holds its pictures, or faces made from them."""
+    val = list(faces.select("val"))
+    source = Provenance(content_id=val[0].id, style_id=None, translator="t", seed=0)
+    one = dataclasses.replace(faces.select("train")[0], id="made", provenance=source)
+    how = {"verb": "generate", "inputs": {"data": {"content_hash": faces.content_hash}}}
+    write_dataset(tmp_path / "copies", val[:2], schema=faces.schema, name="copies")
+    write_dataset(tmp_path / "made", [one], schema=faces.schema, name="made", how=how)
+    given = {"reconstruction": RECONSTRUCTION_PRESETS["pixels"], "loop": {"steps": 1, "preview_every": 0}}
+    for name, changes, learnt in (
+        ("same", {"split": "val"}, len(val)),
+        ("copied", {"extra": (tmp_path / "copies",), "extra_split": None}, 2),
+        ("made_of", {"extra": (tmp_path / "made",), "extra_split": None}, 1),
+    ):
+        main(variant(tmp_path / f"run_{name}", faces, trained, **given, **changes))
+        assert f"warning: {learnt} of {len(val)} faces of split val that the judge sees are" in capsys.readouterr().err
+        assert read_card(tmp_path / f"run_{name}")["judge"]["held_out"] is False
+    assert read_card(trained)["judge"]["held_out"] is True
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -107,6 +107,19 @@ def labels_seen(
     return bool(labellers) and not merged and opened.content_hash not in sources_of(pseudo.meta)
 
 
+def num_learnt(faces: FaceDataset, learnt: Iterable[FaceDataset]) -> int:
+    """How many of some faces are learnt from: their pictures are among others, or those were made from them."""
+    pictures, made = set(), set()
+    for part in learnt:
+        of_these = faces.content_hash in sources_of(part.meta)
+        for head in map(part.head, range(len(part))):
+            pictures.add(head["digest"])
+            if of_these:
+                made.add((head.get("provenance") or {}).get("content_id"))
+    heads = map(faces.head, range(len(faces)))
+    return sum(head["digest"] in pictures or head["id"] in made for head in heads)
+
+
 def is_made(meta: dict[str, Any]) -> bool:
     """Whether a data set's pictures or labels were made, not taken and placed by people. `trust` leaves both alone; of
     several that `prepare` merged some are people's."""

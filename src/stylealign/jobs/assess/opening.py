@@ -128,6 +128,7 @@ def detector_features(run: Path, is_judge: bool, device: torch.device) -> Featur
 
 
 def held_out(card: dict[str, Any], faces: FaceDataset, split: str) -> bool | None:
-    """Whether a translator was not trained on this split, by its card; None where it was trained on other data sets."""
+    """Whether a translator was not trained on this split, by its card; None where it was trained on other data sets. A
+    split of None in a card is all faces."""
     same = [d for d in card.get("data") or [] if d.get("content_hash") == faces.content_hash]
-    return split not in {d.get("split") for d in same} if same else None
+    return {split, None}.isdisjoint(d.get("split") for d in same) if same else None

@@ -45,6 +45,7 @@ from stylealign.training.devices import place
 from stylealign.training.ema import EMA
 from stylealign.training.loop import Engine, LoopConfig, TrainState, fit, restore, seed_everything
 from stylealign.training.run import Run
+from stylealign.training.seen import num_learnt
 from stylealign.training.session import run_training
 from stylealign.translators import TRANSLATORS, TranslatorEntry, build_translator, trained_names
 from stylealign.translators.judge import judge_swaps, verdict
@@ -189,8 +190,8 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
     opened = FaceDataset.open(config.data)
     schema = opened.schema
     faces = opened.select(config.split, config.subset, labelled=True)
-    held_out = config.val_split in opened.meta["splits"]
-    val_faces = opened.select(config.val_split, labelled=True) if held_out else faces
+    has_val = config.val_split in opened.meta["splits"]
+    val_faces = opened.select(config.val_split, labelled=True) if has_val else faces
     val_faces = whole_faces(val_faces, "what the judge sees")
     val_faces = val_faces.take(range(min(len(val_faces), config.judge_faces)))
     if len(faces) < 2:
@@ -204,6 +205,12 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
             f"{config.judge_faces}); the judge needs at least 2 to swap"
         )
     extra = extra_faces(config, schema)
+    learnt = num_learnt(val_faces, (faces, *extra))
+    if engine.is_global_zero and has_val and learnt:
+        say(
+            f"warning: {learnt} of {counted(len(val_faces), 'face')} of split {config.val_split} that the judge sees "
+            "are learnt from: its figures are not of held-out faces"
+        )
     if engine.is_global_zero and (warning := weights_warning(config)):
         say(f"warning: {warning}")
     size, structure, kind = config.crop.size, config.structure, TRANSLATORS[config.model]
@@ -301,7 +308,7 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
             loaded(copy.deepcopy(result)), held.judged, judge.model, judge.crop.size, schema, config.loop.seed,
             donors=held.donors,
         )  # fmt: skip
-        figures["held_out"] = held_out
+        figures["held_out"] = has_val and not learnt
         figures["judge"] = "given" if config.judge else "trained on the same split with another seed"
         nats = next((line["kl"] for line in reversed(read_metrics(run.folder)) if "kl" in line), None)
         if nats is not None:
@@ -309,7 +316,7 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
             warning = kl_warning(nats, size)
             if warning:
                 say(f"warning: {warning}")
-        if not held_out:
+        if not has_val:
             say(f"warning: {config.data} has no split {config.val_split}: the judge looked at training faces")
         (run.folder / "judge.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         say(f"judge: {verdict(figures)}" + ("" if nats is None else f" (KL {nats:.0f} nats)"))
