@@ -19,13 +19,13 @@ from stylealign.data.formats.files import pictures_below
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
-from stylealign.jobs.fit import choosing
+from stylealign.jobs.fit import choosing, looking
 from stylealign.jobs.fit import job as fit
 from stylealign.jobs.fit.stopwatch import Stopwatch
 from stylealign.jobs.fit.unlabelled import some_of
 from stylealign.jobs.train_detector.job import TrainDetector
 from stylealign.predicting.finders import FoundFace
-from stylealign.predicting.places import how_found, placed
+from stylealign.predicting.places import Places, how_found, placed
 from stylealign.training.devices import pick_device
 from stylealign.training.schedule import Timed
 
@@ -210,6 +210,23 @@ def test_from_a_folder_to_a_detector_and_what_to_type_next(
     assert (out / "next.md").stat().st_mtime_ns == page_before
     assert main([*command, "--seed", "3"]) == 2
     assert "holds a fit of another kind (seed: 0 there, 3 now)" in capsys.readouterr().err
+
+
+def test_pictures_without_labels_are_no_copies_of_labelled_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among them are those held out, which nothing may be learnt from."""
+    write_csv(tmp_path / "mine", dots(tmp_path / "dots", 12), labelled=8)
+    for i, path in enumerate(sorted((tmp_path / "mine").glob("*.png"))):
+        shutil.copy(path, tmp_path / "mine" / f"{'abcdefghijkl'[i]}.png")
+    monkeypatch.setattr(looking, "how_found", lambda *_: Places("whole", 8, 0.0, 1.0))
+    config = fit.Fit(path=tmp_path / "mine", out=tmp_path / "out", minutes=30)
+    (tmp_path / "out").mkdir()
+    plan = looking.look(config, tmp_path / "out", Stopwatch(30, tmp_path / "out"))
+    found = {face.image.name for face in FaceDataset.open(tmp_path / "out" / "unlabelled")}
+    people = {f"person{letter}_{n}.png" for letter in "ef" for n in (0, 1)}
+    assert found == people | {f"{letter}.png" for letter in "ijkl"}
+    assert plan["unlabelled_faces"] == 8
 
 
 def test_a_stopped_fit_goes_on_with_its_plan(tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:

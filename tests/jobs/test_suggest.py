@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ from builders.dots import dots
 from builders.tiny import detector_job
 from stylealign.cli import main
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
-from stylealign.jobs.suggest.job import Suggest
+from stylealign.jobs import prepare
+from stylealign.jobs.prepare import Prepare
+from stylealign.jobs.suggest.job import Suggest, _known
 from stylealign.jobs.suggest.job import main as suggest
 from stylealign.jobs.suggest.ranking import (
     LOOK,
@@ -90,6 +94,33 @@ def test_the_least_sure_stand_first(tmp_path: Path) -> None:
     schema = dots(tmp_path / "d", 3).schema
     assert suggested(faces, np.empty((0, 0)), schema, 3) == [1, 2, 0]
     assert suggested([], np.empty((0, 0)), schema, 3) == []
+
+
+def test_no_labelled_picture_is_offered_wherever_its_label_lies(tmp_path: Path) -> None:
+    """Labelled where they are, or in a data set that has copies of them; one is unlabelled, and one another picture of
+    the same size in bytes."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    faces = list(dots(tmp_path / "made", 6))
+    for face in faces:
+        shutil.copy(face.image, folder / face.image.name)
+    names = [face.image.name for face in faces]
+    content = bytearray((folder / names[0]).read_bytes())
+    content[-5] ^= 1
+    (folder / "other.png").write_bytes(content)
+    (folder / "empty.png").write_bytes(b"")
+    labelled = [replace(face, image=folder / face.image.name, split="train") for face in faces[:5]]
+    schema = dots(tmp_path / "schema", 2).schema
+    write_dataset(tmp_path / "data", labelled, schema=schema, image_root=folder)
+    prepare.main(Prepare(reader="dataset", path=tmp_path / "data", out=tmp_path / "copied", copy=True))
+    for data in ("data", "copied"):
+        config = Suggest(
+            pictures=folder, detectors=(Path("x"),), out=tmp_path / "out", labelled=tmp_path / data, whole_image=True
+        )
+        known, pictures = _known(config, schema)
+        assert len(known) == 5
+        assert {path.name for path in folder.iterdir() if path not in pictures} == {names[5], "other.png", "empty.png"}
+    assert folder / "not there.png" not in pictures
 
 
 def test_pictures_to_label_next_with_first_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

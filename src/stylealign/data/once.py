@@ -1,11 +1,15 @@
-"""What many faces of a source share, met again: the same face noticed, the same picture copied once."""
+"""What many faces share, met again: the same face noticed, the same picture known by another path, or copied once."""
 
 import hashlib
 import os
 import shutil
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from stylealign.data.paths import inside
+from stylealign.data.rows import file_digest
+from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 
 
@@ -22,6 +26,27 @@ class Twins:
         digest.update(b"" if array is None else array.tobytes())
         before = self._seen.setdefault(digest.digest(), sample.id)
         return None if before == sample.id else before
+
+
+class KnownPictures:
+    """Tells whether a picture is one of these, or a copy of one: by its path, else by its content."""
+
+    def __init__(self, pictures: Iterable[Path]):
+        self._paths = {os.path.abspath(path) for path in pictures}
+        self._by_size: dict[int, list[str]] = {}  # so that files of no known size need not be read
+        for path in self._paths:
+            if os.path.isfile(path):
+                self._by_size.setdefault(os.path.getsize(path), []).append(path)
+        self._digests = lru_cache(maxsize=None)(lambda size: {file_digest(Path(p)) for p in self._by_size[size]})
+
+    def __contains__(self, picture: Path) -> bool:
+        if os.path.abspath(picture) in self._paths:
+            return True
+        try:
+            size = os.path.getsize(picture)
+            return size in self._by_size and file_digest(picture) in self._digests(size)
+        except (OSError, UserError):
+            return False  # whoever opens it says what is wrong with it
 
 
 class Copies:

@@ -13,6 +13,7 @@ from stylealign.data.formats import FORMATS, format_of
 from stylealign.data.formats.files import pictures_below
 from stylealign.data.groups import groups_of, splits_by_group
 from stylealign.data.image import write_image
+from stylealign.data.once import KnownPictures
 from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, get_schema
@@ -128,12 +129,13 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
     count = 0
     if beside is not None and places.how != "boxes":
         known = {os.path.abspath(face.image) for face in found.faces}
+        labelled = KnownPictures(face.image for face in found.faces)
         most = int(min(MOST_UNLABELLED, 0.05 * watch.total / max(each, 1e-3)))
         held = {groups.of[face] for face, split in now.items() if split != "train"}
         allowed = (  # nobody who is held out is looked at
             path
             for path in pictures_below(beside, out)
-            if not groups.holds(path.relative_to(beside).with_suffix("").as_posix(), held)
+            if path not in labelled and not groups.holds(path.relative_to(beside).with_suffix("").as_posix(), held)
         )
         pictures, there = some_of(allowed, beside, most, known)
         if pictures:

@@ -9,7 +9,6 @@ The order is ranking.py's. Pictures are looked at one after another, so memory d
 """
 
 import csv
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from stylealign.data.dataset_writer import DatasetWriter, called
 from stylealign.data.formats import FORMATS, WriteOptions, check_name, having
 from stylealign.data.formats.files import pictures_below
 from stylealign.data.image import read_image, warp, write_image
+from stylealign.data.once import KnownPictures
 from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet, draw_landmarks
 from stylealign.face import geometry
@@ -55,7 +55,8 @@ class Suggest:
     out: Path
     """Folder to make."""
     labelled: Path | None = None
-    """Data set of the faces labelled already, which the suggested ones are to be unlike."""
+    """Data set of the faces labelled already, which the suggested ones are to be unlike. Its pictures, and copies of
+    them, are not suggested."""
     count: int = 50
     """How many to suggest."""
     whole_image: bool = False
@@ -77,7 +78,7 @@ class Suggest:
             check_name("formats", name, having("write"))
 
 
-def _faces_to_rank(config: Suggest, scale: float, known: set[str]) -> tuple[Iterator[FaceSample], Path]:
+def _faces_to_rank(config: Suggest, scale: float, known: KnownPictures) -> tuple[Iterator[FaceSample], Path]:
     """The faces, one after another, and the folder that holds all pictures."""
     if (config.pictures / "dataset.yaml").is_file():
         opened = FaceDataset.open(config.pictures)
@@ -88,29 +89,29 @@ def _faces_to_rank(config: Suggest, scale: float, known: set[str]) -> tuple[Iter
     found = (
         FaceSample(id=path.relative_to(root).as_posix(), image=path, split="unlabelled")
         for path in pictures_below(root, config.out)
-        if os.path.abspath(path) not in known
+        if path not in known
     )
     how: Literal["whole", "finder"] = "whole" if config.whole_image else "finder"
     return placed(found, how, MtcnnFinder(), scale), root
 
 
-def _known(config: Suggest, schema: LandmarkSchema) -> tuple[np.ndarray, set[str]]:
-    """(M, F) descriptions of labelled faces, and the absolute paths of all labelled pictures."""
+def _known(config: Suggest, schema: LandmarkSchema) -> tuple[np.ndarray, KnownPictures]:
+    """(M, F) descriptions of labelled faces, and all labelled pictures."""
     if config.labelled is None:
-        return np.empty((0, 0)), set()
+        return np.empty((0, 0)), KnownPictures([])
     faces = FaceDataset.open(config.labelled)
     if faces.schema != schema:
         raise UserError(
             f"{config.labelled}: its mark-up is {faces.schema.name}, expected {schema.name} as the detectors answer in"
         )
     labelled = faces.select(labelled=True)
-    paths = {os.path.abspath(labelled.image_root / labelled.head(i)["image"]) for i in range(len(labelled))}
+    pictures = KnownPictures(labelled.image_root / labelled.head(i)["image"] for i in range(len(labelled)))
     spread = labelled.take(range(0, len(labelled), max(1, -(-len(labelled) // KNOWN))))
     features = []
     for sample in track(spread, "looking at the labelled faces", len(spread)):
         assert sample.landmarks is not None
         features.append(describe_face(read_image(sample.image), sample.labels))
-    return np.stack(features), paths
+    return np.stack(features), pictures
 
 
 def _write(
@@ -155,8 +156,8 @@ def main(config: Suggest) -> None:
                 f"--formats {name}: {counted(schema.num_points, 'landmark')} of {schema.name}, expected the "
                 f"{FORMATS[name].num_points} that it holds"
             )
-    known, paths = _known(config, schema)
-    faces, root = _faces_to_rank(config, detectors[0].crop.scale, paths)
+    known, pictures = _known(config, schema)
+    faces, root = _faces_to_rank(config, detectors[0].crop.scale, pictures)
     kept, unreadable = Sample(max(POOL, config.count)), list[str]()
     for group in ask_in_groups(detectors, faces, config.look, unreadable):
         for candidate in candidates_of(group.samples, group.images, group.landmarks, schema):
