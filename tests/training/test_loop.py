@@ -298,6 +298,34 @@ def test_the_flags_of_the_loop_reach_network_optimizer_and_batches(monkeypatch: 
         assert given == [Waiting(step, pinned) for step in (1, 2, 3)]
 
 
+def test_a_term_that_begins_between_two_lines_is_the_mean_of_the_updates_that_had_it(tmp_path: Path) -> None:
+    """As an adversary that joins at update 5: of the window 3 to 5 (lines at 3 and 6) only one has it. So it is after a
+    stop, whose checkpoint keeps the window, one of an older version too."""
+    loop = LoopConfig(steps=9, log_every=3, checkpoint_every=9, **CPU)
+
+    class Joined(Job):
+        def update(self, batch: Batch, step: int) -> dict[str, Tensor]:
+            late = {"late": torch.tensor(7.0)} if step >= 5 else {}
+            return {**super().update(batch, step), **late}
+
+    job = Joined(tmp_path / "run", loop).fit()
+    assert [line.get("late") for line in job.lines() if "total" in line] == [None, 7, 7]
+    numbers = [line["step_number"] for line in job.lines() if "total" in line]
+    assert numbers == [1, 4, 7]
+
+    def told(batch: Batch, step: int) -> None:
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        Joined(tmp_path / "stopped", loop, told).fit()
+    again = Joined(tmp_path / "stopped", loop)
+    assert again.state.summed == {"total": 1, "step_number": 1, "late": 1}
+    old = {**again.state.state_dict(), "summed": 1}  # as checkpoints were
+    again.state.load_state_dict(old)
+    assert again.fit().lines() == job.lines()
+
+
 @pytest.fixture
 def sixteen_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Precision 16-mixed on the CPU too, where Fabric takes bf16-mixed for it."""

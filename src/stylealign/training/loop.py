@@ -185,8 +185,8 @@ class TrainState:
     step: int = 0
     card: Mapping[str, Any] = field(default_factory=dict)
     sums: dict[str, Tensor] = field(default_factory=dict)
-    """Loss terms, summed over so many updates since the last line of the log (`summed`)"""
-    summed: int = 0
+    """Loss terms, each summed over so many updates since the last line of the log (`summed`): those that had it"""
+    summed: dict[str, int] = field(default_factory=dict)
     scaling: dict[str, Any] = field(default_factory=dict)
     """Of precision 16-mixed: by how much losses are scaled now, and for how long they have been (torch's GradScaler)"""
 
@@ -219,7 +219,8 @@ class TrainState:
                         kept[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         if self.ema:
             self.ema.module.load_state_dict(state["ema"])
-        self.sums, self.summed = dict(state.get("sums", {})), state.get("summed", 0)
+        self.sums, summed = dict(state.get("sums", {})), state.get("summed", {})
+        self.summed = dict.fromkeys(self.sums, summed) if isinstance(summed, int) else dict(summed)  # one number once
         self.scaling = dict(state.get("scaling", {}))
 
 
@@ -318,7 +319,7 @@ def fit(
     if main:
         look(state.step)
     with clipped(state.optimizers.values(), config.clip_norm), told_to_end() as told:
-        pace, first, sums = Pace(), state.step, state.sums
+        pace, first, sums, counts = Pace(), state.step, state.sums, state.summed
         for batch in one_ahead(batches, state.step, schedule, engine.device, config.pinned):
             step = state.step
 
@@ -331,7 +332,7 @@ def fit(
             for name, value in terms.items():
                 value = torch.as_tensor(value).detach().float()
                 sums[name] = value if name not in sums else sums[name].to(value.device) + value
-            state.summed += 1
+                counts[name] = counts.get(name, 0) + 1
             step = state.step = step + 1
             schedule.review(step)
             last = step == schedule.end
@@ -342,7 +343,7 @@ def fit(
 
             # Log. A checkpoint that is due closes the running mean too; one for a signal keeps it, and changes no line.
             if log or save:
-                means = {name: float(mean_over_processes(engine, total / state.summed)) for name, total in sums.items()}
+                means = {name: float(mean_over_processes(engine, total / counts[name])) for name, total in sums.items()}
                 if not all(math.isfinite(v) for v in means.values()):
                     raise UserError(
                         f"step {step}: a loss is not finite ({means}); lower lr, or start again from an earlier "
@@ -356,7 +357,7 @@ def fit(
                     machine = {"images_per_s": round(speed, 1), **memory_mb(engine.device)}
                     record(step, {**means, **seen, "seconds": round(seconds, 3), **machine})
                 sums.clear()
-                state.summed = 0
+                counts.clear()
                 shown = "  ".join(f"{k} {v:.4g}" for k, v in list(means.items())[:6])
                 if main:
                     shown += f"  {machine['images_per_s']:.0f} images/s  {machine.get('memory_mb', 0):.0f} MB"
