@@ -136,6 +136,14 @@ def test_landmarks_of_another_format_in_turned_pictures_are_said_to_be_taken_as_
     assert notes == ["faces lie in pictures that EXIF turns; their landmarks are taken as of the pixels as stored: a"]
 
 
+def test_coco_without_a_size_counts_stored_pixels(tmp_path: Path) -> None:
+    dot_picture(tmp_path / "images" / "a.jpg", PLACES, 6, (WIDTH, HEIGHT))
+    source = coco(tmp_path, [{"keypoints": triples(PLACES[:, ::-1])}], None, images=("a.jpg",))
+    entries, notes = read("coco", source)
+    assert np.allclose(faces(entries)[0].landmarks, PLACES[:, ::-1])
+    assert notes == ["faces lie in pictures that EXIF turns; their landmarks are taken as of the pixels as stored: a"]
+
+
 @pytest.mark.parametrize("factor", [0.5, 2])
 def test_landmarks_made_at_another_size_are_scaled(factor: float, tmp_path: Path) -> None:
     picture(tmp_path / "images" / "a.png", round(WIDTH * factor), round(HEIGHT * factor))

@@ -1,6 +1,7 @@
 """What looks alike in a tool's export is told apart: pictures of one name, orders of points, boxes, hands and faces."""
 
 import json
+import re
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -379,25 +380,36 @@ def test_labelme_s_rectangles_without_a_group_are_the_face_s_round_which_they_li
     assert "rectangles 'hat' without points passed over" in next(iter(options.notes))
 
 
+SPOTS = np.array([[10, 8], [50, 8], [30, 20], [14, 33]])
+FOUR = LandmarkSchema(name="mine", num_points=4, point_names=tuple("abcd"))
+
+
+def written_for(name: str, folder: Path, orientations: dict[str, int]) -> Path:
+    """A tool's files about pictures of these names that EXIF turns, in `tool` below the folder; white at SPOTS."""
+    stored = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    stored[SPOTS[:, 1], SPOTS[:, 0]] = 255
+    (folder / "in").mkdir(parents=True)
+    for image, orientation in orientations.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(stored).save(folder / "in" / image, exif=exif)
+    faces = [
+        FaceSample(id=image, image=folder / "in" / image, landmarks=SPOTS, box_xyxy=(8, 6, 55, 36))
+        for image in orientations
+    ]
+    data = write_dataset(folder / "data", faces, schema=FOUR, name="x", image_root=folder / "in", how={})
+    (folder / "tool").mkdir()
+    write = FORMATS[name].write
+    assert write is not None
+    write(data, folder / "tool", WriteOptions())
+    return folder / "tool"
+
+
 @pytest.mark.parametrize("name", ["labelme", "cvat", "label-studio"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_tools_show_pictures_as_exif_turns_them(name: str, orientation: int, tmp_path: Path) -> None:
     """What is written for a tool lies right on the upright picture, and is read back to the stored pixels."""
-    spots = np.array([[10, 8], [50, 8], [30, 20], [14, 33]])
-    stored = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    stored[spots[:, 1], spots[:, 0]] = 255
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    (tmp_path / "in").mkdir()
-    Image.fromarray(stored).save(tmp_path / "in" / "a.png", exif=exif)
-    schema = LandmarkSchema(name="mine", num_points=4, point_names=tuple("abcd"))
-    face = FaceSample(id="a", image=tmp_path / "in" / "a.png", landmarks=spots, box_xyxy=(8, 6, 55, 36))
-    data = write_dataset(tmp_path / "data", [face], schema=schema, name="x", image_root=tmp_path / "in", how={})
-    (tmp_path / "tool").mkdir()
-    write = FORMATS[name].write
-    assert write is not None
-    write(data, tmp_path / "tool", WriteOptions())
-
+    written_for(name, tmp_path, {"a.png": orientation})
     shown = np.asarray(ImageOps.exif_transpose(Image.open(next((tmp_path / "tool").rglob("*.png")))).convert("L"))
     if name == "labelme":
         content = json.loads(next((tmp_path / "tool").rglob("*.json")).read_text())
@@ -407,11 +419,57 @@ def test_tools_show_pictures_as_exif_turns_them(name: str, orientation: int, tmp
                 (x, y) = shape["points"][0]
                 near = shown[max(0, round(y) - 1) : round(y) + 1, max(0, round(x) - 1) : round(x) + 1]
                 assert near.max() == 255  # numbers count from the corner: half a pixel is not told apart
-    back = one(read(name, tmp_path / "tool", schema))
-    assert np.allclose(back.landmarks, spots, atol=0.01)
+    back = one(read(name, tmp_path / "tool", FOUR))
+    assert np.allclose(back.landmarks, SPOTS, atol=0.01)
     assert back.box_xyxy is not None
     assert np.allclose(back.box_xyxy, [8, 6, 55, 36], atol=0.01)
     assert read_image(back.image).shape[:2] == (HEIGHT, WIDTH)
+
+
+def without_size(path: Path) -> None:
+    """Take the declared size out of a labelme or CVAT file, as old ones have none."""
+    text = re.sub(r'"image(Height|Width)": \d+', r'"image\1": null', path.read_text())
+    path.write_text(re.sub(r' (width|height)="\d+"(?=[^<]*<box)', "", text))
+
+
+@pytest.mark.parametrize("name", ["labelme", "cvat"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tool_s_file_without_a_size_counts_the_picture_as_the_tool_shows_it(
+    name: str, orientation: int, tmp_path: Path
+) -> None:
+    (path,) = (p for p in written_for(name, tmp_path, {"a.png": orientation}).rglob("*.*") if kind_of(p) == name)
+    before = path.read_text()
+    without_size(path)
+    assert path.read_text() != before
+    options = ReadOptions(schema=FOUR, point_names=FOUR.point_names)
+    back = one(list(FORMATS[name].read(tmp_path / "tool", options)))
+    assert np.allclose(back.landmarks, SPOTS, atol=0.01)
+    assert back.box_xyxy is not None
+    assert np.allclose(back.box_xyxy, [8, 6, 55, 36], atol=0.01)
+    said = "faces' landmarks and boxes turned as EXIF says, as the tool shows pictures: "
+    assert [note.removesuffix(back.id) for note in options.notes] == ([] if orientation == 1 else [said])
+
+
+def test_pictures_whose_size_is_declared_tell_those_whose_size_is_not(tmp_path: Path) -> None:
+    """`a` has no size; `b` was labelled on the stored pixels, `c` on the picture as EXIF turns it."""
+    files = written_for("labelme", tmp_path, {"a.png": 6, "b.png": 6, "c.png": 6}) / "train"
+    without_size(files / "a.json")
+    content = json.loads((files / "b.json").read_text())
+    by_label = dict(zip(FOUR.point_names, SPOTS.tolist(), strict=True))
+    for shape in content["shapes"]:
+        at = by_label.get(shape["label"])
+        shape["points"] = [[8, 6], [55, 36]] if at is None else [at]
+    (files / "b.json").write_text(json.dumps(content | {"imageWidth": WIDTH, "imageHeight": HEIGHT}))
+    both = read("labelme", files, FOUR)
+    assert "a.png: EXIF turns it; some declared sizes are as stored and some as turned" in str(both[0])
+    (files / "b.json").rename(files / "b.txt")
+    for face in faces_of(files, "labelme", FOUR):
+        assert np.allclose(face.landmarks, SPOTS, atol=0.01)
+    (files / "b.txt").rename(files / "b.json")
+    (files / "c.json").unlink()
+    (files / "a.json").write_text(json.dumps(content | {"imagePath": "a.png", "imageWidth": None}))
+    for face in faces_of(files, "labelme", FOUR):
+        assert np.allclose(face.landmarks, SPOTS, atol=0.51)  # on stored pixels: from the corner, not from the centre
 
 
 def test_a_label_beside_a_point_s_name_may_hide_it(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def _face(
         labels = {"landmarks": points[:, :2], "numbers": points[:, :2], "visible": points[:, 2] == 2}
         labels["missing"] = points[:, 2] == 0
     if fitted is not None and fitted.how:
-        options.notes.add(f"faces' landmarks and boxes {' and '.join(fitted.how)}, by the declared size", face)
+        options.notes.add(f"faces' landmarks and boxes {' and '.join(fitted.how)}, {fitted.why}", face)
         if points is not None:
             labels["landmarks"] = geometry.apply(fitted.stored_from_declared, points[:, :2])
         box = None if box is None else map_box(fitted.stored_from_declared, box)

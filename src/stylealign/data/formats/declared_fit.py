@@ -6,7 +6,9 @@ Knows no format: whoever reads one says which picture was declared to have which
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from stylealign.data.formats.declared_size import TURNED, Fit, Size, cornered, fit, sizes, turned
+import numpy as np
+
+from stylealign.data.formats.declared_size import SHOWN, TURNED, Fit, Size, as_shown, cornered, fit, sizes, turned
 from stylealign.data.formats.entry import ReadOptions, inspect_image, place_problem, turn_of
 
 
@@ -29,25 +31,34 @@ class DeclaredSizes:
         self._upright: bool | str | None = None  # asked when needed
 
     def fit(self, path: Path, declared: Size | None) -> Fit | str | None:
-        """How the numbers of an image become stored pixels, what is wrong, or None: nothing is declared or readable."""
+        """How the numbers of an image become stored pixels, what is wrong, or None: nothing tells, or unreadable.
+
+        Without a declared size they count what the tool showed: the picture as EXIF turns it, if tools do that.
+        """
         found = self._fit(path, declared)
         if isinstance(found, Fit) and self._shows_upright:
             return found._replace(stored_from_declared=cornered(found.stored_from_declared))
         return found
 
     def _fit(self, path: Path, declared: Size | None) -> Fit | str | None:
-        if declared is None or place_problem(path, self._root):
+        if (declared is None and not self._shows_upright) or place_problem(path, self._root):
             return None
         stored = inspect_image(path, self._options)
         if isinstance(stored, str):
             return None  # checked_face says what is wrong with it
         turn = turn_of(path)
+        if declared is None:
+            upright = self._tool_turns() if turn != 1 else False
+            if isinstance(upright, str):
+                return f"image {path}: EXIF turns it; {upright}"
+            return Fit(np.eye(2, 3)) if upright is False else as_shown(stored, turn)
         found = fit(declared, stored, turn)
         if found is None:
             return f"image {path}: {sizes(declared, stored, turn)}: expected the size its landmarks are for"
         if found.either:
             upright = self._tool_turns()
-            upright = True if upright is None and self._shows_upright else upright
+            if upright is None and self._shows_upright:
+                return turned(found, declared, stored, turn)._replace(why=SHOWN)
             if upright is None:
                 self._options.notes.add(
                     "pictures have the same size turned by EXIF; landmarks are taken as of the stored pixels", path.name

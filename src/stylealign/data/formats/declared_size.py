@@ -17,6 +17,7 @@ from stylealign.face.orientation import size_of_view, upright_affine
 Size = tuple[int, int]
 _PNG, _HEAD = b"\x89PNG", 1 << 16
 TURNED, SCALED = "turned as EXIF says", "scaled to the file's size"
+SHOWN = "as the tool shows pictures"
 
 
 class Fit(NamedTuple):
@@ -28,6 +29,8 @@ class Fit(NamedTuple):
     """What was done, in words; empty: nothing"""
     either: bool = False
     """The size is the same stored and turned by EXIF, which moves pixels all the same"""
+    why: str = "by the declared size"
+    """What told it, in words"""
 
 
 def orientation(path: Path) -> int:
@@ -95,6 +98,11 @@ def turned(found: Fit, declared: Size, stored: Size, turn: int) -> Fit:
     """The other reading of a fit that may be `either`: the numbers count the picture as EXIF turns it."""
     back = geometry.invert(upright_affine(turn, *stored))
     return Fit(geometry.compose(back, _scaling(declared, stored)), (TURNED, *found.how))
+
+
+def as_shown(stored: Size, turn: int) -> Fit:
+    """The fit of numbers without a declared size that count the picture as EXIF turns it."""
+    return Fit(geometry.invert(upright_affine(turn, *stored)), (TURNED,), why=SHOWN)
 
 
 def sizes(declared: Size, stored: Size, turn: int) -> str:

@@ -280,7 +280,7 @@ def entries(
             landmarks, missing, visible = placed
             labels = {"landmarks": landmarks, "numbers": landmarks, "missing": missing, "visible": visible}
         if fitted is not None and fitted.how:
-            options.notes.add(f"faces' landmarks and boxes {' and '.join(fitted.how)}, by the declared size", id)
+            options.notes.add(f"faces' landmarks and boxes {' and '.join(fitted.how)}, {fitted.why}", id)
             if placed is not None:
                 labels["landmarks"] = geometry.apply(fitted.stored_from_declared, placed[0])
             box = None if box is None else map_box(fitted.stored_from_declared, box)
