@@ -83,7 +83,9 @@ def _lists(source: Path) -> list[tuple[Path, str]]:
 
 
 def image_root(source: Path) -> Path:
-    """The folder that WFLW_images lies in: the source, or the next above it. Raises UserError where there is none."""
+    """The folder that WFLW_images lies in: the source, or the next above it. Raises UserError where there is none, or
+    no list."""
+    _lists(source)  # what is no WFLW at all is told as that
     for folder in (folder_of(source), *folder_of(source).absolute().parents):
         if (folder / "WFLW_images").is_dir():
             return folder

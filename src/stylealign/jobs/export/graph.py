@@ -33,6 +33,7 @@ WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 QUANTIZED = ("Conv", "Gemm", "Add", "MaxPool", "Relu", "Clip", "Flatten", "Reshape", "Concat")
 MOST_MOVED = 1 / 640  # of the crop's side, by int8, in the mean: a tenth of a pixel at 64
 JUDGED = 64  # crops that this is measured on
+MOST_CHANNELS = 4  # of a picture
 
 
 def import_onnx() -> Any:
@@ -199,8 +200,18 @@ class _Reader:
         return None if batch is None else {"image": batch}
 
 
+def _sees_picture(graph: Any) -> int:
+    """1 where the first layer with weights is a convolution of the picture's few channels, else 0."""
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.graph.initializer}
+    for node in graph.graph.node:
+        if node.op_type in WEIGHTED and (of := [shapes[name] for name in node.input if name in shapes]):
+            return int(node.op_type == "Conv" and of[0][1] <= MOST_CHANNELS)
+    return 0
+
+
 def quantized(graph: Any, crops: np.ndarray) -> tuple[Any, int]:
-    """The graph in static int8 (QDQ): weights int8 a channel, activations uint8 with the range that crops give them.
+    """The graph in static int8 (QDQ): weights int8 a channel, activations uint8 with the range that crops give them. A
+    layer that sees the picture itself stays in float32: of three channels 8 bits gain no time, and lose some.
 
     Where that moves landmarks by more than MOST_MOVED of the crop's side in the mean, more layers stay in float32, at
     whichever end moves them less: from the image on, where a MobileNet has few channels of very different ranges, or
@@ -212,14 +223,14 @@ def quantized(graph: Any, crops: np.ndarray) -> tuple[Any, int]:
         crops: (N, 3, S, S) float32 in [-1, 1], such as the network will see.
 
     Returns:
-        the graph, and how many layers beside the last ones stay in float32.
+        the graph, and how many layers beside the last ones and the picture's stay in float32.
     """
-    seen = crops[:JUDGED]
+    seen, of_picture = crops[:JUDGED], _sees_picture(graph)
     truth = start_session(graph.SerializeToString()).run(["landmarks"], {"image": seen})[0]
     layers = sum(node.op_type in WEIGHTED for node in graph.graph.node)
 
     def tried(more: int, first: int) -> tuple[float, Any]:
-        made = quantize(graph, crops, kept_in_float(graph, more, first))
+        made = quantize(graph, crops, kept_in_float(graph, more, of_picture + first))
         found = start_session(made.SerializeToString()).run(["landmarks"], {"image": seen})[0]
         return float(np.linalg.norm((found - truth).reshape(-1, 2), axis=1).mean()), made
 
