@@ -61,6 +61,13 @@ def test_a_picture_is_turned_once_by_whoever_turns_it(suffix: str, orientation: 
     assert set(map(tuple, corners)) == set(map(tuple, np.argwhere(upright)[:, ::-1]))
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_a_size_is_read_without_the_pixels(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image(tmp_path / f"r{suffix}", RED)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: pytest.fail("decoded"))
+    assert image_size(tmp_path / f"r{suffix}") == (20, 12)
+
+
 @pytest.mark.parametrize(
     ("image", "want"),
     [

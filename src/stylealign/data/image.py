@@ -32,8 +32,8 @@ KINDS = {
 IMAGE_SUFFIXES = tuple(KINDS)
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 1 << 30
-OPENCV_SIDE = 32_767  # px; OpenCV moves pictures whose sides are shorter
 """Of a picture's file: what 100 million pixels of 16-bit colour need, and some."""
+OPENCV_SIDE = 32_767  # px; OpenCV moves pictures whose sides are shorter
 LUMA = (0.299, 0.587, 0.114)
 """Parts of red, green and blue in a picture's brightness (ITU-R BT.601)."""
 _TOPS = (255, 4095, 65535)
@@ -83,7 +83,8 @@ def _open(path: Path, max_pixels: int, content: bytes | None = None) -> Image.Im
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) of what `read_image` reads, from the file's header; a TIFF that says it is turned is decoded."""
     with _open(path, 2**62) as image:
-        _orientation(image)
+        if image.format == "TIFF":
+            _orientation(image)
         return image.size
 
 
@@ -122,10 +123,10 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS, content: bytes | None =
     """Read a picture as (H, W, 3) uint8 RGB, as stored.
 
     An EXIF orientation is NOT applied, since annotations of published sets belong to the stored pixels (of a TIFF it
-    is, by Pillow, and `orientation_of` says 1). Grey and CMYK
-    are converted, transparency laid on white. More than 8 bits are scaled to 8: whole numbers as 8, 12 or 16 bits,
-    the least that hold the picture's largest value, floating-point ones as 0 to 1 or 0 to 255 by the same rule;
-    whatever is not simply 16 bits is said. `content`: the file's bytes, where they are at hand.
+    is, by Pillow, and `orientation_of` says 1). Grey and CMYK are converted, transparency laid on white. More than 8
+    bits are scaled to 8: whole numbers as 8, 12 or 16 bits, the least that hold the picture's largest value,
+    floating-point ones as 0 to 1 or 0 to 255 by the same rule; whatever is not simply 16 bits is said. `content`: the
+    file's bytes, where they are at hand.
 
     Raises UserError naming the file when it is missing, not an image, truncated, or larger than `max_pixels`.
     """
