@@ -60,10 +60,10 @@ def test_some_pictures_are_taken_whatever_order_they_come_in(tmp_path: Path) -> 
     (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
     found = sorted(pictures_below(tmp_path, tmp_path / "out"))
     assert [p.relative_to(tmp_path).as_posix() for p in found] == ["a.png", "b.jpg", "deep/c.PNG", "deep/d.png"]
-    chosen, count = some_of(iter(found), tmp_path, 2, {str(tmp_path / "a.png")})
+    chosen, count = some_of(iter(found), tmp_path, 2, {tmp_path / "a.png"})
     assert count == 3
     assert len(chosen) == 2
-    assert some_of(reversed(found), tmp_path, 2, {str(tmp_path / "a.png")}) == (chosen, 3)  # type: ignore[arg-type]
+    assert some_of(reversed(found), tmp_path, 2, {tmp_path / "a.png"}) == (chosen, 3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

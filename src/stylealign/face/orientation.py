@@ -62,9 +62,7 @@ def shown_crop_affine(orientation: int, box: np.ndarray, scale: float, size: int
 def shown_points(sample: FaceSample) -> np.ndarray | None:
     """(P, 2) landmarks of a face as whoever labelled it saw them lie to each other, px from some origin; None of a face
     without."""
-    if sample.landmarks is None or sample.orientation == 1:
-        return sample.landmarks
-    return geometry.apply(_placed(_EXIF[sample.orientation], 1, 1), sample.landmarks)
+    return shown_face(sample, 1, 1)[0].landmarks
 
 
 def shown_face(sample: FaceSample, width: int, height: int) -> tuple[FaceSample, np.ndarray]:
@@ -76,6 +74,12 @@ def shown_face(sample: FaceSample, width: int, height: int) -> tuple[FaceSample,
     landmarks = None if sample.landmarks is None else geometry.apply(view, sample.landmarks)
     box = None if sample.box_xyxy is None else map_box(view, sample.box_xyxy)
     return replace(sample, landmarks=landmarks, box_xyxy=box, orientation=1), view
+
+
+def shown_picture(sample: FaceSample, image: np.ndarray) -> tuple[FaceSample, np.ndarray, np.ndarray]:
+    """`shown_face` with its decoded picture: the face, the picture (H, W, 3) as it was labelled, view_from_source."""
+    face, view = shown_face(sample, image.shape[1], image.shape[0])
+    return face, view_of(image, view), view
 
 
 def map_box(to_from: np.ndarray, box: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from stylealign.data.image import one_opencv_thread, read_image, warp
 from stylealign.data.threads import on_every_core
 from stylealign.errors import UserError, counted
 from stylealign.face.geometry import apply, compose, crop_affine, landmark_box, scale_of
-from stylealign.face.orientation import shown_face, view_of
+from stylealign.face.orientation import shown_picture
 from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import LandmarkSchema
 from stylealign.progress import say, track
@@ -155,9 +155,8 @@ def _moved_box(box: np.ndarray | None, moved: np.ndarray) -> np.ndarray | None:
 
 def _harden(faces: FaceDataset, config: Stress, i: int) -> list[tuple[FaceSample, np.ndarray]]:
     """Every version of face i, which has no picture yet, and its pixels."""
-    source = read_image(faces[i].image)
-    sample, view_from_source = shown_face(faces[i], source.shape[1], source.shape[0])
-    source = view_of(source, view_from_source)
+    stored = faces[i]
+    sample, source, view_from_source = shown_picture(stored, read_image(stored.image))
     versions = []
     for cause in config.causes:
         for strength in config.strengths:
@@ -165,7 +164,7 @@ def _harden(faces: FaceDataset, config: Stress, i: int) -> list[tuple[FaceSample
             harder = stress_face(source, sample, faces.schema, cause, strength, rng, config.size, config.scale)
             crop_from_source = None
             if cause != "pose" or not strength:
-                crop_from_source = faces[i].from_origin(compose(harder.moved, view_from_source))
+                crop_from_source = stored.from_origin(compose(harder.moved, view_from_source))
             made = replace(
                 sample,
                 id=f"{sample.id}@{cause}_{strength}",

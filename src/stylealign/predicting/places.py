@@ -7,12 +7,10 @@ without labels are then placed the same way. Knows no network.
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from stylealign.data.image import orientation_of, read_image
 from stylealign.errors import UserError, counted
 from stylealign.face import geometry
-from stylealign.face.orientation import map_box, shown_face, upright_affine, view_of
+from stylealign.face.orientation import map_box, shown_picture, upright_affine, view_of
 from stylealign.face.sample import FaceSample
 from stylealign.predicting.candidates import whole_box
 from stylealign.predicting.finders import Finder
@@ -67,7 +65,7 @@ def how_found(faces: Sequence[FaceSample], finder: Finder, scale: float, most: i
         except UserError:
             continue
         asked += 1
-        sample, image = _as_shown(sample, image)
+        sample, image, _ = shown_picture(sample, image)
         assert sample.landmarks is not None
         truth = geometry.square_of(sample.landmarks[~sample.missing_points])
         hits += any(geometry.intersection_over_union(face.box, truth) > SAME for face in finder(image))
@@ -78,12 +76,6 @@ def how_found(faces: Sequence[FaceSample], finder: Finder, scale: float, most: i
     if max(found, whole_share) >= ENOUGH:
         how = "finder" if found >= ENOUGH and found >= whole_share - 0.1 else "whole"
     return Places(how, asked, found, whole_share)
-
-
-def _as_shown(sample: FaceSample, image: np.ndarray) -> tuple[FaceSample, np.ndarray]:
-    """A face and its stored picture (H, W, 3) as whoever labelled it saw them."""
-    sample, view = shown_face(sample, image.shape[1], image.shape[0])
-    return sample, view_of(image, view)
 
 
 def placed(faces: Iterator[FaceSample], how: How, finder: Finder, scale: float) -> Iterator[FaceSample]:

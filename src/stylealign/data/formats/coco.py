@@ -29,7 +29,6 @@ from stylealign.data.formats.coco_file import (
     sizes_of,
 )
 from stylealign.data.formats.declared_fit import DeclaredSizes
-from stylealign.data.formats.declared_size import TURNED
 from stylealign.data.formats.entry import (
     BadEntry,
     Entry,
@@ -37,7 +36,6 @@ from stylealign.data.formats.entry import (
     ReadOptions,
     checked_face,
     split_called,
-    turn_of,
 )
 from stylealign.data.formats.point_names import PointNames, in_order
 from stylealign.data.formats.sniff import COCO, kind_of
@@ -151,7 +149,7 @@ def _face(
         if points is not None:
             labels["landmarks"] = geometry.apply(fitted.stored_from_declared, points[:, :2])
         box = None if box is None else map_box(fitted.stored_from_declared, box)
-        labels["orientation"] = turn_of(path) if TURNED in fitted.how else 1
+        labels["orientation"] = fitted.orientation
     return checked_face(
         where, options, id=face, image=path, root=source.root, box_xyxy=box,
         attributes={str(k): v for k, v in attributes.items() if isinstance(v, bool)},

@@ -106,10 +106,13 @@ def groups(source: Path) -> dict[str, str]:
     Ids are given as `read` gives them: by the file's order, so that every row counts.
     """
     found, ids = dict[str, str](), Ids()
-    for path in _files(source):
-        rows = _open_rows(path)
-        _, header = next(rows, (0, []))
-        columns, _ = _columns(path, header) if header else ({}, 0)
+    headers = {path: next(_open_rows(path), (0, []))[1] for path in _files(source)}
+    named = {path: _columns(path, header)[0] if header else {} for path, header in headers.items()}
+    if not any(GROUP in columns for columns in named.values()):
+        return found
+    for path, columns in named.items():
+        rows, header = _open_rows(path), headers[path]
+        next(rows, None)
         for line, row in rows:
             if len(row) == len(header) and row[columns["image"]]:
                 face = ids.of(row[columns["image"]], line)

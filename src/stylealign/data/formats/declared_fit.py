@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stylealign.data.formats.declared_size import SHOWN, TURNED, Fit, Size, as_shown, cornered, fit, sizes, turned
+from stylealign.data.formats.declared_size import SHOWN, TURNED, Fit, Size, cornered, fit, sizes, turned
 from stylealign.data.formats.entry import ReadOptions, inspect_image, place_problem, turn_of
 
 
@@ -51,7 +51,8 @@ class DeclaredSizes:
             upright = self._tool_turns() if turn != 1 else False
             if isinstance(upright, str):
                 return f"image {path}: EXIF turns it; {upright}"
-            return Fit(np.eye(2, 3)) if upright is False else as_shown(stored, turn)
+            plain = Fit(np.eye(2, 3))
+            return plain if upright is False else turned(plain, stored, stored, turn)._replace(why=SHOWN)
         found = fit(declared, stored, turn)
         if found is None:
             return f"image {path}: {sizes(declared, stored, turn)}: expected the size its landmarks are for"

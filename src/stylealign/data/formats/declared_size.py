@@ -31,6 +31,8 @@ class Fit(NamedTuple):
     """The size is the same stored and turned by EXIF, which moves pixels all the same"""
     why: str = "by the declared size"
     """What told it, in words"""
+    orientation: int = 1
+    """EXIF's number of how the picture was held when it was annotated (`FaceSample.orientation`)"""
 
 
 def orientation(path: Path) -> int:
@@ -81,7 +83,7 @@ def fit(declared: Size, stored: Size, turn: int) -> Fit | None:
         return Fit(np.eye(2, 3), either=turn != 1 and upright == stored)
     back = geometry.invert(view_from_stored)
     if declared == upright:
-        return Fit(back, (TURNED,))
+        return Fit(back, (TURNED,), orientation=turn)
     as_stored, as_turned = _ratio(declared, stored), _ratio(declared, upright)
     if as_stored and as_turned and turn != 1:
         if upright != stored:  # nearly square: which of the two it is cannot be told
@@ -90,19 +92,14 @@ def fit(declared: Size, stored: Size, turn: int) -> Fit | None:
     if as_stored:
         return Fit(_scaling(declared, stored), (SCALED,))
     if as_turned:
-        return Fit(geometry.compose(back, _scaling(declared, upright)), (TURNED, SCALED))
+        return Fit(geometry.compose(back, _scaling(declared, upright)), (TURNED, SCALED), orientation=turn)
     return None
 
 
 def turned(found: Fit, declared: Size, stored: Size, turn: int) -> Fit:
     """The other reading of a fit that may be `either`: the numbers count the picture as EXIF turns it."""
     back = geometry.invert(upright_affine(turn, *stored))
-    return Fit(geometry.compose(back, _scaling(declared, stored)), (TURNED, *found.how))
-
-
-def as_shown(stored: Size, turn: int) -> Fit:
-    """The fit of numbers without a declared size that count the picture as EXIF turns it."""
-    return Fit(geometry.invert(upright_affine(turn, *stored)), (TURNED,), why=SHOWN)
+    return Fit(geometry.compose(back, _scaling(declared, stored)), (TURNED, *found.how), orientation=turn)
 
 
 def sizes(declared: Size, stored: Size, turn: int) -> str:

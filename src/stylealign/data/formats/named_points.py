@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from stylealign.data.formats.declared_fit import DeclaredSizes
-from stylealign.data.formats.declared_size import TURNED, Size
-from stylealign.data.formats.entry import BadEntry, Entry, Ids, ReadOptions, checked_face, turn_of
+from stylealign.data.formats.declared_size import Size
+from stylealign.data.formats.entry import BadEntry, Entry, Ids, ReadOptions, checked_face
 from stylealign.data.formats.point_names import in_order, numbers_of_names, whole_numbers
 from stylealign.data.formats.writing import names_of, padded_names_of
 from stylealign.errors import UserError, counted
@@ -284,7 +284,7 @@ def entries(
             if placed is not None:
                 labels["landmarks"] = geometry.apply(fitted.stored_from_declared, placed[0])
             box = None if box is None else map_box(fitted.stored_from_declared, box)
-            labels["orientation"] = turn_of(face.image) if TURNED in fitted.how else 1
+            labels["orientation"] = fitted.orientation
         yield checked_face(
             face.where, options, id=id, image=face.image, root=root, box_xyxy=box, attributes=dict(face.attributes),
             split=face.split, stored=fitted is not None, **labels,

@@ -14,7 +14,7 @@ from stylealign.errors import counted
 from stylealign.evaluation.metrics import denominators, nme_per_face, usual_denominator
 from stylealign.evaluation.tables import Table
 from stylealign.face import geometry
-from stylealign.face.orientation import shown_face, view_of
+from stylealign.face.orientation import shown_picture
 from stylealign.face.sample import FaceSample
 from stylealign.jobs.calibrate.boxes import true_box
 from stylealign.jobs.calibrate.config import Calibrate
@@ -67,9 +67,7 @@ def measure_rolls(config: Calibrate, network: LandmarkNetwork, faces: FaceDatase
     turn = config.rotate == "auto"
     errors, off = np.empty((len(faces), len(rolls))), np.empty((len(faces), len(rolls)))
     for i in track(range(len(faces)), "turning faces"):
-        source = read_image(faces[i].image)
-        sample, view_from_source = shown_face(faces[i], source.shape[1], source.shape[0])
-        source = view_of(source, view_from_source)
+        sample, source, _ = shown_picture(faces[i], read_image(faces[i].image))
         turned = [turned_face(source, sample, roll, network.crop.box) for roll in rolls]
         asked = [[Candidate(Photo(t.image, np.eye(2, 3)), t.box, orientation="assumed")] for t in turned]
         answers = find_faces(network, asked, config.refine, False, config.batch_size, check=turn, turn=turn)

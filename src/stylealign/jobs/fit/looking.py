@@ -1,7 +1,6 @@
 """The beginning of `fit`: what lies there, which mark-up it is, who is held out, and the data set made of it."""
 
 import hashlib
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -128,16 +127,15 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
     beside = config.unlabelled or (config.path if config.path.is_dir() and not is_dataset else None)
     count = 0
     if beside is not None and places.how != "boxes":
-        known = {os.path.abspath(face.image) for face in found.faces}
         labelled = KnownPictures(face.image for face in found.faces)
         most = int(min(MOST_UNLABELLED, 0.05 * watch.total / max(each, 1e-3)))
         held = {groups.of[face] for face, split in now.items() if split != "train"}
         allowed = (  # nobody who is held out is looked at
             path
             for path in pictures_below(beside, out)
-            if path not in labelled and not groups.holds(path.relative_to(beside).with_suffix("").as_posix(), held)
+            if not groups.holds(path.relative_to(beside).with_suffix("").as_posix(), held)
         )
-        pictures, there = some_of(allowed, beside, most, known)
+        pictures, there = some_of(allowed, beside, most, labelled)
         if pictures:
             folder = out / "unlabelled"
             if not folder.exists():

@@ -9,19 +9,22 @@ from pathlib import Path
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import DatasetWriter
+from stylealign.data.once import KnownPictures
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.finders import Finder
 from stylealign.predicting.places import How, placed
 
 
-def some_of(pictures: Iterator[Path], root: Path, most: int, known: Collection[str]) -> tuple[list[Path], int]:
-    """(some pictures, sorted; how many there are) of those that are not among the absolute paths `known`: at most so
-    many, whose path below `root` has the smallest hash, whatever order they come in."""
+def some_of(
+    pictures: Iterator[Path], root: Path, most: int, known: KnownPictures | Collection[Path]
+) -> tuple[list[Path], int]:
+    """(some pictures, sorted; how many there are) of those that are not among the `known` ones: at most so many, whose
+    path below `root` has the smallest hash, whatever order they come in."""
     heap: list[tuple[int, str]] = []
     count = 0
     for path in pictures:
-        if os.path.abspath(path) in known:
+        if path in known:
             continue
         count += 1
         name = path.relative_to(root).as_posix()
