@@ -336,6 +336,10 @@ def test_a_training_that_is_measured_on_faces_it_learns_from_is_warned_of(
         tmp_path / "copied", list(real), schema=real.schema, name="other", image_root=real.image_root, how={"x": 1}
     )
     assert copied.content_hash == real.content_hash  # what it holds, wherever it lies
+    again = write_dataset(
+        tmp_path / "again", [dataclasses.replace(face, id=f"again_{face.id}") for face in list(val)[:2]],
+        schema=real.schema, name="again", image_root=real.image_root,
+    )  # fmt: skip
     here, others = real.folder, made.folder
 
     def said(**changes: Any) -> str:
@@ -345,13 +349,15 @@ def test_a_training_that_is_measured_on_faces_it_learns_from_is_warned_of(
 
     def warning(count: int, *where: Path) -> str:
         return (
-            f"warning: {count} of 4 faces of {here}, split val, are learnt from, themselves or as what was made from "
-            f"them ({', '.join(map(str, where))}): a detector trained on them must not be measured there\n"
+            f"warning: {count} of 4 faces of {here}, split val, are learnt from, themselves, their pictures or what "
+            f"was made from them ({', '.join(map(str, where))}): a detector trained on them must not be measured "
+            "there\n"
         )
 
     assert said(data=(DataSource(path=here, split=None),)) == warning(4, here)
     assert said(data=(DataSource(path=here), DataSource(path=here, split="val"))) == warning(4, here)
     assert said(data=(DataSource(path=here, split="val"),), val=copied.folder).count("4 of 4 faces") == 1
+    assert said(data=(DataSource(path=again.folder, split="val"),), val=here) == warning(2, again.folder)
     leak, fine = DataSource(path=others, split="leak"), DataSource(path=others)
     assert said(data=(leak,), val=here) == warning(3, others)
     assert said(data=(leak, DataSource(path=here, split=None)), val=here) == warning(4, others, here)

@@ -5,7 +5,7 @@ labelled by detectors that learnt from others, is refused or left out. Knows no 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -107,19 +107,6 @@ def labels_seen(
     return bool(labellers) and not merged and opened.content_hash not in sources_of(pseudo.meta)
 
 
-def num_learnt(faces: FaceDataset, learnt: Iterable[FaceDataset]) -> int:
-    """How many of some faces are learnt from: their pictures are among others, or those were made from them."""
-    pictures, made = set(), set()
-    for part in learnt:
-        of_these = faces.content_hash in sources_of(part.meta)
-        for head in map(part.head, range(len(part))):
-            pictures.add(head["digest"])
-            if of_these:
-                made.add((head.get("provenance") or {}).get("content_id"))
-    heads = map(faces.head, range(len(faces)))
-    return sum(head["digest"] in pictures or head["id"] in made for head in heads)
-
-
 def is_made(meta: dict[str, Any]) -> bool:
     """Whether a data set's pictures or labels were made, not taken and placed by people. `trust` leaves both alone; of
     several that `prepare` merged some are people's."""
@@ -181,32 +168,50 @@ def _origins(faces: FaceDataset) -> dict[str, list[str | None]]:
     return {**dict.fromkeys(sources_of(faces.meta), made), faces.content_hash: [head["id"] for head in heads]}
 
 
-def say_measured_on(learnt: Iterable[FaceDataset | ShardedFaces], held_out: FaceDataset, split: str) -> None:
-    """Warn where faces that a training is measured on, those of a split, are learnt from, themselves or as what was
-    made from them. Of shards, which are not looked at face by face, whole splits are known."""
-    mine = {held_out.content_hash, *sources_of(held_out.meta)}
-    origins: dict[str, list[str | None]] = {}
+class Overlap(NamedTuple):
+    """Which of some faces a training learns from."""
+
+    seen: np.ndarray
+    """(N,) bool"""
+    folders: tuple[str, ...]
+    """of the data sets that they are in"""
+
+    @property
+    def count(self) -> int:
+        return int(self.seen.sum())
+
+
+def learnt_among(held_out: FaceDataset, learnt: Iterable[FaceDataset | ShardedFaces]) -> Overlap:
+    """Which of some faces are learnt from: themselves, as what was made from them, or from another data set that has
+    their picture. Of shards, which are not looked at face by face, whole splits are known."""
+    heads = [held_out.head(i) for i in range(len(held_out))]
+    origins = _origins(held_out)
     seen, where = np.zeros(len(held_out), dtype=bool), []
     for faces in learnt:
+        found = np.zeros(len(held_out), dtype=bool)
         if isinstance(faces, ShardedFaces):
-            if faces.content_hash != held_out.content_hash:
-                continue
-            splits = {shard.split for shard in faces.shards}
-            found = np.array([held_out.head(i)["split"] in splits for i in range(len(held_out))])
-        elif mine & {faces.content_hash, *sources_of(faces.meta)}:  # else there is nothing to look at
-            origins, theirs = origins or _origins(held_out), _origins(faces)
-            found = np.zeros(len(held_out), dtype=bool)
+            splits = {shard.split for shard in faces.shards} if faces.content_hash == held_out.content_hash else set()
+            found |= [head["split"] in splits for head in heads]
+        else:
+            theirs = _origins(faces)
             for content in origins.keys() & theirs.keys():
                 ids = set(theirs[content]) - {None}
                 found |= [one in ids for one in origins[content]]
-        else:
-            continue
+            if faces.content_hash != held_out.content_hash:  # in one data set a picture may have several faces
+                pictures = {faces.head(i)["digest"] for i in range(len(faces))}
+                found |= [head["digest"] in pictures for head in heads]
         if found.any():
             where.append(str(faces.folder))
             seen |= found
-    if where:
+    return Overlap(seen, tuple(dict.fromkeys(where)))
+
+
+def say_measured_on(learnt: Iterable[FaceDataset | ShardedFaces], held_out: FaceDataset, split: str) -> None:
+    """Warn where faces that a training is measured on, those of a split, are learnt from."""
+    found = learnt_among(held_out, learnt)
+    if found.count:
         say(
-            f"warning: {seen.sum()} of {counted(len(held_out), 'face')} of {held_out.folder}, split {split}, are "
-            f"learnt from, themselves or as what was made from them ({', '.join(dict.fromkeys(where))}): a detector "
-            "trained on them must not be measured there"
+            f"warning: {found.count} of {counted(len(held_out), 'face')} of {held_out.folder}, split {split}, are "
+            f"learnt from, themselves, their pictures or what was made from them ({', '.join(found.folders)}): a "
+            "detector trained on them must not be measured there"
         )

@@ -45,7 +45,7 @@ from stylealign.training.devices import place
 from stylealign.training.ema import EMA
 from stylealign.training.loop import Engine, LoopConfig, TrainState, fit, restore, seed_everything
 from stylealign.training.run import Run
-from stylealign.training.seen import num_learnt
+from stylealign.training.seen import learnt_among
 from stylealign.training.session import run_training
 from stylealign.translators import TRANSLATORS, TranslatorEntry, build_translator, trained_names
 from stylealign.translators.judge import judge_swaps, verdict
@@ -205,7 +205,7 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
             f"{config.judge_faces}); the judge needs at least 2 to swap"
         )
     extra = extra_faces(config, schema)
-    learnt = num_learnt(val_faces, (faces, *extra))
+    learnt = learnt_among(val_faces, (faces, *extra)).count
     if engine.is_global_zero and has_val and learnt:
         say(
             f"warning: {learnt} of {counted(len(val_faces), 'face')} of split {config.val_split} that the judge sees "
