@@ -18,10 +18,10 @@ from stylealign.batches.batch import Batch, to_float
 from stylealign.batches.crops import crop_sample
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset
-from stylealign.evaluation.trust import may_be_bent
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample, Mode
 from stylealign.face.schema import LandmarkSchema
+from stylealign.jobs.generate.donor_points import labels_of
 from stylealign.jobs.generate.maker import GREY, GREY_TILE, Drawn, NothingToPrepare, Plan, Tiles, seeded
 from stylealign.jobs.generate.pairing import Paired, paired_by_chance, paired_by_fit
 from stylealign.styling.chain import ChainConfig, Link, chooses_by_fit, draw_arms, open_chain, restyle
@@ -62,11 +62,8 @@ class ByArms(NothingToPrepare):
     def pair(self, contents: FaceDataset, donors: FaceDataset, styles: int, seed: int) -> Paired:
         if not chooses_by_fit(self.chain):
             return paired_by_chance(contents, donors, styles * self.donors_per_style, seed)
-        landmarks = np.full((len(donors), self.schema.num_points, 2), np.nan)
-        if donors.schema == self.schema:
-            for j, donor in enumerate(donors):
-                if donor.landmarks is not None and may_be_bent(donor.trust):
-                    landmarks[j] = donor.labels
+        landmarks, _, trusted = labels_of(donors, self.schema)
+        landmarks[~trusted] = np.nan
         unknown = int(np.isnan(landmarks).any(axis=2).all(axis=1).sum())
         left_out = f" ({unknown} without landmarks of {self.schema.name} that are trusted)" if unknown else ""
         return paired_by_fit(

@@ -35,6 +35,28 @@ class DonorPoints(NamedTuple):
     """why others are not used, with counts"""
 
 
+class Labels(NamedTuple):
+    """What M donors' data set says of their landmarks."""
+
+    landmarks: np.ndarray
+    """(M, P, 2) px of each donor's picture; all NaN without labels of the mark-up, single ones of missing landmarks"""
+    known: np.ndarray
+    """(M,) bool: there are some"""
+    trusted: np.ndarray
+    """(M,) bool: they have enough trust to be used"""
+
+
+def labels_of(donors: FaceDataset, schema: LandmarkSchema) -> Labels:
+    """The labels of donors that are of the mark-up."""
+    found = Labels(
+        np.full((len(donors), schema.num_points, 2), np.nan), np.zeros(len(donors), bool), np.zeros(len(donors), bool)
+    )
+    for i, sample in enumerate(donors if donors.schema == schema else ()):
+        if sample.landmarks is not None:
+            found.landmarks[i], found.known[i], found.trusted[i] = sample.labels, True, may_be_bent(sample.trust)
+    return found
+
+
 def donor_points(
     donors: FaceDataset, schema: LandmarkSchema, detector: Path | None, device: torch.device
 ) -> DonorPoints:
@@ -43,21 +65,15 @@ def donor_points(
     Raises UserError where donors have no labels of the mark-up and the detector (None: the one in the package) finds
     another.
     """
-    found = np.full((len(donors), schema.num_points, 2), np.nan)
-    trusted, unlabelled = np.ones(len(donors), bool), []
-    for i, sample in enumerate(donors):
-        if sample.landmarks is None or donors.schema != schema:
-            unlabelled.append(i)
-            continue
-        found[i] = sample.labels
-        trusted[i] = may_be_bent(sample.trust)
+    found, known, trusted = labels_of(donors, schema)
+    unlabelled = np.flatnonzero(~known).tolist()
     said = []
     if unlabelled:
         found[unlabelled], believed, unreadable = _detected(donors.take(unlabelled), schema, detector, device)
         trusted[unlabelled] = believed
         said += [f"{unreadable} cannot be read"] * bool(unreadable)
-    known = np.isfinite(found).all(axis=2).any(axis=1)
-    if doubted := int((known & ~trusted).sum()):
+    placed = np.isfinite(found).all(axis=2).any(axis=1)
+    if doubted := int((placed & ~trusted).sum()):
         said.append(f"the landmarks of {doubted} are not trusted")
     found[~trusted] = np.nan
     if outside := _outside(donors, found):
