@@ -177,7 +177,7 @@ class Overlap(NamedTuple):
     """of the data sets that they are in"""
 
     @property
-    def count(self) -> int:
+    def num_seen(self) -> int:
         return int(self.seen.sum())
 
 
@@ -209,9 +209,9 @@ def learnt_among(held_out: FaceDataset, learnt: Iterable[FaceDataset | ShardedFa
 def say_measured_on(learnt: Iterable[FaceDataset | ShardedFaces], held_out: FaceDataset, split: str) -> None:
     """Warn where faces that a training is measured on, those of a split, are learnt from."""
     found = learnt_among(held_out, learnt)
-    if found.count:
+    if found.num_seen:
         say(
-            f"warning: {found.count} of {counted(len(held_out), 'face')} of {held_out.folder}, split {split}, are "
+            f"warning: {found.num_seen} of {counted(len(held_out), 'face')} of {held_out.folder}, split {split}, are "
             f"learnt from, themselves, their pictures or what was made from them ({', '.join(found.folders)}): a "
             "detector trained on them must not be measured there"
         )

@@ -205,7 +205,7 @@ def train(config: TranslatorJob, engine: Engine, run: Run) -> None:
             f"{config.judge_faces}); the judge needs at least 2 to swap"
         )
     extra = extra_faces(config, schema)
-    learnt = learnt_among(val_faces, (faces, *extra)).count
+    learnt = learnt_among(val_faces, (faces, *extra)).num_seen
     if engine.is_global_zero and has_val and learnt:
         say(
             f"warning: {learnt} of {counted(len(val_faces), 'face')} of split {config.val_split} that the judge sees "
