@@ -460,6 +460,14 @@ def test_a_dot_found_in_either_view_is_taken_back_to_where_it_was(blind: FaceDat
     assert float((made[0].affine - made[1].affine).abs().max()) > 1
 
 
+def test_other_colours_are_given_where_the_picture_lies(blind: FaceDataset, tmp_path: Path) -> None:
+    """`meta` stands for a GPU: torch refuses whatever brings it together with what lies in the processor's memory."""
+    image, generator = torch.zeros(4, 3, 32, 32, device="meta"), torch.Generator().manual_seed(0)
+    made = pretrain.in_other_colours(image, encoder_job(tmp_path, blind, blind), generator, IBUG68)
+    assert made.device.type == "meta"
+    assert made.shape == image.shape
+
+
 def encoder_job(run: Path, faces: FaceDataset, blind: FaceDataset) -> Pretrain:
     return Pretrain(
         run=run, data=(faces.folder, blind.folder), split="train", probe=faces.folder, crop=CropConfig(size=32),

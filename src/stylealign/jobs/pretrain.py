@@ -121,14 +121,15 @@ def views(batch: Batch, size: int, config: Pretrain, generator: torch.Generator)
 
 def in_other_colours(image: Tensor, config: Pretrain, generator: torch.Generator, schema: Any) -> Tensor:
     """The same picture, brighter or darker, often grey."""
-    num = len(image)
+    num, device = len(image), image.device
     still = AugmentConfig(
         rotation=0, scale=0, shift=0, flip=False, colour=config.colour, grey_prob=0.3, blur_prob=0.1, occlusion_prob=0
     )
     nothing = Batch(
         image, image.new_full((num, schema.num_points, 2), float("nan")),
-        torch.ones(num, schema.num_points, dtype=torch.bool),
-        torch.eye(2, 3, dtype=torch.float64).expand(num, 2, 3), torch.arange(num), torch.ones(num),
+        torch.ones(num, schema.num_points, dtype=torch.bool, device=device),
+        torch.eye(2, 3, dtype=torch.float64, device=device).expand(num, 2, 3), torch.arange(num, device=device),
+        torch.ones(num, device=device),
     )  # fmt: skip
     return augment(nothing, image.shape[-1], still, generator, schema).image
 
