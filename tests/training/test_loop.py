@@ -23,7 +23,7 @@ from stylealign.data.atomic import partial_of
 from stylealign.errors import Stopped, UserError
 from stylealign.training import run as run_module
 from stylealign.training.ahead import one_ahead
-from stylealign.training.devices import said_of_precision
+from stylealign.training.devices import pick_device, said_of_precision, training_accelerator
 from stylealign.training.ema import EMA
 from stylealign.training.loop import (
     LoopConfig,
@@ -453,6 +453,18 @@ def test_a_device_that_is_not_there_is_a_sentence() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="cuda"):
             start_engine(LoopConfig(accelerator="cuda"))
+
+
+def test_nothing_learns_on_an_apple_gpu(monkeypatch) -> None:
+    """torch has no float64 there, in which batches say where their crops lie."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto").type == "mps"
+    assert start_engine(LoopConfig(accelerator="auto")).device.type == training_accelerator("auto") == "cpu"
+    with pytest.raises(UserError, match=r"accelerator mps: .*no float64.*expected cpu or cuda"):
+        start_engine(LoopConfig(accelerator="mps"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert training_accelerator("auto") == "cuda"
 
 
 def test_loops_without_steps_are_refused() -> None:

@@ -166,6 +166,6 @@ def squares_of(out: FinderOutput, size: int, least_score: float) -> list[Squares
         centre = (cell + 0.5) * STRIDE - 0.5
         half = size * torch.exp(out.side[i, row, column].float().clamp(-6, 1))[:, None] / 2
         found.append(
-            Squares(torch.cat([centre - half, centre + half], 1).double().cpu().numpy(), sure.double().cpu().numpy())
+            Squares(torch.cat([centre - half, centre + half], 1).cpu().double().numpy(), sure.cpu().double().numpy())
         )
     return found

@@ -41,7 +41,7 @@ class LoadedDetector:
         """(P, 2) the mean shape of the faces that it learnt from, where it has learnt every roll; else None."""
         if learnt_roll(self.card) < EVERY_ROLL:
             return None
-        shape: np.ndarray = self.model.mean_shape.double().cpu().numpy()  # type: ignore[union-attr,operator]
+        shape: np.ndarray = self.model.mean_shape.cpu().double().numpy()  # type: ignore[union-attr,operator]
         return shape if np.isfinite(shape).all() and np.ptp(shape, axis=0).min() > 0 else None
 
 

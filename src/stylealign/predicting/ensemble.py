@@ -138,7 +138,7 @@ def _answer(
     device = next(detector.model.parameters()).device
     found = np.concatenate(
         [
-            detector.model(to_float(torch.from_numpy(part)).to(device)).landmarks.double().cpu().numpy()
+            detector.model(to_float(torch.from_numpy(part)).to(device)).landmarks.cpu().double().numpy()
             for part in np.split(crops, range(CROPS_AT_ONCE, len(crops), CROPS_AT_ONCE))
         ]
     )

@@ -40,12 +40,12 @@ def _answer(
     device, size = next(model.parameters()).device, crops.shape[1]
     image = to_float(torch.from_numpy(crops)).to(device)
     out = model(image)
-    landmarks = out.landmarks.double().cpu().numpy()
+    landmarks = out.landmarks.cpu().double().numpy()
     base = None if basis is None else _base(basis, out)
     if not flip_average:
         return Answers(landmarks, base)
     other = model(image.flip(3).contiguous(memory_format=torch.channels_last))
-    mirrored = geometry.mirrored_back(other.landmarks.double().cpu().numpy(), size, schema.flip_permutation, lean)
+    mirrored = geometry.mirrored_back(other.landmarks.cpu().double().numpy(), size, schema.flip_permutation, lean)
     if base is not None and basis is not None:
         base = (base + mirrored_covariance(_base(basis, other), schema.flip_permutation)) / 2
     elif basis == "mirror":
@@ -54,8 +54,8 @@ def _answer(
 
 
 def _base(basis: Basis, out: Any) -> Any:
-    raw = None if out.covariance is None else out.covariance.double().cpu().numpy()
-    peaks = None if out.heatmaps is None else out.heatmaps.flatten(2).amax(2).clamp(0, 1).double().cpu().numpy()
+    raw = None if out.covariance is None else out.covariance.cpu().double().numpy()
+    peaks = None if out.heatmaps is None else out.heatmaps.flatten(2).amax(2).clamp(0, 1).cpu().double().numpy()
     return base_of(basis, raw, peaks)
 
 

@@ -30,10 +30,10 @@ class TorchNetwork:
         peaks = None if out.heatmaps is None else out.heatmaps.flatten(2).amax(2).clamp(0, 1).float().cpu().numpy()
         covariance = None
         if self.trust is not None:
-            raw = None if out.covariance is None else out.covariance.double().cpu().numpy()
+            raw = None if out.covariance is None else out.covariance.cpu().double().numpy()
             base = base_of(self.trust.basis, raw, peaks)
             covariance = None if base is None else self.trust.calibrated(base)
-        return Answer(out.landmarks.double().cpu().numpy(), peaks, covariance)
+        return Answer(out.landmarks.cpu().double().numpy(), peaks, covariance)
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         return self.answer(crops)[:2]

@@ -22,6 +22,18 @@ def pick_device(accelerator: str = "auto") -> torch.device:
     return torch.device(accelerator)
 
 
+def training_accelerator(accelerator: str = "auto") -> str:
+    """Where networks learn and data sets are generated: cuda, else cpu, or the one named. Raises UserError for mps."""
+    if accelerator == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator == "mps":
+        raise UserError(
+            "accelerator mps: found an Apple GPU, where torch has no float64, in which a training computes where "
+            "things are; expected cpu or cuda (a trained detector answers on mps)"
+        )
+    return accelerator
+
+
 def place(module: M, device: torch.device | str) -> M:
     """Move a module to a device, its weights channels-last (the faster layout for convolutions on CPUs and GPUs)."""
     return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -28,7 +28,7 @@ from stylealign.data.image import write_image
 from stylealign.errors import Stopped, UserError, counted
 from stylealign.progress import Pace, open_bars, say
 from stylealign.training.ahead import one_ahead
-from stylealign.training.devices import said_of_precision
+from stylealign.training.devices import said_of_precision, training_accelerator
 from stylealign.training.ema import EMA
 from stylealign.training.following import Follow, memory_mb, open_followers, refuse_missing, write_table
 from stylealign.training.optim import clipped, fuse, lr_of
@@ -70,6 +70,7 @@ class LoopConfig:
     pinned: bool = True
     """Beside a GPU, the next batch waits in pinned memory, from which it is copied while the GPU computes."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto: cuda where there is a CUDA device, else cpu. On mps nothing can learn: torch has no float64 there."""
     devices: int = 1
     """Devices (or CPU processes) a node; under torchrun its own number counts."""
     num_nodes: int = 1
@@ -96,7 +97,7 @@ class _Processes(Fabric):
     """Fabric, whose networks normalise over the faces of all processes, and learn as the configuration says."""
 
     def __init__(self, loop: LoopConfig, **more: Any):
-        super().__init__(accelerator=loop.accelerator, precision=loop.precision, **more)
+        super().__init__(accelerator=training_accelerator(loop.accelerator), precision=loop.precision, **more)
         self.loop = loop
 
     def setup(self, module: nn.Module, *optimizers: Any, **more: Any) -> Any:
@@ -131,7 +132,7 @@ def normalised_together(module: nn.Module, processes: int, device: str) -> nn.Mo
 
 def start_engine(loop: LoopConfig) -> Fabric:
     """Start (or join) the processes of a run. The same command serves one CPU, several GPUs and,
-    under torchrun, several nodes."""
+    under torchrun, several nodes. Raises UserError for devices that are not there or on which nothing can learn."""
     devices, nodes = loop.devices, loop.num_nodes
     if "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])

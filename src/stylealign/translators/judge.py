@@ -39,7 +39,7 @@ def answers(judge: nn.Module, images: Tensor, judge_size: int, chunk: int = 16) 
     resized = (
         images if scale == 1 else nn.functional.interpolate(images, size=judge_size, mode="bilinear", antialias=True)
     )
-    found = torch.cat([judge(part).landmarks for part in resized.split(chunk)]).double().cpu().numpy()
+    found = torch.cat([judge(part).landmarks for part in resized.split(chunk)]).cpu().double().numpy()
     return (found + 0.5) * scale - 0.5
 
 
@@ -83,7 +83,7 @@ def judge_swaps(
         [translator.translate(batch.image[i], batch.landmarks[i], donors.image[i], donors.landmarks[i]) for i in parts]
     ).clamp(-1, 1)
 
-    truth, style_truth = (b.landmarks.double().cpu().numpy() for b in (batch, donors))
+    truth, style_truth = (b.landmarks.cpu().double().numpy() for b in (batch, donors))
     denominators = metrics.denominators(truth, None, schema, metrics.usual_denominator(schema, boxed=False))
     found = {"real": answers(judge, batch.image, judge_size, chunk), "swap": answers(judge, swapped, judge_size, chunk)}
     nme = {k: metrics.nme_per_face(v, truth, denominators) for k, v in found.items()}

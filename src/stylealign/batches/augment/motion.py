@@ -48,7 +48,7 @@ def still(count: int) -> Tensor:
 def as_homography(affine: Tensor) -> Tensor:
     """(B, 2, 3) affines as (B, 3, 3) float64 homographies on the CPU."""
     last = torch.tensor([[[0.0, 0.0, 1.0]]], dtype=torch.float64)
-    return torch.cat([affine.double().cpu(), last.expand(len(affine), 1, 3)], dim=1)
+    return torch.cat([affine.cpu().double(), last.expand(len(affine), 1, 3)], dim=1)
 
 
 def is_affine(matrix: Tensor) -> bool:

@@ -59,7 +59,7 @@ def standardised(groups: list[Tensor]) -> np.ndarray:
     and every group of equal weight."""
     columns = []
     for group in groups:
-        values = group.double().cpu().numpy()
+        values = group.cpu().double().numpy()
         spread = values.std(axis=0)
         varies = spread > 1e-8  # a number that is the same for all faces tells no styles apart
         columns.append((values - values.mean(axis=0))[:, varies] / spread[varies] / np.sqrt(max(1, varies.sum())))

@@ -25,7 +25,7 @@ from stylealign.errors import counted
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.init import recipe_for
 from stylealign.jobs.train_detector.pretrained import PACKAGE
-from stylealign.training.devices import pick_device, place
+from stylealign.training.devices import pick_device, place, training_accelerator
 
 Start = Literal["imagenet", "package", "scratch"]
 SIZES = (96, 64)
@@ -106,13 +106,13 @@ def choose(
         num_train: labelled faces to learn from.
         seconds: there are for training.
         size: side of the crop the person wants; None: chosen.
-        accelerator: where it will train: auto, cpu, cuda or mps.
+        accelerator: where it will train: auto, cpu or cuda.
         measure: (values, mark-up, size, batch, device) -> seconds of an update of the bare network.
     """
     recipe = recipe_for(num_train)
     batch = recipe["loop"]["batch_size"]
     values = network_values(start, pretrained)
-    sizes, device = SIZES if size is None else (size,), pick_device(accelerator)
+    sizes, device = SIZES if size is None else (size,), pick_device(training_accelerator(accelerator))
     if start == "scratch" and size is None:
         sizes = SIZES[-1:]
     for side in sizes:

@@ -33,7 +33,7 @@ def held_out_faces(faces: Batch, bends_donor: bool, schema: LandmarkSchema, seed
     by_chance = HeldOut(faces, None, take_faces(faces, torch.arange(min(SHOWN, len(faces.image)))))
     if not bends_donor:
         return by_chance
-    points = faces.landmarks.double().cpu().numpy()
+    points = faces.landmarks.cpu().double().numpy()
     found = fitting_donors(points, points, SHOWN - 1, seed, np.arange(len(points)), schema, WarpConfig()).donors
     rows = np.flatnonzero(found[:, 0] >= 0)
     if len(rows) < 2:
