@@ -8,25 +8,32 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from builders import tiny
 from builders.dot_network import DotNetwork, find_dots
 from builders.dots import PLACES, paint
+from stylealign.batches.batch import to_float
+from stylealign.batches.crops import CropCache
 from stylealign.cli import main
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import write_image
 from stylealign.data.predictions import read_predictions
 from stylealign.detectors.fpn import FPNConfig
+from stylealign.detectors.loaded import load_detector
 from stylealign.errors import UserError
 from stylealign.evaluation.point_trust import PointTrust, face_confidence
+from stylealign.face import geometry
+from stylealign.face.covariance import moved_covariance
 from stylealign.face.geometry import face_size
 from stylealign.jobs.evaluate.job import Evaluate, evaluate
 from stylealign.jobs.evaluate.tables import tables
 from stylealign.jobs.predict import LEFT_OUT, Predict, run_predict
 from stylealign.jobs.train_detector.job import main as train
+from stylealign.predicting.landmarks import averaged
 from stylealign.predicting.network import LandmarkNetwork, open_network
-from stylealign.predicting.on_datasets import answer_dataset
+from stylealign.predicting.on_datasets import answer_crops, answer_dataset
 from stylealign.predicting.predicted_face import Face
 
 FACE = PLACES + np.array([50, 45])
@@ -82,6 +89,26 @@ def test_training_calibrates_on_val_and_evaluate_tells_how_far_that_holds(fpn: P
         "Reliability: fpn", "Error that remains: fpn", "Along and across: fpn",
     ]  # fmt: skip
     assert "Error that remains: fpn" in (fpn.parent / "scores" / "evaluation.md").read_text(encoding="utf-8")
+
+
+def test_evaluate_is_as_sure_of_the_mean_with_the_mirrored_crop_as_predict_is(fpn: Path, faces: FaceDataset) -> None:
+    """Each answer is calibrated, then the mean is taken: by a power of 2 that is not the calibrated mean."""
+    network = open_network(fpn)
+    cache = CropCache(faces.select("val"), network.crop)
+    assert network.trust is not None
+    temperature = tuple(np.linspace(0.5, 2, network.schema.num_points))
+    trust = dataclasses.replace(network.trust, temperature=temperature, power=2.0)
+    network.trust = trust  # type: ignore[misc]
+    crops = to_float(torch.from_numpy(cache.images.copy())).contiguous().numpy()
+    mirrored = np.ascontiguousarray(crops[..., ::-1])
+    wanted = averaged(network.answer(crops), network.answer(mirrored), 32, network.schema, trust, network.lean)
+    model = load_detector(fpn).model
+    found = answer_crops(model, cache, flip_average=True, trust=trust, lean=network.lean)
+    assert wanted.covariance is not None
+    assert found.covariance is not None
+    homes = [geometry.invert(affine) for affine in cache.affines]
+    expected = np.stack([moved_covariance(c, home) for c, home in zip(wanted.covariance, homes, strict=True)])
+    np.testing.assert_allclose(found.covariance, expected, rtol=1e-4, atol=1e-4 * float(np.abs(expected).max()))
 
 
 def test_an_onnx_file_answers_the_same_covariances(fpn: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """A trained detector's answers on a data set, in source pixels: the crop protocol of its card, there and back."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,28 +30,40 @@ class Answers(NamedTuple):
     """(N, P, 2, 2) float64 px^2; None where nothing was asked for or known"""
 
 
+def _as_it_is(base: np.ndarray) -> np.ndarray:
+    return base
+
+
 def _answer(
-    model: nn.Module, crops: np.ndarray, schema: LandmarkSchema, flip_average: bool, basis: Basis | None, lean: float
+    model: nn.Module,
+    crops: np.ndarray,
+    schema: LandmarkSchema,
+    flip_average: bool,
+    basis: Basis | None,
+    lean: float,
+    calibrated: Callable[[np.ndarray], np.ndarray],
 ) -> Answers:
-    """Landmarks and raw bases (point_trust.py) of crops (B, S, S, 3) uint8, px of the crop.
+    """Landmarks of crops (B, S, S, 3) uint8, and what `calibrated` makes of raw bases (point_trust.py), px of the crop.
 
     `flip_average`: the mean with the mirrored crops' answers, whose distance is the basis `mirror`; `lean`: the
-    model's.
+    model's. Each answer is calibrated before the mean is taken, as `predict` does (landmarks.averaged): a trust knows
+    single answers.
     """
     device, size = next(model.parameters()).device, crops.shape[1]
     image = to_float(torch.from_numpy(crops)).to(device)
     out = model(image)
     landmarks = out.landmarks.cpu().double().numpy()
     base = None if basis is None else _base(basis, out)
+    sure = None if base is None else calibrated(base)
     if not flip_average:
-        return Answers(landmarks, base)
+        return Answers(landmarks, sure)
     other = model(image.flip(3).contiguous(memory_format=torch.channels_last))
     mirrored = geometry.mirrored_back(other.landmarks.cpu().double().numpy(), size, schema.flip_permutation, lean)
-    if base is not None and basis is not None:
-        base = (base + mirrored_covariance(_base(basis, other), schema.flip_permutation)) / 2
+    if sure is not None and basis is not None:
+        sure = (sure + mirrored_covariance(calibrated(_base(basis, other)), schema.flip_permutation)) / 2
     elif basis == "mirror":
-        base = mirror_base(landmarks, mirrored, size)
-    return Answers((landmarks + mirrored) / 2, base)
+        sure = calibrated(mirror_base(landmarks, mirrored, size))
+    return Answers((landmarks + mirrored) / 2, sure)
 
 
 def _base(basis: Basis, out: Any) -> Any:
@@ -61,9 +74,16 @@ def _base(basis: Basis, out: Any) -> Any:
 
 @torch.no_grad()
 def _answer_all(
-    model: nn.Module, cache: CropCache, batch_size: int, flip_average: bool, basis: Basis | None, lean: float
+    model: nn.Module,
+    cache: CropCache,
+    batch_size: int,
+    flip_average: bool,
+    basis: Basis | None,
+    lean: float,
+    calibrated: Callable[[np.ndarray], np.ndarray] = _as_it_is,
 ) -> Answers:
-    """Landmarks and raw bases, px of the crops, of a cache without a margin. The model answers in evaluation mode."""
+    """Landmarks, and what `calibrated` makes of raw bases, px of the crops, of a cache without a margin. The model
+    answers in evaluation mode."""
     schema = cache.dataset.schema
     if flip_average and not schema.flip_pairs:
         raise UserError(f"schema {schema.name} has no flip_pairs: predictions of mirrored faces cannot be averaged")
@@ -73,7 +93,7 @@ def _answer_all(
     try:
         for start in track(range(0, len(cache), batch_size), "predicting landmarks"):
             crops = cache.images[start : start + batch_size].copy()
-            found.append(_answer(model, crops, schema, flip_average, basis, lean))
+            found.append(_answer(model, crops, schema, flip_average, basis, lean, calibrated))
     finally:
         model.train(was_training)
     landmarks = np.concatenate([each.landmarks for each in found])
@@ -94,13 +114,14 @@ def answer_crops(
     The model answers in evaluation mode. `lean` is the model's (evaluation/lean.py), for `flip_average` alone. Raises
     UserError for `flip_average` where the mark-up has no mirror twins.
     """
-    answers = _answer_all(model, cache, batch_size, flip_average, None if trust is None else trust.basis, lean)
+    basis, calibrated = (None, _as_it_is) if trust is None else (trust.basis, trust.calibrated)
+    answers = _answer_all(model, cache, batch_size, flip_average, basis, lean, calibrated)
     homes = [geometry.invert(affine) for affine in cache.affines]
     landmarks = np.stack([geometry.apply(a, points) for a, points in zip(homes, answers.landmarks, strict=True)])
-    if trust is None or answers.covariance is None:
+    if answers.covariance is None:
         return Answers(landmarks, None)
-    covariance = trust.calibrated(answers.covariance)
-    return Answers(landmarks, np.stack([moved_covariance(c, a) for a, c in zip(homes, covariance, strict=True)]))
+    moved = [moved_covariance(c, a) for a, c in zip(homes, answers.covariance, strict=True)]
+    return Answers(landmarks, np.stack(moved))
 
 
 def answer_dataset(
