@@ -3,11 +3,14 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from stylealign.errors import UserError
-from stylealign.training.schedule import Schedule, Timed
+from stylealign.jobs import train_finder
+from stylealign.jobs.train_detector import job as train_detector
+from stylealign.training.schedule import Schedule, Timed, schedule_of
 
 
 class Machine:
@@ -96,6 +99,21 @@ def test_a_given_number_of_updates_is_every_so_many_and_the_last() -> None:
     assert [step for step in range(11) if schedule.is_due(step, 4)] == [4, 8, 10]
     assert [step for step in range(11) if schedule.is_due(step, 0)] == [10]
     assert schedule.place(7) == 7
+
+
+def test_minutes_are_of_one_process_whoever_started_the_others(tmp_path: Path) -> None:
+    """Each process has a clock of its own: they would make different numbers of updates, and wait for each other."""
+    with pytest.raises(UserError, match="minutes with 2 processes: expected one process, whose clock counts"):
+        schedule_of(1.5, 100, tmp_path, processes=2)
+    assert isinstance(schedule_of(1.5, 100, tmp_path, processes=1), Timed)
+    assert schedule_of(0.0, 100, tmp_path, processes=2).end == 100
+    engine, run = SimpleNamespace(world_size=2), SimpleNamespace(folder=tmp_path)  # as torchrun makes them
+    for train, config in (
+        (train_detector.train, train_detector.config_class()(run=tmp_path, real=tmp_path, minutes=1.5)),
+        (train_finder.train, train_finder.TrainFinder(run=tmp_path, data=tmp_path, minutes=1.5)),
+    ):
+        with pytest.raises(UserError, match="minutes with 2 processes: expected one process, whose clock counts"):
+            train(config, engine, run)  # type: ignore[operator]
 
 
 def test_a_schedule_of_another_kind_is_refused(tmp_path: Path) -> None:

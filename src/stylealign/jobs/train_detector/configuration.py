@@ -60,10 +60,9 @@ class DetectorJob(FacesConfig):
             raise ValueError("pretrained and init_from are both given: expected one start")
         if not 0 <= self.minutes < math.inf:
             raise ValueError(f"minutes is {self.minutes}, expected 0 or more")
-        if self.minutes and self.loop.devices * self.loop.num_nodes > 1:
-            raise ValueError(
-                f"minutes with {counted(self.loop.devices, 'device')}: expected one process, whose clock counts"
-            )
+        processes = self.loop.devices * self.loop.num_nodes  # under torchrun others: `schedule_of` looks at those
+        if self.minutes and processes > 1:
+            raise ValueError(f"minutes with {counted(processes, 'process')}: expected one process, whose clock counts")
         if not (self.lr > 0 and self.weight_decay >= 0):
             raise ValueError(f"lr {self.lr} and weight_decay {self.weight_decay}: expected above 0, and at least 0")
 
