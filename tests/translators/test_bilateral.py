@@ -1,6 +1,7 @@
 """`bilateral`: what its grid, its blur and its losses compute by hand-worked cases, and that nothing in a photograph
 moves."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,17 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from builders.dots import PLACES, paint
-from builders.translator_contract import fresh, some_faces, tiny
+from builders.translator_contract import FACE, fresh, network, some_faces, tiny
+from stylealign.batches.augment import NO_AUGMENTATION, AugmentConfig, augment, invert, transform
 from stylealign.batches.batch import Batch, to_float
 from stylealign.batches.structure_maps import StructureConfig
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE
 from stylealign.styling.learned import translator_arm
+from stylealign.training.loop import LoopConfig, start_engine
 from stylealign.translators.base import PAIRS_A_PASS
 from stylealign.translators.bilateral.learning import (
+    VIEW,
     BilateralLearningConfig,
     grid_roughness,
+    learn_bilateral,
+    mirrored_as,
     region_statistics,
     smoothed_points,
 )
@@ -35,6 +41,9 @@ from stylealign.translators.bilateral.network import (
     noise_fields,
     slice_grid,
 )
+from stylealign.translators.learning import Learning
+from stylealign.translators.reconstruction import RECONSTRUCTION_PRESETS, Reconstruction
+from stylealign.translators.schedule import LearningRateConfig
 from stylealign.translators.swapping import swap_matrix
 
 SIZE = tiny("bilateral").size
@@ -150,6 +159,51 @@ def test_points_and_regions_are_read_where_the_landmarks_are() -> None:
     mean, deviation = region_statistics(image, masks)
     torch.testing.assert_close(mean[0], torch.tensor([[0.5, -0.5, -0.5], [0, -0.5, -0.5]]))
     torch.testing.assert_close(deviation[0], torch.tensor([[0.01, 0.01, 0.01], [0.5, 0.01, 0.01]]), atol=1e-4, rtol=0)
+
+
+def learning_of(faces: Batch, vary: Any, **own: Any) -> Learning:
+    """Without features and without a detector, in one process."""
+    torch.manual_seed(0)
+    size = faces.image.shape[-1]
+    return Learning(
+        model=network("bilateral"), own=BilateralLearningConfig(**own), schema=FIVE, size=size,
+        engine=start_engine(LoopConfig(steps=4, batch_size=len(faces.image), accelerator="cpu")),
+        maps=lambda points: torch.zeros(len(points), 1, size, size), vary=vary, first=faces,
+        reconstruction=Reconstruction(RECONSTRUCTION_PRESETS["pixels"]), watch=None, lr=LearningRateConfig(),
+        steps=4, seed=0,
+    )  # fmt: skip
+
+
+def test_a_donor_s_view_is_lit_from_the_side_from_which_its_face_is() -> None:
+    """Eight faces, lit from the right or from the left, of which the job mirrors some and its views as they are cut."""
+    num = 8
+    ramp = torch.linspace(-0.8, 0.8, SIZE).expand(num, 3, SIZE, SIZE)
+    side = torch.where(torch.arange(num) % 3 > 0, 1.0, -1.0).view(-1, 1, 1, 1)
+    eye = torch.eye(2, 3, dtype=torch.float64).expand(num, 2, 3)
+    points = (FACE * (SIZE / 32)).expand(num, 5, 2)
+    batch = Batch(side * ramp, points, torch.ones(num, 5, dtype=torch.bool), eye, torch.arange(num), torch.ones(num))
+
+    def vary(batch: Batch, step: int, view: int = 0, motions: AugmentConfig | None = None) -> Batch:
+        still = dataclasses.replace(NO_AUGMENTATION, flip=True)
+        return augment(batch, SIZE, motions or still, torch.Generator().manual_seed(17 * step + view), FIVE)
+
+    learning, seen = learning_of(batch, vary, quality_prob=0.0), []
+    learning.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+    learner = learn_bilateral(learning)
+    for step in range(4):
+        learner.update(batch, step)
+        faces, views, masks = seen[-1][0][num:], seen[-1][3], seen[-1][4]
+        light = [(image[..., SIZE // 2 :] - image[..., : SIZE // 2]).mean((1, 2, 3)) for image in (faces, views)]
+        assert 0 < int((light[0] * side.flatten() < 0).sum()) < num, "some are mirrored, some are not"
+        assert bool((light[0] * light[1] > 0).all())
+        assert bool((masks.sum((1, 2, 3)) > 0).all())
+    face = vary(batch, 0)
+    view = mirrored_as(vary(batch, 0, 1, VIEW), face, FIVE)
+    assert torch.equal(view.crop_from_source[:, :, :2].det() < 0, face.crop_from_source[:, :, :2].det() < 0)
+    home = transform(invert(view.crop_from_source), view.landmarks)
+    back = torch.as_tensor(FIVE.flip_permutation.copy())
+    mirrored = (view.crop_from_source[:, :, :2].det() < 0)[:, None, None]
+    torch.testing.assert_close(torch.where(mirrored, home[:, back], home), points, atol=1e-3, rtol=0)
 
 
 def test_a_grid_is_rough_where_neighbouring_cells_differ() -> None:

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylealign.batches.augment import NO_AUGMENTATION, AugmentConfig
+from stylealign.batches.augment import NO_AUGMENTATION, AugmentConfig, apply
+from stylealign.batches.augment.operation import NUM_DRAWS
 from stylealign.batches.batch import Batch
 from stylealign.batches.together import in_all, own, rolled, shared
+from stylealign.face.schema import LandmarkSchema
 from stylealign.training.optim import set_lr
 from stylealign.translators.bilateral.network import LEAST_BLUR, Bilateral, gaussian_blur
 from stylealign.translators.codes import code_size
@@ -34,7 +36,7 @@ class BilateralLearningConfig:
     """Weights of the terms beside the pairs' reconstruction, and how pairs are made."""
 
     view: AugmentConfig = VIEW
-    """What the donor's view is put through. Not mirrored: light comes from a side."""
+    """What the donor's view is put through. It is mirrored where its face is: light comes from a side."""
     point: float = 2.0
     """Smoothed colours at the swap's landmarks, against those at the donor's."""
     region: float = 1.0
@@ -79,6 +81,25 @@ def relit(image: Tensor, light: float, cast: float) -> Tensor:
     offset = cast * amount * own(torch.randn(num, 3, 1, 1)).to(device)
     bright = ((image + 1) / 2).clamp(1e-4, 1) ** gamma * (amount * field_).exp()
     return (2 * bright - 1 + offset).clamp(-1, 1)
+
+
+def mirrored_as(view: Batch, face: Batch, schema: LandmarkSchema) -> Batch:
+    """The views of faces (B, 3, S, S), each mirrored, landmarks renumbered, where of it and its face one alone is.
+
+    A picture and its mirror image are lit from different sides.
+    """
+    apart = view.crop_from_source[:, :, :2].det() * face.crop_from_source[:, :, :2].det() < 0
+    if not bool(apart.any()):
+        return view
+    ones = torch.ones(len(apart))
+    turned = apply("flip", view, ones, ones[:, None].expand(-1, NUM_DRAWS).double(), schema)
+
+    def chosen(mirrored: Tensor, plain: Tensor) -> Tensor:
+        if not plain.numel():  # a field that is empty stays so
+            return plain
+        return torch.where(apart.to(plain.device).view(-1, *[1] * (plain.ndim - 1)), mirrored, plain)
+
+    return Batch(*(chosen(mirrored, plain) for mirrored, plain in zip(turned, view, strict=True)))
 
 
 def smoothed_points(image: Tensor, landmarks: Tensor) -> Tensor:
@@ -133,7 +154,7 @@ def learn_bilateral(learning: Learning) -> Learner:
     def update(batch: Batch, step: int) -> dict[str, Tensor]:
         set_lr(optimizer, learning.lr_at(step))
         face = learning.vary(batch, step)
-        view = learning.vary(batch, step, 1, weights.view)
+        view = mirrored_as(learning.vary(batch, step, 1, weights.view), face, schema)
         num, device = len(face.image), face.image.device
         masks = region_masks(face.landmarks, size, schema)
         view_masks = region_masks(view.landmarks, size, schema)
