@@ -26,6 +26,7 @@ from stylealign.translators.bilateral.learning import (
     grid_roughness,
     learn_bilateral,
     mirrored_as,
+    region_loss,
     region_statistics,
     smoothed_points,
 )
@@ -43,6 +44,7 @@ from stylealign.translators.bilateral.network import (
 )
 from stylealign.translators.learning import Learning
 from stylealign.translators.reconstruction import RECONSTRUCTION_PRESETS, Reconstruction
+from stylealign.translators.regions import region_masks
 from stylealign.translators.schedule import LearningRateConfig
 from stylealign.translators.swapping import swap_matrix
 
@@ -159,6 +161,32 @@ def test_points_and_regions_are_read_where_the_landmarks_are() -> None:
     mean, deviation = region_statistics(image, masks)
     torch.testing.assert_close(mean[0], torch.tensor([[0.5, -0.5, -0.5], [0, -0.5, -0.5]]))
     torch.testing.assert_close(deviation[0], torch.tensor([[0.01, 0.01, 0.01], [0.5, 0.01, 0.01]]), atol=1e-4, rtol=0)
+
+
+def test_regions_that_nobody_knows_teach_nothing() -> None:
+    """The second of three faces lacks a landmark: it teaches no region of its own, nor the third, whose donor it is."""
+    torch.manual_seed(2)
+    image, landmarks = some_faces(3, SIZE)
+    landmarks[1, 2] = torch.nan
+    masks = region_masks(landmarks, SIZE, FIVE)
+    made = torch.rand_like(image).requires_grad_()
+    mean, spread = region_statistics(image, masks)
+    known = masks.sum((1, 2, 3)) > 0
+    loss = region_loss(region_statistics(made, masks), (mean.roll(1, 0), spread.roll(1, 0)), known & known.roll(1))
+    loss.backward()
+    assert made.grad is not None
+    assert [bool(g.any()) for g in made.grad] == [True, False, False]
+    mean_made, spread_made = region_statistics(made.detach(), masks)
+    by_hand = (mean_made[0] - mean[2]).abs().mean() + (spread_made[0] - spread[2]).abs().mean()
+    torch.testing.assert_close(loss.detach(), by_hand)
+
+
+def test_regions_that_are_known_teach_all_faces_and_none_where_none_is() -> None:
+    torch.manual_seed(2)
+    statistics = [(torch.rand(3, 6, 3), torch.rand(3, 6, 3)) for _ in range(2)]
+    expected = sum(nn.functional.l1_loss(a, b) for a, b in zip(*statistics, strict=True))
+    torch.testing.assert_close(region_loss(*statistics, torch.ones(3, dtype=torch.bool)), expected)
+    assert float(region_loss(*statistics, torch.zeros(3, dtype=torch.bool))) == 0
 
 
 def learning_of(faces: Batch, vary: Any, **own: Any) -> Learning:

@@ -123,12 +123,23 @@ def point_loss(found: Tensor, wanted: Tensor, labelled: Tensor) -> Tensor:
 
 
 def region_statistics(image: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (B, R, 3) of colours in each region."""
+    """Mean and standard deviation (B, R, 3) of colours in each region; of a face without masks 0 and the least spread,
+    which `region_loss` passes over."""
     weights, flat = masks.flatten(2), image.flatten(2).transpose(1, 2)
     weights = weights / weights.sum(dim=2, keepdim=True).clamp_min(1e-4)
     mean = weights @ flat
     spread = (weights @ flat.square() - mean.square()).clamp_min(1e-4).sqrt()
     return mean, spread
+
+
+def region_loss(found: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor], known: Tensor) -> Tensor:
+    """Mean absolute differences of regions' statistics (B, R, 3), summed: of the faces (B,) whose regions are known,
+    as are their donors'."""
+    pairs = list(zip(found, wanted, strict=True))
+    if in_all(1) == 1 and bool(known.all()):
+        return torch.stack([F.l1_loss(f, w) for f, w in pairs]).sum()
+    each = torch.stack([(f - w).abs().mean(dim=(1, 2)) for f, w in pairs]).sum(dim=0)
+    return (each * known).sum() / shared(known.float().sum()).clamp_min(1e-8)
 
 
 def grid_roughness(grid: Tensor) -> Tensor:
@@ -185,7 +196,8 @@ def learn_bilateral(learning: Learning) -> Learner:
         wanted_points = rolled(smoothed_points(face.image, face.landmarks), 1)
         terms["point"] = point_loss(points, wanted_points, labelled & rolled(labelled, 1))
         found, wanted = region_statistics(swapped, masks), region_statistics(face.image, masks)
-        terms["region"] = torch.stack([F.l1_loss(f, rolled(w, 1)) for f, w in zip(found, wanted, strict=True)]).sum()
+        known = masks.sum(dim=(1, 2, 3)) > 0
+        terms["region"] = region_loss(found, (rolled(wanted[0], 1), rolled(wanted[1], 1)), known & rolled(known, 1))
         terms["smooth"] = grid_roughness(look.grid)
         terms["code"] = code_size(style[:2])
         wrong_blur = F.l1_loss(look.blur[:num], sigma.clamp_min(LEAST_BLUR)) / (network.max_blur * size + LEAST_BLUR)
