@@ -1,7 +1,9 @@
 """Any trunk under any head by any loss that fits: answers in pixels, a covariance that is one, gradients everywhere."""
 
+import dataclasses
 import itertools
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,8 @@ from stylealign.detectors.losses import LossConfig
 from stylealign.detectors.output import DetectorOutput
 from stylealign.detectors.trunks import TRUNKS
 from stylealign.errors import UserError
-from stylealign.training.warm_start import LAST
+from stylealign.training.warm_start import LAST, start_from
+from stylealign.training.weights import save_model
 
 TERMS = {"coordinates": ("coordinates",), "heatmap": ("coordinates", "js"), "pip": ("pip",), "simcc": ("kl",)}
 SIZE = 64
@@ -365,3 +368,24 @@ def test_simcc_s_rows_are_bins_of_half_a_pixel() -> None:
     assert [tuple(row.shape) for row in out.stages] == [(1, 68, 128), (1, 68, 128)]
     x = (out.stages[0].softmax(2) * (torch.arange(128) / 2 - 0.25)).sum(2)
     torch.testing.assert_close(out.landmarks[..., 0], x)
+
+
+def test_neighbours_stay_those_that_the_weights_tell_of_where_a_training_starts_from_another(tmp_path: Path) -> None:
+    """Of the same mark-up with another mean shape they came with the weights; of another mark-up both are new."""
+    before = make(config("pip"))
+    learn_fpn(learning_of(before, (SCHEMA,), size=SIZE))
+    settled = before.head.neighbours.clone()
+    save_model(tmp_path, before.state_dict(), {
+        "kind": "detector", "model": "fpn", "network": {"width": 0.125}, "schema": SCHEMA.to_dict(), "data": [],
+        "crop": {"size": SIZE},
+    })  # fmt: skip
+    mixed_up = face(SCHEMA, SIZE).numpy()[::-1].copy()
+    for schema, kept in ((SCHEMA, True), (dataclasses.replace(SCHEMA, name="others"), False)):
+        after = make(config("pip"))
+        start_from(after, tmp_path, schema)
+        learn_fpn(learning_of(after, (schema,), size=SIZE, mean_shapes=(mixed_up,)))
+        assert torch.equal(after.head.neighbours, settled) == kept
+        if not kept:
+            fresh = make(config("pip"))
+            fresh.head.settle(torch.as_tensor(mixed_up))
+            assert torch.equal(after.head.neighbours, fresh.head.neighbours)

@@ -17,7 +17,8 @@ from stylealign.training.seen import data_learnt
 from stylealign.training.weights import load_model, read_card
 
 KINDS = ("detector", "encoder")
-LAST = ("head.points.", "head.points_spread.")  # of fpn's heads: what has a part for each landmark
+# Of fpn's heads: what has a part for each landmark.
+LAST = ("head.points.", "head.points_spread.", "head.neighbours")
 
 
 def _trunks(names: list[str]) -> list[str]:

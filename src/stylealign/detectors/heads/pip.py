@@ -36,11 +36,15 @@ class PIPHead(nn.Module):
             raise UserError("head pip tells of a landmark's neighbours: expected a mark-up of at least 2 points")
         self.pyramid = Pyramid(channels, neck)
         self.points = started(nn.Conv2d(neck, num_points * (3 + 2 * k), 1), 0.1)  # scores, x, y, neighbours' x, y
-        order = (torch.arange(num_points)[:, None] + torch.arange(1, k + 1)) % num_points
-        self.register_buffer("neighbours", order)
+        self.register_buffer("neighbours", _in_turn(num_points, k))
 
     def settle(self, mean_shape: Tensor) -> None:
-        """Fill `neighbours` from a mean shape (P, 2)."""
+        """Fill `neighbours` from a mean shape (P, 2).
+
+        Those that came with the weights of another training stay: its channels tell of them and of no others.
+        """
+        if not torch.equal(self.neighbours, _in_turn(*self.neighbours.shape).to(self.neighbours)):
+            return
         apart = torch.cdist(mean_shape[None].double(), mean_shape[None].double())[0].fill_diagonal_(torch.inf)
         self.neighbours.copy_(apart.argsort(dim=1, stable=True)[:, : self.neighbours.shape[1]])
 
@@ -74,6 +78,11 @@ class PIPHead(nn.Module):
         dy = (cells[:, None] + offsets[:, 1]).flatten(2) - answer[:, 1, :, None]
         xx, xy, yy = ((weights * product).sum(dim=2) for product in (dx * dx, dx * dy, dy * dy))
         return square(xx + SURE**2, xy, yy + SURE**2)
+
+
+def _in_turn(num_points: int, k: int) -> Tensor:
+    """(P, k) the landmarks that follow in number: not settled yet, as no mean shape gives these to 3 or more."""
+    return (torch.arange(num_points)[:, None] + torch.arange(1, k + 1)) % num_points
 
 
 def at_cell(maps: Tensor, cells: Tensor) -> Tensor:
