@@ -12,6 +12,7 @@ from stylealign.detectors.resnet import ResNet18, ResNet50, ResNetConfig
 from stylealign.detectors.trunks import STRIDES, TRUNKS, build_trunk, full_names, load_imagenet_trunk
 from stylealign.detectors.trunks.vit import resized_places
 from stylealign.errors import UserError
+from stylealign.training.optim import OptimizerConfig, make_optimizer
 
 KNOWN = [name for name, entry in TRUNKS.items() if entry.imagenet]
 # SHA-256 of the sorted lines "name shape" of files of weights (without what no trunk uses), begun: the two packages'
@@ -190,3 +191,15 @@ def test_tensorflow_s_border_lies_right_and_below() -> None:
     picture = torch.zeros(1, 1, 4, 4)
     picture[0, 0, 2, 2] = 1.0  # seen by all four windows, 0..2 and 2..4
     assert conv(picture)[0, 0].tolist() == [[1, 1], [1, 1]]
+
+
+def test_places_and_the_token_of_a_transformer_do_not_decay() -> None:
+    """They multiply nothing. Weights of linear layers and convolutions decay, biases and normalisations do not."""
+    trunk, _ = build_trunk("vit_tiny", 32, 0.25, 32)
+    decaying, others = make_optimizer(trunk, 1e-3, 0.05, OptimizerConfig()).param_groups
+    assert (decaying["weight_decay"], others["weight_decay"]) == (0.05, 0.0)
+    names = {id(parameter): name for name, parameter in trunk.named_parameters()}
+    decay = {names[id(parameter)] for parameter in decaying["params"]}
+    assert {"patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "blocks.11.mlp.fc2.weight"} <= decay
+    assert {"cls_token", "pos_embed", "norm.weight", "blocks.0.mlp.fc1.bias"} <= set(names.values()) - decay
+    assert len(decaying["params"]) + len(others["params"]) == len(names)

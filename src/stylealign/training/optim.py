@@ -9,6 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+TOKENS = ("cls_token", "pos_embed")
+"""How names of weights end that stand for a place and multiply nothing"""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerConfig:
@@ -68,14 +71,16 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """An optimizer of a module's trainable parameters, or of parameter groups made by the caller.
 
-    Of a module, weights of convolutions and linear layers decay; biases and normalisations do not. A group may hold
-    `lr_scale` (see `set_lr`) and its own `weight_decay`.
+    Of a module, weights of convolutions and linear layers decay; biases, normalisations and a transformer's TOKENS do
+    not. A group may hold `lr_scale` (see `set_lr`) and its own `weight_decay`.
     """
     if isinstance(parameters, nn.Module):
-        trained = [p for p in parameters.parameters() if p.requires_grad]
+        trained = [
+            (p, p.ndim > 1 and not n.endswith(TOKENS)) for n, p in parameters.named_parameters() if p.requires_grad
+        ]
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p, decays in trained if decays], "weight_decay": weight_decay},
+            {"params": [p for p, decays in trained if not decays], "weight_decay": 0.0},
         ]
     else:
         groups = [{"weight_decay": weight_decay, **group} for group in parameters]
