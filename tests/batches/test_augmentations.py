@@ -333,6 +333,10 @@ def test_switching_an_operation_off_changes_none_of_the_others(faces: Batch) -> 
     assert torch.equal(found("shift", "elastic", "hue").landmarks, whole.landmarks)
     assert torch.equal(found("rectangle").visible.all(dim=1), whole.visible.all(dim=1))
     assert not torch.equal(found("shift").landmarks, whole.landmarks)
+    noisy = found(*names, noise=0.1)  # the usual key `noise` moves none of theirs
+    assert torch.equal(noisy.landmarks, whole.landmarks)
+    assert torch.equal(noisy.visible, whole.visible)
+    assert not torch.equal(noisy.image, whole.image)
     # The usual keys' numbers do not move either: without operations all is as it was.
     plain = augment(faces, SIZE, AugmentConfig(noise=0.1), torch.Generator().manual_seed(4), WFLW98)
     ops = (OperationConfig(name="hue", prob=1.0, strength=(0.0, 0.0)),)

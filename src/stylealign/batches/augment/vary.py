@@ -106,11 +106,9 @@ class _Drawn:
         return self.entry.function(some, self.strength.to(some.image), self.draws)
 
 
-def _draw_operations(config: AugmentConfig, count: int, generator: torch.Generator) -> list[_Drawn]:
+def _draw_operations(config: AugmentConfig, count: int, base: int) -> list[_Drawn]:
     """Every operation with numbers of its own: by its name, and by how often that was there before."""
-    if not config.operations:
-        return []
-    base, seen, drawn = int(torch.randint(2**62, (), generator=generator)), dict[str, int](), []
+    seen, drawn = dict[str, int](), []
     for operation in config.operations:
         number = seen[operation.name] = seen.get(operation.name, -1) + 1
         key = (base, zlib.crc32(operation.name.encode()), number)
@@ -210,10 +208,12 @@ def augment(
     if not schema.flip_pairs:
         draws_of_all[:, 4] = 1.0
     draws = own(draws_of_all)
+    # Before the noise, and also for the noise alone: neither it nor the operations move each other's numbers.
+    base = int(torch.randint(2**62, (), generator=generator)) if config.noise or config.operations else 0
     noise = None
     if config.noise:
         noise = own(torch.randn(in_all(num), batch.image.shape[1], size, size, generator=generator))
-    drawn = _draw_operations(config, num, generator)
+    drawn = _draw_operations(config, num, base)
 
     # Where things are.
     out_from_in = random_affines(draws, batch.image.shape[-1], size, config)
