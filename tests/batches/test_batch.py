@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import os
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from builders.dots import dots
 from stylealign.batches import crops as crops_module
+from stylealign.batches.augment import NO_AUGMENTATION, augment
 from stylealign.batches.batch import take_faces, to_float, to_uint8
 from stylealign.batches.crops import CropCache, cache_folder, crop_sample, sample_affine
 from stylealign.batches.source import BatchSource, epoch_order
@@ -359,3 +361,26 @@ def test_each_source_brings_the_lean_of_its_labels(tmp_path: Path) -> None:
     assert batch.lean.tolist() == [0.0] * 4 + [pytest.approx(0.9)] * 4
     assert not BatchSource(caches[:1], [1.0], 4, seed=0).batch(0).leans().any()
     assert take_faces(batch, torch.tensor([1, 6])).lean.tolist() == [0.0, pytest.approx(0.9)]
+
+
+def test_labels_of_a_picture_that_exif_turns_lean_to_the_right_of_what_is_shown(tmp_path: Path) -> None:
+    """Stored on its side (orientation 6): to the right, as people labelled it, is up in the file."""
+    faces = dots(tmp_path / "stored", 8)
+    turned = write_dataset(
+        tmp_path / "turned", [dataclasses.replace(face, orientation=6) for face in faces], schema=FIVE, name="turned",
+        image_root=faces.image_root,
+    )  # fmt: skip
+    caches = [CropCache(data, CROP) for data in (faces, turned)]
+    batch = BatchSource(caches, [0.5, 0.5], 16, seed=0, leans=[1.0, 1.0]).batch(0)
+    torch.testing.assert_close(batch.rights(), torch.tensor([[1.0, 0], [0, -1]]).repeat_interleave(8, dim=0))
+    mirroring = dataclasses.replace(NO_AUGMENTATION, flip=True)
+    size = batch.image.shape[-1]
+    known, unknown = (
+        augment(each, size, mirroring, torch.Generator().manual_seed(3), FIVE)
+        for each in (batch, batch._replace(lean=torch.zeros(0), right=torch.zeros(0)))
+    )
+    mirrored = known.crop_from_source[:, :, :2].det() < 0
+    assert 0 < int(mirrored[8:].sum()) < 8
+    px = known.crop_from_source[:, :, :2].det().abs().sqrt().float()  # of the crop, one px of the picture
+    expected = torch.stack([2 * px * mirrored, 0 * px], dim=1)[:, None].expand(-1, 5, 2)
+    torch.testing.assert_close(known.landmarks - unknown.landmarks, expected, atol=1e-4, rtol=0)

@@ -31,6 +31,9 @@ class Batch(NamedTuple):
     lean: Tensor = torch.zeros(0)
     """(B,) float32 px of the source picture by which a person's landmarks lie to the right of where the mirrored
     picture's would (`DataSource.lean_px`); empty: all 0"""
+    right: Tensor = torch.zeros(0)
+    """(B, 2) float32 of length 1, px of the source picture: where that right is. The picture was labelled as EXIF turns
+    it, and is stored otherwise; empty: all (1, 0)"""
 
     def to(self, device: torch.device | str) -> "Batch":
         return Batch(*(t.to(device, non_blocking=True) for t in self))
@@ -47,6 +50,10 @@ class Batch(NamedTuple):
         """(B,) lean of the labels, written out."""
         return self.lean if self.lean.numel() else torch.zeros_like(self.weight)
 
+    def rights(self) -> Tensor:
+        """(B, 2) to the right of the pictures as they were labelled, written out."""
+        return self.right if self.right.numel() else torch.eye(2)[0].to(self.weight).expand(len(self.weight), 2)
+
     def weights(self) -> Tensor:
         """(B, P) weight of each landmark in the loss: the face's times its own."""
         return self.weight[:, None] * self.point_weights()
@@ -54,8 +61,17 @@ class Batch(NamedTuple):
 
 def join(batches: list[Batch]) -> Batch:
     """Batches one after another as one."""
-    full = [batch._replace(point_weight=batch.point_weights(), lean=batch.leans()) for batch in batches]
+    full = [
+        batch._replace(point_weight=batch.point_weights(), lean=batch.leans(), right=batch.rights())
+        for batch in batches
+    ]
     return Batch(*(torch.cat(tensors) for tensors in zip(*full, strict=True)))
+
+
+def right_of(crop_from_source: Tensor) -> Tensor:
+    """(B, 2) `Batch.right` of crops as they were cut, upright as the picture was labelled: along their x axis."""
+    axis = torch.linalg.inv(crop_from_source[:, :, :2])[:, :, 0]
+    return (axis / axis.norm(dim=1, keepdim=True)).float()
 
 
 def take_faces(batch: Batch, rows: Tensor) -> Batch:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from stylealign.batches.augment.affine import centre_crop
-from stylealign.batches.batch import Batch, join
+from stylealign.batches.batch import Batch, join, right_of
 from stylealign.batches.crops import CropCache
 from stylealign.batches.shards import ShardCache
 from stylealign.errors import UserError, counted
@@ -112,6 +112,6 @@ class BatchSource:
             if len(positions):
                 part = centre_crop(cache.batch(positions, int(offsets[i])), side)
                 if lean := self._leans[i]:
-                    part = part._replace(lean=torch.full_like(part.weight, lean))
+                    part = part._replace(lean=torch.full_like(part.weight, lean), right=right_of(part.crop_from_source))
                 parts.append(part)
         return join(parts)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from stylealign.batches.augment import centre_crop
-from stylealign.batches.batch import Batch
+from stylealign.batches.batch import Batch, right_of
 from stylealign.batches.together import shared
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError, counted
@@ -115,7 +115,7 @@ def labelled_by_teacher(
         leans: whether the labels it learnt from are known to lean to one side (evaluation/lean.py): by how much its
             answers do is measured on these faces, those of all processes, and is the labels' lean.
     """
-    image, lean = centre_crop(batch, size).image, batch.lean
+    image, lean, axis = centre_crop(batch, size).image, batch.lean, batch.right
     found = teacher(image).landmarks.float()
     trust = torch.ones_like(found[..., 0])
     if schema.flip_pairs:
@@ -125,6 +125,7 @@ def labelled_by_teacher(
             right = shared((found - mirrored)[..., 0].mean()) / 2  # px of the crop
             mirrored[..., 0] += 2 * right
             lean = (right / batch.crop_from_source[:, :, 0].norm(dim=1)).to(batch.weight)
+            axis = right_of(batch.crop_from_source)
         away = (found - mirrored).norm(dim=-1) / size
         trust = torch.exp2(-away / config.half)
         trust = torch.where(trust < config.threshold, 0.0, trust)
@@ -133,7 +134,7 @@ def labelled_by_teacher(
     return batch._replace(
         landmarks=found + margin, visible=torch.ones_like(trust, dtype=torch.bool),
         weight=torch.full_like(batch.weight, factor),
-        point_weight=trust, lean=lean,
+        point_weight=trust, lean=lean, right=axis,
     )  # fmt: skip
 
 

@@ -137,12 +137,14 @@ def _renumbered(batch: Batch, mirrored: Tensor, schema: LandmarkSchema) -> Batch
     """Landmarks of mirrored faces (B,) in the order of their mirror twins, and where people would have put them.
 
     Labels that lean to the right in their pictures lean to the left in the mirrored ones, where people would have put
-    them to the right again: by twice the lean, along the picture's x axis as it now lies in the crop.
+    them to the right again: by twice the lean, along the x axis of the picture as it was labelled and now lies in the
+    crop.
     """
     order = torch.as_tensor(schema.flip_permutation.copy(), device=batch.image.device)
     mirrored = mirrored.to(batch.image.device)
     if batch.lean.numel():
-        back = (-2 * batch.lean * mirrored)[:, None] * batch.crop_from_source[:, :, 0]
+        right = batch.rights().to(batch.crop_from_source)[:, :, None]
+        back = (-2 * batch.lean * mirrored)[:, None] * (batch.crop_from_source[:, :, :2] @ right)[:, :, 0]
         batch = batch._replace(landmarks=batch.landmarks + back[:, None].to(batch.landmarks))
     points = batch.point_weight
     if points.numel():
