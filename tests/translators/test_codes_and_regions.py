@@ -73,6 +73,27 @@ def test_code_distance_is_one_where_the_code_is_another_face_s() -> None:
     assert target[0].grad is None
 
 
+def test_regional_codes_that_are_not_known_are_nothing_to_come_to() -> None:
+    """Of four donors the last is without regional codes: those of the first three are 1, 2 and 4 in every number."""
+    wanted = [torch.arange(4.0)[:, None].expand(4, 2), torch.tensor([1.0, 2, 4, 0])[:, None, None].expand(4, 6, 3)]
+    assert float(code_distance(wanted, wanted)) == 0
+    off = (torch.full((4, 6, 3), 0.5) + wanted[1]).requires_grad_()
+    distance = code_distance([wanted[0], off], wanted)
+    # Neighbours that are both known are 1 and 2 apart; the three that are known are 0.5 off; the global term is 0.
+    torch.testing.assert_close(distance.detach(), torch.tensor(0.5 / 1.5 / 2))
+    distance.backward()
+    assert off.grad is not None
+    assert [bool(g.any()) for g in off.grad] == [True, True, True, False]
+    # Nor is the code of a swap that is not known, as its content's landmarks are missing.
+    unknown = off.detach() * torch.tensor([0.0, 1, 1, 1])[:, None, None]
+    torch.testing.assert_close(code_distance([wanted[0], unknown], wanted), distance.detach())
+
+
+def test_where_no_two_donors_are_known_regional_codes_have_no_measure_and_teach_nothing() -> None:
+    wanted = [torch.arange(4.0)[:, None].expand(4, 2), torch.tensor([1.0, 0, 4, 0])[:, None, None].expand(4, 6, 3)]
+    assert float(code_distance([wanted[0], wanted[1] + 0.5], wanted)) == 0
+
+
 def test_lines_and_points_are_both_in_the_combined_structure_map() -> None:
     face = torch.rand(2, 68, 2) * 20 + 6
     maps = structure_maps(face, 32, "boundaries_points", IBUG68)

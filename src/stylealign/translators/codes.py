@@ -81,14 +81,34 @@ def code_distance(style: list[Tensor], wanted: list[Tensor]) -> Tensor:
     """How far codes are from those wanted, in mean absolute differences between one wanted code and the next.
 
     1 is as wrong as another face. Wanted codes that differ by less than 0.01 count as 0.01 apart, and get no gradient.
+    Regional codes that are 0 are not known (of faces without landmarks, or forgotten): nothing is to come to them, and
+    nothing is compared with them. Where no wanted code and the next are both known, that term is 0.
     """
     terms = []
     for s, w in zip(style, wanted, strict=True):
         if s.numel():
             w = w.detach()
-            apart = shared(F.l1_loss(w, rolled(w, 1)))
-            terms.append(F.l1_loss(s, w) / apart.clamp_min(0.01))
+            wanted_known = _known(w)
+            pairs = wanted_known & rolled(wanted_known, 1)
+            apart = shared(_difference(w, rolled(w, 1), pairs))
+            measured = shared(pairs.float().sum()) > 0
+            term = _difference(s, w, _known(s) & wanted_known) / apart.clamp_min(0.01)
+            terms.append(torch.where(measured, term, 0.0))
     return torch.stack(terms).mean()
+
+
+def _known(codes: Tensor) -> Tensor:
+    """(B,) bool: whose codes are known. Global ones (B, G) always are, regional ones (B, R, C) where they are not 0."""
+    whole = torch.ones(len(codes), dtype=torch.bool, device=codes.device)
+    return whole if codes.ndim == 2 else (codes != 0).flatten(1).any(dim=1)
+
+
+def _difference(one: Tensor, other: Tensor, counts: Tensor) -> Tensor:
+    """Mean absolute difference of codes of the faces (B,) that count: this process's part of the whole batch's."""
+    if in_all(1) == 1 and bool(counts.all()):
+        return F.l1_loss(one, other)
+    each = (one - other).abs().flatten(1).mean(dim=1)
+    return (each * counts).sum() / shared(counts.float().sum()).clamp_min(1e-8)
 
 
 def forget_regions(style: list[Tensor], probability: float) -> list[Tensor]:
