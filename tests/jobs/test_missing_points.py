@@ -2,13 +2,17 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import stylealign
 from builders import networks, translator_contract
+from builders.places import ROOT
 from builders.tiny import detector_job, drawn, translator_job
 from stylealign.batches.crops import CropCache, crop_sample, mean_shape
 from stylealign.cli import main
@@ -160,6 +164,18 @@ def test_scores_leave_it_out(
         assert found["nme"]["mean"] < 1e-5
         assert found["parts"]["eyes"]["mean"] < 1e-5
         assert np.abs(found["mean_offset_px"]).max() < 1e-3
+
+
+def test_the_page_on_scores_from_arrays_leaves_it_out(lacking: FaceDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    (block,) = (text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "evaluate_landmarks(" in text)
+    monkeypatch.chdir(lacking.folder.parent)
+    names: dict[str, Any] = {"stylealign": stylealign}
+    exec(compile(block, "api.md", "exec"), names)
+    assert np.array_equal(np.isnan(names["truth"]).any(axis=2), [sample.missing_points for sample in lacking])
+    corners = lacking.landmarks_array()[:, [60, CORNER]]
+    eyes = np.linalg.norm(corners[:, 0] - corners[:, 1], axis=-1)
+    assert names["scores"].nme == pytest.approx(2**0.5 / eyes)
 
 
 @pytest.mark.parametrize("format", ["csv", "coco", "ibug"])
