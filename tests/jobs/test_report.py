@@ -17,7 +17,7 @@ from stylealign.jobs.report.faces import TILE, faces_by_split
 from stylealign.jobs.report.job import Report, main, report
 from stylealign.jobs.report.page import embed
 from stylealign.jobs.report.sections import read_curves
-from stylealign.jobs.report.verdict import comparison, evaluation_verdict, study_verdict
+from stylealign.jobs.report.verdict import comparison, evaluation_verdict, run_verdict, study_verdict
 
 VOID = {"meta", "img", "br"}
 
@@ -302,6 +302,35 @@ def test_of_several_arms_the_best_is_told_first_and_then_each_of_the_others() ->
         "Likewise against none, in points: AVS -2.00 (-3.00 to -1.00); jitter -0.50 (-1.50 to +0.50, not shown); "
         "noise +2.50 (+1.50 to +3.50)."
     )
+    arms[0]["learnt_from"] = 7
+    learnt = evaluation_verdict({"arms": arms, "paired": pairs, "dataset": data, "denominator": "inter_ocular"})
+    told = " Learnt from these very faces: jitter from 7 of 120; its error says little of others."
+    assert learnt == said + told
+    alone = evaluation_verdict({"arms": arms[:1], "paired": [], "dataset": data, "denominator": "inter_ocular"})
+    assert alone.endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("learnt", "said"),
+    [
+        ([{"content_hash": "a", "split": "train"}], " that it did not learn from."),
+        ([{"content_hash": "b", "split": "val"}], " that it did not learn from."),
+        ([{"content_hash": "a", "split": "val"}], ", which it learnt from: that says little of others."),
+        ([{"content_hash": "a"}], ", which it learnt from: that says little of others."),
+        (
+            [{"content_hash": "a", "split": "val", "subset": "few_8"}],
+            ", some of which it learnt from: that says little of others.",
+        ),
+    ],
+)
+def test_a_run_is_said_to_be_measured_on_other_faces_only_where_it_is(learnt: list[dict], said: str) -> None:
+    val = {"nme": 0.0312, "denominator": "box", "name": "d", "faces": 20, "content_hash": "a", "split": "val"}
+    card = {"kind": "detector", "model": "resnet18", "data": learnt, "val": val}
+    assert run_verdict(card).endswith(f" on 20 faces of d{said}")
+    started = {**card, "data": [], "start": {"data": learnt}}
+    assert run_verdict(started) == run_verdict(card)
+    unknown = {**card, "val": {key: value for key, value in val.items() if key != "content_hash"}}
+    assert run_verdict(unknown).endswith(" on 20 faces of d.")
 
 
 def test_a_page_begins_with_what_was_found_then_pictures_then_tables(inputs: tuple[Path, ...], tmp_path: Path) -> None:

@@ -41,23 +41,27 @@ def _per_arm(arms: Sequence[Mapping[str, Any]], key: str) -> str:
     return "; ".join(f"{name}: {value}" for name, value in values.items())
 
 
+def learnt_from(evaluation: Mapping[str, Any]) -> str:
+    """Which arms learnt from faces that they are scored on, as a sentence after others; empty where none did."""
+    seen = [f"{arm['name']} from {arm['learnt_from']:,}" for arm in evaluation["arms"] if arm.get("learnt_from")]
+    if not seen:
+        return ""
+    faces = f"{evaluation['dataset']['faces']:,}"
+    return f" Learnt from these very faces: {', '.join(seen)} of {faces}; its error says little of others."
+
+
 def protocol_line(evaluation: Mapping[str, Any]) -> str:
     """What every table must say about itself: data, split, faces, denominator, crop protocols, seeds."""
     data, arms = evaluation["dataset"], evaluation["arms"]
     which = f"split {data['split']}" + (f", subset {data['subset']}" if data["subset"] else "")
     points = "visible landmarks only" if evaluation["visible_only"] else "all landmarks"
-    seen = ", ".join(f"{arm['name']} from {arm['learnt_from']:,}" for arm in arms if arm.get("learnt_from"))
     apart = "; ".join(f"{arm['name']}: {arm['elsewhere']}" for arm in arms if arm.get("elsewhere"))
     return (
         f"{data['name']}, {which}, {counted(data['faces'], 'face')}, {counted(data['points'], 'point')} "
         f"({data['schema']}), {points}. Denominator: {evaluation['denominator']} "
         f"({divided_by(data, evaluation['denominator'])}). Crop: {_per_arm(arms, 'crop')}. Seeds: "
         f"{_per_arm(arms, 'seeds')}."
-        + (
-            f" Learnt from these very faces: {seen} of {data['faces']:,}; its error says little of others."
-            if seen
-            else ""
-        )
+        + learnt_from(evaluation)
         + (
             f" In faces seen from the front, on average, answers lie elsewhere than these labels: {apart}. That is "
             "another way of labelling, or an error that all faces share."

@@ -8,7 +8,9 @@ from stylealign.config import read_json
 from stylealign.errors import counted
 from stylealign.evaluation.metrics import length_of
 from stylealign.jobs.assess.tables import AIMS
+from stylealign.jobs.evaluate import tables as evaluation_tables
 from stylealign.jobs.study import tables as study_tables
+from stylealign.training.seen import data_learnt
 
 FEW = 20
 """Faces below which an error is called a rough one."""
@@ -69,11 +71,12 @@ def evaluation_verdict(evaluation: Mapping[str, Any]) -> str:
         f"{100 * nme['high']:.2f})"
     )
     rough = f"; with so few faces that is rough (expected {FEW} or more)" if data["faces"] < FEW else ""
+    seen = evaluation_tables.learnt_from(evaluation)
     if not evaluation["paired"]:
-        return f"{_subject(best['name'])} has {error}{rough}."
+        return f"{_subject(best['name'])} has {error}{rough}.{seen}"
     pair = min(evaluation["paired"], key=lambda pair: pair["difference"])
     others = _others([other for other in evaluation["paired"] if other is not pair])
-    return f"{comparison(pair)} {_subject(best['name'])} is the best here, with {error}{rough}.{others}"
+    return f"{comparison(pair)} {_subject(best['name'])} is the best here, with {error}{rough}.{others}{seen}"
 
 
 def study_verdict(study: Mapping[str, Any]) -> str:
@@ -101,6 +104,19 @@ def assessment_verdict(found: Mapping[str, Any]) -> str:
     )
 
 
+def _held_out(card: Mapping[str, Any], val: Mapping[str, Any]) -> str:
+    """What the validation faces of a run are to it, as its card says, behind their name; empty where it does not say
+    whose they are."""
+    if not val.get("content_hash"):
+        return ""
+    learnt = [one for one in data_learnt(card) if one.get("content_hash") == val["content_hash"]]
+    seen = [one for one in learnt if one.get("split") in (None, val.get("split"))]
+    if not seen:
+        return " that it did not learn from"
+    which = "some of which" if all(one.get("subset") for one in seen) else "which"
+    return f", {which} it learnt from: that says little of others"
+
+
 def run_verdict(card: Mapping[str, Any]) -> str:
     """What a finished run's card says it can do."""
     val = card.get("val") or {}
@@ -109,7 +125,7 @@ def run_verdict(card: Mapping[str, Any]) -> str:
     unit = _unit(val, val["denominator"])
     return (
         f"This {card.get('model')} has a mean error of {100 * val['nme']:.2f} % of {unit} on {val.get('faces')} faces "
-        f"of {val.get('name')} that it did not learn from."
+        f"of {val.get('name')}{_held_out(card, val)}."
     )
 
 
