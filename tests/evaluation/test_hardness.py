@@ -64,6 +64,24 @@ def test_thirds_hold_the_hardest_third_wherever_and_however_large_the_faces_are(
     assert np.flatnonzero(thirds["dark third"]).tolist() == [4, 5, 6]
 
 
+def test_where_the_numbers_of_missing_landmarks_lie_changes_nothing(tmp_path: Path) -> None:
+    there = np.arange(98) % 7 > 0
+    measured = []
+    for far in ((0, 0), (5000, -5000), (90, 90)):
+        samples = []
+        for i in range(6):
+            image, landmarks = drawn(i)
+            write_image(tmp_path / f"{i}.png", image)
+            samples.append(
+                FaceSample(
+                    id=str(i), image=tmp_path / f"{i}.png", landmarks=np.where(there[:, None], landmarks, far),
+                    visible=there, point_trust=there.astype(np.float32),
+                )
+            )  # fmt: skip
+        measured.append({name: member.tolist() for name, member in measured_thirds(samples).items()})
+    assert measured[1:] == measured[:1] * 2
+
+
 def test_one_face_and_coincident_landmarks_are_measured_all_the_same(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", np.full((40, 40, 3), 90, np.uint8))
     one = FaceSample(id="a", image=tmp_path / "a.png", landmarks=np.full((5, 2), 20.0))

@@ -48,7 +48,8 @@ def measure(crop: np.ndarray, landmarks: np.ndarray) -> dict[str, float]:
 
 
 def measured_thirds(samples: Sequence[FaceSample]) -> dict[str, np.ndarray]:
-    """Which of N labelled faces are the darkest, the most blurred and the patchiest third: name -> (N,) bool.
+    """Which of N labelled faces are the darkest, the most blurred and the patchiest third: name -> (N,) bool. Landmarks
+    that nobody placed take no part.
 
     Raises:
         UserError: a picture that cannot be read.
@@ -56,10 +57,11 @@ def measured_thirds(samples: Sequence[FaceSample]) -> dict[str, np.ndarray]:
     found: list[dict[str, float]] = []
     for sample in track(samples, "measuring pictures"):
         assert sample.landmarks is not None
-        box = landmark_box(sample.landmarks) + np.array([-1, -1, 1, 1])  # a box with an area, even of coincident points
+        placed = sample.landmarks[~sample.missing_points]
+        box = landmark_box(placed) + np.array([-1, -1, 1, 1])  # a box with an area, even of coincident points
         crop_from_source = crop_affine(box, 1.2, SIDE)
         crop = warp(read_image(sample.image), crop_from_source, SIDE)
-        found.append(measure(crop, apply(crop_from_source, sample.landmarks)))
+        found.append(measure(crop, apply(crop_from_source, placed)))
     count = -(-len(found) // 3)
     thirds: dict[str, np.ndarray] = {}
     for name in found[0]:
