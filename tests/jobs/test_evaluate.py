@@ -256,6 +256,8 @@ def test_only_visible_landmarks_count_when_asked(tmp_path: Path) -> None:
     assert all_points["nme"]["mean"] > 0.1
     assert some["nme"]["mean"] == pytest.approx(0, abs=1e-5)
     assert some["per_point"][3] is None
+    assert all_points["mean_offset_px"] == pytest.approx([4, 4], rel=1e-4)  # 20 px in one of five landmarks
+    assert some["mean_offset_px"] == pytest.approx([0, 0], abs=1e-3)
     with pytest.raises(UserError, match=r"do(es)? not say which landmarks are visible, first 'dots0'"):
         evaluate(Evaluate(data=tmp_path / "base", out=tmp_path / "3", visible_only=True, **common))
 

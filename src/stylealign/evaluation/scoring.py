@@ -266,10 +266,8 @@ def score_arm(
         )
         parts[name] = spread([float(np.nanmean(row)) for row in per_face]) if np.isfinite(per_face).any() else None
     per_point = np.stack([metrics.masked_mean(e, mask, 0) for e in errors]).mean(axis=0)  # (P,) NaN: never visible
-    there = _there(truth.samples, true.shape[1])
-    offset = (
-        (predicted - true).mean(axis=(0, 1, 2)) if there is None else (predicted - true)[:, there].mean(axis=(0, 1))
-    )
+    away = predicted - true
+    offset = away.mean(axis=(0, 1, 2)) if mask is None else away[:, mask].mean(axis=(0, 1))
     return {
         **summarise(nme, seed, resamples),
         "subsets": {name: summarise(nme[:, member], seed, resamples) for name, member in truth.subsets.items()},
