@@ -96,6 +96,8 @@ def test_plots_are_written_as_png_and_are_the_same_every_time(tmp_path: Path) ->
     rng = np.random.default_rng(0)
     ced_plot({"a": rng.uniform(0, 0.1, 50), "b": np.array([0.5])}, tmp_path / "ced.png", title="faces")
     mean_face_plot(FIVE, SHAPE, {"a": np.arange(5.0), "b": np.array([1, 2, np.nan, 3, 4])}, tmp_path / "face.png")
+    nowhere = np.where(np.arange(5)[:, None] == 1, np.nan, SHAPE)
+    mean_face_plot(FIVE, nowhere, np.array([0, np.nan, 2, 3, 4]), tmp_path / "nowhere.png")
     lines_plot({"total": (np.arange(5), np.arange(5) + 1.0), "kl": (np.arange(5), np.zeros(5))}, tmp_path / "lines.png")
     for path in tmp_path.iterdir():
         with Image.open(path) as image:

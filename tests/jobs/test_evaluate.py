@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,14 @@ from builders.many_faces import LIPS, many_as_dataset, many_faces, with_lips_mar
 from builders.places import DATA, SRC
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_dataset
+from stylealign.data.describe import describe
 from stylealign.data.image import write_image
 from stylealign.data.predictions import write_predictions
 from stylealign.errors import UserError
+from stylealign.evaluation.metrics import auc, failure_rate
 from stylealign.face.sample import FaceSample, Prediction
 from stylealign.face.schema import FIVE, IBUG68, WFLW98, convert
+from stylealign.jobs.evaluate import job
 from stylealign.jobs.evaluate.arms import num_learnt_from, parse_arms
 from stylealign.jobs.evaluate.job import Evaluate, curve_end, evaluate, main
 from stylealign.jobs.evaluate.tables import protocol_line, tables
@@ -219,6 +223,54 @@ def test_seeds_of_two_arms_are_paired_in_order(folder: Path, tmp_path: Path) -> 
         "standard_error": pytest.approx(0, abs=1e-5),
         "pairs": 2,
     }
+
+
+def test_the_curve_of_several_seeds_has_the_rates_of_the_table(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, np.ndarray] = {}
+    monkeypatch.setattr(job, "ced_plot", lambda curves, path, limit, title: drawn.update(curves))
+    data = FaceDataset.open(folder / "data")
+    predict(tmp_path / "far.jsonl", data, 0.19)
+    arms = (f"a={folder}/good.jsonl", f"a={tmp_path}/far.jsonl")
+    (arm,) = evaluate(Evaluate(data=folder / "data", arms=arms, out=tmp_path / "o", draw=0, resamples=200))["arms"]
+    assert arm["failure_rate"]["0.10"]["mean"] == 0.5  # none of the errors averaged over the seeds is above 0.10
+    assert failure_rate(drawn["a"], 0.10) == 0.5
+    assert auc(drawn["a"], 0.10) == pytest.approx(arm["auc"]["0.10"]["mean"]) == pytest.approx(0.45, rel=1e-3)
+
+
+def test_pictures_and_printed_sizes_do_not_depend_on_the_numbers_of_missing_landmarks(tmp_path: Path, capsys) -> None:
+    base = list(dots(tmp_path / "base", 4, splits=("test",)))
+    answers = [Prediction(id=face.id, landmarks=np.add(face.landmarks, (1, 0))) for face in base]
+    write_predictions(tmp_path / "p.jsonl", answers, "five")
+    pictures, said = [], []
+    for i, far in enumerate(((0, 0), (4000, -3000))):
+        faces = []
+        for k, face in enumerate(base):
+            there = np.arange(5) != (4 if k % 2 else 9)
+            landmarks = np.where(there[:, None], face.landmarks, far)
+            faces.append(replace(face, landmarks=landmarks, visible=there, point_trust=there.astype(np.float32)))
+        data = write_dataset(tmp_path / f"data{i}", faces, schema=FIVE, name="d")
+        out = tmp_path / f"out{i}"
+        evaluate(Evaluate(data=data.folder, arms=(f"p={tmp_path}/p.jsonl",), out=out, draw=2, resamples=100))
+        pictures.append({path.name: path.read_bytes() for path in sorted(out.glob("*.png"))})
+        capsys.readouterr()
+        describe(data)
+        said.append(capsys.readouterr().out)
+    assert list(pictures[0]) == ["best.png", "ced.png", "median.png", "per_point.png", "worst.png"]
+    assert pictures[0] == pictures[1]
+    assert "longer side" in said[0]
+    assert said[0] == said[1]
+
+
+def test_the_mean_face_is_that_of_the_labels_that_are_there() -> None:
+    shape = np.array([[-1.0, -1], [1, -1], [0, 0.5], [-1, 1.5], [1, 1.5]])
+    labels = np.stack([shape * size + (50, 70) for size in (10, 20, 40)])
+    whole = job._mean_shape(labels)
+    labels[0, 0] = labels[1, 4] = np.nan
+    assert job._mean_shape(labels) == pytest.approx(whole, abs=1e-4)
+    labels[:, 2] = np.nan
+    assert np.isnan(job._mean_shape(labels)).all(axis=1).tolist() == [False, False, True, False, False]
 
 
 def test_a_named_denominator_and_a_split_are_obeyed(folder: Path, tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ def describe(dataset: FaceDataset) -> None:
         for name, on in sample.attributes.items():
             subsets.setdefault(name, Counter())[sample.split] += on
             said[name] += 1
-        if sample.landmarks is not None:
-            sides.append(float(np.ptp(sample.landmarks, axis=0).max()))
+        if sample.landmarks is not None and not sample.missing_points.all():
+            sides.append(float(np.ptp(sample.landmarks[~sample.missing_points], axis=0).max()))
     # flags that stand on every face keep the data set's order; what lists added comes after them, by name
     flags = [name for name in dataset[0].attributes if said[name] == len(dataset)]
     ordered = {name: subsets[name] for name in (*flags, *sorted(subsets.keys() - flags))}

@@ -236,7 +236,7 @@ def ced_plot(curves: Mapping[str, np.ndarray], path: Path | BinaryIO, limit: flo
     """Plot cumulative error distributions: share of faces (%) against NME (%), exact steps.
 
     Args:
-        curves: name -> (N,) per-face NME, fractions.
+        curves: name -> (N,) per-face NME, fractions; of several seeds one after the other.
         path: PNG file to write.
         limit: right end of the plot, a fraction; the legend gives the AUC up to it.
         title: a line above.
@@ -275,7 +275,7 @@ def mean_face_plot(
 
     Args:
         schema: the numbering, for the curves.
-        mean_shape: (P, 2) (x, y), y down, any unit.
+        mean_shape: (P, 2) (x, y), y down, any unit; NaN: a landmark that no face has.
         values: (P,) numbers in the unit shown, or name -> numbers.
         path: PNG file to write.
         unit: what the colours mean.
@@ -292,6 +292,8 @@ def mean_face_plot(
         axes.set_axis_off()
     for axes, (name, numbers) in zip(grid.ravel(), panels.items(), strict=False):
         for indices in schema.boundaries.values():
+            if not np.isfinite(mean_shape[list(indices)]).all():
+                continue
             curve = sample_curves(mean_shape, indices, 10 * len(indices))
             axes.plot(curve[:, 0], curve[:, 1], color="#bbbbbb", linewidth=1, zorder=1)
         dots = axes.scatter(

@@ -104,39 +104,60 @@ class Evaluate:
 def _face_sheet(
     which: np.ndarray,
     samples: list[FaceSample],
-    truth: np.ndarray,
     arms: Mapping[str, tuple[np.ndarray, np.ndarray]],
     schema: LandmarkSchema,
 ) -> np.ndarray:
     """A contact sheet of faces, each once per arm: truth in orange, the first seed's prediction in blue and white."""
     tiles, labels = [], []
     for i in track(which.tolist(), "drawing faces"):
-        box = landmark_box(truth[i]) + np.array([-1, -1, 1, 1])  # a box with an area, even of coincident points
-        crop_from_source = shown_crop_affine(samples[i].orientation, box, 1.45, TILE)
+        sample = samples[i]
+        assert sample.landmarks is not None
+        box = landmark_box(sample.landmarks[~sample.missing_points]).astype(np.float64)
+        box += (-1, -1, 1, 1)  # so that it has an area, even of coincident points
+        crop_from_source = shown_crop_affine(sample.orientation, box, 1.45, TILE)
         try:
-            face = warp(read_image(samples[i].image), crop_from_source, TILE)
+            face = warp(read_image(sample.image), crop_from_source, TILE)
         except UserError as error:
             raise UserError(f"{error}; it is needed to draw the face, and --draw 0 does without pictures") from None
-        there = np.where(samples[i].labelled_points[:, None], apply(crop_from_source, truth[i]), np.nan)
+        there = apply(crop_from_source, sample.labels)
         for name, (landmarks, nme) in arms.items():
             tiles.append(draw_landmarks(face, apply(crop_from_source, landmarks[i]), schema, there))
-            labels.append(f"{100 * nme[i]:.2f} % {name}\n{samples[i].id}")
+            labels.append(f"{100 * nme[i]:.2f} % {name}\n{sample.id}")
     columns = len(arms) * max(1, 6 // len(arms))
     return contact_sheet(tiles, columns, labels)
 
 
-def _mean_shape(truth: np.ndarray) -> np.ndarray:
-    """(P, 2) mean of the faces, each centred and scaled to unit size."""
-    centred = truth - truth.mean(axis=1, keepdims=True)
-    size = np.sqrt((centred**2).mean(axis=(1, 2), keepdims=True))
-    return (centred / np.maximum(size, 1e-9)).mean(axis=0)
+def _mean_shape(labels: np.ndarray) -> np.ndarray:
+    """(P, 2) mean of the faces (N, P, 2), each centred and scaled to unit size; NaN where no face has a label.
+
+    A face that lacks labels, NaN, is laid on the mean of the others by those that it has.
+    """
+    there = np.isfinite(labels).all(axis=2, keepdims=True)  # (N, P, 1)
+    count, of_face = there.sum(axis=0), there.sum(axis=1, keepdims=True)  # (P, 1), (N, 1, 1)
+
+    def place_and_size(shapes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        place = np.where(there, shapes, 0).sum(axis=1, keepdims=True) / of_face
+        size = np.sqrt((np.where(there, shapes - place, 0) ** 2).sum(axis=(1, 2), keepdims=True) / (2 * of_face))
+        return place, np.maximum(size, 1e-9)
+
+    place, size = place_and_size(labels)
+    unit = np.where(there, (labels - place) / size, 0)
+    mean = unit.sum(axis=0) / np.maximum(count, 1)
+    for _ in range(0 if there.all() else 100):
+        before = mean
+        beside, large = place_and_size(np.broadcast_to(mean, labels.shape))
+        mean = np.where(there, unit * large + beside, 0).sum(axis=0) / np.maximum(count, 1)
+        known = mean[count[:, 0] > 0]
+        mean = (mean - known.mean(axis=0)) / np.maximum(np.sqrt(known.var(axis=0).mean()), 1e-9)
+        if np.abs(mean - before).max() < 1e-6:
+            break
+    return np.where(count > 0, mean, np.nan)
 
 
 def _write(
     folder: Path,
     evaluation: Mapping[str, Any],
     samples: list[FaceSample],
-    truth: np.ndarray,
     predicted: Mapping[str, np.ndarray],
     errors: Mapping[str, np.ndarray],
     schema: LandmarkSchema,
@@ -158,28 +179,27 @@ def _write(
             answers = (Prediction(id=s.id, landmarks=p) for s, p in zip(samples, one, strict=True))
             write_predictions(folder / f"predictions_{slug(name)}_{k}.jsonl", answers, schema.name)
 
-    mean_errors = {name: nme.mean(axis=0) for name, nme in errors.items()}
+    of_all_seeds = {name: nme.ravel() for name, nme in errors.items()}  # whose AUC is the mean of the seeds' AUC
     ced_plot(
-        mean_errors,
+        of_all_seeds,
         folder / "ced.png",
-        curve_end(mean_errors),
+        curve_end(of_all_seeds),
         f"{evaluation['dataset']['name']}, {evaluation['dataset']['split']}, {counted(len(samples), 'face')}",
     )
     per_point = {
         arm["name"]: np.array([np.nan if v is None else 100 * v for v in arm["per_point"]])
         for arm in evaluation["arms"]
     }
-    mean_face_plot(
-        schema, _mean_shape(truth), per_point, folder / "per_point.png", f"NME (%), {evaluation['denominator']}"
-    )
+    shape = _mean_shape(np.stack([sample.labels for sample in samples]).astype(np.float64))
+    mean_face_plot(schema, shape, per_point, folder / "per_point.png", f"NME (%), {evaluation['denominator']}")
     if draw:
-        order = np.argsort(np.mean(list(mean_errors.values()), axis=0), kind="stable")
+        order = np.argsort(np.mean([nme.mean(axis=0) for nme in errors.values()], axis=0), kind="stable")
         count = min(draw, len(order))
         middle = max(0, (len(order) - count) // 2)
         shown = {name: (predicted[name][0], errors[name][0]) for name in list(predicted)[:MAX_DRAWN_ARMS]}
         picks = {"best": order[:count], "median": order[middle : middle + count], "worst": order[::-1][:count]}
         for name, which in picks.items():
-            write_image(folder / f"{name}.png", _face_sheet(which, samples, truth, shown, schema))
+            write_image(folder / f"{name}.png", _face_sheet(which, samples, shown, schema))
 
 
 def curve_end(errors: Mapping[str, np.ndarray]) -> float:
@@ -187,7 +207,7 @@ def curve_end(errors: Mapping[str, np.ndarray]) -> float:
     of the faces below 70 % of that, at three times the best arm's median, so that there is a curve to see.
 
     Args:
-        errors: name -> (N,) NME of each face, fractions.
+        errors: name -> (N,) NME of each face, fractions, of several seeds one after the other.
     """
     end, middle = max(THRESHOLDS), min(float(np.median(nme)) for nme in errors.values())
     return end if middle <= 0.7 * end else math.ceil(60 * middle) / 20
@@ -301,7 +321,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         "paired": paired,
     }
     with whole_folder(config.out) as partial:
-        _write(partial, evaluation, samples, truth.landmarks, predicted, errors, dataset.schema, config.draw)
+        _write(partial, evaluation, samples, predicted, errors, dataset.schema, config.draw)
     return evaluation
 
 
