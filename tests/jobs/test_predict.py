@@ -504,6 +504,8 @@ def test_calibration_is_lowest_at_the_exact_box_and_finds_where_a_detector_break
     assert shift[0.6] > 0.1
     assert found["safe_scale"][0] > 0.5
     assert found["safe_shift"] < 0.6
+    with pytest.raises(ValueError, match=r"shifts \(0.1, 0.1\): one is given twice"):
+        dataclasses.replace(config, shifts=(0.1, 0.1))
     refined = measure(dataclasses.replace(config, refine=1), DotNetwork(), data)
     assert dict(map(tuple, refined["shift"]))[0.6] < shift[0.6]
 

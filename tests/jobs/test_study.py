@@ -198,6 +198,8 @@ def test_missing_data_is_said_before_the_first_training(data: Path, tmp_path: Pa
         ({"detectors": {"A": {}, "B": {"styles": str(tmp_path / "s")}}}, r"'B, all, seed 0': styles .*s: no such file"),
         ({"detectors": {"A": {}, "B": {"init_from": str(tmp_path / "i")}}}, r"'B, .*init_from .*i: no such file"),
         ({"tests": ["val"]}, "two are called"),
+        ({"val_split": "dev", "tests": []}, r"faces: no split 'dev', there are '.*; expected --val-split or --tests"),
+        ({"val_split": "dev", "val_only": True}, r"no split 'dev', there are '.*; expected --val-split to name one"),
     ]
     with pytest.raises(UserError, match="not a dataset folder"):
         main(study_of(tmp_path / "none", tmp_path / "o"), Here())

@@ -47,6 +47,8 @@ class Calibrate:
     def __post_init__(self) -> None:
         if any(s <= 0 for s in self.scales) or any(s <= 0 for s in self.shifts) or not (self.scales or self.shifts):
             raise ValueError(f"scales {self.scales} and shifts {self.shifts}: expected numbers above 0, at least one")
+        if len(set(self.shifts)) < len(self.shifts):
+            raise ValueError(f"shifts {self.shifts}: one is given twice, expected each once")
         if not self.rolls or not all(-180 <= roll <= 180 for roll in self.rolls):
             raise ValueError(f"rolls {self.rolls}: expected degrees of -180 to 180, at least one")
         if self.growth <= 0 or min(self.refine, self.faces) < 0 or self.batch_size < 1:

@@ -11,7 +11,7 @@ from stylealign.config import (
 from stylealign.data.atomic import alone, partial_of, write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.packaged import run_folder
-from stylealign.errors import UserError, counted
+from stylealign.errors import UserError, counted, quoted
 from stylealign.evaluation.scoring import read_truth
 from stylealign.evaluation.tables import Table, print_table
 from stylealign.jobs.study.plan import ALL, Cell, Study, plan, rows_of
@@ -32,7 +32,7 @@ from stylealign.training.slurm import place_for, states_of
 
 
 def scored_on(study: Study) -> list[ScoredOn]:
-    """The split to choose by, if `data` has it, and the tests. Raises UserError where one is not there."""
+    """The split to choose by, if `data` has it, and the tests. Raises UserError where one is not there, or none is."""
     real = FaceDataset.open(study.data)
     found = []
     if study.val_split in real.meta["splits"]:
@@ -44,6 +44,10 @@ def scored_on(study: Study) -> list[ScoredOn]:
         dataset = FaceDataset.open(folder) if folder else real
         dataset.select(None if split == ALL else split, labelled=True)
         found.append(ScoredOn("test", dataset, split))
+    if not found:
+        splits = quoted(real.meta["splits"])
+        flags = "--val-split" if study.val_only else "--val-split or --tests"
+        raise UserError(f"{study.data}: no split {study.val_split!r}, there are {splits}; expected {flags} to name one")
     names = [each.name for each in found]
     if len(set(names)) < len(names):
         raise UserError(
