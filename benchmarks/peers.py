@@ -38,6 +38,7 @@ from onnx import numpy_helper, shape_inference
 from stylealign.config import read_yaml
 from stylealign.data.atomic import write_whole
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.describe import whole_faces
 from stylealign.data.image import read_image, warp
 from stylealign.errors import UserError
 from stylealign.evaluation.draw import COLOURS, new_figure, save_figure
@@ -221,6 +222,11 @@ def counted(file: Path) -> tuple[float | None, float | None]:
     return parameters / 1e6, total / 1e6
 
 
+def faces_of(data: Path, split: str) -> FaceDataset:
+    """The faces of a split all of whose landmarks are labelled."""
+    return whole_faces(FaceDataset.open(data).select(split, labelled=True), "the comparison")
+
+
 def errors(peers: list[Peer], faces: FaceDataset) -> dict[str, np.ndarray]:
     """name -> (N,) NME over the usual length of the mark-up, fractions."""
     found: dict[str, list[np.ndarray]] = {peer.name: [] for peer in peers}
@@ -229,7 +235,7 @@ def errors(peers: list[Peer], faces: FaceDataset) -> dict[str, np.ndarray]:
         image = read_image(faces[i].image)
         for peer in peers:
             found[peer.name].append(answer(peer, *input_of(peer, image, truth[i]), truth.shape[1]))
-    lengths = denominators(truth, None, faces.schema, usual_denominator(faces.schema, boxed=False), faces.ids)
+    lengths = denominators(truth, None, faces.schema, usual_denominator(faces.schema, boxed=False), faces.ids())
     return {name: nme_per_face(np.stack(points), truth, lengths) for name, points in found.items()}
 
 
@@ -274,7 +280,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=200, help="timed crops of each network")
     given = parser.parse_args()
     peers = all_of(given.networks)
-    faces = FaceDataset.open(given.data).select(given.split, labelled=True)
+    faces = faces_of(given.data, given.split)
     error, ms = errors(peers, faces), latencies(peers, given.rounds)
     rows = []
     for peer in peers:

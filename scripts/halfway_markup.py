@@ -30,10 +30,16 @@ def halfway(schema: LandmarkSchema) -> tuple[np.ndarray, LandmarkSchema]:
 
 
 def faces(source: FaceDataset, pairs: np.ndarray) -> Iterator[FaceSample]:
-    """The labelled faces in the new mark-up."""
+    """The labelled faces in the new mark-up. A new point is visible where both old ones are, and trusted as the less
+    trusted of them."""
     for sample in source:
         if sample.landmarks is not None:
-            yield dataclasses.replace(sample, landmarks=np.asarray(sample.landmarks)[pairs].mean(axis=1), visible=None)
+            yield dataclasses.replace(
+                sample,
+                landmarks=sample.landmarks[pairs].mean(axis=1),
+                visible=None if sample.visible is None else sample.visible[pairs].all(axis=1),
+                point_trust=None if sample.point_trust is None else sample.point_trust[pairs].min(axis=1),
+            )
 
 
 if __name__ == "__main__":

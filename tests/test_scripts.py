@@ -1,5 +1,6 @@
 """Scripts that pack faces and weights, and the one that uses a GPU for minutes."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -11,10 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from builders.dots import dots
 from stylealign.cli import main
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import image_size
+from stylealign.errors import UserError
 from stylealign.face.geometry import landmark_box
+from stylealign.face.schema import FIVE, SCHEMAS
 from stylealign.training.seen import data_learnt
 from stylealign.training.weights import read_card, read_tensors, save_model
 
@@ -153,3 +158,43 @@ def test_the_lists_of_300w_part_its_faces_and_few_labels_lie_in_one_another() ->
     assert all(few < more for few, more in itertools.pairwise(budgets))
     assert {face.rpartition("/")[0] for face in lists["test_common"]} == {"helen/testset", "lfpw/testset"}
     assert not any("testset" in face for name in ("train", "val") for face in lists[name])
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Landmarks that nobody placed, in scripts and benchmarks
+
+
+@pytest.mark.usefixtures("scripts")
+def test_points_half_way_to_a_missing_one_are_missing(tmp_path: Path) -> None:
+    from halfway_markup import faces, halfway
+
+    base = dots(tmp_path / "dots", 2)
+    there = np.arange(5) != 2
+    lacking = dataclasses.replace(base[0], visible=there, point_trust=there.astype(np.float32))
+    doubted = dataclasses.replace(base[1], point_trust=np.array([1, 0.5, 0.25, 1, 1]))
+    write_dataset(tmp_path / "some", [lacking, doubted], schema=FIVE, name="some")
+    pairs = np.array([(0, 1), (1, 2)])
+    first, second = faces(FaceDataset.open(tmp_path / "some"), pairs)
+    assert first.missing_points.tolist() == [False, True]
+    assert second.point_trust is not None
+    assert second.point_trust.tolist() == [0.5, 0.25]
+    assert second.visible is None
+    assert base[0].landmarks is not None
+    assert first.landmarks == pytest.approx(np.array(base[0].landmarks)[pairs].mean(axis=1))
+    assert len(halfway(SCHEMAS["ibug68"])[0]) > 60
+
+
+def test_peers_are_asked_about_whole_faces_and_one_without_a_length_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from peers import errors, faces_of
+
+    base = list(dots(tmp_path / "dots", 3, splits=("val",)))
+    lacking = dataclasses.replace(base[1], point_trust=(np.arange(5) != 2).astype(np.float32))
+    one_eyed = dataclasses.replace(base[2], landmarks=np.array(base[2].landmarks)[[0, 0, 2, 3, 4]])
+    write_dataset(tmp_path / "some", [base[0], lacking, one_eyed], schema=FIVE, name="some")
+    faces = faces_of(tmp_path / "some", "val")
+    assert faces.ids() == ["dots0", "dots2"]
+    with pytest.raises(UserError, match="'dots2'"):
+        errors([], faces)
