@@ -472,6 +472,24 @@ def test_missing_landmarks_are_not_scored_and_no_distance_is_measured_to_them(tm
     assert found["arms"][0]["nme"]["mean"] == pytest.approx(2 / (35 * 40) ** 0.5)
 
 
+def test_tables_say_how_many_landmarks_are_missing_and_how_many_faces_have_none(tmp_path: Path) -> None:
+    base = list(dots(tmp_path / "base", 6, splits=("test",)))
+    faces = [replace(base[0], landmarks=None), *base[1:4]]
+    faces += [replace(face, point_trust=np.array([1, 1, 0, 0.5, k])) for k, face in enumerate(base[4:])]
+    write_dataset(tmp_path / "some", faces, schema=FIVE, name="some")
+    predict(tmp_path / "p.jsonl", FaceDataset.open(tmp_path / "base"), 0.01)
+    common = {"arms": (f"p={tmp_path}/p.jsonl",), "draw": 0, "resamples": 100}
+    found = evaluate(Evaluate(data=tmp_path / "some", out=tmp_path / "out", **common))
+    assert found["dataset"]["missing"] == {"landmarks": 3, "faces": 2}  # of trust 0
+    assert found["dataset"]["unlabelled"] == 1
+    said = "(five), all landmarks but 3 missing ones of 2 faces, 1 face without landmarks left out. Denominator"
+    assert said in protocol_line(found)
+    whole = evaluate(Evaluate(data=tmp_path / "base", out=tmp_path / "whole", **common))
+    assert "(five), all landmarks. Denominator" in protocol_line(whole)
+    older = {key: value for key, value in whole["dataset"].items() if key not in ("missing", "unlabelled")}
+    assert protocol_line({**whole, "dataset": older}) == protocol_line(whole)
+
+
 def test_answers_that_lie_elsewhere_in_every_face_are_said(tmp_path: Path) -> None:
     labelled = many_faces(80)
     data = many_as_dataset(tmp_path / "data", labelled)

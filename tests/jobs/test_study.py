@@ -561,6 +561,9 @@ def test_a_table_says_what_its_own_budget_learnt_from() -> None:
 
     assert "Labels: few (8 faces) of d + made_few. Updates" in said(trained_on="d + made_few")
     assert "(8 faces) of d + made_few / d + made_all. Updates" in said()  # scored before arms said so
+    assert "(five), all landmarks. Denominator" in said()
+    data |= {"missing": {"landmarks": 3, "faces": 1}, "unlabelled": 0}
+    assert "(five), all landmarks but 3 missing ones of 1 face. Denominator" in said()
 
 
 def test_names_told_apart_by_numbers_stay_apart_whatever_the_names() -> None:

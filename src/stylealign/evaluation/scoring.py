@@ -38,12 +38,17 @@ class Truth(NamedTuple):
     """attribute -> (N,) bool"""
     left_out: int = 0
     """labelled faces of the selection that are not among them, as the ends of the denominator are not labelled"""
+    unlabelled: int = 0
+    """faces of the selection without landmarks"""
 
     def describe(self) -> dict[str, Any]:
-        """Name, faces, points, mark-up and content hash of the data set, what errors are divided by, for results."""
+        """Name, faces, points, mark-up and content hash of the data set, what is not scored, and what errors are
+        divided by, for results."""
         dataset, schema = self.faces, self.faces.schema
+        missing = [int((~sample.labelled_points).sum()) for sample in self.samples]
         return {"name": dataset.name, "faces": len(self.samples), "points": schema.num_points, "schema": schema.name,
-                "content_hash": dataset.content_hash, "left_out": self.left_out,
+                "content_hash": dataset.content_hash, "left_out": self.left_out, "unlabelled": self.unlabelled,
+                "missing": {"landmarks": sum(missing), "faces": sum(lacking > 0 for lacking in missing)},
                 "divided_by": metrics.describe_denominator(self.denominator, schema)}  # fmt: skip
 
 
@@ -63,7 +68,7 @@ def read_truth(
     Raises UserError where none is left or a face's denominator is labelled and wrong.
     """
     wanted = dataset.select(split=None if split == "all" else split, subset=subset)
-    faces = wanted.select(labelled=True)
+    faces = labelled = wanted.select(labelled=True)
     if len(faces) < len(wanted):
         say(f"{len(wanted) - len(faces)} of {counted(len(wanted), 'face')} without landmarks, not scored")
     samples = list(track(faces, "reading faces", len(faces)))
@@ -91,7 +96,7 @@ def read_truth(
     }
     if thirds:
         subsets |= measured_thirds(samples)
-    return Truth(faces, samples, truth, kind, lengths, mask, subsets, left_out)
+    return Truth(faces, samples, truth, kind, lengths, mask, subsets, left_out, len(wanted) - len(labelled))
 
 
 def measured_by(measured: np.ndarray, schema: LandmarkSchema, kind: str, fixed: bool) -> tuple[str, list[int]]:

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from stylealign.errors import counted
 from stylealign.progress import draw_table
 
 THRESHOLDS = (0.08, 0.10)
@@ -69,6 +70,17 @@ def p_value(p: float) -> str:
 def heading(subset: str) -> str:
     """A subset's name as published tables spell it."""
     return {"make_up": "make-up"}.get(subset, subset)
+
+
+def landmarks_scored(described: Mapping[str, Any], visible_only: bool = False) -> str:
+    """Which landmarks of a data set were scored, as a result describes it, and how many faces have none."""
+    said = "visible landmarks only" if visible_only else "all landmarks"
+    missing = described.get("missing") or {"landmarks": 0, "faces": 0}  # older results do not say
+    if missing["landmarks"]:
+        said += f" but {counted(missing['landmarks'], 'missing one')} of {counted(missing['faces'], 'face')}"
+    if described.get("unlabelled"):
+        said += f", {counted(described['unlabelled'], 'face')} without landmarks left out"
+    return said
 
 
 def subset_differences(pairs: Sequence[Mapping[str, Any]], subsets: Sequence[str], note: str) -> Table:

@@ -16,6 +16,7 @@ from stylealign.evaluation.tables import (
     THRESHOLDS,
     Table,
     heading,
+    landmarks_scored,
     markdown_of,
     p_value,
     percent,
@@ -54,7 +55,7 @@ def protocol_line(evaluation: Mapping[str, Any]) -> str:
     """What every table must say about itself: data, split, faces, denominator, crop protocols, seeds."""
     data, arms = evaluation["dataset"], evaluation["arms"]
     which = f"split {data['split']}" + (f", subset {data['subset']}" if data["subset"] else "")
-    points = "visible landmarks only" if evaluation["visible_only"] else "all landmarks"
+    points = landmarks_scored(data, evaluation["visible_only"])
     apart = "; ".join(f"{arm['name']}: {arm['elsewhere']}" for arm in arms if arm.get("elsewhere"))
     return (
         f"{data['name']}, {which}, {counted(data['faces'], 'face')}, {counted(data['points'], 'point')} "

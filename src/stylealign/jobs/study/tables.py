@@ -17,6 +17,7 @@ from stylealign.evaluation.tables import (
     THRESHOLDS,
     Table,
     heading,
+    landmarks_scored,
     markdown_of,
     millions,
     p_value,
@@ -48,8 +49,9 @@ def protocol(result: Mapping[str, Any], one: Mapping[str, Any], block: Mapping[s
     labels = _same([arm["labels"] for arm in block["arms"]])
     return (
         f"{data['name']}, split {data['split']}, {counted(data['faces'], 'face')}, {counted(data['points'], 'point')} "
-        f"({data['schema']}). Denominator: {one['denominator']} ({divided_by(data, one['denominator'])}). Crop: "
-        f"{_same([row['crop'] for row in mine])}. Labels: {block['budget']} ({labels} faces) of "
+        f"({data['schema']}), {landmarks_scored(data)}. Denominator: {one['denominator']} "
+        f"({divided_by(data, one['denominator'])}). Crop: {_same([row['crop'] for row in mine])}. "
+        f"Labels: {block['budget']} ({labels} faces) of "
         f"{_same(trained_on)}. Updates: {_same([row['updates'] for row in mine])} of "
         f"{_same([row['batch_size'] for row in mine])} faces. Seeds: {_same([arm['seeds'] for arm in block['arms']])}; "
         "± is the standard deviation over them."
