@@ -25,7 +25,7 @@ from stylealign.evaluation.metrics import auc, failure_rate
 from stylealign.face.sample import FaceSample, Prediction
 from stylealign.face.schema import FIVE, IBUG68, WFLW98, convert
 from stylealign.jobs.evaluate import job
-from stylealign.jobs.evaluate.arms import num_learnt_from, parse_arms
+from stylealign.jobs.evaluate.arms import ArmPaths, num_learnt_from, pairs_of, parse_arms
 from stylealign.jobs.evaluate.job import Evaluate, curve_end, evaluate, main
 from stylealign.jobs.evaluate.tables import protocol_line, tables
 from stylealign.jobs.prepare import Prepare
@@ -223,6 +223,49 @@ def test_seeds_of_two_arms_are_paired_in_order(folder: Path, tmp_path: Path) -> 
         "standard_error": pytest.approx(0, abs=1e-5),
         "pairs": 2,
     }
+
+
+def test_three_seeds_have_an_interval_over_faces_and_seeds(folder: Path, tmp_path: Path) -> None:
+    for i, error in enumerate((0.02, 0.025, 0.06)):
+        predict(tmp_path / f"a{i}.jsonl", FaceDataset.open(folder / "data"), error)
+    names = ("good", "bad", "bad_s1")
+    arms = (*(f"a={tmp_path}/a{i}.jsonl" for i in range(3)), *(f"b={folder}/{name}.jsonl" for name in names))
+    common = {"data": folder / "data", "draw": 0, "resamples": 500, "baseline": "b"}
+    found = evaluate(Evaluate(arms=arms, out=tmp_path / "o", **common))
+    (pair,) = found["paired"]
+    assert pair["difference"] == pytest.approx(0.005, rel=1e-2)  # of the seeds: +0.010, -0.005, +0.010
+    assert pair["low"] > 0  # every face has the same error
+    over = pair["over_seeds"]
+    assert [over["low"], over["high"], over["seeds"]] == pytest.approx([-0.005, 0.01, 3], rel=1e-3)
+    (table,) = (table for table in tables(found) if table.title == "Paired comparison")
+    assert (table.header[-1], table.rows[0][-1]) == ("95 % over faces and seeds", "-0.500 to +1.000")
+    fewer = evaluate(Evaluate(arms=(*arms[:2], *arms[3:5]), out=tmp_path / "p", **common))
+    assert fewer["paired"][0]["over_seeds"] is None
+    (table,) = (table for table in tables(fewer) if table.title == "Paired comparison")
+    assert table.header[-1] == "seed pairs, mean ± s.e."
+
+
+def test_runs_are_paired_by_the_seeds_that_their_cards_name(tmp_path: Path) -> None:
+    def arm(name: str, *seeds: int | None) -> ArmPaths:
+        paths = []
+        for i, seed in enumerate(seeds):
+            path = tmp_path / f"{name}{i}"
+            path.mkdir()
+            config = {} if seed is None else {"config": {"loop": {"seed": seed}}}
+            (path / "card.json").write_text(json.dumps({"kind": "detector", **config}))
+            paths.append(path)
+        return ArmPaths(name, tuple(paths))
+
+    def files(name: str, count: int) -> ArmPaths:
+        return ArmPaths(name, tuple(tmp_path / f"{name}{i}.jsonl" for i in range(count)))
+
+    ours = arm("ours", 10, 2, 1)
+    assert pairs_of(ours, arm("theirs", 1, 10, 2)) == [(2, 0), (1, 2), (0, 1)]
+    for other in (arm("fewer", 1, 2), arm("others", 1, 2, 3), arm("silent", 1, 2, None), arm("twice", 1, 2, 2)):
+        assert pairs_of(ours, other) == pairs_of(other, ours) == []
+    assert pairs_of(ours, files("f", 3)) == []
+    assert pairs_of(files("f", 3), files("g", 3)) == [(0, 0), (1, 1), (2, 2)]
+    assert pairs_of(files("f", 3), files("g", 2)) == []
 
 
 def test_the_curve_of_several_seeds_has_the_rates_of_the_table(

@@ -248,25 +248,36 @@ def test_numbers_that_are_no_text_are_refused_by_file(tmp_path: Path) -> None:
 # The first sentence
 
 
-def pair(arm: str, difference: float, low: float, high: float) -> dict:
-    return {"arm": arm, "baseline": "real", "difference": difference, "low": low, "high": high}
+def pair(arm: str, difference: float, low: float, high: float, seeds: int = 0) -> dict:
+    over = {"low": low - 0.001, "high": high + 0.001, "seeds": seeds} if seeds else None
+    return {"arm": arm, "baseline": "real", "difference": difference, "low": low, "high": high, "over_seeds": over}
 
 
 @pytest.mark.parametrize(
     ("found", "sentence"),
     [
         (
-            pair("real+synthetic", -0.003, -0.007, 0.001),
-            "Synthetic faces lowered the error by 0.30 points, but the interval (-0.70 to +0.10) includes 0: "
-            "not shown.",
+            pair("real+synthetic", -0.003, -0.006, -0.0005, seeds=3),
+            "Synthetic faces lowered the error by 0.30 points, but the interval over faces and 3 seeds "
+            "(-0.70 to +0.05) includes 0: not shown.",
+        ),
+        (
+            pair("real+synthetic", -0.003, -0.004, -0.002, seeds=3),
+            "Synthetic faces lowered the error by 0.30 points (95 % interval over faces and 3 seeds 0.10 to 0.50).",
+        ),
+        (
+            pair("mine", 0.01, 0.006, 0.019, seeds=5),
+            "Mine raised the error by 1.00 points against real (95 % interval over faces and 5 seeds 0.50 to 2.00).",
         ),
         (
             pair("real+synthetic", -0.003, -0.005, -0.001),
-            "Synthetic faces lowered the error by 0.30 points (95 % interval 0.10 to 0.50).",
+            "With synthetic faces the error is 0.30 points lower (95 % interval over faces alone -0.50 to -0.10); "
+            "whether that pays takes 3 seeds of both.",
         ),
         (
             pair("mine", 0.01, 0.005, 0.02),
-            "Mine raised the error by 1.00 points against real (95 % interval 0.50 to 2.00).",
+            "With mine the error is 1.00 points higher than with real (95 % interval over faces alone +0.50 to +2.00); "
+            "whether that pays takes 3 seeds of both.",
         ),
     ],
 )  # fmt: skip
@@ -296,7 +307,8 @@ def test_of_several_arms_the_best_is_told_first_and_then_each_of_the_others() ->
     data = {"faces": 120, "split": "test"}
     said = evaluation_verdict({"arms": arms, "paired": pairs, "dataset": data, "denominator": "inter_ocular"})
     assert said.startswith(
-        "Mixture lowered the error by 3.00 points against none (95 % interval 2.00 to 4.00). Mixture"
+        "With mixture the error is 3.00 points lower than with none (95 % interval over faces alone -4.00 to -2.00); "
+        "whether that pays takes 3 seeds of both. Mixture is the best here"
     )
     assert said.endswith(
         "Likewise against none, in points: AVS -2.00 (-3.00 to -1.00); jitter -0.50 (-1.50 to +0.50, not shown); "

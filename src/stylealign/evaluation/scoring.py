@@ -194,12 +194,13 @@ def compare(
     seed: int = 0,
     resamples: int = 2000,
     subsets: Mapping[str, np.ndarray] | None = None,
+    pairs: Sequence[tuple[int, int]] = (),
 ) -> dict[str, Any]:
     """Compare (S, N) errors with a baseline's (S', N) on the same faces, and on each subset (N,) bool of them.
 
     Faces are the units of the interval and of the p values (each face's error averaged over seeds): how far the
-    difference would vary with other faces. Where both have S seeds, `seeds` gives the mean difference of seed pairs
-    and its standard error: how far it would vary with other training runs.
+    difference would vary with other faces. Of two or more `pairs` of rows that belong together, as those of one seed,
+    `seeds` gives the mean difference and its standard error: how far it would vary with other training runs.
     """
     paired = metrics.paired_interval(nme.mean(axis=0), base.mean(axis=0), seed, resamples)
     result: dict[str, Any] = {
@@ -211,8 +212,8 @@ def compare(
     for name, member in (subsets or {}).items():
         part = metrics.paired_interval(nme[:, member].mean(axis=0), base[:, member].mean(axis=0), seed, resamples)
         result["subsets"][name] = {"difference": part.difference, "low": part.low, "high": part.high}
-    if len(nme) == len(base) > 1:
-        differences = nme.mean(axis=1) - base.mean(axis=1)
+    if len(pairs) > 1:
+        differences = np.array([nme[ours].mean() - base[theirs].mean() for ours, theirs in pairs])
         error = float(differences.std(ddof=1) / np.sqrt(len(differences)))
         result["seeds"] = {"mean": float(differences.mean()), "standard_error": error, "pairs": len(differences)}
     return result

@@ -13,6 +13,8 @@ from stylealign.progress import draw_table
 
 THRESHOLDS = (0.08, 0.10)
 LEVELS = (90, 95, 99)
+MIN_SEEDS = 3
+"""Seeds below which nothing is said of whether an arm pays: of two, an interval over seeds means little."""
 
 
 class Table(NamedTuple):

@@ -6,7 +6,7 @@ An arm is a name with one or several paths (seeds): run folders, prediction file
 import glob
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -89,6 +89,32 @@ def crop_text(path: Path, flip: bool) -> str:
     crop = read_card(path).get("crop")
     said = from_dict(CropConfig, crop, f"{path / 'card.json'}: crop").describe() if crop else "not stated"
     return f"{said}, averaged with the mirrored face" if flip else said
+
+
+def seed_of(path: Path) -> int | None:
+    """The seed that an arm's path was trained with, as its card says; None of predictions, and where it does not."""
+    if not is_run(path):
+        return None
+    from stylealign.training.weights import read_card
+
+    found: Any = read_card(path).get("config")
+    for key in ("loop", "seed"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, int) else None
+
+
+def pairs_of(arm: ArmPaths, baseline: ArmPaths) -> list[tuple[int, int]]:
+    """Which paths of two arms belong together, by their places: those of one seed, in the order of the seeds, where
+    both arms were trained with the same ones. Predictions made before name no seed: where no path of either arm is a
+    run, and both have as many, they belong together in the order given. Else none do."""
+    if not any(is_run(path) for path in (*arm.paths, *baseline.paths)):
+        same = len(arm.paths) == len(baseline.paths)
+        return [(i, i) for i in range(len(arm.paths))] if same else []
+    ours, theirs = ({seed_of(path): i for i, path in enumerate(each.paths)} for each in (arm, baseline))
+    one_each = len(ours) == len(arm.paths) and len(theirs) == len(baseline.paths)
+    if None in ours or ours.keys() != theirs.keys() or not one_each:
+        return []
+    return [(ours[seed], theirs[seed]) for seed in sorted(seed for seed in ours if seed is not None)]
 
 
 def num_learnt_from(path: Path, dataset: FaceDataset, faces: set[str]) -> int:

@@ -24,14 +24,23 @@ from stylealign.data.predictions import write_predictions
 from stylealign.errors import UserError, counted, quoted
 from stylealign.evaluation.draw import ced_plot, contact_sheet, draw_landmarks, mean_face_plot
 from stylealign.evaluation.reliability import reliability
-from stylealign.evaluation.scoring import Truth, compare, median_offset, read_truth, score_arm
-from stylealign.evaluation.tables import THRESHOLDS, slug
+from stylealign.evaluation.scoring import Truth, compare, interval_over_seeds, median_offset, read_truth, score_arm
+from stylealign.evaluation.tables import MIN_SEEDS, THRESHOLDS, slug
 from stylealign.face.convention import shifts, typical_face
 from stylealign.face.geometry import apply, landmark_box
 from stylealign.face.orientation import shown_crop_affine
 from stylealign.face.sample import FaceSample, Prediction
 from stylealign.face.schema import LandmarkSchema
-from stylealign.jobs.evaluate.arms import Answered, ArmPaths, answers_of, crop_text, is_run, num_learnt_from, parse_arms
+from stylealign.jobs.evaluate.arms import (
+    Answered,
+    ArmPaths,
+    answers_of,
+    crop_text,
+    is_run,
+    num_learnt_from,
+    pairs_of,
+    parse_arms,
+)
 from stylealign.jobs.evaluate.tables import show, to_markdown
 from stylealign.progress import say, track
 
@@ -247,6 +256,21 @@ def _without_offset(
     }
 
 
+def _compared(
+    config: Evaluate, arm: ArmPaths, base: ArmPaths, errors: Mapping[str, np.ndarray], truth: Truth
+) -> dict[str, Any]:
+    """An arm against the baseline, by their errors (seeds, N): over faces, and with MIN_SEEDS seeds or more of both
+    over faces and seeds too."""
+    nme, of_base, pairs = errors[arm.name], errors[base.name], pairs_of(arm, base)
+    over_seeds = None
+    if len(pairs) >= MIN_SEEDS:
+        ours, theirs = (list(rows) for rows in zip(*pairs, strict=True))
+        low, high = interval_over_seeds(nme[ours], of_base[theirs], config.seed, config.resamples)
+        over_seeds = {"low": low, "high": high, "seeds": len(pairs)}
+    found = compare(nme, of_base, config.seed, config.resamples, truth.subsets, pairs)
+    return {"arm": arm.name, "baseline": base.name, **found, "over_seeds": over_seeds}
+
+
 def _typical(landmarks: np.ndarray, truth: Truth) -> np.ndarray | None:
     """The typical face of labels or answers (N, P, 2), of the faces whose landmarks all count."""
     whole = slice(None) if truth.mask is None else truth.mask.all(axis=1)
@@ -302,15 +326,8 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         crops = sorted({crop_text(path, config.flip) for path in arm.paths})
         paths = [str(path) for path in arm.paths]
         results.append({"name": arm.name, "paths": paths, "seeds": len(paths), "crop": " / ".join(crops), **figures})
-    paired = [
-        {
-            "arm": arm.name,
-            "baseline": baseline,
-            **compare(errors[arm.name], errors[baseline], config.seed, config.resamples, truth.subsets),
-        }
-        for arm in arms
-        if arm.name != baseline
-    ]
+    (base,) = (arm for arm in arms if arm.name == baseline)
+    paired = [_compared(config, arm, base, errors, truth) for arm in arms if arm is not base]
     evaluation = {
         "format": FORMAT,
         "dataset": {**truth.describe(), "split": config.split, "subset": config.subset},

@@ -105,7 +105,7 @@ def tables(evaluation: Mapping[str, Any]) -> list[Table]:
         result.append(Table("Without the constant offset", header, rows, f"{line} {note}"))
 
     if evaluation["paired"]:
-        rows = []
+        rows, spans = [], list[str]()
         for pair in evaluation["paired"]:
             seeds = pair["seeds"]
             rows.append((
@@ -119,6 +119,8 @@ def tables(evaluation: Mapping[str, Any]) -> list[Table]:
                 "-" if seeds is None
                 else f"{100 * seeds['mean']:+.3f} ± {100 * seeds['standard_error']:.3f} ({seeds['pairs']})",
             ))  # fmt: skip
+            over = pair.get("over_seeds")
+            spans.append(f"{100 * over['low']:+.3f} to {100 * over['high']:+.3f}" if over else "-")
         header = (
             "difference",
             "NME points",
@@ -130,6 +132,9 @@ def tables(evaluation: Mapping[str, Any]) -> list[Table]:
             "seed pairs, mean ± s.e.",
         )
         note = "Face by face, errors averaged over seeds; negative is better than the baseline."
+        if set(spans) != {"-"}:
+            header = (*header, "95 % over faces and seeds")
+            rows = [(*row, span) for row, span in zip(rows, spans, strict=True)]
         result.append(Table("Paired comparison", header, rows, f"{line} {note}"))
 
     subsets = {name: figures["faces"] for name, figures in arms[0]["subsets"].items()}

@@ -7,6 +7,7 @@ from typing import Any
 from stylealign.config import read_json
 from stylealign.errors import counted
 from stylealign.evaluation.metrics import length_of
+from stylealign.evaluation.tables import MIN_SEEDS
 from stylealign.jobs.assess.tables import AIMS
 from stylealign.jobs.evaluate import tables as evaluation_tables
 from stylealign.jobs.study import tables as study_tables
@@ -33,28 +34,44 @@ def _subject(arm: str) -> str:
     return "The detector" if arm == "detector" else f"{arm[:1].upper()}{arm[1:]}"
 
 
+def _interval(pair: Mapping[str, Any]) -> tuple[float, float]:
+    """The 95 % interval of one paired comparison, points: over faces and seeds where that is known, else over faces."""
+    over = pair.get("over_seeds") or pair
+    return 100 * over["low"], 100 * over["high"]
+
+
 def comparison(pair: Mapping[str, Any]) -> str:
-    """One paired comparison (evaluation.json) as a sentence."""
-    points, low, high = (100 * pair[key] for key in ("difference", "low", "high"))
+    """One paired comparison (evaluation.json) as a sentence: whether the arm pays, with seeds enough to say so, else
+    the difference alone."""
+    points, (low, high) = 100 * pair["difference"], _interval(pair)
     who = _who(pair["arm"], pair["baseline"])
+    over = pair.get("over_seeds")
+    if not over:
+        than = "" if who != pair["arm"] else f" than with {pair['baseline']}"
+        return (
+            f"With {who} the error is {abs(points):.2f} points {'lower' if points < 0 else 'higher'}{than} (95 % "
+            f"interval over faces alone {low:+.2f} to {high:+.2f}); whether that pays takes {MIN_SEEDS} seeds of both."
+        )
     against = "" if who != pair["arm"] else f" against {pair['baseline']}"
-    sure = low > 0 or high < 0
     what = f"{'lowered' if points < 0 else 'raised'} the error by {abs(points):.2f} points{against}"
-    interval = f"{min(abs(low), abs(high)):.2f} to {max(abs(low), abs(high)):.2f}"
-    if sure:
-        return f"{who[:1].upper()}{who[1:]} {what} (95 % interval {interval})."
-    return f"{who[:1].upper()}{who[1:]} {what}, but the interval ({low:+.2f} to {high:+.2f}) includes 0: not shown."
+    interval = f"interval over faces and {counted(over['seeds'], 'seed')}"
+    if low > 0 or high < 0:
+        span = f"{min(abs(low), abs(high)):.2f} to {max(abs(low), abs(high)):.2f}"
+        return f"{who[:1].upper()}{who[1:]} {what} (95 % {interval} {span})."
+    return f"{who[:1].upper()}{who[1:]} {what}, but the {interval} ({low:+.2f} to {high:+.2f}) includes 0: not shown."
 
 
-def _others(pairs: Sequence[Mapping[str, Any]]) -> str:
-    """The comparisons beside the one that was told, in a sentence; empty where there are none."""
+def _others(pairs: Sequence[Mapping[str, Any]], over_seeds: bool) -> str:
+    """The comparisons beside the one that was told, whose interval is `over_seeds` or not, in a sentence; empty where
+    there are none."""
     if not pairs:
         return ""
     told = []
     for pair in sorted(pairs, key=lambda pair: pair["difference"]):
-        points, low, high = (100 * pair[key] for key in ("difference", "low", "high"))
+        points, (low, high) = 100 * pair["difference"], _interval(pair)
         unsure = "" if low > 0 or high < 0 else ", not shown"
-        told.append(f"{pair['arm']} {points:+.2f} ({low:+.2f} to {high:+.2f}{unsure})")
+        alone = ", over faces alone" if over_seeds and not pair.get("over_seeds") else ""
+        told.append(f"{pair['arm']} {points:+.2f} ({low:+.2f} to {high:+.2f}{alone}{unsure})")
     return f" Likewise against {pairs[0]['baseline']}, in points: {'; '.join(told)}."
 
 
@@ -75,7 +92,7 @@ def evaluation_verdict(evaluation: Mapping[str, Any]) -> str:
     if not evaluation["paired"]:
         return f"{_subject(best['name'])} has {error}{rough}.{seen}"
     pair = min(evaluation["paired"], key=lambda pair: pair["difference"])
-    others = _others([other for other in evaluation["paired"] if other is not pair])
+    others = _others([other for other in evaluation["paired"] if other is not pair], bool(pair.get("over_seeds")))
     return f"{comparison(pair)} {_subject(best['name'])} is the best here, with {error}{rough}.{others}{seen}"
 
 

@@ -143,7 +143,7 @@ def _compare(
     if not seeds:
         return None
     ours, theirs = (np.stack([errors[seed] for seed in seeds]) for errors in (a, b))
-    found = compare(ours, theirs, 0, resamples, subsets)
+    found = compare(ours, theirs, 0, resamples, subsets, [(i, i) for i in range(len(seeds))])
     for name, part in found["subsets"].items():
         part["low"], part["high"] = interval_over_seeds(ours[:, subsets[name]], theirs[:, subsets[name]], 0, resamples)
     low, high = interval_over_seeds(ours, theirs, 0, resamples)

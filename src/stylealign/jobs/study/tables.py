@@ -14,6 +14,7 @@ from stylealign.errors import counted
 from stylealign.evaluation.draw import lines_plot
 from stylealign.evaluation.metrics import divided_by
 from stylealign.evaluation.tables import (
+    MIN_SEEDS,
     THRESHOLDS,
     Table,
     heading,
@@ -28,8 +29,6 @@ from stylealign.evaluation.tables import (
 )
 from stylealign.progress import open_console
 
-MIN_SEEDS = 3
-"""Seeds below which nothing is said of whether an arm pays: of two, an interval over seeds means little."""
 LEARNT = 0.5
 """A detector has learnt once its NME is at most this part of the mean shape's in the same crops. Before that, a
 comparison measures which arm starts faster."""
