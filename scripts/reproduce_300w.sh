@@ -43,17 +43,20 @@ fi
 # 4. The detector without and with synthetic faces: equal updates, equal batch, the same seeds.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 mkdir -p "$OUT/detectors"
-for seed in $SEEDS; do
-  echo "real_s$seed --loop.seed $seed"
-  echo "avs_s$seed --loop.seed $seed --synthetic $OUT/synthetic --synthetic-share 0.5"
-done | xargs -P "$JOBS" -L 1 sh -c \
-  'name=$0; "'"$STYLEALIGN"'" train-detector 300w/resnet18_64 \
-    --real "'"$OUT"'/data" --run "'"$OUT"'/detectors/$name" "$@"'
+export STYLEALIGN OUT
+# shellcheck disable=SC2016
+for seed in $SEEDS; do printf '%s\n' "real $seed" "avs $seed"; done | xargs -P "$JOBS" -L 1 sh -c '
+  run=$OUT/detectors/${0}_s$1; seed=$1; set --
+  if [ "$0" = avs ]; then set -- --synthetic "$OUT/synthetic" --synthetic-share 0.5; fi
+  "$STYLEALIGN" train-detector 300w/resnet18_64 --real "$OUT/data" --run "$run" --loop.seed "$seed" "$@"'
 
-# 5. On val (for choosing), then on Common, once.
+# 5. On val (for choosing), then on Common, once; again where detectors were trained since, with more SEEDS.
 for split in val test_common; do
-  [ -e "$OUT/evaluation_$split" ] || "$STYLEALIGN" evaluate --data "$OUT/data" --split "$split" \
-    --out "$OUT/evaluation_$split" \
+  there=$OUT/evaluation_$split
+  if [ -e "$there" ] && [ -n "$(find "$OUT/detectors" -name card.json -newer "$there/evaluation.json")" ]; then
+    rm -r "$there"
+  fi
+  [ -e "$there" ] || "$STYLEALIGN" evaluate --data "$OUT/data" --split "$split" --out "$there" \
     --arms "ResNet-18=$OUT/detectors/real_s*" "AVS(ResNet-18)=$OUT/detectors/avs_s*"
 done
 rm -f "$OUT/report.html"

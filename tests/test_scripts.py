@@ -160,6 +160,46 @@ def test_the_lists_of_300w_part_its_faces_and_few_labels_lie_in_one_another() ->
     assert not any("testset" in face for name in ("train", "val") for face in lists[name])
 
 
+def test_more_seeds_of_300w_are_trained_and_scored_in_a_folder_whose_name_has_a_space(tmp_path: Path) -> None:
+    """With a stand-in for `stylealign` that makes the folders it is asked for and takes down what it was told."""
+    stand_in, log, out = tmp_path / "stylealign", tmp_path / "log.jsonl", tmp_path / "my runs"
+    stand_in.write_text(
+        f"""#!{sys.executable}
+import json, pathlib, sys
+words = sys.argv[1:]
+with open({str(log)!r}, "a") as file:
+    file.write(json.dumps(words) + chr(10))
+made = {{"prepare": "--out", "train-detector": "--run", "evaluate": "--out"}}.get(words[0])
+if made:
+    folder = pathlib.Path(words[words.index(made) + 1])
+    folder.mkdir(exist_ok=words[0] == "train-detector")
+    name = {{"train-detector": "card.json", "evaluate": "evaluation.json"}}.get(words[0], "dataset.yaml")
+    if not (folder / name).exists():
+        (folder / name).touch()
+"""
+    )
+    stand_in.chmod(0o755)
+
+    def told(seeds: str) -> list[list[str]]:
+        log.write_text("")
+        environment = {**os.environ, "STYLEALIGN": str(stand_in), "SEEDS": seeds, "JOBS": "1"}
+        command = [ROOT / "scripts" / "reproduce_300w.sh", tmp_path, out]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        return [json.loads(line) for line in log.read_text().splitlines()]
+
+    first = [words for words in told("0") if words[0] in ("train-detector", "evaluate")]
+    own = ["--real", f"{out}/data", "--run", f"{out}/detectors/real_s0", "--loop.seed", "0"]
+    assert first[0] == ["train-detector", "300w/resnet18_64", *own]
+    styled = [word.replace("real_s0", "avs_s0") for word in own]
+    more = ["--synthetic", f"{out}/synthetic", "--synthetic-share", "0.5"]
+    assert first[1] == ["train-detector", "300w/resnet18_64", *styled, *more]
+    assert [words[4] for words in first[2:]] == ["val", "test_common"]
+    assert "evaluate" not in [words[0] for words in told("0")]
+    again = [words[0] for words in told("0 1")]
+    assert again.count("train-detector") == 4
+    assert again[-3:] == ["evaluate", "evaluate", "report"]
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Landmarks that nobody placed, in scripts and benchmarks
 
