@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,8 @@ from stylealign.jobs.evaluate.job import Evaluate, curve_end, evaluate, main
 from stylealign.jobs.evaluate.tables import protocol_line, tables
 from stylealign.jobs.prepare import Prepare
 from stylealign.jobs.prepare import main as prepare
+from stylealign.jobs.stress import Stress
+from stylealign.jobs.stress import main as make_harder
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +101,40 @@ def test_a_run_that_learnt_from_the_faces_it_is_scored_on_is_told(
     later = {"kind": "detector", "data": [], "start": {"data": card["data"]}}  # trained on, from that one
     (tmp_path / "card.json").write_text(json.dumps(later))
     assert num_learnt_from(tmp_path, data, set(scored.ids())) == count
+
+
+def test_faces_learnt_from_are_known_in_another_data_set_too(folder: Path, tmp_path: Path) -> None:
+    data = FaceDataset.open(folder / "data")
+    train = list(data.select("train"))
+    stress = Stress(data=data.folder, out=tmp_path / "harder", split="train", causes=("blur",), strengths=(0, 2))
+    make_harder(stress)
+    harder = FaceDataset.open(stress.out)
+    copies = write_dataset(tmp_path / "copies", [*data][:6], schema=FIVE, name="copies")
+    ids = {face.id for face in [*data][:6]}
+    own = {"name": "d", "content_hash": data.content_hash, "faces": len(train), "split": "train", "subset": None}
+    run = tmp_path / "run"
+    run.mkdir()
+
+    def learnt(scored: FaceDataset, described: dict[str, Any], config: dict[str, Any]) -> int:
+        (run / "card.json").write_text(json.dumps({"kind": "detector", "data": [described], "config": config}))
+        return num_learnt_from(run, scored, set(scored.ids()))
+
+    there, gone = {"real": str(data.folder)}, {"real": str(tmp_path / "gone")}
+    assert len(harder) == 2 * len(train)
+    for config in (there, gone, {"data": [{"path": str(data.folder)}]}):
+        assert learnt(harder, own, config) == len(harder)
+    assert learnt(harder, {**own, "split": "test", "faces": 8}, there) == 0
+    assert learnt(harder, {**own, "split": "test", "faces": 8}, gone) == 0
+    assert learnt(harder, {**own, "subset": "few"}, gone) == 0  # which of them, nobody knows any more
+    shared = sum(face.id in ids for face in train)
+    assert 0 < shared < len(copies)
+    assert learnt(copies, own, there) == shared  # by their pictures
+    assert learnt(copies, own, gone) == 0
+    # The other way round: faces that a training learnt from were made from those scored on.
+    made: dict[str, Any] = {"name": "h", "content_hash": harder.content_hash, "faces": len(harder), "role": "synthetic"}
+    for split, count in (("train", len(train)), ("test", 0)):
+        assert learnt(data.select(split), made, {"synthetic": str(harder.folder)}) == count
+    assert learnt(data.select("train"), {**made, "faces": 3}, {"synthetic": str(harder.folder)}) == 0  # which 3?
 
 
 def test_the_tables_say_who_learnt_from_the_faces_scored_on(folder: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from stylealign.config import from_dict
 from stylealign.data.atomic import partial_of
-from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset, sources_of
 from stylealign.data.packaged import run_folder
 from stylealign.data.predictions import read_predictions
 from stylealign.errors import UserError, counted, quoted
@@ -117,17 +117,62 @@ def pairs_of(arm: ArmPaths, baseline: ArmPaths) -> list[tuple[int, int]]:
     return [(ours[seed], theirs[seed]) for seed in sorted(seed for seed in ours if seed is not None)]
 
 
+def _data_of(card: Mapping[str, Any]) -> dict[str, FaceDataset]:
+    """Content hash -> the data sets that the configuration of a run's card names and that are still where they were."""
+    config = card.get("config")
+    if not isinstance(config, Mapping):
+        return {}
+    sources, others = config.get("data"), config.get("other")
+    named = [config.get("real"), config.get("synthetic"), *(others if isinstance(others, list) else ())]
+    named += [each.get("path") for each in (sources if isinstance(sources, list) else ()) if isinstance(each, Mapping)]
+    found = {}
+    for folder in named:
+        if isinstance(folder, str) and (Path(folder) / "dataset.yaml").is_file():
+            try:
+                opened = FaceDataset.open(Path(folder))
+            except UserError:  # it is another's by now, or shards
+                continue
+            found[opened.content_hash] = opened
+    return found
+
+
+def _made_of(faces: FaceDataset, learnt: Mapping[str, Any]) -> np.ndarray:
+    """(N,) bool: which faces were made from others that were learnt from, as far as their data set says of which split
+    and subset of its source it was made."""
+    how = faces.meta.get("how") or {}
+    used = how.get("config") or {}
+    if learnt.get("content_hash") not in sources_of(faces.meta)[:1] or any(
+        learnt.get(key) not in (None, used.get(key)) for key in ("split", "subset")
+    ):
+        return np.zeros(len(faces), bool)
+    return np.array([faces.head(i).get("provenance") is not None for i in range(len(faces))])
+
+
 def num_learnt_from(path: Path, dataset: FaceDataset, faces: set[str]) -> int:
-    """How many of some faces of a data set, by their ids, a run or one that it started from learnt from, as its card
-    says."""
-    from stylealign.training.seen import data_learnt
+    """How many of some faces of a data set, by their ids, a run or one that it started from learnt from: themselves, as
+    what was made from them or what they were made from, or from another data set that has their picture.
+
+    As far as its card says: data sets that it names by their content hash are looked into where its configuration says
+    where they are and they still are there.
+    """
+    from stylealign.training.seen import data_learnt, learnt_among
     from stylealign.training.weights import read_card
 
-    seen: set[str] = set()
-    for learnt in data_learnt(read_card(path)) if is_run(path) else ():
-        if learnt.get("content_hash") == dataset.content_hash:
-            seen.update(dataset.select(learnt.get("split"), learnt.get("subset"), labelled=True).ids())
-    return len(seen & faces)
+    if not is_run(path):
+        return 0
+    card = read_card(path)
+    held_out = dataset.take(i for i, face in enumerate(dataset.ids()) if face in faces)
+    opened = {**_data_of(card), dataset.content_hash: dataset}
+    seen, views = np.zeros(len(held_out), dtype=bool), []
+    for learnt in data_learnt(card):
+        there = opened.get(str(learnt.get("content_hash")))
+        if there is None:
+            seen |= _made_of(held_out, learnt)
+            continue
+        view = there.select(learnt.get("split"), learnt.get("subset"), labelled=True)
+        if there is dataset or learnt.get("faces") == len(view):  # else of a part that the card does not name
+            views.append(view)
+    return int((seen | learnt_among(held_out, views).seen).sum())
 
 
 def _fitted(
