@@ -117,7 +117,7 @@ def test_the_card_says_what_the_detector_does_on_common(tmp_path: Path, monkeypa
     truth = np.stack([face.landmarks for face in faces])
     nme = nme_per_face(answer_dataset(COMPACT, faces).landmarks, truth, eye_distances(truth))
     assert len(faces) == 554
-    assert 100 * nme.mean() == pytest.approx(3.03, abs=0.02)
+    assert 100 * nme.mean() == pytest.approx(3.04, abs=0.02)
 
 
 def test_a_detector_in_the_package_has_a_name_wherever_a_run_is_asked_for(
