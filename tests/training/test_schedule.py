@@ -10,7 +10,7 @@ import pytest
 from stylealign.errors import UserError
 from stylealign.jobs import train_finder
 from stylealign.jobs.train_detector import job as train_detector
-from stylealign.training.schedule import Schedule, Timed, schedule_of
+from stylealign.training.schedule import Schedule, Timed, refuse_several_clocks
 
 
 class Machine:
@@ -104,9 +104,9 @@ def test_a_given_number_of_updates_is_every_so_many_and_the_last() -> None:
 def test_minutes_are_of_one_process_whoever_started_the_others(tmp_path: Path) -> None:
     """Each process has a clock of its own: they would make different numbers of updates, and wait for each other."""
     with pytest.raises(UserError, match="minutes with 2 processes: expected one process, whose clock counts"):
-        schedule_of(1.5, 100, tmp_path, processes=2)
-    assert isinstance(schedule_of(1.5, 100, tmp_path, processes=1), Timed)
-    assert schedule_of(0.0, 100, tmp_path, processes=2).end == 100
+        refuse_several_clocks(1.5, processes=2)
+    refuse_several_clocks(1.5, processes=1)
+    refuse_several_clocks(0.0, processes=2)
     engine, run = SimpleNamespace(world_size=2), SimpleNamespace(folder=tmp_path)  # as torchrun makes them
     for train, config in (
         (train_detector.train, train_detector.config_class()(run=tmp_path, real=tmp_path, minutes=1.5)),

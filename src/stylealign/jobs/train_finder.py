@@ -32,7 +32,7 @@ from stylealign.training.ema import EMA
 from stylealign.training.loop import Engine, LoopConfig, TrainState, fit, restore
 from stylealign.training.optim import OptimizerConfig, lr_factor, make_optimizer, set_lr
 from stylealign.training.run import Run
-from stylealign.training.schedule import schedule_of
+from stylealign.training.schedule import Schedule, Timed, refuse_several_clocks
 from stylealign.training.session import run_training
 
 LEAST_SCORES = tuple(np.arange(0.1, 0.91, 0.05).round(2).tolist())
@@ -166,7 +166,8 @@ def main(config: TrainFinder) -> None:
 def train(config: TrainFinder, engine: Engine, run: Run) -> None:
     """The training itself, into an open run."""
     loop, size = config.loop, config.size
-    schedule = schedule_of(config.minutes, loop.steps, run.folder, engine.world_size)
+    refuse_several_clocks(config.minutes, engine.world_size)
+    schedule = Timed(config.minutes, loop.steps, run.folder) if config.minutes else Schedule(loop.steps)
     dataset = FaceDataset.open(config.data)
     others = _unlabelled(config.others)
     learnt = labelled_pictures(dataset, config.split)

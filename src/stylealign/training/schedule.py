@@ -192,12 +192,8 @@ class Timed(Schedule):
         say(f"{counted(end, 'update')} in {self._total / 60:g} minutes, {what} after {step:,} and {used:.0f} s")
 
 
-def schedule_of(minutes: float, steps: int, folder: Path, processes: int) -> Schedule:
-    """So many minutes drawn over `steps` places where minutes are given, else `steps` updates.
-
-    Raises UserError for minutes of several processes, also where torchrun has started them: each has a clock of its
-    own, would make another number of updates, and would wait for the others for ever.
-    """
+def refuse_several_clocks(minutes: float, processes: int) -> None:
+    """Raise UserError for minutes of several processes, also where torchrun has started them: each has a clock of its
+    own, would make another number of updates, and would wait for the others for ever."""
     if minutes and processes > 1:
         raise UserError(f"minutes with {counted(processes, 'process')}: expected one process, whose clock counts")
-    return Timed(minutes, steps, folder) if minutes else Schedule(steps)

@@ -60,7 +60,7 @@ class DetectorJob(FacesConfig):
             raise ValueError("pretrained and init_from are both given: expected one start")
         if not 0 <= self.minutes < math.inf:
             raise ValueError(f"minutes is {self.minutes}, expected 0 or more")
-        processes = self.loop.devices * self.loop.num_nodes  # under torchrun others: `schedule_of` looks at those
+        processes = self.loop.devices * self.loop.num_nodes  # torchrun's own are looked at in `train`
         if self.minutes and processes > 1:
             raise ValueError(f"minutes with {counted(processes, 'process')}: expected one process, whose clock counts")
         if not (self.lr > 0 and self.weight_decay >= 0):

@@ -35,7 +35,7 @@ from stylealign.training.mean_teacher import (
     trust_terms,
 )
 from stylealign.training.run import Run
-from stylealign.training.schedule import schedule_of
+from stylealign.training.schedule import Schedule, Timed, refuse_several_clocks
 from stylealign.training.session import run_training
 from stylealign.training.warm_start import describe_start, start_from
 
@@ -86,7 +86,8 @@ def main(config: DetectorJob) -> None:
 def train(config: DetectorJob, engine: Engine, run: Run) -> None:
     """The training itself, into an open run."""
     loop, size = config.loop, config.crop.size
-    schedule = schedule_of(config.minutes, loop.steps, run.folder, engine.world_size)
+    refuse_several_clocks(config.minutes, engine.world_size)
+    schedule = Timed(config.minutes, loop.steps, run.folder) if config.minutes else Schedule(loop.steps)
     entry, network = DETECTORS[config.model], network_of(config)
     faces = open_faces(config, engine)
     schemas, styling, validation = faces.schemas, faces.styling, faces.validation
