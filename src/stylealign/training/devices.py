@@ -23,13 +23,13 @@ def pick_device(accelerator: str = "auto") -> torch.device:
 
 
 def training_accelerator(accelerator: str = "auto") -> str:
-    """Where networks learn and data sets are generated: cuda, else cpu, or the one named. Raises UserError for mps."""
+    """Where networks learn and pictures are made or assessed: cuda, else cpu, or the one named. UserError for mps."""
     if accelerator == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if accelerator == "mps":
         raise UserError(
-            "accelerator mps: found an Apple GPU, where torch has no float64, in which a training computes where "
-            "things are; expected cpu or cuda (a trained detector answers on mps)"
+            "accelerator mps: found an Apple GPU, where torch has no float64, in which trainings and translators "
+            "compute where things are; expected cpu or cuda (a trained detector answers on mps)"
         )
     return accelerator
 
