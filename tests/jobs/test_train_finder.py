@@ -28,7 +28,7 @@ from stylealign.face import geometry
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS
 from stylealign.jobs.fit.after import Result, next_page
-from stylealign.jobs.train_finder import _near
+from stylealign.jobs.train_finder import HeldOut, _near
 from stylealign.predicting.places import Places
 from stylealign.toyfaces import draw_face, random_structure, random_style
 
@@ -156,6 +156,21 @@ def test_a_finder_of_drawn_faces_finds_most_of_those_it_has_not_seen(scenes: Pat
     val = json.loads((run / "card.json").read_text())["val"]
     assert val["found"] / val["labelled"] > 0.75
     assert val["others"] <= val["labelled"] / 3
+
+
+def test_measuring_a_finder_in_training_leaves_it_as_it_is(scenes: Path) -> None:
+    """Without a moving average the model that is measured is the one that learns, batch normalisation and all."""
+    torch.manual_seed(0)
+    model = CentreFinder(64, FinderConfig(width=0.25, neck=8)).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert any("running_mean" in name for name in before)
+    held_out = HeldOut(labelled_pictures(FaceDataset.open(scenes), "val"), None, 64)
+    found = held_out.found(model)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    again = held_out.found(model.eval())
+    assert not model.training
+    assert [[face.score for face in faces] for faces in found] == [[face.score for face in faces] for faces in again]
 
 
 def test_predict_and_the_api_find_by_it(finder: Path, scenes: Path, tmp_path: Path) -> None:

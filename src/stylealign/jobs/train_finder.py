@@ -132,8 +132,12 @@ class HeldOut:
         self.shown = Pictures(pictures, int(KEPT * size), others)
 
     def found(self, model: CentreFinder) -> list[list[FoundFace]]:
-        """What it finds in each, down to the least of LEAST_SCORES."""
-        return [find_by(model, self.shown[i].image, LEAST_SCORES[0]) for i in range(len(self.shown))]
+        """What it finds in each, down to the least of LEAST_SCORES. A model in training is put back into it after."""
+        was_training = model.training
+        model.eval()
+        found = [find_by(model, self.shown[i].image, LEAST_SCORES[0]) for i in range(len(self.shown))]
+        model.train(was_training)
+        return found
 
     def score(self, found: list[list[FoundFace]], least: float) -> Score:
         faces = hits = others = 0
