@@ -11,12 +11,10 @@ out.
 """
 
 import json
-from collections import Counter
-from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -28,7 +26,6 @@ from stylealign.data.image import write_image
 from stylealign.data.predictions import PREDICTIONS_FILE
 from stylealign.data.threads import ahead, num_cores
 from stylealign.errors import UserError, counted
-from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.candidates import Rotate, Search
 from stylealign.predicting.clock import Clock
 from stylealign.predicting.faces import is_sure, refuse_untrusted, tells_way_up
@@ -42,7 +39,7 @@ from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Photo, Source, expand
 from stylealign.predicting.tracking import TrackConfig, Tracker
 from stylealign.predicting.video import Frame, Video, VideoWriter, ended_by_key
-from stylealign.predicting.writing import overlay_names, refuse_formats, safe_name, write_formats
+from stylealign.predicting.writing import Output, overlay_names, refuse_formats, write_formats
 from stylealign.progress import say, track
 
 LEFT_OUT = 3  # exit status: the rest was done
@@ -135,42 +132,7 @@ def open_finder(config: Predict) -> Finder:
     return MtcnnFinder()
 
 
-class _Output:
-    """The folder being written, and what has come of the work so far."""
-
-    def __init__(self, folder: Path, schema: LandmarkSchema):
-        self.folder, self.schema = folder, schema
-        self.left_out: list[str] = []
-        self.faces = self.pictures = self.frames = self.none = 0
-        self.orientations: Counter[str] = Counter()
-        self.videos: dict[str, dict[str, Any]] = {}
-        self.overlays: dict[str, str] = {}
-        # Closed by run_predict.
-        self.file: TextIO = open(folder / PREDICTIONS_FILE, "w", encoding="utf-8")  # noqa: SIM115
-
-    def leave_out(self, sentence: str) -> None:
-        self.left_out.append(sentence)
-        say(f"left out: {sentence}")
-
-    def add(self, faces: Iterable[Face]) -> None:
-        for face in faces:
-            self.file.write(face.to_line(self.schema))
-            self.faces += 1
-            if face.orientation:
-                self.orientations[face.orientation] += 1
-            if face.upright_at:
-                self.orientations["doubted"] += 1
-                say(
-                    f"warning: {face.id}: the face seems to be upright only where the picture is turned by "
-                    f"{face.upright_at} degrees, and was answered otherwise"
-                )
-
-    def path_of_drawn(self, name: str, suffix: str) -> Path:
-        """Where the overlay of a picture or video goes: `a_landmarks.jpg` of a.png, where no a.jpg is beside it."""
-        return self.folder / "drawn" / safe_name(self.overlays.get(name, name), f"_landmarks{suffix}")
-
-
-def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], out: _Output, clock: Clock) -> None:
+def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], out: Output, clock: Clock) -> None:
     given = SameBoxes(config.box) if config.box else BoxFile(config.boxes) if config.boxes else None
     tells = tells_way_up(network, config.check)
     needs_finder = not (given or config.whole_image) or (config.rotate == "auto" and not tells)
@@ -205,7 +167,7 @@ def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], ou
 
 
 def _video(
-    config: Predict, network: LandmarkNetwork, finder: Finder, source: Source, out: _Output, clock: Clock
+    config: Predict, network: LandmarkNetwork, finder: Finder, source: Source, out: Output, clock: Clock
 ) -> None:
     video = Video(source)
     tracker = Tracker(
@@ -317,7 +279,7 @@ def run_predict(config: Predict, network: LandmarkNetwork) -> int:
         raise UserError("; ".join(wrong))
     _refuse(config, sources, network)
     with whole_folder(config.out) as partial:
-        out = _Output(partial, network.schema)
+        out = Output(partial, network.schema)
         clock = Clock()
         with out.file:
             for sentence in wrong:
@@ -363,7 +325,7 @@ def run_predict(config: Predict, network: LandmarkNetwork) -> int:
     return LEFT_OUT if out.left_out else 0
 
 
-def _report(config: Predict, out: _Output, timing: dict[str, Any]) -> None:
+def _report(config: Predict, out: Output, timing: dict[str, Any]) -> None:
     for name, video in out.videos.items():
         if video["jitter"] is not None:
             smoothed = "" if video["jitter_smoothed"] is None else f", smoothed {100 * video['jitter_smoothed']:.2f} %"

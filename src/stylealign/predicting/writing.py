@@ -6,9 +6,10 @@ The folder is written as `<name>.partial` and renamed when it is complete. Knows
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, TextIO
 
 from stylealign.data.formats import predicted
 from stylealign.data.formats.writing import name_below
@@ -17,6 +18,42 @@ from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 from stylealign.predicting.predicted_face import Face
+from stylealign.progress import say
+
+
+class Output:
+    """The folder being written, and what has come of the work so far."""
+
+    def __init__(self, folder: Path, schema: LandmarkSchema):
+        self.folder, self.schema = folder, schema
+        self.left_out: list[str] = []
+        self.faces = self.pictures = self.frames = self.none = 0
+        self.orientations: Counter[str] = Counter()
+        self.videos: dict[str, dict[str, Any]] = {}
+        self.overlays: dict[str, str] = {}
+        # Closed by whoever made this.
+        self.file: TextIO = open(folder / PREDICTIONS_FILE, "w", encoding="utf-8")  # noqa: SIM115
+
+    def leave_out(self, sentence: str) -> None:
+        self.left_out.append(sentence)
+        say(f"left out: {sentence}")
+
+    def add(self, faces: Iterable[Face]) -> None:
+        for face in faces:
+            self.file.write(face.to_line(self.schema))
+            self.faces += 1
+            if face.orientation:
+                self.orientations[face.orientation] += 1
+            if face.upright_at:
+                self.orientations["doubted"] += 1
+                say(
+                    f"warning: {face.id}: the face seems to be upright only where the picture is turned by "
+                    f"{face.upright_at} degrees, and was answered otherwise"
+                )
+
+    def path_of_drawn(self, name: str, suffix: str) -> Path:
+        """Where the overlay of a picture or video goes: `a_landmarks.jpg` of a.png, where no a.jpg is beside it."""
+        return self.folder / "drawn" / safe_name(self.overlays.get(name, name), f"_landmarks{suffix}")
 
 
 def refuse_formats(formats: tuple[str, ...], schema: LandmarkSchema, moving: bool) -> None:
