@@ -335,6 +335,21 @@ def test_a_video_is_followed_smoothed_drawn_and_measured(photos: Path) -> None:
     assert (again.width, again.height) == (320, 192)
 
 
+def test_an_overlay_that_cannot_be_written_costs_no_landmarks(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film(photos / "clip.mp4", [(45 + 3.0 * t, 48) for t in range(6)])
+
+    def refuse(self: VideoWriter, width: int, height: int) -> None:
+        raise UserError(f"clip_landmarks.mp4: a video of {width} x {height} cannot be written here")
+
+    monkeypatch.setattr(VideoWriter, "_open", refuse)
+    assert run("clip.mp4", draw=True) == predict.LEFT_OUT
+    assert [face["frame"] for face in lines(photos / "out")] == list(range(6))
+    assert (photos / "out" / "left_out.txt").read_text() == (
+        "clip.mp4: left without an overlay: clip_landmarks.mp4: a video of 320 x 192 cannot be written here\n"
+    )
+    assert not (photos / "out" / "drawn").exists()
+
+
 def test_ctrl_c_is_the_end_of_a_camera_whose_answers_and_overlay_are_kept(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

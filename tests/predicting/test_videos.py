@@ -134,6 +134,20 @@ def test_a_video_s_name_is_no_address(name: str, tmp_path: Path, monkeypatch: py
     assert video.problem() is None
 
 
+@pytest.mark.parametrize(
+    ("fps", "kept"),
+    [(25, 25), (29.97003, 29.97), (66.6667, 66.67), (90.1234, 90.12), (333.3333, 333.33), (700.123, 700.1)],
+)
+def test_a_rate_that_mpeg_4_cannot_say_is_rounded(fps: float, kept: float, tmp_path: Path) -> None:
+    """Above 65.535 frames a second three decimals are parts of a second too many, and the video was not opened."""
+    writer = VideoWriter(tmp_path / "a.mp4", fps)
+    for _ in range(3):
+        writer.write(np.zeros((16, 24, 3), np.uint8))
+    writer.close()
+    writer.refuse_cut()
+    assert Video(Source("video", tmp_path / "a.mp4", "a")).fps == pytest.approx(kept, abs=0.002)
+
+
 @pytest.mark.parametrize("number", [-1, 2**31, 10**12])
 def test_a_camera_that_no_machine_has_is_refused_before_opencv_sees_it(number: int) -> None:
     """OpenCV ends the process at -1, and calls a number that is too large a fault of ours."""

@@ -188,11 +188,17 @@ def _video(
 
     writer = VideoWriter(out.path_of_drawn(source.name, ".mp4"), video.fps)
 
+    undrawn = ""
+
     def draw(answered: tuple[Photo, list[Face]]) -> list[Face]:
+        nonlocal undrawn
         photo, faces = answered
-        if config.draw:
+        if config.draw and not undrawn:
             with clock("drawing"):
-                writer.write(overlay(photo, faces, network.schema, longest=None))
+                try:
+                    writer.write(overlay(photo, faces, network.schema, longest=None))
+                except UserError as error:
+                    undrawn = str(error)
         return faces
 
     total = min(config.max_frames, video.expected or config.max_frames) if config.max_frames else video.expected
@@ -236,8 +242,8 @@ def _video(
     problem = video.problem() or (
         None if with_face else _faceless(source.name, video.read, tracker.num_refused, unsure)
     )
-    if problem:
-        out.leave_out(problem)
+    for sentence in filter(None, (problem, undrawn and f"{source.name}: left without an overlay: {undrawn}")):
+        out.leave_out(sentence)
 
 
 def _faceless(name: str, frames: int, refused: int, unsure: int) -> str:
@@ -346,7 +352,7 @@ def _report(config: Predict, out: Output, timing: dict[str, Any]) -> None:
     looked = [counted(photos, "picture")] * bool(photos or not out.frames) + [counted(out.frames, "frame")] * bool(
         out.frames
     )
-    drawn = f", overlays in {config.out / 'drawn'}" if config.draw and out.faces else ""
+    drawn = f", overlays in {config.out / 'drawn'}" if (config.out / "drawn").is_dir() else ""
     where = f"{config.out / PREDICTIONS_FILE}{drawn}"
     say(f"{counted(out.faces, 'face')} in {' and '.join(looked)} -> {where}{left}")
 

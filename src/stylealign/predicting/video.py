@@ -24,7 +24,13 @@ from stylealign.predicting.sources import Source
 
 AHEAD = 4
 USUAL_FPS = 25.0
+MOST_PARTS = 65_535  # of a second that MPEG-4 counts frames in
 LAST_CAMERA = 2**31 - 1  # OpenCV takes no larger number, and ends the process at -1
+
+
+def writable_rate(fps: float) -> float:
+    """The frames a second that MPEG-4 can say, closest to `fps`: 3 decimals, or 2 above 65.535 and 1 above 655.35."""
+    return round(fps, next((places for places in (3, 2, 1) if fps * 10**places <= MOST_PARTS), 0))
 
 
 def _for_opencv(path: Path) -> str:
@@ -157,7 +163,7 @@ class VideoWriter:
     """Writes RGB frames as MPEG-4 (.mp4), as large as the first (even sides); without a frame no file is made."""
 
     def __init__(self, path: Path, fps: float):
-        self._path, self._fps = path, fps
+        self._path, self._fps = path, writable_rate(fps)
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
         self._written = 0
