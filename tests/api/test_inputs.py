@@ -315,8 +315,15 @@ def test_transparency_and_the_colours_under_it_stay(tmp_path: Path) -> None:
 def test_the_order_of_channels_changes_nothing_else(restyle: StyleAugmentation) -> None:
     rgb = restyle(IMAGE, PLACES + 50, seed=1)
     assert np.array_equal(restyle(IMAGE[..., ::-1], PLACES + 50, seed=1, channels="bgr")[..., ::-1], rgb)
+    assert np.array_equal(restyle(RGBA[..., [2, 1, 0, 3]], PLACES + 50, seed=1, channels="bgr")[..., 2::-1], rgb)
     with pytest.raises(ValueError, match=r"expected to be open.*found 'a.png'"):
         restyle("a.png", PLACES + 50)
+
+
+@pytest.mark.parametrize("image", [GREY, GREY[..., None], Image.fromarray(GREY), Image.fromarray(IMAGE)])
+def test_pictures_without_an_order_of_channels_are_the_same_in_both(image: Any, restyle: StyleAugmentation) -> None:
+    """Red and blue of a colourful style weigh what they weigh in a grey picture's brightness."""
+    assert np.array_equal(*(restyle(image, PLACES + 50, seed=1, channels=order) for order in ("rgb", "bgr")))
 
 
 def test_pipelines_of_pairs_and_of_samples_hand_everything_on(restyle: StyleAugmentation) -> None:

@@ -201,7 +201,7 @@ class StyleAugmentation:
         rng = np.random.default_rng((self.seed, _STREAM, *key))
         donor = self._donor(points, rng)
         made = self._restyled(pixels, points, donor, int(rng.integers(2**62)))
-        return cast(Form, pixels_like(image, made if channels == "rgb" else made[..., ::-1]))
+        return cast(Form, pixels_like(image, made, channels))
 
     def on_pair(self, image: Form, landmarks: Points) -> tuple[Form, Points]:
         """(restyled image, the landmarks as they are), as transforms that are called with both pass them on.

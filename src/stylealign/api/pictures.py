@@ -149,11 +149,12 @@ def _off_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return np.where(share > 0, np.rint(colours).clip(0, 255), pixels).astype(np.uint8)
 
 
-def pixels_like(image: Any, pixels: np.ndarray) -> Any:
+def pixels_like(image: Any, pixels: np.ndarray, channels: Channels = "rgb") -> Any:
     """(H, W, 3) uint8 RGB in the form of `image` (Pillow's, an array, a tensor): its axes, channels, type and class.
 
-    Grey pictures get the brightness, and a fourth channel is the one that `image` has. Pillow's pictures come back as
-    RGB or L, with that channel where they have one.
+    `channels`: the order in arrays and tensors of colours; Pillow's pictures know their own. Grey pictures get the
+    brightness, and a fourth channel is the one that `image` has. Pillow's pictures come back as RGB or L, with that
+    channel where they have one.
     """
     if isinstance(image, Pillow.Image):
         grey = image.mode in ("L", "LA", "La", "1", "I", "F", "I;16")
@@ -169,6 +170,8 @@ def pixels_like(image: Any, pixels: np.ndarray) -> Any:
     tensor = not isinstance(image, np.ndarray)
     planes = given.ndim == 3 and first_axis_is_channels(given.shape, tensor)
     count = 1 if given.ndim == 2 else given.shape[0] if planes else given.shape[2]
+    if channels == "bgr" and count > 1:
+        pixels = pixels[..., ::-1]
     alpha = None
     if count == 4:
         alpha = (np.moveaxis(given, 0, -1) if planes else given)[..., 3:]
