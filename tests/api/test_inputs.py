@@ -198,7 +198,8 @@ def test_one_picture_is_not_taken_for_many(detector: Detector) -> None:
 
 
 def test_bytes_that_are_no_picture_and_channels_that_are_none(detector: Detector) -> None:
-    with pytest.raises(UserError, match="picture of 7 bytes: not an image that can be read"):
+    said = r"picture of 7 bytes: not an image that can be read \(cannot identify image file\), expected JPEG"
+    with pytest.raises(UserError, match=said):
         detector.predict(b"nothing")
     file = io.BytesIO(png()[:200])
     file.name = "upload.png"
@@ -208,6 +209,22 @@ def test_bytes_that_are_no_picture_and_channels_that_are_none(detector: Detector
         detector.predict(IMAGE, channels="gbr")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="several pictures are expected to be a list; found an object of type str"):
         detector.predict_batch("a.png")  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("error")  # of a coroutine that nobody awaits
+def test_an_upload_that_has_to_be_awaited_is_told_what_to_give(detector: Detector) -> None:
+    class Upload:
+        """As FastAPI hands them on."""
+
+        filename = "me.jpg"
+
+        async def read(self) -> bytes:
+            return png()
+
+    with pytest.raises(
+        ValueError, match=r"me\.jpg: its read has to be awaited; expected its \.file .*await upload\.read"
+    ):
+        detector.predict(Upload())
 
 
 def test_a_video_is_followed_frame_by_frame(detector: Detector, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ what resizing has rounded past either end by less than half a grey level is that
 Knows tensors by their methods, so that it needs no torch to read them.
 """
 
+import inspect
 import io
 import os
 from collections.abc import Sequence
@@ -129,6 +130,11 @@ def picture_of(image: Image, channels: Channels = "rgb") -> Photo:
     if isinstance(image, Pillow.Image):
         pixels, orientation = pixels_of(image, name_of(image) or "a Pillow image")
     elif isinstance(image, bytes | bytearray | memoryview) or hasattr(image, "read"):
+        if inspect.iscoroutinefunction(getattr(image, "read", None)):
+            raise ValueError(
+                f"{name_of(image) or 'an open file'}: its read has to be awaited; expected its .file (an upload's), or "
+                "the bytes of `await upload.read()`"
+            )
         text = isinstance(image, io.TextIOBase)
         content = b"" if text else image.read() if hasattr(image, "read") else bytes(image)
         if text or not isinstance(content, bytes):

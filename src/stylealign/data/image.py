@@ -9,6 +9,7 @@ import functools
 import io
 import math
 import os
+import re
 import stat
 import threading
 import warnings
@@ -50,7 +51,10 @@ def _contents() -> tuple[str, ...]:
 
 
 def _reason(error: Exception) -> str:
-    return "more memory than there is" if isinstance(error, MemoryError) else str(error) or "its decoder fails"
+    if isinstance(error, MemoryError):
+        return "more memory than there is"
+    # Pillow names what it was given, which of bytes at hand is an address in memory.
+    return re.sub(r" <_io\.\w+ object at 0x\w+>", "", str(error)) or "its decoder fails"
 
 
 def _open(path: Path, max_pixels: int, content: bytes | None = None) -> Image.Image:
