@@ -18,9 +18,10 @@ from PIL import Image
 from builders.dot_network import DotNetwork, find_dots
 from builders.dots import PLACES, paint
 from builders.layouts import picture
-from stylealign.data.formats import ibug, labelme
+from stylealign.data.formats import ibug, imglab, labelme
 from stylealign.data.lists import FaceLists
 from stylealign.data.threads import ahead
+from stylealign.data.xml_elements import read_elements
 from stylealign.errors import UserError
 from stylealign.evaluation.point_trust import PointTrust
 from stylealign.face import geometry
@@ -633,6 +634,24 @@ def test_faces_of_pictures_of_one_name_keep_files_of_their_own(tmp_path: Path, m
         write(tmp_path, faces, FIVE)
         assert len([path for path in (tmp_path / folder).rglob("*") if path.is_file()]) == len(names)
     assert overlay_names([]) == {}
+
+
+def test_predicted_imglab_leads_from_its_own_folder_to_the_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names were those given to `predict`, which lead nowhere from the folder that it makes."""
+    for folder in ("photos", "found", "x"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "x")
+    names = ["../photos/a & b.png", str(tmp_path / "photos" / "c.png"), "d.png"]
+    for name in names:
+        picture(Path(name))
+    faces = [FaceSample(id=name, image=Path(name), landmarks=PLACES + 30) for name in names]
+    imglab.write_predicted(Path("../found"), faces, FIVE)
+    images = read_elements(Path("../found/predictions_imglab.xml"), "dataset", ("image",))
+    files = [str(element.get("file")) for element in images]
+    assert files == ["../photos/a & b.png", "../photos/c.png", "../x/d.png"]
+    assert all((tmp_path / "found" / file).samefile(name) for file, name in zip(files, names, strict=True))
 
 
 def test_a_folder_gives_its_pictures_and_no_answers_no_hidden_files_and_says_what_is_apart(

@@ -11,6 +11,7 @@ round to the whole ones: `exact`, `hidden` of a part, `flags` of a box.
 """
 
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -195,6 +196,7 @@ def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
 
 
 def write_predicted(folder: Path, faces: Iterable[FaceSample], schema: LandmarkSchema) -> None:
-    """Write predictions_imglab.xml, whose images have the names given to `predict`."""
-    named = ((image.as_posix(), own) for image, own in by_picture(faces))
+    """Write predictions_imglab.xml, which leads to the pictures where they are."""
+    start = os.path.abspath(folder)
+    named = ((Path(os.path.relpath(os.path.abspath(image), start)).as_posix(), own) for image, own in by_picture(faces))
     save(folder / "predictions_imglab.xml", named, schema, "predicted")
