@@ -147,6 +147,35 @@ def test_boxes_are_read_from_every_layout_and_found_by_the_end_of_the_path(tmp_p
             BoxFile(tmp_path / name).of("x/c.jpg")
 
 
+def test_the_longest_end_of_a_path_names_a_picture_and_no_box_is_two_pictures(tmp_path: Path) -> None:
+    """A box of one 001.jpg was taken for that of another; a picture named by its longer end was left out."""
+    file = tmp_path / "a.csv"
+
+    def given(names: str, pictures: list[str]) -> list[list[float] | str]:
+        """Of each picture the number of its row, or why it has no box."""
+        rows = [f"{name},{row},0,9,9\n" for row, name in enumerate(names.split())]
+        file.write_text("image,x0,y0,x1,y1\n" + "".join(rows))
+        boxes = BoxFile(file, pictures)
+        found: list[list[float] | str] = []
+        for name in pictures:
+            try:
+                found.append([float(box[0]) for box in boxes.of(name)])
+            except UserError as error:
+                found.append(str(error))
+        return found
+
+    assert given("a.jpg sub/a.jpg", ["photos/sub/a.jpg", "photos/a.jpg"]) == [[1], [0]]
+    assert given("a.jpg", ["photos/sub/a.jpg"]) == [[0]]
+    assert given("photos/a.jpg a.jpg", ["a.jpg", "photos/a.jpg"]) == [[1], [0]]
+    apart = "expected names that tell the pictures apart"
+    assert given("a.jpg", ["a.jpg", "sub/a.jpg"]) == [[0], f"sub/a.jpg: 'a.jpg' in {file} fits 'a.jpg' too; {apart}"]
+    assert given("001.jpg 001.jpg", ["ann/001.jpg", "bob/001.jpg"]) == [
+        f"ann/001.jpg: '001.jpg' in {file} fits 'bob/001.jpg' too; {apart}",
+        f"bob/001.jpg: '001.jpg' in {file} fits 'ann/001.jpg' too; {apart}",
+    ]
+    assert given("x/a.jpg y/a.jpg", ["a.jpg"]) == [f"a.jpg: boxes under 2 fitting names (x/a.jpg, y/a.jpg) in {file}"]
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

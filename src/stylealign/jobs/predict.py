@@ -30,7 +30,7 @@ from stylealign.predicting.candidates import Rotate, Search
 from stylealign.predicting.clock import Clock
 from stylealign.predicting.faces import is_sure, refuse_untrusted, tells_way_up
 from stylealign.predicting.finders import Finder, MtcnnFinder, yunet_finder
-from stylealign.predicting.given_boxes import BoxFile, SameBoxes
+from stylealign.predicting.given_boxes import BoxFile, GivenBoxes, SameBoxes
 from stylealign.predicting.mtcnn import network_files
 from stylealign.predicting.network import LandmarkNetwork, open_network
 from stylealign.predicting.overlay import overlay
@@ -133,7 +133,9 @@ def open_finder(config: Predict) -> Finder:
 
 
 def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], out: Output, clock: Clock) -> None:
-    given = SameBoxes(config.box) if config.box else BoxFile(config.boxes) if config.boxes else None
+    given: GivenBoxes | None = SameBoxes(config.box) if config.box else None
+    if config.boxes:
+        given = BoxFile(config.boxes, [source.name for source in sources])
     tells = tells_way_up(network, config.check)
     needs_finder = not (given or config.whole_image) or (config.rotate == "auto" and not tells)
     search = Search(

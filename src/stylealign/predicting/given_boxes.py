@@ -8,7 +8,8 @@ JSON        {"image.jpg": [[x0, y0, x1, y1], ...], ...}, or a list of {"image": 
 JSON lines  an object a line with `image` (or `id`) and `box_xyxy`: our own predictions.jsonl is one
 
 A picture whose list is empty is known to show no face. A picture is named by the path given to `predict`, or by the
-end of it. A file's suffix tells the layout; a pipe, as a shell's `<(command)`, has none, and its text does.
+end of it (the longest counts), if that is no other picture's. A file's suffix tells the layout; a pipe, as a shell's
+`<(command)`, has none, and its text does.
 """
 
 import csv
@@ -21,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from stylealign.config import parse_json, read_json, read_text
-from stylealign.errors import UserError, counted, plain_number
+from stylealign.errors import UserError, counted, plain_number, quoted
 from stylealign.face.geometry import landmark_box
 from stylealign.face.sample import FaceSample
 
@@ -149,9 +150,13 @@ class SameBoxes:
 
 
 class BoxFile:
-    """The boxes of a file, asked for by picture."""
+    """The boxes of a file, asked for by picture.
 
-    def __init__(self, path: Path):
+    `pictures`: the names of all that will be asked for, so that a box which the ends of several of them fit is refused
+    to each but the one that is named in full.
+    """
+
+    def __init__(self, path: Path, pictures: Iterable[str] = ()):
         if not path.is_file() and not path.is_fifo():
             raise UserError(f"{path}: no such file of boxes")
         self.path = path
@@ -167,24 +172,41 @@ class BoxFile:
         except (UnicodeDecodeError, csv.Error) as error:
             raise UserError(f"{path}: not a text file that can be read ({error})") from None
 
-    def of(self, name: str) -> list[np.ndarray]:
-        """The boxes of a picture. Raises UserError where it is not named, or where several names of the file fit it."""
-        name = name.removeprefix("./")
+        self._askers: dict[str, set[str]] = {}
+        for name in pictures:
+            name = name.removeprefix("./")
+            if len(fits := self._fitting(name)) == 1:
+                self._askers.setdefault(fits[0], set()).add(name)
+
+    def _fitting(self, name: str) -> list[str]:
+        """The names in the file that fit a picture's: itself, or those with the longest end in common that is all of
+        the one or of the other."""
         if name in self._boxes:
-            return self._boxes[name]
+            return [name]
         rooted = f"/{name.lstrip('/')}"
-        fits = [
-            known
-            for known in self._by_file.get(PurePosixPath(name).name, ())
-            if rooted.endswith(f"/{known.lstrip('/')}") or f"/{known.lstrip('/')}".endswith(rooted)
-        ]
+        fits: dict[str, int] = {}
+        for known in self._by_file.get(PurePosixPath(name).name, ()):
+            other = f"/{known.lstrip('/')}"
+            if rooted.endswith(other) or other.endswith(rooted):
+                fits[known] = min(len(rooted), len(other))
+        longest = max(fits.values(), default=0)
+        return sorted(known for known, length in fits.items() if length == longest)
+
+    def of(self, name: str) -> list[np.ndarray]:
+        """The boxes of a picture. Raises UserError where it is not named, where several names of the file fit it, or
+        where the one that does fits other pictures too."""
+        name = name.removeprefix("./")
+        fits = self._fitting(name)
         if len(fits) != 1:
-            what = (
-                "no box"
-                if not fits
-                else f"boxes under {counted(len(fits), 'fitting name')} ({', '.join(sorted(fits)[:3])})"
+            several = f"boxes under {counted(len(fits), 'fitting name')} ({', '.join(fits[:3])})"
+            raise UserError(f"{name}: {several if fits else 'no box'} in {self.path}")
+        others = sorted(self._askers.get(fits[0], set()) - {name})
+        if others and fits[0] != name:
+            more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
+            raise UserError(
+                f"{name}: {fits[0]!r} in {self.path} fits {quoted(others[:3])}{more} too; expected names that tell "
+                "the pictures apart"
             )
-            raise UserError(f"{name}: {what} in {self.path}")
         return self._boxes[fits[0]]
 
 
