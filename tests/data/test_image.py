@@ -1,6 +1,8 @@
 """Image files: colours, bit depths and rotations as stored; what is broken, missing or too large is refused."""
 
+import gc
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -9,7 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from stylealign.data.image import image_size, one_opencv_thread, orientation_of, read_image, warp, write_image
+from stylealign.data.image import (
+    _contents,
+    image_size,
+    one_opencv_thread,
+    orientation_of,
+    read_image,
+    warp,
+    write_image,
+)
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.orientation import upright_affine
@@ -145,6 +155,35 @@ def test_a_header_that_promises_too_many_pixels_is_refused_without_decoding(tmp_
     assert image_size(tmp_path / "bomb.png") == (60_000, 60_000)
     with pytest.raises(UserError, match="expected at most 100 "):
         read_image(_noise(tmp_path / "x.png"), max_pixels=100)
+
+
+def test_pillows_own_limit_is_left_to_whoever_runs_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was lifted for the whole process; ours counts whatever that one is."""
+    path = _noise(tmp_path / "x.png")
+    width, height = image_size(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    _contents.cache_clear()
+    assert read_image(path).shape == (height, width, 3)
+    assert read_image(Path("x.png"), content=path.read_bytes()).shape == (height, width, 3)
+    assert image_size(path) == (width, height)
+    with pytest.raises(UserError, match="expected at most 100 "):
+        read_image(path, max_pixels=100)
+    assert Image.MAX_IMAGE_PIXELS == 10
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(path)
+
+
+def test_a_file_is_closed_once_it_is_read_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "no.png").write_bytes(b"hello")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        read_image(_noise(tmp_path / "x.png"))
+        image_size(tmp_path / "x.png")
+        with pytest.raises(UserError):
+            read_image(tmp_path / "no.png")
+        gc.collect()
+    with pytest.raises(UserError, match=r"no\.png: not an image that can be read \(cannot identify image file '"):
+        read_image(tmp_path / "no.png")
 
 
 def test_only_bytes_are_written(tmp_path: Path) -> None:

@@ -166,7 +166,8 @@ def test_a_decoder_that_fails_in_its_own_way_is_named_by_the_picture(
 
         with monkeypatch.context() as patch:
             patch.setattr(Image.Image, "load", fails)
-            patch.setattr(Image, "open", fails if isinstance(error, RuntimeError) else Image.open)
+            if isinstance(error, RuntimeError):
+                patch.setitem(Image.OPEN, "PNG", (fails, None))
             with pytest.raises(UserError, match=r"x\.png: (not an image|image cut short or damaged)"):
                 read_image(path)
 

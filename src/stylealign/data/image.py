@@ -9,8 +9,8 @@ import functools
 import io
 import math
 import os
-import re
 import stat
+import struct
 import threading
 import warnings
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from stylealign.errors import UserError, counted
 from stylealign.face import geometry
@@ -46,15 +46,37 @@ def _contents() -> tuple[str, ...]:
     """What Pillow may find in a file, whatever the file is called; PPM is read only where it is named."""
     Image.init()
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # on damage, which comes as a sentence
-    Image.MAX_IMAGE_PIXELS = None  # the limits here are ours and say which file it was
     return tuple(kind for kind in (*dict.fromkeys(KINDS.values()), "MPO", "PPM") if kind in Image.OPEN)
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return "more memory than there is"
-    # Pillow names what it was given, which of bytes at hand is an address in memory.
-    return re.sub(r" <_io\.\w+ object at 0x\w+>", "", str(error)) or "its decoder fails"
+    return "more memory than there is" if isinstance(error, MemoryError) else str(error) or "its decoder fails"
+
+
+def _identified(path: Path, content: bytes | None) -> Image.Image:
+    """What `Image.open` answers with the kinds that we read, without its own limit of pixels, which it knows only for
+    the whole process: that of whoever runs us stays, and the limits here say which file it was."""
+    file = open(path, "rb") if content is None else io.BytesIO(content)  # noqa: SIM115
+    name = str(path) if content is None else ""
+    try:
+        prefix = file.read(16)
+        for kind in _contents():
+            factory, accept = Image.OPEN[kind]
+            fits = not accept or accept(prefix)
+            if not fits or isinstance(fits, str):  # a text says which decoder is not there
+                continue
+            file.seek(0)
+            try:
+                image = factory(file, name)
+            except (SyntaxError, IndexError, TypeError, struct.error):  # not of this kind after all
+                continue
+            image._exclusive_fp = True  # type: ignore[attr-defined]  # closed with the image
+            return image
+    except BaseException:
+        file.close()
+        raise
+    file.close()
+    raise UnidentifiedImageError(f"cannot identify image file {name!r}" if name else "cannot identify image file")
 
 
 def _open(path: Path, max_pixels: int, content: bytes | None = None) -> Image.Image:
@@ -69,7 +91,7 @@ def _open(path: Path, max_pixels: int, content: bytes | None = None) -> Image.Im
         size = len(content) if content is not None else found.st_size if found is not None else 0
         if size > MAX_BYTES:
             raise UserError(f"{path}: {counted(size, 'byte')}, expected at most {MAX_BYTES:,}")
-        image = Image.open(path if content is None else io.BytesIO(content), formats=_contents())
+        image = _identified(path, content)
     except FileNotFoundError:
         raise UserError(f"{path}: no such image") from None
     except UserError:
