@@ -25,8 +25,9 @@ from stylealign.detectors.finder import (
 )
 from stylealign.errors import UserError
 from stylealign.face import geometry
+from stylealign.face.orientation import map_box, upright_affine, view_of
 from stylealign.face.sample import FaceSample
-from stylealign.face.schema import SCHEMAS
+from stylealign.face.schema import SCHEMAS, LandmarkSchema
 from stylealign.jobs.fit.after import Result, next_page
 from stylealign.jobs.train_finder import HeldOut, _near
 from stylealign.predicting.places import Places
@@ -90,6 +91,37 @@ def test_canvases_show_faces_where_they_say(tmp_path: Path) -> None:
             x0, y0, x1, y1 = np.round(box).astype(int)
             covered[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1] = True
         assert (red & covered).sum() / (red | covered).sum() > 0.75
+
+
+@pytest.mark.parametrize("orientation", [6, 7])
+def test_a_picture_held_on_its_side_is_learnt_and_measured_as_it_is_shown(orientation: int, tmp_path: Path) -> None:
+    """Labels are of stored pixels; `predict` shows the finder what EXIF turns."""
+    image = np.full((60, 90, 3), 40, np.uint8)
+    image[20:40, 30:50] = (250, 20, 20)
+    corners, bare = np.array([[30.0, 20], [49, 20], [49, 39], [30, 39]]), np.array([60.0, 5, 80, 15])
+    stored_from_shown = geometry.invert(upright_affine(orientation, 60, 90))
+    write_image(tmp_path / "a.png", view_of(image, stored_from_shown))
+    landmarks = geometry.apply(stored_from_shown, corners)
+    schema = LandmarkSchema(name="corners", num_points=4)
+    samples = [
+        FaceSample(id="a", image=tmp_path / "a.png", landmarks=landmarks, orientation=orientation, split="val"),
+        FaceSample(
+            id="b", image=tmp_path / "a.png", box_xyxy=map_box(stored_from_shown, bare), orientation=orientation,
+        ),
+    ]  # fmt: skip
+    labelled = labelled_pictures(write_dataset(tmp_path / "data", samples, schema=schema, name="side"), "val")
+    seen: list[np.ndarray] = []
+
+    def others(shown: np.ndarray) -> list[np.ndarray]:
+        seen.append(shown)
+        return []
+
+    for pictures in (Pictures(labelled, 400, others), HeldOut(labelled, others, 400).shown):
+        picture = pictures[0]
+        assert np.array_equal(picture.image, image)
+        np.testing.assert_allclose(picture.faces, [corners], atol=1e-4)
+        np.testing.assert_allclose(picture.unknown, [bare], atol=1e-4)
+    assert all(np.array_equal(shown, image) for shown in seen)
 
 
 Drawn = list[tuple[np.ndarray, np.ndarray]]  # faces 64 px wide and their landmarks

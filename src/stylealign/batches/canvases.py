@@ -19,6 +19,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.data.image import read_image, shrunk
 from stylealign.errors import UserError
 from stylealign.face import geometry
+from stylealign.face.orientation import map_box, upright_affine, view_of
 
 KEPT_BYTES = 512 * 2**20  # of shrunk pictures, so that most need not be decoded again
 INSIDE = 0.5  # share of a face's box that must lie in its part of the canvas for the face to count as shown
@@ -64,6 +65,8 @@ class Labelled(NamedTuple):
     """of each face to learn the landmarks (P, 2) that have labels"""
     unknown: list[np.ndarray]
     """(4,) boxes of faces that are not to be learnt and not to be taken for none"""
+    orientation: int = 1
+    """EXIF's, by which the picture is shown"""
 
 
 def labelled_pictures(dataset: FaceDataset, split: str | None) -> list[Labelled]:
@@ -71,7 +74,7 @@ def labelled_pictures(dataset: FaceDataset, split: str | None) -> list[Labelled]
     unknown. Raises UserError where no picture has a labelled face."""
     chosen: dict[Path, Labelled] = {}
     for sample in dataset:
-        picture = chosen.setdefault(sample.image, Labelled(sample.image, [], []))
+        picture = chosen.setdefault(sample.image, Labelled(sample.image, [], [], sample.orientation))
         if sample.landmarks is not None and sample.labelled_points.sum() > 1:
             landmarks = sample.landmarks[sample.labelled_points].astype(np.float64)
             if split is None or sample.split == split:
@@ -90,7 +93,7 @@ def labelled_pictures(dataset: FaceDataset, split: str | None) -> list[Labelled]
 
 
 class Picture(NamedTuple):
-    """A picture shrunk, its faces and unknown places with it."""
+    """A picture as it is shown, shrunk, its faces and unknown places with it."""
 
     image: np.ndarray
     """(H, W, 3) uint8 RGB"""
@@ -99,7 +102,8 @@ class Picture(NamedTuple):
 
 
 class Pictures:
-    """Labelled pictures, decoded when they are asked for and shrunk to `longest` px; what fits is kept.
+    """Labelled pictures, decoded when they are asked for, turned as they are shown, and shrunk to `longest` px; what
+    fits is kept.
 
     `others(image)` says, (4,) boxes, where an unlabelled face may be; those that are not on a labelled one are unknown.
     """
@@ -117,10 +121,12 @@ class Pictures:
     def __getitem__(self, i: int) -> Picture:
         if i in self._kept:
             return self._kept[i]
-        path, faces, unknown = self._pictures[i]
-        image, factor = shrunk(read_image(path), self._longest)
-        faces = [(face + 0.5) / factor - 0.5 for face in faces]
-        unknown = [(box + 0.5) / factor - 0.5 for box in unknown]
+        path, faces, unknown, orientation = self._pictures[i]
+        stored = read_image(path)
+        view = upright_affine(orientation, stored.shape[1], stored.shape[0])
+        image, factor = shrunk(view_of(stored, view), self._longest)
+        faces = [(geometry.apply(view, face) + 0.5) / factor - 0.5 for face in faces]
+        unknown = [(map_box(view, box) + 0.5) / factor - 0.5 for box in unknown]
         if self._others is not None:
             known = [geometry.square_of(face) for face in faces] + unknown
             unknown = unknown + [
