@@ -261,6 +261,48 @@ def test_a_name_that_is_no_utf8_is_left_out_and_the_rest_is_done(photos: Path) -
     assert not (photos / "alone").exists()
 
 
+def test_one_picture_that_stands_in_the_way_costs_no_other_its_answer(photos: Path) -> None:
+    """A name without room for what overlays add to it, and a side that OpenCV does not move."""
+    long = f"{'n' * 246}.png"
+    (photos / "in" / long).write_bytes((photos / "in" / "a.png").read_bytes())
+    assert run("in", draw=True) == predict.LEFT_OUT
+    assert [face["image"] for face in lines(photos / "out")] == ["in/a.png", "in/b/c.png", "in/d e.png", f"in/{long}"]
+    said = (photos / "out" / "left_out.txt").read_text()
+    assert said == f"in/{long}: left without an overlay: File name too long\n"
+    assert len(list((photos / "out" / "drawn").rglob("*.jpg"))) == 3
+
+    (photos / "in" / long).unlink()
+    write_image(photos / "in" / "band.png", np.zeros((40, 40_000, 3), np.uint8))
+    assert run("in", out="whole", whole_image=True, draw=True) == predict.LEFT_OUT
+    assert run("in/a.png", "in/b/c.png", "in/d e.png", out="alone", whole_image=True) == 0
+    assert lines(photos / "whole") == lines(photos / "alone")
+    (sentence,) = (photos / "whole" / "left_out.txt").read_text().splitlines()
+    assert sentence.startswith("in/band.png: a picture's side is too long to be moved: 40000 x")
+    with pytest.raises(UserError, match=r"no face: in/band\.png: a picture's side is too long"):
+        run("in/band.png", out="none", whole_image=True)
+
+
+def test_a_picture_that_goes_away_costs_the_format_that_asks_for_it_again(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = predict.Output.add
+
+    def add_and_lose(out: predict.Output, faces: Any) -> None:
+        add(out, faces)
+        (photos / "in" / "d e.png").unlink(missing_ok=True)
+
+    monkeypatch.setattr(predict.Output, "add", add_and_lose)
+    assert run("in", formats=("coco", "csv", "labelme", "imglab")) == predict.LEFT_OUT
+    assert len(lines(photos / "out")) == 3
+    assert sorted(path.name for path in (photos / "out").iterdir()) == [
+        "left_out.txt", "predictions.csv", "predictions.jsonl", "summary.json",
+    ]  # fmt: skip
+    said = (photos / "out" / "left_out.txt").read_text().splitlines()
+    assert [line.split(": in/d e.png: ")[0] for line in said] == [
+        f"--formats {name}: not written" for name in ("coco", "labelme", "imglab")
+    ]
+
+
 def test_files_of_a_folder_that_are_no_pictures_are_named(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for i in range(7):
         (photos / "in" / f"{i}.heic").touch()

@@ -39,7 +39,7 @@ from stylealign.predicting.predicted_face import Face, named
 from stylealign.predicting.sources import Photo, Source, expand
 from stylealign.predicting.tracking import TrackConfig, Tracker
 from stylealign.predicting.video import Frame, Video, VideoWriter, ended_by_key
-from stylealign.predicting.writing import Output, overlay_names, refuse_formats, write_formats
+from stylealign.predicting.writing import Output, overlay_names, refuse_formats, why_not_written, write_formats
 from stylealign.progress import say, track
 
 LEFT_OUT = 3  # exit status: the rest was done
@@ -147,8 +147,12 @@ def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], ou
         if config.draw and picture.photo and picture.faces:
             with clock("drawing"):
                 path = out.path_of_drawn(picture.source.name, ".jpg")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_image(path, overlay(picture.photo, picture.faces, network.schema), 90)
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    write_image(path, overlay(picture.photo, picture.faces, network.schema), 90)
+                except (UserError, OSError) as error:
+                    undrawn = f"{picture.source.name}: left without an overlay: {why_not_written(error)}"
+                    picture = picture._replace(undrawn=undrawn)
         return picture._replace(photo=None, candidates=())  # without its pixels
 
     found = find_in_pictures(sources, search, given, clock, config.batch_size)
@@ -160,8 +164,8 @@ def _photos(config: Predict, network: LandmarkNetwork, sources: list[Source], ou
     drawn = ahead(draw, answered, 1, depth, lambda picture: picture.num_pixels, GROUP_PIXELS)
     with closing(drawn):
         for picture in track(drawn, "predicting", len(sources)):
-            if picture.problem:
-                out.leave_out(picture.problem)
+            for sentence in filter(None, (picture.problem, picture.undrawn)):
+                out.leave_out(sentence)
             if picture.faces or not picture.problem:
                 out.pictures += 1
             out.none += picture.none
@@ -199,8 +203,8 @@ def _video(
             with clock("drawing"):
                 try:
                     writer.write(overlay(photo, faces, network.schema, longest=None))
-                except UserError as error:
-                    undrawn = str(error)
+                except (UserError, OSError) as error:
+                    undrawn = why_not_written(error)
         return faces
 
     total = min(config.max_frames, video.expected or config.max_frames) if config.max_frames else video.expected
@@ -308,7 +312,8 @@ def run_predict(config: Predict, network: LandmarkNetwork) -> int:
             more = f" (and {len(out.left_out) - 1:,} more)" if len(out.left_out) > 1 else ""
             raise UserError(f"no face: {out.left_out[0]}{more}")
         timing = clock.summary(out.faces, out.pictures)
-        write_formats(partial, config.formats, network.schema)
+        for sentence in write_formats(partial, config.formats, network.schema):
+            out.leave_out(sentence)
         if out.left_out:
             (partial / "left_out.txt").write_text("".join(f"{s}\n" for s in out.left_out), encoding="utf-8")
         summary = {

@@ -40,6 +40,8 @@ class Picture(NamedTuple):
     """of those candidates, how many are no faces by the detector's answers"""
     problem: str | None = None
     """why there are no faces, or not all, a sentence with the file's name"""
+    undrawn: str | None = None
+    """why there is no overlay of them, such a sentence"""
 
     @property
     def num_pixels(self) -> float:
@@ -128,9 +130,16 @@ def _answer_group(
     least_confidence: float,
     most: int,
 ) -> list[Picture]:
+    """The pictures with faces; one that cannot be answered gets a `problem`, and the others are answered without it."""
     asked = [picture.candidates for picture in group]
-    with clock("network"):
-        found = find_faces(network, asked, refine, flip, batch_size, check, turn, least_confidence, most)
+    try:
+        with clock("network"):
+            found = find_faces(network, asked, refine, flip, batch_size, check, turn, least_confidence, most)
+    except UserError as error:
+        if len(group) == 1:
+            return [group[0]._replace(problem=f"{group[0].source.name}: {error}")]
+        rest = network, clock, refine, flip, batch_size, check, turn, least_confidence, most
+        return [answered for picture in group for answered in _answer_group([picture], *rest)]
     answered = []
     for picture, each in zip(group, found, strict=True):
         name = picture.source.name

@@ -3,8 +3,10 @@
 The folder is written as `<name>.partial` and renamed when it is complete. Knows neither networks nor finders.
 """
 
+import errno
 import itertools
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -111,7 +113,32 @@ def safe_name(name: str, suffix: str) -> str:
     return name_below(name) + suffix
 
 
-def write_formats(folder: Path, formats: tuple[str, ...], schema: LandmarkSchema) -> None:
-    """Read predictions.jsonl of the folder again and write it in the formats asked for, beside it."""
+_OF_ONE = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOENT)  # a name that the disk refuses, a lost file
+
+
+def why_not_written(error: UserError | OSError) -> str:
+    """What stands in the way of one file while others can be written. An error that they would meet too, such as that
+    of a full disk, is raised again."""
+    if not isinstance(error, OSError):
+        return str(error)
+    if error.errno not in _OF_ONE:
+        raise error
+    return str(error.strerror)
+
+
+def write_formats(folder: Path, formats: tuple[str, ...], schema: LandmarkSchema) -> list[str]:
+    """Read predictions.jsonl of the folder again and write it in the formats asked for, beside it.
+
+    Returns a sentence for each that cannot be written, of which nothing is left.
+    """
+    failed = []
     for name in dict.fromkeys(formats):
-        predicted()[name].write(folder, _samples(folder), schema)
+        before = set(folder.iterdir())
+        try:
+            predicted()[name].write(folder, _samples(folder), schema)
+        except (UserError, OSError) as error:
+            file = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+            failed.append(f"--formats {name}: not written: {file}{why_not_written(error)}")
+            for path in set(folder.iterdir()) - before:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return failed
