@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from stylealign.data import image as image_module
 from stylealign.data.image import (
     _contents,
     image_size,
     one_opencv_thread,
     orientation_of,
+    pixels_of,
     read_image,
     warp,
     write_image,
@@ -105,6 +107,23 @@ def test_colours_of_12_bits_in_16_are_scaled_with_or_without_an_opaque_alpha(cha
         values[..., 3] = 65535
     cv2.imwrite(str(tmp_path / "x.png"), values)
     assert read_image(tmp_path / "x.png")[1, 1].tolist() == [round(v * 255 / 4095) for v in (4000, 2000, 300)]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "PA", "CMYK", "1", "YCbCr", "see-through P", "keyed"])
+def test_strips_of_a_picture_are_converted_as_the_whole_is(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's conversions in one go take 14 to 22 bytes a pixel, by strips 7."""
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 11, 4), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    if mode in ("see-through P", "keyed"):
+        image = image.convert("RGB").quantize(8) if mode != "keyed" else image.convert("RGB")
+        image.info["transparency"] = 3 if mode != "keyed" else tuple(map(int, pixels[0, 0, :3]))
+    elif mode != "RGBA":
+        image = image.convert("P").convert("PA") if mode == "PA" else image.convert("RGB").convert(mode)
+    seen = image
+    if mode in ("RGBA", "LA", "PA", "see-through P", "keyed"):
+        seen = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    monkeypatch.setattr(image_module, "STRIP_PIXELS", 50)
+    assert np.array_equal(pixels_of(image, "it")[0], np.asarray(seen.convert("RGB")))
 
 
 def test_cmyk_jpegs_are_read(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ IMAGE_SUFFIXES = tuple(KINDS)
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 1 << 30
 """Of a picture's file: what 100 million pixels of 16-bit colour need, and some."""
+STRIP_PIXELS = 1 << 20  # of a picture that are converted at a time
 OPENCV_SIDE = 32_767  # px; OpenCV moves pictures whose sides are shorter
 LUMA = (0.299, 0.587, 0.114)
 """Parts of red, green and blue in a picture's brightness (ITU-R BT.601)."""
@@ -171,10 +172,7 @@ def _rgb_of(image: Image.Image, path: Path, content: bytes | None) -> np.ndarray
             return np.repeat(grey[..., None], 3, axis=2)
         if image.mode == "F":
             return np.repeat(_of_floats(path, np.asarray(image), inverted)[..., None], 3, axis=2)
-        if "A" in image.getbands() or "transparency" in image.info:
-            rgba = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
-        rgb = np.asarray(image.convert("RGB")).copy()
+        rgb = _on_white(image)
         if deep and rgb.max() < 16:  # Pillow has kept the upper 8 of 16 bits of a colour, and they are hardly used
             rgb = _of_dark_colour(path, rgb, content)
         return rgb
@@ -182,6 +180,23 @@ def _rgb_of(image: Image.Image, path: Path, content: bytes | None) -> np.ndarray
         raise
     except Exception as error:  # a decoder raises whatever it runs into
         raise UserError(f"{path}: image cut short or damaged ({_reason(error)})") from None
+
+
+def _on_white(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a decoded image, on white where it shows through; by strips, since Pillow converts into
+    copies of four bytes a pixel."""
+    width, height = image.size
+    shows_through = "A" in image.getbands() or "transparency" in image.info
+    rgb = np.empty((height, width, 3), np.uint8)
+    rows = max(1, STRIP_PIXELS // max(1, width))
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)  # `crop` asks the process's limit of pixels
+        strip = image.resize((width, bottom - top), Image.Resampling.NEAREST, (0, top, width, bottom))
+        if shows_through:
+            strip = strip.convert("RGBA")
+            strip = Image.alpha_composite(Image.new("RGBA", strip.size, (255, 255, 255, 255)), strip)
+        rgb[top : top + rows] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
+    return rgb
 
 
 _said: set[tuple[str, int]] = set()
