@@ -55,7 +55,8 @@ class Predict:
     """Folder to make."""
     model: Annotated[Path | None, tyro.conf.arg(aliases=["--onnx"])] = None
     """Run folder of a finished detector, or an .onnx file that `export` wrote (torch is not imported then).
-    Not given: `compact`, which came with the package; `accurate` errs less and takes twice as long."""
+    Not given: `compact`, which came with the package; `accurate` errs less on faces that look roughly at the camera,
+    and takes twice as long."""
     box: Annotated[tuple[tuple[float, float, float, float], ...], tyro.conf.arg(metavar="X0 Y0 X1 Y1 ...")] = ()
     """x0 y0 x1 y1 of a face (round brows, chin and cheeks), px; several faces: four numbers each.
     For one picture, or the same in all."""
