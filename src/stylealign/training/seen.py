@@ -161,9 +161,9 @@ def say_held_out(what: str, faces: FaceDataset, which: str = "") -> None:
         say(f"warning: {what} {split}: a detector trained on them must not be measured there")
 
 
-def _origins(faces: FaceDataset) -> dict[str, list[str | None]]:
-    """Content hash of a data set -> of each of these faces the id that it, or what it was made from, has there."""
-    heads = [faces.head(i) for i in range(len(faces))]
+def _origins(faces: FaceDataset, heads: list[dict[str, Any]]) -> dict[str, list[str | None]]:
+    """Content hash of a data set -> of each of these faces, whose heads these are, the id that it, or what it was made
+    from, has there."""
     made = [(head.get("provenance") or {}).get("content_id") for head in heads]
     return {**dict.fromkeys(sources_of(faces.meta), made), faces.content_hash: [head["id"] for head in heads]}
 
@@ -185,7 +185,7 @@ def learnt_among(held_out: FaceDataset, learnt: Iterable[FaceDataset | ShardedFa
     """Which of some faces are learnt from: themselves, as what was made from them, or from another data set that has
     their picture. Of shards, which are not looked at face by face, whole splits are known."""
     heads = [held_out.head(i) for i in range(len(held_out))]
-    origins = _origins(held_out)
+    origins = _origins(held_out, heads)
     seen, where = np.zeros(len(held_out), dtype=bool), []
     for faces in learnt:
         found = np.zeros(len(held_out), dtype=bool)
@@ -193,12 +193,13 @@ def learnt_among(held_out: FaceDataset, learnt: Iterable[FaceDataset | ShardedFa
             splits = {shard.split for shard in faces.shards} if faces.content_hash == held_out.content_hash else set()
             found |= [head["split"] in splits for head in heads]
         else:
-            theirs = _origins(faces)
+            others = [faces.head(i) for i in range(len(faces))]
+            theirs = _origins(faces, others)
             for content in origins.keys() & theirs.keys():
                 ids = set(theirs[content]) - {None}
                 found |= [one in ids for one in origins[content]]
             if faces.content_hash != held_out.content_hash:  # in one data set a picture may have several faces
-                pictures = {faces.head(i)["digest"] for i in range(len(faces))}
+                pictures = {head["digest"] for head in others}
                 found |= [head["digest"] in pictures for head in heads]
         if found.any():
             where.append(str(faces.folder))
