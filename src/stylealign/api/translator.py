@@ -39,7 +39,7 @@ from stylealign.predicting.predicted_face import largest
 from stylealign.predicting.sources import Photo
 from stylealign.styling.arm import NUM_DRAWS
 from stylealign.styling.arms import ARMS, names_of_looks
-from stylealign.training.devices import pick_device, training_accelerator
+from stylealign.training.devices import training_device
 from stylealign.training.plugins import load_plugins
 from stylealign.translators import TRANSLATORS, untrained_names
 from stylealign.translators.base import LoadedTranslator
@@ -236,7 +236,7 @@ class StyleTranslator:
         load_plugins()
         if isinstance(translator, str) and translator in names_without_run_folder():
             return cls(translator, detector)
-        return cls(load_translator(model_path(translator), pick_device(training_accelerator(accelerator))), detector)
+        return cls(load_translator(model_path(translator), training_device(accelerator)), detector)
 
     @property
     def schema(self) -> LandmarkSchema | None:

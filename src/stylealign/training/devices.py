@@ -34,6 +34,11 @@ def training_accelerator(accelerator: str = "auto") -> str:
     return accelerator
 
 
+def training_device(accelerator: str = "auto") -> torch.device:
+    """The device of `training_accelerator`."""
+    return pick_device(training_accelerator(accelerator))
+
+
 def place(module: M, device: torch.device | str) -> M:
     """Move a module to a device, its weights channels-last (the faster layout for convolutions on CPUs and GPUs)."""
     return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

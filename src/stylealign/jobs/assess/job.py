@@ -43,7 +43,7 @@ from stylealign.jobs.assess.writing import write_assessment
 from stylealign.jobs.generate.pairing import own_positions
 from stylealign.progress import say
 from stylealign.styling.arms import ARMS, names_without_run
-from stylealign.training.devices import pick_device, training_accelerator
+from stylealign.training.devices import training_device
 from stylealign.translators.loaded import named_translator
 
 FORMAT = 1
@@ -206,7 +206,7 @@ def _out_of(config: Assess) -> Path:
 @making(_out_of)
 def main(config: Assess) -> None:
     """Assess a translator or an arm, and say the figures that have aims."""
-    device = pick_device(training_accelerator(config.accelerator))
+    device = training_device(config.accelerator)
     where = config.translator or Path(str(config.arm))
     out = _out_of(config)
     refuse_existing(out)

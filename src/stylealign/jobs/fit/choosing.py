@@ -25,7 +25,7 @@ from stylealign.errors import counted
 from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.init import recipe_for
 from stylealign.jobs.train_detector.pretrained import PACKAGE
-from stylealign.training.devices import pick_device, place, training_accelerator
+from stylealign.training.devices import place, training_device
 
 Start = Literal["imagenet", "package", "scratch"]
 SIZES = (96, 64)
@@ -112,7 +112,7 @@ def choose(
     recipe = recipe_for(num_train)
     batch = recipe["loop"]["batch_size"]
     values = network_values(start, pretrained)
-    sizes, device = SIZES if size is None else (size,), pick_device(training_accelerator(accelerator))
+    sizes, device = SIZES if size is None else (size,), training_device(accelerator)
     if start == "scratch" and size is None:
         sizes = SIZES[-1:]
     for side in sizes:

@@ -21,7 +21,7 @@ from stylealign.jobs.train_detector.beside import command_of, node_of, step_of
 from stylealign.jobs.train_detector.configuration import config_class
 from stylealign.jobs.train_detector.pretrained import PACKAGE
 from stylealign.progress import open_console, say
-from stylealign.training.devices import pick_device, said_of_precision, training_accelerator
+from stylealign.training.devices import said_of_precision, training_device
 from stylealign.training.faces import resolve_data, resolve_others, validation_faces
 from stylealign.training.fan_out import Place, run_jobs
 from stylealign.training.session import replaced_data
@@ -160,8 +160,7 @@ def _train_and_score(study: Study, cells: list[Cell], train: Callable[[Sequence[
         say(f"{len(cells) - len(unfinished)} of {counted(len(cells), 'cell')} finished; training {len(unfinished)}")
         if study.on == "local":  # in the cells' own logs nobody would see it
             loops = [cell.config.loop for cell in unfinished]
-            asked = {(loop.precision, training_accelerator(loop.accelerator)) for loop in loops}
-            notes = {said_of_precision(precision, pick_device(where)) for precision, where in asked}
+            notes = {said_of_precision(loop.precision, training_device(loop.accelerator)) for loop in loops}
             for note in sorted(notes - {""}):
                 say(note)
         failed = train(unfinished, place)
