@@ -177,25 +177,35 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
         )
 
 
-def write_table(path: Path, faces: Iterable[tuple[FaceSample, str]], schema: LandmarkSchema, places: int = 6) -> None:
+def write_table(
+    path: Path,
+    faces: Iterable[tuple[FaceSample, str]],
+    schema: LandmarkSchema,
+    places: int = 6,
+    split: str | None = None,
+) -> None:
     """Write one .csv of (face, name in its column `image`); coordinates have this many decimal places.
 
-    The cells of a missing landmark are empty.
+    The cells of a missing landmark are empty. `split`: that of all faces, for a column of it.
     """
+    more = {} if split is None else {"split": split}
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", *(f"{axis}{i}" for i in range(schema.num_points) for axis in "xy")])
+        writer.writerow(["image", *more, *(f"{axis}{i}" for i in range(schema.num_points) for axis in "xy")])
         for sample, name in faces:
             missing = np.repeat(sample.missing_points, 2)
             cells = decimals(landmarks_of(sample), places)
-            writer.writerow([name, *("" if gone else cell for cell, gone in zip(cells, missing, strict=True))])
+            said = ("" if gone else cell for cell, gone in zip(cells, missing, strict=True))
+            writer.writerow([name, *more.values(), *said])
 
 
 def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
     """Write images/ and <split>.csv a split."""
     pictures = Pictures(folder / "images", dataset, options)
     for split, samples in by_split(dataset):
-        write_table(folder / f"{split}.csv", ((s, pictures.name_of(s.image)) for s in samples), dataset.schema)
+        named = ((s, pictures.name_of(s.image)) for s in samples)
+        told = split_of(split) == split  # by the file's name
+        write_table(folder / f"{split}.csv", named, dataset.schema, split=None if told else split)
 
 
 def write_predicted(folder: Path, faces: Iterable[FaceSample], schema: LandmarkSchema) -> None:

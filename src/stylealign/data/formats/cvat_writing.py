@@ -6,7 +6,7 @@ A task takes a file in only if it has the file's labels: `cvat_labels.json` is w
 import itertools
 import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -141,12 +141,13 @@ def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
     """Write <split>/annotations.xml, the labels of its task, and its pictures in <split>/images/."""
     pictures = Pictures(folder, dataset, options)
     for split, samples in by_split(dataset):
-        within = f"{split}/images"
+        subset = None if split_of(split) == split else split  # a task's file names none
+        folder_of_subset = subset is not None and PurePath(split).parts == (split,)
+        within = f"{split}/images/{split}" if folder_of_subset else f"{split}/images"  # where a subset's are looked for
         named = [
             (pictures.name_of(image, within=within).removeprefix(f"{within}/"), faces)
             for image, faces in by_picture(samples)
         ]
-        subset = None if split_of(split) == split else split  # a task's file names none
         save(folder / split / "annotations.xml", named, dataset.schema, subset)
 
 

@@ -185,11 +185,14 @@ def pts_text(sample: FaceSample) -> str:
 def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
     """Write <split>/<face>.pts beside its picture, and the pictures' names in splits/<split>.txt."""
     pictures = Pictures(folder, dataset, options)
-    for split, samples in by_split(dataset):
+    for split, samples in by_split(dataset, by_name=True):
         names = []
         for sample in samples:
             # a .pts belongs to an image by its name, so every face gets an image of its own
-            safe = "/".join(part for part in Path(sample.id).parts if part not in ("..", "/"))
+            parts = [part for part in Path(sample.id).parts if part not in ("..", "/")]
+            safe = "/".join(parts)
+            if split_of("/".join([split, *parts[:-1]])) != split_of(split):  # test/a of split train
+                safe = "_".join(parts)
             names.append(pictures.name_of(sample.image, safe, within=split))
             (folder / names[-1]).with_suffix(".pts").write_text(pts_text(sample), encoding="ascii")
         write_lines(folder / "splits" / f"{split}.txt", names)

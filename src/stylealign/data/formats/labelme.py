@@ -218,7 +218,7 @@ def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
         for image, faces in by_picture(samples):
             path = folder / pictures.name_of(image, within=split)
             content = content_of(faces, path.name, dataset.schema)
-            if split_of(split) != split:
+            if split_of(path.relative_to(folder).parent.as_posix()) != split:  # test/a.png of split train
                 content["split"] = split
             _save(path.with_suffix(".json"), content)
 

@@ -101,5 +101,5 @@ def list_line(sample: FaceSample, image: str, frame: int | None) -> str:
 def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
     """Write images/ and <split>.txt a split."""
     pictures = Pictures(folder / "images", dataset, options)
-    for split, samples in by_split(dataset):
+    for split, samples in by_split(dataset, by_name=True):
         write_lines(folder / f"{split}.txt", (list_line(s, pictures.name_of(s.image), options.frame) for s in samples))

@@ -150,7 +150,7 @@ def wflw_line(sample: FaceSample, image: str) -> str:
 def write(dataset: FaceDataset, folder: Path, options: WriteOptions) -> None:
     """Write WFLW_images/ and a 207-field list a split, where the published ones lie."""
     pictures = Pictures(folder / "WFLW_images", dataset, options)
-    for split, samples in by_split(dataset):
+    for split, samples in by_split(dataset, by_name=True):
         path = folder / "WFLW_annotations" / "list_98pt_rect_attr_train_test" / f"list_98pt_rect_attr_{split}.txt"
         write_lines(path, (wflw_line(s, pictures.name_of(s.image)) for s in samples))
 

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.declared_size import Size, shown
-from stylealign.data.formats.entry import turn_of
+from stylealign.data.formats.entry import split_of, turn_of
 from stylealign.data.image import image_size
 from stylealign.data.paths import inside
 from stylealign.errors import UserError, counted
@@ -25,7 +26,7 @@ from stylealign.face import geometry
 from stylealign.face.orientation import map_box
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
-from stylealign.progress import track
+from stylealign.progress import say, track
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +58,8 @@ class Pictures:
             return self._names[image, within]
         path = inside(self._root, image, "a picture to write")
         base = name if name is not None else path.relative_to(self._root).with_suffix("").as_posix()
-        base = re.sub(r"\s", "_", f"{within}/{base}" if within else base)
+        base = re.sub(r"\s", "_", base)
+        base = f"{within}/{base}" if within else base
         result, n, suffix = f"{base}{image.suffix}", 1, "" if within else image.suffix
         key = f"{base}{suffix}"
         while key in self._taken:
@@ -131,9 +133,10 @@ def decimals(landmarks: np.ndarray, places: int = 6) -> list[str]:
     return [f"{v:.{places}f}" for v in landmarks.ravel()]
 
 
-def by_split(dataset: FaceDataset) -> Iterator[tuple[str, Iterator[FaceSample]]]:
+def by_split(dataset: FaceDataset, by_name: bool = False) -> Iterator[tuple[str, Iterator[FaceSample]]]:
     """(split, its faces) of a data set, in the order in which splits first come; progress is displayed.
 
+    `by_name`: the layout tells a split by the name of a file or folder alone; those that are no such are said.
     Raises UserError, before it gives the first, where a split's name could not be a file's name in a folder.
     """
     splits: dict[str, list[int]] = {}
@@ -141,6 +144,12 @@ def by_split(dataset: FaceDataset) -> Iterator[tuple[str, Iterator[FaceSample]]]
         splits.setdefault(dataset.head(i)["split"], []).append(i)
     for split in splits:
         inside(dataset.folder, f"{split}.txt", f"{dataset.folder}: split {split!r} is to name a file")
+    for split in splits:
+        if by_name and split_of(split) != split:
+            say(
+                f"split '{split}' is told by a name alone, which our reader takes for {split_of(split)}; read its "
+                f"file or folder alone, with --split {shlex.quote(split)}"
+            )
     for split, rows in splits.items():
         yield split, track(dataset.take(rows), f"writing {split}", len(rows))
 
