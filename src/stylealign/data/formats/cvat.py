@@ -119,8 +119,8 @@ class _Box(NamedTuple):
 
 def _box_of(boxes: list[_Box], group: str, points: np.ndarray) -> _Box | None:
     """The box of a face: of its group, else one without a group that its points' middle lies in."""
-    if group != "0":
-        return next((box for box in boxes if box.group == group), None)
+    if group != "0" and (own := next((box for box in boxes if box.group == group), None)):
+        return own
     free = [box for box in boxes if box.group == "0"]
     chosen = box_round(points, [box.corners for box in free], [box.element.get("label") or "" for box in free])
     return None if chosen is None else free[chosen]

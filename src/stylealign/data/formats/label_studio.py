@@ -239,15 +239,13 @@ def _picture_faces(
     for region in regions.dots:
         parent = str(region.parent) if region.parent is not None and str(region.parent) in regions.boxes else None
         points.setdefault(parent, []).append((region, *_name(region, regions.labels, where, notes)))
-    hiding = frozenset(HIDDEN)
+    hiding, free = frozenset(HIDDEN), {id: box for id, box in regions.boxes.items() if id not in points}
     for n, (parent, own) in enumerate(points.items()):
         found = _all_px([region for region, _, _ in own])
         box = None
-        if parent is None and len(points) == len(regions.boxes) == 1 and not isinstance(found, str):
-            only, its = next(iter(regions.boxes.items()))
-            corners = _corners(its)
-            if isinstance(corners, str) or box_round(found, [corners], [""]) is not None:
-                parent, box = only, corners
+        if parent is None and not isinstance(found, str):
+            parent, box = _lone_box(found, free, regions.labels)
+            free = {id: box for id, box in free.items() if id != parent}
         elif parent is not None:
             box = _corners(regions.boxes[parent])
         wrong = next((text for text in (box, found) if isinstance(text, str)), None)
@@ -264,6 +262,20 @@ def _picture_faces(
             box=None if box is None else np.asarray(box), attributes=flags | own_flags, declared=next(iter(sizes)),
             **common,
         )  # fmt: skip
+    for _ in free:
+        notes.add("rectangles without points passed over", where)
+
+
+def _lone_box(
+    points: np.ndarray, boxes: Mapping[str, _Region], labels: Mapping[str, list[str]]
+) -> tuple[str | None, np.ndarray | str | None]:
+    """(id, corners) of the rectangle that (n, 2) points lie in which belong to none, or what is wrong with one."""
+    corners = {id: _corners(box) for id, box in boxes.items()}
+    if wrong := next(((id, found) for id, found in corners.items() if isinstance(found, str)), None):
+        return wrong
+    called = [" ".join(box.words("rectanglelabels") or labels.get(id, [])) for id, box in boxes.items()]
+    chosen = box_round(points, [np.asarray(found) for found in corners.values()], called)
+    return (None, None) if chosen is None else list(corners.items())[chosen]
 
 
 def _picture(address: str, beside: Path, pictures: PictureFinder) -> Path:

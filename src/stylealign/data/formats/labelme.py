@@ -5,7 +5,8 @@
 
 Points with one `group_id` are one face; points without are one face together. A point whose flags say `hidden`,
 `occluded` or `invisible` is hidden, one that is not there is missing. A shape of kind `rectangle` is the box of the
-face of its group, its flags the face's attributes beside those of the picture. The path in `imagePath` is seen from the
+face of its group, without a group that of a face that lies in it; its flags are the face's attributes beside those of
+the picture. The path in `imagePath` is seen from the
 .json file. Coordinates are kept as they stand, the split is in the folder's name or in a `split` of the file.
 """
 
@@ -13,7 +14,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,7 +45,7 @@ from stylealign.face.schema import LandmarkSchema
 VERSION = "5.5.0"
 HIDDEN = ("hidden", "occluded", "invisible")
 """Flags of a point that say so; the first is what we write."""
-_BOX = "face"
+_BOX, _NO_GROUP = "face", "None"
 _NUMBERS = (int, float)  # what JSON's numbers become; no bool
 FILES = ToolFiles(LABELME, ".json", "labelme file in it or below it, expected .json files with `shapes`")
 
@@ -81,18 +82,24 @@ def _numbers(shape: Mapping[str, Any], count: int) -> np.ndarray | None:
     return points if points.shape == (count, 2) else None
 
 
+class _Box(NamedTuple):
+    """A rectangle."""
+
+    corners: np.ndarray
+    """(4,) x0 y0 x1 y1"""
+    label: str
+    flags: dict[str, bool]
+
+
 class _Group:
-    """The shapes of one face."""
+    """The shapes of one face, or all that have no group."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
         self.points: list[list[float]] = []
         self.hidden: list[bool] = []
         self.says_hidden = False
-        self.box: np.ndarray | None = None
-        self.label = ""
-        """Of the box"""
-        self.flags: dict[str, bool] = {}
+        self.boxes: list[_Box] = []
 
     def add(self, shape: Mapping[str, Any], path: Path, number: int, notes: Notes) -> str | None:
         """Take a shape, the file's so-manieth; what is wrong with it."""
@@ -112,27 +119,30 @@ class _Group:
             numbers = _numbers(shape, 2)
             if numbers is None:
                 return f"points are {str(points)[:60]}, expected two corners"
-            if self.box is not None:
+            if self.boxes and shape.get("group_id") is not None:
                 notes.add("rectangles beside the first of a face passed over", _shape_at(path, number))
             else:
-                self.box = np.concatenate([numbers.min(axis=0), numbers.max(axis=0)])
-                self.label = str(shape.get("label"))
-                self.flags = _flags(shape.get("flags"))
+                corners = np.concatenate([numbers.min(axis=0), numbers.max(axis=0)])
+                self.boxes.append(_Box(corners, str(shape.get("label")), _flags(shape.get("flags"))))
         else:
             notes.add(f"shapes of kind {str(kind)[:40]!r} passed over, expected points", _shape_at(path, number))
         return None
 
 
-def _with_boxes(groups: list[_Group], path: Path, notes: Notes) -> list[_Group]:
+def _with_boxes(groups: dict[str, _Group], path: Path, notes: Notes) -> list[tuple[_Group, _Box | None]]:
     """The groups that have points, each with the box of its group or, where it has none, a lone one that it lies in."""
-    faces, lone = [g for g in groups if g.names], [g for g in groups if not g.names and g.box is not None]
-    for face in faces:
-        if face.box is None:
+    faces, lone = list[tuple[_Group, _Box | None]](), list[_Box]()
+    for name, group in groups.items():
+        own = group.boxes[0] if group.boxes and group.names and name != _NO_GROUP else None
+        if group.names:
+            faces.append((group, own))
+        if own is None:
+            lone += group.boxes
+    for number, (face, box) in enumerate(faces):
+        if box is None:
             points = np.array(face.points, dtype=np.float64).reshape(-1, 2)
-            chosen = box_round(points, [each.box for each in lone], [each.label for each in lone])
-            if chosen is not None:
-                found = lone.pop(chosen)
-                face.box, face.flags = found.box, found.flags
+            chosen = box_round(points, [each.corners for each in lone], [each.label for each in lone])
+            faces[number] = face, None if chosen is None else lone.pop(chosen)
     for left in lone:
         notes.add(f"rectangles {left.label[:40]!r} without points passed over", str(path))
     return faces
@@ -168,16 +178,17 @@ def _faces(path: Path, source: Path, pictures: PictureFinder, notes: Notes) -> I
             return
     image, split = pictures.of(name, path.parent), content.get("split")
     below = path.relative_to(source).parent.as_posix() if path != source else ""
-    faces = _with_boxes(list(groups.values()), path, notes)
+    faces = _with_boxes(groups, path, notes)
     if not faces:
         notes.add("labelme files without a point passed over", str(path))
-    for number, group in enumerate(faces):
+    for number, (group, box) in enumerate(faces):
         yield ToolFace(
             where=str(path), number=number, image=image, name=pictures.name_of(image), written=name,
             names=tuple(group.names),
             points=np.array(group.points, dtype=np.float64).reshape(-1, 2),
             hidden=np.array(group.hidden) if group.says_hidden else None,
-            box=group.box, attributes=_flags(content.get("flags")) | group.flags, declared=_size(content),
+            box=None if box is None else box.corners, declared=_size(content),
+            attributes=_flags(content.get("flags")) | ({} if box is None else box.flags),
             split=split_called(str(split)) if split else split_of(below),
         )  # fmt: skip
 
@@ -197,9 +208,11 @@ def content_of(faces: list[FaceSample], image: str, schema: LandmarkSchema) -> d
     names, shapes = names_of(schema), []
     (width, height), faces = as_shown(faces)
     for number, face in enumerate(faces):
-        group = number if len(faces) > 1 else None
         assert face.landmarks is not None
-        x0, y0, x1, y1 = (round(float(v), 4) for v in box_of(face))
+        corners = box_of(face)
+        alone = len(faces) == 1 and box_round(face.landmarks[~face.missing_points], [corners], [""]) is not None
+        group = None if alone else number
+        x0, y0, x1, y1 = (round(float(v), 4) for v in corners)
         shapes.append(_shape(_BOX, "rectangle", [[x0, y0], [x1, y1]], group, face.attributes))
         for i, (x, y) in enumerate(face.landmarks.tolist()):
             if not face.missing_points[i]:
