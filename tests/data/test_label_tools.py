@@ -342,6 +342,27 @@ def test_imglab_s_parts_are_whole_pixels_unless_they_were_ours(tmp_path: Path) -
     assert face.landmarks[2].tolist() == [20, 30]  # moved by hand since
 
 
+def test_what_moved_by_a_pixel_in_an_imglab_file_of_ours_has_moved(tmp_path: Path) -> None:
+    image = picture(tmp_path / "pictures" / "a.png")
+    face = FaceSample(id="a", image=image, landmarks=PLACES + 0.2, box_xyxy=(5.2, 15.0, 35.0, 34.9))
+    data = write_dataset(tmp_path / "data", [face], schema=THREE, image_root=image.parent)
+    FORMATS["imglab"].write(data, tmp_path, WriteOptions())  # type: ignore[misc]
+    path = tmp_path / "train.xml"
+    text = path.read_text(encoding="utf-8")
+    for step in (-1, 1):
+        x, left, width = 20 + step, 5 + step, 31 + step
+        moved = text.replace('x="20"', f'x="{x}"').replace('left="5" width="31"', f'left="{left}" width="{width}"')
+        assert moved.count(f'"{x}"') > text.count(f'"{x}"')
+        assert f'left="{left}"' in moved
+        path.write_text(moved, encoding="utf-8")
+        found = one(read("imglab", path))
+        assert found.landmarks is not None
+        assert found.box_xyxy is not None
+        assert found.landmarks[2].tolist() == [x, 30]
+        assert np.allclose(found.landmarks[:2], PLACES[:2] + 0.2, atol=1e-4)
+        assert found.box_xyxy.tolist() == [left, 15, left + width - 1, 35]
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Pictures
 

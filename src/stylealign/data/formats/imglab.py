@@ -6,8 +6,8 @@
           <part name='00' x='10' y='20'/>...
 
 A box with parts is a face; a part that is not there is missing, boxes with `ignore` are passed over. dlib counts pixels
-from 0, in whole numbers. Ours stand beside them in attributes that dlib does not look at, and count as long as they
-round to the whole ones: `exact`, `hidden` of a part, `flags` of a box.
+from 0, in whole numbers. Ours stand beside them in attributes that dlib does not look at, and count as long as the
+whole ones are their rounded selves: `exact`, `hidden` of a part, `flags` of a box.
 """
 
 import math
@@ -43,6 +43,7 @@ from stylealign.face.schema import LandmarkSchema
 
 _FLAGS = ("difficult", "occluded", "truncated")
 _SPLIT = "split: "
+_LAST_DECIMAL = 1e-4  # of `exact`
 FILES = ToolFiles(IMGLAB, ".xml", "imglab file in it, expected an .xml with <dataset>", deep=False)
 
 
@@ -57,8 +58,11 @@ def _numbers(element: Element, names: Sequence[str]) -> np.ndarray | str:
     return values
 
 
-def _exact(element: Element, whole: Sequence[float]) -> Sequence[float]:
-    """The numbers of `exact` where they are within one pixel of the whole ones; else those."""
+def _exact(element: Element, whole: Sequence[float], middles: Sequence[float]) -> Sequence[float]:
+    """The numbers of `exact` where each may have been rounded to the whole one beside it; else those, moved since.
+
+    `middles`: of what is rounded to a whole number, that minus the number.
+    """
     words = element.attributes.get("exact", "").split()
     if len(words) != len(whole):
         return whole
@@ -66,8 +70,8 @@ def _exact(element: Element, whole: Sequence[float]) -> Sequence[float]:
         values = list(map(float, words))
     except ValueError:
         return whole
-    for value, rounded in zip(values, whole, strict=True):
-        if not abs(value - rounded) <= 1:  # NaN is not either
+    for value, rounded, middle in zip(values, whole, middles, strict=True):
+        if not abs(value - rounded - middle) <= 0.5 + _LAST_DECIMAL:  # NaN is not either
             return whole
     return values
 
@@ -80,7 +84,7 @@ def _points(parts: list[Element], path: Path) -> np.ndarray | BadEntry:
             xy = plain_number(part.attributes["x"]), plain_number(part.attributes["y"])
         except (KeyError, ValueError):
             return BadEntry(f"{path}:{part.line}", str(_numbers(part, ("x", "y"))))
-        points.append(_exact(part, xy))
+        points.append(_exact(part, xy, (0, 0)))  # rounded to the nearest
     return np.array(points).reshape(-1, 2)
 
 
@@ -99,7 +103,8 @@ def _face(box: Element, path: Path, name: str, written: str, image: Path, split:
     return ToolFace(
         where=where, written=written, number=box.line, image=image, name=name, split=split, declared=declared,
         points=points,
-        names=tuple([part.attributes.get("name", "") for part in parts]), box=np.array(_exact(box, corners)),
+        names=tuple([part.attributes.get("name", "") for part in parts]),
+        box=np.array(_exact(box, corners, (0.5, 0.5, -0.5, -0.5))),  # rounded outwards
         hidden=np.array([part.attributes.get("hidden") == "1" for part in parts]), attributes=flags,
     )  # fmt: skip
 
