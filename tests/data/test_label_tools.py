@@ -342,6 +342,30 @@ def test_imglab_s_parts_are_whole_pixels_unless_they_were_ours(tmp_path: Path) -
     assert face.landmarks[2].tolist() == [20, 30]  # moved by hand since
 
 
+@pytest.mark.parametrize("word", ["hidden", "Occluded", "INVISIBLE "])
+def test_words_for_hidden_points_are_read_in_capitals_too_and_others_are_said(word: str, tmp_path: Path) -> None:
+    notes = Notes()
+    shapes = labelled()
+    shapes[0]["flags"], shapes[1]["flags"] = {word: True, "visible": False}, {word: False, "blurred": True}
+    face = one(read("labelme", labelme(tmp_path / "labelme", shapes), notes=notes))
+    assert face.visible is not None
+    assert face.visible.tolist() == [False, True, True]
+    choices = [
+        {"id": f"None{i}", "type": "choices", "value": {"choices": [said]}} for i, said in ((0, word), (1, "far"))
+    ]
+    face = one(read("label-studio", label_studio(tmp_path / "choices", [*regions(), *choices]), notes=notes))
+    assert face.visible is not None
+    assert face.visible.tolist() == [False, True, True]
+    named = regions()
+    named[0]["value"]["keypointlabels"] = [word, THREE.point_names[0]]
+    face = one(read("label-studio", label_studio(tmp_path / "labels", named), notes=notes))
+    assert face.visible is not None
+    assert face.visible.tolist() == [False, True, True]
+    assert [note.partition(":")[0] for note in notes] == [
+        "flags 'blurred' of points passed over, expected hidden", "choices 'far' of points passed over, expected hidden"
+    ]  # fmt: skip
+
+
 def test_what_moved_by_a_pixel_in_an_imglab_file_of_ours_has_moved(tmp_path: Path) -> None:
     image = picture(tmp_path / "pictures" / "a.png")
     face = FaceSample(id="a", image=image, landmarks=PLACES + 0.2, box_xyxy=(5.2, 15.0, 35.0, 34.9))

@@ -25,6 +25,7 @@ import numpy as np
 from stylealign.config import read_json
 from stylealign.data.formats.entry import BadEntry, split_called, split_of
 from stylealign.data.formats.face_boxes import box_round, turned_box
+from stylealign.data.formats.hidden import HIDDEN, says_hidden
 from stylealign.data.formats.named_points import Found, ToolFace
 from stylealign.data.formats.notes import Notes
 from stylealign.data.formats.placing import PictureFinder
@@ -33,8 +34,6 @@ from stylealign.data.formats.tool_files import ToolFiles, ToolReader, each_file
 from stylealign.data.image import IMAGE_SUFFIXES
 from stylealign.errors import counted, quoted
 
-HIDDEN = ("hidden", "occluded", "invisible")
-"""Choices of a point's region that say so; the first is what we write."""
 _QUOTED = re.compile(r"(?:[^\s&#?%]|%[0-9A-Fa-f]{2})*")
 """A path as it may stand in an address"""
 _NUMBERS = (int, float)  # what JSON's numbers become; no bool
@@ -191,7 +190,7 @@ def _name(region: _Region, others: Mapping[str, list[str]], where: str, notes: N
     words = region.words("keypointlabels") or others.get(region.id, [])
     if len(words) < 2:
         return (words[0] if words else ""), False
-    names = [word for word in words if word not in HIDDEN]
+    names = [word for word in words if not says_hidden(word)]
     for word in names[1:]:
         notes.add(f"labels {word[:40]!r} of points that have another before it passed over", where)
     return (names or words)[0], len(names) < len(words)
@@ -239,7 +238,7 @@ def _picture_faces(
     for region in regions.dots:
         parent = str(region.parent) if region.parent is not None and str(region.parent) in regions.boxes else None
         points.setdefault(parent, []).append((region, *_name(region, regions.labels, where, notes)))
-    hiding, free = frozenset(HIDDEN), {id: box for id, box in regions.boxes.items() if id not in points}
+    free = {id: box for id, box in regions.boxes.items() if id not in points}
     for n, (parent, own) in enumerate(points.items()):
         found = _all_px([region for region, _, _ in own])
         box = None
@@ -257,11 +256,15 @@ def _picture_faces(
         yield ToolFace(
             where=where, number=1000 * number + n, names=tuple(name for _, name, _ in own), points=np.asarray(found),
             hidden=np.array([
-                hidden or not hiding.isdisjoint(regions.choices.get(region.id, ())) for region, _, hidden in own
+                hidden or any(map(says_hidden, regions.choices.get(region.id, ()))) for region, _, hidden in own
             ]),
             box=None if box is None else np.asarray(box), attributes=flags | own_flags, declared=next(iter(sizes)),
             **common,
         )  # fmt: skip
+    dots = {region.id for region in regions.dots}
+    for word in (word for id, words in regions.choices.items() if id in dots for word in words):
+        if not says_hidden(word):
+            notes.add(f"choices {word[:40]!r} of points passed over, expected {HIDDEN[0]}", where)
     for _ in free:
         notes.add("rectangles without points passed over", where)
 

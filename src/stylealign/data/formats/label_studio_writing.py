@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from stylealign.data.dataset import FaceDataset
-from stylealign.data.formats.label_studio import HIDDEN
+from stylealign.data.formats.hidden import HIDDEN
 from stylealign.data.formats.writing import Pictures, WriteOptions, as_shown, box_of, by_picture, by_split, names_of
 from stylealign.data.xml_elements import tag_text
 from stylealign.face.sample import FaceSample

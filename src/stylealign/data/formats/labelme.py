@@ -23,6 +23,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.declared_size import Size
 from stylealign.data.formats.entry import BadEntry, split_called, split_of
 from stylealign.data.formats.face_boxes import box_round
+from stylealign.data.formats.hidden import HIDDEN, says_hidden
 from stylealign.data.formats.named_points import Found, ToolFace
 from stylealign.data.formats.notes import Notes
 from stylealign.data.formats.placing import PictureFinder
@@ -43,8 +44,6 @@ from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema
 
 VERSION = "5.5.0"
-HIDDEN = ("hidden", "occluded", "invisible")
-"""Flags of a point that say so; the first is what we write."""
 _BOX, _NO_GROUP = "face", "None"
 _NUMBERS = (int, float)  # what JSON's numbers become; no bool
 FILES = ToolFiles(LABELME, ".json", "labelme file in it or below it, expected .json files with `shapes`")
@@ -60,9 +59,9 @@ def _flags(flags: Any) -> dict[str, bool]:
     return {str(k): v for k, v in flags.items() if isinstance(v, bool)} if isinstance(flags, dict) else {}
 
 
-def _hidden(flags: Any) -> bool | None:
+def _hidden(flags: Mapping[str, bool]) -> bool | None:
     """Whether a point's flags say that it is; None: they do not say."""
-    said = [flags[name] for name in HIDDEN if isinstance(flags.get(name), bool)] if isinstance(flags, dict) else []
+    said = [on for name, on in flags.items() if says_hidden(name)]
     return any(said) if said else None
 
 
@@ -109,8 +108,10 @@ class _Group:
             pair = _pair(points)
             if pair is None:
                 return f"points are {str(points)[:60]}, expected one pair of numbers"
-            flags = shape.get("flags")
+            flags = _flags(shape.get("flags"))
             hidden = _hidden(flags) if flags else None
+            for flag in (name for name, on in flags.items() if on and not says_hidden(name)):
+                notes.add(f"flags {flag[:40]!r} of points passed over, expected {HIDDEN[0]}", _shape_at(path, number))
             self.names.append(str(shape.get("label")))
             self.points.append(pair)
             self.hidden.append(hidden is True)
