@@ -453,9 +453,9 @@ def test_the_recipe_in_the_docs_is_one(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------- missing landmarks, what is passed over
 
 
-def _lacking(root: Path, num_points: int, schema: str, lacks: int) -> Path:
-    """A data set of format 1 with a face that lacks a landmark."""
-    there = np.arange(num_points) != lacks
+def _lacking(root: Path, num_points: int, schema: str, *lacks: int) -> Path:
+    """A data set of format 1 with a face that lacks landmarks."""
+    there = ~np.isin(np.arange(num_points), lacks)
     sample = FaceSample(
         id="a", image=picture(root / "pictures" / "a.png"), landmarks=points(num_points), visible=there,
         point_trust=np.where(there, 0.5, 0).astype(np.float32),
@@ -480,6 +480,19 @@ def test_a_mean_of_a_missing_landmark_is_missing(tmp_path: Path) -> None:
     (face,) = made(Prepare(reader="dataset", path=_lacking(tmp_path, 68, "ibug68", 37), convert="five",
                            out=tmp_path / "out"))  # fmt: skip
     assert face.missing_points.tolist() == [True, False, False, False, False]
+
+
+def test_a_face_that_lacks_all_landmarks_of_another_markup_is_a_bad_entry(tmp_path: Path) -> None:
+    source = _lacking(tmp_path, 98, "wflw98", 96, 97, 54, 76, 82)
+    config = Prepare(reader="dataset", path=source, convert="five", out=tmp_path / "out")
+    with pytest.raises(UserError, match=r"d: face 'a': it lacks all that the landmarks of five are made of"):
+        prepare.main(config)
+    whole = FaceSample(id="b", image=tmp_path / "pictures" / "a.png", landmarks=points(98))
+    faces = [*FaceDataset.open(source), whole]
+    write_dataset(tmp_path / "two", faces, schema=WFLW98, image_root=tmp_path / "pictures")
+    dataset = made(dataclasses.replace(config, path=tmp_path / "two", skip_bad=True))
+    assert dataset.ids() == ["b"]
+    assert "face 'a'" in (dataset.folder / "skipped.txt").read_text()
 
 
 def test_missing_landmarks_are_kept_where_the_user_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -18,6 +18,7 @@ from stylealign.config import to_dict
 from stylealign.data.atomic import making, partial_of, refuse_existing, whole_folder
 from stylealign.data.carve import carved, named_shares
 from stylealign.data.convention import say_of_other_ways
+from stylealign.data.conversion import converted
 from stylealign.data.dataset import FaceDataset, origins
 from stylealign.data.dataset_writer import DatasetWriter, called
 from stylealign.data.describe import describe
@@ -32,14 +33,14 @@ from stylealign.data.formats import (
     taking,
 )
 from stylealign.data.formats.entry import folder_of, is_text, lines_of
-from stylealign.data.formats.missing import Missing, without
+from stylealign.data.formats.missing import Missing
 from stylealign.data.image import image_size
 from stylealign.data.lists import FaceLists, named_lists
 from stylealign.data.once import Copies, Twins
 from stylealign.data.shards import ShardConfig, refuse_few, shown
 from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
-from stylealign.face.schema import CONVERSIONS, LandmarkSchema, convert, get_schema
+from stylealign.face.schema import LandmarkSchema, convert, get_schema
 from stylealign.progress import say, track
 from stylealign.toyfaces.numbering import numbered_otherwise
 
@@ -177,22 +178,6 @@ def _only(config: Prepare) -> Source:
 
 def _name(source: Source) -> str:
     return source.name or called(source.path)
-
-
-def _converted(sample: FaceSample, schema: LandmarkSchema, target: LandmarkSchema) -> FaceSample:
-    if sample.landmarks is None or schema == target:
-        return sample
-    groups, _ = CONVERSIONS[schema.name, target.name]
-    landmarks = convert(sample.landmarks, schema.name, target.name)
-    visible, point_trust = sample.visible, sample.point_trust
-    if visible is not None:
-        visible = np.array([bool(visible[list(group)].all()) for group in groups])
-    if point_trust is not None:  # a mean is trusted as its least trusted part
-        point_trust = np.array([point_trust[list(group)].min() for group in groups])
-    missing = np.array([bool(sample.missing_points[list(group)].any()) for group in groups])
-    if missing.any() and not missing.all():
-        landmarks = without(landmarks, missing, visible)["landmarks"]
-    return dataclasses.replace(sample, landmarks=landmarks, visible=visible, point_trust=point_trust)
 
 
 def _point_names(source: Source, schema: LandmarkSchema) -> tuple[str, ...]:
@@ -342,10 +327,14 @@ def _write(config: Prepare, out: Path) -> None:
                 continue
             if source.box_frac is not None and sample.landmarks is None and sample.box_xyxy is None:
                 sample = dataclasses.replace(sample, box_xyxy=_centred_box(sample.image, source.box_frac))
+            face = converted(sample, schema, target)
+            if isinstance(face, str):
+                bad(BadEntry(f"{source.path}: face '{sample.id}'", face))
+                continue
             if before := twins.of(sample):
                 options.notes.add("faces stand twice (same picture and landmarks)", f"{sample.id} as {before}")
             image = copies.of(sample.image, root, prefix) if own else sample.image
-            yield dataclasses.replace(_converted(sample, schema, target), id=prefix + sample.id, image=image)
+            yield dataclasses.replace(face, id=prefix + sample.id, image=image)
         for entry in lists.unmatched():
             bad(entry)
         notes.extend(f"{_name(source)}: {note}" for note in options.notes)
