@@ -287,9 +287,12 @@ class FaceDataset:
     def verify(self) -> list[str]:
         """Sentences on what is not as dataset.yaml says: a changed index, images that are missing or have changed."""
         edited = _edited(self.folder, self.content_hash, self.schema)
-        problems = [edited] if edited else []
+        problems, seen = [edited] if edited else [], set[str]()
         for i in range(len(self)):
             head = self.head(i)
+            if head["id"] in seen:
+                problems.append(f"{self._where(i)}: the id '{head['id']}' is that of another face too, expected one")
+            seen.add(head["id"])
             try:
                 path = self._image(i, head)
             except UserError as error:  # a file that the data set has no business with is not opened

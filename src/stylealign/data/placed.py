@@ -51,16 +51,20 @@ def box_problem(box: np.ndarray, size_wh: tuple[int, int]) -> str | None:
     return None
 
 
-def _problem(sample: FaceSample) -> str | None:
-    try:
-        size_wh = image_size(sample.image)
-    except UserError as error:
-        return str(error)
+def face_problem(sample: FaceSample, size_wh: tuple[int, int]) -> str | None:
+    """The same of a face of a data set: of its landmarks that are there, and of its box."""
     if sample.landmarks is not None and not (missing := sample.missing_points).all():
         middle = sample.landmarks[~missing].mean(axis=0)  # in place of numbers that mean nothing
         if problem := landmark_problem(np.where(missing[:, None], middle, sample.landmarks), size_wh):
             return problem
     return None if sample.box_xyxy is None else box_problem(sample.box_xyxy, size_wh)
+
+
+def _problem(sample: FaceSample) -> str | None:
+    try:
+        return face_problem(sample, image_size(sample.image))
+    except UserError as error:
+        return str(error)
 
 
 def misplaced(faces: FaceDataset) -> list[str]:

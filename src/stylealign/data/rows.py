@@ -97,11 +97,13 @@ def row_problem(row: dict[str, Any]) -> str | None:
     for key, (kinds, expected) in _KINDS.items():
         if key in row and not isinstance(row[key], kinds):
             return f"{key} is {row[key]!r}, expected {expected}"
-    if not all(isinstance(on, int) for on in row.get("attributes", {}).values()):
+    if not all(isinstance(on, int) and on in (0, 1) for on in row.get("attributes", {}).values()):
         return f"attributes are {row['attributes']!r}, expected names with true or false"
     for key in ("id", "image", "split"):
         if not row[key].isprintable() and any("\ud800" <= letter <= "\udfff" for letter in row[key]):
             return f"{key} is {row[key]!r}, expected text that UTF-8 can hold"
+    if row.get("visible") and not set(row["visible"]) <= {"0", "1"}:
+        return f"visible is {row['visible'][:20]!r}, expected a text of 0 and 1"
     made = row.get("provenance") or {}
     for key, (kinds, expected) in _MADE_KINDS.items():
         if key in made and not isinstance(made[key], kinds):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.entry import BadEntry, Entry, ReadOptions, inspect_image
+from stylealign.data.placed import face_problem
 from stylealign.data.rows import file_digest
 from stylealign.face.schema import LandmarkSchema
 
@@ -27,10 +28,11 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     """Yield the faces of a dataset folder in its order."""
     dataset = FaceDataset.open(source)
     for i, sample in enumerate(dataset):
-        problem = inspect_image(sample.image, options)
-        if not isinstance(problem, str) and file_digest(sample.image) != dataset.head(i)["digest"]:
+        size_wh = inspect_image(sample.image, options)
+        problem = size_wh if isinstance(size_wh, str) else face_problem(sample, size_wh)
+        if problem is None and file_digest(sample.image) != dataset.head(i)["digest"]:
             problem = f"{sample.image}: has changed since the data set was made, expected the picture it was made of"
-        if isinstance(problem, str):
+        if problem is not None:
             yield BadEntry(f"{source / 'index.jsonl'}:{dataset.row_number(i) + 1}", problem, sample.id)
         else:
             yield sample if options.split is None else dataclasses.replace(sample, split=options.split)
