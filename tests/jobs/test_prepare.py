@@ -32,7 +32,8 @@ from stylealign.data.paths import following_links
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import FIVE, IBUG68, WFLW98, convert, get_schema
-from stylealign.jobs import export_dataset, prepare
+from stylealign.jobs import check, export_dataset, prepare
+from stylealign.jobs.check import Check
 from stylealign.jobs.export_dataset import ExportDataset
 from stylealign.jobs.prepare import Prepare, Source
 
@@ -508,6 +509,22 @@ def test_missing_landmarks_are_kept_where_the_user_says_so(tmp_path: Path, capsy
     assert dataset.verify() == []
     assert "in: faces lack landmarks" in capsys.readouterr().err
     assert dataset.meta["how"]["notes"] == ["in: faces lack landmarks, which have point_trust 0 there: a"]
+
+
+def test_a_picture_that_is_learnt_from_and_held_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for folder, seeds in (("a", (0, 1, 2)), ("b", (2, 3, 4))):  # 2.png of the one is 0.png of the other
+        for name, seed in enumerate(seeds):
+            picture(tmp_path / folder / f"{name}.png", seed=seed)
+        rows = [(f"{name}.png", points(5, seed)) for name, seed in enumerate(seeds)]
+        (tmp_path / folder / "x.csv").write_text(csv_text(rows, 5))
+    sources = (Source(reader="csv", path=tmp_path / "a"), Source(reader="csv", path=tmp_path / "b", split="test"))
+    made(Prepare(sources=sources, out=tmp_path / "out"))
+    said = "1 picture stands in train and in test too, such as a/2.png: errors there are of what was learnt"
+    assert f"warning: {tmp_path / 'out'}: {said}" in capsys.readouterr().err
+    check.main(Check(path=tmp_path / "out"))
+    assert f"warning: {tmp_path / 'out'}: {said}" in capsys.readouterr().err
+    made(Prepare(reader="csv", path=tmp_path / "a", out=tmp_path / "alone"))
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_a_face_that_stands_twice_is_said_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

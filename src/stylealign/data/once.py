@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from stylealign.data.dataset import FaceDataset
 from stylealign.data.paths import inside
 from stylealign.data.rows import file_digest
-from stylealign.errors import UserError
+from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 
 
@@ -26,6 +27,22 @@ class Twins:
         digest.update(b"" if array is None else array.tobytes())
         before = self._seen.setdefault(digest.digest(), sample.id)
         return None if before == sample.id else before
+
+
+def in_several_splits(dataset: FaceDataset) -> str | None:
+    """Of the pictures, by their content, that are learnt from and held out too, in words; None: no picture is."""
+    held, splits, first = dataset.held_out_splits(), dict[str, set[str]](), dict[str, str]()
+    for head in (dataset.head(i) for i in range(len(dataset))):
+        splits.setdefault(head["digest"], set()).add(head["split"])
+        first.setdefault(head["digest"], head["image"])
+    shared = [picture for picture, own in splits.items() if "train" in own and own & set(held)]
+    if not shared:
+        return None
+    also = [split for split in held if any(split in splits[picture] for picture in shared)]
+    return (
+        f"{counted(len(shared), 'picture stands', 'pictures stand')} in train and in {' or '.join(also)} too, such as "
+        f"{first[shared[0]]}: errors there are of what was learnt"
+    )
 
 
 class KnownPictures:

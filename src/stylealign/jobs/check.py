@@ -22,6 +22,7 @@ from stylealign.data.dataset import FaceDataset, evenly_spread
 from stylealign.data.dataset_writer import called
 from stylealign.data.describe import describe
 from stylealign.data.image import write_image
+from stylealign.data.once import in_several_splits
 from stylealign.data.packaged import run_folder
 from stylealign.data.placed import misplaced
 from stylealign.errors import UserError, counted
@@ -286,6 +287,8 @@ def main(config: Check) -> None:
         problems = check_dataset(config, dataset)
         if numbered := numbered_otherwise(dataset):
             warnings.append(f"{numbered}; --draw 16 shows where they lie")
+        if not problems and (shared := in_several_splits(dataset)):
+            warnings.append(shared)
         if config.against is not None:
             chosen = dataset.select(config.split, config.subset, labelled=True)
             others = FaceDataset.open(config.against).select(labelled=True)

@@ -36,7 +36,7 @@ from stylealign.data.formats.entry import folder_of, is_text, lines_of
 from stylealign.data.formats.missing import Missing
 from stylealign.data.image import image_size
 from stylealign.data.lists import FaceLists, named_lists
-from stylealign.data.once import Copies, Twins
+from stylealign.data.once import Copies, Twins, in_several_splits
 from stylealign.data.shards import ShardConfig, refuse_few, shown
 from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
@@ -376,6 +376,8 @@ def _write(config: Prepare, out: Path) -> None:
     for source, view in (views := list(_by_source(dataset, sources))):
         if warning := numbered_otherwise(view):
             say(f"warning: {source.path}: {warning}")
+    if shared := in_several_splits(dataset):
+        say(f"warning: {config.out}: {shared}")
     say_of_other_ways({str(source.path): view for source, view in views})
     for note in notes:
         say(note)
