@@ -32,6 +32,7 @@ from stylealign.cli import main
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, WriteOptions
+from stylealign.data.formats.notes import Notes
 from stylealign.data.formats.sniff import kind_of
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
@@ -315,6 +316,15 @@ def test_coco_s_own_names_tell_splits_and_which_file_has_points(tmp_path: Path) 
         coco(tmp_path / "annotations" / f"captions_{split}.json", ["0001.png"], [{"image_id": 0, "caption": "x"}], [])
     found = {(face.id, face.split, face.landmarks is not None) for face in faces_of(tmp_path, "coco")}
     assert found == {("train2017/0001", "train", True), ("val2017/0001", "val", True)}
+
+
+def test_images_of_a_coco_file_without_a_face_are_said(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        picture(tmp_path / name)
+    path, notes = tmp_path / "train.json", Notes()
+    coco(path, ["a.png", "b.png", "c.png"], [three(0), three(2, category=2)], [NAMED, {"id": 2, "name": "hand"}])
+    assert [face.id for face in faces_of(tmp_path, "coco", notes=notes)] == ["a"]
+    assert f"images without a face passed over: {path}: b.png, {path}: c.png" in list(notes)
 
 
 @pytest.mark.parametrize("hand", ["hand", "HandLandmarks"])

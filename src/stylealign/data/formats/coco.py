@@ -213,6 +213,9 @@ def read(source: Path, options: ReadOptions) -> Iterator[Entry]:
                 orders[key] = order.of(category.get("keypoints"), f"{path}: categories[{n}].keypoints")
         names = {key: str(c.get("name")) for c in opened.categories if (key := key_of(c.get("id"))) is not None}
         faces = [a for a in opened.annotations if not _passed_over(opened, a, names)]
+        named = {key_of(a.get("image_id")) for a in faces if isinstance(a, Mapping)}
+        for image in (image for key, image in opened.images.items() if key not in named):
+            options.notes.add("images without a face passed over", f"{path}: {image.get('file_name')}")
         own = ids.own([a.get("face_id") if isinstance(a, Mapping) else None for a in faces])
         for n, annotation in enumerate(opened.annotations):
             where = f"{path}: annotations[{n}]"
