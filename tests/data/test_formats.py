@@ -448,6 +448,7 @@ def test_bad_csv_lines_are_named(change, line: int, message: str, tmp_path: Path
         ("x0,y0", "no column 'image'"),
         ("image,x0,y0,age", "column 'age'"),
         ("image,x0,y0,x0,y0", "a column twice"),
+        ("image,x0,y0,box_x0,box_y0,box_x1", "no column 'box_y1'"),
     ],
 )
 def test_csv_headers_are_checked(header: str, message: str, tmp_path: Path) -> None:
@@ -462,6 +463,19 @@ def test_csv_boxes_splits_and_faces_without_landmarks(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text(f"{header}\na.png,val,{',' * 9},1,2,30,35\n")
     face = only(read("csv", tmp_path / "x.csv"))
     assert (face.landmarks, face.split, face.box_xyxy.tolist()) == (None, "val", [1, 2, 30, 35])
+
+
+@pytest.mark.parametrize("name", ["a\\b\\1.png", "./images/a/b/1.png", "images\\a\\b\\1.png", ".\\a\\b\\1.png"])
+def test_lists_made_on_windows_or_seen_from_their_own_folder(name: str, tmp_path: Path) -> None:
+    image = picture(tmp_path / "images" / "a" / "b" / "1.png")
+    (tmp_path / "x.csv").write_text(csv_text([(name, points(5))], 5))
+    (tmp_path / "x.txt").write_text(f"{numbers(points(5))} {name}\n")
+    content = {"images": [{"id": 1, "file_name": name}],
+               "annotations": [{"image_id": 1, "keypoints": _keypoints(points(5))}]}  # fmt: skip
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    for reader, path in (("csv", "x.csv"), ("list", "x.txt"), ("coco", "x.json")):
+        face = only(read(reader, tmp_path / path, "five"))
+        assert face.image.resolve() == image.resolve(), reader
 
 
 def test_the_originals_list_is_pixels_unless_a_frame_is_said(tmp_path: Path) -> None:

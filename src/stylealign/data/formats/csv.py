@@ -81,7 +81,8 @@ def _columns(path: Path, header: list[str]) -> tuple[dict[str, int], int]:
     count = sum(name.startswith("x") for name in columns)
     coordinates = [f"{axis}{i}" for i in range(count) for axis in "xy"]
     known = {"image", "split", GROUP, *_BOX, *coordinates}
-    missing = [name for name in ("image", *coordinates) if name not in columns]
+    boxes = _BOX if any(name in columns for name in _BOX) else ()
+    missing = [name for name in ("image", *coordinates, *boxes) if name not in columns]
     unknown = [name for name in columns if name not in known]
     if missing or unknown or len(columns) != len(header):
         found = f"no column {missing[0]!r}" if missing else f"column {unknown[0]!r}" if unknown else "a column twice"
@@ -133,7 +134,7 @@ def _faces(path: Path, root: Path, ids: Ids, options: ReadOptions) -> Iterator[E
             f"{path}:1: {counted(count, 'point')}, expected {options.schema.num_points} of {options.schema.name}"
         )
     order = [columns[f"{axis}{i}"] for i in range(count) for axis in "xy"]
-    boxes = [columns[name] for name in _BOX] if all(name in columns for name in _BOX) else []
+    boxes = [columns[name] for name in _BOX if name in columns]  # all or none
     for line, row in rows:
         where = f"{path}:{line}"
         if len(row) != len(header):

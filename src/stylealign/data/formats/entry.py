@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -126,9 +126,13 @@ def image_root(folder: Path, options: ReadOptions, *names: str) -> Path:
 
 
 def below_root(root: Path, name: str) -> Path:
-    """Where a picture of a list lies: below the root, whose own name may stand before it, as `images/a.png`."""
-    path, bare = root / name, name.replace("\\", "/").removeprefix(f"{root.name}/")
-    return root / bare if bare != name and not os.path.exists(path) and os.path.exists(root / bare) else path
+    """Where a picture of a list lies: below the root, whose own name may stand before it, as `images/a.png`.
+
+    A list made on Windows has `\\` for `/`.
+    """
+    path, parts = root / name, PurePath(name.replace("\\", "/"))
+    others = (root / parts, root / parts.relative_to(root.name) if parts.is_relative_to(root.name) else path)
+    return path if os.path.exists(path) else next((other for other in others if os.path.exists(other)), path)
 
 
 def split_of(name: str) -> str:
