@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import os
 import shutil
 from collections import Counter
@@ -509,6 +510,18 @@ def test_missing_landmarks_are_kept_where_the_user_says_so(tmp_path: Path, capsy
     assert dataset.verify() == []
     assert "in: faces lack landmarks" in capsys.readouterr().err
     assert dataset.meta["how"]["notes"] == ["in: faces lack landmarks, which have point_trust 0 there: a"]
+
+
+def test_trust_that_no_layout_can_say_is_said_to_be_lost(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    image, there = picture(tmp_path / "a.png"), np.array([1, 1, 0, 1, 1], dtype=np.float32)
+    more = ({}, {"trust": 1.0}, {"trust": 0.5}, {"point_trust": there}, {"point_trust": there, "visible": there > 0})
+    faces = [FaceSample(id=f"{i}", image=image, landmarks=points(5, i), **own) for i, own in enumerate(more)]
+    write_dataset(tmp_path / "data", faces, schema=FIVE, image_root=tmp_path)
+    export_dataset.main(ExportDataset(data=tmp_path / "data", format="coco", out=tmp_path / "out"))
+    said = "2 faces have trust below 1, which no published layout can say: all of their landmarks are written as labels"
+    assert said in capsys.readouterr().err
+    found = json.loads((tmp_path / "out" / "annotations" / "train.json").read_text())["annotations"]
+    assert [face["num_keypoints"] for face in found] == [5, 5, 5, 5, 4]  # the last one lacks a landmark
 
 
 def test_a_picture_that_is_learnt_from_and_held_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -14,6 +14,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats import FORMATS, WriteOptions, check_name, having, listed, taking
 from stylealign.data.image import image_size
 from stylealign.errors import UserError, counted
+from stylealign.face.sample import FaceSample
 from stylealign.progress import say
 
 
@@ -62,6 +63,13 @@ def _refuse_other_files(dataset: FaceDataset) -> None:
         seen.add(sample.image)
 
 
+def _trusted_less(sample: FaceSample) -> bool:
+    """Whether a labelled face, or a landmark of it that is there, counts less than a label."""
+    points = sample.point_trust
+    less = points is not None and bool((points[~sample.missing_points] < 1).any())
+    return less or (sample.trust is not None and sample.trust < 1)
+
+
 @making("out")
 def main(config: ExportDataset) -> None:
     """Write the layout; the folder appears when it is whole."""
@@ -78,6 +86,11 @@ def main(config: ExportDataset) -> None:
     _refuse_other_files(chosen)
     with whole_folder(config.out) as partial:
         entry.write(chosen, partial, WriteOptions(images=config.images, frame=config.frame))
+    if doubted := sum(map(_trusted_less, chosen)):
+        say(
+            f"{counted(doubted, 'face has', 'faces have')} trust below 1, which no published layout can say: all of "
+            "their landmarks are written as labels"
+        )
     left = len(whole) - len(chosen)
     say(
         f"wrote {counted(len(chosen), 'face')} to {config.out}"
