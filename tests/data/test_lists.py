@@ -54,6 +54,17 @@ def test_a_list_of_ids_names_each_face_and_no_other(reader: str, tmp_path_factor
     holds()
 
 
+def test_a_list_of_pictures_names_faces_of_other_ids(tmp_path: Path) -> None:
+    """As those of a data set that was drawn, generated or merged."""
+    images = [picture(tmp_path / "pictures" / "a" / f"{i}.png", seed=i) for i in range(3)]
+    faces = [FaceSample(id=f"drawn {i}", image=images[i // 2], landmarks=points(5, i)) for i in range(5)]
+    (tmp_path / "few.txt").write_text("a/1.png\ndrawn 4\n")
+    lists = FaceLists(tmp_path, (), ("few=few.txt",), tmp_path / "pictures")
+    found = [lists.assign(face, False) for face in faces]
+    assert ["few" in face.attributes for face in found if face] == [False, False, True, True, True]
+    assert not list(lists.unmatched())
+
+
 def test_a_list_of_pictures_names_two_that_differ_in_their_suffix(tmp_path: Path) -> None:
     faces = read_in(tmp_path, "folder", ["a.jpg", "a.png", "b.jpg"])
     assert [face.id for face in faces] == ["a", "a.png", "b"]

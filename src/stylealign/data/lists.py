@@ -37,9 +37,11 @@ class FaceLists:
     """Which faces the split and subset lists of a source name, and which of their lines named nothing.
 
     Entries are `name=list.txt`; a list is looked for in `folder`, the source's, and then where the command is run.
+    `root`: the folder of the pictures, for sources whose faces have other ids than their pictures' paths.
     """
 
-    def __init__(self, folder: Path, splits: Sequence[str], subsets: Sequence[str]):
+    def __init__(self, folder: Path, splits: Sequence[str], subsets: Sequence[str], root: Path | None = None):
+        self._root = root
         self._splits: dict[str, dict[str, str]] = {}  # key -> {suffix of the line, or empty: split}
         self._subsets: dict[str, dict[str, set[str]]] = {}
         self._where: dict[str, dict[str, dict[str, str]]] = {}  # key -> {suffix: {list: file:line}}
@@ -88,6 +90,9 @@ class FaceLists:
             keys.append(image)
         lines = [(key, suffix) for key in keys for suffix in self._meant(key, sample.image)]
         lines += [line for line in map(_as_line, keys) if line[1]]  # an id may end as a picture's name does
+        if self._root is not None and sample.image.is_relative_to(self._root):
+            line = _as_line(sample.image.relative_to(self._root).as_posix())
+            lines += [line] if line[1] in self._where.get(line[0], {}) else []
         self._seen.update(lines)
         split = next((self._splits[key][s] for key, s in lines if s in self._splits.get(key, {})), None)
         if only_listed and split is None:

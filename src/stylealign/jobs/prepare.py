@@ -314,8 +314,9 @@ def _write(config: Prepare, out: Path) -> None:
             check_images=config.check_images, extract_to=extracted / prefix,
             missing=config.missing, point_names=_point_names(source, schema),
         )  # fmt: skip
-        lists = FaceLists(folder_of(source.path), source.splits, source.subsets)
         copies, root = Copies(extracted), _image_root(source)
+        own_ids = root if source.reader == "dataset" else None  # others make ids of pictures' paths
+        lists = FaceLists(folder_of(source.path), source.splits, source.subsets, own_ids)
         for entry in track(FORMATS[source.reader].read(source.path, options), f"reading {source.path.name}"):
             if isinstance(entry, BadEntry):
                 lists.mark(entry.face)
