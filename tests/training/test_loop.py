@@ -1,3 +1,4 @@
+import csv
 import json
 import math
 import os
@@ -109,6 +110,10 @@ class Job:
         rows = [json.loads(line) for line in (self.run.folder / "metrics.jsonl").read_text().splitlines()]
         return [{k: v for k, v in row.items() if k not in OF_THE_MACHINE} for row in rows]
 
+    def table(self) -> list[dict[str, str]]:
+        with open(self.run.folder / "metrics.csv", encoding="utf-8", newline="") as file:
+            return [{k: v for k, v in row.items() if k not in OF_THE_MACHINE} for row in csv.DictReader(file)]
+
 
 def stop_at(step: int) -> Callable[[Batch, int], None]:
     def hook(batch: Batch, now: int) -> None:
@@ -165,6 +170,8 @@ def test_a_stop_while_looking_loses_nothing_and_the_look_is_made_up_for(tmp_path
     resumed.fit()
     assert resumed.seen == list(range(step, 9))
     assert resumed.lines() == whole.lines()
+    assert resumed.table() == whole.table()
+    assert resumed.table()[-1]["evaluate/nme"] == "0.5"
     pictures = sorted(path.name for path in (resumed.run.folder / "previews").iterdir())
     assert pictures == [f"step_{s:08d}.png" for s in (3, 6, 9)]
     assert len(resumed.looked) == (2 if where == "preview" else 1) + 2 * (step == 6)  # what was looked at is not again

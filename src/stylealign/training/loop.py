@@ -381,8 +381,10 @@ def fit(
                     raise Stopped(end)
                 if main:
                     look(step)
-                    if save or last:
+                    if save:
                         write_table(run.folder)
+    if main:
+        write_table(run.folder)  # also where the last update was made and saved by an earlier command
     for follower in followers:
         follower.close()
     if bars:
