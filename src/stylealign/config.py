@@ -340,9 +340,12 @@ def merged(values: Mapping[str, Any], *more: Mapping[str, Any]) -> dict[str, Any
 # The same configuration or another
 
 
-FREE_KEYS = {"run", "accelerator", "devices", "num_nodes", "follow", "pinned", "jobs", "on", "cluster", "learnt_from"}
-"""What may differ between the start of a job and its continuation without changing its result; `learnt_from` is known
-by the hash beside it, and data sets made before it was written have none."""
+FREE_KEYS = (
+    "run", "accelerator", "devices", "num_nodes", "loop.follow", "pinned", "jobs", "on", "cluster", "learnt_from",
+)  # fmt: skip
+"""What may differ between the start of a job and its continuation without changing its result, by the ends of the keys'
+paths (`follow` of `pretrain` is a weight). `learnt_from` is known by the hash beside it, and data sets made before it
+was written have none."""
 
 
 def plain(config: Any) -> Any:
@@ -367,8 +370,9 @@ def first_difference(a: Any, b: Any, path: str = "") -> str | None:
     """Name the first key in which two configurations differ, with both values."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         for key in [*a, *(k for k in b if k not in a)]:
-            if key not in FREE_KEYS:
-                found = first_difference(a.get(key), b.get(key), f"{path}.{key}" if path else str(key))
+            place = f"{path}.{key}" if path else str(key)
+            if not f".{place}".endswith(tuple(f".{free}" for free in FREE_KEYS)):
+                found = first_difference(a.get(key), b.get(key), place)
                 if found:
                     return found
         return None

@@ -502,6 +502,8 @@ def test_the_first_differing_key_is_named() -> None:
     assert first_difference({"a": {"b": 1, "run": 2}}, {"a": {"b": 1, "run": 3}}) is None
     assert first_difference({"a": {"b": 1}}, {"a": {"b": 2}}) == "a.b: 1 there, 2 now"
     assert first_difference({"a": 1}, {"a": 1, "c": 0}) == "c: None there, 0 now"
+    assert first_difference({"loop": {"follow": []}}, {"loop": {"follow": ["wandb"]}}) is None  # who watches is free
+    assert first_difference({"follow": 1.0}, {"follow": 0.0}) == "follow: 1.0 there, 0.0 now"  # a weight of `pretrain`
 
 
 def test_states_survive_flattening() -> None:
