@@ -596,6 +596,16 @@ def test_a_longer_training_that_is_stopped_leaves_the_finished_run_and_goes_on(
     assert all(torch.equal(whole[name], run[name]) for name in whole)
 
 
+def test_a_training_of_some_minutes_does_not_go_on_to_more_places_of_its_schedule(tmp_path: Path) -> None:
+    faces = drawn(tmp_path / "faces").folder
+    main(detector_job(tmp_path / "run", faces, {"steps": 6}, minutes=0.01))
+    before = tree(tmp_path / "run")
+    with pytest.raises(UserError, match=r"another configuration \(loop.steps: 6 there, 9 now\)"):
+        main(detector_job(tmp_path / "run", faces, {"steps": 9}, minutes=0.01))
+    assert tree(tmp_path / "run") == before
+    assert not (tmp_path / "run.partial").exists()
+
+
 def test_a_longer_training_without_the_state_it_needs_is_refused(tmp_path: Path) -> None:
     faces = drawn(tmp_path / "faces").folder
     main(detector_job(tmp_path / "run", faces, {"steps": 2}))

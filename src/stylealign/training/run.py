@@ -33,6 +33,7 @@ from stylealign.config import config_text, first_difference, parse_json, plain, 
 from stylealign.data.atomic import partial_of, write_whole
 from stylealign.errors import UserError, counted
 from stylealign.progress import say
+from stylealign.training.schedule import SCHEDULE_FILE
 from stylealign.training.weights import flatten, read_tensors, save_model, unflatten, write_tensors
 
 KEPT_CHECKPOINTS = 2
@@ -46,8 +47,11 @@ def _has_work(folder: Path) -> bool:
 
 
 def _steps_before(target: Path, now: Mapping[str, Any], cls: type) -> int:
-    """The steps of a finished run whose configuration differs in nothing but that it now asks for more; else 0."""
+    """The steps of a finished run whose configuration differs in nothing but that it now asks for more; else 0, also of
+    one trained for so many minutes, whose steps are places of its schedule."""
     if not (target / "card.json").exists() or not (target / "config.yaml").exists():
+        return 0
+    if (target / SCHEDULE_FILE).exists():
         return 0
     there = saved_config(target / "config.yaml", cls)
     try:
