@@ -397,6 +397,20 @@ def test_clipping_that_cannot_be_is_refused() -> None:
         LoopConfig(clip_norm=1.0, precision="16-mixed")
 
 
+def test_a_run_that_begins_anew_keeps_no_picture_and_no_best_of_what_it_was(tmp_path: Path) -> None:
+    loop = LoopConfig(steps=6, checkpoint_every=0, evaluate_every=2, preview_every=2, **CPU)
+    job = Job(tmp_path / "run", loop, stop_at(5))
+    job.errors = {2: 0.1, 4: 0.2}  # easier faces than those of the next start
+    with pytest.raises(KeyboardInterrupt):
+        job.fit()
+    again = Job(tmp_path / "run", loop)
+    again.errors = {2: 0.5, 4: 0.4, 6: 0.6}
+    assert not again.resumed
+    again.fit()
+    assert again.run.best("nme") == (4, 0.4)
+    assert again.looked == ["preview 2", "evaluate 2", "preview 4", "evaluate 4", "preview 6", "evaluate 6"]
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_with_its_terms_and_saves_nothing(tmp_path: Path) -> None:
     job = Job(tmp_path / "run", LoopConfig(steps=6, log_every=10, checkpoint_every=2, **CPU))
     update = job.update

@@ -151,7 +151,12 @@ class Run:
             file.write(json.dumps({"step": step, **values}) + "\n")
 
     def forget_after(self, step: int) -> None:
-        """Drop metrics of steps that a resumed run will do again (and a line cut short by a kill)."""
+        """Drop metrics of steps that a resumed run will do again (and a line cut short by a kill). One that begins
+        again at step 0 may see other faces: pictures and best weights of the earlier start go too."""
+        if step == 0:
+            shutil.rmtree(self.folder / "checkpoints" / "best", ignore_errors=True)
+            for picture in (self.folder / "previews").glob("step_*.png"):
+                picture.unlink()
         path = self.folder / "metrics.jsonl"
         if path.exists():
             kept = []
