@@ -132,6 +132,17 @@ def test_a_training_on_shards_learns_what_one_on_the_folder_does_and_goes_on_whe
     assert metrics_of(tmp_path / "stopped") == metrics_of(tmp_path / "whole")
 
 
+def test_a_finished_training_on_shards_that_hold_other_faces_now_is_refused(own: Path, tmp_path: Path) -> None:
+    job = detector_job(tmp_path / "run", own, {"steps": 1, "preview_every": 0})
+    train_detector(job)
+    train_detector(job)  # nothing to do
+    shutil.rmtree(own)
+    own.mkdir()
+    pack(drawn(tmp_path / "others", 12), own, 2, EXACT)
+    with pytest.raises(UserError, match=r"has finished, and learnt from other faces than .*shards holds now"):
+        train_detector(job)
+
+
 def test_prepare_and_generate_write_shards(faces: FaceDataset, tmp_path: Path) -> None:
     small = ["--shards", "7", "--shard.crop.size", "32", "--shard.image-format", "png"]
     points = tmp_path / "points.csv"

@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from stylealign.config import plain, read_yaml
+from stylealign.config import plain, read_json, read_yaml
 from stylealign.data.atomic import alone, partial_of
+from stylealign.data.shards import INDEX
 from stylealign.errors import UserError
 from stylealign.progress import say
 from stylealign.training.loop import Engine, LoopConfig, mean_over_processes, start_engine
@@ -74,8 +75,13 @@ def replaced_data(target: Path, config: Any) -> tuple[str, str] | None:
     names is still there.
     """
     learnt = set(_hashes(read_card(target)))
-    metas = {name: Path(name, "dataset.yaml") for name in _named(plain(config), LEARNT_FROM)}
-    now = {name: str(read_yaml(meta).get("content_hash")) for name, meta in metas.items() if meta.is_file()}
+    metas = [
+        (name, read(Path(name, file)))
+        for name in _named(plain(config), LEARNT_FROM)
+        for file, read in (("dataset.yaml", read_yaml), (INDEX, read_json))
+        if Path(name, file).is_file()
+    ]
+    now = {name: str(meta.get("content_hash")) for name, meta in metas}
     if not learnt - set(now.values()):
         return None
     return next(((name, content) for name, content in now.items() if content not in learnt), None)
