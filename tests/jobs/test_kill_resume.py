@@ -20,8 +20,10 @@ from stylealign.config import save_config
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_dataset
 from stylealign.errors import UserError
+from stylealign.jobs.train_detector.beside import train_all
 from stylealign.jobs.train_detector.job import TrainDetector as DetectorJob
 from stylealign.jobs.train_detector.job import main as train_detector
+from stylealign.training.cluster import Cluster
 from stylealign.training.run import Run
 from stylealign.training.session import replaced_data
 from stylealign.training.weights import read_card
@@ -173,6 +175,21 @@ def test_a_stopped_training_does_not_go_on_over_other_faces(
     write_dataset(data, list(faces)[3:], schema=faces.schema, name=faces.name, image_root=Path("/"))
     with pytest.raises(UserError, match=r"has finished, and learnt from other faces than .*data holds now"):
         train_detector(job)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_finished_trainings_of_other_faces_are_refused_by_the_jobs_they_belong_to(
+    tmp_path: Path, faces: FaceDataset, jobs: int
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(faces.folder, data)
+    config = detector_job(tmp_path / "run", data, loop={"steps": 1, "preview_every": 0})
+    train_detector(config)
+    train_all({"one": config}, "local", jobs, Cluster(), tmp_path, "detectors")  # nothing to do
+    shutil.rmtree(data)
+    write_dataset(data, list(faces)[3:], schema=faces.schema, name=faces.name, image_root=Path("/"))
+    with pytest.raises(UserError, match=r"has finished, and learnt from other faces than .*data holds now"):
+        train_all({"one": config}, "local", jobs, Cluster(), tmp_path, "detectors")
 
 
 def test_a_data_set_that_is_named_and_not_learnt_from_is_no_other(tmp_path: Path, faces: FaceDataset) -> None:

@@ -14,6 +14,7 @@ from stylealign.jobs.train_detector import job
 from stylealign.progress import say
 from stylealign.training.cluster import Cluster, On
 from stylealign.training.fan_out import Job, run_jobs
+from stylealign.training.session import refuse_replaced_data
 from stylealign.training.slurm import note_of, place_for
 
 
@@ -67,6 +68,9 @@ def train_all(
             job.main(config)
         return
     todo = {name: config for name, config in configs.items() if not (config.run / "card.json").exists()}
+    for name, config in configs.items():
+        if name not in todo:
+            refuse_replaced_data(config.run, config)
     if todo:
         commands = [command_of(config, name, what) for name, config in todo.items()]
         failed = run_jobs(commands, place_for(on, jobs, cluster, folder), what)
