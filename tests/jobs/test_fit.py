@@ -1,6 +1,7 @@
 """`fit`: from a folder of labelled faces to a detector and the commands that come next; groups; places; the choice."""
 
 import csv
+import dataclasses
 import json
 import re
 import shlex
@@ -227,6 +228,16 @@ def test_pictures_without_labels_are_no_copies_of_labelled_ones(
     people = {f"person{letter}_{n}.png" for letter in "ef" for n in (0, 1)}
     assert found == people | {f"{letter}.png" for letter in "ijkl"}
     assert plan["unlabelled_faces"] == 8
+
+
+def test_a_fit_begun_before_a_flag_was_added_is_the_same(tmp_path: Path) -> None:
+    config = fit.Fit(path=tmp_path, out=tmp_path / "out")
+    assert fit._begin(config, tmp_path / "out")
+    saved = tmp_path / "out" / "fit.yaml"
+    saved.write_text("".join(line for line in saved.read_text().splitlines(True) if not line.startswith("group:")))
+    assert not fit._begin(config, tmp_path / "out")
+    with pytest.raises(UserError, match=r"a fit of another kind \(group: 'auto' there, 'none' now\)"):
+        fit._begin(dataclasses.replace(config, group="none"), tmp_path / "out")
 
 
 def test_a_stopped_fit_goes_on_with_its_plan(tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -389,6 +389,16 @@ def test_self_training_labels_with_what_it_learnt_and_continues_where_it_stopped
     assert json.loads((tmp_path / "out" / "rounds.json").read_text()) == table
 
 
+def test_a_recipe_written_before_a_key_was_added_is_the_same(tmp_path: Path) -> None:
+    job = SelfTrain(labelled=tmp_path, unlabelled=tmp_path, out=tmp_path / "out")
+    saved = tmp_path / "out" / "self_train.yaml"
+    self_train._same(saved, job)
+    saved.write_text("".join(line for line in saved.read_text().splitlines(True) if not line.startswith("split:")))
+    self_train._same(saved, job)
+    with pytest.raises(UserError, match=r"another recipe \(split: 'train' there, 'dev' now\)"):
+        self_train._same(saved, dataclasses.replace(job, split="dev"))
+
+
 def test_self_training_keeps_its_own_values_to_itself(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="real: self-train sets it"):
         SelfTrain(labelled=tmp_path, unlabelled=tmp_path, out=tmp_path, detector={"real": "x"})

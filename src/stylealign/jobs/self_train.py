@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from stylealign.config import config_text, from_dict, plain, read_yaml, refuse_another
+from stylealign.config import config_text, from_dict, plain, refuse_another, saved_config
 from stylealign.data.atomic import making, write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError, counted
@@ -110,7 +110,7 @@ def _same(saved: Path, config: SelfTrain) -> None:
     """Continue a folder of this configuration, begin an empty one, refuse any other."""
     if saved.exists():
         holds = f"{config.out}: holds a self-training of another recipe"
-        refuse_another(read_yaml(saved), plain(config), holds, "choose another --out or remove it")
+        refuse_another(saved_config(saved, SelfTrain), plain(config), holds, "choose another --out or remove it")
     elif config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
         raise UserError(f"{config.out}: not empty and not a self-training; choose another --out")
     else:

@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from stylealign.config import config_text, from_dict, merged, plain, read_yaml, refuse_another
+from stylealign.config import config_text, from_dict, merged, plain, read_yaml, refuse_another, saved_config
 from stylealign.data.atomic import making, write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import called
@@ -158,9 +158,8 @@ def _begin(config: Fit, out: Path) -> bool:
     """Go on in a folder of this configuration, begin an empty one (True), refuse any other."""
     saved = out / "fit.yaml"
     if saved.exists():
-        refuse_another(
-            read_yaml(saved), plain(config), f"{out}: holds a fit of another kind", "choose another --out or remove it"
-        )
+        there = saved_config(saved, Fit)
+        refuse_another(there, plain(config), f"{out}: holds a fit of another kind", "choose another --out or remove it")
         return False
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: not empty and not a fit; choose another --out")
