@@ -350,8 +350,9 @@ def test_self_training_labels_with_what_it_learnt_and_continues_where_it_stopped
         "crop": {"size": 32}, "resnet": {"width": 4},
         "loop": {"steps": 2, "batch_size": 4, "preview_every": 0, "accelerator": "cpu"},
     }  # fmt: skip
+    write_dataset(tmp_path / "blind", list(blind), schema=FIVE, name="blind", image_root=blind.image_root)
     job = SelfTrain(
-        labelled=faces.folder, unlabelled=blind.folder, out=tmp_path / "out", rounds=1, share=0.5, detector=small,
+        labelled=faces.folder, unlabelled=tmp_path / "blind", out=tmp_path / "out", rounds=1, share=0.5, detector=small,
         pseudo_label={"keep": 0.5, "sheet_faces": 0, "accelerator": "cpu"},
     )  # fmt: skip
     trained: list[Path] = []
@@ -387,6 +388,10 @@ def test_self_training_labels_with_what_it_learnt_and_continues_where_it_stopped
     shutil.rmtree(trained[3])
     self_train.main(dataclasses.replace(job, jobs=2))
     assert json.loads((tmp_path / "out" / "rounds.json").read_text()) == table
+    shutil.rmtree(tmp_path / "blind")
+    write_dataset(tmp_path / "blind", list(blind)[1:], schema=FIVE, name="blind", image_root=blind.image_root)
+    with pytest.raises(UserError, match=r"round_1/pseudo: labels of other faces than .*blind holds now \(content hash"):
+        self_train.main(job)
 
 
 def test_a_recipe_written_before_a_key_was_added_is_the_same(tmp_path: Path) -> None:

@@ -118,6 +118,17 @@ def _same(saved: Path, config: SelfTrain) -> None:
         write_whole(saved, config_text(config))
 
 
+def _refuse_other_pictures(pseudo: Path, unlabelled: FaceDataset) -> None:
+    """Raises UserError where the labels of a round are for other faces than the unlabelled data set holds now."""
+    inputs = (FaceDataset.open(pseudo).meta.get("how") or {}).get("inputs") or {}
+    found = str((inputs.get("faces") or {}).get("content_hash"))
+    if found != unlabelled.content_hash:
+        raise UserError(
+            f"{pseudo}: labels of other faces than {unlabelled.folder} holds now (content hash {found[:12]}, found "
+            f"{unlabelled.content_hash[:12]}): give it back its data set, choose another --out or remove it"
+        )
+
+
 @making("out", with_children=True)
 def main(config: SelfTrain) -> None:
     """All rounds; the table of their NMEs at the end."""
@@ -130,6 +141,9 @@ def main(config: SelfTrain) -> None:
         )
     place_for(config.on, config.jobs, config.cluster, config.out)  # a cluster that cannot be asked is said before hours
     _same(config.out / "self_train.yaml", config)
+    for labelling, _ in rounds:
+        if labelling is not None and labelling.out.exists():
+            _refuse_other_pictures(labelling.out, unlabelled)
     table = []
     for number, (labelling, jobs) in enumerate(rounds):
         if labelling is not None and not labelling.out.exists():
