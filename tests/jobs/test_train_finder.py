@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -29,7 +30,7 @@ from stylealign.face.orientation import map_box, upright_affine, view_of
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, LandmarkSchema
 from stylealign.jobs.fit.after import Result, next_page
-from stylealign.jobs.train_finder import HeldOut, _near
+from stylealign.jobs.train_finder import HeldOut, TrainFinder, _near, train
 from stylealign.predicting.places import Places
 from stylealign.toyfaces import draw_face, random_structure, random_style
 
@@ -48,6 +49,12 @@ def told(size: int, faces: np.ndarray) -> FinderOutput:
     for (picture, row, column), value, moved in zip(truth.at, truth.side, truth.offset, strict=True):
         centre[picture, row, column], side[picture, row, column], offset[picture, :, row, column] = 9.0, value, moved
     return FinderOutput(centre, side, offset)
+
+
+def test_a_finder_is_trained_by_one_process_whoever_started_the_others(tmp_path: Path) -> None:
+    engine, run = SimpleNamespace(world_size=2), SimpleNamespace(folder=tmp_path)  # as torchrun makes them
+    with pytest.raises(UserError, match="train-finder in 2 processes: expected 1"):
+        train(TrainFinder(run=tmp_path, data=tmp_path), engine, run)  # type: ignore[arg-type]
 
 
 def test_labels_read_as_answers_are_the_faces() -> None:

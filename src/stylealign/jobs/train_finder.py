@@ -19,7 +19,7 @@ from stylealign.batches.canvases import CanvasBatch, CanvasConfig, Labelled, Pic
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset, describe_data
 from stylealign.detectors.finder import CentreFinder, Centres, FinderConfig, centres_of, finder_terms
-from stylealign.errors import counted
+from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet
 from stylealign.face import geometry
 from stylealign.jobs.train_detector.pretrained import load_trunk
@@ -171,6 +171,8 @@ def train(config: TrainFinder, engine: Engine, run: Run) -> None:
     """The training itself, into an open run."""
     loop, size = config.loop, config.size
     refuse_several_clocks(config.minutes, engine.world_size)
+    if engine.world_size > 1:  # torchrun's own; those of the configuration are looked at in it
+        raise UserError(f"train-finder in {counted(engine.world_size, 'process')}: expected 1; a finder is small")
     schedule = Timed(config.minutes, loop.steps, run.folder) if config.minutes else Schedule(loop.steps)
     dataset = FaceDataset.open(config.data)
     others = _unlabelled(config.others)
