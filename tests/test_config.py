@@ -129,6 +129,11 @@ def test_files_that_are_no_recipe_are_refused(content: bytes, message: str, tmp_
     assert message in str(error.value)
 
 
+def test_a_key_that_yaml_takes_for_a_truth_is_the_word_that_was_written(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("on: slurm\narms: {no: {flip: yes}, off: {flip: no}}\n")
+    assert read_yaml(tmp_path / "r.yaml") == {"on": "slurm", "arms": {"no": {"flip": True}, "off": {"flip": False}}}
+
+
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read_yaml(tmp_path / "none.yaml")
