@@ -197,6 +197,15 @@ def test_missing_data_is_said_before_the_first_training(data: Path, tmp_path: Pa
         ({"detectors": {"A": {}, "B": {"pretrained": str(tmp_path / "w.pth")}}}, r"'B, .*w.pth: no such file"),
         ({"detectors": {"A": {}, "B": {"styles": str(tmp_path / "s")}}}, r"'B, all, seed 0': styles .*s: no such file"),
         ({"detectors": {"A": {}, "B": {"init_from": str(tmp_path / "i")}}}, r"'B, .*init_from .*i: no such file"),
+        ({"detectors": {"A": {}, "B": {"teacher": {"data": str(tmp_path / "t")}}}}, r"'B, .*: .*t: not a dataset"),
+        (
+            {"detectors": {"A": {}, "B": {"style": {"preset": "mixture", "donors": [str(tmp_path / "t")]}}}},
+            r"cell 'B, all, seed 0': .*t: not a dataset",
+        ),
+        (
+            {"detectors": {"A": {"style": {"arms": [{"kind": "translator", "run": str(tmp_path / "r")}]}}}},
+            r"cell 'A, all, seed 0': .*r: no such run",
+        ),
         ({"tests": ["val"]}, "two are called"),
         ({"val_split": "dev", "tests": []}, r"faces: no split 'dev', there are '.*; expected --val-split or --tests"),
         ({"val_split": "dev", "val_only": True}, r"no split 'dev', there are '.*; expected --val-split to name one"),

@@ -19,13 +19,16 @@ from stylealign.jobs.study.scores import ScoredOn, score_study
 from stylealign.jobs.study.tables import show_study, write_study
 from stylealign.jobs.train_detector.beside import command_of, node_of, step_of
 from stylealign.jobs.train_detector.configuration import config_class
+from stylealign.jobs.train_detector.opened import unlabelled_faces
 from stylealign.jobs.train_detector.pretrained import PACKAGE
 from stylealign.progress import open_console, say
+from stylealign.styling.chain import trained_arms
 from stylealign.training.devices import said_of_precision, training_device
 from stylealign.training.faces import resolve_data, resolve_others, validation_faces
 from stylealign.training.fan_out import Place, run_jobs
 from stylealign.training.session import replaced_data
 from stylealign.training.slurm import place_for, states_of
+from stylealign.training.weights import read_card
 
 # --------------------------------------------------------------------------------------------------------------------
 # Before the first training
@@ -84,9 +87,10 @@ def check_data(cells: Sequence[Cell]) -> None:
             path = getattr(c, name)
             if path is not None and path != PACKAGE and not run_folder(path).exists():
                 raise UserError(f"cell {cell.name!r}: {name} {path}: no such file or folder")
-        key = repr(
-            (c.real, c.synthetic, c.real_split, c.subset, c.data, c.other, c.other_split, c.val, c.val_split, c.mix)
-        )
+        key = repr((
+            c.real, c.synthetic, c.real_split, c.subset, c.data, c.other, c.other_split, c.val, c.val_split, c.mix,
+            c.model, c.teacher, c.style,
+        ))  # fmt: skip
         if key in seen:
             continue
         seen.add(key)
@@ -94,6 +98,11 @@ def check_data(cells: Sequence[Cell]) -> None:
             schema = resolve_data(c)[0].faces.schema
             resolve_others(c)
             validation_faces(c, schema)
+            unlabelled_faces(c, schema)
+            for run in trained_arms(c.style):
+                read_card(run, "translator")
+            for donors in c.style.donors if c.style.needs_donors() else ():
+                FaceDataset.open(donors)
         except UserError as error:
             raise UserError(f"cell {cell.name!r}: {error}") from None
 

@@ -53,7 +53,7 @@ class Faces:
     """Of the first process alone"""
 
 
-def _unlabelled(config: DetectorJob, schema: LandmarkSchema) -> FaceDataset | None:
+def unlabelled_faces(config: DetectorJob, schema: LandmarkSchema) -> FaceDataset | None:
     """The faces of the mean teacher, where there is one."""
     if config.teacher.data is None:
         return None
@@ -77,7 +77,7 @@ def open_faces(config: DetectorJob, engine: Engine) -> Faces:
             f"--model {config.model}"
         )
     val_faces = validation_faces(config, schemas[0])
-    unlabelled = _unlabelled(config, schemas[0])
+    unlabelled = unlabelled_faces(config, schemas[0])
     margin = MARGIN if config.augment.is_geometric else 1.0
     if engine.is_global_zero:
         if val_faces is not None:
