@@ -32,6 +32,7 @@ from stylealign.jobs.study.job import check_unchanged, main
 from stylealign.jobs.study.plan import Study, plan, row_name, rows_of
 from stylealign.jobs.study.scores import seconds_per_update
 from stylealign.jobs.study.tables import curve_names, protocol, verdicts
+from stylealign.jobs.train_detector.beside import command_of
 from stylealign.jobs.train_detector.job import main as train_detector
 from stylealign.training.fan_out import Job, last_line, run_jobs
 from stylealign.training.processes import Pool
@@ -423,6 +424,15 @@ def test_a_folder_of_something_else_is_refused(data: Path, tmp_path: Path) -> No
     (tmp_path / "o" / "thesis.doc").write_text("dear")
     with pytest.raises(UserError, match="not a study's folder"):
         main(study_of(data, tmp_path / "o"), Here())
+
+
+def test_a_study_whose_folder_begins_like_a_flag_trains_its_cells_by_commands_that_can_be_meant(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (cell,) = plan(study_of(data, Path("-o"), detectors={"A": {}}))
+    words = command_of(cell.config, cell.name, cell.row).command
+    assert parse(words[3], list(words[4:])).run == cell.run
 
 
 @pytest.mark.slow  # 14 s; tests/detectors/test_from_outside.py trains a study in processes too

@@ -67,7 +67,7 @@ def ask_beside(config: PseudoLabel, faces: FaceDataset, detectors: list[LoadedDe
             continue
         recipe = path.with_suffix(".yaml")
         write_whole(recipe, config_text(replace(config, out=path, part=(k, of), jobs=1, on="local")))
-        command = (sys.executable, "-m", "stylealign", "pseudo-label", str(recipe))
+        command = (sys.executable, "-m", "stylealign", "pseudo-label", str(recipe.absolute()))  # never a flag
         jobs.append(Job(f"part {k + 1} of {of}", "part", command, path.with_suffix(".log"), 1, path.exists))
     failed = run_jobs(jobs, place, "asking the detectors") if jobs else {}
     if failed:

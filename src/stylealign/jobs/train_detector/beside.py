@@ -48,7 +48,7 @@ def command_of(config: job.DetectorJob, name: str, kind: str) -> Job:
     run, loop = config.run, config.loop
     recipe = run.with_name(f"{run.name}.yaml")
     write_whole(recipe, config_text(config))
-    command = (sys.executable, "-m", "stylealign", "train-detector", str(recipe))
+    command = (sys.executable, "-m", "stylealign", "train-detector", str(recipe.absolute()))  # never a flag: -o/s0.yaml
 
     def step() -> int:
         return loop.steps if (run / "card.json").exists() else step_of(run)
