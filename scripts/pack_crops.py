@@ -9,6 +9,7 @@ come as the whole picture, made smaller.
 
 import argparse
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,16 @@ def cut(sample: FaceSample, size: int, scale: float) -> tuple[np.ndarray, np.nda
 
 
 def pack(data: Path, out: Path, splits: list[str], size: int, scale: float, quality: int) -> None:
-    """Write one data set's crops to `out`."""
+    """Write one data set's crops to `out`, in place of those that were cut otherwise; what is there already stays."""
     faces = FaceDataset.open(data)
+    cuts = {"of": faces.content_hash, "splits": splits, "size": size, "scale": scale, "quality": quality}
+    if out.exists():
+        before = (FaceDataset.open(out).meta.get("how") or {}).get("cut")
+        if before == cuts:
+            return
+        if before is None:
+            raise UserError(f"{out}: exists and does not say how it was cut; choose another NAME, or remove it")
+        shutil.rmtree(out)
     with DatasetWriter(
         out,
         schema=faces.schema,
@@ -44,6 +53,7 @@ def pack(data: Path, out: Path, splits: list[str], size: int, scale: float, qual
         images="own",
         source=f"{faces.name}, cut to {scale} times the landmarks' box and at most {size} px",
         licence=faces.meta.get("licence", ""),
+        how={"cut": cuts},
     ) as writer:
         for i in track(range(len(faces)), f"cutting {faces.name}", len(faces)):
             sample = faces[i]
@@ -71,8 +81,7 @@ def main() -> None:
         name, equals, folder = data.partition("=")
         if not (name and equals):
             raise SystemExit(f"{data}: expected NAME=FOLDER")
-        if not (given.out / name).exists():  # of an earlier call
-            pack(Path(folder), given.out / name, given.splits, given.size, given.scale, given.quality)
+        pack(Path(folder), given.out / name, given.splits, given.size, given.scale, given.quality)
         total += sum(path.stat().st_size for path in (given.out / name).rglob("*") if path.is_file())
         say(f"{given.out / name}: {total / 1e6:.1f} MB so far")
     if total > given.most * 1e6:

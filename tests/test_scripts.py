@@ -67,6 +67,13 @@ def test_packed_crops_hold_the_faces_and_no_test_split(
     monkeypatch.setattr(sys, "argv", ["pack_crops.py", *given, "--most", "0.01"])
     with pytest.raises(SystemExit, match=r"MB, expected at most 0\.01: a smaller --size"):
         pack_crops.main()
+    before = (tmp_path / "drawn" / "dataset.yaml").stat().st_mtime_ns
+    monkeypatch.setattr(sys, "argv", ["pack_crops.py", *given])  # nothing to cut
+    pack_crops.main()
+    assert (tmp_path / "drawn" / "dataset.yaml").stat().st_mtime_ns == before
+    monkeypatch.setattr(sys, "argv", ["pack_crops.py", *given[:-1], "32"])
+    pack_crops.main()
+    assert max(max(image_size(sample.image)) for sample in FaceDataset.open(tmp_path / "drawn")) == 32
 
 
 @pytest.mark.usefixtures("scripts")
