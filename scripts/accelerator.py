@@ -133,6 +133,7 @@ class Lease:
             if metrics.exists():
                 shutil.copyfile(metrics, made / "metrics.jsonl")
                 break
+        shutil.rmtree(self.out / f"{name}.partial", ignore_errors=True)
         shutil.copytree(made, self.out / f"{name}.partial")
         os.replace(self.out / f"{name}.partial", self.out / name)
 
@@ -266,6 +267,9 @@ def main() -> None:
         raise SystemExit(f"{given.minutes} minutes: expected more than 0")
     if not (given.pack / "300w" / "dataset.yaml").exists():
         raise SystemExit(f"{given.pack}: no 300w in it; scripts/pack_crops.py makes it")
+    for there in (given.out / "table.md", given.out / given.what):
+        if there.exists():  # said now: at the end the minutes would be gone
+            raise SystemExit(f"{there}: exists, of an earlier call; choose another OUT, or remove it")
     given.out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1" if not LARGE else "8")
     with tempfile.TemporaryDirectory() as work:
@@ -276,8 +280,9 @@ def main() -> None:
         try:
             said = WHAT[given.what](lease)
         except TooShort as error:
-            write_whole(given.out / "log.txt", lease.log.read_text(encoding="utf-8"))
             raise SystemExit(f"{given.minutes:g} minutes are too short for `{given.what}`: {error}") from None
+        finally:
+            write_whole(given.out / "log.txt", lease.log.read_text(encoding="utf-8"))
         head = f"# {given.what}, {given.minutes:g} minutes of one {card}, torch {torch.__version__}\n\n"
         write_whole(given.out / "table.md", head + said)
         lease.say(f"wrote {given.out}, {lease.left():.0f} s before the limit")

@@ -77,6 +77,33 @@ def test_packed_crops_hold_the_faces_and_no_test_split(
 
 
 @pytest.mark.usefixtures("scripts")
+def test_minutes_are_not_spent_where_their_result_cannot_be_kept_and_always_leave_a_log(
+    drawn: FaceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import accelerator
+
+    def failing(lease: accelerator.Lease) -> str:
+        lease.run("evaluate", "--no-such-flag", limit=60)
+        return ""
+
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "300w").symlink_to(drawn.folder)
+    out = tmp_path / "out"
+    given = ["accelerator.py", "1", "detector", "--pack", str(tmp_path / "pack"), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", given)
+    monkeypatch.setitem(accelerator.WHAT, "detector", failing)
+    monkeypatch.setenv("STYLEALIGN_CACHE", str(tmp_path))
+    with pytest.raises(SystemExit, match=r"stylealign evaluate ended with status 2: .*no-such-flag"):
+        accelerator.main()
+    assert "no-such-flag" in (out / "log.txt").read_text()
+    for name in ("detector", "table.md"):
+        (out / name).mkdir()
+        with pytest.raises(SystemExit, match=f"out/{name}: exists, of an earlier call; choose another OUT"):
+            accelerator.main()
+        (out / name).rmdir()
+
+
+@pytest.mark.usefixtures("scripts")
 def test_weights_in_16_bits_answer_almost_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pack_weights
 
