@@ -134,6 +134,14 @@ def test_a_key_that_yaml_takes_for_a_truth_is_the_word_that_was_written(tmp_path
     assert read_yaml(tmp_path / "r.yaml") == {"on": "slurm", "arms": {"no": {"flip": True}, "off": {"flip": False}}}
 
 
+def test_a_key_that_is_there_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("arms:\n  mixture: {}\n  free: {}\n  mixture: {prob: 1}\n")
+    with pytest.raises(UserError, match=r"r.yaml: not valid YAML: line 4: the key 'mixture' a second time"):
+        read_yaml(tmp_path / "r.yaml")
+    (tmp_path / "r.yaml").write_text("a: &a {b: 1, c: 2}\nd: {<<: *a, b: 3}\n")  # a merged key may be set anew
+    assert read_yaml(tmp_path / "r.yaml")["d"] == {"b": 3, "c": 2}
+
+
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read_yaml(tmp_path / "none.yaml")

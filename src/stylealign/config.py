@@ -200,9 +200,13 @@ class _PlainLoader(yaml.SafeLoader):
         assert node is not None  # there was an event to make it of
         inner = [] if isinstance(node.value, str) else node.value
         if isinstance(node, yaml.MappingNode):
-            for key, _ in inner:
+            seen = set()
+            for key in (key for key, _ in inner if isinstance(key, yaml.ScalarNode)):
                 if key.tag == "tag:yaml.org,2002:bool":
                     key.tag = "tag:yaml.org,2002:str"  # `on: slurm`, an arm called `no`: what YAML 1.1 takes for truth
+                if (key.tag, key.value) in seen:
+                    raise _problem(f"the key {key.value!r} a second time, whose first value would be lost", key)
+                seen.add((key.tag, key.value))
             inner = [part for pair in inner for part in pair]
         sizes = [self._sizes[id(part)] for part in inner]
         values, levels = 1 + sum(n for n, _ in sizes), 1 + max((n for _, n in sizes), default=0)
