@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
+from builders.dots import dots
 from builders.places import ROOT
 from builders.tiny import drawn, tree
 from stylealign.cli import find_recipe, parse
@@ -187,6 +188,7 @@ def test_a_study_that_says_nothing_or_says_it_twice_is_refused(tmp_path: Path, c
 
 
 def test_missing_data_is_said_before_the_first_training(data: Path, tmp_path: Path) -> None:
+    others = dots(tmp_path / "dots", 4, splits=("test",), name="dots").folder
     faults: list[tuple[dict[str, Any], str]] = [
         ({"tests": ["night"]}, "no face with split 'night'"),
         ({"tests": [f"{tmp_path}/wflw:test"]}, "wflw: not a dataset folder"),
@@ -208,6 +210,10 @@ def test_missing_data_is_said_before_the_first_training(data: Path, tmp_path: Pa
             r"cell 'A, all, seed 0': .*r: no such run",
         ),
         ({"tests": ["val"]}, "two are called"),
+        (
+            {"tests": [f"{others}:test"]},
+            r"'A, .*: dots test: predictions have 98 landmarks of schema 'wflw98', the dataset has 5 of .*--convert",
+        ),
         ({"val_split": "dev", "tests": []}, r"faces: no split 'dev', there are '.*; expected --val-split or --tests"),
         ({"val_split": "dev", "val_only": True}, r"no split 'dev', there are '.*; expected --val-split to name one"),
     ]

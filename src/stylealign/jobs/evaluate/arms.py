@@ -175,7 +175,7 @@ def num_learnt_from(path: Path, dataset: FaceDataset, faces: set[str]) -> int:
     return int((seen | learnt_among(held_out, views).seen).sum())
 
 
-def _fitted(
+def fitted(
     landmarks: np.ndarray, source: str | None, schema: LandmarkSchema, where: str, may_convert: bool
 ) -> np.ndarray:
     """Check that (N, P', 2) predictions follow the dataset's schema, or convert them if that was asked for."""
@@ -246,7 +246,7 @@ def answers_of(
             )
         device = pick_device(accelerator)
         answers = answer_dataset(path, faces, device=device, flip_average=flip)
-        landmarks = _fitted(answers.landmarks, trained_on, schema, str(path), convert)
+        landmarks = fitted(answers.landmarks, trained_on, schema, str(path), convert)
         return Answered(landmarks, answers.covariance if landmarks is answers.landmarks else None)
     rows = match_predictions(read_predictions(path, pixels_from_one), samples, others, path)
     counts = {(len(row.landmarks), row.schema) for row in rows}
@@ -258,7 +258,7 @@ def answers_of(
             f"{len(first.landmarks)} (schema {first.schema})"
         )
     found = np.stack([row.landmarks for row in rows])
-    landmarks = _fitted(found, rows[0].schema, schema, rows[0].where, convert)
+    landmarks = fitted(found, rows[0].schema, schema, rows[0].where, convert)
     covariances = [row.covariance for row in rows if row.covariance is not None]
     whole = len(covariances) == len(rows) and landmarks is found
     return Answered(landmarks, np.stack(covariances) if whole else None)

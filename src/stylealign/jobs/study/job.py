@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from stylealign.config import (
     config_text,
     plain,
@@ -14,6 +16,7 @@ from stylealign.data.packaged import run_folder
 from stylealign.errors import UserError, counted, quoted
 from stylealign.evaluation.scoring import read_truth
 from stylealign.evaluation.tables import Table, print_table
+from stylealign.jobs.evaluate.arms import fitted
 from stylealign.jobs.study.plan import ALL, Cell, Study, plan, rows_of
 from stylealign.jobs.study.scores import ScoredOn, score_study
 from stylealign.jobs.study.tables import show_study, write_study
@@ -78,8 +81,9 @@ def check_unchanged(cell: Cell) -> None:
             )
 
 
-def check_data(cells: Sequence[Cell]) -> None:
-    """Open what each cell will be trained and measured on, so that what is missing is said before hours are spent."""
+def check_data(cells: Sequence[Cell], tests: Sequence[ScoredOn] = (), may_convert: bool = False) -> None:
+    """Open what each cell will be trained and measured on, so that what is missing, or of a mark-up that cannot be
+    scored, is said before hours are spent."""
     seen = set()
     for cell in cells:
         c = cell.config
@@ -99,6 +103,9 @@ def check_data(cells: Sequence[Cell]) -> None:
             resolve_others(c)
             validation_faces(c, schema)
             unlabelled_faces(c, schema)
+            for test in tests:
+                nothing = np.zeros((1, schema.num_points, 2))
+                fitted(nothing, schema.name, test.dataset.schema, test.name, may_convert)
             for run in trained_arms(c.style):
                 read_card(run, "translator")
             for donors in c.style.donors if c.style.needs_donors() else ():
@@ -156,7 +163,7 @@ def _train_and_score(study: Study, cells: list[Cell], train: Callable[[Sequence[
     for cell in cells:
         check_unchanged(cell)
     unfinished = [cell for cell in cells if not cell.finished] if study.train else []
-    check_data(unfinished)
+    check_data(unfinished, tests, study.convert)
     place = place_for(study.on, study.jobs, study.cluster, study.out) if unfinished else None
     if study.out.exists() and not (study.out / "study.yaml").exists() and any(study.out.iterdir()):
         raise UserError(f"{study.out}: not empty and not a study's folder; choose another --out")
