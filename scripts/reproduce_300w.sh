@@ -30,7 +30,7 @@ if [ ! -e "$OUT/data" ]; then
     [ -e "$list" ] && subsets+=("budget_$(basename "$list" .txt | cut -d_ -f2)=$list")
   done
   "$STYLEALIGN" prepare --reader ibug --path "$SOURCE" --out "$OUT/data" \
-    --splits "${splits[@]}" --subsets "${subsets[@]}"
+    --splits "${splits[@]}" ${subsets[@]+--subsets "${subsets[@]}"}
   "$STYLEALIGN" check "$OUT/data" --draw 24 --out "$OUT/check"
 fi
 

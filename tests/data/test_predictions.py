@@ -56,8 +56,12 @@ def test_csv_pts_and_json_lines_of_the_same_predictions_read_the_same(tmp_path: 
         tmp_path / "p",
         tmp_path / "p" / "predictions.jsonl",
     ]
-    for path in paths:
-        np.testing.assert_allclose(matched(path), POINTS)
+    for mark in ("", "\ufeff"):  # which Windows programs put first
+        write(tmp_path / "p.csv", mark + csv_text())
+        written = (tmp_path / "p" / "predictions.jsonl").read_text(encoding="utf-8-sig")
+        write(tmp_path / "p" / "predictions.jsonl", mark + written)
+        for path in paths:
+            np.testing.assert_allclose(matched(path), POINTS)
 
 
 def test_a_csv_counted_from_one_is_shifted_only_when_asked(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def test_a_face_at_the_bound_and_one_with_missing_points_are_right(tmp_path: Pat
         FaceSample(id="none", image=image, landmarks=lost, visible=0 * there, point_trust=0 * there),
     ]
     write_dataset(tmp_path / "set", faces, schema=FIVE, name="x")
-    check.main(Check(path=tmp_path / "set"))
+    check.main(Check(path=tmp_path / "set", draw=3, out=tmp_path / "drawn", size=32))
+    assert (tmp_path / "drawn" / "faces_00.png").exists()
 
 
 def test_unlabelled_faces_are_drawn_too(tmp_path: Path) -> None:

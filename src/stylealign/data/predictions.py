@@ -137,7 +137,7 @@ def _covariance(found: Any, num_points: int, where: str) -> np.ndarray | None:
 def read_jsonl(path: Path) -> list[Prediction]:
     """Read predictions in our own format, one JSON object a line."""
     rows = []
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue

@@ -346,10 +346,7 @@ def fit(
             if log or save:
                 means = {name: float(mean_over_processes(engine, total / counts[name])) for name, total in sums.items()}
                 if not all(math.isfinite(v) for v in means.values()):
-                    raise UserError(
-                        f"step {step}: a loss is not finite ({means}); lower lr, or start again from an earlier "
-                        "checkpoint with it lowered"
-                    )
+                    raise UserError(f"step {step}: a loss is not finite ({means}); begin another run with a lower lr")
                 if main:
                     epoch = {} if epochs is None else {"epoch": round(epochs(step), 4)}
                     seen = {"images_seen": step * config.batch_size, **epoch, "lr": lr_of(state.optimizers)}
