@@ -148,6 +148,10 @@ def test_an_arm_that_bends_gets_donors_that_fit_and_no_face_as_it_was_is_called_
     assert not refused_pairs(*pairs, openings_of(data.schema), WarpConfig()).any()
     for sample, content in zip(found, contents, strict=True):
         assert not np.array_equal(read_image(sample.image), crop_sample(content, config.crop)[0])
+    # What decides who is a donor of whom, and who is left out, makes another data set.
+    for other in ({"warp": WarpConfig(offered=3)}, {"skip_unfit": False}):
+        with pytest.raises(UserError, match=rf"the work of another configuration \(config.*{next(iter(other))}"):
+            made(dataclasses.replace(config, **other))
 
 
 def test_a_face_that_no_arm_changed_has_no_style_and_is_no_tile(

@@ -7,11 +7,13 @@ from stylealign.config import plain, read_yaml, refuse_another, to_dict
 from stylealign.data.dataset import FaceDataset, describe_data, describe_source
 from stylealign.data.shards import INDEX, ShardedFaces, shown
 from stylealign.errors import UserError
+from stylealign.jobs.generate.by_arms import ByArms
 from stylealign.jobs.generate.by_warp import ByWarp
 from stylealign.jobs.generate.maker import Maker
+from stylealign.styling.chain import chooses_by_fit
 from stylealign.training.seen import data_learnt
 
-_OF_WARP = ("warp", "skip_unfit", "judge")  # of all translators that bend donors
+_OF_WARP = ("warp", "skip_unfit", "judge")  # of all translators that bend donors; arms that do have no judge
 # Keys that say where things are, or what was allowed, and so change no picture.
 _PLACES = ("data", "donors", "translator", "out", "accelerator", "devices", "num_nodes", "accept_gap")
 
@@ -20,7 +22,9 @@ def describe(config: dict[str, Any], maker: Maker, contents: FaceDataset, donors
     """What fixes the result of a configuration's values, as plain YAML values: the same description, the same bytes."""
     # What others than this maker look at; data sets made before `warp` never had its keys.
     idle: tuple[str, ...] = ("style", "crop") if config["translator"] else ()
-    if not isinstance(maker, ByWarp):
+    if isinstance(maker, ByArms) and chooses_by_fit(maker.chain):
+        idle = (*idle, "judge")
+    elif not isinstance(maker, ByWarp):
         idle = (*idle, *_OF_WARP)
     elif maker.untrained is not None:
         idle = ("style",)
