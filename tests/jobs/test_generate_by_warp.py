@@ -11,10 +11,12 @@ import torch
 from builders.tiny import detector_job, drawn, tree
 from stylealign.batches.batch import Batch
 from stylealign.data.dataset import FaceDataset
-from stylealign.data.dataset_writer import write_dataset
+from stylealign.data.dataset_writer import DatasetWriter, write_dataset
 from stylealign.data.image import read_image
 from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
+from stylealign.face.geometry import apply, invert, landmark_box
+from stylealign.face.orientation import upright_affine, view_of
 from stylealign.jobs.generate import by_warp, rendering
 from stylealign.jobs.generate.by_warp import ByWarp
 from stylealign.jobs.generate.job import Generate, main
@@ -96,6 +98,45 @@ def test_faces_have_their_own_structure_and_others_pictures(data: Path, tmp_path
         expected = by_id[origin.content_id].landmarks @ affine[:, :2].T + affine[:, 2]
         np.testing.assert_allclose(sample.landmarks, expected, atol=1e-3)
         assert read_image(sample.image).shape == (48, 48, 3)
+
+
+def held(faces: FaceDataset, folder: Path, orientation: int) -> Path:
+    """The same faces, their square pictures stored as a camera held that way stores them."""
+    with DatasetWriter(folder, schema=faces.schema, images="own") as writer:
+        for sample in faces:
+            shown = read_image(sample.image)
+            stored_from_shown = invert(upright_affine(orientation, *shown.shape[:2]))
+            image = writer.add_image(f"{sample.id}.png", view_of(shown, stored_from_shown))
+            assert sample.landmarks is not None
+            landmarks = apply(stored_from_shown, sample.landmarks)
+            writer.add(dataclasses.replace(
+                sample, id=f"{sample.id}_held", image=image, landmarks=landmarks, box_xyxy=landmark_box(landmarks),
+                orientation=orientation,
+            ))  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize("contents", [True, False])
+@pytest.mark.parametrize("orientation", [2, 6])
+def test_pictures_held_otherwise_make_the_same_faces(
+    orientation: int, contents: bool, data: Path, tmp_path: Path
+) -> None:
+    """A picture that a camera stored mirrored, or on its side, is bent as whoever labelled it saw it."""
+    faces = FaceDataset.open(data).select("train")
+    for way in (1, orientation):
+        folder = held(faces, tmp_path / f"held_{way}", way)
+        main(config(folder if contents else data, tmp_path / f"made_{way}", donors=None if contents else folder))
+    upright, found = (FaceDataset.open(tmp_path / f"made_{way}") for way in (1, orientation))
+    assert len(upright) >= 8
+    for expected, sample in zip(upright, found, strict=True):
+        assert (sample.id, sample.orientation) == (expected.id, 1)
+        assert sample.provenance is not None
+        assert expected.provenance is not None
+        assert sample.provenance.style_id == expected.provenance.style_id
+        np.testing.assert_allclose(sample.landmarks, expected.landmarks, atol=1e-3)
+        assert np.abs(read_image(sample.image).astype(float) - read_image(expected.image)).mean() < 0.5
+    sheets = [read_image(made.folder / "sheets/sheet_00.png").astype(float) for made in (upright, found)]
+    assert np.abs(sheets[0] - sheets[1]).mean() < 0.5
 
 
 def test_a_landmark_that_nobody_placed_stays_so_and_those_a_donor_hides_are_hidden(data: Path, tmp_path: Path) -> None:

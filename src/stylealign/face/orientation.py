@@ -59,10 +59,15 @@ def shown_crop_affine(orientation: int, box: np.ndarray, scale: float, size: int
     return geometry.compose(geometry.crop_affine(map_box(view, box), scale, size), view)
 
 
+def as_shown(points: np.ndarray, orientation: int) -> np.ndarray:
+    """(P, 2) px of a stored picture as they lie to each other in the view of it, px from some origin."""
+    return geometry.apply(_placed(_EXIF[orientation], 1, 1), points)
+
+
 def shown_points(sample: FaceSample) -> np.ndarray | None:
     """(P, 2) landmarks of a face as whoever labelled it saw them lie to each other, px from some origin; None of a face
     without."""
-    return shown_face(sample, 1, 1)[0].landmarks
+    return None if sample.landmarks is None else as_shown(sample.landmarks, sample.orientation)
 
 
 def shown_face(sample: FaceSample, width: int, height: int) -> tuple[FaceSample, np.ndarray]:

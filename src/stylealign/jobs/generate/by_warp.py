@@ -126,11 +126,11 @@ class ByWarp(NothingToPrepare):
         header = np.stack([crop_sample(self._sample(plan.donors, int(j)), self._donor_crop)[0] for j in positions])
         translator, openings = self.translator, openings_of(self.schema)
         donors = [self._cut_donor(plan.donors, int(j)) for j in positions]
-        images = []
+        theirs, images = np.concatenate([donor.landmarks.numpy() for donor in donors]), []
         for i in faces:
             content = _cut(plan.contents[int(i)], self.crop)
             points = np.repeat(content.landmarks.numpy(), len(positions), axis=0)
-            refused = refused_pairs(points, self.donor_landmarks[positions], openings, self.config)
+            refused = refused_pairs(points, theirs, openings, self.config)
             for bad, donor in zip(refused, donors, strict=True):
                 grey = torch.full_like(content.image, GREY_TILE)
                 images.append(grey if bad else _drawn(translator, content, donor))
@@ -142,11 +142,11 @@ class ByWarp(NothingToPrepare):
 
     def _sample(self, donors: FaceDataset, j: int) -> FaceSample:
         """A donor with the landmarks that it is bent by; one of its missing landmarks is not counted for its box."""
-        points = self.donor_landmarks[j]
+        donor, points = donors[j], self.donor_landmarks[j]
         missing = ~np.isfinite(points).all(axis=1)
         return FaceSample(
-            id=str(donors.head(j)["id"]), image=donors[j].image, landmarks=np.nan_to_num(points),
-            visible=~missing, point_trust=(~missing).astype(np.float32),
+            id=donor.id, image=donor.image, landmarks=np.nan_to_num(points), visible=~missing,
+            point_trust=(~missing).astype(np.float32), orientation=donor.orientation,
         )  # fmt: skip
 
     def _cut_donor(self, donors: FaceDataset, j: int, margin: float = MARGIN) -> Batch:

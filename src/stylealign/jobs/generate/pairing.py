@@ -8,6 +8,7 @@ import numpy as np
 
 from stylealign.data.dataset import FaceDataset, sources_of
 from stylealign.errors import UserError, counted
+from stylealign.face.orientation import as_shown
 from stylealign.face.sample import FaceSample
 from stylealign.progress import say
 from stylealign.styling.donors import of_others
@@ -68,9 +69,9 @@ def paired_by_fit(
             f"styles_per_face asks for {styles} different ones a face, never the face itself: expected more donors "
             "or fewer styles"
         )
-    fitting = fitting_donors(
-        labels_of(contents), landmarks, styles, seed, own, contents.schema, config, looks,
-    )  # fmt: skip
+    held = (donors.head(j).get("orientation", 1) for j in range(len(donors)))
+    shown = np.stack([as_shown(*each) for each in zip(landmarks, held, strict=True)])
+    fitting = fitting_donors(labels_of(contents), shown, styles, seed, own, contents.schema, config, looks)
     short = fitting.short
     if len(short) and not skip_unfit:
         first = int(short[0])
@@ -97,8 +98,8 @@ def paired_by_fit(
 
 
 def labels_of(faces: FaceDataset) -> np.ndarray:
-    """(N, P, 2) px of the pictures, NaN where one is no label."""
-    return np.stack([sample.labels for sample in faces]).astype(np.float64)
+    """(N, P, 2) px of the pictures as they were labelled, from some origin each; NaN where one is no label."""
+    return np.stack([as_shown(sample.labels, sample.orientation) for sample in faces])
 
 
 def pair_styles(num_contents: int, num_donors: int, k: int, seed: int, same: np.ndarray | None = None) -> np.ndarray:
