@@ -21,6 +21,7 @@ from stylealign.jobs.generate import by_warp, rendering
 from stylealign.jobs.generate.by_warp import ByWarp
 from stylealign.jobs.generate.job import Generate, main
 from stylealign.jobs.train_detector.job import main as train_detector
+from stylealign.styling.chain import ChainConfig
 from stylealign.translators.judge import judge_swaps
 from stylealign.translators.loaded import open_untrained
 from stylealign.translators.warp.fit import WarpConfig
@@ -155,6 +156,30 @@ def test_a_landmark_that_nobody_placed_stays_so_and_those_a_donor_hides_are_hidd
         for sample in FaceDataset.open(out):
             assert (sample.missing_points == ~there).all()
             assert (sample.visible == (there & ~hidden if visible is not None else there)).all()
+
+
+@pytest.mark.parametrize("how", [{}, {"translator": None, "style": ChainConfig(preset="warp")}])
+def test_a_landmark_that_the_donor_lacks_is_no_label(how: dict, data: Path, tmp_path: Path) -> None:
+    """The picture is not bent to it there. It is not missing: the face is cut round it as round the others."""
+    faces = FaceDataset.open(data).select("train")
+    there = np.ones(98, bool)
+    there[76:96] = False  # the mouth
+    trust = there.astype(np.float32)
+    for name, visible in (("missing", there), ("doubted", None)):
+        some = [
+            dataclasses.replace(
+                s, landmarks=np.where(there[:, None], s.landmarks, 0), visible=visible, point_trust=trust
+            )
+            for s in faces
+        ]
+        write_dataset(tmp_path / name, some, schema=faces.schema, name=name)
+        main(config(data, tmp_path / f"of_{name}", donors=tmp_path / name, styles_per_face=1, **how))
+        made = FaceDataset.open(tmp_path / f"of_{name}")
+        assert len(made) >= 4
+        for sample in made:
+            assert np.array_equal(sample.point_trust, trust)
+            assert not sample.missing_points.any()
+            assert np.isfinite(sample.labels).all(axis=1).tolist() == there.tolist()
 
 
 def test_donors_outside_their_picture_or_not_trusted_are_not_used_and_counted(

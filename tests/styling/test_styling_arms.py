@@ -24,6 +24,7 @@ from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import FIVE, WFLW98
 from stylealign.styling.arms import ARMS, ArmEntry, open_arm
+from stylealign.styling.chain import ChainConfig, open_chain, restyle
 from stylealign.styling.free import BETA, MAX_GAIN, adain, adain_pyramid, fda, histogram, jitter
 
 CPU = torch.device("cpu")
@@ -186,3 +187,19 @@ def test_jitter_of_one_face_differs_from_another_s_and_grows_with_strength(faces
     assert float((found[0] - found[1]).abs().mean()) > 0.02
     little = jitter(twice, faces[1], torch.full((NUM,), 0.1), draws_of()).image
     assert float((little - twice.image).abs().mean()) < 0.3 * float((found - twice.image).abs().mean())
+
+
+def test_what_a_bent_donor_lacks_is_no_label_of_the_face_and_no_other_is_touched(faces: tuple[Batch, Batch]) -> None:
+    content, _ = faces
+    donors = content._replace(landmarks=content.landmarks.clone())
+    donors.landmarks[0, 76:96] = float("nan")  # its mouth
+    arm, draws = case_of("warp", faces).arm, draws_of()
+    found = arm(content, donors, torch.ones(NUM), draws)
+    assert torch.isnan(found.landmarks[0]).all(dim=1).nonzero().view(-1).tolist() == list(range(76, 96))
+    assert torch.equal(found.landmarks[0, :76], content.landmarks[0, :76])
+    assert torch.equal(found.landmarks[1:], content.landmarks[1:])
+    hardly = arm(content, donors, torch.full((NUM,), 0.2), draws)  # more of the face's own photograph than of the donor
+    assert torch.equal(hardly.landmarks, content.landmarks)
+    links = open_chain(ChainConfig(preset="warp"), 1.0, CROP, WFLW98, CPU)
+    restyled = restyle(content, donors, links, torch.Generator().manual_seed(0))
+    assert torch.equal(torch.isnan(restyled.landmarks), torch.isnan(found.landmarks))

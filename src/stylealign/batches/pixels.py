@@ -89,9 +89,12 @@ def restyled(content: Batch, image: Tensor, changed: Tensor, visible: Tensor | N
 
 def shown_of(donors: Batch, answer: Batch, shown: Tensor) -> Batch:
     """An arm's answer, in whose faces of the rows `shown` (B,) a bent donor is seen: what lies over its landmarks lies
-    over the face's. No arm uncovers what was hidden."""
-    hidden = shown.to(answer.visible.device)[:, None] & ~donors.visible
-    return answer._replace(visible=answer.visible & ~hidden)
+    over the face's, and where one of its landmarks is not known, the picture does not show the face's in its place,
+    which is no label then (NaN). No arm uncovers what was hidden."""
+    shown = shown.to(answer.visible.device)[:, None]
+    lost = (shown & ~known_points(donors.landmarks))[..., None]
+    landmarks = answer.landmarks.masked_fill(lost, math.nan)
+    return answer._replace(landmarks=landmarks, visible=answer.visible & ~(shown & ~donors.visible))
 
 
 def face_generator(draw: Tensor) -> torch.Generator:

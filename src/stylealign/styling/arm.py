@@ -1,10 +1,11 @@
 """What a style arm is: (faces, donors of style) -> the same faces in another look.
 
 An arm is a plain function. It gets a batch of upright crops and as many donors, row i the donor of face i, and
-answers a batch in which only `image` differs (and `visible`, where it lays something over a landmark). `restyle`
-(chain.py) calls it, on the fly in training and in `generate` alike. Rules that tests hold every arm to:
+answers a batch in which only `image` differs (`visible` where it lays something over a landmark). `restyle` (chain.py)
+calls it, on the fly in training and in `generate` alike. Rules that tests hold every arm to:
 
-- Landmarks are the content's, untouched, and the picture still shows the face there.
+- Landmarks are the content's, untouched, and the picture still shows the face there; those that a bent donor lacks are
+  NaN, for nobody knows whether it does.
 - `strength` 0 gives the content's picture back; 1 is the arm at its fullest.
 - Row i of the answer is a function of row i of the arguments alone: a batch equals its faces one by one.
 - All randomness comes from `draws`, so that a seed means the same on every device. An arm that needs more than

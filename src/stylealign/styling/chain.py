@@ -221,7 +221,8 @@ def restyle(batch: Batch, donors: Batch | None, chain: tuple[Link, ...], generat
         generator: a CPU generator; the result is a function of its state.
 
     Returns:
-        A new batch in which `image` (and `visible`, under something laid over) differs.
+        A new batch in which `image` differs, `visible` under something laid over, and `landmarks` where a bent donor
+        lacks one: NaN.
     """
     chosen = draw_arms(chain, generator)
     donors = batch if donors is None else donors
@@ -234,8 +235,8 @@ def restyle(batch: Batch, donors: Batch | None, chain: tuple[Link, ...], generat
         low, high = link.strengths[which]
         strength = (low + (high - low) * draws[rows, 1]).to(batch.image)
         styled = link.arms[which](take_faces(batch, rows), take_faces(donors, rows), strength, draws[rows, 2:])
-        image, visible = batch.image.clone(), batch.visible.clone()
+        image, visible, landmarks = (t.clone() for t in (batch.image, batch.visible, batch.landmarks))
         there = rows.to(image.device)
-        image[there], visible[there] = styled.image.to(image), styled.visible
-        batch = batch._replace(image=image, visible=visible)
+        image[there], visible[there], landmarks[there] = styled.image.to(image), styled.visible, styled.landmarks
+        batch = batch._replace(image=image, visible=visible, landmarks=landmarks)
     return batch

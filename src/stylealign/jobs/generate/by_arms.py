@@ -16,6 +16,7 @@ import torch
 
 from stylealign.batches.batch import Batch, to_float
 from stylealign.batches.crops import crop_sample
+from stylealign.batches.pixels import known_points
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset
 from stylealign.face.crop import CropConfig
@@ -86,7 +87,8 @@ class ByArms(NothingToPrepare):
                     made_by = UNCHANGED
                 visible = found.visible.numpy()
                 known = sample.visible is not None or not visible.all()
-                yield Drawn(found.image, (made_by,), visible if known else None, styled=not unchanged)
+                lost = (known_points(content.landmarks) & ~known_points(found.landmarks)).numpy()
+                yield Drawn(found.image, (made_by,), visible if known else None, styled=not unchanged, lost=lost)
 
     def tiles(
         self, plan: Plan, sheet: int, faces: np.ndarray, structures: np.ndarray, rng: np.random.Generator

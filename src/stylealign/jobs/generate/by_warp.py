@@ -114,7 +114,8 @@ class ByWarp(NothingToPrepare):
                 visible = donor.visible if plan.donors.schema == self.schema else None
                 if visible is None and sample.visible is not None:
                     visible = np.ones_like(sample.visible)
-                yield Drawn(image, (translator.hash,), None if visible is None else visible[None])
+                lost = ~np.isfinite(self.donor_landmarks[j]).all(axis=1)
+                yield Drawn(image, (translator.hash,), None if visible is None else visible[None], lost=lost[None])
 
     def tiles(
         self, plan: Plan, sheet: int, faces: np.ndarray, structures: np.ndarray, rng: np.random.Generator

@@ -86,6 +86,8 @@ class Drawn(NamedTuple):
     """(b, P) bool, which landmarks can be seen; None: those of the photograph"""
     styled: bool = True
     """whether the pictures have the look that was asked for; else they are the faces as they were"""
+    lost: np.ndarray | None = None
+    """(b, P) bool, landmarks that a bent donor lacks, so that nobody knows where they lie in the picture; None: none"""
 
 
 class Tiles(NamedTuple):

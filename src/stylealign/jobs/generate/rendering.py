@@ -23,7 +23,7 @@ from stylealign.evaluation.draw import style_sheet
 from stylealign.face.orientation import map_box
 from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import SCHEMAS
-from stylealign.jobs.generate.maker import Maker, NothingToPrepare, Plan
+from stylealign.jobs.generate.maker import Drawn, Maker, NothingToPrepare, Plan
 from stylealign.jobs.generate.pairing import inherited_attributes
 from stylealign.progress import track
 from stylealign.translators.swapping import crops_of, pictures, structures_of
@@ -78,11 +78,12 @@ class Work:
                 with open(f"{folder}/{name}", "wb") as file:
                     file.write(content)
                 assert own.provenance is not None
-                missing = sample.missing_points  # which nobody placed: it stays so, whatever lies there
+                visible, point_trust = _told(own, drawn, number)
                 made = dataclasses.replace(
                     own,
                     id=f"{sample.id}@{style}",
-                    visible=own.visible if drawn.visible is None else drawn.visible[number] & ~missing,
+                    visible=visible,
+                    point_trust=point_trust,
                     provenance=dataclasses.replace(
                         own.provenance,
                         style_id=plan.style_id(face, style) if drawn.styled else None,
@@ -150,6 +151,21 @@ class Work:
         path = self.sheet_file(number)
         write_whole(path.with_suffix(".json"), (json.dumps(sidecar, ensure_ascii=False) + "\n").encode())
         write_whole(path, encode_image(sheet, path.suffix))
+
+
+def _told(face: FaceSample, drawn: Drawn, number: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """What is said of a face's landmarks in one of its pictures: `visible` (P,) and `point_trust` (P,).
+
+    A landmark that nobody placed stays so, whatever lies there. One that the donor lacks is no label; the face is cut
+    round it all the same, so it does not count as hidden.
+    """
+    visible, trust = face.visible, face.point_trust
+    lost = np.zeros(len(face.labels), bool) if drawn.lost is None else drawn.lost[number]
+    if drawn.visible is not None:
+        visible = (drawn.visible[number] | lost) & ~face.missing_points
+    if lost.any():
+        trust = np.where(lost, 0, np.ones(len(lost)) if trust is None else trust)
+    return visible, trust
 
 
 def find_tile(sheet: np.ndarray, tiles: np.ndarray, i: int, j: int) -> list[int]:
