@@ -32,6 +32,7 @@ from stylealign.data.image import read_image, warp, write_image
 from stylealign.errors import UserError
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
+from stylealign.face.orientation import upright_affine, view_of
 from stylealign.face.schema import FIVE, SCHEMAS, LandmarkSchema
 from stylealign.jobs import translate as translate_job
 from stylealign.jobs.train_detector.job import main as train_detector
@@ -593,6 +594,39 @@ def test_a_donor_that_is_bent_is_the_nearest_in_shape_of_those_that_are_trusted(
     assert found <= {faces[0].id, faces[2].id}
     nobody = [dataclasses.replace(face, trust=0.3) for face in faces]
     assert StyleAugmentation(nobody, "warp", schema=FIVE)._donor(content, rng).landmarks is None
+    lacking = np.array([1, 1, 1, 1, 0], np.float32)  # a corner of the mouth
+    some = [faces[0], dataclasses.replace(faces[1], point_trust=lacking), faces[2]]
+    augmentation = StyleAugmentation(some, "warp", schema=FIVE)
+    assert {augmentation._donor(content, rng).id for _ in range(9)} <= {faces[0].id, faces[2].id}
+    content[4] = np.nan  # nor has the face one
+    assert augmentation._donor(content, rng).id == faces[1].id
+
+
+def test_a_donor_that_was_stored_mirrored_is_as_near_in_shape(donors: Path, tmp_path: Path) -> None:
+    faces = list(FaceDataset.open(donors))[:3]
+    own = np.asarray(faces[1].landmarks)
+    pixels = read_image(faces[1].image)
+    stored_from_shown = geometry.invert(upright_affine(2, pixels.shape[1], pixels.shape[0]))
+    write_image(tmp_path / "mirrored.png", view_of(pixels, stored_from_shown))
+    stored = dataclasses.replace(
+        faces[1], image=tmp_path / "mirrored.png", landmarks=geometry.apply(stored_from_shown, own), orientation=2
+    )
+    augmentation = StyleAugmentation([faces[0], stored, faces[2]], "warp", schema=FIVE)
+    assert augmentation._donor(own * 2 + 5, np.random.default_rng(0)).id == stored.id
+
+
+def test_the_numbers_of_a_donor_s_missing_landmark_change_nothing(donors: Path) -> None:
+    donor, (image, points) = FaceDataset.open(donors)[1], face(NIGHT)
+    there = np.arange(5) != 4
+    made = []
+    for number in (0, 20):
+        landmarks = np.where(there[:, None], donor.landmarks, number)
+        lacking = dataclasses.replace(donor, landmarks=landmarks, visible=there, point_trust=there.astype(np.float32))
+        made.append(StyleAugmentation([lacking], "occlude_aligned", strength=(1, 1))(image, points, seed=1))
+        bent = StyleAugmentation([lacking], "warp", schema=FIVE)(image, points, seed=1)
+        assert np.array_equal(bent, image), "its mouth would lie anywhere: the face stays as it is"
+    assert not np.array_equal(made[0], image)
+    assert np.array_equal(made[0], made[1])
 
 
 def test_a_share_of_the_images_is_left_alone(donors: Path) -> None:

@@ -35,7 +35,7 @@ from stylealign.errors import UserError, counted
 from stylealign.evaluation.trust import may_be_bent
 from stylealign.face import geometry
 from stylealign.face.crop import CropConfig
-from stylealign.face.orientation import shown_crop_affine
+from stylealign.face.orientation import as_shown, shown_crop_affine
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema, get_schema
 from stylealign.styling.arms import ARMS, names_without_run
@@ -228,12 +228,13 @@ class StyleAugmentation:
         if not self._by_fit:
             return self.faces[int(rng.integers(len(self.faces)))]
         assert self.schema is not None
-        offered = [_trusted(self.faces[int(i)]) for i in rng.integers(len(self.faces), size=OFFERED)]
+        known = np.isfinite(points).all(axis=1)
+        offered = [_bendable(self.faces[int(i)], known) for i in rng.integers(len(self.faces), size=OFFERED)]
         shapes = np.full((len(offered), self.schema.num_points, 2), np.nan)
         for shape, face in zip(shapes, offered, strict=True):
-            if face.landmarks is not None and face.landmarks.shape == shape.shape:
-                shape[:] = face.labels
-        reference = reference_shape(points[None])
+            if face.landmarks is not None:
+                shape[:] = as_shown(face.labels, face.orientation)
+        reference = reference_shape(np.concatenate([points[None], shapes]))
         wanted, found = (descriptors(one, reference, self.schema) for one in (points[None], shapes))
         return offered[int(nearest(found[:, None], wanted)[0])]
 
@@ -258,9 +259,11 @@ class StyleAugmentation:
         return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
-def _trusted(face: FaceSample) -> FaceSample:
-    """The face, without landmarks where those are not to be trusted."""
-    if may_be_bent(face.trust):
+def _bendable(face: FaceSample, known: np.ndarray) -> FaceSample:
+    """The face, without landmarks where those are not to be trusted, are of another number than `known` (P,), or lack
+    one that is known of who gets its style: that one would lie anywhere."""
+    there = face.landmarks is not None and len(face.landmarks) == len(known)
+    if there and may_be_bent(face.trust) and face.labelled_points[known].all():
         return face
     return dataclasses.replace(face, landmarks=None, visible=None, point_trust=None)
 
@@ -317,10 +320,10 @@ def _chain(style: str | Path, strength: tuple[float, float]) -> ChainConfig:
 def _cut(donor: FaceSample, scale: float, side: int, num_points: int) -> tuple[np.ndarray, np.ndarray]:
     """A donor's picture (side, side, 3) with its face as large as the content's, and its landmarks (P, 2) px of that.
 
-    NaN where the donor has not `num_points` landmarks.
+    NaN where the donor has not `num_points` landmarks, and where one of them is no label.
     """
     affine = shown_crop_affine(donor.orientation, box_of(donor, "landmarks"), scale, side)
     pixels = warp(read_image(donor.image), affine, side)
     if donor.landmarks is None or len(donor.landmarks) != num_points:
         return pixels, np.full((num_points, 2), np.nan)
-    return pixels, geometry.apply(affine, donor.landmarks)
+    return pixels, geometry.apply(affine, donor.labels)
