@@ -12,10 +12,11 @@ from builders.painted import PaintedTranslator, make_faces
 from builders.release import FRAME, TILE, Release, original_map
 from stylealign.cli import parse
 from stylealign.config import from_dict
-from stylealign.data.dataset import FaceDataset
+from stylealign.data.dataset import FaceDataset, sources_of
 from stylealign.data.dataset_writer import write_dataset
 from stylealign.data.image import read_image, write_image
 from stylealign.errors import UserError
+from stylealign.face.sample import Provenance
 from stylealign.face.schema import get_schema
 from stylealign.jobs import gen_landmark
 from stylealign.jobs.gen_landmark import GenLandmark, batch_rows, matching_rows, rendered
@@ -243,6 +244,46 @@ def test_what_nobody_placed_stays_missing_on_our_own_sheets_and_grey_tiles_are_n
     (sheets / "sheet_00.json").write_text(json.dumps(side))
     with pytest.raises(UserError, match=r"sheet_00.json: a style sheet's sidecar without tiles_xy"):
         gen_landmark.main(GenLandmark(gen_dir=sheets, out_dir=tmp_path / "again"))
+
+
+def test_faces_cut_from_our_own_sheets_are_told_as_those_that_generate_wrote(tmp_path):
+    """Of which face, how far trusted, what is hidden, of whose data: so that a held-out face is known as such."""
+    made_before = [
+        dataclasses.replace(
+            face, trust=0.25, point_trust=np.array([1, 0.5, 1, 1, 0]), visible=np.array([1, 0, 1, 1, 1], bool),
+            attributes={"pose": True, "blur": True},
+            provenance=Provenance(content_id=f"real{i}", style_id=None, translator="stress blur 2", seed=0, mode="arm",
+                                  crop_from_source=((2, 0, 3), (0, 2, 4))),
+        )
+        for i, face in enumerate(make_faces(tmp_path / "data", 4))
+    ]  # fmt: skip
+    how = {"verb": "stress", "inputs": {"data": {"content_hash": "beef"}}}
+    data = write_dataset(
+        tmp_path / "stressed", made_before, schema=FIVE, name="s", image_root=tmp_path, licence="ours", how=how
+    )
+    made = Generate(
+        data=data.folder, translator=Path("none"), out=tmp_path / "made", sheets=2, sheet_size=4, styles_per_face=3
+    )
+    generate(made, PaintedTranslator())
+    gen_landmark.main(GenLandmark(gen_dir=made.out / "sheets", out_dir=tmp_path / "cut"))
+    cut, written = FaceDataset.open(tmp_path / "cut"), FaceDataset.open(made.out)
+    assert sources_of(cut.meta) == sources_of(written.meta) == [data.content_hash, "beef"]
+    assert cut.meta["licence"] == "ours"
+    expected = {face.provenance.content_id: face for face in written}
+    assert len(cut) == 32
+    for face in cut:
+        like = expected[face.provenance.content_id]
+        assert face.provenance.style_id in data.ids()
+        assert face == dataclasses.replace(
+            like, id=face.id, image=face.image, landmarks=face.landmarks,
+            provenance=dataclasses.replace(like.provenance, style_id=face.provenance.style_id),
+        )  # fmt: skip
+        np.testing.assert_allclose(face.landmarks, like.landmarks, atol=1e-4)
+    side = json.loads((made.out / "sheets/sheet_01.json").read_text())
+    side["inputs"]["data"]["content_hash"] = "another"
+    (made.out / "sheets/sheet_01.json").write_text(json.dumps(side))
+    with pytest.raises(UserError, match=r"sheet_01.json: its faces .* expected the sheets of one data set"):
+        gen_landmark.main(GenLandmark(gen_dir=made.out / "sheets", out_dir=tmp_path / "again"))
 
 
 def test_our_own_sheets_are_cut_by_their_sidecar(tmp_path):

@@ -24,6 +24,7 @@ from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.data.formats import schema_of
 from stylealign.data.formats.entry import lines_of, numbers_of, stem_of
 from stylealign.data.image import read_image
+from stylealign.data.rows import from_row
 from stylealign.errors import UserError, counted
 from stylealign.face import geometry
 from stylealign.face.sample import FaceSample, Provenance
@@ -271,9 +272,6 @@ def _ours(sidecars: list[Path]) -> Iterator[tuple[FaceSample, np.ndarray]]:
         sheet = read_image(path.with_suffix(".png"))
         size = side["tile"]
         for i, content in enumerate(side["structure_ids"]):
-            placed = None
-            if missing := side.get("missing", [[]] * (i + 1))[i]:  # sheets of earlier versions do not say
-                placed = np.isin(np.arange(len(side["landmarks"][i])), missing, invert=True)
             for j, style in enumerate(side["style_ids"]):
                 x, y = side["tiles_xy"][i][j]
                 picture = sheet[y : y + size, x : x + size]
@@ -285,23 +283,26 @@ def _ours(sidecars: list[Path]) -> Iterator[tuple[FaceSample, np.ndarray]]:
                     num_grey += 1
                     continue
                 name = f"{path.stem}-{i}-{j}"
-                yield (
-                    FaceSample(
-                        id=name,
-                        image=Path(f"{name}.png"),
-                        landmarks=side["landmarks"][i],
-                        visible=placed,
-                        point_trust=None if placed is None else placed.astype(np.float32),
-                        provenance=Provenance(
-                            content_id=content, style_id=style,
-                            translator=side["translator"], seed=side["seed"], mode=side["mode"],
-                            crop_from_source=tuple(tuple(r) for r in side["crop_from_source"][i]),  # type: ignore[arg-type]
-                        ),
-                    ),
-                    np.ascontiguousarray(picture),
-                )  # fmt: skip
+                try:
+                    row = side["faces"][i][j] if "faces" in side else _earlier_row(side, i, content, style)
+                    row = {**row, "id": name, "landmarks": side["landmarks"][i]}
+                    face = from_row(row, Path(f"{name}.png"))
+                except (LookupError, TypeError, ValueError) as error:
+                    raise UserError(f"{path}: tile ({i}, {j}): not a face of format 1 ({error})") from None
+                yield face, np.ascontiguousarray(picture)
     if num_grey:
         say(f"{counted(num_grey, 'tile')} of pairs that could not be drawn: left out")
+
+
+def _earlier_row(side: dict[str, Any], i: int, content: str, style: str | None) -> dict[str, Any]:
+    """What the sidecar of an earlier version says of a tile: less of its face than `faces` does now."""
+    row: dict[str, Any] = {"split": "train"}
+    if missing := side.get("missing", [[]] * (i + 1))[i]:
+        placed = np.isin(np.arange(len(side["landmarks"][i])), missing, invert=True)
+        row |= {"visible": "".join("01"[there] for there in placed.astype(int)), "point_trust": placed.astype(float)}
+    told = {key: side[key] for key in ("translator", "seed", "mode")}
+    affine = side["crop_from_source"][i]
+    return {**row, "provenance": {"content_id": content, "style_id": style, **told, "crop_from_source": affine}}
 
 
 def _read_sidecar(path: Path) -> dict[str, Any]:
@@ -327,8 +328,15 @@ def main(config: GenLandmark) -> None:
         raise UserError(f"{config.gen_dir}: no such folder of mosaics")
     sidecars = sorted(config.gen_dir.glob("sheet_*.json"))
     if sidecars:
-        schema = _schema_of(_read_sidecar(sidecars[0])["schema"], sidecars[0])
-        faces, how = _ours(sidecars), {"sheets": len(sidecars)}
+        first = _read_sidecar(sidecars[0])
+        for path in sidecars[1:]:
+            if any(_read_sidecar(path).get(key) != first.get(key) for key in ("schema", "inputs")):
+                raise UserError(
+                    f"{path}: its faces are of another mark-up, or were made of others, than those of "
+                    f"{sidecars[0].name}: expected the sheets of one data set"
+                )
+        schema, licence = _schema_of(first["schema"], sidecars[0]), first.get("licence", "")
+        faces, how = _ours(sidecars), {"sheets": len(sidecars), "inputs": first.get("inputs", {})}
     else:
         if config.label_file is None:
             raise UserError(
@@ -338,7 +346,7 @@ def main(config: GenLandmark) -> None:
         assert found is not None
         schema = found
         labels, names = read_labels(config.label_file, schema)
-        faces = _original(config, labels, names, schema)
+        faces, licence = _original(config, labels, names, schema), ""
         how = {
             "checkpoint_iter": config.checkpoint_iter,
             "batch_size": config.batch_size,
@@ -351,6 +359,7 @@ def main(config: GenLandmark) -> None:
         schema=schema,
         images="own",
         source=source,
+        licence=licence,
         how={"verb": "gen-landmark", **how},
     ) as writer:
         count = 0

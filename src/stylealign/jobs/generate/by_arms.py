@@ -85,10 +85,8 @@ class ByArms(NothingToPrepare):
                 made_by = " + ".join(link.kinds[which] for link, which in drawn)
                 if unchanged := torch.equal(found.image, content.image):
                     made_by = UNCHANGED
-                visible = found.visible.numpy()
-                known = sample.visible is not None or not visible.all()
-                lost = (known_points(content.landmarks) & ~known_points(found.landmarks)).numpy()
-                yield Drawn(found.image, (made_by,), visible if known else None, styled=not unchanged, lost=lost)
+                visible, lost = _told(sample, content, found)
+                yield Drawn(found.image, (made_by,), visible, styled=not unchanged, lost=lost)
 
     def tiles(
         self, plan: Plan, sheet: int, faces: np.ndarray, structures: np.ndarray, rng: np.random.Generator
@@ -105,14 +103,17 @@ class ByArms(NothingToPrepare):
             samples = [plan.donors[int(j)] for j in positions]
             header = np.stack([crop_sample(sample, self.crop)[0] for sample in samples])
             donors, ids = [self._cut(sample) for sample in samples], [sample.id for sample in samples]
-        images = []
-        for row, i in enumerate(faces):
-            content = self._cut(plan.contents[int(i)])
+        images, told = [], []
+        for row, sample in enumerate(plan.contents[int(i)] for i in faces):
+            content = self._cut(sample)
             for column, donor in enumerate(donors):
                 generator = seeded(plan.seed, sheet, row, column, _SHEET)
-                image = restyle(content, donor, self.chain, generator).image
-                images.append(torch.full_like(image, GREY_TILE) if torch.equal(image, content.image) else image)
-        return Tiles(header, ids, torch.cat(images))
+                found = restyle(content, donor, self.chain, generator)
+                same = torch.equal(found.image, content.image)
+                images.append(torch.full_like(found.image, GREY_TILE) if same else found.image)
+                visible, lost = _told(sample, content, found)
+                told.append((None if visible is None else visible[0], lost[0]))
+        return Tiles(header, ids, torch.cat(images), told)
 
     def _cut(self, sample: FaceSample) -> Batch:
         """A face as a batch of one; its landmarks are NaN where they are of another mark-up."""
@@ -129,6 +130,14 @@ class ByArms(NothingToPrepare):
             visible=torch.from_numpy(visible)[None], crop_from_source=torch.from_numpy(affine)[None],
             index=torch.zeros(1, dtype=torch.int64), weight=torch.ones(1),
         )  # fmt: skip
+
+
+def _told(sample: FaceSample, content: Batch, found: Batch) -> tuple[np.ndarray | None, np.ndarray]:
+    """`visible` and `lost` (1, P) of a face that arms made `found` of, as of `Drawn`."""
+    visible = found.visible.numpy()
+    known = sample.visible is not None or not visible.all()
+    lost = known_points(content.landmarks) & ~known_points(found.landmarks)
+    return visible if known else None, lost.numpy()
 
 
 def _card_of(run: Path, schema: LandmarkSchema, crop: CropConfig) -> dict[str, Any]:

@@ -108,14 +108,16 @@ class ByWarp(NothingToPrepare):
             sample = plan.contents[i]
             content = _cut(sample, self.crop)
             for j in plan.pairs[i]:
-                donor = plan.donors[int(j)]
                 image = _drawn(translator, content, self._cut_donor(plan.donors, int(j)))
-                # What lies over a landmark is the donor's, not the face's.
-                visible = donor.visible if plan.donors.schema == self.schema else None
-                if visible is None and sample.visible is not None:
-                    visible = np.ones_like(sample.visible)
-                lost = ~np.isfinite(self.donor_landmarks[j]).all(axis=1)
+                visible, lost = self._told(plan.donors, int(j), sample)
                 yield Drawn(image, (translator.hash,), None if visible is None else visible[None], lost=lost[None])
+
+    def _told(self, donors: FaceDataset, j: int, face: FaceSample) -> tuple[np.ndarray | None, np.ndarray]:
+        """`visible` and `lost` (P,) of a face that a donor is bent onto: what lies over a landmark is the donor's."""
+        visible = donors[j].visible if donors.schema == self.schema else None
+        if visible is None and face.visible is not None:
+            visible = np.ones_like(face.visible)
+        return visible, ~np.isfinite(self.donor_landmarks[j]).all(axis=1)
 
     def tiles(
         self, plan: Plan, sheet: int, faces: np.ndarray, structures: np.ndarray, rng: np.random.Generator
@@ -127,15 +129,17 @@ class ByWarp(NothingToPrepare):
         header = np.stack([crop_sample(self._sample(plan.donors, int(j)), self._donor_crop)[0] for j in positions])
         translator, openings = self.translator, openings_of(self.schema)
         donors = [self._cut_donor(plan.donors, int(j)) for j in positions]
-        theirs, images = np.concatenate([donor.landmarks.numpy() for donor in donors]), []
-        for i in faces:
-            content = _cut(plan.contents[int(i)], self.crop)
+        theirs = np.concatenate([donor.landmarks.numpy() for donor in donors])
+        images, told = [], []
+        for sample in (plan.contents[int(i)] for i in faces):
+            content = _cut(sample, self.crop)
+            told += [self._told(plan.donors, int(j), sample) for j in positions]
             points = np.repeat(content.landmarks.numpy(), len(positions), axis=0)
             refused = refused_pairs(points, theirs, openings, self.config)
             for bad, donor in zip(refused, donors, strict=True):
                 grey = torch.full_like(content.image, GREY_TILE)
                 images.append(grey if bad else _drawn(translator, content, donor))
-        return Tiles(header, [plan.donors.head(int(j))["id"] for j in positions], torch.cat(images))
+        return Tiles(header, [plan.donors.head(int(j))["id"] for j in positions], torch.cat(images), told)
 
     @property
     def _donor_crop(self) -> CropConfig:

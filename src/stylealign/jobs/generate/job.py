@@ -300,7 +300,7 @@ def make_dataset(config: Generate, maker: Maker, processes: Processes = ONE_PROC
         seed=config.seed, faces_per_unit=config.faces_per_unit, image_format=config.image_format,
         quality=config.quality, sheet_size=config.sheet_size,
     )  # fmt: skip
-    work = Work(plan=plan, maker=maker)
+    work = Work(plan=plan, maker=maker, inputs=how["inputs"])
     _judged(config, work)  # before a folder is made
     fresh = not partial.exists()
     barrier()  # everyone has looked before anyone writes

@@ -4,7 +4,7 @@ A maker is given a plan and some positions in it, and answers pictures. It knows
 runs: what it draws depends on the plan and the positions alone, so the same call gives the same bytes.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,6 +99,8 @@ class Tiles(NamedTuple):
     """their names"""
     images: Tensor
     """(n * m, 3, S, S), row by row"""
+    told: Sequence[tuple[np.ndarray | None, np.ndarray | None]] = ()
+    """`visible` and `lost` (P,) of each, as of `Drawn`; empty: None of all"""
 
 
 class Maker(Protocol):

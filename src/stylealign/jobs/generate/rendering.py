@@ -10,20 +10,21 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from stylealign.data.atomic import write_whole
 from stylealign.data.image import encode_image
-from stylealign.data.rows import digest_of, to_line
+from stylealign.data.rows import digest_of, to_line, to_row
 from stylealign.evaluation.draw import style_sheet
 from stylealign.face.orientation import map_box
 from stylealign.face.sample import FaceSample, Provenance
 from stylealign.face.schema import SCHEMAS
-from stylealign.jobs.generate.maker import Drawn, Maker, NothingToPrepare, Plan
+from stylealign.jobs.generate.maker import Maker, NothingToPrepare, Plan
 from stylealign.jobs.generate.pairing import inherited_attributes
 from stylealign.progress import track
 from stylealign.translators.swapping import crops_of, pictures, structures_of
@@ -37,6 +38,8 @@ class Work:
 
     plan: Plan
     maker: Maker
+    inputs: dict[str, Any] = field(default_factory=dict)
+    """What dataset.yaml says of the data sets and the translator at work"""
 
     @property
     def num_units(self) -> int:
@@ -77,19 +80,9 @@ class Work:
                 content = encode_image(picture, f".{plan.image_format}", plan.quality)
                 with open(f"{folder}/{name}", "wb") as file:
                     file.write(content)
-                assert own.provenance is not None
-                visible, point_trust = _told(own, drawn, number)
-                made = dataclasses.replace(
-                    own,
-                    id=f"{sample.id}@{style}",
-                    visible=visible,
-                    point_trust=point_trust,
-                    provenance=dataclasses.replace(
-                        own.provenance,
-                        style_id=plan.style_id(face, style) if drawn.styled else None,
-                        translator=drawn.made_by[number],
-                    ),
-                )
+                told = (None if array is None else array[number] for array in (drawn.visible, drawn.lost))
+                style_id = plan.style_id(face, style) if drawn.styled else None
+                made = _made(own, f"{sample.id}@{style}", style_id, drawn.made_by[number], *told)
                 lines.append(to_line(made, f"{folder.name}/{name}", digest_of(content)) + b"\n")
         assert len(lines) == plan.styles_per_face * len(faces)
         write_whole(self.unit_file(unit), b"".join(lines))
@@ -134,7 +127,13 @@ class Work:
         samples = [plan.contents[int(i)] for i in chosen]
         structures, affines = structures_of(samples, crop)
         real, _ = crops_of(samples, crop, self.maker.schema)
-        header, ids, images = self.maker.tiles(plan, number, chosen, structures, rng)
+        header, ids, images, told = self.maker.tiles(plan, number, chosen, structures, rng)
+        described = [self._described(*each) for each in zip(samples, structures, affines, strict=True)]
+        made = iter(told or [(None, None)] * len(images))
+        faces = [
+            [_made(own, f"{own.id}@{j}", style, self.maker.hash, *next(made)) for j, style in enumerate(ids)]
+            for own in described
+        ]
         tiles = pictures(images).reshape(len(samples), len(header), crop.size, crop.size, 3)
         sheet = style_sheet(list(real), list(header), [list(row) for row in tiles])
         places = [[find_tile(sheet, tiles, i, j) for j in range(len(header))] for i in range(len(samples))]
@@ -147,25 +146,39 @@ class Work:
             "landmarks": [[[float(str(v)) for v in point] for point in face] for face in structures],
             "missing": [np.flatnonzero(~sample.labelled_points).tolist() for sample in samples],
             "crop_from_source": affines.tolist(), "tiles_xy": places,
+            "faces": [[_without_landmarks(face) for face in row] for row in faces],
+            "inputs": self.inputs, "licence": plan.contents.meta.get("licence", ""),
         }  # fmt: skip
         path = self.sheet_file(number)
         write_whole(path.with_suffix(".json"), (json.dumps(sidecar, ensure_ascii=False) + "\n").encode())
         write_whole(path, encode_image(sheet, path.suffix))
 
 
-def _told(face: FaceSample, drawn: Drawn, number: int) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """What is said of a face's landmarks in one of its pictures: `visible` (P,) and `point_trust` (P,).
+def _made(
+    face: FaceSample, name: str, style_id: str | None, made_by: str, visible: np.ndarray | None = None,
+    lost: np.ndarray | None = None,
+) -> FaceSample:  # fmt: skip
+    """A face in one of its pictures; `visible` and `lost` (P,) as of `Drawn`.
 
     A landmark that nobody placed stays so, whatever lies there. One that the donor lacks is no label; the face is cut
     round it all the same, so it does not count as hidden.
     """
-    visible, trust = face.visible, face.point_trust
-    lost = np.zeros(len(face.labels), bool) if drawn.lost is None else drawn.lost[number]
-    if drawn.visible is not None:
-        visible = (drawn.visible[number] | lost) & ~face.missing_points
-    if lost.any():
+    assert face.provenance is not None
+    missing, trust = face.missing_points, face.point_trust
+    if visible is not None:
+        visible = (visible if lost is None else visible | lost) & ~missing
+    if lost is not None and lost.any():
         trust = np.where(lost, 0, np.ones(len(lost)) if trust is None else trust)
-    return visible, trust
+    return dataclasses.replace(
+        face, id=name, visible=face.visible if visible is None else visible, point_trust=trust,
+        provenance=dataclasses.replace(face.provenance, style_id=style_id, translator=made_by),
+    )  # fmt: skip
+
+
+def _without_landmarks(face: FaceSample) -> dict[str, Any]:
+    """The values of a tile's face as its line of an index would have them, but for its landmarks and its picture."""
+    row = to_row(face, "", "")
+    return {key: value for key, value in row.items() if key not in ("image", "digest", "landmarks")}
 
 
 def find_tile(sheet: np.ndarray, tiles: np.ndarray, i: int, j: int) -> list[int]:
