@@ -135,6 +135,7 @@ def test_faces_made_from_made_faces_name_the_real_ones_whose_labels_they_have(tm
         assert np.allclose(geometry.apply(affine, origin.landmarks), face.landmarks, atol=1e-3)
     assert sources_of(made.meta) == [faces.content_hash]
     assert sources_of(again.meta) == [made.content_hash, faces.content_hash]
+    assert own_positions(again, made).tolist() == list(range(len(made)))  # the made faces give styles
     few = faces.take([5, 2, 7])  # whoever gives styles, no face gets its own
     assert own_positions(again, few).tolist() == [{5: 0, 2: 1, 7: 2}.get(i, -1) for i in range(len(faces))]
 

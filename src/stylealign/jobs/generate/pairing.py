@@ -131,7 +131,8 @@ def own_positions(contents: FaceDataset, donors: FaceDataset) -> np.ndarray:
     """(N,) position of each content face among the donors, -1 where it is none of them.
 
     In one and the same data set a face is its id; where the contents were made from the donors, it is the one that each
-    was made from; in another data set it is the same picture (by digest) under the same name.
+    was made from, whose id its own begins with, or else its `origin`; in another data set it is the same picture (by
+    digest) under the same name.
     """
     one, made = contents.content_hash == donors.content_hash, donors.content_hash in sources_of(contents.meta)
 
@@ -141,9 +142,14 @@ def own_positions(contents: FaceDataset, donors: FaceDataset) -> np.ndarray:
     def key(head: dict[str, Any]) -> Any:
         if one:
             return head["id"]
-        return (head.get("provenance") or {}).get("content_id") if made else seen(head)
+        if not made:
+            return seen(head)
+        name = head["id"]
+        while name and name not in where:
+            name = name.rpartition("@")[0]
+        return name or (head.get("provenance") or {}).get("content_id")
 
-    where = {}
+    where: dict[Any, int] = {}
     for j in reversed(range(len(donors))):
         head = donors.head(j)
         where[head["id"] if one or made else seen(head)] = j
