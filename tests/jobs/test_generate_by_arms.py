@@ -185,6 +185,19 @@ def test_arms_in_series_are_both_named(tmp_path: Path, faces: FaceDataset) -> No
     assert {sample.provenance.translator for sample in found} == {"adain + jitter"}
 
 
+def test_arms_that_did_nothing_to_a_face_are_not_named_nor_donors_that_nobody_looked_at(
+    tmp_path: Path, faces: FaceDataset
+) -> None:
+    arms = (ArmConfig(kind="adain", prob=0.5, strength=(1, 1)), ArmConfig(kind="jitter", prob=0.5, group=1))
+    found = made(job(faces, tmp_path / "out", style=ChainConfig(arms=arms, choose="all"), sheets=0))
+    told = {(sample.provenance.translator, sample.provenance.style_id is not None) for sample in found}
+    assert told == {("none", False), ("adain", True), ("jitter", False), ("adain + jitter", True)}
+    one = made(job(faces, tmp_path / "one", style=ChainConfig(arms=tuple(
+        dataclasses.replace(arm, group=0) for arm in arms)), sheets=0))  # fmt: skip
+    told = {(sample.provenance.translator, sample.provenance.style_id is not None) for sample in one}
+    assert told == {("adain", True), ("jitter", False)}
+
+
 def test_an_arm_that_covers_landmarks_says_so(tmp_path: Path, faces: FaceDataset, monkeypatch) -> None:
     def covers(content, donors, strength, draws):
         visible = content.visible.clone()

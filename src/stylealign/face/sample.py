@@ -35,8 +35,8 @@ class Provenance:
     content_id: str
     """The real face whose label it has, through however many data sets made one of another: `FaceSample.origin`."""
     style_id: str | None
-    """The face whose style it has; None for a sample of the prior, and where no arm changed the face; 'a + b' for an
-    interpolation."""
+    """The face whose style it has; None for a sample of the prior, and where no arm that looks at another face changed
+    it; 'a + b' for an interpolation."""
     translator: str
     """Hash of the translator's weights; the names of style arms where those made it (mode `arm`), `none` where they
     left the face as it was."""

@@ -210,6 +210,14 @@ def draw_arms(chain: tuple[Link, ...], generator: torch.Generator) -> tuple[int,
     return tuple(min(i, len(link.arms) - 1) for i, link in zip(found, chain, strict=True))
 
 
+def acting_arms(chain: tuple[Link, ...], generator: torch.Generator) -> list[str]:
+    """The names of the arms that `restyle` has act on a face alone, by a generator in the same state."""
+    chosen = draw_arms(chain, generator)
+    draws = [torch.rand(1, 2 + NUM_DRAWS, generator=generator, dtype=torch.float64) for _ in chain]
+    found = zip(chain, chosen, draws, strict=True)
+    return [link.kinds[which] for link, which, drawn in found if float(drawn[0, 0]) < link.prob]
+
+
 @torch.no_grad()
 def restyle(batch: Batch, donors: Batch | None, chain: tuple[Link, ...], generator: torch.Generator) -> Batch:
     """Give faces another look: through every link of the chain, its arm of this batch on its share of the faces.

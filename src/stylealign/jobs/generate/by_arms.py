@@ -25,7 +25,8 @@ from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.generate.donor_points import labels_of
 from stylealign.jobs.generate.maker import GREY, GREY_TILE, Drawn, NothingToPrepare, Plan, Tiles, seeded
 from stylealign.jobs.generate.pairing import Paired, paired_by_chance, paired_by_fit
-from stylealign.styling.chain import ChainConfig, Link, chooses_by_fit, draw_arms, open_chain, restyle
+from stylealign.styling.arms import ARMS
+from stylealign.styling.chain import ChainConfig, Link, acting_arms, chooses_by_fit, open_chain, restyle
 from stylealign.training.weights import read_card
 from stylealign.translators.loaded import named_translator, open_untrained
 from stylealign.translators.warp.fit import WarpConfig
@@ -81,12 +82,12 @@ class ByArms(NothingToPrepare):
                     donor = self._cut(plan.donors[int(plan.pairs[i, style])])
                 key = (plan.seed, i, style, _PICTURE)
                 found = restyle(content, donor, self.chain, seeded(*key))
-                drawn = zip(self.chain, draw_arms(self.chain, seeded(*key)), strict=True)
-                made_by = " + ".join(link.kinds[which] for link, which in drawn)
-                if unchanged := torch.equal(found.image, content.image):
-                    made_by = UNCHANGED
+                arms = acting_arms(self.chain, seeded(*key))
+                if torch.equal(found.image, content.image):
+                    arms = []
+                styled = any(ARMS[kind].looks_at_donor for kind in arms)
                 visible, lost = _told(sample, content, found)
-                yield Drawn(found.image, (made_by,), visible, styled=not unchanged, lost=lost)
+                yield Drawn(found.image, (" + ".join(arms) or UNCHANGED,), visible, styled=styled, lost=lost)
 
     def tiles(
         self, plan: Plan, sheet: int, faces: np.ndarray, structures: np.ndarray, rng: np.random.Generator

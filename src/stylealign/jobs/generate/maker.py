@@ -85,7 +85,7 @@ class Drawn(NamedTuple):
     visible: np.ndarray | None = None
     """(b, P) bool, which landmarks can be seen; None: those of the photograph"""
     styled: bool = True
-    """whether the pictures have the look that was asked for; else they are the faces as they were"""
+    """whether the pictures have the look of their donors; else they are the faces as they were, or nobody's"""
     lost: np.ndarray | None = None
     """(b, P) bool, landmarks that a bent donor lacks, so that nobody knows where they lie in the picture; None: none"""
 
