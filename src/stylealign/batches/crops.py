@@ -28,8 +28,7 @@ from stylealign.progress import track
 
 
 def box_of(sample: FaceSample, box: str) -> np.ndarray:
-    """The box the crop is built on. Unlabelled faces without a box use the whole picture, as do those of whose landmarks
-    all are missing."""
+    """The box the crop is built on. Faces without a landmark and without a box use the whole picture."""
     if box == "landmarks" and sample.landmarks is not None and not sample.missing_points.all():
         return geometry.landmark_box(sample.landmarks[~sample.missing_points])
     if sample.box_xyxy is not None:
