@@ -28,7 +28,7 @@ class PaintedTranslator:
     """Paints the structure map in the style's mean colour: what a perfect translator would keep and change."""
 
     schema, crop, card, hash = FIVE, CropConfig(size=SIZE, scale=2.0), {}, "f" * 64
-    needs_content, pairs_a_pass = False, 32
+    needs_content, style_needs_landmarks, pairs_a_pass = False, False, 32
 
     def __init__(self, stop_after: int | None = None):
         self.decodes, self.structures, self.styles, self.stop_after = 0, 0, 0, stop_after

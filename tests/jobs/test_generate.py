@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from builders.painted import FIVE, SIZE, PaintedTranslator, job, make_faces, untrained_translator
 from builders.places import SRC
 from builders.tiny import tree
+from stylealign.batches.batch import to_float
 from stylealign.batches.crops import crop_sample
 from stylealign.cli import main as command_line
 from stylealign.data.dataset import FaceDataset, drawn_by, sources_of
@@ -233,6 +234,25 @@ def test_unlabelled_donors_of_another_data_set_give_styles(tmp_path, faces):
     made = FaceDataset.open(tmp_path / "made")
     assert {f.provenance.style_id for f in made} <= set(donors.ids())
     assert made.meta["how"]["inputs"]["donors"]["content_hash"] == donors.content_hash
+
+
+def test_a_donor_is_encoded_with_its_landmarks_whether_its_neighbours_have_any_or_not(tmp_path, faces):
+    """Codes are made and kept for several donors at a time."""
+
+    class Looking(PaintedTranslator):
+        def encode_style(self, image, landmarks=None):
+            seen.update({one.numpy().tobytes(): own.numpy() for one, own in zip(image, landmarks, strict=True)})
+            return super().encode_style(image, landmarks)
+
+    bare = make_faces(tmp_path / "bare", 6, seed=5, labelled=False, prefix="bare")
+    samples = [*faces, *bare]
+    donors = write_dataset(tmp_path / "mixed", samples, schema=FIVE, name="mixed", image_root=tmp_path.parent)
+    seen, maker = {}, Looking()
+    generate(job(faces, tmp_path / "made", donors=donors.folder), maker)
+    crops = {to_float(torch.from_numpy(crop_sample(s, maker.crop)[0][None]))[0].numpy().tobytes(): s for s in samples}
+    known = [(crops[key].landmarks is not None, np.isfinite(points).all()) for key, points in seen.items()]
+    assert {labelled for labelled, _ in known} == {True, False}
+    assert all(labelled == finite for labelled, finite in known)
 
 
 def test_donors_of_another_data_set_are_its_train_where_it_has_one(tmp_path, faces, capsys):

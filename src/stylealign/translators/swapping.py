@@ -34,6 +34,8 @@ class Translator(Protocol):
     @property
     def needs_content(self) -> bool: ...
     @property
+    def style_needs_landmarks(self) -> bool: ...
+    @property
     def pairs_a_pass(self) -> int: ...
 
     def encode_style(self, image: Tensor, landmarks: Tensor | None = None) -> list[Tensor]: ...
@@ -133,12 +135,14 @@ def structures_of(samples: list[FaceSample], crop: CropConfig) -> tuple[np.ndarr
     return np.stack(moved).astype(np.float32), np.stack(affines)
 
 
-def crops_of(samples: list[FaceSample], crop: CropConfig, schema: LandmarkSchema) -> tuple[np.ndarray, Tensor | None]:
-    """Pictures (n, S, S, 3) uint8 of faces, and their landmarks (n, P, 2) where every face has them in this mark-up."""
+def crops_of(samples: list[FaceSample], crop: CropConfig, schema: LandmarkSchema) -> tuple[np.ndarray, Tensor]:
+    """Pictures (n, S, S, 3) uint8 of faces, and landmarks (n, P, 2), NaN of a face without any in this mark-up."""
     found = [crop_sample(s, crop) for s in samples]
-    landmarks = [points for _, points, _ in found if points is not None and len(points) == schema.num_points]
-    known = torch.from_numpy(np.stack(landmarks).astype(np.float32)) if len(landmarks) == len(samples) else None
-    return np.stack([pixels for pixels, _, _ in found]), known
+    landmarks = torch.full((len(found), schema.num_points, 2), torch.nan)
+    for row, (_, points, _) in zip(landmarks, found, strict=True):
+        if points is not None and len(points) == len(row):
+            row[:] = torch.from_numpy(points)
+    return np.stack([pixels for pixels, _, _ in found]), landmarks
 
 
 def mixed(a: list[Tensor], b: list[Tensor], share: float) -> list[Tensor]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from stylealign.batches.batch import to_float
+from stylealign.batches.pixels import known_points
 from stylealign.data.atomic import write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.face.crop import CropConfig
@@ -101,7 +102,9 @@ class ByTranslator:
         plan.donors.refuse_changed_images(donors)
         samples = [plan.donors[int(j)] for j in donors]
         images, landmarks = crops_of(samples, self.crop, self.schema)
-        style = self.translator.encode_style(to_float(torch.from_numpy(images)), landmarks)
+        none = bool((~known_points(landmarks)).all(dim=1).any())  # a donor that is without any
+        known = None if none and self.translator.style_needs_landmarks else landmarks
+        style = self.translator.encode_style(to_float(torch.from_numpy(images)), known)
         return images, style, [sample.id for sample in samples]
 
     # Pictures.
