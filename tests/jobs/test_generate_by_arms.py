@@ -152,6 +152,9 @@ def test_an_arm_that_bends_gets_donors_that_fit_and_no_face_as_it_was_is_called_
     for other in ({"warp": WarpConfig(offered=3)}, {"skip_unfit": False}):
         with pytest.raises(UserError, match=rf"the work of another configuration \(config.*{next(iter(other))}"):
             made(dataclasses.replace(config, **other))
+    with pytest.raises(UserError, match=r"warp\.stretch: found another than 4\.0, .*heed `offered` alone"):
+        made(dataclasses.replace(config, warp=WarpConfig(stretch=3), out=tmp_path / "another"))
+    assert not (tmp_path / "another").exists()
 
 
 def test_a_face_that_no_arm_changed_has_no_style_and_is_no_tile(

@@ -19,6 +19,7 @@ from stylealign.batches.crops import crop_sample
 from stylealign.batches.pixels import known_points
 from stylealign.config import to_dict
 from stylealign.data.dataset import FaceDataset
+from stylealign.errors import UserError
 from stylealign.face.crop import CropConfig
 from stylealign.face.sample import FaceSample, Mode
 from stylealign.face.schema import LandmarkSchema
@@ -148,12 +149,19 @@ def _card_of(run: Path, schema: LandmarkSchema, crop: CropConfig) -> dict[str, A
 
 
 def open_arms(
-    style: ChainConfig, crop: CropConfig, schema: LandmarkSchema, device: torch.device, offered: int, skip_unfit: bool
+    style: ChainConfig,
+    crop: CropConfig,
+    schema: LandmarkSchema,
+    device: torch.device,
+    warp: WarpConfig,
+    skip_unfit: bool,
 ) -> ByArms:
-    """The arms of a configuration, ready to draw faces of that mark-up, cut so. Raises UserError where one cannot.
+    """The arms of a configuration, ready to draw faces of that mark-up, cut so.
 
-    Where donors are chosen by fit, `offered` of them are looked at for each face, by the limits of the arms; with
+    Where donors are chosen by fit, `warp.offered` of them are looked at for each face, by the limits of the arms; with
     `skip_unfit` faces that fewer fit than styles are asked for are left out.
+
+    Raises UserError where an arm cannot, and of other limits than those of arms that bend.
     """
     groups = style.groups()
     cards = [_card_of(arm.run, schema, crop) for group in groups for arm in group if arm.run]
@@ -161,5 +169,10 @@ def open_arms(
     by_fit = ["donors by fit"] * chooses_by_fit(chain)  # before, they came by chance
     described = json.dumps([to_dict(groups), [card["model_hash"] for card in cards], *by_fit], sort_keys=True)
     digest = hashlib.sha256(described.encode()).hexdigest()
-    warp = WarpConfig(offered=offered)
+    usual = to_dict(WarpConfig(offered=warp.offered))
+    if by_fit and (others := [key for key, value in to_dict(warp).items() if value != usual[key]]):
+        raise UserError(
+            f"warp.{others[0]}: found another than {usual[others[0]]}, which style arms that bend donors keep to: of "
+            "`warp` they heed `offered` alone, `--translator warp` heeds all"
+        )
     return ByArms(chain, schema, crop, digest, cards, int(style.needs_donors()), warp, skip_unfit)

@@ -340,7 +340,7 @@ def open_maker(config: Generate, device: torch.device) -> Maker:
         if config.mode != "transfer":
             raise UserError(f"mode {config.mode} is a translator's: style arms only transfer")
         schema = FaceDataset.open(config.data).schema
-        return open_arms(config.style, config.crop, schema, device, config.warp.offered, config.skip_unfit)
+        return open_arms(config.style, config.crop, schema, device, config.warp, config.skip_unfit)
     if config.style.groups():
         raise UserError(
             "--translator and --style are both given: expected one of the two (a chain may hold a translator as an arm)"
