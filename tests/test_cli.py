@@ -99,6 +99,9 @@ def test_a_wrong_flag_or_value_is_said_with_what_was_meant(capsys: pytest.Captur
         ("fit faces --eyes", "--eyes: found '', expected 2 whole numbers ("),
         ("fit faces --size large", "--size: found 'large', expected a whole number ("),
         ("prepare --reader csv --path a --out b --box-frac half", "--box-frac: found 'half', expected a number ("),
+        ("train-detector --real a --run b --loss.wing-width nan", "--loss.wing-width: found nan, expected a num"),
+        ("pretrain --data a --run b --rotation nan", "--rotation: found nan, expected a number ("),
+        ("predict a.jpg --box 0 0 9 nan", "--box: found nan, expected a number ("),
     ):
         assert main(words.split()) == 2
         assert sentence in (said := capsys.readouterr().err), said

@@ -7,6 +7,7 @@ Knows dataclasses, `Literal`, unions with None, tuples, dicts, paths and scalars
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -90,9 +91,11 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         return value
     if kind is float and not isinstance(value, bool):
         try:  # PyYAML reads 1e-4 as a string: accept what a person means
-            return float(value)
+            number = float(value)
         except (TypeError, ValueError, OverflowError):
-            pass
+            number = math.nan
+        if not math.isnan(number):
+            return number
     if kind is str and isinstance(value, str | int | float):
         return str(value)
     if kind is Path and isinstance(value, str | Path):

@@ -8,6 +8,7 @@ line of it is broken, and read back.
 import contextlib
 import difflib
 import io
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 import tyro
 
+from stylealign.config import from_dict, to_dict
 from stylealign.errors import UserError
 from stylealign.progress import say
 from stylealign.verb_help import TYROS_WIDTH, help_of, known_flags
@@ -143,6 +145,17 @@ def _tyros_help(cls: type, flags: list[str], default: Any, options: dict[str, An
     return printed.getvalue()
 
 
+def _flag_of_nan(values: Any, flag: str = "") -> str:
+    """The first flag of a config's plain values that is NaN, or holds it; empty where none does."""
+    if isinstance(values, dict):
+        inner = [_flag_of_nan(value, f"{flag}.{key}" if flag else f"--{key}") for key, value in values.items()]
+    elif isinstance(values, list):
+        inner = [_flag_of_nan(value, flag) for value in values]
+    else:
+        return flag if isinstance(values, float) and math.isnan(values) else ""
+    return next(filter(None, inner), "")
+
+
 def read_flags(cls: type, verb: str, line: str, flags: list[str], default: Any = None, **options: Any) -> Any:
     """Build `cls` from flags; `default` holds a recipe's values. `--help` and `--help-all` print and exit.
 
@@ -178,16 +191,15 @@ def read_flags(cls: type, verb: str, line: str, flags: list[str], default: Any =
         raise UserError(f"{sentence_of(said, known)} (`stylealign {verb} --help-all` shows all flags)") from None
     if warning := box.getvalue().rstrip():
         say(warning)
+    if flag := _flag_of_nan(to_dict(config)):  # a comparison with it is never true, so that checks may let it through
+        shown = flag.replace("_", "-")
+        raise UserError(f"{shown}: found nan, expected a number (`stylealign {verb} --help-all` shows all flags)")
     return config
 
 
 def partial_config(cls: type, values: dict[str, Any], where: str) -> Any:
     """A default for tyro from a recipe that may leave required keys to the flags."""
     import dataclasses
-
-    import tyro
-
-    from stylealign.config import from_dict
 
     required = [
         f.name

@@ -177,6 +177,8 @@ def test_wrong_flags_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     for words, sentence in (
         ("--port 0", "port is 0, expected 1 to 65535"),
         ("--max-megabytes -1", "expected above 0"),
+        ("--max-total-megabytes nan", "max_total_megabytes nan: expected a number of at least max_megabytes (20)"),
+        ("--max-total-megabytes inf", "max_total_megabytes inf: expected a number of at least max_megabytes (20)"),
         ("--translator nowhere", "nowhere: no such run"),
         ("--translator adain --model nowhere", "nowhere: no such run"),
     ):

@@ -1,5 +1,6 @@
 """The job `demo`: a page in the browser, served from this machine until it is stopped."""
 
+import math
 import os
 import signal
 import sys
@@ -56,9 +57,9 @@ class Demo:
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535:
             raise ValueError(f"port is {self.port}, expected 1 to 65535")
-        if self.max_total_megabytes < self.max_megabytes:
+        if not self.max_megabytes <= self.max_total_megabytes < math.inf:
             raise ValueError(
-                f"max_total_megabytes {self.max_total_megabytes:g}: expected at least max_megabytes "
+                f"max_total_megabytes {self.max_total_megabytes:g}: expected a number of at least max_megabytes "
                 f"({self.max_megabytes:g})"
             )
         if not (0 < self.max_megabytes <= 1000 and 0 < self.max_megapixels <= 1000):
