@@ -245,6 +245,18 @@ def test_a_paired_comparison_sees_what_unpaired_intervals_hide() -> None:
     assert metrics.bootstrap_mean_interval(better).high > metrics.bootstrap_mean_interval(hard).low
 
 
+def test_the_p_values_of_four_differences_and_a_tie_are_those_worked_out_by_hand() -> None:
+    base = np.full(5, 1.0)
+    errors = base + np.array([-0.125, -0.25, -0.375, 0.5, 0.0])  # binary fractions: nothing is rounded
+    paired = metrics.paired_interval(errors, base)
+    assert (paired.better, paired.worse) == (3, 1)
+    # Of four coins three or more fall alike on one side: 5 of 16; the tie is no coin.
+    assert paired.p_sign == pytest.approx(2 * 5 / 16)
+    # Positive ranks add up to 4. So much or less do 7 of the 16 subsets of the ranks 1 to 4.
+    assert paired.p_wilcoxon == pytest.approx(2 * 7 / 16)
+    assert metrics.paired_interval(base, errors)[3:] == (paired.p_wilcoxon, paired.p_sign, 1, 3)
+
+
 def test_a_system_compared_with_itself_is_neither_better_nor_worse() -> None:
     errors = np.array([0.1, 0.2, 0.3])
     assert metrics.paired_interval(errors, errors) == (0, 0, 0, 1, 1, 0, 0)
