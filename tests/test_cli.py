@@ -135,6 +135,7 @@ def test_a_flag_that_is_none_is_answered_by_the_closest(
 @pytest.mark.parametrize("name", recipes())
 def test_every_recipe_resolves(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = recipes()[name].read_text(encoding="utf-8").replace("\\\n#", "")  # a command may go on after a backslash
+    assert "\n#     --" not in text, "flags of a command that does not go on"
     command = next(line for line in text.splitlines() if line.strip("# ").startswith("stylealign "))
     verb, named, *flags = command.strip("# ").removeprefix("stylealign ").split()
     assert named == name, "the command in its header"
