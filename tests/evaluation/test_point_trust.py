@@ -12,6 +12,7 @@ from stylealign.evaluation.point_trust import (
     base_of,
     face_confidence,
     fit_trust,
+    mirror_base,
     refuse_not_positive,
     stretched,
     trust_of_card,
@@ -109,8 +110,13 @@ def test_covariances_move_as_points_do() -> None:
 def test_a_lower_peak_is_a_wider_base() -> None:
     base = base_of("peaks", None, np.array([1.0, 0.5, 0.0]))
     assert base is not None
-    assert (np.diff(scales(base)) > 0).all()
+    assert scales(base).tolist() == [1, 2, 100]  # one over the peak, of a peak of a hundredth at least
     assert base_of("covariance", None, np.ones(3)) is None
+
+
+def test_two_answers_are_as_unsure_as_they_are_apart_and_a_hundredth_of_the_crop_where_they_agree() -> None:
+    base = mirror_base(np.array([[10.0, 10.0], [40.0, 50.0]]), np.array([[13.0, 14.0], [40.0, 50.0]]), 200)
+    np.testing.assert_allclose(base, [29 * np.eye(2), 4 * np.eye(2)])  # 5² + 2², and 2² px²
 
 
 def test_the_confidence_of_a_face_is_the_share_of_landmarks_near_the_truth() -> None:

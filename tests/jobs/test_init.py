@@ -64,6 +64,20 @@ def test_three_points_by_hand() -> None:
     assert residual < 1e-9
 
 
+def test_points_of_one_place_are_told_apart_by_how_they_move() -> None:
+    def mouth(open_by: float) -> list[list[float]]:  # upper lip's edge and the lower's, which moves: left, then right
+        return [[-4, 0], [4, 0], [-2, -5], [2, -5], [-1, 2], [-1, 2.1 + open_by], [1, 2 + open_by], [1, 2.1]]
+
+    twins, _ = mirror_twins(np.array([mouth(open_by) for open_by in (-1.0, -0.5, 0.0, 0.5, 1.0)]))
+    assert twins.tolist() == [1, 0, 3, 2, 7, 6, 5, 4]
+
+
+def test_two_points_of_the_midline_beside_each_other_are_no_twins() -> None:
+    points = [[-1.0, 0.0], [1.0, 0.0], [-0.5, 1.0], [0.5, 1.0], [0.015, 2.0], [-0.015, 2.0]]  # lips that touch
+    twins, _ = mirror_twins(np.array([points]))
+    assert twins.tolist() == [1, 0, 3, 2, 4, 5]
+
+
 def test_the_tutorial_s_blocks_run_as_they_stand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
