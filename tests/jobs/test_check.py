@@ -177,6 +177,19 @@ def test_a_run_is_described_and_changed_weights_are_found(tmp_path: Path, capsys
         check.main(Check(path=run))
 
 
+@pytest.mark.parametrize("name", ["step_00000003", "best", "finished_00000003"])
+def test_changed_weights_are_found_in_every_model_that_a_run_keeps(name: str, tmp_path: Path) -> None:
+    run = _run(tmp_path / "run")
+    (run / "checkpoints").mkdir()
+    _run(run / "checkpoints" / name)
+    check.main(Check(path=run))
+    (run / "checkpoints" / name / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(UserError, match=rf"1 problem\n.*{name}/model.safetensors: .*hash differs"):
+        check.main(Check(path=run))
+    (run / "checkpoints" / name).rename(run / "checkpoints" / f"{name}.partial")  # of a kill: no model
+    check.main(Check(path=run))
+
+
 def test_a_run_that_has_not_finished_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     run = _run(tmp_path / "run.partial")
     (run / "card.json").unlink()

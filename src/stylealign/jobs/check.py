@@ -188,7 +188,7 @@ def check_run(folder: Path) -> list[str]:
     console, problems = Console(highlight=False, soft_wrap=True, markup=False, emoji=False), []
     finished = not folder.name.endswith(".partial")
     last = _last_line(folder / "metrics.jsonl")
-    checkpoints = sorted(p.name for p in (folder / "checkpoints").glob("step_*"))
+    checkpoints = sorted(p.name for p in (folder / "checkpoints").glob("step_*") if p.suffix != ".partial")
     console.print(
         f"{folder.name}: {'finished' if finished else 'not finished: run the same command again to continue it'}"
     )
@@ -196,7 +196,8 @@ def check_run(folder: Path) -> list[str]:
         values = ", ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in last.items())
         console.print(f"last line of metrics.jsonl: {values}")
     console.print(f"checkpoints: {', '.join(checkpoints) or 'none'}")
-    for path in [folder / "card.json", *sorted((folder / "checkpoints").glob("step_*/card.json"))]:
+    kept = sorted(p for p in (folder / "checkpoints").glob("*/card.json") if p.parent.suffix != ".partial")
+    for path in [folder / "card.json", *kept]:
         if not path.exists():
             if finished:
                 problems.append(f"{path}: missing, though the run is finished")
