@@ -104,11 +104,12 @@ def test_star_by_hand() -> None:
     # Variances .04 and .01 along x and y: .2 / .2 + .3 / .1 + (.04 + .01) / 2.
     flat = torch.tensor([[0.04, 0.0], [0.0, 0.01]])
     assert float(star(torch.tensor([0.2, -0.3]), flat)) == pytest.approx(4.025, rel=1e-5)
-    # The same turned by 45 degrees, error and all.
-    c = math.sqrt(0.5)
-    turn = torch.tensor([[c, -c], [c, c]])
-    turned = star(turn @ torch.tensor([0.2, -0.3]), turn @ flat @ turn.T)
-    assert float(turned) == pytest.approx(4.025, rel=1e-4)
+    # The same turned, error and all.
+    for degrees in (20, 45, 70, 130):
+        c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        turn = torch.tensor([[c, -s], [s, c]])
+        turned = star(turn @ torch.tensor([0.2, -0.3]), turn @ flat @ turn.T)
+        assert float(turned) == pytest.approx(4.025, rel=1e-4)
     assert float(star(torch.tensor([0.2, -0.3]), flat, restriction=0.0)) == pytest.approx(4.0, rel=1e-5)
 
 
