@@ -232,6 +232,25 @@ def test_wrong_words_get_one_sentence_and_no_traceback(
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("words", "least"),
+    [
+        ("models", 8), ("fit faces", 8), ("check faces", 16), ("draw-faces --out o", 32),
+        ("stress --data faces --out o", 32), ("turn-heads --data faces --out o", 32),
+        ("pretrain --data faces --run o", 8), ("translate a.jpg b.jpg", 16),
+    ],
+)  # fmt: skip
+def test_a_side_that_no_picture_can_have_is_refused_before_any_work(
+    words: str, least: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flag = "--crop.size" if words.startswith("pretrain") else "--size"
+    for size in (-4, 0, least - 1, 4097, 10**9):
+        assert main([*words.split(), flag, str(size), "--dry-run"]) == 2
+        assert str(size) in (said := capsys.readouterr().err), said
+        assert str(least) in said
+    assert main([*words.split(), flag, str(least), "--dry-run"]) == 0
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_an_interrupted_command_says_whether_it_goes_on(
     verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -6,6 +6,9 @@ Knows no tensors, so that it can be read without torch.
 from dataclasses import dataclass
 from typing import Literal
 
+SIZES = (8, 4096)
+"""The least and the most side of a crop, px."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CropConfig:
@@ -19,10 +22,10 @@ class CropConfig:
     """`landmarks`: the tight box round the labels (optimistic: a detector's is worse). `given`: the data set's box."""
 
     def __post_init__(self) -> None:
-        if not (8 <= self.size <= 4096 and self.scale > 0):
+        if not (SIZES[0] <= self.size <= SIZES[1] and self.scale > 0):
             raise ValueError(
-                f"crop of size {self.size} and scale {self.scale}: expected a size of at least 8 and at most 4096, "
-                "and a scale above 0"
+                f"crop of size {self.size} and scale {self.scale}: expected a size of at least {SIZES[0]} and at most "
+                f"{SIZES[1]}, and a scale above 0"
             )
 
     def describe(self) -> str:

@@ -29,6 +29,7 @@ from stylealign.errors import UserError, counted
 from stylealign.evaluation.draw import contact_sheet, draw_numbered, flipped
 from stylealign.evaluation.tables import Table, print_table
 from stylealign.face.convention import LEAST_FACES, LIMIT
+from stylealign.face.crop import SIZES, CropConfig
 from stylealign.face.schema import SCHEMAS, LandmarkSchema, schema_from_dict
 from stylealign.jobs import VERBS
 from stylealign.progress import open_console, say, track
@@ -60,16 +61,16 @@ class Check:
     """Side of the drawn crops in pixels."""
 
     def __post_init__(self) -> None:
-        if self.draw < 0 or self.size < 16 or self.scale <= 0:
+        if self.draw < 0 or not 16 <= self.size <= SIZES[1] or self.scale <= 0:
             raise ValueError(
-                f"draw {self.draw}, size {self.size}, scale {self.scale}: expected at least 0, at least 16 and above 0"
+                f"draw {self.draw}, size {self.size}, scale {self.scale}: expected at least 0, 16 to {SIZES[1]} and "
+                "above 0"
             )
 
 
 def draw_faces(dataset: FaceDataset, config: Check) -> list[Path]:
     """Write contact sheets of up to 16 faces each: a row of crops, and below each its mirror image."""
     from stylealign.batches.crops import crop_sample
-    from stylealign.face.crop import CropConfig
 
     view = dataset.select(split=config.split, subset=config.subset) if config.split or config.subset else dataset
     chosen = view.take(evenly_spread(len(view), config.draw))

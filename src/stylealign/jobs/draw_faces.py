@@ -9,6 +9,7 @@ from stylealign.data.atomic import making
 from stylealign.data.dataset_writer import DatasetWriter
 from stylealign.data.image import one_opencv_thread
 from stylealign.errors import UserError, counted
+from stylealign.face.crop import SIZES
 from stylealign.face.geometry import landmark_box
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS
@@ -38,8 +39,8 @@ class DrawFaces(FaceOptions):
             raise UserError(f"count: found {self.count}, expected at least 1")
         if self.unlabelled < 0:
             raise UserError(f"unlabelled: found {self.unlabelled}, expected 0 or more")
-        if self.size < 32:
-            raise UserError(f"size: found {self.size}, expected at least 32 pixels")
+        if not 32 <= self.size <= SIZES[1]:
+            raise UserError(f"size: found {self.size}, expected 32 to {SIZES[1]} pixels")
 
 
 def _samples(config: DrawFaces, writer: DatasetWriter) -> Iterator[FaceSample]:

@@ -23,6 +23,7 @@ from stylealign.detectors import DETECTORS, Preset, build_detector, presets
 from stylealign.detectors.size import describe
 from stylealign.errors import UserError, counted
 from stylealign.evaluation.tables import Table, millions, print_table
+from stylealign.face.crop import SIZES
 from stylealign.face.schema import LandmarkSchema, get_schema
 from stylealign.progress import open_console, say, track
 from stylealign.training.devices import pick_device, place
@@ -51,6 +52,8 @@ class Models:
     """Where to measure."""
 
     def __post_init__(self) -> None:
+        if self.size is not None and not SIZES[0] <= self.size <= SIZES[1]:
+            raise ValueError(f"size is {self.size}, expected {SIZES[0]} to {SIZES[1]}")
         others = [name for name in self.only if name not in DETECTORS]
         if others:
             raise ValueError(f"only: {unknown('detector', others[0], DETECTORS)}")

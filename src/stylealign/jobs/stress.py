@@ -23,6 +23,7 @@ from stylealign.data.describe import whole_faces
 from stylealign.data.image import one_opencv_thread, read_image, warp
 from stylealign.data.threads import on_every_core
 from stylealign.errors import UserError, counted
+from stylealign.face.crop import SIZES
 from stylealign.face.geometry import apply, compose, crop_affine, landmark_box, scale_of
 from stylealign.face.orientation import shown_picture
 from stylealign.face.sample import FaceSample, Provenance
@@ -81,10 +82,10 @@ class Stress:
                 raise UserError(f"{name}: found {values}, expected at least one, each once")
         if not all(0 <= s <= LEVELS for s in self.strengths):
             raise UserError(f"strengths: found {self.strengths}, expected numbers from 0 to {LEVELS}")
-        if self.size < 32 or not self.scale >= 1 or self.seed < 0:
+        if not 32 <= self.size <= SIZES[1] or not self.scale >= 1 or self.seed < 0:
             raise UserError(
                 f"size {self.size}, scale {self.scale} and seed {self.seed}: "
-                "expected at least 32, at least 1, and 0 or more"
+                f"expected 32 to {SIZES[1]}, at least 1, and 0 or more"
             )
 
 

@@ -21,6 +21,7 @@ from stylealign.data.describe import whole_faces
 from stylealign.data.image import image_size, one_opencv_thread, read_image
 from stylealign.data.threads import on_every_core
 from stylealign.errors import UserError, counted
+from stylealign.face.crop import SIZES
 from stylealign.face.geometry import crop_affine, landmark_box
 from stylealign.face.orientation import shown_face, view_of
 from stylealign.face.sample import FaceSample, Provenance
@@ -66,10 +67,10 @@ class TurnHeads:
             )
         if not 1 <= self.copies <= 100:
             raise UserError(f"copies: found {self.copies}, expected 1 to 100")
-        if self.size < 32 or not self.scale >= 1 or self.seed < 0:
+        if not 32 <= self.size <= SIZES[1] or not self.scale >= 1 or self.seed < 0:
             raise UserError(
                 f"size {self.size}, scale {self.scale} and seed {self.seed}: "
-                "expected at least 32, at least 1, and 0 or more"
+                f"expected 32 to {SIZES[1]}, at least 1, and 0 or more"
             )
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from stylealign.face.crop import SIZES
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fit:
@@ -42,6 +44,8 @@ class Fit:
     def __post_init__(self) -> None:
         if not 0 < self.minutes < 1e5:
             raise ValueError(f"minutes is {self.minutes}, expected above 0")
+        if self.size is not None and not SIZES[0] <= self.size <= SIZES[1]:
+            raise ValueError(f"size is {self.size}, expected {SIZES[0]} to {SIZES[1]}")
         if not 0 < self.val_frac < 1:
             raise ValueError(f"val_frac is {self.val_frac}, expected above 0 and below 1")
         if self.pretrained is not None and self.start != "auto":
