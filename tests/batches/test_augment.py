@@ -14,6 +14,7 @@ from stylealign.batches.augment import (
     transform,
     warp,
 )
+from stylealign.batches.augment.vary import random_affines
 from stylealign.batches.batch import Batch
 from stylealign.face import geometry
 from stylealign.face.schema import FIVE, IBUG68, WFLW98, LandmarkSchema
@@ -245,6 +246,15 @@ def test_motions_are_similarities_within_their_ranges(seed: int, rotation: float
         assert np.abs(moved).max() <= 32 * shift + 1e-9
         turned = np.degrees(np.arctan2(affine[1, 1], -affine[0, 1])) - 90 if np.linalg.det(affine[:, :2]) else 0
         assert abs((turned + 180) % 360 - 180) <= rotation + 1e-6
+
+
+def test_the_furthest_motions_are_those_that_were_asked_for() -> None:
+    config = AugmentConfig(rotation=30, scale=0.2, shift=0.1)
+    draws = torch.tensor([[1.0, 1.0, 1.0, 0.0, 1.0], [0.5, 0.5, 0.5, 0.5, 0.0]], dtype=torch.float64)
+    moved, mirrored = random_affines(draws, 40, 32, config).numpy()
+    turned = geometry.rotate_scale_affine((19.5, 19.5), 30, np.exp(0.2), (3.2 - 4, -3.2 - 4))  # a tenth of 32 px
+    np.testing.assert_allclose(moved, turned, atol=1e-9)
+    np.testing.assert_allclose(mirrored, [[-1, 0, 39 - 4], [0, 1, -4]], atol=1e-9)
 
 
 def test_batched_affines_agree_with_geometry() -> None:

@@ -16,12 +16,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from builders.dots import dots
 from stylealign.batches import crops as crops_module
 from stylealign.batches.augment import NO_AUGMENTATION, augment
 from stylealign.batches.batch import take_faces, to_float, to_uint8
-from stylealign.batches.crops import CropCache, cache_folder, crop_sample, sample_affine
+from stylealign.batches.crops import CropCache, cache_folder, crop_sample, mean_shape, sample_affine
 from stylealign.batches.source import BatchSource, epoch_order
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import write_dataset
@@ -148,6 +149,9 @@ def test_the_cache_is_found_again_and_never_mistaken(tmp_path: Path, monkeypatch
 
 def test_edited_labels_and_replaced_pictures_are_cut_anew(tmp_path: Path) -> None:
     data = dots(tmp_path / "data", 3)
+    path = data[2].image
+    picture = read_image(path)
+    Image.fromarray(picture).save(path, compress_level=0)  # as long as any other picture of its size
     CropCache(data, CROP)
     # Landmarks edited in the index, whose hash in dataset.yaml stays what it was: the face is cut round the new ones.
     index = data.folder / "index.jsonl"
@@ -161,13 +165,20 @@ def test_edited_labels_and_replaced_pictures_are_cut_anew(tmp_path: Path) -> Non
     assert np.array_equal(cache.images[1], expected)
     np.testing.assert_allclose(cache.landmarks[1], landmarks, atol=1e-4)
     # A picture replaced by another of the same length and time.
-    path = edited[2].image
     times = path.stat()
-    picture = read_image(path)
     path.unlink()
-    write_image(path, picture[::-1])
+    Image.fromarray(picture[::-1]).save(path, compress_level=0)
+    assert path.stat().st_size == times.st_size
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert np.array_equal(CropCache(edited, CROP).images[2], crop_sample(edited[2], CROP)[0])
+
+
+def test_the_mean_shape_is_in_px_of_the_crop_whatever_its_margin(tmp_path: Path) -> None:
+    data = dots(tmp_path / "data", 5)
+    expected = np.mean([crop_sample(face, CROP)[1] for face in data], axis=0)
+    for margin in (1.0, 1.25):
+        cache = CropCache(data, CROP, margin, folder=tmp_path / "cache")
+        np.testing.assert_allclose(mean_shape([cache], [1.0]), expected, atol=1e-3)
 
 
 def test_a_cache_file_cut_short_is_made_again(tmp_path: Path) -> None:
