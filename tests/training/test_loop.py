@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import json
 import math
@@ -468,6 +469,39 @@ def test_seeds_differ_by_every_number_and_repeat() -> None:
 
     assert draw(0, 1, 2) == draw(0, 1, 2)
     assert len({draw(0, 1, 2), draw(1, 1, 2), draw(0, 2, 2), draw(0, 1, 3)}) == 4
+
+
+def test_every_update_draws_other_numbers_and_the_same_ones_of_the_same_seed(tmp_path: Path) -> None:
+    loop = {"steps": 6, "checkpoint_every": 3, "evaluate_every": 0, "preview_every": 0, **CPU}
+
+    def drawn(name: str, seed: int, stop: int = 6) -> list[float]:
+        found: list[float] = []
+
+        def hook(batch: Batch, step: int) -> None:
+            found.append(float(torch.rand(())))
+            stop_at(stop)(batch, step)
+
+        with contextlib.suppress(KeyboardInterrupt):
+            Job(tmp_path / name, LoopConfig(seed=seed, **loop), hook).fit()
+        return found
+
+    whole = drawn("whole", 0)
+    assert len(set(whole)) == 6
+    assert not set(whole) & set(drawn("other", 1))
+    assert drawn("stopped", 0, stop=4) == whole[:5]
+    assert drawn("stopped", 0) == whole[3:]
+
+
+@pytest.mark.parametrize("key", ["data", "teacher_data", "donors", "val_data"])
+def test_a_run_does_not_go_on_where_any_of_its_data_sets_holds_other_faces(key: str, tmp_path: Path) -> None:
+    run = Run.open(tmp_path / "run", LoopConfig(**CPU))
+    sets = [{"name": "a", "content_hash": "1" * 64}, {"name": "b", "content_hash": "2" * 64}]
+    run.write_checkpoint(1, {"w": torch.zeros(1)}, {key: sets}, {"step": 1})
+    run.refuse_other_faces({key: sets})
+    with pytest.raises(
+        UserError, match=r"learnt from other faces than b holds now \(content hash 222222222222, found 3"
+    ):
+        run.refuse_other_faces({key: [sets[0], {**sets[1], "content_hash": "3" * 64}]})
 
 
 def test_a_device_that_is_not_there_is_a_sentence() -> None:
