@@ -1,5 +1,6 @@
 """Format 1: what is written is read, a folder that exists is whole, an open data set costs eight bytes a face."""
 
+import dataclasses
 import json
 import pickle
 import sys
@@ -363,6 +364,18 @@ def test_the_content_hash_does_not_depend_on_name_or_place_and_does_on_a_landmar
     ]
     c = write_dataset(tmp_path / "y" / "moved", moved, schema=FIVE, name="x", image_root=tmp_path / "y" / "pictures")
     assert c.content_hash != b.content_hash
+
+
+def test_the_content_hash_covers_the_mark_up_and_the_pictures(tmp_path: Path) -> None:
+    a = simple(tmp_path / "set", image_root=tmp_path / "pictures")
+    without_twins = dataclasses.replace(FIVE, name="mine", flip_pairs=())
+    b = write_dataset(tmp_path / "b", list(a), schema=without_twins, name="set", image_root=tmp_path / "pictures")
+    assert (b.folder / "index.jsonl").read_bytes() == (a.folder / "index.jsonl").read_bytes()
+    assert b.content_hash != a.content_hash
+    for path in {sample.image for sample in a}:
+        path.write_bytes(path.read_bytes() + b"\0")
+    c = write_dataset(tmp_path / "c", list(a), schema=FIVE, name="set", image_root=tmp_path / "pictures")
+    assert c.content_hash != a.content_hash
 
 
 GOLDEN = (

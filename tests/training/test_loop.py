@@ -36,7 +36,7 @@ from stylealign.training.loop import (
     seed_everything,
     start_engine,
 )
-from stylealign.training.optim import cosine, lr_of, set_lr
+from stylealign.training.optim import OptimizerConfig, cosine, lr_factor, lr_of, set_lr
 from stylealign.training.run import Run, commit
 from stylealign.training.schedule import Schedule
 from stylealign.training.weights import (
@@ -460,6 +460,14 @@ def test_cosine_warms_up_peaks_and_ends_at_nothing() -> None:
     assert values[550] == pytest.approx(0.5)
     assert values[-1] < 1e-4
     assert cosine(0, 1) > 0
+
+
+def test_the_published_schedules_by_hand() -> None:
+    falling = OptimizerConfig(schedule="exponential", last_frac=0.01)
+    assert [lr_factor(step, 3, falling) for step in range(3)] == pytest.approx([1, 0.1, 0.01])
+    assert lr_factor(0, 1, falling) == 1
+    in_steps = OptimizerConfig(schedule="steps", milestones=(0.5, 0.75), gamma=0.1)
+    assert [lr_factor(step, 4, in_steps) for step in range(4)] == pytest.approx([1, 1, 0.1, 0.01])
 
 
 def test_seeds_differ_by_every_number_and_repeat() -> None:
