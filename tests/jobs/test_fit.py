@@ -19,7 +19,7 @@ from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.files import pictures_below
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
-from stylealign.face.schema import LandmarkSchema
+from stylealign.face.schema import LandmarkSchema, get_schema
 from stylealign.jobs.fit import choosing, looking
 from stylealign.jobs.fit import job as fit
 from stylealign.jobs.fit.stopwatch import Stopwatch
@@ -52,6 +52,15 @@ def test_how_faces_can_be_found_is_measured(tmp_path: Path) -> None:
     (whole,) = placed(iter(bare[:1]), "whole", finds_all, scale)
     assert whole.box_xyxy is not None
     assert whole.box_xyxy[2] - whole.box_xyxy[0] == pytest.approx(64 / scale, rel=0.6)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"), [("ibug68", 1.2), ("wflw98", 1.2), ("lapa106", 1.2), ("cofw29", 1.4), ("five", 1.4)]
+)
+def test_a_mark_up_that_goes_round_the_face_is_cut_closer(name: str, scale: float) -> None:
+    schema = get_schema(name)
+    chosen = choosing.choose("package", None, schema, 100, 600, 64, measure=lambda *_: 0.1)
+    assert chosen.values["crop"] == {"size": 64, "scale": scale}
 
 
 def test_some_pictures_are_taken_whatever_order_they_come_in(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@
 
 With few labels a start that has seen pictures goes further in the same updates than fresh weights; which of the three
 is best in the same minutes, on faces of one's own, has not been measured yet. The crop is the largest of SIZES at which
-the minutes are enough for LEAST_UPDATES, by how long a few updates take now where it will train.
+the minutes are enough for LEAST_UPDATES, by how long a few updates take now where it will train; it is cut closer where
+the landmarks go round the face (docs/results.md, "Which crop there").
 """
 
 import time
@@ -33,6 +34,13 @@ LEAST_UPDATES = 600
 """Updates below which a smaller crop is the better use of the time."""
 MARGIN = 1.5
 """An update of a training, with its augmentation and styles, over one of the network alone."""
+
+
+def crop_scale(schema: LandmarkSchema) -> float:
+    """Side of the crop over the landmarks' box: that of a mark-up with the face's outline is the face's, of others less
+    than what has to be seen."""
+    return 1.2 if len(schema.parts.get("contour", ())) > 1 else 1.4
+
 
 _FPN = {"model": "fpn", "fpn": {"loss": {"terms": ["coordinates", "js"]}}, "lr": 1e-3, "weight_decay": 0.02}
 
@@ -125,7 +133,7 @@ def choose(
     loop = {"steps": 1000, "batch_size": batch, "evaluate_every": 250, "preview_every": 250, "checkpoint_every": 100,
         "log_every": 20}  # fmt: skip
     style = {"style": recipe["style"]} if "style" in recipe else {}
-    found = merged(values, {"crop": {"size": side, "scale": 1.4}, "loop": loop, **style})
+    found = merged(values, {"crop": {"size": side, "scale": crop_scale(schema)}, "loop": loop, **style})
     what = {
         "imagenet": f"a feature pyramid with the ImageNet weights of {pretrained}",
         "package": f"{values['model']} with the weights of the detector in the package",

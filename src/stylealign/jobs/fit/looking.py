@@ -17,6 +17,7 @@ from stylealign.errors import UserError, counted
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import SCHEMAS, get_schema
 from stylealign.jobs import prepare
+from stylealign.jobs.fit.choosing import crop_scale
 from stylealign.jobs.fit.config import Fit, out_of
 from stylealign.jobs.fit.stopwatch import Stopwatch
 from stylealign.jobs.fit.unlabelled import some_of, write_unlabelled
@@ -26,7 +27,6 @@ from stylealign.predicting.places import how_found
 from stylealign.progress import say
 from stylealign.toyfaces.numbering import FEW_POINTS, LIMIT, misfit
 
-SCALE = 1.4
 MOST_UNLABELLED = 2000
 
 
@@ -117,8 +117,8 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
             "wrong, `stylealign init` writes a mark-up to put them right in"
         )
 
-    finder, began = MtcnnFinder(), time.monotonic()
-    places = how_found(found.faces, finder, SCALE)
+    finder, scale, began = MtcnnFinder(), crop_scale(found.schema), time.monotonic()
+    places = how_found(found.faces, finder, scale)
     each = (time.monotonic() - began) / max(1, places.asked)
     say(places.sentence())
     if places.found == 0:
@@ -139,7 +139,7 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
         if pictures:
             folder = out / "unlabelled"
             if not folder.exists():
-                write_unlabelled(pictures, beside, folder, found.schema, places.how, finder, SCALE)
+                write_unlabelled(pictures, beside, folder, found.schema, places.how, finder, scale)
             count = len(FaceDataset.open(folder)) if folder.exists() else 0
             say(
                 f"{counted(there, 'picture')} without labels in {beside}: {len(pictures):,} looked at, {count:,} "
