@@ -50,6 +50,23 @@ def test_every_copy_is_another_view_inside_its_picture_and_the_same_twice(faces:
         main(config)
 
 
+def test_boxes_stay_of_the_kind_that_the_faces_have(faces: Path, tmp_path: Path) -> None:
+    """A finder's boxes leave out the chin and go beyond the brows: so do those of turned heads."""
+
+    def tight(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        low, high = landmarks.min(axis=0), landmarks.max(axis=0)
+        return np.concatenate([low, high]), np.tile(high - low, 2)
+
+    theirs = np.array([-0.1, -0.25, 0.05, -0.125])  # of the landmarks' width and height
+    dataset = FaceDataset.open(faces)
+    boxed = [replace(s, box_xyxy=box + theirs * size) for s in dataset for box, size in [tight(s.landmarks)]]
+    write_dataset(tmp_path / "boxed", boxed, schema=dataset.schema, name="x", image_root=dataset.image_root)
+    main(TurnHeads(data=tmp_path / "boxed", out=tmp_path / "out", copies=1))
+    for sample in FaceDataset.open(tmp_path / "out"):
+        box, size = tight(sample.landmarks)
+        np.testing.assert_allclose((sample.box_xyxy - box) / size, theirs, atol=1e-3)
+
+
 def test_a_detector_trains_on_them_and_never_on_those_of_its_val(faces: Path, tmp_path: Path) -> None:
     for split in ("train", "val"):
         main(TurnHeads(data=faces, out=tmp_path / split, split=split, copies=1, size=96))

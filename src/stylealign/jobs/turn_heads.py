@@ -112,6 +112,16 @@ def _copies(faces: FaceDataset, config: TurnHeads, i: int) -> tuple[FaceSample, 
     return sample, views
 
 
+def _box_as(sample: FaceSample, turned: np.ndarray) -> np.ndarray:
+    """The box of a face's turned landmarks (P, 2): as much wider than they on each side, for their size, as its own."""
+    tight = landmark_box(turned)
+    if sample.box_xyxy is None or sample.landmarks is None:
+        return tight
+    before = landmark_box(sample.landmarks)
+    margins = (sample.box_xyxy - before) / np.tile(before[2:] - before[:2], 2)
+    return tight + margins * np.tile(tight[2:] - tight[:2], 2)
+
+
 def _samples(
     faces: FaceDataset, config: TurnHeads, writer: DatasetWriter, left_out: Counter[str]
 ) -> Iterator[FaceSample]:
@@ -128,7 +138,7 @@ def _samples(
                     id=f"{sample.id}@turned{copy}",
                     image=writer.add_image(name, view.image),
                     landmarks=view.landmarks,
-                    box_xyxy=landmark_box(view.landmarks),
+                    box_xyxy=_box_as(sample, view.landmarks),
                     visible=view.visible if sample.visible is None else view.visible & sample.visible,
                     provenance=Provenance(
                         content_id=sample.origin, style_id=None, translator="side view", seed=config.seed, mode="arm"
