@@ -137,6 +137,46 @@ def test_arms_of_a_recipe_are_trained_before_the_translator_unless_they_need_its
     ]
 
 
+def test_an_arm_is_trained_after_whatever_its_values_or_the_detectors_name(tmp_path: Path) -> None:
+    arms = {
+        "tuned": {"init_from": "{out}/detectors/none_s1"}, "none": {},
+        "judged": {"init_from": "{out}/translator/judge"},
+        "twice": {"init_from": "{out}/detectors/tuned_s0"},
+    }  # fmt: skip
+    config = Pipeline(out=tmp_path / "out", seeds=(0, 1), arms=arms)
+    assert [stage.what for stage in stages_of(config) if "detectors" in stage.what] == [
+        "training detectors: none, 2 seeds, equal updates",
+        "training detectors: tuned, 2 seeds, equal updates",
+        "training detectors: twice, 2 seeds, equal updates",
+        "training detectors with what was made: judged, 2 seeds, equal updates",
+    ]
+    styled = {"style": {"preset": "warp", "donors": ["{out}/pseudo"]}}
+    none: dict[str, Any] = {"detector": styled, "arms": {"none": {}}}
+    labelled = {"detectors": ["{out}/translator/judge"]}
+    with pytest.raises(UserError, match=r"pseudo_label: .*translator is made by no stage before"):
+        stages_of(Pipeline(out=tmp_path / "out", **none, pseudo_label=labelled))
+    found = stages_of(Pipeline(out=tmp_path / "out", **none, pseudo_label={"detectors": ["compact"]}))
+    assert found[1].what == "labelling faces by trained detectors"
+    assert found[4].what == "training detectors with what was made: none, 1 seed, equal updates"
+
+
+def test_a_stage_that_names_what_no_stage_before_it_makes_is_refused_before_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["pipeline", "tiny", "--seeds", "0", "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert f"pseudo_label: {out}/detectors/mixture_s1 is made by no stage before; expected one of {out}/data, " in said
+    assert f"{out}/detectors/mixture_s0" in said
+    assert not out.exists()
+    arms = {"none": {}, "AVS": {"synthetic": "{out}/pseudo"}}
+    with pytest.raises(UserError, match=r"arm 'AVS': .*pseudo is made by no stage before"):
+        stages_of(Pipeline(out=out, arms=arms))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").mkdir()  # one's own, put there meanwhile
+    assert stages_of(Pipeline(out=out, arms={"none": {}, "AVS": {"synthetic": "{out}/mine"}}))
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

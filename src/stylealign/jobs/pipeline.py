@@ -7,14 +7,16 @@
     <out>/synthetic   every labelled face in many styles
     <out>/evaluation  the table;  <out>/report.html  the pictures to look at
 
-Arms that need nothing of later stages are trained first, so that those may use their detectors. A stopped pipeline
-continues with the same command: every stage resumes, and finished stages are kept. All stages' values are read before
-the first one starts.
+Arms that need nothing of later stages are trained first, so that those may use their detectors, and an arm after those
+whose detectors it names. A stopped pipeline continues with the same command: every stage resumes, and finished stages
+are kept. All stages' values are read before the first one starts, and one that names what no stage before it makes is
+refused.
 """
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -160,27 +162,58 @@ def stages_of(config: Pipeline) -> list[Stage]:
         else:
             evaluate.main(table)
 
-    later_made = {run, synthetic, out / "pseudo"}
-    waiting = {arm for arm, own in config.arms.items() if later_made & _paths_in(_filled(own, out))}
-    later = [cell for cell in cells if cell.row in waiting]
-    sooner = [cell for cell in cells if cell.row not in waiting]
+    finished: set[Path] = {data}
+    makers = {data, run, synthetic, out / "pseudo", *(cell.run for cell in cells)}
     stages = [Stage("drawing faces", lambda: draw_faces.main(faces), data)] if config.data is None else []
-    if sooner:
-        stages.append(Stage(_of_training(sooner, config), lambda: train(sooner)))
+    waiting = list(config.arms)
+
+    def lacks(values: Any) -> set[Path]:
+        return _places_in(values, out, makers) - finished
+
+    def trainings(more: str = "") -> None:
+        """Stages of the arms that need nothing that is not made by then; those that need these come after them."""
+        while ready := [arm for arm in waiting if not lacks(merged(config.detector, config.arms[arm]))]:
+            those = [cell for cell in cells if cell.row in ready]
+            stages.append(Stage(_of_training(those, config, more), partial(train, those)))
+            finished.update(cell.run for cell in those)
+            waiting[:] = [arm for arm in waiting if arm not in ready]
+
+    def refuse_lacking(section: str, values: Any) -> None:
+        if missing := lacks(values):
+            there = ", ".join(sorted(str(path) for path in finished))
+            raise UserError(
+                f"{section}: {min(missing)} is made by no stage before; expected one of {there} (seeds "
+                f"{', '.join(map(str, config.seeds))})"
+            )
+
+    trainings()
     if pseudo is not None:
+        refuse_lacking("pseudo_label", config.pseudo_label)
         stages.append(Stage("labelling faces by trained detectors", lambda: labelling.main(pseudo), pseudo.out))
+        finished.add(pseudo.out)
+    refuse_lacking("translator", config.translator)
     stages.append(Stage("training the translator", lambda: translator.main(translators)))
+    finished.add(run)
+    refuse_lacking("generate", config.generate)
     stages.append(Stage("generating synthetic faces", lambda: generating.main(styled)))
-    if later:
-        stages.append(Stage(_of_training(later, config, " with what was made"), lambda: train(later)))
+    finished.add(synthetic)
+    trainings(" with what was made")
+    for arm in waiting:
+        refuse_lacking(f"arm {arm!r}", merged(config.detector, config.arms[arm]))
     return [*stages, Stage("evaluating", score), Stage("writing the report", lambda: report.main(page))]
 
 
-def _paths_in(values: Any) -> set[Path]:
-    """Every text in a recipe's values, as a path."""
-    if isinstance(values, dict | list):
-        return set().union(*map(_paths_in, values.values() if isinstance(values, dict) else values))
-    return {Path(values)} if isinstance(values, str) else set()
+def _places_in(values: Any, out: Path, makers: set[Path]) -> set[Path]:
+    """What a recipe's values name of the pipeline's folder: each place as the folder of `makers` that it is in, or as
+    itself where no stage makes it and it is not there."""
+    if isinstance(values, dict | list | tuple):
+        parts = values.values() if isinstance(values, dict) else values
+        return set().union(*(_places_in(value, out, makers) for value in parts))
+    if not isinstance(values, str):
+        return set()
+    path = Path(_filled(values, out))
+    of = makers & {path, *path.parents}
+    return of or ({path} if values.startswith(f"{OUT}/") and not path.exists() else set())
 
 
 def _of_training(cells: Sequence[Any], config: Pipeline, more: str = "") -> str:
