@@ -302,3 +302,5 @@ def test_what_comes_next_has_the_paths_that_were_given() -> None:
     verb = VERBS["draw-faces"]
     assert "--real 'my faces' --run" in verb.next_words(Config)
     assert VERBS["train-detector"].next_words(Config) == ""  # nothing to name
+    Config.out = Path("-o")  # given as ./-o, which a Path forgets
+    assert "--real ./-o --run" in verb.next_words(Config)

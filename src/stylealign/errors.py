@@ -4,7 +4,9 @@ Knows nothing of faces.
 """
 
 import re
+import shlex
 from collections.abc import Iterable
+from pathlib import PurePath
 
 LONGEST = 1_900
 """Characters of a message at most: what a person reads, whatever a stranger's file puts into it."""
@@ -49,6 +51,17 @@ def quoted(names: Iterable[object]) -> str:
     'fpn, none', 'wing'
     """
     return ", ".join(repr(str(name)) for name in names)
+
+
+def typed(value: object) -> str:
+    """A word as a person can type it in a command: quoted for the shell, and a path that begins with a dash, which
+    would be taken for a flag, from the folder it is in.
+
+    >>> print(typed("my faces"), typed(PurePath("-o/detector")), typed(3))
+    'my faces' ./-o/detector 3
+    """
+    dashed = isinstance(value, PurePath) and str(value).startswith("-")
+    return shlex.quote(f"./{value}" if dashed else str(value))
 
 
 class UserError(Exception):

@@ -22,8 +22,10 @@ from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema, get_schema
 from stylealign.jobs.fit import choosing, looking
 from stylealign.jobs.fit import job as fit
+from stylealign.jobs.fit.after import next_page
 from stylealign.jobs.fit.stopwatch import Stopwatch
 from stylealign.jobs.fit.unlabelled import some_of
+from stylealign.jobs.init import Init, commands_for
 from stylealign.jobs.train_detector.job import TrainDetector
 from stylealign.predicting.finders import FoundFace
 from stylealign.predicting.places import Places, how_found, placed
@@ -220,6 +222,23 @@ def test_from_a_folder_to_a_detector_and_what_to_type_next(
     assert (out / "next.md").stat().st_mtime_ns == page_before
     assert main([*command, "--seed", "3"]) == 2
     assert "holds a fit of another kind (seed: 0 there, 3 now)" in capsys.readouterr().err
+
+
+def test_what_is_typed_next_is_no_flag_where_a_folder_begins_with_a_dash(tmp_path: Path) -> None:
+    config, places, out = fit.Fit(path=Path("-mine"), group="-x(.+)"), Places("boxes", 3, 0.0, 0.0), Path("-fit")
+    again = fit._again(config, out)
+    assert shlex.split(again) == [
+        "stylealign", "fit", "./-mine", "--minutes", "30", "--out", "./-fit_longer", "--group=-x(.+)",
+    ]  # fmt: skip
+    faces = list(dots(tmp_path / "dots", 2))
+    for onnx in (True, False):
+        page = next_page(fit.Result(out, out / "detector", "", False, places, faces, onnx, Path("-unlabelled"), again))
+        commands = [c for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL) for c in block.splitlines()]
+        assert len(commands) == 6
+        assert [w for c in commands for w in shlex.split(c) if re.match("-(fit|mine|unlabelled)", w)] == []
+    made = commands_for(Init(path=Path("-mine")), "csv", out, {}, 0, tmp_path / "a.png", places)
+    assert " --path ./-mine " in made
+    assert re.findall(r"[ =]-fit", made) == []
 
 
 def test_pictures_without_labels_are_no_copies_of_labelled_ones(

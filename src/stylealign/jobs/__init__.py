@@ -6,8 +6,9 @@ A verb's module has a config dataclass, whose fields are its flags and the keys 
 
 import importlib
 import re
-import shlex
 from typing import Any, NamedTuple
+
+from stylealign.errors import typed
 
 
 class Verb(NamedTuple):
@@ -32,7 +33,7 @@ class Verb(NamedTuple):
         untrained = getattr(config, "split", None) not in (None, "train") or getattr(config, "reader", None) == "folder"
         if ("train-detector" in self.then and untrained) or any(value in (None, ()) for value in values.values()):
             return ""
-        return self.then.format(**{name: shlex.quote(str(value)) for name, value in values.items()})
+        return self.then.format(**{name: typed(value) for name, value in values.items()})
 
     def load(self) -> Any:
         """Its module, imported now."""

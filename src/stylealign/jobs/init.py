@@ -5,7 +5,6 @@ What cannot be known is not made up: curves and error denominators are left to t
 """
 
 import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -18,7 +17,7 @@ from stylealign.data.atomic import making, refuse_existing, whole_folder
 from stylealign.data.formats import FORMATS, BadEntry, ReadOptions, format_of
 from stylealign.data.groups import groups_of, splits_by_group
 from stylealign.data.image import read_image, warp, write_image
-from stylealign.errors import UserError, counted
+from stylealign.errors import UserError, counted, typed
 from stylealign.evaluation.draw import contact_sheet, draw_numbered, flipped
 from stylealign.face import geometry
 from stylealign.face.mirror import flip_pairs, mirror_twins
@@ -184,29 +183,27 @@ def commands_for(
     config: Init, reader: str, out: Path, splits: dict[str, list[str]], bad: int, picture: Path, places: Places
 ) -> str:
     """The commands from here to a detector that is evaluated, exported and used, as a shell script."""
-    q = shlex.quote
-    prepare = (
-        f"stylealign prepare --reader {reader} --path {q(str(config.path))} --schema {q(str(out / 'schema.yaml'))}"
-    )
+    q = typed
+    prepare = f"stylealign prepare --reader {reader} --path {q(config.path)} --schema {q(out / 'schema.yaml')}"
     if splits:
         prepare += " --splits " + " ".join(
             q(f"{name}={(out / 'splits' / f'{name}.txt').absolute()}") for name in splits
         )
-    data, run = q(str(out / "data")), q(str(out / "detector"))
-    flags = places.flags or (f" --boxes {q(str(out / 'boxes.csv'))}" if places.how == "boxes" else "")
+    data, run = q(out / "data"), q(out / "detector")
+    flags = places.flags or (f" --boxes {q(out / 'boxes.csv')}" if places.how == "boxes" else "")
     return "\n".join(
         [
             "# 1. The faces, in one folder; look at them, mirrored too.",
             f"{prepare}{' --skip-bad' if bad else ''} --out {data}",
-            f"stylealign check {data} --draw 16 --out {q(str(out / 'check'))}",
+            f"stylealign check {data} --draw 16 --out {q(out / 'check')}",
             "# 2. The detector. Change recipe.yaml as you like; the same command continues a stopped training.",
-            f"stylealign train-detector {q(str(out / 'recipe.yaml'))} --real {data} --run {run}",
+            f"stylealign train-detector {q(out / 'recipe.yaml')} --real {data} --run {run}",
             "# 3. How good it is, on faces it never saw.",
-            f"stylealign evaluate --data {data} --split val --arms mine={run} --out {q(str(out / 'evaluation'))}",
+            f"stylealign evaluate --data {data} --split val --arms mine={run} --out {q(out / 'evaluation')}",
             "# 4. The detector as an ONNX file, which needs no torch (pip install 'stylealign[export]').",
-            f"stylealign export {run} --out {q(str(out / 'detector.onnx'))}",
+            f"stylealign export {run} --out {q(out / 'detector.onnx')}",
             f"# 5. Use it: put your own pictures in this one's place. Here {places.sentence()}.",
-            f"stylealign predict {q(str(picture))} --model {run}{flags} --draw --out {q(str(out / 'predictions'))}",
+            f"stylealign predict {q(picture)} --model {run}{flags} --draw --out {q(out / 'predictions')}",
         ]
     ) + "\n"  # fmt: skip
 

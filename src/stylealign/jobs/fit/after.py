@@ -1,10 +1,10 @@
 """What comes after a `fit`: next.md, whose commands hold real paths and can be typed as they stand."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from stylealign.errors import typed
 from stylealign.face.sample import FaceSample
 from stylealign.predicting.places import ENOUGH, Places
 
@@ -32,7 +32,7 @@ class Result(NamedTuple):
 
 def next_page(result: Result) -> str:
     """The page, as Markdown. The first held-out pictures stand for the reader's own."""
-    q, out = (lambda path: shlex.quote(str(path))), result.out
+    q, out = typed, result.out
     pictures = " ".join(q(path) for path in dict.fromkeys(face.image.absolute() for face in result.held_out[:3]))
     flags = result.places.flags or (f" --boxes {q(out / 'boxes.csv')}" if result.places.how == "boxes" else "")
     found = result.places.sentence()

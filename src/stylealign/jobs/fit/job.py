@@ -13,7 +13,6 @@ is kept to, and finished stages are kept.
 
 import dataclasses
 import json
-import shlex
 import shutil
 import time
 from importlib.util import find_spec
@@ -26,7 +25,7 @@ from stylealign.config import config_text, from_dict, merged, plain, read_yaml, 
 from stylealign.data.atomic import making, write_whole
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.dataset_writer import called
-from stylealign.errors import UserError
+from stylealign.errors import UserError, typed
 from stylealign.jobs.evaluate import job as evaluation
 from stylealign.jobs.fit import BEGAN
 from stylealign.jobs.fit.after import Result, next_page
@@ -113,13 +112,16 @@ def train(config: Fit, plan: dict[str, Any], out: Path, watch: Stopwatch) -> dic
 
 def _again(config: Fit, out: Path) -> str:
     """The same command with three times the minutes, into another folder."""
-    words = ["stylealign", "fit", str(config.path), "--minutes", f"{3 * config.minutes:g}", "--out", f"{out}_longer"]
+    longer = Path(f"{out}_longer")
+    words = ["stylealign fit", typed(config.path), "--minutes", f"{3 * config.minutes:g}", "--out", typed(longer)]
     for field in dataclasses.fields(Fit):
         value = getattr(config, field.name)
         if field.name not in ("path", "minutes", "out") and value != field.default:
             values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{field.name.replace('_', '-')}", *(str(v) for v in values)]
-    return shlex.join(words)
+            dashed = str(values[0]).startswith("-")  # of a pattern, which would be taken for a flag
+            flag = f"--{field.name.replace('_', '-')}{'=' if dashed else ' '}{typed(values[0])}"
+            words += [flag, *map(typed, values[1:])]
+    return " ".join(words)
 
 
 def finish(config: Fit, plan: dict[str, Any], out: Path, runs: dict[str, Path], faces: FaceDataset) -> Path:
