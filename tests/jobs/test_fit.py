@@ -290,6 +290,25 @@ def test_a_stopped_fit_goes_on_with_its_plan(tmp_path: Path, quick: None, monkey
         fit.main(config)
 
 
+def test_a_fit_killed_before_it_had_planned_reads_the_labels_as_they_are_now(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_csv(tmp_path / "mine", dots(tmp_path / "dots", 12), labelled=12)
+    out = tmp_path / "out"
+    config = fit.Fit(path=tmp_path / "mine", out=out, minutes=30, size=32, accelerator="cpu")
+    fit._begin(config, out)  # by a command that could not tidy up
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "choose", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            fit.main(config)
+    before = FaceDataset.open(out / "data").landmarks_array()
+    rows = [row.split(",") for row in (tmp_path / "mine" / "faces.csv").read_text().splitlines()]
+    moved = [rows[0], *([name, *(str(float(x) + 1) for x in points)] for name, *points in rows[1:])]
+    (tmp_path / "mine" / "faces.csv").write_text("\n".join(",".join(row) for row in moved))
+    fit._plan(config, out, Stopwatch(30, out))
+    np.testing.assert_allclose(FaceDataset.open(out / "data").landmarks_array(), before + 1, atol=1e-4)
+
+
 def test_a_training_for_which_no_time_is_left_gets_some_updates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -176,6 +176,8 @@ def _plan(config: Fit, out: Path, watch: Stopwatch) -> tuple[dict[str, Any], Fac
         plan = read_yaml(out / "plan.yaml")
         refuse_other_labels(config, plan)
         return plan, prepared(config, out, plan)
+    for name in ("splits", "unlabelled", "data"):  # of a command that was killed: labels may have changed since
+        shutil.rmtree(out / name, ignore_errors=True)
     began, worked = time.monotonic(), time.process_time()
     plan = look(config, out, watch)
     faces = prepared(config, out, plan)

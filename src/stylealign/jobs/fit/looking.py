@@ -138,9 +138,7 @@ def look(config: Fit, out: Path, watch: Stopwatch) -> dict[str, Any]:
         pictures, there = some_of(allowed, beside, most, labelled)
         if pictures:
             folder = out / "unlabelled"
-            if not folder.exists():
-                write_unlabelled(pictures, beside, folder, found.schema, places.how, finder, scale)
-            count = len(FaceDataset.open(folder)) if folder.exists() else 0
+            count = write_unlabelled(pictures, beside, folder, found.schema, places.how, finder, scale)
             say(
                 f"{counted(there, 'picture')} without labels in {beside}: {len(pictures):,} looked at, {count:,} "
                 "with a face"
