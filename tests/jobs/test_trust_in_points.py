@@ -153,7 +153,9 @@ def test_a_model_of_before_gets_a_trust_in_a_copy_and_itself_stays_as_it_was(
 
     assert not {"trust", "lean"} & set(card_of(resnet))
     assert main(["calibrate", *common, "--model", str(resnet), "--out", str(fpn.parent / "mirrored")]) == 0
-    assert "it says by the mirrored face alone" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "it says by the mirrored face alone" in said
+    assert "learnt from" not in said  # of the faces of val
     network = open_network(fpn.parent / "mirrored")
     assert network.trust is not None
     assert network.trust.basis == "mirror"

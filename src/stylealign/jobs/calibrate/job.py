@@ -18,13 +18,15 @@ from stylealign.face.schema import LandmarkSchema
 from stylealign.jobs.calibrate.boxes import boxes_text, measure_boxes, plot_boxes
 from stylealign.jobs.calibrate.config import Calibrate
 from stylealign.jobs.calibrate.rolls import measure_rolls, table_of_rolls
+from stylealign.jobs.evaluate.arms import num_learnt_from
 from stylealign.predicting.network import model_path, open_network
 from stylealign.progress import open_console, say
 
 
 def faces_of(config: Calibrate, schema: LandmarkSchema) -> FaceDataset:
-    """The faces to calibrate on, of the detector's mark-up."""
-    faces = FaceDataset.open(config.data).select(split=config.split, subset=config.subset, labelled=True)
+    """The faces to calibrate on, of the detector's mark-up; warns where it has learnt from some."""
+    opened, path = FaceDataset.open(config.data), model_path(config.model)
+    faces = opened.select(split=config.split, subset=config.subset, labelled=True)
     faces = whole_faces(faces, "the calibration")
     if faces.schema != schema:
         raise UserError(
@@ -33,6 +35,11 @@ def faces_of(config: Calibrate, schema: LandmarkSchema) -> FaceDataset:
         )
     if 0 < config.faces < len(faces):
         faces = faces.take(np.linspace(0, len(faces) - 1, config.faces).round().astype(int).tolist())
+    if seen := num_learnt_from(path, opened, set(faces.ids())):
+        say(
+            f"warning: {path} learnt from {seen} of {counted(len(faces), 'face')} of split {config.split} of "
+            f"{config.data}: on faces that it does not know it errs more than this says"
+        )
     return faces
 
 
