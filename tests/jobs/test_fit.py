@@ -46,6 +46,10 @@ def test_how_faces_can_be_found_is_measured(tmp_path: Path) -> None:
 
     scale = 1.4
     assert how_found(faces[:1], finds_all, scale).how == "finder"
+    looked: list[float] = []
+    how_found(faces, lambda image: looked.append(float(image.mean())) or [], scale, most=4)
+    means = [float(read_image(face.image).mean()) for face in faces]
+    assert looked == [means[0], means[2], means[3], means[5]]  # evenly, the last ones too
     nothing = how_found(faces, lambda image: [], scale)
     assert (nothing.found, nothing.asked) == (0.0, 6)
     assert nothing.how == ("whole" if nothing.whole >= 0.7 else "boxes")

@@ -537,8 +537,8 @@ def test_another_kind_of_model_is_refused(tmp_path: Path, capsys: pytest.Capture
 
 def test_predict_without_its_network_needs_no_torch() -> None:
     code = (
-        "import sys, time\nstart = time.perf_counter()\nimport stylealign\nassert time.perf_counter() - start < 0.2\n"
-        "assert 'numpy' not in sys.modules\nassert callable(stylealign.load)\n"
+        "import sys\nimport stylealign\nslow = {'numpy', 'scipy', 'cv2', 'PIL', 'yaml', 'tyro', 'rich', 'torch'}\n"
+        "assert not slow & set(sys.modules), slow & set(sys.modules)\nassert callable(stylealign.load)\n"
         "import stylealign.jobs.predict, stylealign.jobs.calibrate.job\n"
         "assert 'torch' not in sys.modules, 'torch'\n"
     )
