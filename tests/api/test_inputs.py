@@ -343,6 +343,16 @@ def test_pictures_without_an_order_of_channels_are_the_same_in_both(image: Any, 
     assert np.array_equal(*(restyle(image, PLACES + 50, seed=1, channels=order) for order in ("rgb", "bgr")))
 
 
+def test_landmarks_are_the_same_in_every_form(restyle: StyleAugmentation) -> None:
+    places = np.round(PLACES + 50)  # whole numbers, which half a precision holds
+    wanted = restyle(IMAGE, places, seed=3)
+    for kind in (torch.float32, torch.bfloat16):
+        given = torch.tensor(places, dtype=kind, requires_grad=True)
+        assert np.array_equal(restyle(IMAGE, given, seed=3), wanted)
+    with pytest.raises(ValueError, match="landmarks: found 'abc', expected numbers"):
+        restyle(IMAGE, "abc")  # type: ignore[arg-type]
+
+
 def test_pipelines_of_pairs_and_of_samples_hand_everything_on(restyle: StyleAugmentation) -> None:
     class Marked(torch.Tensor):
         """As torchvision marks its images."""

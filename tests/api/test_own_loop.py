@@ -114,6 +114,20 @@ def test_scores_are_those_worked_out_by_hand() -> None:
     assert found.denominator == "inter_pupil"
 
 
+def test_scores_take_tensors_with_a_gradient_and_masked_points_as_missing() -> None:
+    truth = np.array([[[30.0, 40], [70, 40], [50, 60], [35, 80], [65, 80]]])
+    predicted = truth + np.array([4.0, 0])
+    for kind, near in ((torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 1e-2)):
+        found = evaluate_landmarks(torch.tensor(predicted, dtype=kind, requires_grad=True), torch.tensor(truth), "five")
+        assert found.mean == pytest.approx(0.1, abs=near)  # 4 px of 40
+    predicted[0, 4] += 40
+    covered = np.ma.masked_array(truth, mask=np.arange(5)[None, :, None].repeat(2, 2) == 4)
+    assert evaluate_landmarks(predicted, covered, "five").mean == pytest.approx(0.1)
+    for wrong in ("abc", [[1, 2], [3]]):
+        with pytest.raises(ValueError, match=r"predicted: found .*, expected numbers"):
+            evaluate_landmarks(wrong, truth, "five")
+
+
 def test_scores_refuse_what_they_cannot_score() -> None:
     truth = np.array([[[30.0, 40], [70, 40], [50, 60], [35, 80], [65, 80]]])
     for predicted, true, sentence in (

@@ -26,6 +26,7 @@ from torch import Tensor
 from stylealign.api.pictures import Channels, picture_of, pixels_like
 from stylealign.api.tensors import face_batch
 from stylealign.api.translator import model_path
+from stylealign.api.values import numbers_of
 from stylealign.batches.batch import to_uint8
 from stylealign.batches.crops import box_of
 from stylealign.data.dataset import FaceDataset
@@ -190,7 +191,7 @@ class StyleAugmentation:
                 f"an image is expected to be open: a Pillow image, an array or a tensor; found {image!r:.60}"
             )
         pixels = picture_of(image, channels).image
-        points = np.asarray(landmarks.detach().cpu() if isinstance(landmarks, Tensor) else landmarks, dtype=np.float64)
+        points = numbers_of(landmarks, "landmarks")
         if points.ndim != 2 or points.shape[1] != 2 or (self.schema and len(points) != self.schema.num_points):
             wanted = f"({self.schema.num_points}, 2) of {self.schema.name}" if self.schema else "(P, 2)"
             raise ValueError(f"landmarks of shape {points.shape}, expected {wanted}")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stylealign.api.values import numbers_of
 from stylealign.evaluation import metrics
 from stylealign.face.schema import LandmarkSchema, get_schema
 
@@ -46,8 +47,8 @@ def evaluate_landmarks(
     """Compare predicted landmarks with true ones, both px of the same picture.
 
     Args:
-        predicted: (N, P, 2) (x, y), an array, a list or a tensor.
-        truth: (N, P, 2) likewise; NaN where nobody placed a point, which is then left out.
+        predicted: (N, P, 2) (x, y), an array, a list or a tensor (also one that has a gradient).
+        truth: (N, P, 2) likewise; NaN, or masked, where nobody placed a point, which is then left out.
         schema: mark-up, or its name.
         denominator: inter_ocular, inter_pupil, box, diagonal or landmark_box; auto: what results on this mark-up are
             usually given with. A missing eye corner leaves no eye distance, which is refused.
@@ -57,13 +58,15 @@ def evaluate_landmarks(
     Raises:
         UserError: shapes that do not fit the mark-up, predictions that are no numbers, a face without a usable
             denominator or without any true point.
+        ValueError: what holds other things than numbers.
     """
     schema = get_schema(schema) if isinstance(schema, str) else schema
-    points = np.asarray(truth, dtype=np.float64)
+    points, answers = numbers_of(truth, "truth"), numbers_of(predicted, "predicted")
+    boxes = None if boxes is None else numbers_of(boxes, "boxes")
     kind = metrics.usual_denominator(schema, boxed=boxes is not None) if denominator == "auto" else denominator
     lengths = metrics.denominators(points, boxes, schema, kind)  # says what is wrong with the shape
     there = np.logical_not(np.isnan(points).any(axis=2))
     known = np.where(there[..., None], points, 0.0)
-    nme = metrics.nme_per_face(predicted, known, lengths, None if there.all() else there)
+    nme = metrics.nme_per_face(answers, known, lengths, None if there.all() else there)
     failures, area = metrics.failure_rate(nme, threshold), metrics.auc(nme, threshold)
     return LandmarkScores(nme, float(nme.mean()), failures, area, threshold, kind)

@@ -27,6 +27,7 @@ from stylealign.api.detector import Detector
 from stylealign.api.pictures import Channels, Image, name_of, picture_of
 from stylealign.api.placed_face import PlacedFace, in_its_look, pasted, placed_by_landmarks
 from stylealign.api.tensors import face_batch, image_tensor, points_tensor
+from stylealign.api.values import numbers_of
 from stylealign.data.packaged import TRANSLATOR
 from stylealign.errors import UserError, counted
 from stylealign.face import geometry
@@ -344,8 +345,7 @@ class StyleTranslator:
     def _checked(self, landmarks: Landmarks, name: str, pixels: np.ndarray) -> np.ndarray:
         """(P, 2) float64. Raises ValueError for another shape than the mark-up's, for what is no number, and for a face
         outside of the picture."""
-        detached = landmarks.detach().cpu() if isinstance(landmarks, torch.Tensor) else landmarks
-        points = np.asarray(detached, dtype=np.float64)
+        points = numbers_of(landmarks, f"{name}: landmarks")
         wanted = points.shape[:1] if self.schema is None else (self.schema.num_points,)
         if points.ndim != 2 or points.shape != (*wanted, 2):
             of = "" if self.schema is None else f" of {self.schema.name}"
