@@ -84,6 +84,17 @@ def test_a_folder_gives_its_training_faces_and_missing_points_are_nan(faces: Fac
             training_batches(faces, **wrong)  # type: ignore[arg-type]
 
 
+def test_numbers_of_any_library_are_taken_and_others_named_at_once(faces: FaceDataset) -> None:
+    (wanted,) = islice(training_batches(faces, size=32, batch_size=4, seed=3, first=2), 1)
+    given = {name: np.int64(value) for name, value in (("size", 32), ("batch_size", 4), ("seed", 3), ("first", 2))}
+    (found,) = islice(training_batches(faces, **given), 1)  # type: ignore[arg-type]
+    assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
+    for name, least in (("size", 8), ("batch_size", 1), ("seed", 0), ("first", 0)):
+        for wrong in (2.5, "9", None, least - 1, True):
+            with pytest.raises(ValueError, match=f"{name} is {wrong!r}, expected a whole number, {least} or more"):
+                training_batches(faces, **{name: wrong})  # type: ignore[arg-type]
+
+
 def test_a_face_with_nan_says_how_a_missing_point_is_written(faces: FaceDataset) -> None:
     points = np.array(faces[0].landmarks)
     points[2, 0] = np.nan

@@ -22,6 +22,7 @@ import numpy as np
 
 from stylealign.api.pictures import Channels, Image, described, is_one, name_of, picture_of
 from stylealign.api.predicted import Faces
+from stylealign.api.values import whole
 from stylealign.errors import UserError, counted
 from stylealign.face.crop import CropConfig
 from stylealign.face.schema import LandmarkSchema
@@ -45,8 +46,7 @@ __all__ = ["Detector", "Face", "Faces", "load"]
 def _check(refine: int, batch_size: int, least_confidence: float) -> None:
     """Raises ValueError for what the command line refuses as well."""
     for name, value, least in (("refine", refine, 0), ("batch_size", batch_size, 1)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name} is {value!r}, expected a whole number, {least} or more")
+        whole(value, name, least)
     if not isinstance(least_confidence, int | float | np.number) or not 0 <= least_confidence <= 1:
         raise ValueError(f"least_confidence is {least_confidence!r}, expected 0 to 1")
 
@@ -183,8 +183,7 @@ class Detector:
         Raises:
             UserError: a file that is no video, or one that is cut short, after its last frame.
         """
-        if isinstance(most, bool) or not isinstance(most, int) or most < 0:
-            raise ValueError(f"most is {most!r}, expected a whole number, 0 or more")
+        most = whole(most, "most", 0)
         if isinstance(video, bool) or not isinstance(video, Path | str | int):
             raise ValueError(f"video is {video!r:.60}, expected a file's path or a camera's number")
         kind: Literal["camera", "video"] = "camera" if isinstance(video, int) else "video"

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from stylealign.api.values import whole
 from stylealign.batches.augment import MARGIN, AugmentConfig, augment
 from stylealign.batches.batch import Batch
 from stylealign.batches.crops import CropCache
@@ -60,15 +61,14 @@ def training_batches(
 
     Raises:
         UserError: no face, or a folder that holds none.
-        ValueError: a size, scale or batch size that is none.
+        ValueError: a size, scale, batch size, seed or first number that is none.
     """
     opened = FaceDataset.open(faces) if isinstance(faces, Path | str) else faces
     faces = opened.training_faces()  # a data set opened and given as a whole has its test faces with it
     if not len(faces):
         raise UserError("training batches: no face; expected a data set with some")
-    if batch_size < 1 or first < 0:
-        raise ValueError(f"batch_size {batch_size} and first {first}: expected at least 1, and 0 or more")
-    config, crop = augment_by or AugmentConfig(), CropConfig(size=size, scale=scale)
+    config, crop = augment_by or AugmentConfig(), CropConfig(size=whole(size, "size", 8), scale=scale)
+    batch_size, seed, first = whole(batch_size, "batch_size", 1), whole(seed, "seed", 0), whole(first, "first", 0)
     return _batches(faces, crop, config, batch_size, seed, first)
 
 

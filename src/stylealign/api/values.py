@@ -3,6 +3,7 @@
 Knows tensors by their methods, so that it needs no torch to read them.
 """
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -18,3 +19,14 @@ def numbers_of(values: Any, name: str) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name}: found {values!r:.60}, expected numbers ({error})") from None
     return found
+
+
+def whole(value: Any, name: str, least: int) -> int:
+    """A whole number of whatever library, `least` or more. Raises ValueError for others."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if isinstance(value, bool) or number < least:
+        raise ValueError(f"{name} is {value!r:.60}, expected a whole number, {least} or more")
+    return number
