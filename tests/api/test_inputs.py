@@ -18,7 +18,7 @@ from builders.dots import PLACES, paint
 from builders.places import ROOT
 from stylealign import StyleAugmentation
 from stylealign.api.detector import Detector
-from stylealign.api.pictures import rgb_of
+from stylealign.api.pictures import picture_of, rgb_of
 from stylealign.errors import UserError
 from stylealign.predicting.video import VideoWriter
 
@@ -351,6 +351,22 @@ def test_landmarks_are_the_same_in_every_form(restyle: StyleAugmentation) -> Non
         assert np.array_equal(restyle(IMAGE, given, seed=3), wanted)
     with pytest.raises(ValueError, match="landmarks: found 'abc', expected numbers"):
         restyle(IMAGE, "abc")  # type: ignore[arg-type]
+
+
+def test_an_array_that_may_not_be_written_is_taken_and_left_as_it_is(restyle: StyleAugmentation) -> None:
+    image = IMAGE.copy()
+    image.flags.writeable = False
+    assert np.array_equal(restyle(image, PLACES + 50, seed=3), restyle(IMAGE, PLACES + 50, seed=3))
+    assert np.array_equal(image, IMAGE)
+    assert rgb_of(image).flags.writeable  # torch warns of others, once a process
+
+
+@pytest.mark.parametrize(("mode", "plain"), [("RGBa", "RGBA"), ("La", "LA")])
+def test_multiplied_transparency_is_laid_on_white_too(mode: str, plain: str, restyle: StyleAugmentation) -> None:
+    half = Image.fromarray(np.dstack([IMAGE, np.full(IMAGE.shape[:2], 128, np.uint8)])).convert(plain)
+    seen, wanted = picture_of(half.convert(mode)).image, picture_of(half).image
+    assert np.abs(seen.astype(int) - wanted).max() <= 2  # what multiplying has rounded away
+    assert restyle(half.convert(mode), PLACES + 50, seed=3).mode == plain
 
 
 def test_pipelines_of_pairs_and_of_samples_hand_everything_on(restyle: StyleAugmentation) -> None:

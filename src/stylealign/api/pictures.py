@@ -15,7 +15,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from PIL import Image as Pillow
 
-from stylealign.data.image import LUMA, orientation_of, pixels_of, read_image
+from stylealign.data.image import LUMA, orientation_of, pixels_of, read_image, without_multiplied_alpha
 from stylealign.errors import UserError, counted
 from stylealign.face.orientation import upright_affine
 from stylealign.predicting.sources import VIDEO_SUFFIXES, Photo, read_photo
@@ -106,7 +106,8 @@ def rgb_of(image: Any, channels: Channels = "rgb") -> np.ndarray:
         array = ((colour * cover + 255 * (255 - cover) + 127) // 255).astype(np.uint8)
     if channels == "bgr":
         array = array[..., ::-1]
-    return np.ascontiguousarray(np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array)
+    array = np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array
+    return np.require(array, requirements=("C", "W"))  # torch warns of an array that may not be written
 
 
 def picture_of(image: Image, channels: Channels = "rgb") -> Photo:
@@ -163,7 +164,8 @@ def pixels_like(image: Any, pixels: np.ndarray, channels: Channels = "rgb") -> A
     channel where they have one.
     """
     if isinstance(image, Pillow.Image):
-        grey = image.mode in ("L", "LA", "La", "1", "I", "F", "I;16")
+        image = without_multiplied_alpha(image)
+        grey = image.mode in ("L", "LA", "1", "I", "F", "I;16")
         band = image.getchannel("A") if "A" in image.getbands() else None
         if band is not None:
             pixels = _off_white(pixels, np.asarray(band, np.float64)[..., None] / 255)

@@ -182,9 +182,15 @@ def _rgb_of(image: Image.Image, path: Path, content: bytes | None) -> np.ndarray
         raise UserError(f"{path}: image cut short or damaged ({_reason(error)})") from None
 
 
+def without_multiplied_alpha(image: Image.Image) -> Image.Image:
+    """The image; as RGBA or LA where its colours are multiplied by its alpha, of which Pillow knows little else."""
+    return image.convert({"RGBa": "RGBA", "La": "LA"}[image.mode]) if image.mode in ("RGBa", "La") else image
+
+
 def _on_white(image: Image.Image) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a decoded image, on white where it shows through; by strips, since Pillow converts into
     copies of four bytes a pixel."""
+    image = without_multiplied_alpha(image)
     width, height = image.size
     shows_through = "A" in image.getbands() or "transparency" in image.info
     rgb = np.empty((height, width, 3), np.uint8)
