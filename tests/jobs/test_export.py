@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -374,6 +375,8 @@ def test_a_file_says_what_it_is_and_answers_without_torch(
     with torch.no_grad():
         np.testing.assert_allclose(landmarks, model_of("resnet18")(images(3)).landmarks.numpy(), atol=1e-3)
     assert confidence is None
+    again = pickle.loads(pickle.dumps(detector))  # as a spawned worker gets it
+    assert np.array_equal(again(images(3).numpy())[0], landmarks)
     assert detector(images(0).numpy())[0].shape == (0, 68, 2)
     with pytest.raises(ValueError, match=r"crops of shape \(1, 3, 48, 48\), expected \(B, 3, 32, 32\)"):
         detector(images(1, 48).numpy())

@@ -163,7 +163,7 @@ class OnnxDetector:
             raise
         except Exception as error:  # onnxruntime has a class for each of its states
             raise UserError(f"{path}: not an ONNX file that onnxruntime can load ({_reason(error, path)})") from None
-        self._path = path
+        self._path, self._threads = path, threads
         self.card = read_metadata(self._session.get_modelmeta().custom_metadata_map, path)
         self.crop: CropConfig = from_dict(CropConfig, self.card["crop"], f"{path}: crop")
         self.schema = schema_from_dict(self.card["schema"], f"{path}: schema")
@@ -183,6 +183,10 @@ class OnnxDetector:
             raise UserError(
                 f"{path}: an output covariance, expected a trust in its metadata that says what it is made from"
             )
+
+    def __reduce__(self) -> tuple[type["OnnxDetector"], tuple[Path, int | None]]:
+        """Pickled by its file, which is opened again: onnxruntime's session cannot be."""
+        return OnnxDetector, (self._path.absolute(), self._threads)
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """The first two parts of `answer`: (B, P, 2) float32 px of the crop, and (B, P) confidences or None."""
