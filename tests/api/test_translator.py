@@ -652,7 +652,11 @@ def test_wrong_styles_donors_and_images_are_said(donors: Path, runs: dict[str, P
         StyleAugmentation(donors, runs["spade"], schema=stylealign.SCHEMAS["ibug68"])
     with pytest.raises(ValueError, match="expected a range in 0 to 1"):
         StyleAugmentation(donors, runs["spade"], strength=(0.5, 2))
+    for one in (None, stylealign.FaceSample(id="a", image=tmp_path / "a.png")):
+        with pytest.raises(ValueError, match=r"donors: found an object of type .*, expected a list"):
+            StyleAugmentation(one)  # type: ignore[arg-type]
     restyle, (image, landmarks) = StyleAugmentation(donors), face(NIGHT)
+    assert len(StyleAugmentation(path for path in [tmp_path / "a.png", tmp_path / "b.png"]).faces) == 2
     for wrong, sentence in (
         (image.astype(float), "undo a normalisation first"),
         (torch.zeros(90, 110, 5), r"found a tensor of shape \(90, 110, 5\)"),

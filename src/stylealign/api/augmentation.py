@@ -15,7 +15,7 @@ Knows no detector, and not what becomes of the images.
 
 import dataclasses
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -54,7 +54,7 @@ _STREAM = 23  # tells these random numbers from those drawn elsewhere from the s
 
 Form = TypeVar("Form")
 Points = TypeVar("Points")
-Donors = FaceDataset | Path | str | Sequence[Path | str | FaceSample]
+Donors = FaceDataset | Path | str | Iterable[Path | str | FaceSample]
 
 
 class StyleAugmentation:
@@ -277,6 +277,9 @@ def _faces(donors: Donors) -> FaceDataset | tuple[FaceSample, ...]:
         return FaceDataset.open(folder).training_faces()
     if isinstance(donors, FaceDataset):
         return donors
+    if not isinstance(donors, Iterable):
+        raise ValueError(f"donors: found an object of type {type(donors).__name__}, expected a list of pictures")
+    donors = tuple(donors)  # once: what is made as it is asked for is then gone
     if other := next((type(d).__name__ for d in donors if not isinstance(d, FaceSample | Path | str)), None):
         raise ValueError(f"donors: found an object of type {other}, expected paths of pictures, or FaceSamples")
     return tuple(d if isinstance(d, FaceSample) else FaceSample(id=str(d), image=Path(d)) for d in donors)
