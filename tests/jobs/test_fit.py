@@ -17,6 +17,7 @@ from stylealign.cli import main
 from stylealign.config import read_yaml
 from stylealign.data.dataset import FaceDataset
 from stylealign.data.formats.files import pictures_below
+from stylealign.data.image import read_image
 from stylealign.errors import UserError
 from stylealign.face.sample import FaceSample
 from stylealign.face.schema import LandmarkSchema, get_schema
