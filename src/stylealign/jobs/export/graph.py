@@ -25,6 +25,7 @@ from stylealign.detectors.lab.messages import BlockConv
 from stylealign.errors import UserError
 from stylealign.evaluation.point_trust import PointTrust, stretched
 from stylealign.predicting.onnx_network import INSTALL, start_session
+from stylealign.progress import track
 
 OPSET = 17  # of 2022: bilinear GridSample (16) and LayerNormalization (17) are in it
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -238,7 +239,7 @@ def quantized(graph: Any, crops: np.ndarray) -> tuple[Any, int]:
     moved, plain = tried(0, 0)
     if moved <= allowed:
         return plain, 0
-    for count in [*range(1, min(6, layers)), *range(6, layers, 3), layers]:
+    for count in track([*range(1, min(6, layers)), *range(6, layers, 3), layers], "trying more layers in float32"):
         moved, made = min((tried(*ends) for ends in ((0, count), (count, 0))), key=lambda found: found[0])
         if moved <= allowed:
             return made, count
