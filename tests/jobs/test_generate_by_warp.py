@@ -158,7 +158,9 @@ def test_a_landmark_that_nobody_placed_stays_so_and_those_a_donor_hides_are_hidd
             assert (sample.visible == (there & ~hidden if visible is not None else there)).all()
 
 
-@pytest.mark.parametrize("how", [{}, {"translator": None, "style": ChainConfig(preset="warp")}])
+@pytest.mark.parametrize(
+    "how", [{}, {"translator": None, "style": ChainConfig(preset="warp"), "warp": WarpConfig(), "skip_unfit": True}]
+)
 def test_a_landmark_that_the_donor_lacks_is_no_label(how: dict, data: Path, tmp_path: Path) -> None:
     """The picture is not bent to it there. It is not missing: the face is cut round it as round the others."""
     faces = FaceDataset.open(data).select("train")

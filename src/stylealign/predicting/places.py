@@ -7,7 +7,6 @@ without labels are then placed the same way. Knows no network.
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from stylealign.data.dataset import evenly_spread
 from stylealign.data.image import orientation_of, read_image
 from stylealign.errors import UserError, counted
 from stylealign.face import geometry
@@ -59,7 +58,7 @@ def how_found(faces: Sequence[FaceSample], finder: Finder, scale: float, most: i
         most: how many are looked at.
     """
     hits, fills, asked = 0, 0, 0
-    for sample in (faces[i] for i in evenly_spread(len(faces), most)):
+    for sample in faces[:: max(1, len(faces) // most)][:most]:
         assert sample.landmarks is not None
         try:
             image = read_image(sample.image)
