@@ -8,7 +8,7 @@ that lies beside them. Knows the original's layouts; its recipes are read by tra
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -264,11 +264,10 @@ def _original(
                 yield sample, picture
 
 
-def _ours(sidecars: list[Path]) -> Iterator[tuple[FaceSample, np.ndarray]]:
+def _ours(sidecars: Mapping[Path, dict[str, Any]]) -> Iterator[tuple[FaceSample, np.ndarray]]:
     """Faces and pictures of our own style sheets, each tile where its sidecar says. A grey one is no face."""
     num_grey = 0
-    for path in track(sidecars, "cutting style sheets"):
-        side = _read_sidecar(path)
+    for path, side in track(sidecars.items(), "cutting style sheets"):
         sheet = read_image(path.with_suffix(".png"))
         size = side["tile"]
         for i, content in enumerate(side["structure_ids"]):
@@ -326,16 +325,16 @@ def main(config: GenLandmark) -> None:
     """Cut mosaics into a data set (`stylealign export-dataset` turns it into the original's list, .pts and others)."""
     if not config.gen_dir.is_dir():
         raise UserError(f"{config.gen_dir}: no such folder of mosaics")
-    sidecars = sorted(config.gen_dir.glob("sheet_*.json"))
+    sidecars = {path: _read_sidecar(path) for path in sorted(config.gen_dir.glob("sheet_*.json"))}
     if sidecars:
-        first = _read_sidecar(sidecars[0])
-        for path in sidecars[1:]:
-            if any(_read_sidecar(path).get(key) != first.get(key) for key in ("schema", "inputs")):
+        where, first = next(iter(sidecars.items()))
+        for path, side in sidecars.items():
+            if any(side.get(key) != first.get(key) for key in ("schema", "inputs")):
                 raise UserError(
                     f"{path}: its faces are of another mark-up, or were made of others, than those of "
-                    f"{sidecars[0].name}: expected the sheets of one data set"
+                    f"{where.name}: expected the sheets of one data set"
                 )
-        schema, licence = _schema_of(first["schema"], sidecars[0]), first.get("licence", "")
+        schema, licence = _schema_of(first["schema"], where), first.get("licence", "")
         faces, how = _ours(sidecars), {"sheets": len(sidecars), "inputs": first.get("inputs", {})}
     else:
         if config.label_file is None:
