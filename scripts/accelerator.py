@@ -279,14 +279,13 @@ def main() -> None:
         lease.say(f"{given.what}, {given.minutes:g} minutes, {card}, torch {torch.__version__}")
         try:
             said = WHAT[given.what](lease)
+            head = f"# {given.what}, {given.minutes:g} minutes of one {card}, torch {torch.__version__}\n\n"
+            write_whole(given.out / "table.md", head + said)
+            lease.say(f"wrote {given.out}, {lease.left():.0f} s before the limit")
         except TooShort as error:
             raise SystemExit(f"{given.minutes:g} minutes are too short for `{given.what}`: {error}") from None
         finally:
             write_whole(given.out / "log.txt", lease.log.read_text(encoding="utf-8"))
-        head = f"# {given.what}, {given.minutes:g} minutes of one {card}, torch {torch.__version__}\n\n"
-        write_whole(given.out / "table.md", head + said)
-        lease.say(f"wrote {given.out}, {lease.left():.0f} s before the limit")
-        write_whole(given.out / "log.txt", lease.log.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
