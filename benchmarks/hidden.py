@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from stylealign.batches.crops import crop_sample
 from stylealign.data.dataset import FaceDataset
+from stylealign.data.packaged import run_folder
 from stylealign.evaluation import metrics
 from stylealign.face import geometry
-from stylealign.predicting.network import LandmarkNetwork, open_network
+from stylealign.predicting.on_datasets import answer_dataset
 
 SCATTERS = (0.002, 0.005, 0.01, 0.02, 0.04)  # standard deviations, in shapes of unit size
 
@@ -39,16 +39,6 @@ class Shapes:
         off = (geometry.apply(fit, landmarks) - self.mean).reshape(-1)
         off[~seen] = self.moves[np.ix_(~seen, seen)] @ np.linalg.solve(known, off[seen])
         return geometry.apply(geometry.invert(fit), self.mean + off.reshape(-1, 2))
-
-
-def answer(network: LandmarkNetwork, faces: FaceDataset) -> np.ndarray:
-    """The network's landmarks (N, P, 2), px of the pictures."""
-    found = []
-    for face in faces:
-        crop, _, affine = crop_sample(face, network.crop)
-        landmarks = network(np.ascontiguousarray(crop.transpose(2, 0, 1)[None]).astype(np.float32) / 127.5 - 1)[0][0]
-        found.append(geometry.apply(geometry.invert(affine), landmarks))
-    return np.stack(found)
 
 
 def main() -> None:
@@ -71,9 +61,7 @@ def main() -> None:
 
     def errors(found: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """(N, P) % of the usual denominator."""
-        no_boxes = np.full((len(landmarks), 4), np.nan)
-        names = [str(i) for i in range(len(landmarks))]
-        lengths = metrics.denominators(landmarks, no_boxes, faces.schema, kind, names)
+        lengths = metrics.denominators(landmarks, None, faces.schema, kind)
         return 100 * np.linalg.norm(found - landmarks, axis=-1) / lengths[:, None]
 
     half, others = Shapes(both_ways(train[::2])), train[1::2][: 4 * len(faces)]
@@ -87,7 +75,7 @@ def main() -> None:
     scatter = min(tried, key=lambda each: tried[each])
     whole = Shapes(both_ways(train))
     guessed = np.stack([whole.guess(x, v, scatter) for x, v in zip(truth, visible, strict=True)])
-    answered = errors(answer(open_network(Path(args.model)), faces), truth)
+    answered = errors(answer_dataset(run_folder(Path(args.model)), faces).landmarks, truth)
     guesses = errors(guessed, truth)
     print(f"{len(faces)} faces, {100 * (~visible).mean():.0f} % of the landmarks hidden; NME % ({kind})")
     print(f"{args.model}: visible {answered[visible].mean():.2f}, hidden {answered[~visible].mean():.2f}, "
