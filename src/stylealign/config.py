@@ -11,6 +11,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,10 +24,9 @@ C = TypeVar("C")
 # Words people type that difflib alone would not connect with ours.
 SYNONYMS = {
     "learning_rate": "lr", "iterations": "steps", "iters": "steps", "num_steps": "steps", "epochs": "steps",
-    "batch": "batch_size",
-    "dataset": "data", "data_dir": "data", "output": "out", "output_dir": "out", "image_size": "size",
-    "spatial_size": "size",
-    "num_styles": "styles_per_face", "k": "styles_per_face", "random_seed": "seed",
+    "batch": "batch_size", "dataset": "data", "data_dir": "data", "output": "out", "output_dir": "out",
+    "image_size": "size", "spatial_size": "size", "num_styles": "styles_per_face", "k": "styles_per_face",
+    "random_seed": "seed",
 }  # fmt: skip
 
 
@@ -90,12 +90,9 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     if kind is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if kind is float and not isinstance(value, bool):
-        try:  # PyYAML reads 1e-4 as a string: accept what a person means
-            number = float(value)
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
-        if not math.isnan(number):
-            return number
+        with suppress(TypeError, ValueError, OverflowError):  # PyYAML reads 1e-4 as a string, which a person means
+            if not math.isnan(number := float(value)):
+                return number
     if kind is str and isinstance(value, str | int | float):
         return str(value)
     if kind is Path and isinstance(value, str | Path):
@@ -351,11 +348,11 @@ def merged(values: Mapping[str, Any], *more: Mapping[str, Any]) -> dict[str, Any
 
 
 FREE_KEYS = (
-    "run", "accelerator", "devices", "num_nodes", "loop.follow", "pinned", "jobs", "on", "cluster", "learnt_from",
+    ".run", ".accelerator", ".devices", ".num_nodes", ".loop.follow", ".pinned", ".jobs", ".on", ".cluster",
+    ".learnt_from",
 )  # fmt: skip
-"""What may differ between the start of a job and its continuation without changing its result, by the ends of the keys'
-paths (`follow` of `pretrain` is a weight). `learnt_from` is known by the hash beside it, and data sets made before it
-was written have none."""
+"""What may differ where a job goes on, without changing its result, by the ends of keys' paths (`follow` of `pretrain`
+is a weight). `learnt_from` is known by the hash beside it, and data sets from before it have none."""
 
 
 def plain(config: Any) -> Any:
@@ -381,10 +378,8 @@ def first_difference(a: Any, b: Any, path: str = "") -> str | None:
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         for key in [*a, *(k for k in b if k not in a)]:
             place = f"{path}.{key}" if path else str(key)
-            if not f".{place}".endswith(tuple(f".{free}" for free in FREE_KEYS)):
-                found = first_difference(a.get(key), b.get(key), place)
-                if found:
-                    return found
+            if not f".{place}".endswith(FREE_KEYS) and (found := first_difference(a.get(key), b.get(key), place)):
+                return found
         return None
     return None if a == b else f"{path}: {a!r} there, {b!r} now"
 
