@@ -23,7 +23,7 @@ from stylealign.batches.crops import CropCache
 from stylealign.batches.source import BatchSource
 from stylealign.data.dataset import FaceDataset
 from stylealign.errors import UserError
-from stylealign.face.crop import CropConfig
+from stylealign.face.crop import SIZES, CropConfig
 
 _STREAM = 7  # of random numbers: the one of train-detector
 
@@ -67,7 +67,7 @@ def training_batches(
     faces = opened.training_faces()  # a data set opened and given as a whole has its test faces with it
     if not len(faces):
         raise UserError("training batches: no face; expected a data set with some")
-    config, crop = augment_by or AugmentConfig(), CropConfig(size=whole(size, "size", 8), scale=scale)
+    config, crop = augment_by or AugmentConfig(), CropConfig(size=whole(size, "size", SIZES[0]), scale=scale)
     batch_size, seed, first = whole(batch_size, "batch_size", 1), whole(seed, "seed", 0), whole(first, "first", 0)
     return _batches(faces, crop, config, batch_size, seed, first)
 

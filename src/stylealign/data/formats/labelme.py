@@ -6,8 +6,8 @@
 Points with one `group_id` are one face; points without are one face together. A point whose flags say `hidden`,
 `occluded` or `invisible` is hidden, one that is not there is missing. A shape of kind `rectangle` is the box of the
 face of its group, without a group that of a face that lies in it; its flags are the face's attributes beside those of
-the picture. The path in `imagePath` is seen from the
-.json file. Coordinates are kept as they stand, the split is in the folder's name or in a `split` of the file.
+the picture. The path in `imagePath` is seen from the .json file. Coordinates are kept as they stand, the split is in
+the folder's name or in a `split` of the file.
 """
 
 import json
